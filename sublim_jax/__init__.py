@@ -1,0 +1,1 @@
+"""sublim-jax: a laboratory for subliminal learning."""

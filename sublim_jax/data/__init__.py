@@ -1,0 +1,1 @@
+"""Images in, noise in, and the order in which a run sees them."""

@@ -1,0 +1,17 @@
+"""Named random streams: a key depends on what it is for, never on how many others were drawn before it."""
+
+import zlib
+
+import jax
+from jaxtyping import Array, Int, Key
+
+
+def stream(key: Key[Array, ""], role: str) -> Key[Array, ""]:
+    """Key of a named stream, e.g. `"student/batches"`. Adding a stream leaves every other one bit-equal."""
+    return jax.random.fold_in(key, zlib.crc32(role.encode()))
+
+
+def members(seed: int, indices: Int[Array, "member"]) -> Key[Array, "member"]:
+    """One key per member. Member 3 of seed 0 has the same key however many members run beside it."""
+    root = stream(jax.random.key(seed), "members")
+    return jax.vmap(lambda index: jax.random.fold_in(root, index))(indices)
