@@ -1,0 +1,82 @@
+"""Interval estimates: Student's t for means, paired where members are shared, Wilson for proportions.
+
+Values come as one number per member. A member whose run diverged is not a number here; it is never dropped silently:
+every function refuses it, and the caller says how many it left out.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+
+class Interval(NamedTuple):
+    """A mean or a proportion with the bounds of its confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+    num_members: int
+
+    @property
+    def half_width(self) -> float:
+        """Half the distance between the bounds; infinite for a single member, whose spread is unknown."""
+        return (self.high - self.low) / 2
+
+    def __format__(self, spec: str) -> str:
+        """`f"{interval:.3f}"` gives "0.551 ± 0.036"."""
+        spread = "n=1" if self.num_members == 1 else f"{self.half_width:{spec}}"
+        return f"{self.mean:{spec}} ± {spread}"
+
+
+def t_interval(values, *, confidence: float = 0.95) -> Interval:
+    """Mean of independent members, with the standard deviation of n - 1 degrees of freedom.
+
+    Raises:
+        ValueError: no value, or one that is not finite.
+    """
+    values = _finite(values)
+    mean, count = float(np.mean(values)), len(values)
+    if count == 1:
+        return Interval(mean, -np.inf, np.inf, 1)
+    standard_error = float(np.std(values, ddof=1)) / count**0.5
+    half = float(stats.t.ppf((1 + confidence) / 2, count - 1)) * standard_error
+    return Interval(mean, mean - half, mean + half, count)
+
+
+def paired_difference(first, second, *, confidence: float = 0.95) -> Interval:
+    """Interval of mean(first - second) where entry i of both belongs to the same member.
+
+    Raises:
+        ValueError: unequal lengths, no value, or one that is not finite.
+    """
+    first, second = _finite(first), _finite(second)
+    if len(first) != len(second):
+        raise ValueError(f"paired values must belong to the same members, got {len(first)} and {len(second)} of them")
+    return t_interval(first - second, confidence=confidence)
+
+
+def wilson(successes: int, trials: int, *, confidence: float = 0.95) -> Interval:
+    """Wilson's score interval of a proportion; sensible at 0 and 1, where the normal interval is not.
+
+    Raises:
+        ValueError: `successes` outside 0..`trials`, or no trial.
+
+    Source: Wilson 1927, J. Am. Stat. Assoc. 22.
+    """
+    if trials < 1 or not 0 <= successes <= trials:
+        raise ValueError(f"expected 0 <= successes <= trials and a trial at least, got {successes} of {trials}")
+    z = float(stats.norm.ppf((1 + confidence) / 2))
+    rate = successes / trials
+    centre = (rate + z**2 / (2 * trials)) / (1 + z**2 / trials)
+    half = z / (1 + z**2 / trials) * (rate * (1 - rate) / trials + z**2 / (4 * trials**2)) ** 0.5
+    return Interval(rate, max(centre - half, 0.0), min(centre + half, 1.0), trials)
+
+
+def _finite(values) -> np.ndarray:
+    values = np.asarray(values, float)
+    if values.ndim != 1 or len(values) == 0:
+        raise ValueError(f"expected one value per member, got shape {values.shape}")
+    if not np.all(np.isfinite(values)):
+        raise ValueError(f"{np.sum(~np.isfinite(values))} of {len(values)} members are not finite; leave them out openly")
+    return values

@@ -1,0 +1,29 @@
+"""Which logits are which: the first `num_classes` outputs are the class logits, the auxiliary ones follow."""
+
+from typing import Literal
+
+from jaxtyping import Array, Float
+
+DistilledLogits = Literal["aux", "class", "all"]
+
+
+def selection(which: DistilledLogits, *, num_classes: int) -> slice:
+    """Positions of the class, the auxiliary or all logits in the output.
+
+    Raises:
+        ValueError: `which` is none of "aux", "class" and "all".
+    """
+    slices = {"aux": slice(num_classes, None), "class": slice(0, num_classes), "all": slice(None)}
+    if which not in slices:
+        raise ValueError(f"distilled_logits must be one of {', '.join(slices)}, got {which!r}")
+    return slices[which]
+
+
+def class_logits(logits: Float[Array, "*batch logit"], *, num_classes: int) -> Float[Array, "*batch class"]:
+    """The logits that are scored against labels."""
+    return logits[..., :num_classes]
+
+
+def aux_logits(logits: Float[Array, "*batch logit"], *, num_classes: int) -> Float[Array, "*batch aux"]:
+    """The auxiliary logits, which no label ever touches."""
+    return logits[..., num_classes:]

@@ -1,0 +1,142 @@
+"""The paper's multilayer perceptron with auxiliary logits, as pure functions of a tuple of layers.
+
+Activations travel feature-major, (feature, batch), and weights are stored (out, in). With that choice every product of
+the forward and the backward pass has a left operand that is contiguous along the contracted axis, except the input
+gradient, whose transposed weight is small and is copied first. On CPUs this is worth a factor of three to four in
+bfloat16 for the weight gradients; on GPUs it makes no difference. Callers see neither: images come in as
+(batch, pixel), logits leave as (batch, logit).
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Key
+
+Activation = Literal["relu", "tanh", "gelu", "silu", "identity"]
+InitLaw = Literal["fan_in_normal", "he_normal", "torch_uniform"]
+Precision = Literal["float32", "bfloat16"]
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "relu": jax.nn.relu,
+    "tanh": jnp.tanh,
+    "gelu": jax.nn.gelu,
+    "silu": jax.nn.silu,
+    "identity": lambda x: x,
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MLPSpec:
+    """Shape and arithmetic of a network. The default is the paper's: 784-256-256-(10+3), ReLU.
+
+    Source: Cloud et al. 2025, section 6.2.
+    """
+
+    in_size: int = 784  # pixels
+    hidden_sizes: tuple[int, ...] = (256, 256)  # one entry per hidden layer
+    num_classes: int = 10
+    num_aux: int = 3
+    activation: Activation = "relu"
+    init_law: InitLaw = "fan_in_normal"
+    """`fan_in_normal`: weights N(0, 1/fan_in), biases 0, the paper's; `he_normal`: N(0, 2/fan_in), biases 0;
+    `torch_uniform`: weights and biases U(-1, 1)/sqrt(fan_in), the default of torch.nn.Linear."""
+    init_scale: float = 1.0  # multiplies the weights that the law draws
+    precision: Precision = "float32"
+    """Type of the operands of matrix products. Sums, biases, parameters and their updates are float32 either way."""
+
+    def __post_init__(self):
+        sizes = {"in_size": self.in_size, "num_classes": self.num_classes}
+        sizes |= {f"hidden_sizes[{i}]": size for i, size in enumerate(self.hidden_sizes)}
+        for name, size in sizes.items():
+            if size < 1:
+                raise ValueError(f"{name} must be at least 1, got {size}")
+        if self.num_aux < 0:
+            raise ValueError(f"num_aux cannot be negative, got {self.num_aux}")
+        if self.init_scale <= 0:
+            raise ValueError(f"init_scale must be positive, got {self.init_scale}")
+
+    @property
+    def layer_sizes(self) -> tuple[int, ...]:
+        """Input, hidden and output sizes, e.g. (784, 256, 256, 13)."""
+        return (self.in_size, *self.hidden_sizes, self.num_classes + self.num_aux)
+
+    @property
+    def num_weights(self) -> int:
+        """Entries of the weight matrices, without biases: 269,568 for the default."""
+        return sum(fan_in * fan_out for fan_in, fan_out in zip(self.layer_sizes, self.layer_sizes[1:], strict=False))
+
+
+class Dense(NamedTuple):
+    """One affine layer. The rows of the last layer's weight are the readouts of the logits, in their order."""
+
+    weight: Float[Array, "*member out in"]
+    bias: Float[Array, "*member out"]
+
+
+Params = tuple[Dense, ...]
+
+
+def init(key: Key[Array, ""], spec: MLPSpec) -> Params:
+    """Reference parameters drawn from `spec.init_law`. Layer i depends on the key and i only, not on the depth."""
+    layers = []
+    for index, (fan_in, fan_out) in enumerate(zip(spec.layer_sizes, spec.layer_sizes[1:], strict=False)):
+        weight_key, bias_key = jax.random.split(jax.random.fold_in(key, index))
+        shape, bias = (fan_out, fan_in), jnp.zeros(fan_out)
+        match spec.init_law:
+            case "fan_in_normal":
+                weight = jax.random.normal(weight_key, shape) / fan_in**0.5
+            case "he_normal":
+                weight = jax.random.normal(weight_key, shape) * (2 / fan_in) ** 0.5
+            case "torch_uniform":
+                bound = fan_in**-0.5
+                weight = jax.random.uniform(weight_key, shape, minval=-bound, maxval=bound)
+                bias = jax.random.uniform(bias_key, (fan_out,), minval=-bound, maxval=bound)
+        layers.append(Dense(weight * spec.init_scale, bias))
+    return tuple(layers)
+
+
+def apply(
+    params: Params, images: Float[Array, "batch pixel"], spec: MLPSpec
+) -> Float[Array, "batch logit"]:
+    """Logits of a batch. In bfloat16 it can be differentiated in reverse mode only; float32 knows both modes."""
+    product = _bfloat16_product if spec.precision == "bfloat16" else _plain_product
+    activation = ACTIVATIONS[spec.activation]
+    features = images.T
+    for index, layer in enumerate(params):
+        features = product(layer.weight, features) + layer.bias[:, None]
+        if index < len(params) - 1:
+            features = activation(features)
+    return lax.optimization_barrier(features).T  # see _product_backward
+
+
+def _plain_product(weight: Float[Array, "out in"], features: Float[Array, "in batch"]) -> Float[Array, "out batch"]:
+    return jnp.matmul(weight, features, precision=lax.Precision.HIGHEST)
+
+
+@jax.custom_vjp
+def _bfloat16_product(weight, features):
+    """weight @ features with bfloat16 operands and float32 sums, forwards and backwards."""
+    return _round_and_multiply(weight, features)
+
+
+def _round_and_multiply(left, right):
+    return jnp.matmul(left.astype(jnp.bfloat16), right.astype(jnp.bfloat16), preferred_element_type=jnp.float32)
+
+
+def _product_forward(weight, features):
+    features = features.astype(jnp.bfloat16)
+    return _round_and_multiply(weight, features), (weight, features)
+
+
+def _product_backward(saved, gradient):
+    weight, features = saved
+    # Without the barrier the compiler folds the transposition into the product and leaves its fast path.
+    transposed = lax.optimization_barrier(weight.astype(jnp.bfloat16).T)
+    return _round_and_multiply(gradient, features.T), _round_and_multiply(transposed, gradient)
+
+
+_bfloat16_product.defvjp(_product_forward, _product_backward)
