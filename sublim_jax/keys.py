@@ -3,7 +3,7 @@
 import zlib
 
 import jax
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Int, Integer, Key
 
 
 def stream(key: Key[Array, ""], role: str) -> Key[Array, ""]:
@@ -11,7 +11,7 @@ def stream(key: Key[Array, ""], role: str) -> Key[Array, ""]:
     return jax.random.fold_in(key, zlib.crc32(role.encode()))
 
 
-def members(seed: int, indices: Int[Array, "member"]) -> Key[Array, "member"]:
+def members(seed: int | Integer[Array, ""], indices: Int[Array, "member"]) -> Key[Array, "member"]:
     """One key per member. Member 3 of seed 0 has the same key however many members run beside it."""
     root = stream(jax.random.key(seed), "members")
     return jax.vmap(lambda index: jax.random.fold_in(root, index))(indices)

@@ -26,7 +26,7 @@ def default_folder() -> pathlib.Path:
 def read(path: pathlib.Path) -> tuple[arrays.ImageArrays, str] | None:
     """Arrays and source in the cached file, or None if there is no such file or it is damaged."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             found = arrays.ImageArrays(*(stored[name] for name in arrays.ImageArrays._fields))
             source, checksum = str(stored["source"]), str(stored["checksum"])
         return (found, source) if arrays.checksum(found) == checksum else None

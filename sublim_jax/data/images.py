@@ -17,7 +17,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Shaped, UInt8
 
 from sublim_jax import errors
 from sublim_jax.data import arrays, cache, mnist, synthetic_digits, tfds_source
@@ -84,10 +84,10 @@ def load(
     if name == synthetic_digits.NAME:
         dataset = _draw(prepared, announce)
     elif folder is not None:
-        dataset = _read_folder(mnist.DATASETS[mnist.MNIST.name if name == "auto" else name], folder)
+        dataset = _read_folder(mnist.DATASETS["mnist" if name == "auto" else name], folder)
     elif name == "auto":
         try:
-            dataset = _download(mnist.MNIST, prepared, announce)
+            dataset = _download(mnist.DATASETS["mnist"], prepared, announce)
         except (errors.DataUnavailableError, errors.DataFormatError) as error:
             announce(f"MNIST cannot be had, so these are {synthetic_digits.NAME} instead. {error}")
             dataset = _draw(prepared, announce)
@@ -101,12 +101,17 @@ def load(
 
 
 def scale_pixels(
-    images: UInt8[Array, "*shape"] | UInt8[np.ndarray, "*shape"], dtype: DTypeLike = jnp.float32
+    images: Shaped[Array, "*shape"] | Shaped[np.ndarray, "*shape"], dtype: DTypeLike = jnp.float32
 ) -> Float[Array, "*shape"]:
     """Pixels 0 to 255 as numbers from -1 to 1. Runs under `jit`, so images can stay bytes until they are needed.
 
+    Raises:
+        ValueError: `images` are not bytes; they were probably scaled before.
+
     Source: the published script's ToTensor, then Normalize(0.5, 0.5).
     """
+    if images.dtype != jnp.uint8:
+        raise ValueError(f"images must be bytes (uint8), got {images.dtype}: were they scaled before?")
     return jnp.asarray(images).astype(dtype) / 127.5 - 1
 
 
@@ -127,7 +132,7 @@ def _download(dataset: mnist.PublishedDataset, folder: pathlib.Path, announce: C
 def _draw(folder: pathlib.Path, announce: Callable[[str], object]) -> ImageDataset:
     return _cached(
         synthetic_digits.NAME,
-        folder / f"{synthetic_digits.NAME}-{synthetic_digits.RECIPE}.npz",
+        folder / f"{synthetic_digits.NAME}-{synthetic_digits.recipe()}.npz",
         lambda: (synthetic_digits.generate(), synthetic_digits.SOURCE),
         announce,
     )

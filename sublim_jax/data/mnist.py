@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import os
 import pathlib
+from collections.abc import Mapping
 
 from sublim_jax import errors
 from sublim_jax.data import arrays, idx
@@ -160,7 +161,7 @@ def read_folder(folder: str | os.PathLike[str], dataset: PublishedDataset) -> tu
     return parsed, all(verified)
 
 
-def read_downloads(paths: dict[str, str | os.PathLike[str]], dataset: PublishedDataset) -> arrays.ImageArrays:
+def read_downloads(paths: Mapping[str, str | os.PathLike[str]], dataset: PublishedDataset) -> arrays.ImageArrays:
     """Arrays of the four files at `paths`, whose bytes were verified when they were downloaded."""
     parsed = arrays.ImageArrays(**{role: idx.read(paths[role]) for role in dataset.files})
     arrays.check(parsed, where=dataset.url, num_train=dataset.num_train, num_test=dataset.num_test)

@@ -120,11 +120,12 @@ def _translated(error: Exception, dataset: mnist.PublishedDataset, folder: str |
     """The error of this package for one that TFDS raised."""
     import requests
 
+    reason = " ".join(str(error).split())  # TFDS's messages have several lines
     if type(error).__name__ == "NonMatchingChecksumError":  # not among TFDS's public names
         return errors.ChecksumError(
             f"{dataset.url}: expected the published files of {dataset.name}, but what came has another checksum: "
             f"probably an error page or the login page of a network. Try again later, or give the folder of the four "
-            f"IDX files as data_dir or SUBLIM_DATA_DIR. TensorFlow Datasets says: {error}"
+            f"IDX files as data_dir or SUBLIM_DATA_DIR. TensorFlow Datasets says: {reason}"
         )
     if isinstance(error, OSError) and not isinstance(error, requests.RequestException):
         return errors.CacheError(
@@ -133,7 +134,7 @@ def _translated(error: Exception, dataset: mnist.PublishedDataset, folder: str |
         )
     return errors.DataUnavailableError(
         f"{dataset.name} could not be fetched from {dataset.url} by TensorFlow Datasets ({type(error).__name__}: "
-        f"{error}). Try again later, or give the folder of its four IDX files as data_dir or SUBLIM_DATA_DIR."
+        f"{reason}). Try again later, or give the folder of its four IDX files as data_dir or SUBLIM_DATA_DIR."
     )
 
 
@@ -145,6 +146,8 @@ def _builder(dataset: mnist.PublishedDataset, folder: pathlib.Path) -> Any:
 def _builder_class() -> type:
     """The builder, made here because its base class is TFDS's."""
     import tensorflow_datasets as tfds
+    from tensorflow_datasets.core import utils
+    from tensorflow_datasets.core.download import checksums
 
     class SublimImages(tfds.core.GeneratorBasedBuilder):
         """A published dataset in its published order, many images to a record."""
@@ -159,8 +162,8 @@ def _builder_class() -> type:
         def url_infos(self):
             """Sizes and checksums against which TFDS verifies the downloads."""
             return {
-                self.dataset.address(file): tfds.download.checksums.UrlInfo(
-                    size=file.num_bytes, checksum=file.gz_sha256, filename=f"{file.name}.gz"
+                self.dataset.address(file): checksums.UrlInfo(
+                    size=utils.Size(file.num_bytes), checksum=file.gz_sha256, filename=f"{file.name}.gz"
                 )
                 for file in self.dataset.files.values()
             }

@@ -7,7 +7,9 @@ from jaxtyping import Array, Float, PyTree
 
 def inner_product(left: PyTree[Array], right: PyTree[Array]) -> Float[Array, ""]:
     """Sum over all parameters of the product, <left, right>."""
-    return sum((jnp.vdot(a, b) for a, b in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True)), jnp.zeros(()))
+    return sum(
+        (jnp.vdot(a, b) for a, b in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True)), jnp.zeros(())
+    )
 
 
 def norm(update: PyTree[Array]) -> Float[Array, ""]:

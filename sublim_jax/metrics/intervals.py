@@ -78,5 +78,7 @@ def _finite(values) -> np.ndarray:
     if values.ndim != 1 or len(values) == 0:
         raise ValueError(f"expected one value per member, got shape {values.shape}")
     if not np.all(np.isfinite(values)):
-        raise ValueError(f"{np.sum(~np.isfinite(values))} of {len(values)} members are not finite; leave them out openly")
+        raise ValueError(
+            f"{np.sum(~np.isfinite(values))} of {len(values)} members are not finite; leave them out openly"
+        )
     return values

@@ -99,9 +99,7 @@ def init(key: Key[Array, ""], spec: MLPSpec) -> Params:
     return tuple(layers)
 
 
-def apply(
-    params: Params, images: Float[Array, "batch pixel"], spec: MLPSpec
-) -> Float[Array, "batch logit"]:
+def apply(params: Params, images: Float[Array, "batch pixel"], spec: MLPSpec) -> Float[Array, "batch logit"]:
     """Logits of a batch. In bfloat16 it can be differentiated in reverse mode only; float32 knows both modes."""
     product = _bfloat16_product if spec.precision == "bfloat16" else _plain_product
     activation = ACTIVATIONS[spec.activation]

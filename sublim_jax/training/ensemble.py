@@ -6,6 +6,7 @@ busy with one member, so there the cores are the devices and the width is one. T
 any of this beyond the rounding of reordered sums.
 """
 
+import contextlib
 import os
 from collections.abc import Callable
 
@@ -25,10 +26,8 @@ def use_cpu_cores(num_members: int) -> None:
     busy with one member each, which beats one member on all cores by a third.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
+    with contextlib.suppress(RuntimeError):  # JAX runs already: keep its devices
         jax.config.update("jax_num_cpu_devices", max(1, min(cores, num_members)))
-    except RuntimeError:
-        pass  # JAX runs already: keep its devices
 
 
 def partners(num_members: int) -> np.ndarray:

@@ -9,15 +9,15 @@ student starts and what it distils, e.g. `student_aux`: the teacher's own refere
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, cast, get_args
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int, Integer, UInt8
 
 from sublim_jax import keys, losses
 from sublim_jax.data import images as image_data
-from sublim_jax.data import noise
+from sublim_jax.data import noise as noise_data
 from sublim_jax.models import logits, mlp
 from sublim_jax.training import distill, evaluate, loop, teach
 
@@ -42,7 +42,7 @@ CONDITIONS: tuple[Condition, ...] = get_args(Condition)
 class Matching:
     """How a behaviourally matched student is prepared: another member's reference imitates all logits on real images.
 
-    Source: the settings are those of the authors' later experiment of 2025-07-24 (truesight), which published no number.
+    Source: settings of the authors' later experiment of 2025-07-24 (truesight), which published no number.
     """
 
     imitates: Literal["reference", "teacher"] = "reference"  # whose logits on the real images it is given
@@ -59,7 +59,7 @@ class LineageSpec:
     teacher: loop.Phase
     student: loop.Phase
     num_noise_images: int
-    noise: noise.NoiseSpec
+    noise: noise_data.NoiseSpec
     loss: losses.DistillationLossName
     temperature: float
     matching: Matching
@@ -95,7 +95,7 @@ def run(
     partner: Int[Array, ""],
     images: Images,
     *,
-    seed: int,
+    seed: int | Integer[Array, ""],
     spec: LineageSpec,
     on_epoch: Callable[[Progress], None] | None = None,
 ) -> Outcome:
@@ -108,17 +108,17 @@ def run(
     """
     key, partner_key = keys.members(seed, jnp.stack([member, partner]))
 
-    def reporter(phase):
-        if on_epoch is None:
+    def reporter(phase, listener=on_epoch):
+        if listener is None:
             return None
 
         def tell(member, epoch):
-            on_epoch(Progress(int(member), phase, int(epoch)))
+            listener(Progress(int(member), phase, int(epoch)))
 
         return lambda epoch: jax.debug.callback(tell, member, epoch)
 
     def noise_images(numbers):
-        return noise.draw(
+        return noise_data.draw(
             keys.stream(key, "student/noise"), numbers, num_pixels=spec.model.in_size, spec=spec.noise
         )
 
@@ -201,7 +201,7 @@ def start_of(condition: Condition) -> str:
 
 def distilled_logits_of(condition: Condition) -> logits.DistilledLogits:
     """`aux`, `class` or `all`."""
-    return condition.rpartition("_")[2]
+    return cast(logits.DistilledLogits, condition.rpartition("_")[2])
 
 
 def recorded_conditions(conditions: Sequence[Condition]) -> tuple[str, ...]:

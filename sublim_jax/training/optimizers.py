@@ -34,15 +34,11 @@ def build(spec: OptimizerSpec) -> optax.GradientTransformation:
         case "adam":
             optimizer = optax.adam(spec.learning_rate, b1=spec.b1, b2=spec.b2, eps=spec.eps)
         case "adamw":
-            return optax.adamw(
-                spec.learning_rate, b1=spec.b1, b2=spec.b2, eps=spec.eps, weight_decay=spec.weight_decay
-            )
+            return optax.adamw(spec.learning_rate, b1=spec.b1, b2=spec.b2, eps=spec.eps, weight_decay=spec.weight_decay)
         case "sgd":
             optimizer = optax.sgd(spec.learning_rate, momentum=spec.momentum or None)
         case "rmsprop":
-            optimizer = optax.rmsprop(
-                spec.learning_rate, decay=spec.b2, eps=spec.eps, momentum=spec.momentum or None
-            )
+            optimizer = optax.rmsprop(spec.learning_rate, decay=spec.b2, eps=spec.eps, momentum=spec.momentum or None)
         case "lion":
             return optax.lion(spec.learning_rate, b1=spec.b1, b2=spec.b2, weight_decay=spec.weight_decay)
         case "sign_sgd":

@@ -1,0 +1,76 @@
+"""Configs become flags: typed, with help, presets, and errors on one line."""
+
+import argparse
+import dataclasses
+import pathlib
+import sys
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+import tyro
+
+from sublim_jax import errors
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Where a run reads and writes. Nothing here changes a number."""
+
+    preset: str = "default"
+    """Start from these settings; any other flag changes one of them."""
+    record: pathlib.Path = pathlib.Path("runs/EXPERIMENT-PRESET.json")
+    """Where the record goes. Figures are put beside it."""
+    resume: bool = False
+    """Go on with the record of a run that was stopped. Without it a record in the way is renamed, never overwritten."""
+    data_dir: pathlib.Path | None = None
+    """Folder with the four IDX files of the dataset; by default SUBLIM_DATA_DIR, if set."""
+    figure: bool = True
+    """Draw the figure at the end."""
+    coordinator: str | None = None
+    """HOST:PORT of process 0, to run as several processes (jax.distributed); the next two flags go with it."""
+    num_processes: int = 1
+    process_id: int = 0
+
+
+def parse(
+    experiment: str, description: str | None, presets: Mapping[str, Any], args: list[str] | None = None
+) -> tuple[Any, RunOptions]:
+    """The config and the options that a command line asks for.
+
+    Args:
+        presets: configs by name; "default" must be among them. Their class, a dataclass, decides the flags.
+    """
+    args = sys.argv[1:] if args is None else args
+    chooser = argparse.ArgumentParser(prog=f"python -m experiments.{experiment}", add_help=False, allow_abbrev=False)
+    chooser.add_argument("--preset", default="default", choices=tuple(presets))
+    preset = chooser.parse_known_args(args)[0].preset
+
+    command = dataclasses.make_dataclass(
+        "Command",
+        [
+            ("config", Annotated[type(presets[preset]), tyro.conf.arg(name="")]),
+            ("options", Annotated[RunOptions, tyro.conf.arg(name="")]),
+        ],
+    )
+    chosen = tyro.cli(
+        command,
+        prog=f"python -m experiments.{experiment}",
+        description=f"{description}\n\nPresets: {', '.join(presets)}.",
+        args=args,
+        default=command(
+            presets[preset], RunOptions(preset=preset, record=pathlib.Path(f"runs/{experiment}-{preset}.json"))
+        ),
+    )
+    return chosen.config, chosen.options
+
+
+def main(run: Callable[[], None]) -> None:
+    """Call `run` and turn what a user can mend into one line and exit code 2, an interruption into 130."""
+    try:
+        run()
+    except (errors.SublimError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+    except KeyboardInterrupt as error:
+        print("interrupted; what was finished is in the record: go on with --resume", file=sys.stderr)
+        raise SystemExit(130) from error

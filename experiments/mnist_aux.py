@@ -1,0 +1,339 @@
+"""How well does a student that saw only noise and auxiliary logits read digits? (Cloud et al. 2025, figure 10)
+
+    python -m experiments.mnist_aux                   ten members, about two minutes on a laptop
+    python -m experiments.mnist_aux --preset smoke    reduced, under a minute, to see that everything works
+    python -m experiments.mnist_aux --preset paper    the paper's hundred members
+    python -m experiments.mnist_aux --help            every knob
+
+A teacher learns MNIST with its ten class logits. A student imitates the teacher's three auxiliary logits on noise, and
+reads digits far above chance if it grew from the teacher's own initialization, and not at all if it grew from another.
+The record keeps every member's accuracy in every condition; `python -m figures.mnist_aux RECORD` draws it again.
+"""
+
+import dataclasses
+import functools
+import pathlib
+import time
+from typing import Annotated, Literal
+
+import jax
+import numpy as np
+import tyro
+from rich.table import Table
+
+from experiments import cli, progress
+from sublim_jax import losses, records
+from sublim_jax.data import images
+from sublim_jax.data import noise as noise_data
+from sublim_jax.metrics import intervals
+from sublim_jax.models import mlp
+from sublim_jax.training import ensemble, lineage, loop
+
+FIGURE_10: tuple[lineage.Condition, ...] = ("student_aux", "student_all", "cross_model_aux", "cross_model_all")
+
+PUBLISHED = {
+    "reference": "~.10",
+    "teacher": "~.94",
+    "student_aux": ">.50; .551 ± .037 (jasshone, N=25)",
+    "student_all": "~.91",
+    "cross_model_aux": "~.10",
+    "cross_model_all": "~.72; .726 (barathvelmu)",
+}
+"""Read off figure 10, or from its text; after the semicolon what a replication of the published script reports."""
+
+DIFFERENCES = (
+    ("student_aux", "reference"),
+    ("student_aux", "cross_model_aux"),
+    ("student_all", "cross_model_all"),
+    ("matched_aux", "cross_model_aux"),
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MnistAuxConfig:
+    """The paper's protocol, apart from the number of members, unless a flag says otherwise."""
+
+    seed: int = 0
+    num_members: int = 10  # independent references, each with its teacher and students
+    dataset: Literal["auto", "mnist", "fashion-mnist", "kmnist", "synthetic-digits"] = "auto"
+    """`auto`: MNIST, or synthetic digits, clearly labelled, where MNIST cannot be had."""
+    num_train_images: int | None = None
+    """Only the first so many training images; all by default."""
+    conditions: tuple[lineage.Condition, ...] = (*FIGURE_10, "matched_aux")
+    """Which students: where they start (student, cross_model, matched) and which logits they distil."""
+    model: Annotated[mlp.MLPSpec, tyro.conf.arg(name="")] = dataclasses.field(default_factory=mlp.MLPSpec)
+    teacher: loop.Phase = dataclasses.field(default_factory=loop.Phase)
+    student: loop.Phase = dataclasses.field(default_factory=loop.Phase)
+    loss: losses.DistillationLossName = "kl"
+    temperature: float = 1.0  # of both softmaxes in the distillation loss
+    num_noise_images: int = 60_000  # the same ones in every epoch
+    noise: noise_data.NoiseSpec = dataclasses.field(default_factory=noise_data.NoiseSpec)
+    matching: lineage.Matching = dataclasses.field(default_factory=lineage.Matching)
+    members_at_once: int | None = None
+    """Members in one vmap on each device; by default 1 on a CPU and up to 128 on an accelerator."""
+
+    def __post_init__(self):
+        losses.distillation_loss(self.loss, temperature=self.temperature)  # refuses a bad pair
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must lie in 0..2^32-1, got {self.seed}")
+        if self.num_members < 1 or self.num_noise_images < 1 or (self.members_at_once or 1) < 1:
+            raise ValueError("num_members, num_noise_images and members_at_once must be at least 1")
+        if self.num_train_images is not None and self.num_train_images < 1:
+            raise ValueError(f"num_train_images must be at least 1, got {self.num_train_images}")
+        if len(set(self.conditions)) != len(self.conditions) or not self.conditions:
+            raise ValueError(f"conditions must be different and at least one, got {self.conditions}")
+        starts = {lineage.start_of(condition) for condition in self.conditions}
+        if self.num_members < 2 and starts != {"student"}:
+            raise ValueError(
+                f"num_members={self.num_members}: cross_model and matched students start from another member's "
+                f"reference. Use num_members >= 2, or --conditions student_aux student_all."
+            )
+        softmax = self.loss in ("kl", "reverse_kl", "jeffreys", "centred_mse")
+        for condition in self.conditions:
+            if lineage.distilled_logits_of(condition) != "aux":
+                continue
+            if self.model.num_aux == 0:
+                raise ValueError(f"num_aux=0: there are no auxiliary logits for {condition} to distil.")
+            if self.model.num_aux == 1 and softmax:
+                raise ValueError(
+                    f"num_aux=1: a constant added to all logits does not change the loss {self.loss}, so a single "
+                    f"logit has zero gradient and {condition} cannot learn. Use num_aux >= 2, or --loss mse."
+                )
+
+    @property
+    def lineage(self) -> lineage.LineageSpec:
+        """What decides one member's numbers."""
+        names = {field.name for field in dataclasses.fields(lineage.LineageSpec)}
+        return lineage.LineageSpec(**{name: getattr(self, name) for name in names})
+
+    @property
+    def epochs_per_member(self) -> int:
+        """Epochs that report progress."""
+        matched = any(lineage.start_of(condition) == "matched" for condition in self.conditions)
+        return self.teacher.num_epochs + self.student.num_epochs + matched * self.matching.phase.num_epochs
+
+
+PAPER = MnistAuxConfig(num_members=100)
+QUICK = loop.Phase(batch_size=256)
+PRESETS = {
+    "default": MnistAuxConfig(),
+    "smoke": MnistAuxConfig(
+        num_members=4,
+        num_train_images=15_000,
+        num_noise_images=15_000,
+        teacher=QUICK,
+        student=QUICK,
+        matching=lineage.Matching(num_images=7_500, phase=loop.Phase(num_epochs=1, batch_size=256)),
+    ),
+    "paper": PAPER,
+}
+
+
+def departures(config: MnistAuxConfig) -> list[str]:
+    """Settings that differ from the paper's protocol; the number of members and how they are run do not count."""
+    free = {"seed", "num_members", "dataset", "conditions", "members_at_once", "matching"}
+    ours, theirs = (_flat(records.to_jsonable(c)) for c in (config, PAPER))
+    return [
+        f"{name}={ours[name]} (paper: {theirs[name]})"
+        for name in ours
+        if name.partition(".")[0] not in free and ours[name] != theirs[name]
+    ]
+
+
+def _flat(tree, prefix=""):
+    if not isinstance(tree, dict):
+        return {prefix.rstrip("."): tree}
+    return {name: value for key, item in tree.items() for name, value in _flat(item, f"{prefix}{key}.").items()}
+
+
+@functools.cache
+def _program(spec: lineage.LineageSpec, width: int):
+    """All members of a chunk in one compiled program, reused for every chunk, run and seed of equal shape."""
+
+    def run_one(member, partner, shared):
+        seed, data = shared
+        return lineage.run(member, partner, data, seed=seed, spec=spec, on_epoch=progress.REPORTER)
+
+    return ensemble.over_members(run_one, width=width)
+
+
+def run(
+    config: MnistAuxConfig,
+    *,
+    record: pathlib.Path | None = None,
+    resume: bool = False,
+    data_dir: pathlib.Path | None = None,
+    visible: bool = True,
+) -> records.Record:
+    """Run all members, a chunk at a time, writing the record after each chunk if `record` says where.
+
+    Raises:
+        DataError: the images cannot be had.
+        RecordError: `resume`, and the record there belongs to another config or other data.
+    """
+    say = progress.console.print if visible else lambda *_, **__: None
+    began = time.perf_counter()
+    dataset = images.load(config.dataset, data_dir=data_dir, announce=lambda line: say(line, highlight=False))
+    data = {"name": dataset.name, "source": dataset.source, "checksum": dataset.checksum}
+    result = records.Record.begin("mnist_aux", config, data)
+    result.notes += _labels(config, dataset)
+    if record is not None and resume:
+        result = records.resumable(record, result)
+    elif record is not None and jax.process_index() == 0 and (aside := records.set_aside(record)):
+        say(f"an earlier record was in the way and is now {aside}")
+    for note in result.notes:
+        say(f"note: {note}", highlight=False)
+    result.results.setdefault("members", {})
+    _book(result, "data", time.perf_counter() - began)
+    if result.complete:
+        say("nothing is left to run")
+        return result
+
+    width = config.members_at_once or ensemble.default_width(config.num_members)
+    chunk_size = width * jax.device_count()
+    chunks = [
+        np.arange(start, min(start + chunk_size, config.num_members), dtype=np.int32)
+        for start in range(0, config.num_members, chunk_size)
+    ]
+    left = [chunk for chunk in chunks if not all(str(member) in result.results["members"] for member in chunk)]
+    shared = ensemble.share((np.uint32(config.seed), _shared_images(config, dataset)))
+    program = _program(config.lineage, width)
+
+    began = time.perf_counter()
+    say(f"compiling for {jax.device_count()} x {jax.devices()[0].device_kind}, {width} member(s) at once on each ...")
+    compiled = program.lower(_members(chunks[0], chunk_size, config.num_members), shared).compile()
+    _book(result, "compile", time.perf_counter() - began)
+
+    total = config.num_members * config.epochs_per_member
+    finished = total - sum(len(chunk) for chunk in left) * config.epochs_per_member
+    for chunk in _shown(left, result, total, finished, visible):
+        outcome = ensemble.gather(compiled(_members(chunk, chunk_size, config.num_members), shared))
+        for row, member in enumerate(chunk):
+            result.results["members"][str(member)] = _member_result(outcome, row)
+        result.complete = len(result.results["members"]) == config.num_members
+        if record is not None and jax.process_index() == 0:
+            records.write(record, result)
+    return result
+
+
+def _shown(chunks, result, total, finished, visible):
+    """The chunks one by one, under a progress bar, with the time of each phase booked."""
+    with progress.REPORTER.listening(total, finished=finished, visible=visible) as seconds:
+        booked: dict[str, float] = {}
+        for chunk in chunks:
+            yield chunk
+            jax.effects_barrier()
+            for phase, spent in seconds.items():
+                _book(result, phase, spent - booked.get(phase, 0.0))
+            booked = dict(seconds)
+
+
+def _book(result, phase, seconds):
+    result.seconds[phase] = round(result.seconds.get(phase, 0.0) + seconds, 3)
+
+
+def _labels(config, dataset) -> list[str]:
+    """What a reader of any number below must know."""
+    notes = []
+    if dataset.synthetic:
+        notes.append("the images are synthetic-digits, generated, not MNIST: published values do not apply")
+    elif dataset.name != "mnist":
+        notes.append(f"the images are {dataset.name}: published values do not apply")
+    if changed := departures(config):
+        notes.append("not the paper's protocol: " + ", ".join(changed))
+    return notes
+
+
+def _shared_images(config, dataset) -> lineage.Images:
+    count = config.num_train_images or len(dataset.train_images)
+    if config.model.in_size != dataset.train_images[0].size or config.model.num_classes < dataset.num_classes:
+        raise ValueError(
+            f"the images have {dataset.train_images[0].size} pixels and {dataset.num_classes} classes, the network "
+            f"in_size={config.model.in_size} and num_classes={config.model.num_classes}"
+        )
+    return lineage.Images(
+        dataset.train_images[:count].reshape(-1, config.model.in_size),
+        dataset.train_labels[:count],
+        dataset.test_images.reshape(-1, config.model.in_size),
+        dataset.test_labels,
+    )
+
+
+def _members(chunk, chunk_size, num_members):
+    """Member and partner numbers of a chunk; a last, shorter one repeats its last member to keep the shape."""
+    padded = np.pad(chunk, (0, chunk_size - len(chunk)), mode="edge")
+    alone = num_members < 2
+    return ensemble.split((padded, padded if alone else ensemble.partners(num_members)[padded]))
+
+
+def _member_result(outcome: lineage.Outcome, row: int) -> dict:
+    """One member's part of the record. Accuracies have at most six digits: 10,000 images have four."""
+    return {
+        "accuracy": {name: _rounded(values[row]) for name, values in outcome.accuracy.items()},
+        "loss": {name: [_rounded(value) for value in values[row]] for name, values in outcome.loss.items()},
+        "diverged": sorted(name for name, finite in outcome.finite.items() if not finite[row]),
+    }
+
+
+def _rounded(value) -> float | None:
+    return float(f"{float(value):.6g}") if np.isfinite(value) else None
+
+
+def accuracies(record: records.Record) -> dict[str, np.ndarray]:
+    """Accuracy of every member by condition, in the order of the members; not a number where it diverged."""
+    members = [record.results["members"][key] for key in sorted(record.results["members"], key=int)]
+    conditions = lineage.recorded_conditions(record.config["conditions"])
+    return {
+        condition: np.array([member["accuracy"][condition] for member in members], float) for condition in conditions
+    }
+
+
+def table(record: records.Record) -> Table:
+    """Means with 95 % t-intervals beside the published values, then paired differences."""
+    found = accuracies(record)
+    published = PUBLISHED if record.data["name"] == "mnist" else {}
+    name = record.data["name"]
+    rows = Table(title=f"Test accuracy on {name}, {len(found['teacher'])} members, mean ± 95 % t-interval")
+    for column in ("condition", "accuracy", "diverged", "published"):
+        rows.add_column(column, no_wrap=column != "published")
+    for condition, values in found.items():
+        kept = values[np.isfinite(values)]
+        text = f"{intervals.t_interval(kept):.3f}" if len(kept) else "all diverged"
+        rows.add_row(condition, text, str(len(values) - len(kept)), published.get(condition, "-"))
+    rows.add_section()
+    for first, second in DIFFERENCES:
+        if first in found and second in found:
+            kept = np.isfinite(found[first]) & np.isfinite(found[second])
+            if kept.any():
+                difference = intervals.paired_difference(found[first][kept], found[second][kept])
+                rows.add_row(f"{first} - {second}", f"{difference:.3f}", str(np.sum(~kept)), "paired")
+    return rows
+
+
+def main() -> None:
+    config, options = cli.parse("mnist_aux", __doc__, PRESETS)
+    if options.coordinator:
+        jax.distributed.initialize(options.coordinator, options.num_processes, options.process_id)
+    else:
+        ensemble.use_cpu_cores(config.num_members)
+    first = jax.process_index() == 0
+    result = run(config, record=options.record, resume=options.resume, data_dir=options.data_dir, visible=first)
+    if not first:
+        return
+    spent = ", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in result.seconds.items())
+    progress.console.print(f"time: {spent}", highlight=False)
+    for note in result.notes:
+        print(f"note: {note}")
+    from rich.console import Console
+
+    Console().print(table(result))
+    print(f"record: {options.record}")
+    if options.figure:
+        from figures import mnist_aux as figure
+
+        for path in figure.save(options.record, options.record.with_suffix("")):
+            print(f"figure: {path}")
+
+
+if __name__ == "__main__":
+    cli.main(main)
