@@ -91,7 +91,7 @@ Fixpoint residual (steps : list (R * (V -> V))) (w : V) : V :=
   end.
 
 (** ** |w_t| never increases, whatever the order of the batches *)
-Theorem residual_non_increasing steps w : Forall admissible steps ->
+Theorem residual_non_increasing steps w : List.Forall admissible steps ->
   P (residual steps w) (residual steps w) <= P w w.
 Proof.
   revert w. induction steps as [|[alpha G] rest IH]; intros w H; simpl; [lra|].
@@ -111,7 +111,7 @@ Proof.
   assert ((rho * P D D) ^ 2 < P D w ^ 2) by nra. nra.
 Qed.
 
-Theorem cumulative_alignment_nonneg steps D : Forall admissible steps -> 0 <= P D (minus D (residual steps D)).
+Theorem cumulative_alignment_nonneg steps D : List.Forall admissible steps -> 0 <= P D (minus D (residual steps D)).
 Proof.
   intros H. pose proof (residual_non_increasing steps D H).
   pose proof (cumulative_alignment_bound D (residual steps D) 1 ltac:(lra) ltac:(lra)). lra.
@@ -132,7 +132,8 @@ Lemma iterate_shift alpha G D : (forall u v, P (G u) v = P u (G v)) -> forall a 
   P (iterate alpha G (S a) D) (G (iterate alpha G b D)) = P (iterate alpha G a D) (G (iterate alpha G (S b) D)).
 Proof.
   intros Hsym a b. rewrite <- (Hsym (iterate alpha G a D)). rewrite !iterate_succ.
-  rewrite (ip_minus_l P), (ip_minus P), (ip_scal_l P), (ip_scal P), Hsym. reflexivity.
+  rewrite (ip_minus_l P), (ip_minus P), (ip_scal_l P), (ip_scal P).
+  rewrite (Hsym (iterate alpha G a D) (iterate alpha G b D)). reflexivity.
 Qed.
 
 Lemma iterate_split alpha G D : (forall u v, P (G u) v = P u (G v)) -> forall a b,
@@ -185,12 +186,30 @@ Fixpoint trajectory (steps : list training_step) (theta : V) (e : R) : V :=
   | s :: rest => trajectory rest (Phi s theta e) e
   end.
 
+Lemma double_minus (a b : V) : minus a (minus a b) = b.
+Proof.
+  unfold minus at 1. rewrite (opp_minus (G := V)). unfold minus.
+  rewrite (plus_comm (G := V) a), <- (plus_assoc (G := V)), plus_opp_l. apply plus_zero_r.
+Qed.
+
+Lemma step_algebra (a u p q : V) : plus (minus u q) p = minus a (minus (minus a u) (minus p q)).
+Proof.
+  transitivity (plus a (minus (minus p q) (minus a u))).
+  - transitivity (plus a (plus (plus (opp a) u) (plus p (opp q)))).
+    + rewrite !(plus_assoc (G := V)), plus_opp_r, plus_zero_l.
+      unfold minus. rewrite <- !(plus_assoc (G := V)). f_equal. apply (plus_comm (G := V)).
+    + f_equal. unfold minus at 1. rewrite (opp_minus (G := V)), (plus_comm (G := V) (minus p q)).
+      unfold minus. rewrite (plus_comm (G := V) u). reflexivity.
+  - unfold minus at 4. rewrite (opp_minus (G := V)). reflexivity.
+Qed.
+
 Lemma path_pair (u : R -> V) du : is_derive u 0 du ->
   is_derive (fun e : R => (u e, e) : prod_NormedModule R_AbsRing V R_NormedModule) 0 (du, 1 : R).
 Proof.
   intros Hu. unfold is_derive. eapply filterdiff_ext_lin.
   - apply (filterdiff_comp_2 (fun e => u e) (fun e : R => e)
-      (fun (a : V) (b : R) => (a, b) : prod_NormedModule R_AbsRing V R_NormedModule) _ _ (fun a b => (a, b))).
+      (fun (a : V) (b : R) => (a, b) : prod_NormedModule R_AbsRing V R_NormedModule)
+      (fun k : R => scal k du) (fun k : R => k) (fun a b => (a, b))).
     + exact Hu.
     + apply filterdiff_id.
     + eapply filterdiff_ext_lin; [eapply filterdiff_ext; [|apply filterdiff_id]|].
@@ -205,9 +224,7 @@ Lemma trajectory_from steps : forall (u : R -> V) du, u 0 = theta0 -> is_derive 
   is_derive (fun e => trajectory steps (u e) e) 0 (minus D (residual (schedule steps) (minus D du))).
 Proof.
   induction steps as [|s rest IH]; intros u du Hu0 Hu.
-  - simpl. split; auto. evar_last; [exact Hu|].
-    unfold minus. rewrite (opp_plus (G := V)), (opp_opp (G := V)), (plus_assoc (G := V)), plus_opp_r, plus_zero_l.
-    reflexivity.
+  - simpl. split; auto. evar_last; [exact Hu|]. symmetry. apply double_minus.
   - set (u' := fun e => Phi s (u e) e).
     assert (Hd : is_derive u' 0 (minus D (minus (minus D du) (scal (rate s) (G_of s (minus D du)))))).
     { evar_last.
@@ -218,18 +235,13 @@ Proof.
         + simpl. rewrite Hu0. apply Phi_derive.
       - simpl.
         assert (HGm : G_of s (minus D du) = minus (G_of s D) (G_of s du)).
-        { unfold minus. rewrite (linear_plus _ (G_linear s)), (linear_opp _ (G_linear s)). reflexivity. }
+        { unfold minus. rewrite (linear_plus _ (G_linear s)), (linear_opp _ _ (G_linear s)). reflexivity. }
         rewrite HGm, (scal_one (V := V)), (scal_minus_distr_l (V := V)).
-        generalize (scal (rate s) (G_of s D)) (scal (rate s) (G_of s du)). intros p q. unfold minus.
-        rewrite !(opp_plus (G := V)), !(opp_opp (G := V)).
-        rewrite (plus_assoc (G := V) D), (plus_assoc (G := V) D (opp D)), plus_opp_r, plus_zero_l.
-        rewrite <- (plus_assoc (G := V)). f_equal. apply (plus_comm (G := V)). }
+        apply step_algebra. }
     assert (Hz : u' 0 = theta0) by (unfold u'; rewrite Hu0; apply Phi_fixes).
     destruct (IH u' _ Hz Hd) as [IH1 IH2]. split; [exact IH1|].
     simpl trajectory. unfold u' in *. evar_last; [exact IH2|].
-    simpl. f_equal. f_equal. unfold minus at 1.
-    rewrite (opp_minus (G := V)). unfold minus at 1. rewrite (plus_comm (G := V) D), <- (plus_assoc (G := V)), plus_opp_l, plus_zero_r.
-    reflexivity.
+    simpl. f_equal. f_equal. apply double_minus.
 Qed.
 
 Theorem trajectory_derivative steps :
@@ -243,14 +255,46 @@ Lemma trajectory_at_0 steps : trajectory steps theta0 0 = theta0.
 Proof. destruct (trajectory_from steps (fun _ => theta0) zero); auto. apply @is_derive_const. Qed.
 
 (** ** Any number of steps, any batches, alpha_t <= 2 / lambda_max(G_t): the student's total displacement has
-    non-negative inner product with D to first order in e *)
-Theorem multi_step_alignment steps : Forall admissible (schedule steps) ->
-  is_derive (fun e => P D (minus (trajectory steps theta0 e) theta0)) 0
-    (P D (minus D (residual (schedule steps) D))) /\
-  0 <= P D (minus D (residual (schedule steps) D)).
+    non-negative inner product with D to first order in e; if the first-order term is positive, the inner product
+    itself is positive for all small e *)
+Theorem multi_step_alignment steps :
+  is_linear (fun v => P D v) -> List.Forall admissible (schedule steps) ->
+  let slope := P D (minus D (residual (schedule steps) D)) in
+  is_derive (fun e => P D (minus (trajectory steps theta0 e) theta0)) 0 slope /\ 0 <= slope /\
+  (0 < slope -> exists e0, 0 < e0 /\ forall e, 0 < e < e0 -> 0 < P D (minus (trajectory steps theta0 e) theta0)).
 Proof.
-  intros H. split; [|apply cumulative_alignment_nonneg; exact H].
-  apply (is_derive_ext (fun e => minus (P D (trajectory steps theta0 e)) (P D theta0))).
-  { intros e. symmetry. apply (ip_minus P). }
-Abort.
+  intros Hlin H slope.
+  assert (Hd : is_derive (fun e => P D (minus (trajectory steps theta0 e) theta0)) 0 slope).
+  { apply (is_derive_ext (fun e => minus (P D (trajectory steps theta0 e)) (P D theta0))).
+    { intros e. symmetry. apply (ip_minus P). }
+    evar_last.
+    - apply @is_derive_minus; [|apply @is_derive_const].
+      apply (path_derive (W := R_NormedModule) (trajectory steps theta0) _ (fun v => P D v) (fun v => P D v) 0
+        (trajectory_derivative steps)).
+      apply filterdiff_linear. exact Hlin.
+    - unfold slope, minus, plus, opp, zero; simpl. ring. }
+  split; [exact Hd|]. split; [apply cumulative_alignment_nonneg; exact H|].
+  intros Hs. apply (pos_near_0 _ slope Hd); auto.
+  rewrite trajectory_at_0, (ip_minus P). ring.
+Qed.
+
+(** ** Theorem 1 for many steps: the teacher's own loss falls by that amount to first order *)
+Theorem multi_step_lowers_teacher_loss steps (LT : V -> R) :
+  is_gradient P LT theta0 (opp D) -> List.Forall admissible (schedule steps) ->
+  let slope := P D (minus D (residual (schedule steps) D)) in
+  is_derive (fun e => LT (trajectory steps theta0 e)) 0 (- slope) /\ 0 <= slope /\
+  (0 < slope -> exists e0, 0 < e0 /\ forall e, 0 < e < e0 -> LT (trajectory steps theta0 e) < LT theta0).
+Proof.
+  intros HLT H slope.
+  assert (Hd : is_derive (fun e => LT (trajectory steps theta0 e)) 0 (- slope)).
+  { evar_last.
+    - apply (gradient_along P _ _ LT (opp D) 0 (trajectory_derivative steps)). rewrite trajectory_at_0. exact HLT.
+    - unfold slope. rewrite (ip_sym P), (ip_opp P), (ip_sym P). reflexivity. }
+  split; [exact Hd|]. split; [apply cumulative_alignment_nonneg; exact H|].
+  intros Hs. destruct (pos_near_0 (fun e => LT theta0 - LT (trajectory steps theta0 e)) slope) as [e0 [He0 Hp]]; auto.
+  - evar_last. apply @is_derive_minus; [apply @is_derive_const|exact Hd].
+    unfold minus, plus, opp, zero; simpl. ring.
+  - rewrite trajectory_at_0. ring.
+  - exists e0. split; auto. intros e He. specialize (Hp e He). lra.
+Qed.
 End MultiStep.

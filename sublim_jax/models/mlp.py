@@ -8,6 +8,7 @@ bfloat16 for the weight gradients; on GPUs it makes no difference. Callers see n
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
@@ -101,40 +102,53 @@ def init(key: Key[Array, ""], spec: MLPSpec) -> Params:
 
 def apply(params: Params, images: Float[Array, "batch pixel"], spec: MLPSpec) -> Float[Array, "batch logit"]:
     """Logits of a batch. In bfloat16 it can be differentiated in reverse mode only; float32 knows both modes."""
-    product = _bfloat16_product if spec.precision == "bfloat16" else _plain_product
     activation = ACTIVATIONS[spec.activation]
-    features = images.T
+    features, axis = images, 1
     for index, layer in enumerate(params):
-        features = product(layer.weight, features) + layer.bias[:, None]
+        product = _bfloat16_product if spec.precision == "bfloat16" else _float32_product
+        features, axis = product(layer.weight, features, axis) + layer.bias[:, None], 0
         if index < len(params) - 1:
             features = activation(features)
-    return lax.optimization_barrier(features).T  # see _product_backward
+    return lax.optimization_barrier(features).T
 
 
-def _plain_product(weight: Float[Array, "out in"], features: Float[Array, "in batch"]) -> Float[Array, "out batch"]:
-    return jnp.matmul(weight, features, precision=lax.Precision.HIGHEST)
+def _contract(left, right, left_axis, right_axis, **how):
+    """Product over one axis of each matrix. Unlike a transposition, the choice of axes costs nothing on its own."""
+    return lax.dot_general(left, right, (((left_axis,), (right_axis,)), ((), ())), **how)
 
 
-@jax.custom_vjp
-def _bfloat16_product(weight, features):
-    """weight @ features with bfloat16 operands and float32 sums, forwards and backwards."""
-    return _round_and_multiply(weight, features)
+def _float32_product(weight: Float[Array, "out in"], features: Float[Array, "..."], axis: int):
+    """Sum over the inputs, which lie along `axis` of `features`, as an (out, batch) matrix."""
+    return _contract(weight, features, 1, axis, precision=lax.Precision.HIGHEST)
 
 
-def _round_and_multiply(left, right):
-    return jnp.matmul(left.astype(jnp.bfloat16), right.astype(jnp.bfloat16), preferred_element_type=jnp.float32)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _bfloat16_product(weight: Float[Array, "out in"], features: Float[Array, "..."], axis: int):
+    """The same with bfloat16 operands and float32 sums, forwards and backwards.
+
+    Two habits keep XLA's CPU compiler on its bfloat16 kernels, where a transposition in front of a product, or folded
+    into it later, silently turns it into float32 or is refused at run time: products name their axes, and barriers
+    stand between them and the transpositions that remain.
+    """
+    return _rounded_contract(weight, features, 1, axis)
 
 
-def _product_forward(weight, features):
-    features = features.astype(jnp.bfloat16)
-    return _round_and_multiply(weight, features), (weight, features)
+def _rounded_contract(left, right, left_axis, right_axis):
+    left, right = left.astype(jnp.bfloat16), right.astype(jnp.bfloat16)
+    return _contract(left, right, left_axis, right_axis, preferred_element_type=jnp.float32)
 
 
-def _product_backward(saved, gradient):
+def _product_forward(weight, features, axis):
+    rounded = features.astype(jnp.bfloat16)
+    return _bfloat16_product(weight, rounded, axis), (weight, rounded)
+
+
+def _product_backward(axis, saved, gradient):
     weight, features = saved
-    # Without the barrier the compiler folds the transposition into the product and leaves its fast path.
+    weight_gradient = _rounded_contract(gradient, features, 1, 1 - axis)
     transposed = lax.optimization_barrier(weight.astype(jnp.bfloat16).T)
-    return _round_and_multiply(gradient, features.T), _round_and_multiply(transposed, gradient)
+    feature_gradient = _rounded_contract(transposed, gradient, 1, 0)
+    return weight_gradient, feature_gradient if axis == 0 else lax.optimization_barrier(feature_gradient).T
 
 
 _bfloat16_product.defvjp(_product_forward, _product_backward)
