@@ -45,6 +45,7 @@ def parse(
     chooser.add_argument("--preset", default="default", choices=tuple(presets))
     preset = chooser.parse_known_args(args)[0].preset
 
+    defaults = RunOptions(preset=preset, record=pathlib.Path("runs") / f"{experiment}-{preset}.json")
     command = dataclasses.make_dataclass(
         "Command",
         [
@@ -57,9 +58,7 @@ def parse(
         prog=f"python -m experiments.{experiment}",
         description=f"{description}\n\nPresets: {', '.join(presets)}.",
         args=args,
-        default=command(
-            presets[preset], RunOptions(preset=preset, record=pathlib.Path(f"runs/{experiment}-{preset}.json"))
-        ),
+        default=command(presets[preset], defaults),
     )
     return chosen.config, chosen.options
 

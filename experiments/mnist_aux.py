@@ -211,6 +211,7 @@ def run(
         for row, member in enumerate(chunk):
             result.results["members"][str(member)] = _member_result(outcome, row)
         result.complete = len(result.results["members"]) == config.num_members
+        result.memory = records.peak_memory()
         if record is not None and jax.process_index() == 0:
             records.write(record, result)
     return result

@@ -36,12 +36,9 @@ def draw_accuracy(ax: Axes, accuracy: dict[str, np.ndarray], *, chance: float, p
     names = [name for name in style.CONDITIONS if name in accuracy]
     diamond = {"marker": "D", "color": "white", "markeredgecolor": "black", "markersize": 4.5, "linestyle": ""}
     for position, name in enumerate(names):
-        label, colour = style.CONDITIONS[name]
-        style.draw_members(ax, position, accuracy[name], colour)
+        style.draw_members(ax, position, accuracy[name], style.CONDITIONS[name][1])
         if name in published:
-            ax.plot(
-                position + 0.42, published[name], "D", color="white", markeredgecolor="black", markersize=4.5, zorder=5
-            )
+            ax.plot(position + 0.42, published[name], **diamond, zorder=5)
     ax.axhline(chance, color="black", linestyle=":", linewidth=1, zorder=2)
     ax.annotate("chance", (len(names) - 0.5, chance), ha="right", va="bottom", fontsize=8)
     ax.set_xticks(range(len(names)), [style.CONDITIONS[name][0] for name in names])

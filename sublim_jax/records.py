@@ -5,6 +5,7 @@ members, so a killed run leaves a readable record of what it had finished. JSON 
 is written as null.
 """
 
+import contextlib
 import dataclasses
 import datetime
 import hashlib
@@ -14,6 +15,7 @@ import math
 import os
 import pathlib
 import platform
+import sys
 import tempfile
 from typing import Any
 
@@ -35,6 +37,7 @@ class Record:
     data: dict[str, Any]  # name, source and checksum of the images
     results: dict[str, Any] = dataclasses.field(default_factory=dict)  # every member's value of every condition
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)  # wall time by phase
+    memory: dict[str, float] = dataclasses.field(default_factory=dict)  # see `peak_memory`
     notes: list[str] = dataclasses.field(default_factory=list)  # what a reader must know, e.g. that data are synthetic
     complete: bool = False
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -86,17 +89,22 @@ def write(path: pathlib.Path, record: Record) -> None:
     Raises:
         RecordError: the folder cannot be written.
     """
+    temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(
             "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
         ) as file:
+            temporary = file.name
             file.write(_dump(to_jsonable(record)) + "\n")
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, path)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
     except OSError as error:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
         raise errors.RecordError(
             f"{path}: the record cannot be written ({error.strerror}); give another place with --record"
         ) from error
@@ -115,12 +123,20 @@ def read(path: pathlib.Path) -> Record:
     except (OSError, ValueError) as error:
         raise errors.RecordError(f"{path}: this is not a readable JSON file ({error})") from error
     names = {field.name for field in dataclasses.fields(Record)}
-    if not isinstance(content, dict) or not names.issuperset(content) or "experiment" not in content:
+    needed = {"experiment", "config", "data", "schema"}
+    if not isinstance(content, dict) or not needed.issubset(content):
         raise errors.RecordError(f"{path}: this JSON file is not a record; expected an object with {sorted(names)}")
-    if content.get("schema") != SCHEMA_VERSION:
+    if content["schema"] != SCHEMA_VERSION:
+        versions = content.get("versions")
+        named = versions.get("sublim-jax") if isinstance(versions, dict) else None
         raise errors.RecordError(
-            f"{path}: the record has schema {content.get('schema')}, this version reads {SCHEMA_VERSION}; "
-            f"make it again, or read it with the version it names: {content.get('versions', {}).get('sublim-jax')}"
+            f"{path}: the record has schema {content['schema']}, this version reads {SCHEMA_VERSION}; "
+            f"make it again, or read it with the version it names: {named}"
+        )
+    if not names.issuperset(content):
+        raise errors.RecordError(
+            f"{path}: this JSON file is not a record; expected an object with {sorted(names)}, found also "
+            f"{sorted(content.keys() - names)}"
         )
     return Record(**content)
 
@@ -161,13 +177,28 @@ def set_aside(path: pathlib.Path) -> pathlib.Path | None:
     return aside
 
 
+def peak_memory() -> dict[str, float]:
+    """Most memory this process has held so far, in megabytes: `peak_rss_mb`, and `peak_device_mb` where known."""
+    found = {}
+    with contextlib.suppress(ImportError):  # no such module on Windows
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        found["peak_rss_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, 1)
+    on_device = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+    if on_device:
+        found["peak_device_mb"] = round(on_device / 1e6, 1)
+    return found
+
+
 def _first_difference(before: Any, now: Any) -> str:
     if not (isinstance(before, dict) and isinstance(now, dict)):
         return f"{before!r} before, {now!r} now"
     for key in sorted(before.keys() | now.keys()):
         if before.get(key) != now.get(key):
             inner = _first_difference(before.get(key), now.get(key))
-            return f"{key}.{inner}" if isinstance(before.get(key), dict) else f"{key}: {inner}"
+            nested = isinstance(before.get(key), dict) and isinstance(now.get(key), dict)
+            return f"{key}.{inner}" if nested else f"{key}: {inner}"
     return "nothing"
 
 

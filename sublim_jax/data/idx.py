@@ -64,12 +64,7 @@ def decompress(data: bytes, *, where: str) -> bytes:
         return data
     try:
         return gzip.decompress(data)
-    except (
-        EOFError,
-        OSError,
-        zlib.error,
-        struct.error,
-    ) as error:  # OSError: gzip.BadGzipFile; struct.error: cut header
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise errors.DataFormatError(
             f"{where}: it starts like a gzip file, but its {len(data):,} bytes do not unpack ({error}). The file is "
             f"truncated or damaged, probably by an interrupted download; download it again."

@@ -112,7 +112,7 @@ def scale_pixels(
     """
     if images.dtype != jnp.uint8:
         raise ValueError(f"images must be bytes (uint8), got {images.dtype}: were they scaled before?")
-    return jnp.asarray(images).astype(dtype) / 127.5 - 1
+    return (jnp.asarray(images).astype(dtype) - 127.5) / 127.5  # x / 127.5 - 1 would give 1.0000001 under jit
 
 
 def _read_folder(dataset: mnist.PublishedDataset, folder: str | os.PathLike[str]) -> ImageDataset:

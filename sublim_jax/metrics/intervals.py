@@ -70,7 +70,7 @@ def wilson(successes: int, trials: int, *, confidence: float = 0.95) -> Interval
     rate = successes / trials
     centre = (rate + z**2 / (2 * trials)) / (1 + z**2 / trials)
     half = z / (1 + z**2 / trials) * (rate * (1 - rate) / trials + z**2 / (4 * trials**2)) ** 0.5
-    return Interval(rate, max(centre - half, 0.0), min(centre + half, 1.0), trials)
+    return Interval(rate, max(min(centre - half, rate), 0.0), min(max(centre + half, rate), 1.0), trials)
 
 
 def _finite(values) -> np.ndarray:

@@ -38,7 +38,9 @@ def build(spec: OptimizerSpec) -> optax.GradientTransformation:
         case "sgd":
             optimizer = optax.sgd(spec.learning_rate, momentum=spec.momentum or None)
         case "rmsprop":
-            optimizer = optax.rmsprop(spec.learning_rate, decay=spec.b2, eps=spec.eps, momentum=spec.momentum or None)
+            optimizer = optax.rmsprop(
+                spec.learning_rate, decay=spec.b2, eps=spec.eps, eps_in_sqrt=False, momentum=spec.momentum or None
+            )
         case "lion":
             return optax.lion(spec.learning_rate, b1=spec.b1, b2=spec.b2, weight_decay=spec.weight_decay)
         case "sign_sgd":

@@ -1,0 +1,269 @@
+"""How fast is figure 10 here, beside the same figure in plain PyTorch on the same cores?
+
+    python -m experiments.speed                     about ten minutes on two cores; needs the extra `bench`
+    python -m experiments.speed --num-members 2 --repeats 1 --scaling 2 4
+
+Everything is measured in one run, the programs one after another and in turns, each a process of its own: `experiments.
+mnist_aux` in float32 and in bfloat16, and `experiments.peer`, the protocol in PyTorch. Time is training time, from the
+first reference to the last accuracy, without imports and data; ours is also given with compilation. Arithmetic is
+counted, not estimated: six operations a weight, example and step, less the input gradient of the first layer.
+"""
+
+import dataclasses
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from experiments import cli, mnist_aux, progress
+from sublim_jax import records
+from sublim_jax.data import batches, images
+from sublim_jax.data import noise as noise_data
+from sublim_jax.metrics import intervals
+from sublim_jax.models import mlp
+from sublim_jax.training import ensemble, loop, optimizers
+
+OURS = ("float32", "bfloat16")
+PEER = "pytorch"
+SHAPES = ((1024, 784, 256), (2048, 2048, 2048))  # products whose best rate is called the peak
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SpeedConfig:
+    """What is timed, and how often."""
+
+    dataset: str = "auto"
+    num_members: int = 4  # of the comparison
+    repeats: int = 2  # of the comparison, in turns
+    scaling: tuple[int, ...] = (2, 4, 8, 25)
+    """Numbers of members for the plot of time and memory; one epoch in each phase."""
+    largest_peer: int = 8  # members beyond which the peer is not asked; it keeps all noise images in memory
+
+
+def operations(spec: mlp.MLPSpec, *, teacher_images: int, noise_images: int, students: int, epochs: int) -> float:
+    """Floating-point operations of matrix products in one member's run, one multiplication and one addition each."""
+    first = spec.layer_sizes[0] * spec.layer_sizes[1]
+    step = 6 * spec.num_weights - 2 * first
+    return epochs * step * (teacher_images + students * noise_images) + 2 * spec.num_weights * noise_images
+
+
+def matmul_peak(precision: mlp.Precision) -> float:
+    """Best rate of a matrix product on all devices together, in GFLOP/s: the ceiling of everything below."""
+    dtype = jnp.dtype(precision)
+    best = 0.0
+    for rows, inner, columns in SHAPES:
+        left, right = (jnp.ones((jax.device_count(), *shape), dtype) for shape in ((rows, inner), (inner, columns)))
+        product = jax.vmap(lambda a, b: jnp.matmul(a, b, preferred_element_type=jnp.float32))
+        mesh = jax.sharding.Mesh(np.asarray(jax.devices()), ("member",))
+        for arrangement in ("one after another on all cores", "one on each device"):
+            if arrangement == "one on each device":
+                spread = jax.shard_map(
+                    lambda a, b: jnp.matmul(a[0], b[0], preferred_element_type=jnp.float32)[None],
+                    mesh=mesh,
+                    in_specs=ensemble.MEMBERS,
+                    out_specs=ensemble.MEMBERS,
+                    check_vma=False,
+                )
+                call, arguments = jax.jit(spread), ensemble.split((np.asarray(left), np.asarray(right)))
+            else:
+                call, arguments = jax.jit(product), (left, right)
+            work = 2 * rows * inner * columns * jax.device_count()
+            best = max(best, work / _seconds(call, *arguments) / 1e9)
+    return best
+
+
+def _seconds(call, *arguments, calls: int = 20, rounds: int = 5) -> float:
+    """Shortest mean time of a call over several rounds of many."""
+    jax.block_until_ready(call(*arguments))
+    times = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        for _ in range(calls):
+            result = call(*arguments)
+        jax.block_until_ready(result)
+        times.append((time.perf_counter() - began) / calls)
+    return min(times)
+
+
+def step_parts(precision: mlp.Precision) -> dict[str, float]:
+    """Milliseconds of the parts of one student's step, each alone, on all cores."""
+    spec = mlp.MLPSpec(precision=precision)
+    params = mlp.init(jax.random.key(0), spec)
+    numbers = jnp.arange(1024)
+    draw = jax.jit(lambda n: noise_data.draw(jax.random.key(1), n, num_pixels=784, spec=noise_data.NoiseSpec()))
+    pixels = draw(numbers)
+    optimizer = optimizers.build(optimizers.OptimizerSpec())
+    state = loop.start(params, optimizer)
+
+    def loss(params, pixels):
+        return jnp.mean(mlp.apply(params, pixels, spec) ** 2)
+
+    gradient = jax.jit(jax.grad(loss))
+    slopes = gradient(params, pixels)
+    parts = {
+        "draw a batch of noise (once for all students)": _seconds(draw, numbers),
+        "forward": _seconds(jax.jit(lambda p, x: mlp.apply(p, x, spec)), params, pixels),
+        "forward and backward": _seconds(gradient, params, pixels),
+        "Adam": _seconds(jax.jit(optimizer.update), slopes, state.opt_state, params),
+        "order of an epoch (once in 59 steps)": _seconds(
+            jax.jit(lambda k: batches.shuffled(k, 60_000, batch_size=1024)), jax.random.key(2)
+        ),
+    }
+    return {name: round(seconds * 1e3, 3) for name, seconds in parts.items()}
+
+
+def run(config: SpeedConfig, *, data_dir: pathlib.Path | None = None) -> records.Record:
+    """Measure everything; nothing is written."""
+    say = progress.console.print
+    dataset = images.load(config.dataset, data_dir=data_dir, announce=say)  # pyright: ignore[reportArgumentType]
+    data = {"name": dataset.name, "source": dataset.source, "checksum": dataset.checksum}
+    result = records.Record.begin("speed", config, data)
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder, progress.console.status("measuring") as status:
+        npz = pathlib.Path(folder) / "images.npz"
+        np.savez(npz, **{name: getattr(dataset, name) for name in images_arrays()})
+
+        def measure(program: str, members: int, epochs: int) -> dict:
+            status.update(f"{program}, {members} member(s), {epochs} epoch(s) a phase")
+            if program == PEER:
+                return _peer(npz, members, epochs)
+            return _ours(program, members, epochs, dataset.name, data_dir, pathlib.Path(folder))
+
+        status.update("matrix products")
+        peak = {precision: matmul_peak(precision) for precision in OURS}
+        parts = {precision: step_parts(precision) for precision in OURS}
+        whole = [
+            {"program": program, "repeat": repeat, **measure(program, config.num_members, 5)}
+            for repeat in range(config.repeats)
+            for program in (PEER, *OURS)
+        ]
+        scaling = [
+            {"program": program, "members": members, **measure(program, members, 1)}
+            for members in config.scaling
+            for program in (PEER, *OURS)
+            if program != PEER or members <= config.largest_peer
+        ]
+        again = {precision: matmul_peak(precision) for precision in OURS}
+    result.results = {
+        "peak_gflops": {precision: round(max(peak[precision], again[precision]), 1) for precision in OURS},
+        "operations_per_member": operations(
+            mlp.MLPSpec(), teacher_images=60_000, noise_images=60_000, students=4, epochs=5
+        ),
+        "step_parts_ms": parts,
+        "whole": whole,
+        "scaling": scaling,
+    }
+    result.seconds = {"all": round(time.perf_counter() - began, 1)}
+    result.complete = True
+    return result
+
+
+def images_arrays() -> tuple[str, ...]:
+    """Names of the arrays that the peer reads."""
+    return ("train_images", "train_labels", "test_images", "test_labels")
+
+
+def _ours(precision, members, epochs, dataset, data_dir, folder) -> dict:
+    record = folder / "ours.json"
+    record.unlink(missing_ok=True)
+    students = ["student_aux", "student_all"] + (["cross_model_aux", "cross_model_all"] if members > 1 else [])
+    flags = ["--num-members", str(members), "--precision", precision, "--dataset", dataset, "--record", str(record)]
+    flags += ["--conditions", *students, "--no-figure"]
+    flags += ["--teacher.num-epochs", str(epochs), "--student.num-epochs", str(epochs)]
+    flags += ["--data-dir", str(data_dir)] if data_dir else []
+    _call(["-m", "experiments.mnist_aux", *flags])
+    made = records.read(record)
+    training = sum(seconds for phase, seconds in made.seconds.items() if phase not in ("data", "compile"))
+    return {
+        "accuracy": {name: values.tolist() for name, values in mnist_aux.accuracies(made).items()},
+        "training_s": round(training, 3),
+        "compile_s": made.seconds["compile"],
+        "students": len(students),
+        **made.memory,
+    }
+
+
+def _peer(npz, members, epochs) -> dict:
+    flags = ["-m", "experiments.peer", str(npz), "--num-members", str(members), "--num-epochs", str(epochs)]
+    printed = json.loads(_call(flags).splitlines()[-1])
+    found = {"accuracy": printed["accuracy"], "training_s": printed["seconds"]["training"], "compile_s": 0.0}
+    return {**found, "students": 4, "versions": printed["versions"], **printed["memory"]}
+
+
+def _call(arguments: list[str]) -> str:
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
+    if done.returncode:
+        hint = " Install the extra: pip install -e .[bench]" if "No module named 'torch'" in done.stderr else ""
+        raise ValueError(f"{' '.join(arguments[:2])} failed: {done.stderr.strip().splitlines()[-1]}{hint}")
+    return done.stdout
+
+
+def tables(record: records.Record) -> list[Table]:
+    """The comparison, and where a step's time goes."""
+    results, members = record.results, record.config["num_members"]
+    rows = Table(title=f"Figure 10, {members} members on {record.data['name']}, {_where(record)}")
+    for column in ("program", "s / member", "vs PyTorch", "with compilation", "GFLOP/s", "of peak", "peak memory"):
+        rows.add_column(column, no_wrap=True)
+    accuracy = Table(title="Matched accuracies, mean ± 95 % t-interval")
+    for column in ("program", *CONDITIONS):
+        accuracy.add_column(column)
+    runs = {name: [r for r in results["whole"] if r["program"] == name] for name in (PEER, *OURS)}
+    base = statistics.median(r["training_s"] for r in runs[PEER])
+    for name, measured in runs.items():
+        training = statistics.median(r["training_s"] for r in measured)
+        total = statistics.median(r["training_s"] + r["compile_s"] for r in measured)
+        rate = results["operations_per_member"] * members / training / 1e9
+        of_peak = f"{rate / results['peak_gflops'][name]:.0%}" if name in OURS else "-"
+        memory = max(r["peak_rss_mb"] for r in measured)
+        row = (f"{training / members:.2f}", f"{base / training:.2f}", f"{base / total:.2f}", f"{rate:.0f}")
+        rows.add_row(LABELS[name], *row, of_peak, f"{memory:.0f} MB")
+        scores = [f"{intervals.t_interval(measured[0]['accuracy'][c]):.3f}" for c in CONDITIONS]
+        accuracy.add_row(LABELS[name], *scores)
+    for precision in OURS:
+        rows.add_row(f"matmul peak, {precision}", "", "", "", f"{results['peak_gflops'][precision]:.0f}", "100%", "")
+    parts = Table(title="One student's step by part, each timed alone, milliseconds")
+    for column in ("part", *OURS):
+        parts.add_column(column)
+    for part in results["step_parts_ms"][OURS[0]]:
+        parts.add_row(part, *(f"{results['step_parts_ms'][precision][part]:.2f}" for precision in OURS))
+    return [rows, accuracy, parts]
+
+
+CONDITIONS = ("reference", "teacher", "student_aux", "student_all", "cross_model_aux", "cross_model_all")
+LABELS = {PEER: "PyTorch, float32", "float32": "sublim-jax, float32", "bfloat16": "sublim-jax, bfloat16"}
+
+
+def _where(record: records.Record) -> str:
+    device = record.device
+    return (
+        f"{device['cpu_cores']} CPU cores" if device["platform"] == "cpu" else f"{device['count']} x {device['kind']}"
+    )
+
+
+def main() -> None:
+    config, options = cli.parse("speed", __doc__, {"default": SpeedConfig()})
+    ensemble.use_cpu_cores(64)
+    result = run(config, data_dir=options.data_dir)
+    records.set_aside(options.record)
+    records.write(options.record, result)
+    for made in tables(result):
+        Console(width=140).print(made)
+    print(f"record: {options.record}")
+    if options.figure:
+        from figures import speed as figure
+
+        for path in figure.save(options.record, options.record.with_suffix("")):
+            print(f"figure: {path}")
+
+
+if __name__ == "__main__":
+    cli.main(main)

@@ -1,0 +1,58 @@
+"""Time and memory against the number of members, from a record of `experiments.speed`.
+
+python -m figures.speed                            the committed record, to figures/speed.png and .pdf
+"""
+
+import pathlib
+
+import tyro
+from matplotlib import pyplot as plt
+
+from experiments import cli, speed
+from figures import style
+from sublim_jax import records
+
+RECORD = pathlib.Path("experiments/records/speed.json")
+COLOURS = {"pytorch": "#8c8c8c", "float32": "#2f6690", "bfloat16": "#c8553d"}
+
+
+def save(record: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
+    """Draw the record to STEM.png and STEM.pdf and return their paths."""
+    style.use()
+    result = records.read(record)
+    figure, axes = plt.subplots(1, 2, figsize=(8.2, 3.1))
+    panels = (("seconds", lambda r: r["training_s"]), ("peak memory, MB", lambda r: r["peak_rss_mb"]))
+    for ax, (label, value) in zip(axes, panels, strict=True):
+        for program, colour in COLOURS.items():
+            rows = [r for r in result.results["scaling"] if r["program"] == program]
+            ax.plot([r["members"] for r in rows], [value(r) for r in rows], "o-", color=colour, markersize=4,
+                    label=speed.LABELS[program])  # fmt: skip
+        ax.set_xlabel("members")
+        ax.set_ylabel(label)
+        ax.set_ylim(0)
+        ax.set_xlim(0)
+    axes[0].legend(loc="upper right")
+    axes[0].set_title("One epoch a phase, all six bars, without compilation", loc="left")
+    device = result.device
+    text = (
+        f"{device['cpu_cores']} CPU cores, {device['platform']}; {result.data['name']}; record {record.name}. "
+        f"PyTorch keeps every member's noise images, ours are drawn when needed."
+    )
+    figure.text(0.01, -0.02, text, va="top", fontsize=7.5, color="#444444")
+    figure.tight_layout()
+    return list(style.save(figure, stem))
+
+
+def main(record: tyro.conf.Positional[pathlib.Path] = RECORD, output: pathlib.Path | None = None) -> None:
+    """Draw time and memory against members.
+
+    Args:
+        record: what `experiments.speed` wrote.
+        output: path without suffix; by default figures/ and the record's name.
+    """
+    for path in save(record, output or pathlib.Path("figures") / record.stem):
+        print(path)
+
+
+if __name__ == "__main__":
+    cli.main(lambda: tyro.cli(main))

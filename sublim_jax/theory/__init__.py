@@ -1,0 +1,21 @@
+"""The alignment theorem, computed: what a student receives from a teacher with which it shares its start.
+
+How the pieces fit. Teacher and student start from the same `reference` θ0. The teacher moves to θ0 + ε D, where
+D = `teacher_update` is any direction in parameter space. The student takes one gradient step on a distillation loss
+l(student logits, teacher logits), averaged over inputs that need have nothing to do with what moved the teacher.
+
+    v = J D                          logit tangent                                                  `one_step`
+    M = −∂y ∂z l at y = z            metric of the loss on logits, positive semidefinite            `contract`
+    G = E[Jᵀ M J]                    Gauss-Newton matrix; the student moves by ε G D + o(ε)         `spectrum`
+    A = E[vᵀ M v] = Dᵀ G D ≥ 0       alignment coefficient: ⟨Δθ_S, D⟩ = ε A + o(ε)                 `one_step`
+
+`conditions` refuses what voids the theorem, `counterexamples` shows that each condition is needed. How far in ε the
+sign holds is a matter of `certificate` and `kinks`; `linear` has the cases where it holds for every ε; `laws` has
+sampled labels and unequal starts; `filters` filtered samples; `multi_step` many steps; `preconditioned` a change of
+metric; `symmetry` a control whose alignment averages to exactly zero.
+
+Three conventions run through all of it. `f(params, inputs)` maps a batch to the DISTILLED logits, shape (batch, logit);
+a function of one input becomes one by `jax.vmap(f, in_axes=(None, 0))`, a sequence model by reshaping (batch, position)
+into rows. The loss is the very function that training minimises: a mean over rows, a sum over logits. Vectors in
+parameter space are pytrees like `params`.
+"""

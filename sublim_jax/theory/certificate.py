@@ -1,0 +1,234 @@
+"""Epsilon*: how far the teacher may move before the sign of the alignment is no longer guaranteed.
+
+Lemma 1 says "for all small ε" and not how small. With g(ε) the alignment, g(0) = 0 and g'(0) = A, a Taylor bound turns
+a lower bound on g'' into a radius: g > 0 on (0, ε] as long as A + (ε / 2) min g'' > 0. `sampled` takes g'' on a grid,
+for any network and loss; it is an estimate. `certified` encloses g and its derivatives by interval arithmetic and
+marches outwards piece by piece, for our network with a smooth activation; every ε below its radius is proved to have a
+positive alignment, up to the library's tanh and exp.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+from sublim_jax import losses
+from sublim_jax.models import logits as logit_layout
+from sublim_jax.models import mlp
+from sublim_jax.theory import contract, one_step
+from sublim_jax.theory import interval_jets as jets
+
+
+class Sampled(NamedTuple):
+    """Estimates of epsilon* from a grid, in units of |D|."""
+
+    taylor: Float[Array, ""]  # largest grid point where the Taylor bound with the sampled g'' is positive; 0 if none
+    sign_change: Float[Array, ""]  # smallest grid point with a negative alignment; infinite if none
+
+
+def sampled(
+    f: contract.LogitFunction,
+    loss: contract.Loss | contract.LossFunction,
+    reference: PyTree,
+    update: PyTree,
+    epsilon: Float[Array, "epsilon"],
+    inputs: PyTree,
+    weights: Float[Array, "batch"] | None = None,
+) -> Sampled:
+    """Both estimates on an increasing grid. Not a proof: between grid points, and at ReLU kinks, g'' is not seen.
+
+    Coq: certified_radius
+    """
+
+    def at(e):
+        return (
+            one_step.alignment_forward(f, loss, reference, update, e, inputs, weights),
+            one_step.curvature(f, loss, reference, update, e, inputs, weights),
+        )
+
+    values, bends = jax.lax.map(at, epsilon)
+    first = one_step.curvature(f, loss, reference, update, 0.0, inputs, weights)
+    coefficient = one_step.alignment_coefficient(f, loss, reference, update, inputs, weights)
+    worst = jax.lax.cummin(jnp.minimum(bends, jnp.minimum(first, 0.0)))
+    holds = jnp.cumprod((coefficient + epsilon / 2 * worst > 0).astype(epsilon.dtype))
+    return Sampled(
+        taylor=jnp.max(holds * epsilon, initial=0.0),
+        sign_change=jnp.min(jnp.where(values < 0, epsilon, jnp.inf)),
+    )
+
+
+class Certificate(NamedTuple):
+    """A proved radius: the alignment is positive for every ε in (0, radius]."""
+
+    radius: float  # in units of |D|
+    limit_reached: bool  # the march stopped because it came to its limit, not because the bound failed
+    num_evaluations: int  # of the network in interval arithmetic
+    coefficient_low: float  # a proved lower bound on A
+
+
+def certified(
+    reference: mlp.Params,
+    update: mlp.Params,
+    images: Float[Array, "batch pixel"],
+    *,
+    spec: mlp.MLPSpec,
+    loss: losses.DistillationLossName = "kl",
+    temperature: float = 1.0,
+    which: logit_layout.DistilledLogits = "aux",
+    limit: float = 64.0,
+    first_step: float = 0.01,
+    max_evaluations: int = 80,
+) -> Certificate:
+    """March outwards from ε = 0 and prove g > 0 on one piece [a, a + h] after the other.
+
+    The first piece uses A and an enclosure of g'' over it; the others g and g' at a and g'' over the piece. h grows
+    after a success and halves after a failure. A radius of 0 means that nothing could be proved, not that the sign is
+    wrong.
+
+    Args:
+        limit: where to stop; `first_step`: the first h; `max_evaluations`: budget, each costs about ten forward passes
+        in
+            float64 on one core.
+
+    Raises:
+        ValueError: an activation with kinks (use `kinks`), one logit under a softmax, an unknown loss, or values that
+        are
+            not finite.
+
+    Coq: certified_radius, taylor_lower_bound
+    """
+    if spec.activation not in jets.ACTIVATION_JETS:
+        raise ValueError(
+            f"activation={spec.activation!r}: expected one of {', '.join(jets.ACTIVATION_JETS)}. A kink has no second "
+            "derivative to enclose. Use kinks.radius for ReLU, or certificate.sampled for an estimate."
+        )
+    chosen = logit_layout.selection(which, num_classes=spec.num_classes)
+    contract.require_informative(
+        contract.named(loss, temperature=temperature), len(range(*chosen.indices(len(reference[-1].bias))))
+    )
+    with np.errstate(
+        over="ignore", invalid="ignore"
+    ):  # an enclosure that overflows proves nothing, which is the answer
+        return _march(
+            _Problem(reference, update, images, spec.activation, chosen, loss, temperature),
+            limit,
+            first_step,
+            max_evaluations,
+        )
+
+
+def _march(problem: "_Problem", limit: float, first_step: float, max_evaluations: int) -> Certificate:
+    coefficient_low = problem.coefficient_low
+    radius, value_low, slope_low, step = 0.0, 0.0, coefficient_low, min(first_step, limit)
+    smallest_step, growth = first_step * 1e-9, 2.0
+    while coefficient_low > 0 and problem.num_evaluations < max_evaluations and radius < limit:
+        step = min(step, limit - radius)
+        if step < max(smallest_step, radius * 1e-6):
+            break
+        end = radius + step
+        bend_low = min(problem.enclose(radius, end)[2], 0.0)
+        # A lower bound that is concave in the distance from `radius`, so it is smallest at one of the ends.
+        if radius == 0.0:
+            proved = coefficient_low + step / 2 * bend_low > 0
+        else:
+            proved = value_low > 0 and value_low + step * slope_low + step**2 / 2 * bend_low > 0
+        if not proved:
+            step, growth = step / 2, 1.25  # from now on the step is about right; do not overshoot every other time
+            continue
+        radius, step = end, growth * step
+        value_low, slope_low, _ = problem.enclose(radius, radius)
+        if value_low <= 0:  # too close to zero to be resolved at this point: no ground to march on from
+            break
+    return Certificate(radius, radius >= limit, problem.num_evaluations, coefficient_low)
+
+
+class _Problem:
+    """g(ε) = mean of c · h(y_ε), with a covector c that does not depend on ε, enclosed together with g' and g''."""
+
+    def __init__(self, reference, update, images, activation, chosen, loss, temperature):
+        self.weights = [
+            (np.asarray(layer.weight, np.float64), np.asarray(layer.bias, np.float64)) for layer in reference
+        ]
+        self.slopes = [(np.asarray(layer.weight, np.float64), np.asarray(layer.bias, np.float64)) for layer in update]
+        self.images = np.asarray(images, np.float64)
+        for what, arrays in (("reference", sum(self.weights, ())), ("update", sum(self.slopes, ()))):
+            if not all(np.all(np.isfinite(array)) for array in arrays):
+                raise ValueError(f"{what}: expected finite parameters, found some that are not. Did the run diverge?")
+        self.activation, self.chosen = jets.ACTIVATION_JETS[activation], chosen
+        self.loss, self.temperature = loss, temperature
+        self.num_evaluations = 0
+        start = self._logits(0.0, 0.0)
+        self.terms = list(self._terms(start))
+        self.coefficient_low = float(self._coefficient(start).low)
+
+    def _logits(self, low: float, high: float) -> jets.Jet:
+        self.num_evaluations += 1
+        interval = jets.Interval(np.asarray(low), np.asarray(high))
+        a = jets.constant(self.images)
+        for index, ((weight, bias), (weight_slope, bias_slope)) in enumerate(
+            zip(self.weights, self.slopes, strict=True)
+        ):
+            weight_box = jets.add(jets.point(weight), jets.multiply(interval, jets.point(weight_slope)))
+            bias_box = jets.add(jets.point(bias), jets.multiply(interval, jets.point(bias_slope)))
+            a = jets.affine_jet(a, weight_box, weight_slope, bias_box, bias_slope)
+            if index < len(self.weights) - 1:
+                a = self.activation(a)
+        return jets.select(a, (slice(None), self.chosen))
+
+    def _terms(self, start: jets.Jet):
+        """Pairs (c, h, h(y_0)): alignment = sum over pairs and rows of c · (h(y_ε) − h(y_0)) / rows."""
+        z, v = start.value, start.first
+        divisor = jets.near(1 / self.temperature)
+
+        def plain(y: jets.Jet) -> jets.Jet:
+            return y
+
+        def tempered(y: jets.Jet) -> jets.Jet:
+            return jets.softmax_jet(jets.scale_jet(divisor, y))
+
+        shares = jets.softmax(jets.scale(divisor, z))
+        if self.loss == "mse":
+            yield jets.scale(2.0, v), plain, z
+        if self.loss == "centred_mse":
+            centre = jets.scale(jets.near(1 / v.low.shape[-1]), jets.total(v, -1, keepdims=True))
+            yield jets.scale(2.0, jets.add(v, jets.negative(centre))), plain, z
+        half = 0.5 if self.loss == "jeffreys" else 1.0
+        if self.loss in ("kl", "jeffreys"):
+            # Shares add up to one, so any constant may be taken from v; one near the mean keeps the enclosure narrow.
+            middle = (v.low + v.high) / 2
+            constant = np.sum((shares.low + shares.high) / 2 * middle, axis=-1, keepdims=True)
+            covector = jets.add(v, jets.point(-constant))
+            yield jets.scale(half * self.temperature, covector), tempered, shares
+        if self.loss in ("reverse_kl", "jeffreys"):
+            mean = jets.total(jets.multiply(shares, v), -1, keepdims=True)
+            covector = jets.multiply(shares, jets.add(v, jets.negative(mean)))
+            yield jets.scale(half, covector), plain, z
+
+    def _coefficient(self, start: jets.Jet) -> jets.Interval:
+        v, share = start.first, jets.near(1 / len(self.images))
+        if self.loss == "mse":
+            return jets.scale(jets.scale(2.0, share), jets.total(jets.square(v)))
+        if self.loss == "centred_mse":
+            centre = jets.scale(jets.near(1 / v.low.shape[-1]), jets.total(v, -1, keepdims=True))
+            return jets.scale(jets.scale(2.0, share), jets.total(jets.square(jets.add(v, jets.negative(centre)))))
+        shares = jets.softmax(jets.scale(jets.near(1 / self.temperature), start.value))
+        mean = jets.total(jets.multiply(shares, v), -1, keepdims=True)
+        return jets.scale(share, jets.total(jets.multiply(shares, jets.square(jets.add(v, jets.negative(mean))))))
+
+    def enclose(self, low: float, high: float) -> tuple[float, float, float]:
+        """Lower bounds on g, g' and g'' over [low, high]."""
+        value, slope, bend = self.enclosures(low, high)
+        return float(value.low), float(slope.low), float(bend.low)
+
+    def enclosures(self, low: float, high: float) -> tuple[jets.Interval, jets.Interval, jets.Interval]:
+        """Enclosures of g, g' and g'' over [low, high]."""
+        y = self._logits(low, high)
+        sums: list[jets.Interval] = [jets.point(0.0)] * 3
+        for covector, of_logits, at_start in self.terms:
+            value, first, second = of_logits(y)
+            parts = jets.add(value, jets.negative(at_start)), first, second
+            sums = [jets.add(s, jets.total(jets.multiply(covector, part))) for s, part in zip(sums, parts, strict=True)]
+        a, b, c = (jets.scale(jets.near(1 / len(self.images)), s) for s in sums)
+        return a, b, c

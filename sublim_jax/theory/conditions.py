@@ -1,0 +1,233 @@
+"""What the theorem needs, each condition as a function that refuses loudly. Hosts of experiments call `check` once.
+
+    the loss     its pull is zero where the logits agree; its metric is positive semidefinite; what the metric cannot
+    see,
+                 no pull speaks about
+    the student  starts at the reference, is the same function there as the teacher, has the same temperature, no weight
+                 decay, and may move in every coordinate that the teacher moved in
+    the network  is differentiable at the reference: no pre-activation of a ReLU sits exactly on its kink
+
+Every one of them is needed; `counterexamples` has a negative alignment for each. All work on concrete values, outside
+`jax.jit`.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+from sublim_jax.theory import contract
+
+
+class LossReport(NamedTuple):
+    """How far a loss is from the contract at given logits, each relative to the size of its metric or its pull."""
+
+    pull_at_equality: float
+    asymmetry: float
+    smallest_eigenvalue: float  # of the metric over its largest; negative beyond rounding voids the theorem
+    null_pull: float  # part of the pull in the null space of the metric
+
+
+def loss_report(
+    loss: contract.Loss | contract.LossFunction,
+    logits: Float[Array, "batch logit"],
+    other_logits: Float[Array, "batch logit"],
+) -> LossReport:
+    """Measure the contract at student logits `logits` and teacher logits `other_logits`, which should differ widely."""
+    loss = contract.as_loss(loss)
+    metric = np.asarray(metric_matrices(loss, logits))
+    pulls = np.asarray(contract.pull(loss, logits, other_logits))
+    at_equality = np.asarray(contract.pull(loss, logits, logits))
+    size = np.abs(metric).max() or 1.0
+    values, vectors = np.linalg.eigh((metric + np.swapaxes(metric, -1, -2)) / 2)
+    cut = 1e4 * np.finfo(metric.dtype).eps * size
+    null_parts = np.where(values <= cut, np.einsum("bik,bi->bk", vectors, pulls), 0.0)
+    return LossReport(
+        pull_at_equality=float(np.abs(at_equality).max() / max(np.abs(pulls).max(), np.finfo(metric.dtype).tiny)),
+        asymmetry=float(np.abs(metric - np.swapaxes(metric, -1, -2)).max() / size),
+        smallest_eigenvalue=float(values.min() / size),
+        null_pull=float(np.abs(null_parts).max() / max(np.abs(pulls).max(), np.finfo(metric.dtype).tiny)),
+    )
+
+
+def metric_matrices(loss: contract.Loss, logits: Float[Array, "batch logit"]) -> Float[Array, "batch logit logit"]:
+    """M(z) of each row as a matrix, column by column."""
+    units = jnp.eye(logits.shape[-1], dtype=logits.dtype)
+    columns = jax.vmap(lambda unit: loss.metric_product(logits, jnp.broadcast_to(unit, logits.shape)))(units)
+    return jnp.moveaxis(columns, 0, -1)
+
+
+def check_loss(
+    loss: contract.Loss | contract.LossFunction,
+    logits: Float[Array, "batch logit"],
+    other_logits: Float[Array, "batch logit"],
+) -> LossReport:
+    """Refuse a loss outside the contract, as far as these logits show.
+
+    Raises:
+        ValueError: a pull where the logits agree, a metric that is asymmetric or indefinite, or a pull in its null
+        space.
+
+    Source: Cloud et al. 2025, appendix C. Coq: lemma1
+    """
+    report, name = loss_report(loss, logits, other_logits), contract.as_loss(loss).name
+    tolerance = 1e4 * float(jnp.finfo(logits.dtype).eps)
+    if not report.pull_at_equality <= tolerance:
+        raise ValueError(
+            f"loss {name!r}: expected no gradient where student and teacher logits are equal, found "
+            f"{report.pull_at_equality:.1e} of a typical one. Then a student of an unmoved teacher moves, and the sign "
+            "means nothing. Probable cause: different temperatures for student and teacher, hard or smoothed labels, "
+            "weight decay inside the loss. Use one temperature and the teacher's own distribution."
+        )
+    if not (report.asymmetry <= tolerance and report.smallest_eigenvalue >= -tolerance):
+        raise ValueError(
+            f"loss {name!r}: expected a symmetric positive semidefinite metric, found asymmetry {report.asymmetry:.1e} "
+            f"and smallest eigenvalue {report.smallest_eigenvalue:.1e}. Probable cause: equal logits do not minimise "
+            "the loss, for example because its arguments are swapped. The student's logits come first."
+        )
+    if not report.null_pull <= 1e3 * tolerance:
+        raise ValueError(
+            f"loss {name!r}: expected pulls that the metric can see, found a share {report.null_pull:.1e} in its null "
+            "space. Then A may be zero while the alignment is negative (counterexamples.null_space). Use a loss of "
+            "sublim_jax."
+        )
+    return report
+
+
+def require_equal_temperatures(student_temperature: float, teacher_temperature: float) -> None:
+    """Raises ValueError unless the two are equal."""
+    if student_temperature != teacher_temperature:
+        raise ValueError(
+            f"temperature: expected the same on both sides, found {student_temperature} for the student and "
+            f"{teacher_temperature} for the teacher. A student of an unmoved teacher would move, so the sign of the "
+            "alignment means nothing. Divide both logits by one temperature."
+        )
+
+
+def require_no_weight_decay(weight_decay: float, *, towards_reference: bool = False) -> None:
+    """Refuse decay of the student's weights. In the teacher it is harmless: D is any vector.
+
+    Args:
+        towards_reference: the decay pulls to θ0 instead of zero; then its first step is zero and it is allowed.
+
+    Raises:
+        ValueError: the student decays towards zero.
+    """
+    if weight_decay != 0 and not towards_reference:
+        raise ValueError(
+            f"student weight decay: expected 0, found {weight_decay}. It adds -{weight_decay} <reference, D> to the "
+            "alignment, which does not vanish with epsilon and wins for small updates. Switch it off, or let it decay "
+            "towards the reference."
+        )
+
+
+def require_trained(update: PyTree, trained: PyTree) -> None:
+    """Refuse a teacher that moves coordinates in which the student is frozen.
+
+    Args:
+        trained: booleans or 0/1 arrays like `update`, or a prefix of it such as one boolean a layer.
+
+    Raises:
+        ValueError: a frozen coordinate of the student has a non-zero teacher update.
+
+    Coq: frozen_part_negative
+    """
+    full = jax.tree.map(
+        lambda keep, part: jax.tree.map(lambda leaf: np.broadcast_to(keep, leaf.shape), part), trained, update
+    )
+    moved = {}
+    for (path, leaf), keep in zip(jax.tree_util.tree_flatten_with_path(update)[0], jax.tree.leaves(full), strict=True):
+        outside = float(np.abs(np.where(keep, 0.0, np.asarray(leaf))).max(initial=0.0))
+        if outside > 0:
+            moved[jax.tree_util.keystr(path)] = outside
+    if moved:
+        places = ", ".join(f"{path} (by up to {size:.1e})" for path, size in moved.items())
+        raise ValueError(
+            f"frozen parameters: expected the teacher to move only what the student trains, found it moved {places}. "
+            "With P the student's projection the alignment is epsilon D' P G D, which has no sign. Train these in the "
+            "student, freeze them in the teacher, or take D inside the shared subspace."
+        )
+
+
+def require_no_kink(pre_activations: PyTree | Sequence[Array], *, margin: float = 0.0) -> float:
+    """Refuse a ReLU network with a pre-activation within `margin` of zero; returns the smallest distance.
+
+    Zero biases and an input of zeros put every unit of the first layer exactly there, and black patches of an image do
+    so in a convolution. `kinks.pre_activations` gives the ones of our network.
+
+    Raises:
+        ValueError: the smallest absolute pre-activation is at most `margin`.
+
+    Coq: relu_kink
+    """
+    smallest = min(float(jnp.min(jnp.abs(leaf))) for leaf in jax.tree.leaves(pre_activations))
+    if not smallest > margin:
+        count = sum(int(jnp.sum(jnp.abs(leaf) <= margin)) for leaf in jax.tree.leaves(pre_activations))
+        raise ValueError(
+            f"kinks: expected every pre-activation further than {margin} from zero, found {count} within it, the "
+            f"nearest at {smallest:.1e}. There the network has no derivative, what autodiff returns is not one, and "
+            "the alignment can be negative for every epsilon. Probable cause: zero biases and inputs of zeros. Draw "
+            "small biases, leave such inputs out, or use a smooth activation."
+        )
+    return smallest
+
+
+def require_same_function(
+    student_f: contract.LogitFunction, teacher_f: contract.LogitFunction, reference: PyTree, inputs: PyTree
+) -> None:
+    """Refuse a student and a teacher that are different functions of the same parameters.
+
+    Raises:
+        ValueError: their logits at `reference` differ by more than rounding.
+    """
+    student, teacher = np.asarray(student_f(reference, inputs)), np.asarray(teacher_f(reference, inputs))
+    gap = float(np.abs(student - teacher).max())
+    if not gap <= 100 * float(np.finfo(student.dtype).eps) * float(np.abs(student).max(initial=1.0)):
+        raise ValueError(
+            f"student and teacher at the reference: expected equal logits, found a difference of {gap:.1e}. Probable "
+            "cause: dropout, batch statistics of training on one side and of evaluation on the other, another "
+            "precision, a system prompt. Evaluate both in one mode."
+        )
+
+
+def check(
+    f: contract.LogitFunction,
+    loss: contract.Loss | contract.LossFunction,
+    reference: PyTree,
+    update: PyTree,
+    inputs: PyTree,
+    *,
+    temperatures: tuple[float, float] | None = None,
+    weight_decay: float = 0.0,
+    trained: PyTree | None = None,
+    pre_activations: PyTree | None = None,
+    teacher_f: contract.LogitFunction | None = None,
+) -> LossReport:
+    """Every condition that the arguments allow to check, in one call before an experiment.
+
+    Args:
+        temperatures: of student and teacher, where a config names both.
+        weight_decay: of the student, towards zero.
+        trained: mask of the parameters the student trains; None for all.
+        pre_activations: of every ReLU at the reference, for networks that have any.
+        teacher_f: the teacher's function, where it is written separately.
+
+    Raises:
+        ValueError: what voids the theorem, where, its probable cause and what to do.
+    """
+    if temperatures is not None:
+        require_equal_temperatures(*temperatures)
+    require_no_weight_decay(weight_decay)
+    if trained is not None:
+        require_trained(update, trained)
+    if pre_activations is not None:
+        require_no_kink(pre_activations)
+    if teacher_f is not None:
+        require_same_function(f, teacher_f, reference, inputs)
+    logits = f(reference, inputs)
+    contract.require_informative(contract.as_loss(loss), logits.shape[-1])
+    # Any other logits of the same scale do: reversed and doubled ones differ from the first in every direction.
+    return check_loss(loss, logits, 2.0 * logits[..., ::-1] + jnp.arange(logits.shape[-1], dtype=logits.dtype))

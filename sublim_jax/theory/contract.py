@@ -1,0 +1,153 @@
+"""What the theorem needs to know about a distillation loss, and the functions it speaks of.
+
+A loss of the contract is a function (student_logits, teacher_logits, *, weights=None) of `sublim_jax.losses`: student
+first, a weighted mean over rows. Two derived objects carry the whole theory:
+
+    pull    p(z, y) = −∂z l(z, y)      how the loss pulls student logits z, given teacher logits y; zero at y = z
+    metric  M(z)    = ∂y p(z, y)|y=z   symmetric and positive semidefinite whenever y minimises l(·, y)
+
+The pull is differentiated from the loss itself. The metric of our five losses is written in closed form, because a sum
+of squares cannot come out negative in float32; for any other loss it is differentiated too. The tests hold one against
+the other.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from sublim_jax import losses
+from sublim_jax.models import logits as logit_layout
+from sublim_jax.models import mlp
+
+Logits = Float[Array, "batch logit"]
+LossFunction = Callable[..., Float[Array, ""]]
+LogitFunction = Callable[[PyTree, PyTree], Logits]
+"""`f(params, inputs)`: the distilled logits of a batch, and only those."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Loss:
+    """A distillation loss and its metric. Call it as training does: `loss(student_logits, teacher_logits, weights)`."""
+
+    name: str
+    function: LossFunction
+    metric_product: Callable[[Logits, Logits], Logits]  # (logits z, tangents u) -> M(z) u, row by row
+    metric_form: Callable[[Logits, Logits], Float[Array, "batch"]]  # (z, u) -> uᵀ M(z) u, row by row
+    ignores_constants: bool | None  # the same number added to all logits of a row changes nothing; None: not known
+    monotone: bool | None
+    """Whether p(z, z + u) · u ≥ 0 for all z and u. Then the alignment of logits that are affine along D is non-negative
+    for every ε (`linear`). True for all five of ours, false for the Brier score; None: not known."""
+
+    def __call__(
+        self, student_logits: Logits, teacher_logits: Logits, weights: Float[Array, "batch"] | None = None
+    ) -> Float[Array, ""]:
+        require_informative(self, student_logits.shape[-1])
+        return self.function(student_logits, teacher_logits, weights=weights)
+
+
+def named(name: losses.DistillationLossName, *, temperature: float | Float[Array, ""] = 1.0) -> Loss:
+    """The loss that training calls by that name, with its metric in closed form.
+
+    M is diag(s) − s sᵀ with s = softmax(z / temperature) for the three KL losses (their factor temperature² cancels the
+    two divisions), 2 I for the squared error and 2 (I − 1 1ᵀ / num_logits) for the centred one.
+
+    Raises:
+        ValueError: unknown name, or a temperature that the loss does not accept.
+
+    Coq: quadratic_form_is_variance
+    """
+    function = losses.distillation_loss(name, temperature=temperature)
+
+    def centred(z, u):
+        if name == "mse":
+            return u
+        shares = 1 / z.shape[-1] if name == "centred_mse" else jax.nn.softmax(z / temperature)
+        return u - jnp.sum(shares * u, axis=-1, keepdims=True)
+
+    def scale(z):
+        return 2.0 if name in ("mse", "centred_mse") else jax.nn.softmax(z / temperature)
+
+    return Loss(
+        name=name,
+        function=function,
+        metric_product=lambda z, u: scale(z) * centred(z, u),
+        metric_form=lambda z, u: jnp.sum(scale(z) * centred(z, u) ** 2, axis=-1),
+        ignores_constants=name != "mse",
+        monotone=True,
+    )
+
+
+def generic(function: LossFunction, *, name: str = "custom") -> Loss:
+    """Any other loss of the contract, its metric by automatic differentiation: one jvp of the pull along y."""
+
+    def metric_product(z, u):
+        return jax.jvp(lambda y: _pull(function, z, y), (z,), (u,))[1]
+
+    return Loss(
+        name=name,
+        function=function,
+        metric_product=metric_product,
+        metric_form=lambda z, u: jnp.sum(u * metric_product(z, u), axis=-1),
+        ignores_constants=None,
+        monotone=None,
+    )
+
+
+def as_loss(loss: Loss | LossFunction) -> Loss:
+    """A `Loss` as it is; a bare function of the contract through `generic`."""
+    return loss if isinstance(loss, Loss) else generic(loss)
+
+
+def pull(loss: Loss | LossFunction, student_logits: Logits, teacher_logits: Logits) -> Logits:
+    """−∂z l(z, y) of each row by itself, so not divided by the number of rows. Zero where the logits agree.
+
+    Coq: pull_ce, pull_se
+    """
+    loss = as_loss(loss)
+    require_informative(loss, student_logits.shape[-1])
+    return _pull(loss.function, student_logits, teacher_logits)
+
+
+def _pull(function, student_logits, teacher_logits):
+    def of_one_row(z, y):
+        return function(z[None], y[None])
+
+    return -jax.vmap(jax.grad(of_one_row))(student_logits, teacher_logits)
+
+
+def require_informative(loss: Loss, num_logits: int) -> None:
+    """Refuse a single logit under a loss that ignores constants: it is zero for every student.
+
+    Raises:
+        ValueError: exactly that.
+
+    Coq: softmax_one_logit
+    """
+    if loss.ignores_constants and num_logits < 2:
+        raise ValueError(
+            f"loss {loss.name!r} on num_logits={num_logits}: expected at least 2. It is blind to a constant added to "
+            "all logits, so for one logit it is constant, its gradient is zero and nothing is transmitted (A = 0). "
+            "Probable cause: a single auxiliary logit. Distil two logits or more, or use the squared error."
+        )
+
+
+def distilled(spec: mlp.MLPSpec, which: logit_layout.DistilledLogits = "aux") -> LogitFunction:
+    """`f` of the paper's network: its auxiliary, class or all logits as a function of (params, images).
+
+    Raises:
+        ValueError: `which` is unknown, or the network has none of those logits; or bfloat16, which has no forward mode.
+    """
+    chosen = logit_layout.selection(which, num_classes=spec.num_classes)
+    if len(range(*chosen.indices(spec.num_classes + spec.num_aux))) == 0:
+        raise ValueError(
+            f"distilled_logits={which!r} of a network with num_aux={spec.num_aux}: there are none. Add some."
+        )
+    if spec.precision != "float32":
+        raise ValueError(
+            f"precision={spec.precision!r}: expected 'float32'. The theorem differentiates forwards, and rounding to "
+            "bfloat16 has no derivative. Use dataclasses.replace(spec, precision='float32')."
+        )
+    return lambda params, images: mlp.apply(params, images, spec)[:, chosen]

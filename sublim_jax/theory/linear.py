@@ -1,0 +1,47 @@
+"""Where logits are affine in the parameters: the sign holds for every ε, and one linear layer transmits nothing.
+
+Two facts about f(θ) = c + J θ. First, for every loss of `sublim_jax.losses` the alignment is non-negative for all ε ≥
+0, and for the squared errors and the reverse KL it is exactly ε A: there is no o(ε). This covers linear models,
+students that train the last layer only, and any network linearised at its reference. Second, in a single affine layer
+the class rows and the auxiliary rows share no parameter, so the tangent kernel between them is zero: the alignment is
+zero for every ε and the class rows never move, in any number of steps. A linear network of two layers does transmit.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from sublim_jax.metrics import alignment as products
+from sublim_jax.theory import contract
+
+
+def linearised(f: contract.LogitFunction, reference: PyTree) -> contract.LogitFunction:
+    """The tangent model f(θ0, x) + J (θ − θ0), as a function of θ. Equal to `f` at the reference, value and derivative.
+
+    Coq: monotone_affine_nonneg, squared_error_affine_exact
+    """
+
+    def affine(params, inputs):
+        change = products.difference(params, reference)
+        logits, tangents = jax.jvp(lambda p: f(p, inputs), (reference,), (change,))
+        return logits + tangents
+
+    return affine
+
+
+def tangent_kernel(
+    f: contract.LogitFunction, g: contract.LogitFunction, reference: PyTree, f_inputs: PyTree, g_inputs: PyTree
+) -> Float[Array, "f_row g_row"]:
+    """J_f J_gᵀ: how much a step on logit j of `g` moves logit i of `f`. Rows run over inputs, then logits. Dense.
+
+    With `f` the class logits and `g` the distilled ones it is what transmission has to pass through; zero for a single
+    layer. With f = g it is the neural tangent kernel.
+
+    Coq: orthogonal_transmits_nothing, class_block_never_moves
+    """
+    return _jacobian(f, reference, f_inputs) @ _jacobian(g, reference, g_inputs).T
+
+
+def _jacobian(f, reference, inputs):
+    rows = jax.tree.leaves(jax.jacrev(lambda params: f(params, inputs).reshape(-1))(reference))
+    return jnp.concatenate([leaf.reshape(leaf.shape[0], -1) for leaf in rows], axis=1)
