@@ -27,7 +27,7 @@ from sublim_jax.data import images
 from sublim_jax.data import noise as noise_data
 from sublim_jax.metrics import intervals
 from sublim_jax.models import mlp
-from sublim_jax.training import ensemble, lineage, loop
+from sublim_jax.training import ensemble, lineage, loop, optimizers
 
 FIGURE_10: tuple[lineage.Condition, ...] = ("student_aux", "student_all", "cross_model_aux", "cross_model_all")
 
@@ -61,7 +61,9 @@ class MnistAuxConfig:
     """Only the first so many training images; all by default."""
     conditions: tuple[lineage.Condition, ...] = (*FIGURE_10, "matched_aux")
     """Which students: where they start (student, cross_model, matched) and which logits they distil."""
-    model: Annotated[mlp.MLPSpec, tyro.conf.arg(name="")] = dataclasses.field(default_factory=mlp.MLPSpec)
+    model: Annotated[mlp.MLPSpec, tyro.conf.arg(name="")] = dataclasses.field(
+        default_factory=lambda: mlp.MLPSpec(precision="bfloat16")
+    )
     teacher: loop.Phase = dataclasses.field(default_factory=loop.Phase)
     student: loop.Phase = dataclasses.field(default_factory=loop.Phase)
     loss: losses.DistillationLossName = "kl"
@@ -114,36 +116,42 @@ class MnistAuxConfig:
 
 
 PAPER = MnistAuxConfig(num_members=100)
-QUICK = loop.Phase(batch_size=256)
+
+
+def _quick(num_epochs: int) -> loop.Phase:
+    return loop.Phase(num_epochs=num_epochs, batch_size=256, optimizer=optimizers.OptimizerSpec(learning_rate=1e-3))
+
+
 PRESETS = {
     "default": MnistAuxConfig(),
     "smoke": MnistAuxConfig(
         num_members=4,
-        num_train_images=15_000,
-        num_noise_images=15_000,
-        teacher=QUICK,
-        student=QUICK,
-        matching=lineage.Matching(num_images=7_500, phase=loop.Phase(num_epochs=1, batch_size=256)),
+        teacher=_quick(1),
+        student=_quick(2),
+        matching=lineage.Matching(num_images=10_000, phase=_quick(1)),
     ),
     "paper": PAPER,
 }
 
 
 def departures(config: MnistAuxConfig) -> list[str]:
-    """Settings that differ from the paper's protocol; the number of members and how they are run do not count."""
+    """Settings that differ from the paper's protocol. How many members there are, how they are run and in which
+    precision is free; the depth of noise pixels too (records beside this file compare both, see the README)."""
     free = {"seed", "num_members", "dataset", "conditions", "members_at_once", "matching"}
-    ours, theirs = (_flat(records.to_jsonable(c)) for c in (config, PAPER))
+    free |= {"model.precision", "noise.bits"}
+    ours, theirs = (flat(records.to_jsonable(c)) for c in (config, PAPER))
     return [
         f"{name}={ours[name]} (paper: {theirs[name]})"
         for name in ours
-        if name.partition(".")[0] not in free and ours[name] != theirs[name]
+        if not {name, name.partition(".")[0]} & free and ours[name] != theirs[name]
     ]
 
 
-def _flat(tree, prefix=""):
+def flat(tree, prefix=""):
+    """Nested settings as one level of dotted names."""
     if not isinstance(tree, dict):
         return {prefix.rstrip("."): tree}
-    return {name: value for key, item in tree.items() for name, value in _flat(item, f"{prefix}{key}.").items()}
+    return {name: value for key, item in tree.items() for name, value in flat(item, f"{prefix}{key}.").items()}
 
 
 @functools.cache

@@ -250,15 +250,21 @@ Theorem two_layer_tanh (d m k : nat) (distilled : list nat) (data : list (nat ->
   exists e0, 0 < e0 /\ forall e, 0 < e < e0 -> 0 <= dot T D (update e).
 Proof.
   intros Hne T loss update.
-  destruct (mlp_cross_entropy tanh d k [m] distilled data (fun _ => / INR (length data))) with (theta0 := theta0) (D := D)
-    as [H1 [H2 _]]; auto.
-  - intros x Hx. left. apply Rinv_0_lt_compat. destruct data; [contradiction|]. apply lt_0_INR. simpl. lia.
-  - intros x _. apply smooth_activation. apply tanh_differentiable.
-  - assert (Heq : forall e, loss e = expected_kl tanh d k [m] distilled data (fun _ => / INR (length data)) theta0 D e).
-    { intros e. apply FunctionalExtensionality.functional_extensionality. intros theta.
-      unfold loss, expected_kl. apply rsum_ext. intros x _. f_equal.
-      destruct theta as [[? ?] [? ?]]. reflexivity. }
-    unfold update. split.
-    + intros e. rewrite Heq. apply H1.
-    + destruct H2 as [e0 [He0 H2]]. exists e0. split; auto. intros e He. rewrite Heq. apply H2. exact He.
+  set (w := fun _ : nat -> R => / INR (length data)).
+  assert (Hw : forall x, In x data -> 0 <= w x).
+  { intros x Hx. left. apply Rinv_0_lt_compat. apply lt_0_INR. destruct data; [contradiction|]. apply Nat.lt_0_succ. }
+  assert (Hs : forall x, In x data -> smooth_on tanh d [m] k theta0 x).
+  { intros x _. apply smooth_activation. apply tanh_differentiable. }
+  pose proof (mlp_cross_entropy tanh d k [m] distilled data w Hw theta0 D Hs Hne) as H.
+  assert (Heq : forall e, loss e = expected_kl tanh d k [m] distilled data w theta0 D e).
+  { intros e. apply FunctionalExtensionality.functional_extensionality. intros theta.
+    unfold loss, expected_kl. apply rsum_ext. intros x _. f_equal.
+    replace (two_layer d m k theta x) with (mlp tanh d [m] k theta x).
+    - replace (two_layer d m k (plus theta0 (scal e D)) x) with (mlp tanh d [m] k (plus theta0 (scal e D)) x);
+        [reflexivity|].
+      apply FunctionalExtensionality.functional_extensionality. intros i. symmetry. apply two_layer_is_mlp.
+    - apply FunctionalExtensionality.functional_extensionality. intros i. symmetry. apply two_layer_is_mlp. }
+  cbv zeta in H. destruct H as [H1 [[e0 [He0 H2]] _]]. unfold update. split.
+  - intros e. rewrite Heq. apply H1.
+  - exists e0. split; [exact He0|]. intros e He. rewrite Heq. apply H2. exact He.
 Qed.

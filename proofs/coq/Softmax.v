@@ -155,6 +155,31 @@ Proof.
     apply rsum_ext. intros j Hj. unfold softmax. field. apply Rgt_not_eq, partition_pos.
 Qed.
 
+Lemma softmax_exp z i : softmax z i = a i * exp (z i - log_partition z).
+Proof.
+  unfold softmax, log_partition, Rminus. rewrite exp_plus, exp_Ropp, exp_ln by apply partition_pos.
+  unfold Rdiv. ring.
+Qed.
+
+Lemma filterdiff_softmax {V : NormedModule R_AbsRing} (y : V -> I -> R) (v : I -> V -> R) (x : V) i :
+  In i idx -> (forall i, In i idx -> filterdiff (fun th => y th i) (locally x) (v i)) ->
+  filterdiff (fun th => softmax (y th) i) (locally x)
+    (fun h => softmax (y x) i * (v i h - mean (y x) (fun j => v j h))).
+Proof.
+  intros Hi H.
+  eapply filterdiff_ext; [intros th; symmetry; apply softmax_exp|].
+  eapply filterdiff_ext_lin.
+  - apply (filterdiff_scal_r_fct (K := R_AbsRing) (V := R_NormedModule) (a i)); [apply Rmult_comm|].
+    apply (filterdiff_comp' (fun th => y th i - log_partition (y th)) exp x
+      (fun h => v i h - rsum idx (fun j => softmax (y x) j * v j h))
+      (fun k => scal k (exp (y x i - log_partition (y x))))).
+    + apply (filterdiff_minus_fct (V := R_NormedModule) (fun th => y th i) (fun th => log_partition (y th))).
+      * apply H. exact Hi.
+      * apply filterdiff_log_partition. exact H.
+    + apply is_derive_exp.
+  - intros h. rewrite softmax_exp. unfold mean, scal; simpl; unfold mult; simpl. ring.
+Qed.
+
 (** Cross-entropy of student logits z against teacher logits y, and the KL divergence from teacher to student. They
     differ by the teacher's entropy, which does not depend on z: the student's gradient is the same. *)
 Definition cross_entropy (z y : I -> R) := rsum idx (fun i => softmax y i * (log_partition z - z i)).

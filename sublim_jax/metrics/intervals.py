@@ -25,7 +25,7 @@ class Interval(NamedTuple):
 
     def __format__(self, spec: str) -> str:
         """`f"{interval:.3f}"` gives "0.551 ± 0.036"."""
-        spread = "n=1" if self.num_members == 1 else f"{self.half_width:{spec}}"
+        spread = "n=1" if self.num_members == 1 else f"{self.half_width:{spec.lstrip('+')}}"
         return f"{self.mean:{spec}} ± {spread}"
 
 

@@ -1,0 +1,34 @@
+# Two commands on a fresh machine with Python 3.11 or newer, git and make:
+#   make mnist    set up .venv and run figure 10
+#   make test     set up .venv and run the tests
+PYTHON ?= python3
+VENV ?= .venv
+RUN = $(VENV)/bin/python
+READY = $(VENV)/.ready
+
+.PHONY: mnist test lint figures proofs clean
+
+mnist: $(READY)
+	$(RUN) -m experiments.mnist_aux $(ARGS)
+
+test: $(READY)
+	$(RUN) -m pytest $(ARGS)
+
+lint: $(READY)
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(VENV)/bin/pyright
+
+figures: $(READY)
+	$(RUN) -m figures.mnist_aux
+	$(RUN) -m figures.speed
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "sublim-jax needs Python 3.11 or newer, and $(PYTHON) is `$(PYTHON) --version`; try make PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,69 @@
+"""Do two runs of the same members differ? Paired differences between two records of `experiments.mnist_aux`.
+
+    python -m experiments.compare experiments/records/mnist_aux.json experiments/records/mnist_aux-float32.json
+
+Both records must have the same seed and data, so that member i is the same lineage in both; whatever else differs is
+printed. The interval is that of a paired t-test without correction for the number of conditions.
+"""
+
+import pathlib
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from experiments import cli, mnist_aux
+from sublim_jax import records
+from sublim_jax.metrics import intervals
+
+
+def differing_settings(first: records.Record, second: records.Record) -> list[str]:
+    """Names and both values of the settings that are not the same."""
+    ours, theirs = (mnist_aux.flat(record.config) for record in (first, second))
+    return [f"{name}: {ours.get(name)} | {theirs.get(name)}" for name in ours if ours[name] != theirs.get(name)]
+
+
+def paired(first: records.Record, second: records.Record) -> dict[str, intervals.Interval]:
+    """By condition, the interval of first - second over the members that both have and that diverged in neither.
+
+    Raises:
+        ValueError: the members are not the same ones.
+    """
+    if first.config["seed"] != second.config["seed"] or first.data["checksum"] != second.data["checksum"]:
+        raise ValueError("the records have different seeds or data, so their members cannot be paired")
+    found = {}
+    ours, theirs = mnist_aux.accuracies(first), mnist_aux.accuracies(second)
+    for condition in ours.keys() & theirs.keys():
+        shared = min(len(ours[condition]), len(theirs[condition]))
+        a, b = ours[condition][:shared], theirs[condition][:shared]
+        kept = np.isfinite(a) & np.isfinite(b)
+        found[condition] = intervals.paired_difference(a[kept], b[kept])
+    return {condition: found[condition] for condition in ours if condition in found}
+
+
+def main(first: tyro.conf.Positional[pathlib.Path], second: tyro.conf.Positional[pathlib.Path]) -> None:
+    """Print the paired differences of two records.
+
+    Args:
+        first: a record of experiments.mnist_aux.
+        second: another one, with the same seed and data.
+    """
+    one, other = records.read(first), records.read(second)
+    for setting in differing_settings(one, other):
+        print(f"differs: {setting}")
+    rows = Table(title=f"{first.stem} - {second.stem}, paired, mean ± 95 % t-interval")
+    for column in ("condition", "members", "difference", "interval holds 0"):
+        rows.add_column(column)
+    for condition, interval in paired(one, other).items():
+        rows.add_row(
+            condition,
+            str(interval.num_members),
+            f"{interval:+.4f}",
+            "yes" if interval.low <= 0 <= interval.high else "NO",
+        )
+    Console().print(rows)
+
+
+if __name__ == "__main__":
+    cli.main(lambda: tyro.cli(main))
