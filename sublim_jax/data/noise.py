@@ -10,7 +10,9 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, UInt8
+
+from sublim_jax.data import images
 
 NoiseLaw = Literal["uniform", "gaussian", "bernoulli"]
 
@@ -49,7 +51,7 @@ def draw(
     return spec.amplitude * unit
 
 
-def _bytes(keys: Key[Array, "batch"], num_bytes: int):
+def _bytes(keys: Key[Array, "batch"], num_bytes: int) -> UInt8[Array, "batch byte"]:
     """Uniform bytes, four from each 32-bit draw: a quarter of the work of asking for bytes."""
     words = jax.vmap(lambda k: jax.random.bits(k, (-(-num_bytes // 4),), jnp.uint32))(keys)
     return lax.bitcast_convert_type(words, jnp.uint8).reshape(len(keys), -1)[:, :num_bytes]
