@@ -12,8 +12,6 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int, Key, UInt8
 
-from sublim_jax.data import images
-
 NoiseLaw = Literal["uniform", "gaussian", "bernoulli"]
 
 
