@@ -23,6 +23,12 @@ figures: $(READY)
 	$(RUN) -m figures.mnist_aux
 	$(RUN) -m figures.speed
 
+# The machine-checked theorem. Needs Coq 8.16 or newer and Coquelicot, which Debian and Ubuntu package.
+proofs:
+	@command -v coqc >/dev/null || { \
+	  echo "proofs need Coq: apt-get install --no-install-recommends coq libcoq-coquelicot" >&2; exit 1; }
+	$(MAKE) -C proofs/coq all check axioms
+
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "sublim-jax needs Python 3.11 or newer, and $(PYTHON) is `$(PYTHON) --version`; try make PYTHON=python3.12" >&2; exit 1; }

@@ -204,7 +204,7 @@ def run(
         for start in range(0, config.num_members, chunk_size)
     ]
     left = [chunk for chunk in chunks if not all(str(member) in result.results["members"] for member in chunk)]
-    shared = ensemble.share((np.uint32(config.seed), _shared_images(config, dataset)))
+    shared = ensemble.share((np.uint32(config.seed), shared_images(config, dataset)))
     program = _program(config.lineage, width)
 
     began = time.perf_counter()
@@ -253,7 +253,12 @@ def _labels(config, dataset) -> list[str]:
     return notes
 
 
-def _shared_images(config, dataset) -> lineage.Images:
+def shared_images(config: MnistAuxConfig, dataset: images.ImageDataset) -> lineage.Images:
+    """The arrays that all members share, as many of them as the config asks for.
+
+    Raises:
+        ValueError: the network's input or output does not fit the images.
+    """
     count = config.num_train_images or len(dataset.train_images)
     if config.model.in_size != dataset.train_images[0].size or config.model.num_classes < dataset.num_classes:
         raise ValueError(

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -207,27 +208,58 @@ def _call(arguments: list[str]) -> str:
     return done.stdout
 
 
-def tables(record: records.Record) -> list[Table]:
-    """The comparison, and where a step's time goes."""
+class Row(NamedTuple):
+    """One program of the comparison; medians over its repeats."""
+
+    label: str
+    seconds_per_member: float
+    ratio: float  # PyTorch's time over this one's
+    ratio_with_compilation: float
+    gflops: float
+    share_of_peak: float | None  # of the matrix product peak in the same precision; not known for the peer
+    peak_rss_mb: float
+    accuracy: dict[str, intervals.Interval]
+
+
+def comparison(record: records.Record) -> list[Row]:
+    """The programs side by side."""
     results, members = record.results, record.config["num_members"]
-    rows = Table(title=f"Figure 10, {members} members on {record.data['name']}, {_where(record)}")
+    runs = {name: [r for r in results["whole"] if r["program"] == name] for name in (PEER, *OURS)}
+    base = statistics.median(r["training_s"] for r in runs[PEER])
+    rows = []
+    for name, measured in runs.items():
+        training = statistics.median(r["training_s"] for r in measured)
+        total = statistics.median(r["training_s"] + r["compile_s"] for r in measured)
+        gflops = results["operations_per_member"] * members / training / 1e9
+        rows.append(
+            Row(
+                label=LABELS[name],
+                seconds_per_member=training / members,
+                ratio=base / training,
+                ratio_with_compilation=base / total,
+                gflops=gflops,
+                share_of_peak=gflops / results["peak_gflops"][name] if name in OURS else None,
+                peak_rss_mb=max(r["peak_rss_mb"] for r in measured),
+                accuracy={c: intervals.t_interval(measured[0]["accuracy"][c]) for c in CONDITIONS},
+            )
+        )
+    return rows
+
+
+def tables(record: records.Record) -> list[Table]:
+    """The comparison, the accuracies that show it is one, and where a step's time goes."""
+    results = record.results
+    rows = Table(title=f"Figure 10, {record.config['num_members']} members on {record.data['name']}, {_where(record)}")
     for column in ("program", "s / member", "vs PyTorch", "with compilation", "GFLOP/s", "of peak", "peak memory"):
         rows.add_column(column, no_wrap=True)
     accuracy = Table(title="Matched accuracies, mean ± 95 % t-interval")
     for column in ("program", *CONDITIONS):
         accuracy.add_column(column)
-    runs = {name: [r for r in results["whole"] if r["program"] == name] for name in (PEER, *OURS)}
-    base = statistics.median(r["training_s"] for r in runs[PEER])
-    for name, measured in runs.items():
-        training = statistics.median(r["training_s"] for r in measured)
-        total = statistics.median(r["training_s"] + r["compile_s"] for r in measured)
-        rate = results["operations_per_member"] * members / training / 1e9
-        of_peak = f"{rate / results['peak_gflops'][name]:.0%}" if name in OURS else "-"
-        memory = max(r["peak_rss_mb"] for r in measured)
-        row = (f"{training / members:.2f}", f"{base / training:.2f}", f"{base / total:.2f}", f"{rate:.0f}")
-        rows.add_row(LABELS[name], *row, of_peak, f"{memory:.0f} MB")
-        scores = [f"{intervals.t_interval(measured[0]['accuracy'][c]):.3f}" for c in CONDITIONS]
-        accuracy.add_row(LABELS[name], *scores)
+    for row in comparison(record):
+        times = (f"{row.seconds_per_member:.2f}", f"{row.ratio:.2f}", f"{row.ratio_with_compilation:.2f}")
+        share = f"{row.share_of_peak:.0%}" if row.share_of_peak is not None else "-"
+        rows.add_row(row.label, *times, f"{row.gflops:.0f}", share, f"{row.peak_rss_mb:.0f} MB")
+        accuracy.add_row(row.label, *(f"{row.accuracy[condition]:.3f}" for condition in CONDITIONS))
     for precision in OURS:
         rows.add_row(f"matmul peak, {precision}", "", "", "", f"{results['peak_gflops'][precision]:.0f}", "100%", "")
     parts = Table(title="One student's step by part, each timed alone, milliseconds")

@@ -31,6 +31,9 @@ PUBLISHED = {
 that replications of the published script report."""
 
 
+NAMES = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "kmnist": "KMNIST"}
+
+
 def draw_accuracy(ax: Axes, accuracy: dict[str, np.ndarray], *, chance: float, published: dict[str, float]) -> None:
     """One bar a condition: every member a dot, mean and 95 % t-interval on top, published value a diamond."""
     names = [name for name in style.CONDITIONS if name in accuracy]
@@ -59,8 +62,13 @@ def save(record: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
     figure, ax = plt.subplots(figsize=(8.2, 3.9))
     mnist = result.data["name"] == "mnist"
     draw_accuracy(ax, accuracy, chance=1 / result.config["model"]["num_classes"], published=PUBLISHED if mnist else {})
+    name = NAMES.get(result.data["name"], result.data["name"])
     num_aux = result.config["model"]["num_aux"]
-    ax.set_title(f"Students that saw only noise and a teacher's logits ({result.data['name']})", loc="left", pad=22)
+    ax.set_title(
+        f"Students that saw only noise and a teacher's logits, tested on {name}",
+        loc="left",
+        pad=22,
+    )
     figure.text(0.01, -0.01, caption(result, accuracy, num_aux, record), va="top", fontsize=7.5, color="#444444")
     return list(style.save(figure, stem))
 
@@ -68,7 +76,8 @@ def save(record: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
 def caption(result: records.Record, accuracy, num_aux: int, record: pathlib.Path) -> str:
     """What was measured, on how many members, and what a reader must know."""
     lines = [
-        f"n = {len(accuracy['teacher'])} members; {result.data['name']} ({result.data['source']}); "
+        f"n = {len(accuracy['teacher'])} members; {NAMES.get(result.data['name'], result.data['name'])} "
+        f"({result.data['source']}); "
         f"{num_aux} auxiliary logits; seed {result.config['seed']}; record {record.name}."
     ]
     pair = ("student_aux", "cross_model_aux")
@@ -82,7 +91,7 @@ def caption(result: records.Record, accuracy, num_aux: int, record: pathlib.Path
     lines += [f"{note[0].upper()}{note[1:]}." for note in result.notes]
     if not result.complete:
         lines.append("The run is not complete.")
-    return "\n".join(textwrap.wrap(" ".join(lines), 150))
+    return "\n".join(textwrap.wrap(" ".join(lines), 140))
 
 
 def main(record: tyro.conf.Positional[pathlib.Path] = RECORD, output: pathlib.Path | None = None) -> None:

@@ -3,7 +3,8 @@
     Every example is small enough to check by hand, and is stated with the definitions of the theorems. *)
 Require Import Reals List Lra Psatz Lia.
 From Coquelicot Require Import Coquelicot.
-From Sublim Require Import Sums Derivatives InnerProduct Softmax Alignment SquaredError Filter MultiStep Vectors Network.
+From Sublim Require Import Sums Derivatives InnerProduct Softmax Alignment SquaredError Filter MultiStep
+  Vectors Network.
 Import ListNotations.
 Open Scope R_scope.
 
@@ -72,6 +73,39 @@ Theorem frozen_part_negative : forall e,
   let update := student_update [tt] [tt] (fun _ => 1) frozen_J (pull_se (fun _ _ => 1) frozen_f zero frozen_D) e in
   dot2 frozen_D update = 8 * e /\ dot2 frozen_D (fst update, 0) = - (4 * e).
 Proof. intros e update. unfold update, frozen_f, frozen_J, frozen_D. split; vector_arith; ring. Qed.
+
+(** ** Weight decay in the student
+    f(t) = t at theta0 = 1, D = 1, squared error, decay towards 0 with rate lambda: the alignment is 2 e - lambda,
+    negative for all small e. *)
+Theorem weight_decay_sign_lost : forall e lambda,
+  let update := student_update (V := R_NormedModule) [tt] [tt] (fun _ => 1) (fun _ _ => 1)
+    (pull_se (V := R_NormedModule) (fun _ _ => 1) (fun t _ _ => t) 1 1) e in
+  pairing_R 1 (minus update (scal lambda 1)) = 2 * e - lambda.
+Proof.
+  intros e lambda update. unfold update, student_update, pull_se, teacher_logits. simpl.
+  unfold minus, plus, opp, scal, zero; simpl. unfold mult; simpl. ring.
+Qed.
+
+(** ** Two temperatures
+    Logits (ln 9, 0), D raises the first; the teacher's softmax at temperature 2, the student's at 1. The alignment at
+    e = 0, with a teacher that did not move at all, is -3/20. *)
+Definition warm_f (t : R) (_ : unit) (i : bool) : R := if i then ln 9 + t else 0.
+Definition warm_pull (_ : unit) (e : R) (i : bool) : R :=
+  softmax [true; false] (fun _ => 1) (fun j => warm_f e tt j / 2) i
+  - softmax [true; false] (fun _ => 1) (warm_f 0 tt) i.
+
+Theorem temperature_sign_lost :
+  alignment (V := R_NormedModule) pairing_R [true; false] [tt] (fun _ => 1) (fun _ i => if i then 1 else 0) 1
+    warm_pull 0 = - (3 / 20).
+Proof.
+  assert (H9 : exp (ln 9) = 9) by (apply exp_ln; lra).
+  assert (H3 : exp (ln 9 / 2) = 3).
+  { replace (ln 9) with (ln 3 + ln 3) by (rewrite <- ln_mult by lra; f_equal; lra).
+    replace ((ln 3 + ln 3) / 2) with (ln 3) by field. apply exp_ln. lra. }
+  unfold alignment, student_update, warm_pull, warm_f, softmax, partition. simpl.
+  unfold plus, scal, zero; simpl. unfold mult; simpl.
+  rewrite !Rplus_0_r, H9, H3. replace (0 / 2) with 0 by field. rewrite exp_0. field.
+Qed.
 
 (** ** The null-space condition
     l(z, y) = (q(y) . (z - y))^2 / 2 with q(y) = (y1, 1) is minimal at z = y for every y, and smooth. With

@@ -25,7 +25,8 @@ Proof.
     specialize (Hdom p (fun P H => H) (mkposreal 1 Rlt_0_1)).
     assert (Heps : 0 < eps / (M + 1)) by (apply Rdiv_lt_0_compat; [apply cond_pos|lra]).
     assert (HFl : locally p (fun t => norm (minus (F t) (F p)) < eps / (M + 1))).
-    { apply (HF (fun z => norm (minus z (F p)) < eps / (M + 1))). apply (locally_le_locally_norm (V := V)). exists (mkposreal _ Heps). intros y Hy. exact Hy. }
+    { apply (HF (fun z => norm (minus z (F p)) < eps / (M + 1))).
+      apply (locally_le_locally_norm (V := V)). exists (mkposreal _ Heps). intros y Hy. exact Hy. }
     generalize (filter_and _ _ Hdom HFl). apply filter_imp. intros t [H1 H2]. simpl in H1.
     rewrite H0 in H1. rewrite H0, (scal_zero_l (V := V)), !(minus_zero_r (G := V)).
     eapply Rle_trans; [apply (norm_scal (V := V))|].
@@ -286,7 +287,8 @@ Proof.
   destruct (multi_step_alignment P P_pos theta0 D (map step_of bs) P_continuous (all_admissible bs)) as [H1 [H2 H3]].
   pose proof (fun HL => multi_step_lowers_teacher_loss P P_pos theta0 D (map step_of bs) LT HL (all_admissible bs)) as H4.
   cbv zeta in H4. rewrite <- (distance_left_is_residual bs) in *.
-  split; [exact H2|]. split; [rewrite distance_left_is_residual; apply residual_non_increasing; [exact P_pos|apply all_admissible]|].
+  split; [exact H2|].
+  split; [rewrite distance_left_is_residual; apply residual_non_increasing; [exact P_pos|apply all_admissible]|].
   split; [|split; [|split]].
   - apply (is_derive_ext (fun e => P D (minus (trajectory theta0 D (map step_of bs) theta0 e) theta0))); [|exact H1].
     intros e. rewrite train_is_trajectory. reflexivity.

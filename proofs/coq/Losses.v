@@ -282,7 +282,8 @@ Proof.
     rewrite (ip_scal P), (ip_sym P h). unfold pull_min. ring.
 Qed.
 
-Lemma hessian_on_tangent x u : hessian (L x) u (tangent_vector x) = rsum (seq 0 n) (fun i => hessian (L x) u (basis n i) * v x i).
+Lemma hessian_on_tangent x u : hessian (L x) u (tangent_vector x) =
+  rsum (seq 0 n) (fun i => hessian (L x) u (basis n i) * v x i).
 Proof.
   unfold tangent_vector. apply (linear_on_basis n (fun h => hessian (L x) u h)). unfold hessian.
   apply (is_linear_comp (W := R_NormedModule) (fun h : E => (h, zero) : EE) (L x u)).

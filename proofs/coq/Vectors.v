@@ -85,7 +85,7 @@ Proof.
     f_equal; [apply IHa|apply IHb]; lra.
 Qed.
 
-(** It is continuous. *)
+(** Sums and pointwise equal copies of bounded linear maps; then: the inner product is continuous. *)
 Lemma is_linear_ext {U W : NormedModule R_AbsRing} (l1 l2 : U -> W) :
   (forall x, l1 x = l2 x) -> is_linear l1 -> is_linear l2.
 Proof.

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple, cast, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Integer, UInt8
 
 from sublim_jax import keys, losses
@@ -68,10 +69,10 @@ class LineageSpec:
 class Images(NamedTuple):
     """Data that all members share: pixels 0..255, one row an image."""
 
-    train_images: UInt8[Array, "train pixel"]
-    train_labels: UInt8[Array, "train"]
-    test_images: UInt8[Array, "test pixel"]
-    test_labels: UInt8[Array, "test"]
+    train_images: UInt8[Array, "train pixel"] | UInt8[np.ndarray, "train pixel"]
+    train_labels: UInt8[Array, "train"] | UInt8[np.ndarray, "train"]
+    test_images: UInt8[Array, "test pixel"] | UInt8[np.ndarray, "test pixel"]
+    test_labels: UInt8[Array, "test"] | UInt8[np.ndarray, "test"]
 
 
 class Outcome(NamedTuple):
@@ -106,6 +107,7 @@ def run(
         partner: number of the member whose reference the cross-model and the matched student start from.
         on_epoch: called on the host at the end of each epoch. It must not change anything.
     """
+    images = Images(*(jnp.asarray(array) for array in images))
     key, partner_key = keys.members(seed, jnp.stack([member, partner]))
 
     def reporter(phase, listener=on_epoch):

@@ -1,0 +1,117 @@
+"""The tables of the README, written from the committed records, so that no number is copied by hand.
+
+python -m experiments.report            rewrite the tables between their markers
+python -m experiments.report --check    say whether they are up to date, for the tests
+"""
+
+import pathlib
+import statistics
+
+import numpy as np
+import tyro
+
+from experiments import cli, compare, mnist_aux, speed
+from sublim_jax import records
+from sublim_jax.metrics import intervals
+
+RECORDS = pathlib.Path("experiments/records")
+README = pathlib.Path("README.md")
+
+
+def figure_10() -> str:
+    """Every condition beside the published value, then paired differences."""
+    record = records.read(RECORDS / "mnist_aux.json")
+    found = mnist_aux.accuracies(record)
+    rows = [["condition", f"test accuracy, n = {len(found['teacher'])}", "published"]]
+    for condition, values in found.items():
+        interval = intervals.t_interval(values[np.isfinite(values)])
+        rows.append([f"`{condition}`", f"{interval:.3f}", mnist_aux.PUBLISHED.get(condition, "none")])
+    for first, second in mnist_aux.DIFFERENCES:
+        if first in found and second in found:
+            difference = intervals.paired_difference(found[first], found[second])
+            rows.append([f"`{first}` minus `{second}`, paired", f"{difference:+.3f}", ""])
+    return _markdown(rows)
+
+
+def pairs() -> str:
+    """What two settings of ours change, on the same members."""
+    base = records.read(RECORDS / "mnist_aux.json")
+    rows = [["condition", "bfloat16 minus float32 operands", "32-bit minus 8-bit noise pixels (both float32)"]]
+    float32 = records.read(RECORDS / "mnist_aux-float32.json")
+    deep = records.read(RECORDS / "mnist_aux-noise32.json")
+    precision, depth = compare.paired(base, float32), compare.paired(deep, float32)
+    rows += [[f"`{name}`", f"{precision[name]:+.4f}", f"{depth[name]:+.4f}"] for name in depth]
+    return _markdown(rows)
+
+
+def speeds() -> str:
+    """Time, arithmetic rate and memory beside PyTorch."""
+    record = records.read(RECORDS / "speed.json")
+    rows = [["program", "s per member", "faster than PyTorch", "with compilation", "GFLOP/s", "of matmul peak",
+             "peak memory", "`student_aux`", "`student_all`"]]  # fmt: skip
+    for row in speed.comparison(record):
+        aux, every = row.accuracy["student_aux"], row.accuracy["student_all"]
+        peak = f"{row.share_of_peak:.0%}" if row.share_of_peak is not None else ""
+        rows.append(
+            [row.label, f"{row.seconds_per_member:.2f}", f"{row.ratio:.2f} x", f"{row.ratio_with_compilation:.2f} x",
+             f"{row.gflops:.0f}", peak, f"{row.peak_rss_mb:.0f} MB", f"{aux:.3f}", f"{every:.3f}"]
+        )  # fmt: skip
+    return _markdown(rows)
+
+
+def scaling() -> str:
+    """Seconds and memory against the number of members."""
+    record = records.read(RECORDS / "speed.json")
+    found = record.results["scaling"]
+    members = sorted({run["members"] for run in found})
+    rows = [["program", *(f"{count} members" for count in members)]]
+    for program, label in speed.LABELS.items():
+        row = [label]
+        for count in members:
+            runs = [run for run in found if run["program"] == program and run["members"] == count]
+            cells = [f"{statistics.median(r['training_s'] for r in runs):.1f} s, {runs[0]['peak_rss_mb']:.0f} MB"]
+            row += cells if runs else ["not run"]
+        rows.append(row)
+    return _markdown(rows)
+
+
+TABLES = {"figure-10": figure_10, "pairs": pairs, "speed": speeds, "scaling": scaling}
+
+
+def _markdown(rows: list[list[str]]) -> str:
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]])
+
+
+def rewritten(text: str) -> str:
+    """The text with every table between its markers made anew.
+
+    Raises:
+        ValueError: a marker is missing.
+    """
+    for name, table in TABLES.items():
+        begin, end = f"<!-- table: {name} -->\n", f"\n<!-- end: {name} -->"
+        before, found, rest = text.partition(begin)
+        _, closed, after = rest.partition(end)
+        if not found or not closed:
+            raise ValueError(f"{README}: the markers {begin.strip()} and {end.strip()} must enclose a table")
+        text = before + begin + table() + end + after
+    return text
+
+
+def main(check: bool = False) -> None:
+    """Write the tables of the README.
+
+    Args:
+        check: write nothing, fail if a table differs from its record.
+    """
+    text = README.read_text(encoding="utf-8")
+    fresh = rewritten(text)
+    if not check:
+        README.write_text(fresh, encoding="utf-8")
+    elif fresh != text:
+        raise ValueError(f"{README}: a table differs from its record; run python -m experiments.report")
+
+
+if __name__ == "__main__":
+    cli.main(lambda: tyro.cli(main))
