@@ -107,7 +107,7 @@ def run(
         partner: number of the member whose reference the cross-model and the matched student start from.
         on_epoch: called on the host at the end of each epoch. It must not change anything.
     """
-    images = Images(*(jnp.asarray(array) for array in images))
+    train_images, train_labels, test_images, test_labels = (jnp.asarray(array) for array in images)
     key, partner_key = keys.members(seed, jnp.stack([member, partner]))
 
     def reporter(phase, listener=on_epoch):
@@ -129,8 +129,8 @@ def run(
     teacher, teacher_loss = teach.teach(
         keys.stream(key, "teacher/batches"),
         reference,
-        images.train_images,
-        images.train_labels,
+        train_images,
+        train_labels,
         spec=spec.model,
         phase=spec.teacher,
         on_epoch=reporter("teacher"),
@@ -140,7 +140,7 @@ def run(
     models = {"reference": reference, "teacher": teacher}
     if any(start_of(condition) == "matched" for condition in spec.conditions):
         imitated = reference if spec.matching.imitates == "reference" else teacher
-        matched, matching_loss = _match(key, other, imitated, images, spec=spec, on_epoch=reporter("matching"))
+        matched, matching_loss = _match(key, other, imitated, train_images, spec=spec, on_epoch=reporter("matching"))
         starts["matched"] = models["matched_start"] = matched
         history["matched_start"] = matching_loss
     targets = distill.label(
@@ -160,15 +160,15 @@ def run(
     )
     models |= students
     history |= student_loss
-    return _outcome(models, history, images, spec.model)
+    return _outcome(models, history, test_images, test_labels, spec.model)
 
 
 def _match(key, start, imitated, images, *, spec, on_epoch):
     """Another member's reference after it imitated all logits of `imitated` on real images."""
-    num_images = min(spec.matching.num_images, len(images.train_images))
+    num_images = min(spec.matching.num_images, len(images))
 
     def real_images(numbers):
-        return image_data.scale_pixels(jnp.take(images.train_images, numbers, axis=0))
+        return image_data.scale_pixels(jnp.take(images, numbers, axis=0))
 
     batch_size = spec.matching.phase.batch_size
     targets = distill.label(imitated, real_images, num_images, spec=spec.model, batch_size=batch_size)
@@ -187,11 +187,11 @@ def _match(key, start, imitated, images, *, spec, on_epoch):
     return students["matched"], history["matched"]
 
 
-def _outcome(models, history, images, spec) -> Outcome:
+def _outcome(models, history, images, labels, spec) -> Outcome:
     finite, scores = {}, {}
     for condition, params in models.items():
         finite[condition] = distill.is_finite(params) & jnp.all(jnp.isfinite(history.get(condition, jnp.zeros(1))))
-        score = evaluate.test_accuracy(params, images.test_images, images.test_labels, spec=spec)
+        score = evaluate.test_accuracy(params, images, labels, spec=spec)
         scores[condition] = jnp.where(finite[condition], score, jnp.nan)
     return Outcome(scores, history, finite)
 
