@@ -214,27 +214,21 @@ def run(
 
     total = config.num_members * config.epochs_per_member
     finished = total - sum(len(chunk) for chunk in left) * config.epochs_per_member
-    for chunk in _shown(left, result, total, finished, visible):
-        outcome = ensemble.gather(compiled(_members(chunk, chunk_size, config.num_members), shared))
-        for row, member in enumerate(chunk):
-            result.results["members"][str(member)] = _member_result(outcome, row)
-        result.complete = len(result.results["members"]) == config.num_members
-        result.memory = records.peak_memory()
-        if record is not None and jax.process_index() == 0:
-            records.write(record, result)
-    return result
-
-
-def _shown(chunks, result, total, finished, visible):
-    """The chunks one by one, under a progress bar, with the time of each phase booked."""
     with progress.REPORTER.listening(total, finished=finished, visible=visible) as seconds:
         booked: dict[str, float] = {}
-        for chunk in chunks:
-            yield chunk
+        for chunk in left:
+            outcome = ensemble.gather(compiled(_members(chunk, chunk_size, config.num_members), shared))
             jax.effects_barrier()
             for phase, spent in seconds.items():
                 _book(result, phase, spent - booked.get(phase, 0.0))
             booked = dict(seconds)
+            for row, member in enumerate(chunk):
+                result.results["members"][str(member)] = _member_result(outcome, row)
+            result.complete = len(result.results["members"]) == config.num_members
+            result.memory = records.peak_memory()
+            if record is not None and jax.process_index() == 0:
+                records.write(record, result)
+    return result
 
 
 def _book(result, phase, seconds):

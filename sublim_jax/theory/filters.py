@@ -9,7 +9,9 @@ the teacher, and the student minimises the negative log-likelihood of what was k
 The filter alone moves the student, also when the teacher never moved, so the first term has any sign. It is what a
 control shows: a student of the unmoved reference's data under the same filter. The difference is never negative to
 first order, whatever the filter, even one that knows the scores. A filter that depends on the teacher adds a
-covariance and can turn it.
+covariance and can turn it. If the log-probabilities are affine in ε, up to what a prompt has in common, and every
+prompt is resampled until something is kept, the difference is non-negative for every ε. If what is rejected is lost,
+prompts become rarer or more frequent as the teacher moves, and for large ε it need not be.
 """
 
 from collections.abc import Callable
@@ -49,10 +51,11 @@ def kept_distribution(log_probs: PerCompletion, accept: PerCompletion, *, resamp
         resample: each prompt is sampled until something is kept, so prompts stay equally frequent; by default what is
             rejected is lost, and prompts with strict filters become rare.
     """
-    weights = accept * jnp.exp(log_probs)
+    # In logarithms: what is kept may all be so improbable that its probabilities underflow.
+    logits = jnp.where(accept > 0, log_probs + jnp.log(jnp.where(accept > 0, accept, 1.0)), -jnp.inf)
     if resample:
-        return weights / jnp.sum(weights, axis=-1, keepdims=True) / weights.shape[0]
-    return weights / jnp.sum(weights)
+        return jax.nn.softmax(logits, axis=-1) / logits.shape[0]
+    return jax.nn.softmax(logits, axis=(-2, -1))
 
 
 def mean_score(
@@ -62,7 +65,7 @@ def mean_score(
 
     With the reference's own log-probabilities it is the control, alignment(0).
 
-    Coq: filtered_alignment_is_mean
+    Coq: filtered_alignment_is_mean, filtered_affine_monotone
     """
     return jnp.sum(kept_distribution(log_probs, accept, resample=resample) * scores)
 

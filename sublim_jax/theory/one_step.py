@@ -52,8 +52,8 @@ def student_update(
 ) -> PyTree:
     """Minus the gradient of the student's distillation loss at `student`: its first step at learning rate one.
 
-    The teacher's logits are labels, computed once and outside of what is differentiated. No gradient flows through them,
-    yet a derivative with respect to the teacher, such as the slope in ε, still does.
+    The teacher's logits are labels, computed once and outside of what is differentiated. No gradient flows through
+    them, yet a derivative with respect to the teacher, such as the slope in ε, still does.
     """
     labels = f(teacher, inputs)
     gradient = jax.grad(lambda params: contract.as_loss(loss)(f(params, inputs), labels, weights))(student)

@@ -1,0 +1,52 @@
+"""Paired differences between two records, on records made by hand."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from experiments import compare, mnist_aux
+from sublim_jax import records
+
+FIRST = [0.2, 0.5, 0.7]
+SECOND = [0.1, 0.5, 0.4]
+
+
+def record(scores, **changes) -> records.Record:
+    config = dataclasses.replace(mnist_aux.PAPER, num_members=len(scores), conditions=("student_aux",))
+    result = records.Record.begin("mnist_aux", config, {"name": "mnist", "source": "IDX files", "checksum": "c"})
+    accuracy = [{"reference": 0.1, "teacher": 0.9, "student_aux": score} for score in scores]
+    result.results = {"members": {str(i): {"accuracy": a, "diverged": []} for i, a in enumerate(accuracy)}}
+    return dataclasses.replace(result, **changes)
+
+
+def test_the_difference_is_taken_member_by_member():
+    found = compare.paired(record(FIRST), record(SECOND))["student_aux"]
+    differences = np.subtract(FIRST, SECOND)
+    assert found.mean == pytest.approx(differences.mean())
+    # t quantile for 2 degrees of freedom from a table: 4.303
+    assert found.half_width == pytest.approx(4.303 * differences.std(ddof=1) / 3**0.5, rel=1e-3)
+
+
+def test_a_member_that_diverged_in_either_record_is_left_out_of_the_pair():
+    found = compare.paired(record([0.2, None, 0.7]), record(SECOND))["student_aux"]
+    assert found.num_members == 2
+    assert found.mean == pytest.approx(0.2)
+
+
+def test_a_shorter_record_is_paired_with_the_first_members_of_the_longer():
+    assert compare.paired(record(FIRST), record(SECOND[:2]))["student_aux"].num_members == 2
+
+
+@pytest.mark.parametrize("other", [{"seed": 1}, {"checksum": "d"}])
+def test_members_of_other_seeds_or_data_are_not_paired(other):
+    stranger = record(SECOND)
+    (stranger.config if "seed" in other else stranger.data).update(other)
+    with pytest.raises(ValueError, match="different seeds or data"):
+        compare.paired(record(FIRST), stranger)
+
+
+def test_settings_that_differ_are_named():
+    other = record(SECOND)
+    other.config["model"]["precision"] = "float32"
+    assert compare.differing_settings(record(FIRST), other) == ["model.precision: bfloat16 | float32"]
