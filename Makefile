@@ -6,7 +6,7 @@ VENV ?= .venv
 RUN = $(VENV)/bin/python
 READY = $(VENV)/.ready
 
-.PHONY: mnist test lint figures proofs clean
+.PHONY: mnist test lint figures mutants proofs clean
 
 mnist: $(READY)
 	$(RUN) -m experiments.mnist_aux $(ARGS)
@@ -22,6 +22,10 @@ lint: $(READY)
 figures: $(READY)
 	$(RUN) -m figures.mnist_aux
 	$(RUN) -m figures.speed
+
+# Does some property notice each planted fault?
+mutants: $(READY)
+	$(RUN) -m pytest tests/theory/mutants -m mutants $(ARGS)
 
 # The machine-checked theorem. Needs Coq 8.16 or newer and Coquelicot, which Debian and Ubuntu package.
 proofs:

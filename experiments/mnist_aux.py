@@ -214,14 +214,14 @@ def run(
 
     total = config.num_members * config.epochs_per_member
     finished = total - sum(len(chunk) for chunk in left) * config.epochs_per_member
-    with progress.REPORTER.listening(total, finished=finished, visible=visible) as seconds:
-        booked: dict[str, float] = {}
+    before = dict(result.seconds)
+    with progress.REPORTER.listening(total, finished=finished, visible=visible) as clock:
         for chunk in left:
             outcome = ensemble.gather(compiled(_members(chunk, chunk_size, config.num_members), shared))
             jax.effects_barrier()
-            for phase, spent in seconds.items():
-                _book(result, phase, spent - booked.get(phase, 0.0))
-            booked = dict(seconds)
+            clock.book("evaluation")
+            for phase, spent in clock.seconds.items():
+                result.seconds[phase] = round(before.get(phase, 0.0) + spent, 3)
             for row, member in enumerate(chunk):
                 result.results["members"][str(member)] = _member_result(outcome, row)
             result.complete = len(result.results["members"]) == config.num_members

@@ -5,7 +5,6 @@ python -m experiments.report --check    say whether they are up to date, for the
 """
 
 import pathlib
-import statistics
 
 import numpy as np
 import tyro
@@ -69,8 +68,7 @@ def scaling() -> str:
         row = [label]
         for count in members:
             runs = [run for run in found if run["program"] == program and run["members"] == count]
-            cells = [f"{statistics.median(r['training_s'] for r in runs):.1f} s, {runs[0]['peak_rss_mb']:.0f} MB"]
-            row += cells if runs else ["not run"]
+            row += [f"{r['training_s']:.1f} s, {r['peak_rss_mb']:.0f} MB" for r in runs] or ["not run"]
         rows.append(row)
     return _markdown(rows)
 

@@ -43,8 +43,9 @@ def draw_accuracy(ax: Axes, accuracy: dict[str, np.ndarray], *, chance: float, p
         if name in published:
             ax.plot(position + 0.42, published[name], **diamond, zorder=5)
     ax.axhline(chance, color="black", linestyle=":", linewidth=1, zorder=2)
-    ax.annotate("chance", (len(names) - 0.5, chance), ha="right", va="bottom", fontsize=8)
-    ax.set_xticks(range(len(names)), [style.CONDITIONS[name][0] for name in names])
+    ax.annotate("chance", (len(names) - 0.45, chance), ha="left", va="center", fontsize=8)
+    ax.set_xlim(-0.6, len(names) - 0.4)
+    ax.set_xticks(range(len(names)), [style.CONDITIONS[name][0] for name in names], fontsize=8 if len(names) > 6 else 9)
     ax.set_ylim(0, 1)
     ax.set_ylabel("test accuracy")
     if published:

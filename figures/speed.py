@@ -31,7 +31,7 @@ def save(record: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
         ax.set_ylabel(label)
         ax.set_ylim(0)
         ax.set_xlim(0)
-    axes[0].legend(loc="upper right")
+    axes[1].legend(loc="center right")
     axes[0].set_title("One epoch a phase, all six bars, without compilation", loc="left")
     device = result.device
     text = (

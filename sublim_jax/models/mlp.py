@@ -106,7 +106,8 @@ def apply(params: Params, images: Float[Array, "batch pixel"], spec: MLPSpec) ->
     features, axis = images, 1
     for index, layer in enumerate(params):
         product = _bfloat16_product if spec.precision == "bfloat16" else _float32_product
-        features, axis = product(layer.weight, features, axis) + layer.bias[:, None], 0
+        sums: Array = product(layer.weight, features, axis)
+        features, axis = sums + layer.bias[:, None], 0
         if index < len(params) - 1:
             features = activation(features)
     return lax.optimization_barrier(features).T

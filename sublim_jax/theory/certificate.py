@@ -88,14 +88,13 @@ def certified(
     wrong.
 
     Args:
-        limit: where to stop; `first_step`: the first h; `max_evaluations`: budget, each costs about ten forward passes
-        in
-            float64 on one core.
+        limit: where to stop.
+        first_step: the first h.
+        max_evaluations: budget; each costs about ten forward passes in float64 on one core.
 
     Raises:
         ValueError: an activation with kinks (use `kinks`), one logit under a softmax, an unknown loss, or values that
-        are
-            not finite.
+            are not finite.
 
     Coq: certified_radius, taylor_lower_bound
     """
@@ -108,17 +107,11 @@ def certified(
     contract.require_informative(
         contract.named(loss, temperature=temperature), len(range(*chosen.indices(len(reference[-1].bias))))
     )
-    with np.errstate(
-        over="ignore", invalid="ignore"
-    ):  # an enclosure that overflows proves nothing, which is the answer
-        return _march(
-            _Problem(reference, update, images, spec.activation, chosen, loss, temperature),
-            limit,
-            first_step,
-            max_evaluations,
-        )
+    problem = _Problem(reference, update, images, spec.activation, chosen, loss, temperature)
+    return _march(problem, limit, first_step, max_evaluations)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # an enclosure that overflows proves nothing, which is the answer
 def _march(problem: "_Problem", limit: float, first_step: float, max_evaluations: int) -> Certificate:
     coefficient_low = problem.coefficient_low
     radius, value_low, slope_low, step = 0.0, 0.0, coefficient_low, min(first_step, limit)
@@ -129,12 +122,11 @@ def _march(problem: "_Problem", limit: float, first_step: float, max_evaluations
             break
         end = radius + step
         bend_low = min(problem.enclose(radius, end)[2], 0.0)
-        # A lower bound that is concave in the distance from `radius`, so it is smallest at one of the ends.
-        if radius == 0.0:
-            proved = coefficient_low + step / 2 * bend_low > 0
-        else:
-            proved = value_low > 0 and value_low + step * slope_low + step**2 / 2 * bend_low > 0
-        if not proved:
+        if radius == 0.0:  # g(0) = 0, so one factor ε is divided out
+            parts = coefficient_low, step / 2 * bend_low
+        else:  # concave in the distance from `radius`, so smallest at one of the ends; at the first it is value_low > 0
+            parts = value_low, step * slope_low, step**2 / 2 * bend_low
+        if not sum(parts) > 1e-14 * sum(map(abs, parts)):  # more than these few operations can round
             step, growth = step / 2, 1.25  # from now on the step is about right; do not overshoot every other time
             continue
         radius, step = end, growth * step

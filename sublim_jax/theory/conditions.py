@@ -230,4 +230,5 @@ def check(
     logits = f(reference, inputs)
     contract.require_informative(contract.as_loss(loss), logits.shape[-1])
     # Any other logits of the same scale do: reversed and doubled ones differ from the first in every direction.
-    return check_loss(loss, logits, 2.0 * logits[..., ::-1] + jnp.arange(logits.shape[-1], dtype=logits.dtype))
+    steps = jnp.broadcast_to(jnp.arange(logits.shape[-1], dtype=logits.dtype), logits.shape)
+    return check_loss(loss, logits, 2.0 * logits[..., ::-1] + steps)

@@ -176,8 +176,8 @@ def range_fraction(
 ) -> Float[Array, ""]:
     """rho = |part of D in the range of G|² / |D|², in [0, 1]: what a converged linearised student recovers of D.
 
-    It is at most the `trunk_share`, and the range has at most examples x logits dimensions (one fewer per example under
-    a softmax).
+    The range has at most examples x logits dimensions, one fewer per example under a softmax. For a teacher that left
+    the readout rows of the distilled logits alone, rho is at most the `trunk_share`.
 
     Args:
         method: "kernel" factorises K, examples x logits squared, with all its rows in memory; "cg" needs products only,
@@ -257,10 +257,10 @@ def _random_signs(key, like):
 
 
 def trunk_share(update: PyTree, readout: PyTree) -> Float[Array, ""]:
-    """Share of |D|² outside the readout, e.g. `trunk_share(update, update[-1])`: a ceiling of `range_fraction`.
+    """Share of |D|² outside the readout, e.g. `trunk_share(update, update[-1])`.
 
-    The rows of the readout that belong to undistilled logits receive exactly no gradient, and the rows of the distilled
-    ones were not moved by a teacher that learned the others: what is transmitted goes through the trunk.
+    The readout rows of undistilled logits receive exactly no gradient, and a teacher that learned only those logits did
+    not move the others. Then what is transmitted goes through the trunk, and this is a ceiling of `range_fraction`.
 
     Coq: class_block_never_moves
     """

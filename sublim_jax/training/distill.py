@@ -43,7 +43,7 @@ def distill(
     temperature: float = 1.0,
     spec: mlp.MLPSpec,
     phase: loop.Phase,
-    on_epoch: Callable[[Int[Array, ""]], None] | None = None,
+    on_epoch: loop.EpochListener | None = None,
 ) -> tuple[dict[str, mlp.Params], dict[str, Float[Array, "epoch"]]]:
     """Students by name, and the mean loss of each of their epochs.
 

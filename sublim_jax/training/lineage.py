@@ -114,10 +114,10 @@ def run(
         if listener is None:
             return None
 
-        def tell(member, epoch):
+        def tell(member, epoch, _):
             listener(Progress(int(member), phase, int(epoch)))
 
-        return lambda epoch: jax.debug.callback(tell, member, epoch)
+        return lambda epoch, losses: jax.debug.callback(tell, member, epoch, losses)
 
     def noise_images(numbers):
         return noise_data.draw(

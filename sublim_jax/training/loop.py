@@ -34,6 +34,11 @@ class Phase:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
 
 
+EpochListener = Callable[[Int[Array, ""], PyTree], None]
+"""Hears, while the program is traced, of an epoch's number, from 0, and of the means of what its steps reported. A host
+callback must be given the means too, or the compiler is free to call it before the epoch has run."""
+
+
 class TrainState(NamedTuple):
     """What one model carries from step to step. An ensemble is this class with a leading member axis on every leaf."""
 
@@ -64,13 +69,13 @@ def run_epochs(
     key: Key[Array, ""],
     num_examples: int,
     phase: Phase,
-    on_epoch: Callable[[Int[Array, ""]], None] | None = None,
+    on_epoch: EpochListener | None = None,
 ) -> tuple[PyTree, PyTree]:
     """Train for `phase.num_epochs` epochs, each in an order of its own.
 
     Args:
         key: decides the orders; epoch e depends on it and on e only.
-        on_epoch: called inside the traced program at the end of each epoch with its number, from 0.
+        on_epoch: called inside the traced program at the end of each epoch.
 
     Returns:
         The last state, and the mean over steps of what `update` reports, with a leading epoch axis.
@@ -79,8 +84,9 @@ def run_epochs(
     def run_epoch(state, epoch):
         plan = batches.shuffled(jax.random.fold_in(key, epoch), num_examples, batch_size=phase.batch_size)
         state, reports = lax.scan(update, state, plan)
+        means = jax.tree.map(lambda report: jnp.mean(report, axis=0), reports)
         if on_epoch is not None:
-            on_epoch(epoch)
-        return state, jax.tree.map(lambda report: jnp.mean(report, axis=0), reports)
+            on_epoch(epoch, means)
+        return state, means
 
     return lax.scan(run_epoch, state, jnp.arange(phase.num_epochs))

@@ -1,9 +1,7 @@
 """Teaching: the reference becomes a teacher by cross-entropy on its class logits."""
 
-from collections.abc import Callable
-
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Integer, Key, UInt8
+from jaxtyping import Array, Float, Integer, Key, UInt8
 
 from sublim_jax import losses
 from sublim_jax.data import images as image_data
@@ -19,7 +17,7 @@ def teach(
     *,
     spec: mlp.MLPSpec,
     phase: loop.Phase,
-    on_epoch: Callable[[Int[Array, ""]], None] | None = None,
+    on_epoch: loop.EpochListener | None = None,
 ) -> tuple[mlp.Params, Float[Array, "epoch"]]:
     """Teacher parameters and the mean cross-entropy of each epoch.
 

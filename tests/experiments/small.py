@@ -1,0 +1,35 @@
+"""An experiment of seconds, as a config and as the flags that mean the same."""
+
+import dataclasses
+import shlex
+
+from experiments import mnist_aux
+from sublim_jax.models import mlp
+from sublim_jax.training import loop
+
+CONFIG = mnist_aux.MnistAuxConfig(
+    num_members=3,  # does not divide among two devices or processes
+    dataset="synthetic-digits",
+    conditions=("student_aux", "cross_model_aux"),
+    model=mlp.MLPSpec(hidden_sizes=(8,), precision="float32"),
+    teacher=loop.Phase(num_epochs=1, batch_size=64),
+    student=loop.Phase(num_epochs=1, batch_size=64),
+    num_noise_images=10_000,  # makes a member take long enough to be killed half-way
+)
+FLAGS = shlex.split(
+    "--num-members 3 --dataset synthetic-digits --conditions student_aux cross_model_aux --hidden-sizes 8 "
+    "--precision float32 --teacher.num-epochs 1 --teacher.batch-size 64 --student.num-epochs 1 "
+    "--student.batch-size 64 --num-noise-images 10000"
+)
+DIVERGING = dataclasses.replace(  # steps of 1e30 overflow in the second one
+    CONFIG,
+    num_members=1,
+    conditions=("student_aux",),
+    num_noise_images=128,
+    **{
+        phase: dataclasses.replace(
+            CONFIG.teacher, optimizer=dataclasses.replace(CONFIG.teacher.optimizer, name="sgd", learning_rate=1e30)
+        )
+        for phase in ("teacher", "student")
+    },
+)

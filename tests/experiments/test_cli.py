@@ -1,0 +1,149 @@
+"""Flags become configs, and what a user can mend becomes one line."""
+
+import dataclasses
+import pathlib
+
+import pytest
+
+from experiments import cli, mnist_aux
+from sublim_jax import errors, records
+from tests.experiments import small
+
+
+def parse(*arguments):
+    return cli.parse("mnist_aux", "What it does.", mnist_aux.PRESETS, list(arguments))
+
+
+def test_no_flags_mean_the_default():
+    config, options = parse()
+    assert config == mnist_aux.PRESETS["default"]
+    assert options == cli.RunOptions(record=pathlib.Path("runs/mnist_aux-default.json"))
+
+
+@pytest.mark.parametrize("preset", mnist_aux.PRESETS)
+def test_a_preset_is_a_config_and_names_its_record(preset):
+    for arguments in (("--preset", preset), (f"--preset={preset}",)):
+        config, options = parse(*arguments)
+        assert config == mnist_aux.PRESETS[preset]
+        assert options.preset == preset and options.record == pathlib.Path(f"runs/mnist_aux-{preset}.json")
+
+
+def test_a_flag_changes_its_setting_and_no_other():
+    assert parse(*small.FLAGS)[0] == small.CONFIG
+    config, _ = parse("--preset", "smoke", "--seed", "7")
+    assert config == dataclasses.replace(mnist_aux.PRESETS["smoke"], seed=7)
+
+
+EVERY_KNOB = {  # one value for each setting, none of them the default
+    "seed": 3,
+    "num-members": 4,
+    "dataset": "kmnist",
+    "num-train-images": 500,
+    "conditions": ("student_all", "matched_class"),
+    "in-size": 100,
+    "hidden-sizes": (5, 6, 7),
+    "num-classes": 11,
+    "num-aux": 4,
+    "activation": "tanh",
+    "init-law": "he_normal",
+    "init-scale": 0.5,
+    "precision": "float32",
+    "loss": "jeffreys",
+    "temperature": 2.5,
+    "num-noise-images": 77,
+    "noise.law": "gaussian",
+    "noise.amplitude": 0.25,
+    "noise.bits": 32,
+    "matching.imitates": "teacher",
+    "matching.num-images": 9,
+    "members-at-once": 2,
+}
+for phase in ("teacher", "student", "matching.phase"):
+    EVERY_KNOB |= {f"{phase}.num-epochs": 9, f"{phase}.batch-size": 12}
+    EVERY_KNOB |= {f"{phase}.optimizer.name": "rmsprop", f"{phase}.optimizer.learning-rate": 0.5}
+    EVERY_KNOB |= {f"{phase}.optimizer.{name}": 0.125 for name in ("b1", "b2", "eps", "momentum", "weight-decay")}
+
+
+def test_every_setting_has_a_flag():
+    arguments = []
+    for name, value in EVERY_KNOB.items():
+        arguments += [f"--{name}", *map(str, value if isinstance(value, tuple) else (value,))]
+    found = mnist_aux.flat(records.to_jsonable(parse(*arguments)[0]))
+    expected = {
+        name.replace("-", "_"): list(value) if isinstance(value, tuple) else value for name, value in EVERY_KNOB.items()
+    }
+    assert {name.removeprefix("model."): value for name, value in found.items()} == expected
+    default = mnist_aux.flat(records.to_jsonable(mnist_aux.PRESETS["default"]))
+    assert not [name for name in found if found[name] == default[name]], "these kept their default"
+
+
+def test_options_are_flags_too():
+    _, options = parse(
+        *("--record", "a/b.json", "--resume", "--data-dir", "digits", "--no-figure"),
+        *("--coordinator", "localhost:1234", "--num-processes", "2", "--process-id", "1"),
+    )
+    assert options == cli.RunOptions(
+        record=pathlib.Path("a/b.json"),
+        resume=True,
+        data_dir=pathlib.Path("digits"),
+        figure=False,
+        coordinator="localhost:1234",
+        num_processes=2,
+        process_id=1,
+    )
+
+
+def test_help_explains_every_flag(capsys):
+    with pytest.raises(SystemExit) as caught:
+        parse("--help")
+    assert caught.value.code == 0
+    shown = capsys.readouterr().out
+    assert "What it does." in shown and "Presets: default, smoke, paper." in shown
+    assert not [name for name in EVERY_KNOB if f"--{name}" not in shown]
+    for option in ("preset", "record", "resume", "data-dir", "figure", "coordinator", "num-processes", "process-id"):
+        assert f"--{option}" in shown
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--preset", "fastest"),
+        ("--num-member", "3"),
+        ("--num-members", "three"),
+        ("--loss", "l1"),
+        ("--conditions", "student_ghost"),
+    ],
+)
+def test_flags_that_do_not_exist_are_refused(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        parse(*arguments)
+    assert caught.value.code == 2
+    output = capsys.readouterr()
+    assert arguments[-1] in output.err + output.out or arguments[0] in output.err + output.out
+
+
+@pytest.mark.parametrize(
+    ("mishap", "code", "line"),
+    [
+        (ValueError("num_aux=1: too few"), 2, "error: num_aux=1: too few\n"),
+        (errors.RecordError("there is none"), 2, "error: there is none\n"),
+        (errors.ChecksumError("wrong file"), 2, "error: wrong file\n"),
+        (KeyboardInterrupt(), 130, "interrupted; what was finished is in the record: go on with --resume\n"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_line_and_an_exit_code(mishap, code, line, capsys):
+    def run():
+        raise mishap
+
+    with pytest.raises(SystemExit) as caught:
+        cli.main(run)
+    assert caught.value.code == code
+    assert capsys.readouterr().err == line
+
+
+def test_what_only_we_can_mend_keeps_its_traceback():
+    def run():
+        raise TypeError("a bug")
+
+    with pytest.raises(TypeError):
+        cli.main(run)

@@ -1,0 +1,76 @@
+"""A lineage small enough to be checked by hand: 16 pixels, 4 classes, 22 + 9 images, two epochs of each phase."""
+
+import collections
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+
+from sublim_jax.data import noise
+from sublim_jax.models import mlp
+from sublim_jax.training import ensemble, lineage, loop, optimizers
+
+MODEL = mlp.MLPSpec(in_size=16, hidden_sizes=(8,), num_classes=4, num_aux=3, activation="tanh")
+PHASE = loop.Phase(  # 22 and 20 examples: four steps an epoch, the last one not full
+    num_epochs=2, batch_size=6, optimizer=optimizers.OptimizerSpec(learning_rate=0.02)
+)
+SPEC = lineage.LineageSpec(
+    conditions=("student_aux", "student_all", "cross_model_aux", "matched_aux"),
+    model=MODEL,
+    teacher=PHASE,
+    student=dataclasses.replace(PHASE, num_epochs=3),
+    num_noise_images=20,
+    noise=noise.NoiseSpec(),
+    loss="kl",
+    temperature=1.0,
+    matching=lineage.Matching(num_images=13, phase=dataclasses.replace(PHASE, num_epochs=1)),
+)
+SMALL = dataclasses.replace(SPEC, conditions=("student_aux", "cross_model_aux"))  # compiles faster
+
+
+@functools.cache
+def images() -> lineage.Images:
+    """Each class has a pattern of its own, under noise, so that there is something to learn."""
+    rng = np.random.default_rng(0)
+    patterns = rng.uniform(0, 200, size=(4, 16))
+    labels = rng.integers(4, size=31).astype(np.uint8)
+    pixels = (patterns[labels] + rng.uniform(0, 55, size=(31, 16))).astype(np.uint8)
+    return lineage.Images(pixels[:22], labels[:22], pixels[22:], labels[22:])
+
+
+TRACES = collections.Counter()  # how often each program was traced
+
+
+@functools.cache
+def program(spec: lineage.LineageSpec, width: int):
+    """`ensemble.over_members` of the whole lineage; tests that ask for the same one share its compilation."""
+
+    def run(member, partner, shared):
+        TRACES[spec, width] += 1
+        seed, data = shared
+        return lineage.run(member, partner, data, seed=seed, spec=spec)
+
+    return ensemble.over_members(run, width=width)
+
+
+def outcomes(
+    members, partners, *, seed: int = 0, spec: lineage.LineageSpec = SPEC, width: int = 1, run=None
+) -> lineage.Outcome:
+    """Outcomes of these members, with the member axis in front, on the host."""
+    arrays = tuple(np.asarray(numbers, np.int32) for numbers in (members, partners))
+    shared = ensemble.share((np.uint32(seed), images()))
+    return ensemble.gather((run or program(spec, width))(ensemble.split(arrays), shared))
+
+
+MEMBERS = np.arange(8, dtype=np.int32)
+
+
+@functools.cache
+def everyone(seed: int = 0, spec: lineage.LineageSpec = SPEC) -> lineage.Outcome:
+    """Eight members, one after the other, each with the next one as its partner."""
+    return outcomes(MEMBERS, ensemble.partners(8), seed=seed, spec=spec)
+
+
+def member(outcome: lineage.Outcome, row: int) -> lineage.Outcome:
+    return jax.tree.map(lambda leaf: leaf[row], outcome)
