@@ -1,0 +1,1 @@
+"""The quantities of the alignment theorem on real networks; `python -m experiments.theorem`."""

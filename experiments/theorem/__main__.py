@@ -1,0 +1,113 @@
+"""The alignment theorem's quantities on real networks (Cloud et al. 2025, section 6.1, and what follows from it)
+
+    python -m experiments.theorem                          every part, a few minutes on two cores
+    python -m experiments.theorem --preset smoke           reduced, under a minute, to see that everything works
+    python -m experiments.theorem --parts starts filters   some parts only
+    python -m experiments.theorem --help                   every knob
+
+The parts: curve, radius, kinks (how far in epsilon); cosines (how much is received); starts, init_noise (students that
+start elsewhere); labels, filters (sampled data); optimizers, many_steps; mnist_cosines, mnist_noise (the paper's
+network). The record keeps every value and is written after each part; `python -m figures.theorem` draws it.
+"""
+
+import pathlib
+import time
+
+from experiments import cli, progress
+from experiments.theorem import cosines, mnist, reach, samples, starts, steps, summary
+from experiments.theorem.config import DEFAULT, PRESETS, Part, TheoremConfig
+from sublim_jax import records
+from sublim_jax.data import images
+
+SMALL = {
+    "curve": reach.curve,
+    "radius": reach.radius,
+    "kinks": reach.kink,
+    "cosines": cosines.cosines,
+    "starts": starts.starts,
+    "labels": samples.labels,
+    "init_noise": starts.init_noise,
+    "filters": samples.filtered,
+    "optimizers": steps.optimizer_table,
+    "many_steps": steps.many_steps,
+}
+WITH_IMAGES = {"mnist_cosines": mnist.cosines, "mnist_noise": mnist.init_noise}
+
+
+def run(
+    config: TheoremConfig,
+    *,
+    record: pathlib.Path | None = None,
+    resume: bool = False,
+    data_dir: pathlib.Path | None = None,
+    visible: bool = True,
+) -> records.Record:
+    """Measure the parts one after the other, writing the record after each if `record` says where.
+
+    Raises:
+        DataError: a part needs images and they cannot be had.
+        RecordError: `resume`, and the record there belongs to another config or other data.
+    """
+    say = progress.console.print if visible else lambda *_, **__: None
+    dataset, data = None, {"name": "drawn networks and inputs", "source": "the seed", "checksum": None}
+    if WITH_IMAGES.keys() & set(config.parts):
+        dataset = images.load(config.dataset, data_dir=data_dir, announce=lambda line: say(line, highlight=False))
+        data = {"name": dataset.name, "source": dataset.source, "checksum": dataset.checksum}
+    result = records.Record.begin("theorem", config, data)
+    result.notes += _labels(config, dataset)
+    if record is not None and resume:
+        result = records.resumable(record, result)
+    elif record is not None and (aside := records.set_aside(record)):
+        say(f"an earlier record was in the way and is now {aside}")
+    for part in config.parts:
+        if part in result.results:
+            continue
+        began = time.perf_counter()
+        result.results[part] = records.to_jsonable(_measure(part, config, dataset))
+        result.seconds[part] = round(time.perf_counter() - began, 1)
+        say(f"{part}: {result.seconds[part]:.1f} s", highlight=False)
+        result.complete = set(result.results) == set(config.parts)
+        result.memory = records.peak_memory()
+        if record is not None:
+            records.write(record, result)
+    return result
+
+
+def _measure(part: Part, config: TheoremConfig, dataset: images.ImageDataset | None) -> dict:
+    if part in SMALL:
+        return SMALL[part](config)
+    assert dataset is not None  # loaded for exactly these parts
+    return WITH_IMAGES[part](config, dataset)
+
+
+def _labels(config: TheoremConfig, dataset: images.ImageDataset | None) -> list[str]:
+    """What a reader of any number below must know."""
+    notes = ["small networks in float64, MNIST networks in float32; the curve in both"]
+    if dataset is not None and dataset.synthetic:
+        notes.append("the images are synthetic-digits, generated, not MNIST")
+    ours, full = records.to_jsonable(config), records.to_jsonable(DEFAULT)
+    free = {"parts", "dataset", "seed"}
+    if reduced := [f"{k}={ours[k]}" for k in ours if k not in free and ours[k] != full[k]]:
+        notes.append("not the default setting: " + ", ".join(reduced))
+    if missing := [part for part in DEFAULT.parts if part not in config.parts]:
+        notes.append("without the parts " + ", ".join(missing))
+    return notes
+
+
+def main() -> None:
+    config, options = cli.parse("theorem", __doc__, PRESETS)
+    result = run(config, record=options.record, resume=options.resume, data_dir=options.data_dir)
+    for note in result.notes:
+        print(f"note: {note}")
+    for line in summary.lines(result):
+        print(line)
+    print(f"record: {options.record}")
+    if options.figure and result.complete:
+        from figures import theorem as figure
+
+        for path in figure.save_all(options.record, options.record.parent / options.record.stem):
+            print(f"figure: {path}")
+
+
+if __name__ == "__main__":
+    cli.main(main)

@@ -1,0 +1,83 @@
+"""What a run of the theorem's experiment measures, and on how many networks."""
+
+import dataclasses
+from typing import Literal, get_args
+
+from sublim_jax.training import loop, optimizers
+
+Part = Literal[
+    "curve",
+    "radius",
+    "kinks",
+    "cosines",
+    "starts",
+    "labels",
+    "init_noise",
+    "filters",
+    "optimizers",
+    "many_steps",
+    "mnist_cosines",
+    "mnist_noise",
+]
+PARTS: tuple[Part, ...] = get_args(Part)
+
+
+def _teacher(num_epochs: int) -> loop.Phase:
+    adam = optimizers.OptimizerSpec(learning_rate=1e-3)
+    return loop.Phase(num_epochs=num_epochs, batch_size=256, optimizer=adam)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TheoremConfig:
+    """Parts are independent of each other: leaving some out changes no number of the others."""
+
+    seed: int = 0
+    parts: tuple[Part, ...] = PARTS
+    """Which groups of quantities, in this order."""
+    dataset: Literal["auto", "mnist", "synthetic-digits"] = "auto"
+    """For the two MNIST parts. `auto`: MNIST, or synthetic digits, clearly labelled, where MNIST cannot be had."""
+    num_networks: int = 12  # small networks of a curve, a radius or a cosine
+    num_problems: int = 400  # small networks over which a fraction is taken
+    num_draws: int = 1000  # labels or starts drawn for one network
+    num_members: int = 3  # MNIST networks
+    num_noise_images: int = 256  # inputs of an MNIST student's step
+    num_mnist_draws: int = 48  # starts drawn for one MNIST network and one size of the noise
+    num_train_images: int = 12_800  # of the MNIST teacher
+    teacher: loop.Phase = dataclasses.field(default_factory=lambda: _teacher(6))
+    """300 steps of Adam by default."""
+    num_aux: tuple[int, ...] = (1, 2, 3, 10, 30, 100)
+    """How many auxiliary logits the MNIST student sees, of the largest number that the network has."""
+    widths: tuple[int, ...] = (16, 64, 256, 1024)
+    """Of both hidden layers of the MNIST network, with 3 auxiliary logits."""
+
+    def __post_init__(self):
+        if not self.parts or len(set(self.parts)) != len(self.parts):
+            raise ValueError(f"parts must be different and at least one, got {self.parts}")
+        for name in ("num_networks", "num_problems", "num_draws", "num_mnist_draws"):
+            if getattr(self, name) < 2:
+                raise ValueError(f"{name} must be at least 2, or nothing has a spread; got {getattr(self, name)}")
+        for name in ("num_members", "num_noise_images", "num_train_images"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.num_aux or min(self.num_aux) < 1 or max(self.num_aux) < 2:
+            raise ValueError(f"num_aux must hold positive numbers and one of at least 2, got {self.num_aux}")
+        if not self.widths or min(self.widths) < 1:
+            raise ValueError(f"widths must be positive, got {self.widths}")
+
+
+DEFAULT = TheoremConfig()
+PRESETS = {
+    "default": DEFAULT,
+    "smoke": TheoremConfig(
+        num_networks=3,
+        num_problems=40,
+        num_draws=100,
+        num_members=1,
+        num_noise_images=32,
+        num_mnist_draws=8,
+        num_train_images=2560,
+        teacher=_teacher(2),
+        num_aux=(2, 10),
+        widths=(16, 64),
+    ),
+}

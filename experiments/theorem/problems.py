@@ -1,0 +1,92 @@
+"""The small networks and the data that the parts share. Each is drawn from one key, so a vmap over keys draws many."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from sublim_jax import keys, losses
+from sublim_jax.models import mlp
+from sublim_jax.theory import one_step
+
+TINY = mlp.MLPSpec(in_size=6, hidden_sizes=(8,), num_classes=4, num_aux=3, activation="tanh")
+MIDDLE = mlp.MLPSpec(in_size=20, hidden_sizes=(32, 32), num_classes=10, num_aux=3, activation="tanh")
+
+
+QUICK_COMPILATION = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+    "xla_cpu_use_fusion_emitters": False,
+}
+
+
+def compiled(function):
+    """`jax.jit` for programs that compile for longer than they run, as those of small networks do."""
+    return jax.jit(function, compiler_options=QUICK_COMPILATION)
+
+
+class Problem(NamedTuple):
+    """A reference, a teacher's update of length one and the inputs on which the student imitates the teacher."""
+
+    reference: mlp.Params
+    update: mlp.Params
+    inputs: Float[Array, "batch pixel"]
+
+
+def network(key: Key[Array, ""], spec: mlp.MLPSpec, *, bias: float = 0.1) -> mlp.Params:
+    """The reference of the library with biases N(0, bias²), so that no unit sits on a kink."""
+    layers = mlp.init(keys.stream(key, "weights"), spec)
+    bias_keys = jax.random.split(keys.stream(key, "biases"), len(layers))
+    return tuple(
+        mlp.Dense(layer.weight, layer.bias + bias * jax.random.normal(k, layer.bias.shape))
+        for layer, k in zip(layers, bias_keys, strict=True)
+    )
+
+
+def random_direction(key: Key[Array, ""], like: Any) -> Any:
+    """Independent normal numbers in the shape of a pytree."""
+    leaves, structure = jax.tree.flatten(like)
+    leaf_keys = jax.random.split(key, len(leaves))
+    return structure.unflatten([jax.random.normal(k, x.shape, x.dtype) for k, x in zip(leaf_keys, leaves, strict=True)])
+
+
+def teacher_loss(key: Key[Array, ""], spec: mlp.MLPSpec, *, num_examples: int = 128):
+    """L_T: cross-entropy of the class logits on normal inputs that a random linear map labels."""
+    images = jax.random.normal(keys.stream(key, "images"), (num_examples, spec.in_size))
+    rows = jax.random.normal(keys.stream(key, "classes"), (spec.num_classes, spec.in_size))
+    labels = jnp.argmax(images @ rows.T, axis=-1)
+
+    def loss(params):
+        return losses.cross_entropy(mlp.apply(params, images, spec)[:, : spec.num_classes], labels)
+
+    return loss
+
+
+def draw(key: Key[Array, ""], spec: mlp.MLPSpec, *, num_inputs: int = 32, random_update: bool = False) -> Problem:
+    """A teacher that takes a gradient step on its own task (or any step), a student that sees uniform noise."""
+    reference = network(keys.stream(key, "reference"), spec)
+    if random_update:
+        update = random_direction(keys.stream(key, "update"), reference)
+    else:
+        update = one_step.teacher_update(teacher_loss(keys.stream(key, "task"), spec), reference)
+    inputs = jax.random.uniform(keys.stream(key, "inputs"), (num_inputs, spec.in_size), minval=-1, maxval=1)
+    return Problem(reference, one_step.normalised(update), inputs)
+
+
+def member(tree: Any, index: int) -> Any:
+    """One member of a pytree with a leading member axis, as numpy arrays."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf[index]), tree)
+
+
+def kept(values: Any, digits: int = 5) -> Any:
+    """Arrays as nested lists of numbers with so many significant digits; what is not finite becomes None."""
+    if isinstance(values, dict):
+        return {name: kept(item, digits) for name, item in values.items()}
+    array = np.asarray(values)
+    if array.dtype.kind in "iub":
+        return array.tolist()
+    if array.ndim:
+        return [kept(item, digits) for item in array]
+    return float(f"{float(array):.{digits}g}") if np.isfinite(array) else None

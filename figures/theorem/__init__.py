@@ -1,0 +1,56 @@
+"""The nine figures of the theorem from committed records; each says what to see, n, the interval and the record."""
+
+import pathlib
+import textwrap
+from collections.abc import Callable
+
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from figures import style
+from figures.theorem import mutants, reach, receive, sampled, stepped
+from sublim_jax import records
+
+RECORD = pathlib.Path("experiments/records/theorem.json")
+KILL_MATRIX = pathlib.Path("experiments/records/theorem-mutants.json")
+
+FIGURES: dict[str, tuple[tuple[str, ...], tuple[float, float], Callable[[Figure, dict], str]]] = {
+    "curve": (("curve", "radius"), (8.6, 5.4), reach.curve),
+    "radius": (("radius",), (8.2, 3.4), reach.radius),
+    "cosines": (("cosines", "mnist_cosines"), (8.6, 5.6), receive.cosines),
+    "starts": (("starts",), (8.6, 4.0), receive.starts),
+    "laws": (("labels", "init_noise", "mnist_noise"), (8.8, 3.4), sampled.laws),
+    "filters": (("filters",), (8.2, 3.5), sampled.filters),
+    "optimizers": (("optimizers",), (8.6, 3.5), stepped.optimizers),
+    "many_steps": (("many_steps",), (8.2, 3.6), stepped.many_steps),
+}
+"""Name, the parts of the record it needs, its size in inches, and what draws it and returns its caption."""
+
+
+def save_all(record: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
+    """Draw every figure whose parts the record has to STEM-name.png and .pdf, and return their paths."""
+    style.use()
+    result = records.read(record)
+    paths = []
+    for name, (parts, size, draw) in FIGURES.items():
+        if not set(parts) <= result.results.keys():
+            continue
+        figure = plt.figure(figsize=size, layout="constrained")
+        text = draw(figure, result.results)
+        seed = f"Seed {result.config['seed']}; record {record.name}."
+        notes = [note for note in result.notes if "synthetic" in note or "not the default" in note]
+        paths += _finish(figure, " ".join([text, seed, *(f"{n[0].upper()}{n[1:]}." for n in notes)]), stem, name)
+    return paths
+
+
+def save_mutants(kill_matrix: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
+    """Draw the kill matrix to STEM-mutants.png and .pdf, and return their paths."""
+    style.use()
+    figure, text = mutants.kill_matrix(kill_matrix)
+    return _finish(figure, f"{text} Record {kill_matrix.name}.", stem, "mutants")
+
+
+def _finish(figure: Figure, text: str, stem: pathlib.Path, name: str) -> list[pathlib.Path]:
+    width = int(figure.get_size_inches()[0] * 18.5)
+    figure.text(0.01, -0.015, "\n".join(textwrap.wrap(text, width)), va="top", fontsize=7.5, color="#444444")
+    return list(style.save(figure, stem.with_name(f"{stem.name}-{name}")))

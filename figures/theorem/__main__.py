@@ -1,0 +1,36 @@
+"""All figures of the theorem.
+
+python -m figures.theorem                                    from the committed records, to figures/theorem-*.png, .pdf
+python -m figures.theorem runs/theorem-smoke.json --output runs/theorem-smoke
+"""
+
+import pathlib
+
+import tyro
+
+from experiments import cli
+from figures import theorem
+
+
+def main(
+    record: tyro.conf.Positional[pathlib.Path] = theorem.RECORD,
+    mutants: pathlib.Path = theorem.KILL_MATRIX,
+    output: pathlib.Path | None = None,
+) -> None:
+    """Draw every figure of the theorem.
+
+    Args:
+        record: what `experiments.theorem` wrote; figures of parts it does not have are left out.
+        mutants: what `tests.theory.mutants.matrix` wrote; left out if there is no such file.
+        output: path without the figure's name and suffix; by default figures/theorem.
+    """
+    stem = output or pathlib.Path("figures/theorem")
+    paths = theorem.save_all(record, stem)
+    if mutants.exists():
+        paths += theorem.save_mutants(mutants, stem)
+    for path in paths:
+        print(path)
+
+
+if __name__ == "__main__":
+    cli.main(lambda: tyro.cli(main))

@@ -1,0 +1,126 @@
+"""The first step of other optimizers, and many steps."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from figures.theorem.reach import BLUE, DARK, GREY, RED, numbers
+from sublim_jax.metrics import intervals
+
+
+def optimizers(figure: Figure, results: dict) -> str:
+    """Left: how often the teacher's loss rises after the student's first step. Right: a sign step that points away."""
+    part = results["optimizers"]
+    left, right = figure.subplots(1, 2, gridspec_kw={"width_ratios": [1.9, 1]})
+    names = list(part["cosines"])
+    for offset, key, colour, label in (
+        (-0.2, "descent_teacher", BLUE, "teacher by gradient descent"),
+        (0.2, "same_teacher", RED, "teacher by the same optimizer"),
+    ):
+        found = []
+        for name in names:
+            values = numbers(part["cosines"][name][key])
+            found.append(intervals.wilson(int(np.sum(values < 0)), len(values)))
+        rates = 100 * np.array([i.mean for i in found])
+        ends = 100 * np.array([[i.low for i in found], [i.high for i in found]])
+        places = np.arange(len(names)) + offset
+        left.bar(places, rates, 0.38, color=colour, alpha=0.55, label=label)
+        left.errorbar(places, rates, np.abs(ends - rates), fmt="none", color=DARK, capsize=2, linewidth=1)
+    left.set_xticks(range(len(names)), [name.replace("_", "\n") for name in names], fontsize=7.5)
+    left.set_ylabel("teacher's loss rises, % of problems")
+    left.legend(loc="upper left")
+    left.set_title("The student's first step", loc="left")
+    _sign_step(right)
+    count = part["num_problems"]
+    text = "; ".join(f"{name}: {_rises(rows, count)}" for name, rows in part["random_updates"].items())
+    return (
+        "What is a positive multiple of the gradient never raises the teacher's loss; sign-like steps sometimes do, "
+        "rarely for a teacher that followed a gradient, often in small networks and for random directions. Right: "
+        "with f = (10, 1, 1) · θ and D = (1, -3, -3) the gradient step has inner product 32 with D and its sign -5 "
+        "(the last two coordinates are equal and drawn as one axis). "
+        f"n = {count} problems, 95 % Wilson intervals. Random D, how often L_T rises: {text}."
+    )
+
+
+def _rises(rows: dict, count: int) -> str:
+    words = {
+        "sign_student": "sign student",
+        "sign_both": "sign steps on both sides",
+        "metric_both": "one metric on both sides",
+        "metric_student": "on the student's only",
+    }
+    return ", ".join(f"{word} {rows[name] / count:.1%}" for name, word in words.items())
+
+
+def _sign_step(ax):
+    """The counterexample in the plane of the first coordinate and the direction (0, 1, 1) / sqrt 2."""
+    root = 2**0.5
+    # f · D = 10 - 6 = 4, so the gradient step is along +f = (10, 1, 1); its sign is (1, 1, 1).
+    arrows = {
+        "D": ((1, -3 * root), DARK),
+        "gradient step": ((10, root), BLUE),
+        "sign step": ((1, root), RED),
+    }
+    for label, ((x, y), colour) in arrows.items():
+        length = np.hypot(x, y)
+        ax.annotate("", (x / length, y / length), (0, 0), arrowprops={"arrowstyle": "-|>", "color": colour, "lw": 1.6})
+        ax.annotate(label, (1.08 * x / length, 1.08 * y / length), color=colour, fontsize=8,
+                    ha="left" if label != "D" else "center", va="center" if label != "D" else "top")  # fmt: skip
+    normal = np.array([3 * root, 1]) / np.hypot(3 * root, 1)
+    ax.plot(*(np.outer([-1.1, 1.3], normal).T), color=GREY, linewidth=0.8, linestyle="--")
+    ax.annotate("across D", -1.1 * normal, fontsize=7, color=GREY, ha="left", va="bottom")
+    ax.set_aspect("equal")
+    ax.set_xlim(-1.2, 1.9)
+    ax.set_ylim(-1.3, 1.2)
+    ax.grid(False)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.set_xlabel("θ₁")
+    ax.set_ylabel("θ₂ = θ₃")
+    ax.set_title("A sign step that points away", loc="left")
+
+
+def many_steps(figure: Figure, results: dict) -> str:
+    """Left: cumulative displacement on its law. Right: the single steps below it."""
+    part = results["many_steps"]
+    run = part["runs"]["minibatches"]
+    shown = run["examples"]
+    left, right = figure.subplots(1, 2)
+    steps = np.arange(1, part["num_steps"] + 1)
+    measured, predicted = numbers(shown["measured_cumulative"]), numbers(shown["predicted_cumulative"])
+    for index, (m, p) in enumerate(zip(measured, predicted, strict=True)):
+        left.plot(steps, p, color="black", linewidth=0.8, label=None if index else "law")
+        left.plot(steps, m, "o", color=BLUE, markersize=2.2, alpha=0.7, label=None if index else "measured")
+    left.set_ylim(0)
+    left.set_xlabel("step")
+    left.set_ylabel("⟨θ_S - θ0, D⟩ / ε")
+    left.set_title("Cumulative: never negative", loc="left")
+    left.legend(loc="lower right")
+    single = numbers(shown["measured_step"])
+    for row in single:
+        right.plot(steps, row, color=GREY, linewidth=0.6)
+    below = np.where(single < 0, single, np.nan)
+    right.plot(np.broadcast_to(steps, single.shape).T, below.T, "o", color=RED, markersize=3)
+    right.axhline(0, color="black", linewidth=0.8)
+    right.set_yscale("symlog", linthresh=1e-3)
+    right.set_xlabel("step")
+    right.set_ylabel("⟨one step, D⟩ / ε")
+    right.set_title("Step by step: against D now and then", loc="left")
+    count = len(run["smallest_step"])
+    shares = []
+    for name, label in (
+        ("minibatches", "minibatches at 1.9 / λ_max"),
+        ("full_batch", "full batch at 1 / λ_max"),
+        ("full_batch_overshooting", "full batch at 1.9 / λ_max"),
+    ):
+        # Of the linear law, beyond rounding: at a finite ε a step that is zero to first order has either sign.
+        negative = int(np.sum(numbers(part["runs"][name]["smallest_step_of_law"]) < -1e-10))
+        interval = intervals.wilson(negative, count)
+        shares.append(f"{label} {interval.mean:.2f} [{interval.low:.2f}, {interval.high:.2f}]")
+    lowest = min(min(found["smallest_cumulative"]) for found in part["runs"].values())
+    error = max(run["largest_error_of_law"])
+    return (
+        "Many steps add up along D, in any order of batches, although single steps point against it (red). Eight of "
+        f"n = {count} tanh networks 6-10-(2+3), 50 steps over 5 minibatches of 4, ε = {part['epsilon']:g}; measured "
+        f"within {error:.1e} of the law; smallest cumulative displacement of all runs {lowest:.2g}. Share of runs with "
+        f"a negative step in the law, with 95 % Wilson intervals: {'; '.join(shares)}."
+    )

@@ -1,0 +1,168 @@
+"""The theorem's experiment: config, record, resuming, and what its small parts must show; the example of the proofs."""
+
+import json
+import pathlib
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.theorem import __main__ as experiment
+from experiments.theorem import config, problems, reach, starts, summary
+from sublim_jax import errors, records
+from sublim_jax.metrics import intervals
+from sublim_jax.models import mlp
+from sublim_jax.theory import contract, one_step
+
+ROOT = pathlib.Path(__file__).parents[2]
+RECORD = ROOT / "experiments/records/theorem.json"
+needs_record = pytest.mark.skipif(
+    not RECORD.exists(), reason="run python -m experiments.theorem --record experiments/records/theorem.json"
+)
+SMALL = config.TheoremConfig(num_networks=2, num_problems=30, num_draws=20, parts=("labels", "filters"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"parts": ()}, "parts must be different and at least one"),
+        ({"parts": ("curve", "curve")}, "parts must be different"),
+        ({"num_draws": 1}, "num_draws must be at least 2"),
+        ({"num_members": 0}, "num_members must be at least 1"),
+        ({"num_aux": (1,)}, "num_aux must hold"),
+        ({"widths": ()}, "widths must be positive"),
+    ],
+)
+def test_a_bad_config_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        config.TheoremConfig(**change)
+
+
+def test_every_part_has_a_function_and_a_line_of_summary():
+    assert experiment.SMALL.keys() | experiment.WITH_IMAGES.keys() == set(config.PARTS) == summary.LINES.keys()
+
+
+def test_a_run_writes_each_part_resumes_and_repeats_itself(tmp_path):
+    path = tmp_path / "record.json"
+    first = experiment.run(SMALL, record=path, visible=False)
+    assert first.complete and records.read(path).results == json.loads(json.dumps(first.results))
+    half = records.read(path)
+    del half.results["filters"]
+    half.complete = False
+    records.write(path, half)
+    again = experiment.run(SMALL, record=path, resume=True, visible=False)
+    assert again.results["filters"] == first.results["filters"]
+    assert len(list(summary.lines(again))) == 2
+    other = config.TheoremConfig(num_networks=3, num_problems=30, num_draws=20, parts=("labels", "filters"))
+    with pytest.raises(errors.RecordError, match="cannot resume"):
+        experiment.run(other, record=path, resume=True, visible=False)
+
+
+def test_numbers_are_kept_to_some_digits_and_what_is_not_finite_is_null():
+    assert problems.kept({"a": np.array([1.23456789, np.inf, np.nan]), "b": np.int32(3)}) == {
+        "a": [1.2346, None, None],
+        "b": 3,
+    }
+
+
+def test_zero_biases_and_a_black_input_lose_the_sign():
+    """Every ReLU sits on its kink: some alignments are negative and nearly every slope is off. GELU has no kink."""
+    found = reach.on_the_kink(SMALL)
+    assert found["rows"]["relu"]["negative"] > 0
+    assert found["rows"]["relu"]["slope_off"] > 0.9 * found["num_updates"]
+    assert found["rows"]["gelu"] == {"negative": 0, "slope_off": 0}
+
+
+def test_tempered_sequences_can_turn_against_the_teacher():
+    """Two tokens sampled at temperature 0.1: d/dε E[s] is negative for some models, and never at temperature 1."""
+
+    def slope(key, temperature):
+        z1, v1, z2, v2 = (
+            jax.random.normal(k, s) for k, s in zip(jax.random.split(key, 4), [(5,), (5,), (5, 5), (5, 5)], strict=True)
+        )
+        score = (v1 - jax.nn.softmax(1.5 * z1) @ v1)[:, None] + v2
+        score = score - jnp.sum(jax.nn.softmax(1.5 * z2) * v2, axis=1, keepdims=True)
+
+        def mean_score(e):
+            first = jax.nn.log_softmax((1.5 * z1 + e * v1) / temperature)
+            second = jax.nn.log_softmax((1.5 * z2 + e * v2) / temperature)
+            return jnp.sum(jnp.exp(first[:, None] + second) * score)
+
+        return jax.grad(mean_score)(0.0)
+
+    with jax.enable_x64(True):
+        keys = jax.random.split(jax.random.key(0), 1000)
+        tempered, plain = (np.asarray(jax.jit(jax.vmap(lambda k, t=t: slope(k, t)))(keys)) for t in (0.1, 1.0))
+    assert plain.min() > 0
+    assert 0 < np.mean(tempered < -1e-3) < 0.1
+
+
+def test_adapters_of_other_factors_are_aligned_on_average_and_not_each():
+    """W = W0 + B A with B = 0 at the start: of B for the teacher's A, of W for another one."""
+
+    def f(params, inputs):
+        return jnp.tanh(inputs @ (params["base"] + params["b"] @ params["a"]).T) @ params["readout"].T
+
+    def one(key):
+        base, readout, a, other, b, inputs = (
+            jax.random.normal(k, shape) / scale
+            for k, shape, scale in zip(
+                jax.random.split(key, 6),
+                [(16, 12), (4, 16), (2, 12), (2, 12), (16, 2), (16, 12)],
+                [12**0.5, 4.0, 12**0.5, 12**0.5, 1.0, 1.0],
+                strict=True,
+            )
+        )
+        start = {"base": base, "readout": readout, "a": a, "b": jnp.zeros((16, 2))}
+        teacher = {**start, "b": 1e-4 * b}
+
+        def moved(factor):
+            step = one_step.student_update(f, contract.named("mse"), {**start, "a": factor}, teacher, inputs)
+            return jnp.vdot(step["b"], b), jnp.vdot(step["b"] @ factor, b @ a)
+
+        return moved(a)[0], moved(other)[1]
+
+    with jax.enable_x64(True):
+        same, different = map(np.asarray, jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(0), 500)))
+    assert same.min() > 0
+    assert intervals.t_interval(different).low > 0
+    assert 0 < np.mean(different < 0) < 0.3
+
+
+@needs_record
+def test_independent_relu_starts_do_not_average_to_zero():
+    """In the committed record: positive mean for ReLU, zero within its interval for tanh and exactly so over four."""
+    found = records.read(RECORD).results["starts"]["cosines"]
+    relu, tanh = (intervals.t_interval(found[activation]["independent"]) for activation in ("relu", "tanh"))
+    assert relu.low > 0
+    assert abs(tanh.mean) < 3 * tanh.half_width
+    assert np.abs(found["tanh"]["antithetic"]).max() < 1e-14
+    assert min(found["tanh"]["shared"]) > 0 and min(found["relu"]["shared"]) > 0
+
+
+def test_an_entirely_shared_start_is_the_shared_one():
+    """Mixing in every layer of the reference gives the shared student, mixing in none the independent one."""
+    spec = mlp.MLPSpec(in_size=4, hidden_sizes=(5, 5), num_classes=2, num_aux=2, activation="tanh")
+    with jax.enable_x64(True):
+        found = jax.jit(lambda key: starts._cosines(key, spec))(jax.random.key(1))
+    assert found["shared"] > 0 and found["shared"] != found["shared_12"] != found["independent"]
+
+
+@needs_record
+def test_the_committed_record_is_complete_and_of_the_default_setting():
+    record = records.read(RECORD)
+    assert record.complete and record.config == records.to_jsonable(config.DEFAULT)
+    assert record.data["name"] == "mnist"
+
+
+def test_the_example_for_ones_own_model_runs(capsys):
+    """The code block of proofs/README.md, as it stands there."""
+    text = (ROOT / "proofs/README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"<!-- example: begin -->.*?```python\n(.*?)```", text, re.DOTALL)
+    found: dict = {}
+    exec(code, found)
+    assert one_step.alignment_coefficient(*found["problem"], found["inputs"]) > 0
+    printed = capsys.readouterr().out
+    assert [line.split()[0] for line in printed.splitlines()] == ["A", "cosine", "epsilon*"]
