@@ -44,7 +44,7 @@ def curve(config: TheoremConfig) -> dict:
         with jax.enable_x64(True):
             drawn = _drawn(config, spec, config.num_networks)
             double = problems.compiled(jax.vmap(measure, (0, None)))(drawn, jnp.asarray(EPSILONS))
-            drawn = jax.tree.map(np.asarray, drawn)
+            drawn, double = jax.tree.map(np.asarray, (drawn, double))
         with jax.enable_x64(False):
             as_single = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf, np.float32)), (drawn, EPSILONS))
             single = problems.compiled(jax.vmap(measure, (0, None)))(*as_single)

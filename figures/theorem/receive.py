@@ -74,10 +74,11 @@ def cosines(figure: Figure, results: dict) -> str:
         ax.set_ylabel("cosine or fraction")
     for ax in axes[1]:
         ax.set_yscale("log")
+        ax.set_ylim(3e-3, 0.5)
     count = len(small["by_aux"][0]["cosine"])
     return (
         "The student's first step turns towards the teacher's as auxiliary logits are added, and away as the network "
-        "widens; what a converged linearised student could recover (its range fraction) saturates at the share of D "
+        "widens; what a converged linearised student could recover (its range fraction) approaches the share of D "
         "in the trunk. "
         f"n = {count} small networks, {len(members)} MNIST members; mean and 95 % t-interval; squared error unless "
         "said otherwise; noise inputs."

@@ -71,9 +71,9 @@ def laws(figure: Figure, results: dict) -> str:
     return (
         "Left: hard labels drawn from the teacher carry the sign as soon as they carry about two nats about it. "
         "Middle: noise between the two starts destroys it through its component along GD alone. Right: on MNIST with "
-        "ReLU the law holds until the noise is about as large as the weights; beyond it the sign is decided by the "
-        "other start, differently for each member, and no longer by the teacher, while the difference from the control "
-        "stays above one half and decays to it. "
+        "ReLU the law holds until the noise is about as large as the weights; beyond it the absolute sign falls to one "
+        "half or below, which is the other start's doing and not the teacher's: the difference from the control keeps "
+        "to the law. "
         f"n = {labels['num_draws']} draws for each of 4 networks (left and middle), {count} for each of {len(trained)} "
         "members (right); bars are 95 % Wilson intervals."
     )

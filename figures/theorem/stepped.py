@@ -67,7 +67,7 @@ def _sign_step(ax):
                     ha="left" if label != "D" else "center", va="center" if label != "D" else "top")  # fmt: skip
     normal = np.array([3 * root, 1]) / np.hypot(3 * root, 1)
     ax.plot(*(np.outer([-1.1, 1.3], normal).T), color=GREY, linewidth=0.8, linestyle="--")
-    ax.annotate("across D", -1.1 * normal, fontsize=7, color=GREY, ha="left", va="bottom")
+    ax.annotate("across D", -1.1 * normal, fontsize=7, color=GREY, ha="left", va="top")
     ax.set_aspect("equal")
     ax.set_xlim(-1.2, 1.9)
     ax.set_ylim(-1.3, 1.2)

@@ -61,6 +61,7 @@ def test_every_figure_needs_parts_that_exist_and_every_part_is_drawn():
     assert needed <= set(config.PARTS) and set(config.PARTS) - needed == {"kinks"}
 
 
+@needs_record
 def test_a_record_in_another_place_is_drawn_beside_its_stem(tmp_path):
     shutil.copy(theorem.RECORD, tmp_path / "other.json")
     record = records.read(tmp_path / "other.json")

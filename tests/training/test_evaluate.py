@@ -18,9 +18,8 @@ def test_it_is_the_share_of_images_whose_label_has_the_largest_class_logit(batch
     # An auxiliary logit above all others must not be taken for a class.
     params = (*params[:-1], params[-1]._replace(bias=params[-1].bias.at[4].set(100.0)))
     hits = jnp.argmax(mlp.apply(params, image_data.scale_pixels(images), tiny.MODEL)[:, :4], axis=-1)
-    labels = labels.at[0].set(
-        hits[0].astype(labels.dtype)
-    )  # the example that spare places repeat is a hit, so that it must not count
+    # Spare places repeat example 0: it is a hit, so that it would show if they counted.
+    labels = labels.at[0].set(hits[0].astype(labels.dtype))
     expected = plain.accuracy(plain.from_jax(params), images, np.asarray(labels), num_classes=4)
     assert 0 < expected < 1
     found = evaluate.test_accuracy(params, images, labels, spec=tiny.MODEL, batch_size=batch_size)
