@@ -17,9 +17,9 @@ import sys
 import time
 
 import numpy as np
-import torch
+import torch  # pyright: ignore[reportMissingImports]  # the extra `bench`
 import tyro
-from torch.nn import functional
+from torch.nn import functional  # pyright: ignore[reportMissingImports]
 
 IN_SIZE, HIDDEN, NUM_CLASSES, NUM_AUX = 784, 256, 10, 3
 LEARNING_RATE, BATCH_SIZE = 3e-4, 1024
