@@ -22,6 +22,7 @@ lint: $(READY)
 figures: $(READY)
 	$(RUN) -m figures.mnist_aux
 	$(RUN) -m figures.speed
+	$(RUN) -m figures.theorem
 
 # Does some property notice each planted fault?
 mutants: $(READY)

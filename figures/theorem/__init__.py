@@ -46,7 +46,7 @@ def save_all(record: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
 def save_mutants(kill_matrix: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
     """Draw the kill matrix to STEM-mutants.png and .pdf, and return their paths."""
     style.use()
-    figure, text = mutants.kill_matrix(kill_matrix)
+    figure, text = mutants.kill_matrix(records.read(kill_matrix))
     return _finish(figure, f"{text} Record {kill_matrix.name}.", stem, "mutants")
 
 

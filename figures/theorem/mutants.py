@@ -1,16 +1,15 @@
 """Which property kills which fault."""
 
-import json
-import pathlib
-
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from sublim_jax import records
 
-def kill_matrix(path: pathlib.Path) -> tuple[Figure, str]:
+
+def kill_matrix(record: records.Record) -> tuple[Figure, str]:
     """A heat map, faults down and properties across, and its caption."""
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = record.results
     names = content["properties"]
     rows = content["mutants"]
     values = np.array([[row["kills"].get(name, 0.0) for name in names] for row in rows])
@@ -30,7 +29,7 @@ def kill_matrix(path: pathlib.Path) -> tuple[Figure, str]:
     ax.grid(which="minor", color="#eeeeee", linewidth=0.6)
     ax.tick_params(which="both", length=0)
     figure.colorbar(image, ax=ax, shrink=0.5, label="share of problems on which the property is violated")
-    count, planted = content["num_problems"], len(rows) - 1
+    count, planted = record.config["num_problems"], len(rows) - 1
     text = (
         f"Each row is a fault planted into the library, each column a property; white is never violated. In red the "
         f"{len(missed)} of {planted} faults that the sign alone cannot see: many of them satisfy the theorem. "

@@ -59,7 +59,7 @@ def curve(figure: Figure, results: dict) -> str:
     count = len(part["curves"][0]["coefficient"])
     return (
         "The alignment follows its line over eight decades of ε; what is left falls with the predicted curvature, and "
-        "in float32 rounding wins below the shaded border. "
+        "in float32 rounding is more than a tenth of it in the shaded part. "
         f"n = {count} networks 20-32-32-(10+3), thin lines one each, dots and dashes medians; 32 noise inputs. Dotted: "
         "median radius up to which the sign is proved (tanh), or first unit that changes sides (ReLU), with which "
         "nothing happens to the sign."

@@ -74,8 +74,8 @@ def laws(figure: Figure, results: dict) -> str:
         "ReLU the law holds until the noise is about as large as the weights; beyond it the absolute sign falls to one "
         "half or below, which is the other start's doing and not the teacher's: the difference from the control keeps "
         "to the law. "
-        f"n = {labels['num_draws']} draws for each of 4 networks (left and middle), {count} for each of {len(trained)} "
-        "members (right); bars are 95 % Wilson intervals."
+        f"n = {labels['num_draws']} draws for each of 4 networks (left, by colour, and middle), {count} for each of "
+        f"{len(trained)} members (right); bars are 95 % Wilson intervals."
     )
 
 

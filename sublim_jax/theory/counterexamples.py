@@ -161,7 +161,7 @@ def weight_decay(rate: float = 0.1) -> Counterexample:
         exact=lambda e: 2 * e - rate,
         coefficient=2.0,
         epsilon=rate / 4,
-        coq=None,
+        coq="weight_decay_sign_lost",
     )
 
 

@@ -1,6 +1,5 @@
 """Every figure of the theorem is drawn from the committed records, with a caption."""
 
-import json
 import shutil
 
 import pytest
@@ -41,8 +40,8 @@ def test_equal_records_give_equal_files(tmp_path):
 
 
 def test_the_kill_matrix_is_drawn(tmp_path):
-    matrix = {
-        "num_problems": 4,
+    record = records.Record.begin("matrix", {"num_problems": 4}, {"name": "drawn networks"})
+    record.results = {
         "properties": ["sign", "slope"],
         "mutants": [
             {"name": "none", "what": "the library as it is", "kills": {"sign": 0.0, "slope": 0.0}},
@@ -51,7 +50,7 @@ def test_the_kill_matrix_is_drawn(tmp_path):
         "missed_by_the_sign_alone": ["halved"],
         "survivors": [],
     }
-    (tmp_path / "matrix.json").write_text(json.dumps(matrix))
+    records.write(tmp_path / "matrix.json", record)
     paths = theorem.save_mutants(tmp_path / "matrix.json", tmp_path / "theorem")
     assert [path.name for path in paths] == ["theorem-mutants.png", "theorem-mutants.pdf"]
 

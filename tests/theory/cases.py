@@ -11,6 +11,7 @@ from jax.flatten_util import ravel_pytree
 
 from sublim_jax.models import mlp
 from sublim_jax.theory import contract, one_step
+from tests.theory import effort
 
 SPEC = mlp.MLPSpec(in_size=4, hidden_sizes=(5, 6), num_classes=3, num_aux=3, activation="tanh")
 LOSSES = ("kl", "reverse_kl", "jeffreys", "mse", "centred_mse")
@@ -62,7 +63,9 @@ def loss(name: str, temperature: float = 1.0) -> contract.Loss:
 def compiled(function):
     """A function of (f, loss, arrays...) compiled for its f and its loss; eagerly each operation is compiled alone."""
     options = {"method", "num_iterations", "num_probes"} & set(inspect.signature(function).parameters)
-    return jax.jit(function, static_argnums=(0, 1), static_argnames=tuple(options))
+    return jax.jit(
+        function, static_argnums=(0, 1), static_argnames=tuple(options), compiler_options=effort.QUICK_COMPILATION
+    )
 
 
 class Dense(NamedTuple):
@@ -77,7 +80,9 @@ class Dense(NamedTuple):
 @functools.cache
 def jacobian_of(spec: mlp.MLPSpec):
     f = distilled(spec)
-    return jax.jit(jax.jacfwd(lambda flat, like, x: f(ravel_pytree(like)[1](flat), x)))
+    return jax.jit(
+        jax.jacfwd(lambda flat, like, x: f(ravel_pytree(like)[1](flat), x)), compiler_options=effort.QUICK_COMPILATION
+    )
 
 
 def metric_by_hand(name: str, logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:

@@ -28,7 +28,7 @@ from sublim_jax.theory import (
     spectrum,
     symmetry,
 )
-from tests.theory import universal
+from tests.theory import effort, universal
 
 EPS = float(np.finfo(np.float64).eps)
 TINY = 1e-30
@@ -378,13 +378,7 @@ PROPERTIES: dict[str, Property] = {
     "cosine": cosine,
 }
 
-QUICK_COMPILATION = {
-    "xla_backend_optimization_level": 0,
-    "xla_llvm_disable_expensive_passes": True,
-    "xla_cpu_use_fusion_emitters": False,
-}
-
 
 def compiled(names=tuple(PROPERTIES)):
     """All properties of one problem in one compilation: name -> error over tolerance."""
-    return jax.jit(lambda p: {name: PROPERTIES[name](p) for name in names}, compiler_options=QUICK_COMPILATION)
+    return jax.jit(lambda p: {name: PROPERTIES[name](p) for name in names}, compiler_options=effort.QUICK_COMPILATION)

@@ -1,5 +1,6 @@
 """Filtered samples: moments against sums by hand, the slope against differentiation, a transformer by enumeration."""
 
+import functools
 import itertools
 
 import jax
@@ -9,7 +10,7 @@ import pytest
 
 from sublim_jax.metrics import alignment as products
 from sublim_jax.theory import filters, one_step
-from tests.theory import sequence_model
+from tests.theory import effort, sequence_model
 
 LOG_P = np.log(np.array([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]]))
 SCORES = np.array([[1.0, -1.0, -1.0], [3.0, 1.0, -0.5]])  # mean zero under each row, as scores are
@@ -70,7 +71,7 @@ def test_a_transformers_filtered_sequences_by_exact_enumeration():
     def log_probability(p):
         return sequence_model.log_probability(p, sequences)[None]
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=effort.QUICK_COMPILATION)
     def student_step(epsilon):
         teacher = log_probability(one_step.moved(params, update, epsilon))
         kept = filters.kept_distribution(teacher, accept)

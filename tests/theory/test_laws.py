@@ -1,5 +1,7 @@
 """The laws of chance against simulation; tolerances are four standard errors of the simulated share and truncation."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 from sublim_jax import losses
 from sublim_jax.metrics import alignment as products
 from sublim_jax.theory import laws, one_step, spectrum
-from tests.theory import cases
+from tests.theory import cases, effort
 
 NUM_TRIALS = 2000
 
@@ -27,7 +29,7 @@ def test_sampled_labels(c, epsilon, num_labels):
     """One step on hard labels drawn from the teacher; truncation: the law is first order in ε."""
     coefficient = cases.compiled(one_step.alignment_coefficient)(c.f, cases.loss("kl"), c.reference, c.update, c.inputs)
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=effort.QUICK_COMPILATION)
     def alignments(key):
         logits, tangents = one_step.logit_tangent(c.f, c.reference, c.update, c.inputs)
         teacher_logits = c.f(one_step.moved(c.reference, c.update, epsilon), c.inputs)
@@ -79,7 +81,7 @@ def test_noise_between_the_starts(c, sigma):
     loss, epsilon = cases.loss("mse"), 0.03
     cosine = cases.compiled(spectrum.alignment_cosine)(c.f, loss, c.reference, c.update, c.inputs).cosine
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=effort.QUICK_COMPILATION)
     def alignments(key):
         teacher = one_step.moved(c.reference, c.update, epsilon)
 

@@ -1,5 +1,7 @@
 """One affine layer transmits nothing, two do; the tangent model; the tangent kernel."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 from sublim_jax import losses
 from sublim_jax.models import mlp
 from sublim_jax.theory import linear, multi_step, one_step
-from tests.theory import cases
+from tests.theory import cases, effort
 
 ONE = mlp.MLPSpec(in_size=4, hidden_sizes=(), num_classes=3, num_aux=3, activation="identity")
 TWO = mlp.MLPSpec(in_size=4, hidden_sizes=(5,), num_classes=3, num_aux=3, activation="identity")
@@ -19,7 +21,7 @@ def taught(spec, steps=20):
     """A reference and the update of a teacher that learned class labels."""
     c = cases.case(spec)
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=effort.QUICK_COMPILATION)
     def teach(params):
         def descend(params, _):
             update = one_step.teacher_update(
@@ -38,24 +40,26 @@ def test_a_single_layer_transmits_nothing_in_any_number_of_steps(loss):
     batches = jnp.broadcast_to(c.inputs, (50, *c.inputs.shape))
     found = cases.compiled(multi_step.measured)(c.f, cases.loss(loss), c.reference, c.update, 1.0, batches, 0.1)
     np.testing.assert_array_equal(found.cumulative, 0.0)
-    coefficient = one_step.alignment_coefficient(c.f, cases.loss(loss), c.reference, c.update, c.inputs)
+    coefficient = cases.compiled(one_step.alignment_coefficient)(c.f, cases.loss(loss), c.reference, c.update, c.inputs)
     assert coefficient == 0
-    kernel = linear.tangent_kernel(c.f, cases.distilled(ONE, "class"), c.reference, c.inputs, c.inputs)
+    kernel = cases.compiled(linear.tangent_kernel)(c.f, cases.distilled(ONE, "class"), c.reference, c.inputs, c.inputs)
     np.testing.assert_array_equal(kernel, 0.0)
 
 
 def test_a_deep_linear_network_transmits():
     c = taught(TWO)
-    coefficient = one_step.alignment_coefficient(c.f, cases.loss("mse"), c.reference, c.update, c.inputs)
+    coefficient = cases.compiled(one_step.alignment_coefficient)(
+        c.f, cases.loss("mse"), c.reference, c.update, c.inputs
+    )
     assert coefficient > 0.1
-    kernel = linear.tangent_kernel(c.f, cases.distilled(TWO, "class"), c.reference, c.inputs, c.inputs)
+    kernel = cases.compiled(linear.tangent_kernel)(c.f, cases.distilled(TWO, "class"), c.reference, c.inputs, c.inputs)
     assert np.max(np.abs(kernel)) > 0.1
 
 
 def test_the_tangent_kernel_is_the_product_of_jacobians():
     c = cases.case()
     jacobian = cases.dense(c, "mse").jacobian.reshape(15, -1)
-    found = linear.tangent_kernel(c.f, c.f, c.reference, c.inputs, c.inputs[:2])
+    found = cases.compiled(linear.tangent_kernel)(c.f, c.f, c.reference, c.inputs, c.inputs[:2])
     np.testing.assert_allclose(found, jacobian @ jacobian[:6].T, rtol=1e-10, atol=1e-13)
 
 

@@ -1,5 +1,6 @@
 """Many steps: the law against dense products, training against the law, and what the rate must satisfy."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from tests.theory import cases
 NUM_STEPS = 12
 
 
-@pytest.fixture(scope="module", params=["kl", "mse"])
+@pytest.fixture(scope="module", params=["kl"])
 def named(request):
     return request.param
 
@@ -73,12 +74,14 @@ def test_one_batch_and_a_small_rate_sign_every_step(named):
 def test_the_rate_is_checked_against_the_largest_eigenvalue(named):
     c = cases.case()
     start = cases.random_like(c.reference, 11)
-    found = float(
-        spectrum.largest_eigenvalue(
-            lambda v: cases.compiled(spectrum.gauss_newton_product)(c.f, cases.loss(named), c.reference, v, c.inputs),
-            start,
+
+    @jax.jit
+    def largest():
+        return spectrum.largest_eigenvalue(
+            lambda v: spectrum.gauss_newton_product(c.f, cases.loss(named), c.reference, v, c.inputs), start
         )
-    )
+
+    found = float(largest())
     np.testing.assert_allclose(
         found, np.linalg.eigvalsh(cases.dense(c, named, weighted=False).gauss_newton)[-1], rtol=1e-5
     )

@@ -1,21 +1,24 @@
 """Which property kills which fault, and how often: the kill matrix.
 
-    python -m tests.theory.mutants.matrix kill_matrix.json      a few minutes on two cores
+    python -m tests.theory.mutants.matrix experiments/records/theorem-mutants.json      minutes on two cores
 
 Each entry is the share of random problems on which the property is violated once the fault is planted. The lesson is in
 the first column: a test of the sign alone lets through whatever satisfies the theorem, right or wrong.
 """
 
 import contextlib
-import json
+import dataclasses
 import pathlib
 import sys
+import time
 from collections.abc import Iterable, Iterator
 
 import jax
 import numpy as np
 import pytest
+from rich import progress
 
+from sublim_jax import records
 from tests.theory import properties, universal
 from tests.theory.mutants import faults
 
@@ -69,31 +72,42 @@ def _reaches(module, attribute, name) -> bool:
     return _REACH[key]
 
 
-def kill_matrix(num_problems: int = 100, names: Iterable[str] = tuple(properties.PROPERTIES)) -> dict:
-    """Every fault against every property, and none against all of them. Runs in float64 whatever JAX is set to."""
-    with jax.enable_x64(True):
-        problems = [universal.drawn(seed).problem() for seed in range(num_problems)]
-        rows = [{"name": "none", "what": "the library as it is", "kills": kill_rates(None, problems, names)}]
-        for fault in faults.FAULTS:
-            rows.append({"name": fault.name, "what": fault.what, "kills": kill_rates(fault, problems, names)})
-    return {
-        "num_problems": num_problems,
-        "properties": list(names),
-        "mutants": rows,
-        "missed_by_the_sign_alone": [row["name"] for row in rows[1:] if row["kills"].get("sign", 0.0) == 0.0],
-        "survivors": [row["name"] for row in rows[1:] if max(row["kills"].values()) == 0.0],
-    }
+@dataclasses.dataclass(frozen=True)
+class MatrixConfig:
+    """Problems have the seeds 0 to `num_problems - 1`, those of `test_mutants` among them."""
+
+    num_problems: int = 100
 
 
-def write(path: pathlib.Path, num_problems: int = 100) -> dict:
-    """The kill matrix as JSON at `path`."""
-    matrix = kill_matrix(num_problems)
-    path.write_text(json.dumps(matrix, indent=1) + "\n")
-    return matrix
+def run(path: pathlib.Path, config: MatrixConfig | None = None) -> records.Record:
+    """Every fault against every property, and none against all of them: the record at `path`, written row by row."""
+    config = config or MatrixConfig()
+    record = records.Record.begin(
+        "tests.theory.mutants.matrix", config, {"name": "drawn networks", "source": "the seeds", "checksum": None}
+    )
+    record.notes.append("float64; each entry is the share of problems on which the property is violated")
+    names = tuple(properties.PROPERTIES)
+    rows = record.results["mutants"] = []
+    record.results["properties"] = list(names)
+    began = time.perf_counter()
+    problems = [universal.drawn(seed).problem() for seed in range(config.num_problems)]
+    for fault in progress.track([None, *faults.FAULTS], description="faults"):
+        name, what = (fault.name, fault.what) if fault else ("none", "the library as it is")
+        rows.append({"name": name, "what": what, "kills": kill_rates(fault, problems, names)})
+        record.results["missed_by_the_sign_alone"] = [row["name"] for row in rows[1:] if not row["kills"]["sign"]]
+        record.results["survivors"] = [row["name"] for row in rows[1:] if not max(row["kills"].values())]
+        record.seconds["kill_rates"] = round(time.perf_counter() - began, 1)
+        record.memory = records.peak_memory()
+        record.complete = len(rows) == len(faults.FAULTS) + 1
+        records.write(path, record)
+    return record
 
 
 if __name__ == "__main__":
     jax.config.update("jax_numpy_rank_promotion", "raise")
-    found = write(pathlib.Path(sys.argv[1]))
+    jax.config.update("jax_enable_x64", True)
+    found = run(pathlib.Path(sys.argv[1])).results
     for row in found["mutants"]:
         print(f"{row['name']:28s}", *(f"{name} {rate:.2f}" for name, rate in row["kills"].items() if rate))
+    print(f"{len(found['missed_by_the_sign_alone'])} faults are missed by the sign alone")
+    print(f"survivors: {found['survivors']}")
