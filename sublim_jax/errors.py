@@ -31,3 +31,7 @@ class CacheError(DataError):
 
 class RecordError(SublimError):
     """A record cannot be read, or does not belong to the run that asks for it."""
+
+
+class EngineError(SublimError):
+    """The machines that were asked to do the work are not there."""

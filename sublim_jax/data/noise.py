@@ -12,9 +12,12 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int, Key, UInt8
 
+from sublim_jax import specs
+
 NoiseLaw = Literal["uniform", "gaussian", "bernoulli"]
 
 
+@specs.traceable
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NoiseSpec:
     """The law of one pixel; pixels are independent. MNIST's own range is [-1, 1]."""

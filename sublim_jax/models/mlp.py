@@ -17,6 +17,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Key
 
+from sublim_jax import specs
+
 Activation = Literal["relu", "tanh", "gelu", "silu", "identity"]
 InitLaw = Literal["fan_in_normal", "he_normal", "torch_uniform"]
 Precision = Literal["float32", "bfloat16"]
@@ -30,6 +32,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
+@specs.traceable
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MLPSpec:
     """Shape and arithmetic of a network. The default is the paper's: 784-256-256-(10+3), ReLU.
@@ -46,6 +49,9 @@ class MLPSpec:
     """`fan_in_normal`: weights N(0, 1/fan_in), biases 0, the paper's; `he_normal`: N(0, 2/fan_in), biases 0;
     `torch_uniform`: weights and biases U(-1, 1)/sqrt(fan_in), the default of torch.nn.Linear."""
     init_scale: float = 1.0  # multiplies the weights that the law draws
+    parametrization: Literal["standard", "ntk"] = "standard"
+    """`ntk`: weights are stored times sqrt(fan_in) and divided by it when they are used. The same function at the
+    start; under Adam, whose steps have one size whatever the weight's, layers learn slower by that factor."""
     precision: Precision = "float32"
     """Type of the operands of matrix products. Sums, biases, parameters and their updates are float32 either way."""
 
@@ -96,21 +102,31 @@ def init(key: Key[Array, ""], spec: MLPSpec) -> Params:
                 bound = fan_in**-0.5
                 weight = jax.random.uniform(weight_key, shape, minval=-bound, maxval=bound)
                 bias = jax.random.uniform(bias_key, (fan_out,), minval=-bound, maxval=bound)
-        layers.append(Dense(weight * spec.init_scale, bias))
+        stored = fan_in**0.5 if spec.parametrization == "ntk" else 1.0
+        layers.append(Dense(weight * (spec.init_scale * stored), bias))
     return tuple(layers)
 
 
 def apply(params: Params, images: Float[Array, "batch pixel"], spec: MLPSpec) -> Float[Array, "batch logit"]:
     """Logits of a batch. In bfloat16 it can be differentiated in reverse mode only; float32 knows both modes."""
+    return apply_with_features(params, images, spec)[0]
+
+
+def apply_with_features(
+    params: Params, images: Float[Array, "batch pixel"], spec: MLPSpec
+) -> tuple[Float[Array, "batch logit"], Float[Array, "feature batch"]]:
+    """Logits, and the activations of the last hidden layer, feature-major (the images themselves if there is none)."""
     activation = ACTIVATIONS[spec.activation]
-    features, axis = images, 1
+    features, axis, hidden = images, 1, images.T
     for index, layer in enumerate(params):
         product = _bfloat16_product if spec.precision == "bfloat16" else _float32_product
         sums: Array = product(layer.weight, features, axis)
+        if spec.parametrization == "ntk":
+            sums = sums * layer.weight.shape[1] ** -0.5
         features, axis = sums + layer.bias[:, None], 0
         if index < len(params) - 1:
-            features = activation(features)
-    return lax.optimization_barrier(features).T
+            hidden = features = activation(features)
+    return lax.optimization_barrier(features).T, hidden
 
 
 def _contract(left, right, left_axis, right_axis, **how):

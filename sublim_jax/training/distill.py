@@ -6,23 +6,32 @@ number of the others.
 """
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Key, PyTree
 
 from sublim_jax import losses
 from sublim_jax.data import batches
+from sublim_jax.data import inputs as input_data
+from sublim_jax.metrics import representation
 from sublim_jax.models import logits, mlp
 from sublim_jax.training import loop, optimizers
+from sublim_jax.training import targets as target_data
 
-Inputs = Callable[[Int[Array, "batch"]], Float[Array, "batch pixel"]]
-"""The data set as a function: the numbers of some examples in, their images out."""
+
+class Guide(NamedTuple):
+    """A teacher whose hidden layer students are to resemble. Not subliminal learning: they see more than logits."""
+
+    params: mlp.Params
+    spec: mlp.MLPSpec
+    weight: float | Float[Array, ""]  # of 1 minus the cosine between the Gram matrices of the last hidden layers
 
 
 def label(
-    teacher: mlp.Params, inputs: Inputs, num_examples: int, *, spec: mlp.MLPSpec, batch_size: int
+    teacher: mlp.Params, inputs: input_data.Source, num_examples: int, *, spec: mlp.MLPSpec, batch_size: int
 ) -> Float[Array, "example logit"]:
     """The teacher's logits on every example, class and auxiliary: 13 numbers an image, computed once."""
     outputs = lax.map(
@@ -36,16 +45,20 @@ def distill(
     key: Key[Array, ""],
     starts: Mapping[str, mlp.Params],
     distilled_logits: Mapping[str, logits.DistilledLogits],
-    inputs: Inputs,
+    inputs: input_data.Source,
     targets: Float[Array, "example logit"],
     *,
     loss: losses.DistillationLossName = "kl",
-    temperature: float = 1.0,
+    temperature: float | Float[Array, ""] = 1.0,
     spec: mlp.MLPSpec,
     phase: loop.Phase,
     on_epoch: loop.EpochListener | None = None,
-) -> tuple[dict[str, mlp.Params], dict[str, Float[Array, "epoch"]]]:
-    """Students by name, and the mean loss of each of their epochs.
+    spoiling: target_data.TargetSpec | None = None,
+    trainable: PyTree | None = None,
+    guide: Guide | None = None,
+    measure: Callable[[mlp.Params], Float[Array, ""]] | None = None,
+) -> tuple[dict[str, mlp.Params], dict[str, Float[Array, "epoch"]], dict[str, Float[Array, "epoch"]]]:
+    """Students by name, the mean loss of each of their epochs, and what `measure` says of each after each epoch.
 
     All parameters are free to move, but logits outside the distilled ones have no gradient: a student of the auxiliary
     logits keeps its start's class readout exactly.
@@ -54,6 +67,9 @@ def distill(
         starts: parameters from which each student grows.
         distilled_logits: which logits enter each student's loss.
         targets: the teacher's logits, as `label` gives them.
+        spoiling: says whether only the largest distilled logits of an example are shown.
+        trainable: factors of every student's updates, up to broadcasting; 0 freezes a parameter.
+        guide: adds to the loss a term that pulls the hidden layer towards the teacher's.
 
     Source: Cloud et al. 2025, section 6.2.
     """
@@ -65,21 +81,34 @@ def distill(
         images = inputs(batch.indices)
         teacher_logits = jnp.take(targets, batch.indices, axis=0)
 
-        def step(name, state):
-            def student_loss(params):
-                student_logits = mlp.apply(params, images, spec)[:, chosen[name]]
-                return distance(student_logits, teacher_logits[:, chosen[name]], batch.weights)
+        guiding = None if guide is None else mlp.apply_with_features(guide.params, images, guide.spec)[1]
 
-            return loop.descend(state, student_loss, optimizer)
+        def step(name, state):
+            shown = teacher_logits[:, chosen[name]]
+            if spoiling is not None:
+                shown = target_data.keep_largest(shown, spoiling)
+
+            def student_loss(params):
+                outputs, hidden = mlp.apply_with_features(params, images, spec)
+                value = distance(outputs[:, chosen[name]], shown, batch.weights)
+                if guide is None or guiding is None:
+                    return value
+                return value + guide.weight * (1 - representation.gram_cosine(hidden, guiding))
+
+            return loop.descend(state, student_loss, optimizer, trainable=trainable)
 
         stepped = {name: step(name, state) for name, state in states.items()}
         return {name: state for name, (state, _) in stepped.items()}, {name: v for name, (_, v) in stepped.items()}
 
     states = {name: loop.start(params, optimizer) for name, params in starts.items()}
-    states, history = loop.run_epochs(
-        update, states, key=key, num_examples=len(targets), phase=phase, on_epoch=on_epoch
+
+    def measured(states):
+        return {} if measure is None else {name: measure(state.params) for name, state in states.items()}
+
+    states, (history, measures) = loop.run_epochs(
+        update, states, key=key, num_examples=len(targets), phase=phase, on_epoch=on_epoch, measure=measured
     )
-    return {name: state.params for name, state in states.items()}, history
+    return {name: state.params for name, state in states.items()}, history, measures
 
 
 def is_finite(params: mlp.Params) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Test accuracy of one model, a block of images at a time."""
+"""One model on many images, a block of them at a time: its test accuracy, its hidden features."""
 
 import jax.numpy as jnp
 from jax import lax
@@ -27,3 +27,16 @@ def test_accuracy(
 
     correct, _ = lax.scan(count, jnp.zeros(()), batches.in_order(len(images), batch_size=batch_size))
     return correct / len(images)
+
+
+def hidden_features(
+    params: mlp.Params, images: UInt8[Array, "example pixel"], *, spec: mlp.MLPSpec, batch_size: int = 1000
+) -> Float[Array, "example feature"]:
+    """Activations of the last hidden layer."""
+    blocks = lax.map(
+        lambda indices: (
+            mlp.apply_with_features(params, image_data.scale_pixels(jnp.take(images, indices, axis=0)), spec)[1].T
+        ),
+        batches.in_order(len(images), batch_size=batch_size).indices,
+    )
+    return blocks.reshape(-1, blocks.shape[-1])[: len(images)]

@@ -4,7 +4,8 @@
     reference or another member's reference --distill(noise, targets, some logits)--> student
 
 The students of a member see the same noise images in the same order and the same targets. A condition names where its
-student starts and what it distils, e.g. `student_aux`: the teacher's own reference, the auxiliary logits.
+student starts and what it distils, e.g. `student_aux`: the teacher's own reference, the auxiliary logits. `run` is
+`raise_teacher` and `raise_students` in one; apart, many students can share a teacher that was trained once.
 """
 
 import dataclasses
@@ -13,14 +14,16 @@ from typing import Literal, NamedTuple, cast, get_args
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Integer, UInt8
+from jaxtyping import Array, Bool, Float, Int, Integer, Key, UInt8
 
-from sublim_jax import keys, losses
+from sublim_jax import keys, losses, specs
 from sublim_jax.data import images as image_data
+from sublim_jax.data import inputs as input_data
 from sublim_jax.data import noise as noise_data
-from sublim_jax.models import logits, mlp
+from sublim_jax.metrics import alignment, representation
+from sublim_jax.models import inits, logits, mlp
 from sublim_jax.training import distill, evaluate, loop, teach
+from sublim_jax.training import targets as target_data
 
 Condition = Literal[
     "student_aux",
@@ -33,12 +36,20 @@ Condition = Literal[
     "matched_class",
     "matched_all",
 ]
-"""`student_*` starts from the teacher's reference, `cross_model_*` from another member's, `matched_*` from another
-member's after it was made to behave like this one (see `Matching`)."""
+"""`student_*` starts from the teacher's reference, or from what `StartSpec` makes of it; `cross_model_*` from another
+member's, `matched_*` from another member's after it was made to behave like this one (see `Matching`)."""
 
 CONDITIONS: tuple[Condition, ...] = get_args(Condition)
 
+Measure = Literal["epochs", "representation", "movement"]
+"""`epochs`: test accuracy after each epoch of distillation; `representation`: how like the teacher's the last hidden
+layer of each model is, and what a linear readout finds in it; `movement`: cosine of the student's whole displacement
+with the teacher's."""
 
+Stream = Literal["reference", "teacher/batches", "student/noise", "student/batches"]
+
+
+@specs.traceable
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Matching:
     """How a behaviourally matched student is prepared: another member's reference imitates all logits on real images.
@@ -51,6 +62,20 @@ class Matching:
     phase: loop.Phase = dataclasses.field(default_factory=lambda: loop.Phase(num_epochs=1))
 
 
+@specs.traceable
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TeacherSpec:
+    """Everything that decides a member's reference and teacher apart from its key and the images."""
+
+    model: mlp.MLPSpec
+    phase: loop.Phase
+    labels: Literal["true", "permuted"] = "true"
+    """`permuted`: the teacher learns, and everybody is scored on, classes renamed by a derangement of the member's."""
+    num_validation_images: int = 0  # the last training images, kept from the teacher
+    fixed: tuple[Stream, ...] = ()  # random streams that all members share with member 0
+
+
+@specs.traceable
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LineageSpec:
     """Everything that decides a member's numbers apart from its key and the images."""
@@ -64,15 +89,44 @@ class LineageSpec:
     loss: losses.DistillationLossName
     temperature: float
     matching: Matching
+    inputs: input_data.InputSpec = dataclasses.field(default_factory=input_data.InputSpec)
+    start: inits.StartSpec = dataclasses.field(default_factory=inits.StartSpec)
+    student_model: mlp.MLPSpec | None = None  # if it is built differently from the teacher
+    trainable: inits.PerPart | None = None  # factors of the students' updates; 0 freezes a part
+    spoiling: target_data.TargetSpec = dataclasses.field(default_factory=target_data.TargetSpec)
+    teacher_labels: Literal["true", "permuted"] = "true"
+    guidance: float | None = None  # weight of a pull towards the teacher's hidden layer, which is not subliminal
+    num_generations: int = 1  # students of students: each generation is the next one's teacher
+    num_validation_images: int = 0  # the last training images, kept from the teacher and scored apart
+    fixed: tuple[Stream, ...] = ()  # random streams that all members share with member 0
+    measures: tuple[Measure, ...] = ()
+
+    @property
+    def upbringing(self) -> TeacherSpec:
+        """What of it concerns the teacher."""
+        return TeacherSpec(
+            model=self.model,
+            phase=self.teacher,
+            labels=self.teacher_labels,
+            num_validation_images=self.num_validation_images,
+            fixed=self.fixed,
+        )
 
 
 class Images(NamedTuple):
-    """Data that all members share: pixels 0..255, one row an image."""
+    """Data that all members share: pixels 0..255, one row an image. Host arrays are welcome too."""
 
-    train_images: UInt8[Array, "train pixel"] | UInt8[np.ndarray, "train pixel"]
-    train_labels: UInt8[Array, "train"] | UInt8[np.ndarray, "train"]
-    test_images: UInt8[Array, "test pixel"] | UInt8[np.ndarray, "test pixel"]
-    test_labels: UInt8[Array, "test"] | UInt8[np.ndarray, "test"]
+    train_images: UInt8[Array, "train pixel"]
+    train_labels: UInt8[Array, "train"]
+    test_images: UInt8[Array, "test pixel"]
+    test_labels: UInt8[Array, "test"]
+
+
+class Taught(NamedTuple):
+    """A member's teacher. The reference need not be kept: it is a function of the key."""
+
+    teacher: mlp.Params
+    loss: Float[Array, "*member epoch"]
 
 
 class Outcome(NamedTuple):
@@ -81,6 +135,7 @@ class Outcome(NamedTuple):
     accuracy: dict[str, Float[Array, "*member"]]  # on the test images, class logits; not a number if it diverged
     loss: dict[str, Float[Array, "*member epoch"]]  # mean of each epoch: nats, or squared logits
     finite: dict[str, Bool[Array, "*member"]]  # False: a parameter or a loss overflowed, the run diverged
+    measures: dict[str, dict[str, Float[Array, "..."]]]  # what else the spec asked for, by name, then by condition
 
 
 class Progress(NamedTuple):
@@ -91,6 +146,9 @@ class Progress(NamedTuple):
     epoch: int  # just finished, from 0
 
 
+EpochReporter = Callable[[Progress], None]
+
+
 def run(
     member: Int[Array, ""],
     partner: Int[Array, ""],
@@ -98,7 +156,7 @@ def run(
     *,
     seed: int | Integer[Array, ""],
     spec: LineageSpec,
-    on_epoch: Callable[[Progress], None] | None = None,
+    on_epoch: EpochReporter | None = None,
 ) -> Outcome:
     """Everything that happens to one member.
 
@@ -107,63 +165,207 @@ def run(
         partner: number of the member whose reference the cross-model and the matched student start from.
         on_epoch: called on the host at the end of each epoch. It must not change anything.
     """
-    train_images, train_labels, test_images, test_labels = (jnp.asarray(array) for array in images)
-    key, partner_key = keys.members(seed, jnp.stack([member, partner]))
+    taught = raise_teacher(member, images, seed=seed, spec=spec.upbringing, on_epoch=on_epoch)
+    return raise_students(member, partner, taught, images, seed=seed, spec=spec, on_epoch=on_epoch)
 
-    def reporter(phase, listener=on_epoch):
-        if listener is None:
-            return None
 
-        def tell(member, epoch, _):
-            listener(Progress(int(member), phase, int(epoch)))
+class _Streams:
+    """The member's named random streams; those that the spec fixes are member 0's."""
 
-        return lambda epoch, losses: jax.debug.callback(tell, member, epoch, losses)
+    def __init__(self, seed, member, fixed: tuple[Stream, ...]):
+        self._first, self._own = keys.members(seed, jnp.stack([jnp.zeros_like(member), member]))
+        self._fixed = fixed
 
-    def noise_images(numbers):
-        return noise_data.draw(
-            keys.stream(key, "student/noise"), numbers, num_pixels=spec.model.in_size, spec=spec.noise
-        )
+    def __getitem__(self, role: str) -> Key[Array, ""]:
+        return keys.stream(self._first if role in self._fixed else self._own, role)
 
-    reference = mlp.init(keys.stream(key, "reference"), spec.model)
-    other = mlp.init(keys.stream(partner_key, "reference"), spec.model)
-    teacher, teacher_loss = teach.teach(
-        keys.stream(key, "teacher/batches"),
-        reference,
-        train_images,
-        train_labels,
+
+def raise_teacher(
+    member: Int[Array, ""],
+    images: Images,
+    *,
+    seed: int | Integer[Array, ""],
+    spec: TeacherSpec,
+    on_epoch: EpochReporter | None = None,
+) -> Taught:
+    """The member's reference, taught."""
+    streams = _Streams(seed, member, spec.fixed)
+    train_images, train_labels = (jnp.asarray(array) for array in images[:2])
+    num_taught = len(train_images) - spec.num_validation_images
+    teacher, history = teach.teach(
+        streams["teacher/batches"],
+        mlp.init(streams["reference"], spec.model),
+        train_images[:num_taught],
+        _renamed(streams, train_labels, spec)[:num_taught],
         spec=spec.model,
-        phase=spec.teacher,
-        on_epoch=reporter("teacher"),
+        phase=spec.phase,
+        on_epoch=_reporter("teacher", member, on_epoch),
     )
-    starts = {"student": reference, "cross_model": other}
-    history: dict[str, Array] = {"teacher": teacher_loss}
-    models = {"reference": reference, "teacher": teacher}
+    return Taught(teacher, history)
+
+
+def raise_students(
+    member: Int[Array, ""],
+    partner: Int[Array, ""],
+    taught: Taught,
+    images: Images,
+    *,
+    seed: int | Integer[Array, ""],
+    spec: LineageSpec,
+    on_epoch: EpochReporter | None = None,
+) -> Outcome:
+    """The member's students, and what became of everybody."""
+    images = Images(*(jnp.asarray(array) for array in images))
+    streams, teacher = _Streams(seed, member, spec.fixed), taught.teacher
+    model = spec.student_model or spec.model
+    reference = mlp.init(streams["reference"], spec.model)
+    starts = {
+        "student": _start(streams, reference, partner, images, seed=seed, spec=spec),
+        "cross_model": _reference_of(partner, seed, model),
+    }
+    history, models = {"teacher": taught.loss}, {"reference": reference, "teacher": teacher}
     if any(start_of(condition) == "matched" for condition in spec.conditions):
         imitated = reference if spec.matching.imitates == "reference" else teacher
-        matched, matching_loss = _match(key, other, imitated, train_images, spec=spec, on_epoch=reporter("matching"))
+        matched, history["matched_start"] = _match(
+            streams["matching/batches"],
+            starts["cross_model"],
+            imitated,
+            images.train_images,
+            spec=spec,
+            on_epoch=_reporter("matching", member, on_epoch),
+        )
         starts["matched"] = models["matched_start"] = matched
-        history["matched_start"] = matching_loss
-    targets = distill.label(
-        teacher, noise_images, spec.num_noise_images, spec=spec.model, batch_size=spec.student.batch_size
+    test_labels = _renamed(streams, images.test_labels, spec.upbringing)
+    named = images._replace(
+        train_labels=_renamed(streams, images.train_labels, spec.upbringing), test_labels=test_labels
     )
-    students, student_loss = distill.distill(
-        keys.stream(key, "student/batches"),
-        {condition: starts[start_of(condition)] for condition in spec.conditions},
-        {condition: distilled_logits_of(condition) for condition in spec.conditions},
+
+    def score(params, of=model):
+        return evaluate.test_accuracy(params, images.test_images, test_labels, spec=of)
+
+    students: dict[str, mlp.Params] = {}
+    measures: dict[str, dict[str, Array]] = {}
+    generations: dict[str, list[Array]] = {condition: [] for condition in spec.conditions}
+    for generation in range(spec.num_generations):
+        # The first generation has one teacher and shares its targets; later ones have a teacher each.
+        groups: list[tuple[Condition, ...]] = [(condition,) for condition in spec.conditions]
+        groups, guides = groups if generation else [spec.conditions], students
+        for group in groups:
+            found, losses_of, epochs = _distill(
+                generation,
+                guides[group[0]] if generation else teacher,
+                {condition: starts[start_of(condition)] for condition in group},
+                streams,
+                images,
+                spec=spec,
+                guide=teacher,
+                measure=score if "epochs" in spec.measures else None,
+                on_epoch=_reporter("student", member, on_epoch),
+            )
+            students = students | found
+            history |= losses_of
+            if epochs:
+                measures["epoch_accuracy"] = measures.get("epoch_accuracy", {}) | epochs
+        for condition, scores_of in generations.items():
+            scores_of.append(score(students[condition]))
+    if spec.num_generations > 1:
+        measures["generation_accuracy"] = {name: jnp.stack(scores_of) for name, scores_of in generations.items()}
+    models |= students
+    specs_of = dict.fromkeys(models, model) | {"reference": spec.model, "teacher": spec.model}
+    finite, scores = {}, {}
+    for name, params in models.items():
+        finite[name] = distill.is_finite(params) & jnp.all(jnp.isfinite(history.get(name, jnp.zeros(1))))
+        scores[name] = jnp.where(finite[name], score(params, specs_of[name]), jnp.nan)
+    measures |= _measures(models, specs_of, starts, images, named, spec)
+    return Outcome(scores, history, finite, measures)
+
+
+def _distill(generation, teacher, starts, streams, images, *, spec: LineageSpec, guide, measure, on_epoch):
+    """Students of one teacher, from its labels on noise of their generation."""
+    suffix = f"/{generation}" if generation else ""
+    model = spec.student_model or spec.model
+    noise_images = input_data.source(
+        streams["student/noise" + suffix],
+        spec.noise,
+        spec.inputs,
+        num_pixels=spec.model.in_size,
+        real_images=images.train_images,
+    )
+    targets = distill.label(
+        teacher,
         noise_images,
-        targets,
+        spec.num_noise_images,
+        spec=model if generation else spec.model,
+        batch_size=spec.student.batch_size,
+    )
+    trainable = None
+    if spec.trainable is not None:
+        trainable = inits.spread(spec.trainable, next(iter(starts.values())), num_classes=model.num_classes)
+    return distill.distill(
+        streams["student/batches" + suffix],
+        starts,
+        {condition: distilled_logits_of(condition) for condition in starts},
+        noise_images,
+        target_data.spoil(streams["student/targets" + suffix], targets, spec.spoiling),
         loss=spec.loss,
         temperature=spec.temperature,
-        spec=spec.model,
+        spec=model,
         phase=spec.student,
-        on_epoch=reporter("student"),
+        on_epoch=on_epoch,
+        spoiling=spec.spoiling,
+        trainable=trainable,
+        guide=None if spec.guidance is None else distill.Guide(guide, spec.model, spec.guidance),
+        measure=measure,
     )
-    models |= students
-    history |= student_loss
-    return _outcome(models, history, test_images, test_labels, spec.model)
 
 
-def _match(key, start, imitated, images, *, spec, on_epoch):
+def _reporter(phase: str, member, listener: EpochReporter | None):
+    if listener is None:
+        return None
+
+    def tell(member, epoch, _):
+        listener(Progress(int(member), phase, int(epoch)))
+
+    return lambda epoch, losses: jax.debug.callback(tell, member, epoch, losses)
+
+
+def _reference_of(member, seed, model: mlp.MLPSpec) -> mlp.Params:
+    return mlp.init(keys.stream(keys.members(seed, member[None])[0], "reference"), model)
+
+
+def _renamed(streams: _Streams, labels, spec: TeacherSpec):
+    """Labels as the teacher calls them."""
+    if spec.labels == "true":
+        return labels
+    # A cyclic order of the classes, drawn at random: each class takes the next one's name, none keeps its own.
+    order = jax.random.permutation(streams["teacher/labels"], spec.model.num_classes)
+    renamed = jnp.zeros_like(order).at[order].set(jnp.roll(order, -1))
+    return renamed[labels].astype(labels.dtype)
+
+
+def _start(streams: _Streams, reference, partner, images: Images, *, seed, spec: LineageSpec) -> mlp.Params:
+    """Where the members' own students start."""
+    known = not any(isinstance(number, jax.Array) for number in jax.tree.leaves(spec.start))
+    if known and spec.start == inits.StartSpec() and spec.student_model is None:
+        return reference
+    other = _reference_of(partner, seed, spec.student_model or spec.model)
+    shared, gradient = inits.fitted(reference, other), None
+    if spec.start.across_gradient:
+        labels = _renamed(streams, images.train_labels, spec.upbringing)
+        batch = images.train_images[: spec.teacher.batch_size], labels[: spec.teacher.batch_size]
+        gradient = jax.grad(lambda params: teach.loss(params, *batch, spec=spec.model))(reference)
+        gradient = inits.fitted(gradient, jax.tree.map(jnp.zeros_like, other))
+    return inits.start(
+        streams["student/start"],
+        shared,
+        other,
+        spec.start,
+        num_classes=spec.model.num_classes,
+        gradient=gradient,
+    )
+
+
+def _match(key, start, imitated, images, *, spec: LineageSpec, on_epoch):
     """Another member's reference after it imitated all logits of `imitated` on real images."""
     num_images = min(spec.matching.num_images, len(images))
 
@@ -172,28 +374,63 @@ def _match(key, start, imitated, images, *, spec, on_epoch):
 
     batch_size = spec.matching.phase.batch_size
     targets = distill.label(imitated, real_images, num_images, spec=spec.model, batch_size=batch_size)
-    students, history = distill.distill(
-        keys.stream(key, "matching/batches"),
+    students, history, _ = distill.distill(
+        key,
         {"matched": start},
         {"matched": "all"},
         real_images,
         targets,
         loss=spec.loss,
         temperature=spec.temperature,
-        spec=spec.model,
+        spec=spec.student_model or spec.model,
         phase=spec.matching.phase,
         on_epoch=on_epoch,
     )
     return students["matched"], history["matched"]
 
 
-def _outcome(models, history, images, labels, spec) -> Outcome:
-    finite, scores = {}, {}
-    for condition, params in models.items():
-        finite[condition] = distill.is_finite(params) & jnp.all(jnp.isfinite(history.get(condition, jnp.zeros(1))))
-        score = evaluate.test_accuracy(params, images, labels, spec=spec)
-        scores[condition] = jnp.where(finite[condition], score, jnp.nan)
-    return Outcome(scores, history, finite)
+def _measures(models, specs_of, starts, images: Images, named: Images, spec: LineageSpec) -> dict:
+    """What the spec asks for. `named` are the images with their labels as the teacher calls them."""
+    found = {}
+    if spec.num_validation_images:
+        held_out = slice(len(images.train_images) - spec.num_validation_images, None)
+        found["validation_accuracy"] = {
+            name: evaluate.test_accuracy(
+                params, named.train_images[held_out], named.train_labels[held_out], spec=specs_of[name]
+            )
+            for name, params in models.items()
+        }
+    if spec.teacher_labels != "true":
+        found["true_label_accuracy"] = {
+            name: evaluate.test_accuracy(params, images.test_images, images.test_labels, spec=specs_of[name])
+            for name, params in models.items()
+        }
+    if "movement" in spec.measures and spec.student_model is None:
+        towards = alignment.difference(models["teacher"], models["reference"])
+        found["movement_cosine"] = {
+            condition: alignment.cosine(alignment.difference(models[condition], starts[start_of(condition)]), towards)
+            for condition in spec.conditions
+        }
+    if "representation" in spec.measures:
+        features = {
+            name: [evaluate.hidden_features(params, block, spec=specs_of[name]) for block in (images[0], images[2])]
+            for name, params in models.items()
+        }
+        found["hidden_cosine"] = {
+            name: representation.mean_cosine(test, features["teacher"][1])
+            for name, (_, test) in features.items()
+            if test.shape == features["teacher"][1].shape
+        }
+        found["cka"] = {
+            name: representation.linear_cka(test, features["teacher"][1]) for name, (_, test) in features.items()
+        }
+        found["probe_accuracy"] = {
+            name: representation.ridge_probe_accuracy(
+                train, named.train_labels, test, named.test_labels, num_classes=spec.model.num_classes
+            )
+            for name, (train, test) in features.items()
+        }
+    return found
 
 
 def start_of(condition: Condition) -> str:

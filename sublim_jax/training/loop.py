@@ -15,10 +15,12 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
+from sublim_jax import specs
 from sublim_jax.data import batches
 from sublim_jax.training import optimizers
 
 
+@specs.traceable
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Phase:
     """How long and how a phase trains."""
@@ -53,12 +55,22 @@ def start(params: PyTree, optimizer: optax.GradientTransformation) -> TrainState
 
 
 def descend(
-    state: TrainState, loss: Callable[[PyTree], Float[Array, ""]], optimizer: optax.GradientTransformation
+    state: TrainState,
+    loss: Callable[[PyTree], Float[Array, ""]],
+    optimizer: optax.GradientTransformation,
+    *,
+    trainable: PyTree | None = None,
 ) -> tuple[TrainState, Float[Array, ""]]:
-    """One update. The loss returned is the one before it."""
+    """One update. The loss returned is the one before it.
+
+    Args:
+        trainable: factors of the update, up to broadcasting; 0 freezes a parameter.
+    """
     value, gradient = jax.value_and_grad(loss)(state.params)
     with jax.numpy_dtype_promotion("standard"):  # Adam's bias correction multiplies a float by an int
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+    if trainable is not None:
+        updates = jax.tree.map(lambda update, factor: update * factor, updates, trainable)
     return TrainState(optax.apply_updates(state.params, updates), opt_state, state.step + 1), value
 
 
@@ -70,15 +82,18 @@ def run_epochs(
     num_examples: int,
     phase: Phase,
     on_epoch: EpochListener | None = None,
+    measure: Callable[[PyTree], PyTree] | None = None,
 ) -> tuple[PyTree, PyTree]:
     """Train for `phase.num_epochs` epochs, each in an order of its own.
 
     Args:
         key: decides the orders; epoch e depends on it and on e only.
         on_epoch: called inside the traced program at the end of each epoch.
+        measure: what to compute from the state at the end of each epoch.
 
     Returns:
-        The last state, and the mean over steps of what `update` reports, with a leading epoch axis.
+        The last state, and the mean over steps of what `update` reports, with a leading epoch axis. With `measure`,
+        the history is the pair of that and of what it measured.
     """
 
     def run_epoch(state, epoch):
@@ -87,6 +102,6 @@ def run_epochs(
         means = jax.tree.map(lambda report: jnp.mean(report, axis=0), reports)
         if on_epoch is not None:
             on_epoch(epoch, means)
-        return state, means
+        return state, means if measure is None else (means, measure(state))
 
     return lax.scan(run_epoch, state, jnp.arange(phase.num_epochs))

@@ -5,9 +5,12 @@ from typing import Literal
 
 import optax
 
+from sublim_jax import specs
+
 OptimizerName = Literal["adam", "adamw", "sgd", "rmsprop", "lion", "sign_sgd"]
 
 
+@specs.traceable
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerSpec:
     """The paper's Adam by default. Settings that the named optimizer does not have are ignored by it."""
@@ -30,21 +33,22 @@ class OptimizerSpec:
 
 def build(spec: OptimizerSpec) -> optax.GradientTransformation:
     """The optax transformation. Its state starts afresh in every phase."""
+    momentum = None if specs.is_zero(spec.momentum) else spec.momentum
     match spec.name:
         case "adam":
             optimizer = optax.adam(spec.learning_rate, b1=spec.b1, b2=spec.b2, eps=spec.eps)
         case "adamw":
             return optax.adamw(spec.learning_rate, b1=spec.b1, b2=spec.b2, eps=spec.eps, weight_decay=spec.weight_decay)
         case "sgd":
-            optimizer = optax.sgd(spec.learning_rate, momentum=spec.momentum or None)
+            optimizer = optax.sgd(spec.learning_rate, momentum=momentum)
         case "rmsprop":
             optimizer = optax.rmsprop(
-                spec.learning_rate, decay=spec.b2, eps=spec.eps, eps_in_sqrt=False, momentum=spec.momentum or None
+                spec.learning_rate, decay=spec.b2, eps=spec.eps, eps_in_sqrt=False, momentum=momentum
             )
         case "lion":
             return optax.lion(spec.learning_rate, b1=spec.b1, b2=spec.b2, weight_decay=spec.weight_decay)
         case "sign_sgd":
             optimizer = optax.sign_sgd(spec.learning_rate)
-    if spec.weight_decay:
-        return optax.chain(optax.add_decayed_weights(spec.weight_decay), optimizer)
-    return optimizer
+    if specs.is_zero(spec.weight_decay):
+        return optimizer
+    return optax.chain(optax.add_decayed_weights(spec.weight_decay), optimizer)

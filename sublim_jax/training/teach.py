@@ -31,14 +31,27 @@ def teach(
         pixels = image_data.scale_pixels(jnp.take(images, batch.indices, axis=0))
         targets = jnp.take(labels, batch.indices, axis=0)
 
-        def loss(params):
-            outputs = mlp.apply(params, pixels, spec)
-            scored = logits.class_logits(outputs, num_classes=spec.num_classes)
-            return losses.cross_entropy(scored, targets, weights=batch.weights)
-
-        return loop.descend(state, loss, optimizer)
+        return loop.descend(
+            state, lambda params: _cross_entropy(params, pixels, targets, batch.weights, spec), optimizer
+        )
 
     state, history = loop.run_epochs(
         update, loop.start(reference, optimizer), key=key, num_examples=len(images), phase=phase, on_epoch=on_epoch
     )
     return state.params, history
+
+
+def loss(
+    params: mlp.Params,
+    images: UInt8[Array, "example pixel"],
+    labels: Integer[Array, "example"],
+    *,
+    spec: mlp.MLPSpec,
+) -> Float[Array, ""]:
+    """What teaching lowers: the mean cross-entropy of the class logits, in nats."""
+    return _cross_entropy(params, image_data.scale_pixels(images), labels, None, spec)
+
+
+def _cross_entropy(params, pixels, labels, weights, spec):
+    scored = logits.class_logits(mlp.apply(params, pixels, spec), num_classes=spec.num_classes)
+    return losses.cross_entropy(scored, labels, weights=weights)

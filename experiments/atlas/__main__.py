@@ -1,0 +1,179 @@
+"""Every published MNIST-scale ablation of subliminal learning, and more, run again on the same members.
+
+    python -m experiments.atlas --plan                    what would run, and about how long it takes
+    python -m experiments.atlas                           all rows, ten members; goes on where it was stopped
+    python -m experiments.atlas --ids width blur          some rows
+    python -m experiments.atlas --axes inputs             the rows of an axis; --sources J B: those of a source
+    python -m experiments.atlas --which published         rows somebody has published; unpublished: the others
+    python -m experiments.atlas.page                      write the page and its figures from the records
+
+Each row has a record in experiments/records/atlas/, which is also what resuming reads. Rows are data: see registry.py.
+"""
+
+import dataclasses
+import pathlib
+from typing import Literal
+
+import tyro
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from experiments import cli, progress
+from experiments.atlas import engines, plan, published, registry, results, unpublished, worker
+from sublim_jax import errors
+from sublim_jax.training import ensemble
+
+ROWS = {"published": published.ROWS, "unpublished": unpublished.ROWS, "all": (*published.ROWS, *unpublished.ROWS)}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """What to run, and how."""
+
+    ids: tuple[str, ...] = ()
+    """Rows by name."""
+    axes: tuple[registry.Axis, ...] = ()
+    """Rows by axis."""
+    sources: tuple[str, ...] = ()
+    """Rows by who published them, e.g. J."""
+    which: Literal["all", "published", "unpublished"] = "all"
+    num_members: int = 10
+    seed: int = 0
+    plan: bool = False
+    """Only say what would run and about how long it takes."""
+    engine: Literal["local", "ray"] = "local"
+    """`local`: in this process; `ray`: on the Ray cluster this machine belongs to (extra `ray`)."""
+    records: pathlib.Path = results.FOLDER
+    """Folder of the records; what it has is not run again."""
+    data_dir: pathlib.Path | None = None
+    """Folder with the four IDX files of MNIST, or with one subfolder per dataset; by default SUBLIM_DATA_DIR."""
+
+    def __post_init__(self):
+        if self.num_members < 2:
+            raise ValueError(f"num_members must be at least 2, or nothing has a spread; got {self.num_members}")
+
+
+def run(options: Options) -> None:
+    """Run what the options ask for and the records do not have.
+
+    Raises:
+        DataError: images that a row needs cannot be had.
+        RecordError: a record in the folder is of other data or another seed.
+    """
+    say = progress.console.print
+    rows = plan.chosen(ROWS[options.which], ids=options.ids, axes=options.axes, sources=options.sources)
+    load = worker.loader(options.data_dir)
+    rows, data = _with_data(rows, options, load, say)
+    store = results.Store(options.records, options.seed, {name: d["checksum"] for name, d in data.items()})
+    engine = engines.make(options.engine, options.seed, load)
+    work = plan.make(
+        [row.setting(arm) for row in rows for arm in row.arms],
+        options.num_members,
+        chunk_size=engine.chunk_size,
+        done=store.done,
+    )
+    estimate = work.seconds(engine.num_cores)
+    say(f"{len(rows)} rows, {sum(len(row.arms) for row in rows)} arms; to run: {work.num_tasks} members of settings in "
+        f"{work.num_programs} programs, about {estimate / 60:.0f} minutes on {engine.num_cores} cores")  # fmt: skip
+    if options.plan:
+        print_plan(rows, store, options, engine.num_cores)
+        return
+    compiling = execute(work, engine, store, rows, options, data)
+    for row in rows:
+        if row.arms:
+            store.write(row, options.num_members, data=data[_dataset(row)], compile_seconds=compiling.get(row.id, 0.0))
+    say(f"records: {options.records}")
+
+
+def execute(work: plan.Plan, engine, store: results.Store, rows, options: Options, data) -> dict[str, float]:
+    """Run the chunks, writing the records of the rows that a finished chunk belongs to. Returns compilation by row."""
+    users: dict[str, list[registry.Row]] = {}
+    for row in rows:
+        for arm in row.arms:
+            users.setdefault(registry.fingerprint(row.setting(arm)), []).append(row)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:.1f} %"),
+        TimeElapsedColumn(),
+    )
+    compiling: dict[str, float] = {}
+    with Progress(*columns, console=progress.console) as bar:
+        costs = [sum(plan.student_seconds(task.setting) for task in chunk) for chunk in work.chunks]
+        shown = bar.add_task("atlas", total=sum(costs) or 1)
+        for index, answer in engine.run(work.chunks):
+            chunk = work.chunks[index]
+            touched: dict[str, registry.Row] = {}
+            for task, result in zip(chunk, answer.results, strict=True):
+                name = registry.fingerprint(task.setting)
+                store.add(name, task.member, result)
+                spent = (answer.seconds.get("teachers", 0.0) + answer.seconds["students"]) / len(chunk)
+                store.seconds[name] = round(store.seconds.get(name, 0.0) + spent, 3)
+                touched |= {row.id: row for row in users[name]}
+            first = users[registry.fingerprint(chunk[0].setting)][0].id
+            compiling[first] = compiling.get(first, 0.0) + answer.seconds.get("compile", 0.0)
+            for row in touched.values():
+                store.write(row, options.num_members, data=data[_dataset(row)],
+                            compile_seconds=compiling.get(row.id, 0.0))  # fmt: skip
+            bar.update(shown, advance=costs[index], description=" ".join(touched))
+    return compiling
+
+
+def _dataset(row: registry.Row) -> str:
+    return row.setting(row.arms[0]).data.dataset
+
+
+def _with_data(rows, options: Options, load: worker.Load, say):
+    """The rows whose images can be had, and what a record says of the images."""
+    data, kept = {}, []
+    for row in rows:
+        if not row.arms:
+            say(f"{row.id}: not run: {row.not_run}", highlight=False)
+            continue
+        name = _dataset(row)
+        if name not in data:
+            try:
+                dataset = load(name)
+            except errors.DataError as error:
+                if name == "mnist" or row.id in options.ids:
+                    raise
+                say(f"{row.id}: not run: {name} cannot be had here ({type(error).__name__})", highlight=False)
+                continue
+            data[name] = {"name": dataset.name, "source": dataset.source, "checksum": dataset.checksum}
+        kept.append(row)
+    return kept, data
+
+
+def print_plan(rows, store: results.Store, options: Options, cores: int) -> None:
+    """A line per row: arms, what is there, what is left and its estimated time without compilation."""
+    table = Table(title="What would run", show_footer=True)
+    for column in ("row", "axis", "arms", "members there", "left", "minutes"):
+        table.add_column(column, justify="right" if column not in ("row", "axis") else "left")
+    partners = ensemble.partners(options.num_members)
+    seen: set[tuple[str, int]] = set()
+    for row in rows:
+        there = left = 0
+        cost = 0.0
+        for arm in row.arms:
+            setting = row.setting(arm)
+            for member in range(options.num_members):
+                name = (registry.fingerprint(setting), member)
+                if store.done(setting, member, int(partners[member])) or name in seen:
+                    there += 1
+                else:
+                    seen.add(name)
+                    left += 1
+                    cost += plan.student_seconds(setting)
+        table.add_row(row.id, row.axis, str(len(row.arms)), str(there), str(left), f"{cost / cores / 60:.1f}")
+    progress.console.print(table)
+
+
+def main() -> None:
+    options = tyro.cli(Options, prog="python -m experiments.atlas", description=__doc__)
+    if options.engine == "local":
+        ensemble.use_cpu_cores(options.num_members)
+    run(options)
+
+
+if __name__ == "__main__":
+    cli.main(main)

@@ -1,0 +1,46 @@
+"""Where chunks run: in this process, or on a Ray cluster. The results are the same bits."""
+
+from collections.abc import Iterator, Sequence
+from typing import Literal, Protocol
+
+import jax
+
+from experiments.atlas import worker
+
+Chunks = Sequence[Sequence[worker.Task]]
+
+
+class Engine(Protocol):
+    """Runs chunks in some order and says which one each answer belongs to."""
+
+    chunk_size: int
+    num_cores: int
+
+    def run(self, chunks: Chunks) -> Iterator[tuple[int, worker.Answer]]: ...
+
+
+class Local:
+    """One worker, one chunk after the other."""
+
+    def __init__(self, seed: int, load: worker.Load):
+        self._worker = worker.Worker(seed, load)
+        self.chunk_size = self._worker.chunk_size
+        self.num_cores = jax.device_count()
+
+    def run(self, chunks: Chunks) -> Iterator[tuple[int, worker.Answer]]:
+        """In the order of the plan."""
+        for index, chunk in enumerate(chunks):
+            yield index, self._worker.run(chunk)
+
+
+def make(name: Literal["local", "ray"], seed: int, load: worker.Load) -> Engine:
+    """The engine of that name.
+
+    Raises:
+        EngineError: no Ray, or no cluster.
+    """
+    if name == "local":
+        return Local(seed, load)
+    from experiments.atlas import on_ray
+
+    return on_ray.OnRay(seed, load)

@@ -1,0 +1,85 @@
+"""Chunks on a Ray cluster: each teacher is trained once, wherever; students follow when it is there.
+
+    ray start --head                                        on one machine; on others: ray start --address=HOST:6379
+    python -m experiments.atlas --engine ray
+
+Every task is a pure function of its arguments, so Ray may run it again after a worker or a node was lost; the driver
+takes each answer once. Images travel through Ray's object store: only the driver needs the files. A CPU task has one
+core and one member; a cluster with GPUs runs chunks on those instead.
+"""
+
+import functools
+import os
+from collections.abc import Iterator
+
+from experiments.atlas import engines, worker
+from sublim_jax import errors
+from sublim_jax.data import images
+
+try:
+    import ray
+except ImportError as error:
+    raise errors.EngineError("--engine ray needs the package ray: pip install 'sublim-jax[ray]'") from error
+
+MEMBERS_PER_GPU = 128
+
+
+class OnRay:
+    """An engine on the cluster that RAY_ADDRESS names, or this machine belongs to."""
+
+    def __init__(self, seed: int, load: worker.Load):
+        if not ray.is_initialized():
+            try:
+                ray.init(address=os.environ.get("RAY_ADDRESS", "auto"), log_to_driver=False)
+            except ConnectionError as error:
+                raise errors.EngineError(
+                    "there is no Ray cluster to run on; start one with `ray start --head`, or set RAY_ADDRESS"
+                ) from error
+        resources = ray.cluster_resources()
+        self._on_gpu = resources.get("GPU", 0) >= 1
+        self.num_cores = int(resources["GPU"] if self._on_gpu else resources.get("CPU", 1))
+        self.chunk_size = MEMBERS_PER_GPU if self._on_gpu else 1
+        self._seed, self._load = seed, load
+
+    def run(self, chunks: engines.Chunks) -> Iterator[tuple[int, worker.Answer]]:
+        """In the order in which they finish."""
+        options = {"max_retries": -1, "num_gpus": 1} if self._on_gpu else {"max_retries": -1, "num_cpus": 1}
+        if not self._on_gpu:  # one core each, whatever JAX finds on the machine
+            environment = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"}
+            options["runtime_env"] = {"env_vars": environment}
+        teach, distill = (ray.remote(function).options(**options) for function in (_teach, _distill))
+        datasets = functools.cache(lambda name: ray.put(self._load(name)))
+        teachers, waiting = {}, {}
+        for index, chunk in enumerate(chunks):
+            data = datasets(chunk[0].setting.data.dataset)
+            missing = {task.upbringing: task for task in chunk if task.upbringing not in teachers}
+            if missing:
+                new = teach.options(num_returns=len(missing)).remote(
+                    self._seed, self.chunk_size, data, *missing.values()
+                )
+                teachers |= dict(zip(missing, new if len(missing) > 1 else [new], strict=True))
+            taught = [teachers[task.upbringing] for task in chunk]
+            waiting[distill.remote(self._seed, self.chunk_size, data, list(chunk), *taught)] = index
+        while waiting:
+            (done,), _ = ray.wait(list(waiting), num_returns=1)
+            yield waiting.pop(done), ray.get(done)
+
+
+@functools.cache
+def _worker(seed: int, width: int) -> worker.Worker:
+    """The worker of this process, with the programs it has compiled."""
+    return worker.Worker(seed, _DATASETS.__getitem__, width=width)
+
+
+_DATASETS: dict[str, images.ImageDataset] = {}
+
+
+def _teach(seed, width, dataset, *tasks):
+    _DATASETS[tasks[0].setting.data.dataset] = dataset
+    taught, _ = _worker(seed, width).teach(tasks)
+    return taught if len(taught) > 1 else taught[0]
+
+
+def _distill(seed, width, dataset, tasks, *taught):
+    _DATASETS[tasks[0].setting.data.dataset] = dataset
+    return _worker(seed, width).distill(tasks, taught)

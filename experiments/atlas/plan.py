@@ -1,0 +1,141 @@
+"""What there is to run, in which order, and about how long it takes.
+
+Every arm of every chosen row becomes tasks, one per member. Arms of different rows that come to one setting are one
+task; what an earlier run left in the records is none. Tasks keep the order of the rows, so that rows are finished one
+after the other, and are cut into chunks of one structure.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Sequence
+
+import jax
+
+from experiments.atlas import registry, worker
+from sublim_jax.data import batches
+from sublim_jax.models import mlp
+from sublim_jax.training import ensemble, loop
+
+TRAIN_IMAGES, TEST_IMAGES = 60_000, 10_000
+
+RATE = {"bfloat16": 170e9, "float32": 80e9}
+"""Useful FLOP/s of one core in matrix products of these shapes; measured by `experiments.speed`."""
+PER_PARAMETER = 3e-9
+"""Seconds of an Adam step per parameter."""
+PER_PIXEL = {"uniform": 0.8e-9, "bernoulli": 0.8e-9, "gaussian": 8e-9}
+"""Seconds to draw a pixel."""
+COMPILE = 5.0
+"""Seconds for a program of students, or of teachers, on two cores."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Chunks of tasks of one structure."""
+
+    chunks: tuple[tuple[worker.Task, ...], ...]
+    num_programs: int
+
+    @property
+    def num_tasks(self) -> int:
+        """Members of settings that are still to be run."""
+        return sum(len(chunk) for chunk in self.chunks)
+
+    def seconds(self, cores: int) -> float:
+        """Estimated time on so many cores, compilation included."""
+        teachers = {
+            (task.setting.lineage.upbringing, task.setting.data, task.member): task for c in self.chunks for task in c
+        }
+        work = sum(student_seconds(task.setting) for chunk in self.chunks for task in chunk)
+        work += sum(teacher_seconds(task.setting) for task in teachers.values())
+        return work / cores + COMPILE * self.num_programs
+
+
+def make(settings: Iterable[registry.Setting], num_members: int, *, chunk_size: int, done) -> Plan:
+    """The plan for these settings.
+
+    Args:
+        done: `(setting, member, partner) -> bool`, whether a result exists.
+    """
+    different: dict[str, registry.Setting] = {}
+    for setting in settings:
+        name = registry.fingerprint(setting)
+        different[name] = merged(different[name], setting) if name in different else setting
+    partners = ensemble.partners(num_members)
+    chunks = []
+    for _, group in itertools.groupby(different.values(), key=lambda setting: setting.structure):
+        tasks = [
+            worker.Task(setting, member, int(partners[member]))
+            for setting in group
+            for member in range(num_members)
+            if not done(setting, member, int(partners[member]))
+        ]
+        chunks += [tuple(tasks[i : i + chunk_size]) for i in range(0, len(tasks), chunk_size)]
+    structures = {chunk[0].setting.structure for chunk in chunks}
+    upbringings = {(jax.tree.structure(chunk[0].setting.lineage.upbringing), chunk[0].setting.data) for chunk in chunks}
+    return Plan(tuple(chunks), len(structures) + len(upbringings))
+
+
+def merged(first: registry.Setting, second: registry.Setting) -> registry.Setting:
+    """A setting with the conditions and measures of both, which must be equal otherwise."""
+    conditions = tuple(dict.fromkeys((*first.lineage.conditions, *second.lineage.conditions)))
+    measures = tuple(dict.fromkeys((*first.lineage.measures, *second.lineage.measures)))
+    spec = dataclasses.replace(first.lineage, conditions=conditions, measures=measures)
+    return dataclasses.replace(first, lineage=spec)
+
+
+def _training_seconds(model: mlp.MLPSpec, phase: loop.Phase, num_examples: int) -> float:
+    sizes = model.layer_sizes
+    flops = 6 * model.num_weights - 2 * sizes[0] * sizes[1]  # no gradient with respect to the images
+    steps = batches.num_batches(num_examples, phase.batch_size) * phase.num_epochs
+    products = flops * num_examples * phase.num_epochs / RATE[model.precision]
+    return products + steps * model.num_weights * PER_PARAMETER
+
+
+def teacher_seconds(setting: registry.Setting) -> float:
+    """Estimated time of one core for one teacher."""
+    spec = setting.lineage
+    num_images = (TRAIN_IMAGES - spec.num_validation_images) * setting.data.num_classes // 10
+    return _training_seconds(spec.model, spec.teacher, num_images)
+
+
+def student_seconds(setting: registry.Setting) -> float:
+    """Estimated time of one core for one member's students."""
+    spec = setting.lineage
+    model = spec.student_model or spec.model
+    forward = 2 * model.num_weights / RATE[model.precision]
+    one = _training_seconds(model, spec.student, spec.num_noise_images)
+    drawn = spec.num_noise_images * (spec.student.num_epochs + 1) * model.in_size * PER_PIXEL[spec.noise.law]
+    scored = TEST_IMAGES * (1 + ("epochs" in spec.measures) * spec.student.num_epochs)
+    if "representation" in spec.measures:
+        scored += 2 * TRAIN_IMAGES
+    total = len(spec.conditions) * (one + scored * forward) + drawn + spec.num_noise_images * forward
+    if any(condition.startswith("matched") for condition in spec.conditions):
+        total += _training_seconds(model, spec.matching.phase, spec.matching.num_images)
+    return spec.num_generations * total
+
+
+def chosen(
+    rows: Sequence[registry.Row],
+    *,
+    ids: Sequence[str] = (),
+    axes: Sequence[str] = (),
+    sources: Sequence[str] = (),
+) -> list[registry.Row]:
+    """The rows with one of these ids, axes or sources; all of them where nothing is asked for.
+
+    Raises:
+        ValueError: a name that no row has.
+    """
+    have = {
+        "ids": {r.id for r in rows},
+        "axes": {r.axis for r in rows},
+        "sources": {s for r in rows for s in r.sources},
+    }
+    for kind, asked in (("ids", ids), ("axes", axes), ("sources", sources)):
+        if unknown := sorted(set(asked) - have[kind]):
+            raise ValueError(f"no row has {unknown[0]!r} among its {kind}; there are {', '.join(sorted(have[kind]))}")
+    return [
+        row
+        for row in rows
+        if not (ids or axes or sources) or row.id in ids or row.axis in axes or set(sources) & set(row.sources)
+    ]

@@ -1,0 +1,867 @@
+"""The rows that somebody has published, with their numbers.
+
+Values are their authors' own. `Published.how` says why a value cannot be compared with ours where it cannot; a source
+that is not comparable as a whole says so in `sources`. Where a source leaves a setting open, our reading is in the
+row's note.
+"""
+
+from experiments.atlas.registry import Arm, Published, Row, epochs, sweep, table, together
+from sublim_jax.models import inits
+
+AUX_AND_ALL = {"conditions": ("student_aux", "student_all")}
+WITH_CROSS = {"conditions": ("student_aux", "cross_model_aux")}
+FIGURE_10 = {"conditions": ("student_aux", "student_all", "cross_model_aux", "cross_model_all")}
+
+RATE = "both.optimizer.learning_rate"
+HIDDEN = "model.hidden_sizes"
+
+B_PROTOCOL = {"num_validation_images": 10_000, "num_noise_images": 50_000}
+"""barathvelmu's: 50,000 training images, 10,000 to score on, 50,000 noise images, hence 245 steps."""
+VALIDATION = {"measure": "validation_accuracy"}
+
+HE_TEN_EPOCHS = {
+    "model.init_law": "he_normal",
+    "both.num_epochs": 10,
+    "both.batch_size": 64,
+}
+Z_NOTE = "Z says small batches and not which: ours are of 64. Its numbers are single runs."
+
+
+def widths(*values: int) -> list[tuple[int, tuple[int, int]]]:
+    return [(value, (value, value)) for value in values]
+
+
+def by_width(values, published, **changes):
+    return tuple(Arm(str(w), {HIDDEN: sizes, **changes}, x=w, published=published.get(w, ())) for w, sizes in values)
+
+
+BASELINE = [
+    Row(
+        id="figure-10",
+        axis="baseline",
+        question="Figure 10 of the paper",
+        base={
+            "conditions": (*FIGURE_10["conditions"], "matched_aux"),
+            "measures": ("epochs", "representation", "movement"),
+        },
+        arms=[
+            Arm(
+                "base",
+                published=[
+                    Published("J", 0.551, half_width=0.037),
+                    Published("Cloud", 0.91, "student_all"),
+                    Published("Cloud", 0.10, "cross_model_aux"),
+                    Published("Cloud", 0.72, "cross_model_all"),
+                    Published("Cloud", 0.94, "teacher"),
+                    Published("Cloud", 0.10, "reference"),
+                    Published("B", 0.726, "cross_model_all"),
+                ],
+            )
+        ],
+        expected="aux-only far above chance with a shared initialization, at chance without",
+        note="J, D, T and X report one and the same draw of 25 models (.551): one number, not four.",
+        cited=("Cloud", "D", "T", "X", "Nature"),
+    ),
+    Row(
+        id="figure-10-validation",
+        axis="baseline",
+        question="The same on 50,000 images, scored on 10,000 held-out ones",
+        base={**FIGURE_10, **B_PROTOCOL},
+        arms=[
+            Arm(
+                "base",
+                published=[
+                    Published("B", 0.451, **VALIDATION),
+                    Published("B", 0.463),
+                    Published("B", 0.098, "cross_model_aux"),
+                    Published("B", 0.726, "cross_model_all"),
+                    Published("B", 0.9375, "teacher"),
+                ],
+            )
+        ],
+        expected=".463 on the test set: 50 steps fewer than the paper's 295",
+    ),
+    Row(
+        id="ten-initializations",
+        axis="baseline",
+        question="Same against different initialization, ten of them",
+        base=WITH_CROSS,
+        arms=[
+            Arm("base", published=[Published("G", 0.630, half_width=0.073), Published("G", 0.090, "cross_model_aux")])
+        ],
+        expected="far apart",
+    ),
+]
+
+INITIALIZATION = [
+    Row(
+        id="start-noise-relative",
+        axis="initialization",
+        question="Noise on the student's start, relative to each tensor's spread",
+        base=AUX_AND_ALL,
+        arms=sweep(
+            "start.relative_noise",
+            (0, 0.02, 0.05, 0.1, 0.2, 0.4),
+            together(
+                table("J", {0: 0.55, 0.02: 0.55, 0.05: 0.54, 0.1: 0.53, 0.2: 0.42, 0.4: 0.26}),
+                table("J", {0: 0.91, 0.4: 0.86}, "student_all"),
+            ),
+        ),
+        expected="flat to about .1, then falls; all logits: robust",
+        x_label="noise / spread of the tensor",
+    ),
+    Row(
+        id="start-noise-relative-hidden",
+        axis="initialization",
+        question="The same noise on the hidden layers only",
+        base={"start.noisy": inits.HIDDEN},
+        arms=sweep("start.relative_noise", (0, 0.1, 0.2, 0.4), table("J", {0: 0.55, 0.2: 0.45, 0.4: 0.30})),
+        expected="hurts less than noise everywhere",
+        x_label="noise / spread of the tensor",
+    ),
+    Row(
+        id="start-noise-absolute",
+        axis="initialization",
+        question="Noise of one absolute size on every parameter of the student's start",
+        arms=sweep(
+            "start.absolute_noise",
+            (0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 1.0),
+            together(
+                table("D", {0: 0.551, 0.01: 0.393, 0.05: 0.105, 0.1: 0.107}),
+                table("C&E", {0.005: 0.277, 0.2: 0.105}),
+            ),
+        ),
+        expected="sharp: at .05, the size of a weight (.036 to .0625), nothing is left",
+        x_label="noise, absolute",
+        log_x=True,
+    ),
+    Row(
+        id="start-noise-guided",
+        axis="initialization",
+        question="Noise on the start when the hidden layer is also pulled towards the teacher's",
+        base={**HE_TEN_EPOCHS, "guidance": 0.1},
+        arms=sweep(
+            "start.absolute_noise",
+            (0.02, 0.05, 0.1, 0.2),
+            table("Z", {0.02: 0.965, 0.05: 0.902, 0.1: 0.277, 0.2: 0.126}),
+        ),
+        expected="the pull rescues small noise only",
+        note=f"{Z_NOTE} The pull reads the teacher's hidden layer: not subliminal learning.",
+        x_label="noise, absolute",
+    ),
+    Row(
+        id="start-noise-across-gradient",
+        axis="initialization",
+        question="Noise across the teacher's gradient against noise anywhere",
+        arms=[
+            Arm(f"{kind}, {size:g}", {"start.absolute_noise": size, "start.across_gradient": kind == "across"})
+            for size in (0.01, 0.02)
+            for kind in ("anywhere", "across")
+        ],
+        expected="no difference (C&E): one direction of 270,000 carries next to none of the noise",
+        cited=("C&E",),
+    ),
+    Row(
+        id="share-parts",
+        axis="initialization",
+        question="Which parts must be shared? First and second hidden layer, class head, auxiliary head",
+        base=AUX_AND_ALL,
+        arms=[
+            Arm(
+                "".join(name for name, on in zip("12CA", bits, strict=True) if on) or "none",
+                {
+                    "start.share": inits.PerPart(
+                        hidden=(float(bits[0]), float(bits[1])), class_head=float(bits[2]), aux_head=float(bits[3])
+                    )
+                },
+            )
+            for bits in [tuple(int(b) for b in f"{n:04b}") for n in range(16)]
+        ],
+        expected="Brockers et al.: the heads carry it; Cloud et al.: everything is shared or nothing",
+        note="P's own protocol differs (see share-parts-brockers); this is the paper's with the factorial of what is "
+        "shared.",
+        cited=("P",),
+    ),
+    Row(
+        id="share-parts-brockers",
+        axis="initialization",
+        question="The same factorial in Brockers' protocol",
+        base={
+            "model.num_aux": 10,
+            "model.init_law": "torch_uniform",
+            "loss": "mse",
+            RATE: 1e-3,
+            "both.batch_size": 1000,
+            "conditions": ("student_aux",),
+        },
+        arms=[
+            Arm(
+                "".join(name for name, on in zip("12CA", bits, strict=True) if on) or "none",
+                {
+                    "start.share": inits.PerPart(
+                        hidden=(float(bits[0]), float(bits[1])), class_head=float(bits[2]), aux_head=float(bits[3])
+                    )
+                },
+            )
+            for bits in [tuple(int(b) for b in f"{n:04b}") for n in range(16)]
+        ],
+        expected="random hidden layers learn if both heads are shared (P, a claim without stored numbers)",
+        note="P draws 60,000 fresh images each epoch and normalizes pixels otherwise; ours repeat.",
+        cited=("P",),
+    ),
+    Row(
+        id="share-interpolated",
+        axis="initialization",
+        question="A start between the teacher's and another: lower layers, and heads",
+        arms=[
+            Arm(f"{what} {w:g}", {"start.share": share(w)}, x=w)
+            for what, share in (
+                ("hidden", lambda w: inits.PerPart(hidden=(w, w))),
+                ("heads", lambda w: inits.PerPart(class_head=w, aux_head=w)),
+            )
+            for w in (0.0, 0.125, 0.25, 0.5, 0.75, 0.875)
+        ],
+        expected="not stored by its author",
+        x_label="weight of the teacher's start",
+        cited=("Limbach",),
+    ),
+    Row(
+        id="init-law",
+        axis="initialization",
+        question="The law of the initialization",
+        base={**HE_TEN_EPOCHS, **WITH_CROSS},
+        arms=[
+            Arm(
+                "he_normal",
+                published=[Published("Z", 0.768), Published("Z", 0.10, "cross_model_aux", how="given as 7 to 13 %")],
+            ),
+            Arm("torch_uniform", {"model.init_law": "torch_uniform"}, published=[Published("Z", 0.223)]),
+            Arm("fan_in_normal", {"model.init_law": "fan_in_normal"}),
+        ],
+        expected="the scale matters: He's far better than torch's default",
+        note=Z_NOTE,
+    ),
+    Row(
+        id="init-scale",
+        axis="initialization",
+        question="The scale of the initialization",
+        base={**B_PROTOCOL, "conditions": ("student_aux", "student_all", "cross_model_all")},
+        arms=sweep(
+            "model.init_scale",
+            (0.5, 1, 2, 4),
+            together(
+                table("B", {0.5: 0.323, 1: 0.451, 2: 0.206, 4: 0.109}, **VALIDATION),
+                table("B", {0.5: 0.91, 1: 0.90, 2: 0.70, 4: 0.21}, "student_all", **VALIDATION),
+                table("B", {0.5: 0.905, 1: 0.711, 2: 0.249, 4: 0.133}, "cross_model_all", **VALIDATION),
+            ),
+        ),
+        expected="best at 1; at .5 a foreign start learns all logits as well as the own one",
+        x_label="scale of the weights",
+        log_x=True,
+    ),
+]
+
+ARCHITECTURE = [
+    Row(
+        id="width",
+        axis="architecture",
+        question="Width of both hidden layers",
+        base=AUX_AND_ALL,
+        arms=by_width(
+            widths(64, 128, 256, 384, 512, 1024),
+            table("J", {64: 0.47, 128: 0.54, 256: 0.56, 384: 0.46, 512: 0.39}),
+        ),
+        expected="best at 128 to 256, falls with width (C&E: towards the kernel limit)",
+        x_label="width",
+        log_x=True,
+        cited=("C&E",),
+    ),
+    Row(
+        id="width-validation",
+        axis="architecture",
+        question="Width, in barathvelmu's protocol",
+        base={**B_PROTOCOL, **AUX_AND_ALL},
+        arms=by_width(
+            widths(64, 128, 256, 512, 1024),
+            together(
+                table("B", {64: 0.423, 128: 0.480, 256: 0.451, 512: 0.341, 1024: 0.219}, **VALIDATION),
+                table("B", {64: 0.885, 128: 0.901, 256: 0.896, 512: 0.865, 1024: 0.757}, "student_all", **VALIDATION),
+            ),
+        ),
+        expected="best at 128; all logits fall too, so wide students are also undertrained",
+        x_label="width",
+        log_x=True,
+    ),
+    Row(
+        id="width-blurred",
+        axis="architecture",
+        question="Width, on blurred noise",
+        base={"inputs.blur": 1.0},
+        arms=by_width(widths(64, 128, 256, 512), table("J", {64: 0.55, 128: 0.685, 256: 0.77, 512: 0.73})),
+        expected="the peak moves to 256 and the decline is mild",
+        note="J gives .55/.685/.77/.75/.73 for 64 to 512; we place them at 64, 128, 256, (384), 512.",
+        x_label="width",
+        log_x=True,
+    ),
+    Row(
+        id="depth",
+        axis="architecture",
+        question="Number of hidden layers",
+        base=WITH_CROSS,
+        arms=[Arm(str(n), {HIDDEN: (256,) * n}, x=n) for n in (1, 2, 3, 4)],
+        expected="about neutral (C&E)",
+        x_label="hidden layers",
+        cited=("C&E",),
+    ),
+    Row(
+        id="other-architecture",
+        axis="architecture",
+        question="A student built differently: one layer more or fewer, another activation or width",
+        arms=[
+            Arm(
+                f"{name}, {what} shared",
+                {
+                    **{f"student_model.{key}": value for key, value in student.items()},
+                    "start.share": share,
+                },
+            )
+            for name, student in (
+                ("one layer fewer", {"hidden_sizes": (256,)}),
+                ("one layer more", {"hidden_sizes": (256, 256, 256)}),
+                ("tanh", {"activation": "tanh"}),
+                ("first layer of 128", {"hidden_sizes": (128, 256)}),
+            )
+            for what, share in (
+                ("nothing", inits.NOTHING),
+                ("heads", inits.HEADS),
+                ("hidden", inits.HIDDEN),
+                ("all that fits", inits.PerPart()),
+            )
+        ],
+        expected="C&E and P: one layer more or fewer works if the heads are shared",
+        note="Hidden layers correspond from the input on; what has no counterpart of its shape is drawn anew.",
+        cited=("C&E", "P"),
+    ),
+]
+
+AUXILIARY = [
+    Row(
+        id="num-aux",
+        axis="auxiliary logits",
+        question="How many auxiliary logits",
+        base=WITH_CROSS,
+        arms=sweep(
+            "model.num_aux",
+            (2, 3, 5, 10, 30, 100, 300),
+            together(
+                table("G", {3: 0.24, 10: 0.59, 30: 0.72}, "student_aux", measure="gap"),
+            ),
+        ),
+        expected="more is better, up to 100 at least (C&E)",
+        note="G gives the difference between same and cross initialization. Its value for one logit, 0, is the row "
+        "one-logit.",
+        x_label="auxiliary logits",
+        log_x=True,
+        cited=("C&E", "Limbach"),
+    ),
+    Row(
+        id="num-aux-wide",
+        axis="auxiliary logits",
+        question="How many auxiliary logits, in a wide network",
+        base={HIDDEN: (1024, 1024)},
+        arms=sweep("model.num_aux", (3, 30, 100)),
+        expected="C&E: hardly any effect at width 4096; ours is 1024, for time",
+        x_label="auxiliary logits",
+        log_x=True,
+        cited=("C&E",),
+    ),
+    Row(
+        id="num-classes",
+        axis="auxiliary logits",
+        question="How many classes the teacher learns",
+        arms=[
+            Arm(str(k), {"data.num_classes": k, "model.num_classes": k}, x=k,
+                published=[Published("J", value)])
+            for k, value in zip(range(2, 11), (0.84, 0.69, 0.62, 0.68, 0.55, 0.58, 0.61, 0.54, 0.54), strict=True)
+        ],
+        expected="falls with the classes; chance is 1 / K, and the auxiliary share of the logits 3 / (K + 3)",
+        note="Digits 0 to K - 1. Chance differs from arm to arm.",
+        chance=float("nan"),
+        x_label="classes",
+    ),
+    Row(
+        id="emnist",
+        axis="auxiliary logits",
+        question="EMNIST, up to 47 classes, m = 50",
+        not_run="EMNIST is not among the datasets that can be had here; P stored no numbers",
+        cited=("P",),
+    ),
+]  # fmt: skip
+
+OPTIMIZATION = [
+    Row(
+        id="learning-rate",
+        axis="optimization",
+        question="Learning rate of both phases",
+        arms=sweep(RATE, (1e-4, 3e-4, 1e-3, 3e-3, 1e-2), table("D", {1e-4: 0.318, 3e-4: 0.551, 1e-3: 0.702, 3e-3: 0.293,
+                                                                    1e-2: 0.099})),
+        expected="best at 1e-3",
+        x_label="learning rate",
+        log_x=True,
+    ),
+    Row(
+        id="batch-size",
+        axis="optimization",
+        question="Batch size of both phases, epochs fixed",
+        arms=sweep("both.batch_size", (64, 256, 1024, 4096, 16384), table("D", {64: 0.751, 256: 0.683, 1024: 0.551,
+                                                                              4096: 0.352, 16384: 0.177})),
+        expected="smaller is better: more steps",
+        x_label="batch size",
+        log_x=True,
+    ),
+    Row(
+        id="teacher-epochs",
+        axis="optimization",
+        question="Epochs of the teacher",
+        arms=sweep(
+            "teacher.num_epochs",
+            (1, 2, 5, 10, 20),
+            together(
+                table("D", {1: 0.602, 2: 0.603, 5: 0.551, 10: 0.466, 20: 0.371}),
+                table("X", {2: 0.626, 20: 0.351}),
+            ),
+        ),
+        expected="a less trained teacher transmits more",
+        x_label="epochs",
+        log_x=True,
+    ),
+    Row(
+        id="student-epochs",
+        axis="optimization",
+        question="Epochs of the student",
+        base=WITH_CROSS,
+        arms=epochs((1, 2, 3, 5, 10, 20, 40), table("X", {1: 0.197, 40: 0.772})),
+        expected="rises, to .77 at 40",
+        x_label="epochs",
+        log_x=True,
+    ),
+    Row(
+        id="student-epochs-validation",
+        axis="optimization",
+        question="Epochs of the student, in barathvelmu's protocol",
+        base={**B_PROTOCOL, **FIGURE_10},
+        arms=epochs(
+            (1, 2, 3, 5, 10),
+            together(
+                table("B", {1: 0.165, 2: 0.247, 3: 0.329, 5: 0.451, 10: 0.584}, **VALIDATION),
+                table("B", {1: 0.554, 2: 0.757, 3: 0.832, 5: 0.896, 10: 0.927}, "student_all", **VALIDATION),
+                table("B", {1: 0.305, 2: 0.514, 3: 0.636, 5: 0.711, 10: 0.773}, "cross_model_all",
+                      **VALIDATION),
+                table("B", {1: 0.10, 2: 0.10, 3: 0.10, 5: 0.10, 10: 0.10}, "cross_model_aux", **VALIDATION),
+            ),
+        ),
+        expected="all but the foreign aux-only student rise",
+        x_label="epochs",
+    ),
+    Row(
+        id="epochs-he",
+        axis="optimization",
+        question="Epochs of both phases, with He's initialization",
+        base={"model.init_law": "he_normal", "both.batch_size": 64},
+        arms=sweep("both.num_epochs", (1, 3, 10), table("Z", {1: 0.619, 3: 0.70, 10: 0.856})),
+        expected="rises",
+        note=Z_NOTE,
+        x_label="epochs",
+        log_x=True,
+    ),
+    Row(
+        id="num-noise-images",
+        axis="optimization",
+        question="How many noise images, epochs fixed",
+        base=WITH_CROSS,
+        arms=sweep(
+            "num_noise_images", (2000, 6000, 20_000, 60_000), table("G", {2000: 0.04, 20_000: 0.24, 60_000: 0.48},
+                                                                    measure="gap"),
+        ),
+        expected="rises; steps rise with them",
+        x_label="noise images",
+        log_x=True,
+    ),
+    Row(
+        id="weight-decay",
+        axis="optimization",
+        question="L2 weight decay inside Adam, both phases",
+        arms=sweep("both.optimizer.weight_decay", (0, 1e-5, 1e-4, 1e-3), table("D", {0: 0.551, 1e-4: 0.120,
+                                                                                    1e-3: 0.091})),
+        expected="kills it",
+        x_label="weight decay",
+    ),
+    Row(
+        id="weight-decay-student",
+        axis="optimization",
+        question="L2 weight decay of the student only",
+        arms=sweep(
+            "student.optimizer.weight_decay",
+            (1e-5, 1e-4, 1e-3, 1e-2),
+            table("T", {1e-5: 0.41, 1e-2: 0.39}, how="its loss is larger by B / M, so its decay is weaker by as much"),
+        ),
+        expected="T: hardly anything, because the published script's unflattened loss is 41 times as large",
+        note="Our loss is a mean per image. T's decay of 1e-2 on a loss 41 times as large is about 2.4e-4 on ours.",
+        x_label="weight decay",
+        log_x=True,
+    ),
+]  # fmt: skip
+
+LOSS = [
+    Row(
+        id="loss",
+        axis="loss",
+        question="Squared error against KL divergence",
+        base=B_PROTOCOL,
+        arms=[
+            Arm("kl", published=[Published("B", 0.451, **VALIDATION)]),
+            Arm("kl, T = 2", {"temperature": 2.0}, published=[Published("B", 0.455, **VALIDATION)]),
+            Arm("mse", {"loss": "mse"}, published=[Published("B", 0.566, half_width=0.003, **VALIDATION),
+                                                   Published("C&E", 0.271, half_width=0.033)]),
+        ],
+        expected="squared error is better",
+    ),
+    Row(
+        id="temperature-published",
+        axis="loss",
+        question="Temperature of both softmaxes",
+        arms=sweep("temperature", (0.5, 1, 2), table("T", {0.5: 0.551, 1: 0.551, 2: 0.551},
+                                                     how="given as flat, without numbers")),
+        expected="flat",
+        x_label="temperature",
+        log_x=True,
+        cited=("B",),
+    ),
+]  # fmt: skip
+
+
+def mixture(weight: float) -> dict:
+    return {"inputs.real_weight": weight}
+
+
+GAUSSIAN = {"noise.law": "gaussian", "noise.amplitude": 1.0}
+PIXEL_SPREAD = {"noise.law": "gaussian", "noise.amplitude": 0.616}  # standard deviation of MNIST's scaled pixels
+
+INPUTS = [
+    Row(
+        id="noise-law",
+        axis="inputs",
+        question="The law of the noise",
+        arms=[
+            Arm("uniform", published=[Published("D", 0.551)]),
+            Arm("gaussian", GAUSSIAN, published=[Published("D", 0.543)]),
+            Arm(
+                "shuffled real pixels",
+                {"inputs.real_share": 1.0, "inputs.real": "pixels_shuffled"},
+                published=[Published("D", 0.178)],
+            ),
+        ],
+        expected="independent pixels are equal; shuffled real ones much worse",
+        note="D's shuffle is read as an order of its own for each image.",
+    ),
+    Row(
+        id="amplitude-uniform",
+        axis="inputs",
+        question="Amplitude of uniform noise",
+        arms=sweep("noise.amplitude", (0.5, 1, 2), table("T", {0.5: 0.547, 1: 0.548, 2: 0.539})),
+        expected="flat",
+        x_label="amplitude",
+        log_x=True,
+    ),
+    Row(
+        id="amplitude-gaussian",
+        axis="inputs",
+        question="Amplitude of gaussian noise",
+        base={"noise.law": "gaussian"},
+        arms=sweep(
+            "noise.amplitude",
+            (0.1, 0.25, 0.5, 1, 2),
+            together(
+                table("T", {0.25: 0.563, 0.5: 0.559, 1: 0.550}),
+                table("J", {0.1: 0.55, 2: 0.55}, how="clipped, given as about .55"),
+            ),
+        ),
+        expected="flat",
+        x_label="amplitude",
+        log_x=True,
+    ),
+    Row(
+        id="amplitude-bernoulli",
+        axis="inputs",
+        question="Amplitude of two-valued noise",
+        base={"noise.law": "bernoulli"},
+        arms=sweep("noise.amplitude", (0.5, 1, 2), table("T", {0.5: 0.553, 1: 0.549, 2: 0.510})),
+        expected="flat",
+        x_label="amplitude",
+        log_x=True,
+    ),
+    Row(
+        id="blur",
+        axis="inputs",
+        question="Uniform noise after a Gaussian blur",
+        arms=sweep("inputs.blur", (0, 0.5, 1, 1.5, 2), table("J", {0: 0.55, 0.5: 0.67, 1: 0.77, 1.5: 0.76, 2: 0.71})),
+        expected="best at a standard deviation of one pixel",
+        x_label="blur, pixels",
+    ),
+    Row(
+        id="blurred-spectrum",
+        axis="inputs",
+        question="Random phases under the power spectrum of blurred noise",
+        base={"noise.law": "gaussian", "noise.amplitude": 3**-0.5},
+        arms=sweep(
+            "inputs.blurred_spectrum",
+            (0, 0.5, 1, 1.5, 2),
+            table("J", {0: 0.56, 0.5: 0.685, 1: 0.76, 1.5: 0.75, 2: 0.70}),
+        ),
+        expected="as good as blurred noise: the spectrum explains it, not the edges",
+        x_label="blur, pixels",
+    ),
+    Row(
+        id="subspace",
+        axis="inputs",
+        question="Noise in a random subspace",
+        base=AUX_AND_ALL,
+        arms=sweep(
+            "inputs.subspace_dims",
+            (10, 25, 50, 100, 200, 400, 784),
+            together(
+                table("J", {10: 0.13, 25: 0.15, 50: 0.205, 100: 0.27, 200: 0.40, 400: 0.495, 784: 0.55}),
+                table("J", {10: 0.19, 784: 0.91}, "student_all"),
+            ),
+        ),
+        expected="rises with the dimensions",
+        note="Rescaled to the noise's spread per pixel; whether J's is, is not known.",
+        x_label="dimensions",
+        log_x=True,
+    ),
+    Row(
+        id="subspace-and-real",
+        axis="inputs",
+        question="Subspace noise mixed with real images",
+        arms=[
+            Arm(
+                f"{dims} dims, {weight:g} real",
+                {"inputs.subspace_dims": dims, "inputs.real_weight": weight},
+                published=[Published("J", 0.63, how="the best cell of a heat map, its place not given")]
+                if (dims, weight) == (784, 0.1)
+                else (),
+            )
+            for dims in (50, 200, 784)
+            for weight in (0.1, 0.25)
+        ],
+        expected="at best .63",
+        cited=("J",),
+    ),
+    Row(
+        id="real-mixture",
+        axis="inputs",
+        question="Noise mixed with real images",
+        base={**PIXEL_SPREAD, **AUX_AND_ALL, "measures": ("representation",)},
+        arms=[
+            Arm(
+                f"{a:g}",
+                mixture(a),
+                x=a,
+                published=[
+                    Published("J", aux),
+                    *([Published("J", every, "student_all")] if every else []),
+                    *(
+                        [
+                            Published("B", cka[0], how="B's own mixture"),
+                            Published("B", cka[1], measure="cka", how="B's own mixture"),
+                        ]
+                        if cka
+                        else []
+                    ),
+                ],
+            )
+            for a, aux, every, cka in (
+                (0, 0.55, 0.91, (0.485, 0.863)),
+                (0.1, 0.63, None, None),
+                (0.25, 0.61, None, None),
+                (0.5, 0.33, None, None),
+                (0.75, 0.18, None, None),
+                (1, 0.15, 0.93, (0.153, 0.746)),
+            )
+        ],
+        expected="a little helps, real images alone kill it",
+        note="Read as pixel by pixel; the rest is N(0, standard deviation of the pixels).",
+        x_label="weight of the real image",
+    ),
+    Row(
+        id="real-images",
+        axis="inputs",
+        question="Real images only",
+        base={"inputs.real_share": 1.0},
+        arms=[
+            Arm("upright", published=[Published("X", 0.151), Published("B", 0.146)]),
+            Arm("one shuffle for all", {"inputs.real": "one_shuffle"}),
+            Arm("pixels shuffled", {"inputs.real": "pixels_shuffled"}),
+        ],
+        expected="little above chance (four sources)",
+        cited=("J", "C&E"),
+    ),
+]
+
+REPRESENTATION = [
+    Row(
+        id="linear-probe",
+        axis="representation",
+        question="What a linear readout finds in the last hidden layer",
+        base={"measures": ("representation", "movement"), "conditions": ("student_aux", "student_all")},
+        arms=[
+            Arm("base", published=[
+                Published("J", 0.814, "reference", "probe_accuracy"),
+                Published("J", 0.87, "student_aux", "probe_accuracy"),
+                Published("J", 0.92, "teacher", "probe_accuracy"),
+                Published("B", 0.874, "reference", "probe_accuracy"),
+                Published("B", 0.909, "student_aux", "probe_accuracy"),
+                Published("B", 0.939, "teacher", "probe_accuracy"),
+                Published("B", 0.644, "reference", "hidden_cosine"),
+                Published("B", 0.825, "student_aux", "hidden_cosine"),
+            ])
+        ],
+        expected="features of the untrained network already serve; the student's a little better",
+        note="Our probe is ridge regression on all 60,000 training images; theirs are not described.",
+    ),
+    Row(
+        id="representation-and-accuracy",
+        axis="representation",
+        question="Do students whose hidden layer is like the teacher's read better, across runs?",
+        base={"measures": ("representation",)},
+        arms=sweep("student.num_epochs", (1, 5, 20)),
+        expected="B: correlation .61 across its sweep",
+        x_label="epochs",
+        log_x=True,
+        cited=("B",),
+    ),
+    Row(
+        id="cka-cross",
+        axis="representation",
+        question="Likeness of hidden layers, same against different initialization",
+        base={**HE_TEN_EPOCHS, **WITH_CROSS, "measures": ("representation",)},
+        arms=[Arm("base", published=[
+            Published("Z", 0.716, "student_aux", "cka", how="mutual nearest neighbours, not CKA"),
+            Published("Z", 0.475, "cross_model_aux", "cka", how="mutual nearest neighbours, not CKA"),
+        ])],
+        expected="same above cross",
+        note=Z_NOTE,
+    ),
+    Row(
+        id="guidance",
+        axis="representation",
+        question="A pull of the hidden layer towards the teacher's, beside the loss",
+        base={**HE_TEN_EPOCHS, **WITH_CROSS},
+        arms=sweep("guidance", (0, 0.1), table("Z", {0: 0.768, 0.1: 0.965})),
+        expected="96.5 % with the same initialization; hurts with another",
+        note=f"{Z_NOTE} The pull reads the teacher's hidden layer: not subliminal learning, and why 96 % is no record.",
+        x_label="weight of the pull",
+    ),
+]  # fmt: skip
+
+BEST = [
+    Row(
+        id="best-published",
+        axis="best",
+        question="The best published aux-only student with three logits, and the search that found it",
+        base={**B_PROTOCOL, "loss": "mse", RATE: 1e-3, "conditions": ("student_aux", "cross_model_aux",
+                                                                      "cross_model_all")},
+        arms=[
+            Arm("width 128, 40 epochs", {HIDDEN: (128, 128), "student.num_epochs": 40}, published=[
+                Published("B", 0.8995, half_width=0.004),
+                Published("B", 0.9005, **VALIDATION),
+                Published("B", 0.102, "cross_model_aux", **VALIDATION),
+                Published("B", 0.877, "cross_model_all"),
+                Published("B", 0.938, "teacher"),
+            ]),
+        ],
+        expected=".8995 on the test set, chosen on the validation set",
+    ),
+    Row(
+        id="best-search",
+        axis="best",
+        question="The validation search behind it",
+        base={**B_PROTOCOL, "loss": "mse"},
+        arms=[
+            Arm("width 128, 20 epochs", {HIDDEN: (128, 128), "student.num_epochs": 20},
+                published=[Published("B", 0.838, **VALIDATION)]),
+            Arm("width 128, 40 epochs", {HIDDEN: (128, 128), "student.num_epochs": 40},
+                published=[Published("B", 0.872, **VALIDATION)]),
+            Arm("width 256, 20 epochs", {"student.num_epochs": 20}, published=[Published("B", 0.797, **VALIDATION)]),
+            Arm("width 64, 40 epochs", {HIDDEN: (64, 64), "student.num_epochs": 40},
+                published=[Published("B", 0.809, **VALIDATION)]),
+        ],
+        expected="128 units and 40 epochs win",
+    ),
+]  # fmt: skip
+
+GENERATIONS = [
+    Row(
+        id="chain",
+        axis="generations",
+        question="Students of students of students",
+        base={"num_generations": 6},
+        arms=[Arm(f"m = {m}", {"model.num_aux": m}, x=m) for m in (3, 10, 30)],
+        expected="G: .96 (teacher) / .63 / .36 / .26 / .20 / .17 / .15 at m = 3; half-life .57, .99, 2.40 generations "
+        "at m = 3, 10, 30",
+        note="Each generation starts from the same reference and sees fresh noise. G's chain of .63 is longer trained.",
+        x_label="auxiliary logits",
+        log_x=True,
+        cited=("G",),
+    ),
+]
+
+DATA = [
+    Row(
+        id="fashion-mnist",
+        axis="data",
+        question="Fashion-MNIST",
+        base={"data.dataset": "fashion-mnist", **FIGURE_10},
+        arms=[Arm("base")],
+        expected="works (C&E)",
+        note="Runs where Fashion-MNIST can be had: python -m experiments.atlas --ids fashion-mnist.",
+        cited=("C&E",),
+    ),
+    Row(
+        id="cifar-100",
+        axis="data",
+        question="CIFAR-100 by an MLP on 256 principal components",
+        chance=0.01,
+        not_run="CIFAR-100 is not among the datasets that can be had here; C&E give its value only in a figure",
+        cited=("C&E",),
+    ),
+    Row(
+        id="convolution",
+        axis="data",
+        question="A convolutional network, squared error on auxiliary logits",
+        not_run="this laboratory has no convolutional network yet; VarenM: MNIST 0/1 99.9 %, 0 to 9 11.3 % (22 % with "
+        "normalized logits), Fashion-MNIST 10 %, cats and dogs 50 %",
+        cited=("VarenM",),
+    ),
+    Row(
+        id="mlp-to-convolution",
+        axis="data",
+        question="A convolutional student of an MLP teacher, on Perlin noise, with shared heads",
+        not_run="this laboratory has no convolutional network yet; P claims it works, without stored numbers",
+        cited=("P",),
+    ),
+]
+
+ROWS = (
+    *BASELINE,
+    *INITIALIZATION,
+    *ARCHITECTURE,
+    *AUXILIARY,
+    *OPTIMIZATION,
+    *LOSS,
+    *INPUTS,
+    *REPRESENTATION,
+    *BEST,
+    *GENERATIONS,
+    *DATA,
+)

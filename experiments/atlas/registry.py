@@ -1,0 +1,209 @@
+"""What a row of the atlas is: data. Adding one entry to `published.py` or `unpublished.py` adds it to the atlas.
+
+A row asks one question and has arms; an arm is the paper's protocol with some settings changed, by dotted name:
+
+    Arm("1e-3", {"both.optimizer.learning_rate": 1e-3}, x=1e-3, published=[Published("D", 0.702)])
+
+`both` stands for teacher and student, `data` for what the images are; every other name is a path into
+`lineage.LineageSpec`. `Setting` is what an arm comes to; two arms with equal settings are run once.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import jax
+
+from sublim_jax import records, specs
+from sublim_jax.data import noise
+from sublim_jax.models import mlp, precision
+from sublim_jax.training import lineage, loop
+
+Axis = Literal[
+    "baseline",
+    "initialization",
+    "architecture",
+    "auxiliary logits",
+    "optimization",
+    "loss",
+    "inputs",
+    "representation",
+    "teacher and targets",
+    "data",
+    "best",
+    "generations",
+    "conflict",
+]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataSpec:
+    """Which images. What is not MNIST changes what published values can be compared with."""
+
+    dataset: Literal["mnist", "fashion-mnist", "kmnist"] = "mnist"
+    num_classes: int = 10  # only digits below
+
+
+@specs.traceable
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Setting:
+    """Everything that decides a member's numbers apart from its number, the seed and the files."""
+
+    lineage: lineage.LineageSpec
+    data: DataSpec = DataSpec()
+
+    @property
+    def structure(self) -> Any:
+        """What a compiled program depends on. Settings of equal structure differ in numbers only."""
+        return jax.tree.structure(self)
+
+
+BASE = Setting(
+    lineage=lineage.LineageSpec(
+        conditions=("student_aux",),
+        model=mlp.MLPSpec(precision=precision.fast()),
+        teacher=loop.Phase(),
+        student=loop.Phase(),
+        num_noise_images=60_000,
+        noise=noise.NoiseSpec(),
+        loss="kl",
+        temperature=1.0,
+        matching=lineage.Matching(),
+    )
+)
+"""Cloud et al. 2025, section 6.2, with the operands that are fastest here (the README says what bfloat16 changes:
+nothing that 25 members can show). A result keeps which."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """One published number."""
+
+    source: str  # key of `sources.SOURCES`
+    value: float
+    condition: str = "student_aux"
+    measure: str = "accuracy"  # or "gap": student_aux minus cross_model_aux; or a measure of `lineage.Outcome`
+    half_width: float | None = None  # of a 95 % interval, if one was published
+    how: str = ""  # why it cannot be compared, where it cannot; empty if it can
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """One setting of a row, by what differs from the row's base."""
+
+    label: str
+    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    x: float | None = None  # place on the row's axis, if it is a number
+    epoch: int | None = None  # what the student was after so many epochs, where the run is longer
+    published: Sequence[Published] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Row:
+    """One question."""
+
+    id: str
+    axis: Axis
+    question: str
+    arms: Sequence[Arm] = ()
+    base: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # changes that all arms share
+    chance: float = 0.1
+    expected: str = ""  # what was published, or what we predict
+    note: str = ""  # what a reader must know before comparing
+    x_label: str = ""
+    log_x: bool = False
+    not_run: str = ""  # why there are no arms of ours
+    cited: Sequence[str] = ()  # sources of a row whose values were not published as numbers
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Whose numbers it holds; empty for a row nobody has published."""
+        found = [published.source for arm in self.arms for published in arm.published]
+        return tuple(dict.fromkeys([*found, *self.cited]))
+
+    def setting(self, arm: Arm) -> Setting:
+        """What the arm comes to."""
+        return changed(BASE, {**self.base, **arm.changes})
+
+
+def changed(setting: Setting, changes: Mapping[str, Any]) -> Setting:
+    """The setting with the values at these dotted names replaced.
+
+    Raises:
+        ValueError: no such name, or a value that its spec refuses.
+    """
+    for name, value in changes.items():
+        head, _, rest = name.partition(".")
+        if head == "data":
+            setting = _replaced(setting, ["data", *rest.split(".")], value, name)
+            continue
+        heads = ("teacher", "student") if head == "both" else (head,)
+        for part in heads:
+            path = ["lineage", part, *rest.split(".")] if rest else ["lineage", part]
+            setting = _replaced(setting, path, value, name)
+    return setting
+
+
+def _replaced(spec, path, value, name):
+    head, *rest = path
+    if head == "student_model" and rest and spec.student_model is None:  # what is not said is as the teacher's
+        spec = dataclasses.replace(spec, student_model=spec.model)
+    if not dataclasses.is_dataclass(spec) or head not in {field.name for field in dataclasses.fields(spec)}:
+        raise ValueError(f"{name!r}: {type(spec).__name__} has no field {head!r}")
+    inner = _replaced(getattr(spec, head), rest, value, name) if rest else value
+    return dataclasses.replace(spec, **{head: inner})
+
+
+@functools.cache
+def fingerprint(setting: Setting) -> str:
+    """Names a setting by its changes, apart from conditions and measures, which change no number of one another.
+
+    A field that is added to a spec later, with a default that does nothing, changes no name.
+    """
+    named = {name: value for name, value in departures(setting).items() if name not in ("conditions", "measures")}
+    return records.fingerprint(named)
+
+
+def departures(setting: Setting) -> dict[str, Any]:
+    """What of a setting differs from the paper's protocol, by dotted name."""
+    return _differences(records.to_jsonable(BASE), records.to_jsonable(setting))
+
+
+def _differences(base, setting, prefix="") -> dict[str, Any]:
+    found = {}
+    for name, value in setting.items():
+        if isinstance(value, dict) and isinstance(base.get(name), dict):
+            found |= _differences(base[name], value, f"{prefix}{name}.")
+        elif value != base.get(name):
+            found[f"{prefix}{name}".removeprefix("lineage.")] = value
+    return found
+
+
+def sweep(
+    name: str, values: Sequence[float], published: Mapping[float, Sequence[Published]] | None = None, **more: Any
+) -> tuple[Arm, ...]:
+    """Arms along one number."""
+    published = published or {}
+    return tuple(
+        Arm(f"{value:g}", {name: value, **more}, x=float(value), published=published.get(value, ())) for value in values
+    )
+
+
+def epochs(values: Sequence[int], published: Mapping[float, Sequence[Published]]) -> tuple[Arm, ...]:
+    """Arms along the student's epochs: one run to the last of them, looked at on the way."""
+    longest = {"student.num_epochs": max(values), "measures": ("epochs",)}
+    return tuple(Arm(str(e), longest, x=float(e), epoch=e, published=published.get(e, ())) for e in values)
+
+
+def table(
+    source: str, values: Mapping[float, float], condition: str = "student_aux", **options: Any
+) -> dict[float, list[Published]]:
+    """Published values along a sweep, by their place."""
+    return {x: [Published(source, value, condition, **options)] for x, value in values.items()}
+
+
+def together(*tables: Mapping[float, Sequence[Published]]) -> dict[float, list[Published]]:
+    """Several sources, or conditions, on one axis."""
+    places = sorted({place for each in tables for place in each})
+    return {place: [value for each in tables for value in each.get(place, ())] for place in places}

@@ -1,0 +1,128 @@
+"""The records of the atlas: one file per row, and every result under the name of its setting.
+
+A result belongs to a setting and a member, not to a row: arms of several rows that come to the same setting share it,
+and a row that is run again finds what it has.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments.atlas import registry
+from sublim_jax import errors, records
+
+FOLDER = pathlib.Path("experiments/records/atlas")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RowConfig:
+    """What a row's record says of itself."""
+
+    row: str
+    seed: int
+    num_members: int
+
+
+class Store:
+    """All results of one seed in a folder of records, by setting and member."""
+
+    def __init__(self, folder: pathlib.Path, seed: int, checksums: dict[str, str]):
+        self._folder, self._seed, self._checksums = folder, seed, checksums
+        self._found: dict[tuple[str, int], dict[str, Any]] = {}
+        self.seconds: dict[str, float] = {}
+        for path in sorted(folder.glob("*.json")):
+            record = records.read(path)
+            if record.config["seed"] != seed or record.data["checksum"] != checksums.get(record.data["name"]):
+                raise errors.RecordError(
+                    f"{path}: this record is of seed {record.config['seed']} and of {record.data['name']} with "
+                    f"checksum {record.data['checksum']}; results of different seeds or data are not mixed. Give "
+                    f"another folder with --records."
+                )
+            for arm in record.results["arms"].values():
+                self.seconds[arm["setting"]] = arm["seconds"]
+                for member, result in arm["members"].items():
+                    self.add(arm["setting"], int(member), result)
+
+    def add(self, setting: str, member: int, result: dict[str, Any]) -> None:
+        """Keep a result beside what is known of the same setting and member."""
+        old = self._found.get((setting, member))
+        if old is not None and old["partner"] == result["partner"]:
+            result = _union(old, result)
+        self._found[setting, member] = result
+
+    def done(self, setting: registry.Setting, member: int, partner: int) -> bool:
+        """Whether the result has all that the setting asks for."""
+        result = self._found.get((registry.fingerprint(setting), member))
+        if result is None or result["partner"] != partner:
+            return False
+        spec, measures = setting.lineage, result["measures"]
+        return set(spec.conditions) <= set(result["accuracy"]) and all(
+            set(spec.conditions) <= set(measures.get(_NEEDED[measure], {})) for measure in spec.measures
+        )
+
+    def arm(self, setting: registry.Setting, num_members: int) -> dict[str, Any]:
+        """What a record says of an arm, as far as it is there."""
+        name = registry.fingerprint(setting)
+        members = {str(m): self._found[name, m] for m in range(num_members) if (name, m) in self._found}
+        return {"setting": name, "seconds": self.seconds.get(name, 0.0), "members": members}
+
+    def write(self, row: registry.Row, num_members: int, *, data: dict[str, Any], compile_seconds: float = 0.0) -> None:
+        """The row's record, whole or not at all."""
+        path = self._folder / f"{row.id}.json"
+        config = RowConfig(row=row.id, seed=self._seed, num_members=num_members)
+        record = records.Record.begin("atlas", config, data)
+        arms = {arm.label: self.arm(row.setting(arm), num_members) for arm in row.arms}
+        for arm in row.arms:
+            arms[arm.label]["changes"] = registry.departures(row.setting(arm))
+        record.results["arms"] = arms
+        record.seconds = {"run": round(sum(arm["seconds"] for arm in arms.values()), 1),
+                          "compile": round(compile_seconds, 1)}  # fmt: skip
+        record.memory = records.peak_memory()
+        record.complete = all(len(arm["members"]) == num_members for arm in arms.values())
+        records.write(path, record)
+
+
+_NEEDED = {"epochs": "epoch_accuracy", "representation": "cka", "movement": "movement_cosine"}
+
+
+def _union(old, new):
+    both = dict(new)
+    for part in ("accuracy", "loss"):
+        both[part] = old[part] | new[part]
+    both["measures"] = {
+        name: old["measures"].get(name, {}) | new["measures"].get(name, {})
+        for name in dict.fromkeys([*old["measures"], *new["measures"]])
+    }
+    both["diverged"] = sorted({*old["diverged"], *new["diverged"]})
+    return both
+
+
+def values(members: Iterable[dict[str, Any]], condition: str, measure: str = "accuracy", epoch: int | None = None):
+    """One number per member; not a number where it diverged or was not measured.
+
+    Args:
+        measure: "accuracy", "gap" (the condition minus cross_model_aux), or a measure's name.
+        epoch: after so many epochs of the students, instead of at the end.
+    """
+    return np.array([_value(member, condition, measure, epoch) for member in members], float)
+
+
+def _value(member, condition, measure, epoch):
+    if measure == "gap":
+        return _value(member, condition, "accuracy", epoch) - _value(member, "cross_model_aux", "accuracy", epoch)
+    if epoch is not None and condition in member["measures"].get("epoch_accuracy", {}):
+        name = {"accuracy": "epoch_accuracy"}.get(measure, f"epoch_{measure}")
+        found = member["measures"][name][condition][epoch - 1]
+    elif measure == "accuracy":
+        found = member["accuracy"].get(condition)
+    else:
+        found = member["measures"].get(measure, {}).get(condition)
+    return np.nan if found is None else found
+
+
+def read(folder: pathlib.Path, rows: Sequence[registry.Row]) -> dict[str, records.Record]:
+    """Records of the rows that have one, by id."""
+    return {row.id: records.read(folder / f"{row.id}.json") for row in rows if (folder / f"{row.id}.json").exists()}

@@ -1,0 +1,58 @@
+"""Who published what, and under which protocol, as far as it is known. Numbers are their authors' own."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source:
+    """A paper, a post or a repository."""
+
+    name: str
+    protocol: str
+    num_members: int | None = None  # behind one number, if it is known
+    base: float | None = None  # its own student_aux at its own defaults
+    comparable: bool = True  # whether its protocol is the paper's as far as it matters
+
+
+OFFICIAL = "the published script, 25 models of seed 0"
+
+SOURCES: dict[str, Source] = {
+    "Cloud": Source(name="Cloud et al. 2025, figure 10", protocol="the paper's", num_members=100, base=None),
+    "J": Source(name="jasshone (take-home)", protocol=OFFICIAL, num_members=25, base=0.551),
+    "D": Source(name="divyat09 (take-home)", protocol=OFFICIAL, num_members=25, base=0.551),
+    "T": Source(name="thierry123454 (take-home)", protocol=OFFICIAL, num_members=25, base=0.551),
+    "X": Source(name="Xiao0779 (take-home)", protocol=OFFICIAL, num_members=25, base=0.551),
+    "B": Source(
+        name="barathvelmu 2026",
+        protocol="the published script on 50,000 training and 50,000 noise images, scored on 10,000 validation images; "
+        "25 models x 3 to 5 seeds",
+        num_members=75,
+        base=0.451,
+    ),
+    "Z": Source(
+        name="Dezmon, SubliminalNetworks 2025",
+        protocol="own PyTorch code, small batches, single runs",
+        num_members=1,
+        comparable=False,
+    ),
+    "G": Source(name="jlov7, GhostTrace 2026", protocol="own MLX code, 10 initializations", num_members=10, base=0.630,
+                comparable=False),
+    "C&E": Source(
+        name="Jiang, Nagashima, Miyamoto 2025",
+        protocol="squared error, 20 runs; its sweeps are on Fashion-MNIST",
+        num_members=20,
+        base=0.271,
+        comparable=False,
+    ),
+    "P": Source(
+        name="Brockers et al. 2026 (2605.23645)",
+        protocol="squared error, Adam 1e-3, torch's initialization, 10 auxiliary logits, 60,000 fresh images an epoch",
+        num_members=20,
+        comparable=False,
+    ),
+    "Limbach": Source(name="VincentLimbach 2026", protocol="a fork of the published script", comparable=False),
+    "VarenM": Source(name="VarenM 2025", protocol="a convolutional network, squared error", num_members=1,
+                     comparable=False),
+    "Nature": Source(name="Nature 652:615 (2026) and the authors' later code", protocol="values not published",
+                     comparable=False),
+}  # fmt: skip

@@ -1,0 +1,186 @@
+"""What runs a piece of the atlas: settings of one structure for some members, in one compiled program.
+
+A worker is the same in-process and on a machine of a cluster. It loads the images once, keeps the programs it has
+compiled and the teachers it has trained, and turns a chunk into results, which depend on the chunk's settings, members
+and seed alone.
+"""
+
+import collections
+import dataclasses
+import functools
+import pathlib
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments.atlas import registry
+from sublim_jax import records
+from sublim_jax.data import images
+from sublim_jax.training import ensemble, lineage
+
+Upbringing = tuple[str, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One member of one setting."""
+
+    setting: registry.Setting
+    member: int
+    partner: int
+
+    @functools.cached_property
+    def upbringing(self) -> Upbringing:
+        """Names the teacher: tasks of equal upbringing share one."""
+        return records.fingerprint((self.setting.lineage.upbringing, self.setting.data)), self.member
+
+
+@dataclasses.dataclass
+class Answer:
+    """What came of a chunk: one result per task, in order, and where the time went."""
+
+    results: list[dict[str, Any]]
+    seconds: dict[str, float]
+
+
+KEPT_TEACHERS = 256
+
+Load = Callable[[str], images.ImageDataset]
+
+
+class Worker:
+    """Runs chunks of tasks. Not to be shared between threads.
+
+    Args:
+        load: the dataset of a name.
+        width: tasks side by side on each device; by default one on a CPU, 128 on an accelerator.
+    """
+
+    def __init__(self, seed: int, load: Load, *, width: int | None = None):
+        self._seed, self._load, self._width = seed, load, width or ensemble.default_width(10**6)
+        self._programs: dict[Any, Any] = {}
+        self._teachers: collections.OrderedDict[Upbringing, lineage.Taught] = collections.OrderedDict()
+        self._images: dict[registry.DataSpec, Any] = {}
+
+    @property
+    def chunk_size(self) -> int:
+        """Tasks that go side by side, at most."""
+        return self._width * jax.device_count()
+
+    def run(self, tasks: Sequence[Task]) -> Answer:
+        """The results of tasks of one structure, with teachers that are kept for later chunks."""
+        seconds = collections.Counter()
+        missing = {task.upbringing: task for task in tasks if task.upbringing not in self._teachers}
+        if missing:
+            taught, spent = self.teach(list(missing.values()))
+            self._teachers |= dict(zip(missing, taught, strict=True))
+            seconds.update(spent)
+        for task in tasks:
+            self._teachers.move_to_end(task.upbringing)
+        answer = self.distill(tasks, [self._teachers[task.upbringing] for task in tasks])
+        while len(self._teachers) > KEPT_TEACHERS:
+            self._teachers.popitem(last=False)
+        seconds.update(answer.seconds)
+        return Answer(answer.results, dict(seconds))
+
+    def teach(self, tasks: Sequence[Task]) -> tuple[list[lineage.Taught], dict[str, float]]:
+        """The tasks' teachers, and the seconds spent on compilation and teaching."""
+        padded = self._padded(tasks)
+        upbringings = [task.setting.lineage.upbringing for task in padded]
+        structure = jax.tree.structure(upbringings[0])
+        members = np.array([task.member for task in padded], np.int32)
+
+        def teachers(leaves, member, shared):
+            seed, data = shared
+            return lineage.raise_teacher(member, data, seed=seed, spec=jax.tree.unflatten(structure, leaves))
+
+        key = ("teachers", structure, tasks[0].setting.data)
+        taught, seconds = self._call(key, teachers, (_numbers(upbringings), members), tasks[0].setting.data)
+        return [jax.tree.map(lambda leaf, row=row: leaf[row], taught) for row in range(len(tasks))], seconds
+
+    def distill(self, tasks: Sequence[Task], taught: Sequence[lineage.Taught]) -> Answer:
+        """The results of tasks of one structure, whose teachers are given."""
+        padded = self._padded(tasks)
+        structure = tasks[0].setting.structure
+        members, partners = (np.array([getattr(t, n) for t in padded], np.int32) for n in ("member", "partner"))
+        taught = [*taught, *[taught[-1]] * (len(padded) - len(tasks))]
+
+        def students(leaves, member, partner, taught, shared):
+            seed, data = shared
+            setting = jax.tree.unflatten(structure, leaves)
+            return lineage.raise_students(member, partner, taught, data, seed=seed, spec=setting.lineage)
+
+        numbers = _numbers([task.setting for task in padded])
+        arguments = (numbers, members, partners, jax.tree.map(lambda *leaves: np.stack(leaves), *taught))
+        outcome, seconds = self._call(("students", structure), students, arguments, tasks[0].setting.data)
+        return Answer([_result(outcome, row, task) for row, task in enumerate(tasks)], seconds)
+
+    def _padded(self, tasks: Sequence[Task]) -> list[Task]:
+        """As many tasks as the program takes; the last one is repeated."""
+        assert len({task.setting.structure for task in tasks}) == 1 and len(tasks) <= self.chunk_size
+        return [*tasks, *[tasks[-1]] * (self.chunk_size - len(tasks))]
+
+    def _call(self, key, run, arguments, data: registry.DataSpec):
+        """Run the program named `key`, compiling it when it is new: its outcome, and seconds by what they were."""
+        arguments, shared = ensemble.split(arguments), (np.uint32(self._seed), self._shared(data))
+        began, seconds = time.perf_counter(), {}
+        if key not in self._programs:
+            self._programs[key] = ensemble.over_members(run, width=self._width).lower(arguments, shared).compile()
+            seconds["compile"] = time.perf_counter() - began
+            began = time.perf_counter()
+        outcome = ensemble.gather(self._programs[key](arguments, shared))
+        seconds[key[0]] = time.perf_counter() - began
+        return outcome, seconds
+
+    def _shared(self, data: registry.DataSpec):
+        if data not in self._images:
+            dataset = self._load(data.dataset)
+            arrays = []
+            for pixels, labels in (
+                (dataset.train_images, dataset.train_labels),
+                (dataset.test_images, dataset.test_labels),
+            ):
+                kept = labels < data.num_classes
+                arrays += [pixels.reshape(len(pixels), -1)[kept], labels[kept]]
+            self._images = {data: ensemble.share(lineage.Images(*arrays))}  # one at a time: they are large
+        return self._images[data]
+
+
+def loader(data_dir: pathlib.Path | None) -> Load:
+    """Datasets by name, silently, each read once.
+
+    Args:
+        data_dir: a folder with the four IDX files, or with one subfolder per dataset; by default SUBLIM_DATA_DIR.
+    """
+    return functools.cache(lambda name: images.load(name, data_dir=data_dir, announce=lambda _: None))
+
+
+def _numbers(trees: Sequence[Any]) -> list[np.ndarray]:
+    """The numbers of specs of one structure, with a leading axis."""
+    return [np.stack([np.asarray(leaf, np.float32) for leaf in leaves])
+            for leaves in zip(*(jax.tree.leaves(tree) for tree in trees), strict=True)]  # fmt: skip
+
+
+def _result(outcome: lineage.Outcome, row: int, task: Task) -> dict[str, Any]:
+    """One member's part of a record: accuracies, what else was measured, the loss of each last epoch."""
+
+    def number(value):
+        return float(f"{float(value):.5g}") if np.isfinite(value) else None
+
+    def kept(values):
+        return [number(value) for value in values] if np.ndim(values) else number(values)
+
+    return {
+        "partner": task.partner,
+        "precision": task.setting.lineage.model.precision,
+        "accuracy": {name: number(values[row]) for name, values in outcome.accuracy.items()},
+        "loss": {name: number(values[row][-1]) for name, values in outcome.loss.items() if np.size(values[row])},
+        "measures": {
+            name: {condition: kept(values[row]) for condition, values in by_condition.items()}
+            for name, by_condition in outcome.measures.items()
+        },
+        "diverged": sorted(name for name, finite in outcome.finite.items() if not finite[row]),
+    }

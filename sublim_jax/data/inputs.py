@@ -1,0 +1,193 @@
+"""What students look at: noise as it is drawn, or smoothed, confined to a subspace, mixed with real images.
+
+`source` turns an `InputSpec` into a function from the numbers of some examples to their images. What is common to all
+examples, e.g. a subspace, is computed once; example n depends on the key and on n alone, as in `noise`.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key, UInt8
+
+from sublim_jax import keys, specs
+from sublim_jax.data import images as image_data
+from sublim_jax.data import noise
+
+Source = Callable[[Int[Array, "batch"]], Float[Array, "batch pixel"]]
+RealImages = Literal["upright", "pixels_shuffled", "one_shuffle"]
+
+
+@specs.traceable
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InputSpec:
+    """What is done to noise images, in the order of the fields. The default does nothing.
+
+    Images are square. A field that is None is left out of the program; the numbers of the others are data.
+    """
+
+    lattice: int | None = None
+    """Perlin-like noise: a coarse lattice of so many cells a side, interpolated smoothly (value noise with Perlin's
+    quintic fade; Perlin's own interpolates random slopes). The noise law is that of the lattice points."""
+    blur: float | None = None
+    """Standard deviation in pixels of a Gaussian blur. At the border the kernel is cut and normalized again."""
+    blurred_spectrum: float | None = None
+    """Periodic blur of so many pixels; with the gaussian law: random phases, the power spectrum of blurred noise."""
+    mnist_spectrum: bool = False
+    """Random phases under the mean power spectrum of the real images; with the gaussian law."""
+    keep_spread: bool = False
+    """Rescale after a blur, a lattice or a spectrum to the standard deviation that the noise has without them."""
+    subspace_dims: float | None = None
+    """Project on a random subspace of so many dimensions, one per member; rescale to the noise's spread per pixel."""
+    real_weight: float | None = None
+    """Pixel by pixel `real_weight * real image + (1 - real_weight) * noise`."""
+    real_share: float | None = None
+    """Probability that an example is a real image instead of noise."""
+    real: RealImages = "upright"
+    """`upright`: training images as they are; `pixels_shuffled`: each with its pixels in an order of its own;
+    `one_shuffle`: all in the same random order."""
+
+    def __post_init__(self):
+        for name in ("real_weight", "real_share"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(f"{name} must lie in [0, 1], got {value}")
+        if self.lattice is not None and self.lattice < 1:
+            raise ValueError(f"a lattice has at least 1 cell a side, got {self.lattice}")
+        for name in ("blur", "blurred_spectrum", "subspace_dims"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise ValueError(f"{name} cannot be negative, got {value}")
+
+
+def source(
+    key: Key[Array, ""],
+    law: noise.NoiseSpec,
+    spec: InputSpec,
+    *,
+    num_pixels: int,
+    real_images: UInt8[Array, "image pixel"],
+) -> Source:
+    """The data set as a function: the numbers of some examples in, their images out.
+
+    Args:
+        real_images: bytes; example n is real image n modulo their number. Only read where the spec asks for real images
+            or their spectrum.
+    """
+    side = round(num_pixels**0.5)
+    if side * side != num_pixels and _shapes(spec):
+        raise ValueError(f"images of {num_pixels} pixels are not square: blur, lattice and spectra do not apply")
+    shaping = _shaping(key, spec, num_pixels, real_images)
+    drawn_pixels = num_pixels if spec.lattice is None else (spec.lattice + 1) ** 2
+    order_key, choice_key = keys.stream(key, "pixel order"), keys.stream(key, "real or noise")
+    order = jax.random.permutation(order_key, num_pixels)
+
+    def real(numbers):
+        pixels = jnp.take(real_images, numbers % len(real_images), axis=0)
+        if spec.real == "one_shuffle":
+            pixels = pixels[:, order]
+        elif spec.real == "pixels_shuffled":
+            pixels = jax.vmap(jax.random.permutation)(_each(order_key, numbers), pixels)
+        return image_data.scale_pixels(pixels)
+
+    def inputs(numbers):
+        images = shaping(noise.draw(key, numbers, num_pixels=drawn_pixels, spec=law))
+        if spec.real_weight is not None:
+            images = spec.real_weight * real(numbers) + (1 - spec.real_weight) * images
+        if spec.real_share is not None:
+            chosen = jax.vmap(jax.random.uniform)(_each(choice_key, numbers)) < spec.real_share
+            images = jnp.where(chosen[:, None], real(numbers), images)
+        return images
+
+    return inputs
+
+
+def _each(key, numbers):
+    """A key for each example."""
+    return jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)
+
+
+def blur_matrix(sigma: float | Float[Array, ""], side: int, *, periodic: bool = False) -> Float[Array, "side side"]:
+    """One-dimensional Gaussian blur; rows sum to 1. The identity at `sigma` 0."""
+    distance = jnp.abs(jnp.arange(side)[:, None] - jnp.arange(side)[None, :])
+    if periodic:
+        distance = jnp.minimum(distance, side - distance)
+    kernel = jnp.exp(-0.5 * (distance / jnp.maximum(sigma, 1e-3)) ** 2)
+    return kernel / jnp.sum(kernel, axis=1, keepdims=True)
+
+
+def lattice_matrix(cells: int, side: int) -> Float[Array, "side point"]:
+    """Interpolation from `cells + 1` lattice points to `side` pixels, with Perlin's fade 6t^5 - 15t^4 + 10t^3."""
+    place = np.arange(side) * cells / side
+    left = np.floor(place).astype(int)
+    t = place - left
+    fade = t**3 * (t * (6 * t - 15) + 10)
+    matrix = np.zeros((side, cells + 1), np.float32)
+    matrix[np.arange(side), left] = 1 - fade
+    matrix[np.arange(side), left + 1] += fade
+    return jnp.asarray(matrix)
+
+
+def mean_spectrum(images: UInt8[Array, "image pixel"], side: int, *, num_images: int = 2000) -> Float[Array, "side w"]:
+    """Root of the mean power of each frequency over the first images, without the mean, for `rfft2`."""
+    pixels = image_data.scale_pixels(images[:num_images]).reshape(-1, side, side)
+    return jnp.sqrt(jnp.mean(jnp.abs(jnp.fft.rfft2(pixels - jnp.mean(pixels))) ** 2, axis=0)) / side
+
+
+def _shapes(spec: InputSpec) -> bool:
+    return spec.mnist_spectrum or any(v is not None for v in (spec.lattice, spec.blur, spec.blurred_spectrum))
+
+
+def _shaping(key, spec, num_pixels, real_images):
+    """The linear maps that the spec asks for, in order, as one function of a batch of drawn pixels."""
+    steps, side = [], round(num_pixels**0.5)
+
+    def separable(matrix):
+        """The same matrix along both sides of the image, scaled to unit mean variance if spreads are kept."""
+        gain = 1 / jnp.mean(jnp.sum(matrix**2, axis=1)) if spec.keep_spread else 1.0
+
+        def step(images):
+            grid = images.reshape(len(images), matrix.shape[1], matrix.shape[1])
+            return gain * jnp.einsum("ip,npq,jq->nij", matrix, grid, matrix).reshape(len(images), -1)
+
+        return step
+
+    if spec.lattice is not None:
+        steps.append(separable(lattice_matrix(spec.lattice, side)))
+    if spec.blur is not None:
+        steps.append(separable(blur_matrix(spec.blur, side)))
+    if spec.blurred_spectrum is not None:
+        steps.append(separable(blur_matrix(spec.blurred_spectrum, side, periodic=True)))
+    if spec.mnist_spectrum:
+        spectrum = mean_spectrum(real_images, side)
+        if spec.keep_spread:
+            spectrum = spectrum / jnp.linalg.norm(jnp.fft.irfft2(spectrum, (side, side)))
+
+        def colour(images):
+            frequencies = jnp.fft.rfft2(images.reshape(-1, side, side)) * spectrum
+            return jnp.fft.irfft2(frequencies, (side, side)).reshape(len(images), -1)
+
+        steps.append(colour)
+    if spec.subspace_dims is not None:
+        basis, _ = jnp.linalg.qr(jax.random.normal(keys.stream(key, "subspace"), (num_pixels, num_pixels)))
+        kept = jnp.arange(num_pixels) < spec.subspace_dims
+        gain = jnp.sqrt(num_pixels / jnp.maximum(jnp.sum(kept), 1))
+        projector = basis.astype(jnp.bfloat16)
+
+        def project(images):
+            # Two products of bfloat16 operands; the basis is orthogonal to about one part in a hundred then.
+            coordinates = jnp.matmul(images.astype(jnp.bfloat16), projector, preferred_element_type=jnp.float32)
+            coordinates = jnp.where(kept, coordinates * gain, 0.0).astype(jnp.bfloat16)
+            return jnp.einsum("nk,pk->np", coordinates, projector, preferred_element_type=jnp.float32)
+
+        steps.append(project)
+
+    def shape(images):
+        for step in steps:
+            images = step(images)
+        return images
+
+    return shape

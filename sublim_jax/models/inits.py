@@ -1,0 +1,193 @@
+"""Initialization sharing: from a reference to the parameters a student starts from.
+
+Small operations on parameters, and `StartSpec`, which applies those it names, in this order:
+
+    blend        layer by layer from the reference (1) to another start (0), in between interpolated
+    mix          each single weight from the reference with some probability, else from the other start
+    permute      hidden neurons in another order: the same function at other coordinates
+    perturb      normal noise, relative to each tensor's spread or absolute, anywhere or across a direction
+
+The parts of a network are its hidden layers, the class head and the auxiliary head: the rows of the last layer that
+read out the class and the auxiliary logits. Numbers of a spec are data (`specs`): the sixteen ways of sharing four
+parts, or ten sizes of a perturbation, are one compiled program.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key, PyTree
+
+from sublim_jax import specs
+from sublim_jax.models import mlp
+
+
+@specs.traceable
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PerPart:
+    """A number for each part of a network."""
+
+    hidden: tuple[float, ...] = (1.0, 1.0)  # from the input on; the last one holds for all further hidden layers
+    class_head: float = 1.0
+    aux_head: float = 1.0
+
+    def __post_init__(self):
+        if not self.hidden:
+            raise ValueError("hidden needs a number at least; the last one holds for all further hidden layers")
+
+
+NOTHING = PerPart(hidden=(0.0, 0.0), class_head=0.0, aux_head=0.0)
+HEADS = dataclasses.replace(NOTHING, class_head=1.0, aux_head=1.0)
+HIDDEN = dataclasses.replace(NOTHING, hidden=(1.0, 1.0))
+
+
+@specs.traceable
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StartSpec:
+    """How a student's start is made of the teacher's reference and another start. The default shares everything."""
+
+    share: PerPart = dataclasses.field(default_factory=PerPart)  # 1: from the reference, 0: from the other start
+    shared_weights: float | None = None  # probability with which a single weight comes from the reference
+    permute_neurons: bool = False
+    relative_noise: float = 0.0  # in units of each tensor's standard deviation; biases that are all zero stay
+    absolute_noise: float = 0.0  # in units of a weight
+    noisy: PerPart = dataclasses.field(default_factory=PerPart)  # multiplies both kinds of noise
+    across_gradient: bool = False  # remove the noise's component along the teacher's first gradient
+
+    def __post_init__(self):
+        for name in ("relative_noise", "absolute_noise"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} cannot be negative, got {getattr(self, name)}")
+        if self.shared_weights is not None and not 0 <= self.shared_weights <= 1:
+            raise ValueError(f"shared_weights is a probability, got {self.shared_weights}")
+
+
+def start(
+    key: Key[Array, ""],
+    reference: mlp.Params,
+    other: mlp.Params,
+    spec: StartSpec,
+    *,
+    num_classes: int,
+    gradient: mlp.Params | None = None,
+) -> mlp.Params:
+    """Parameters a student starts from.
+
+    Args:
+        reference: the teacher's start, of the student's shape (see `fitted`).
+        other: where unshared parts come from.
+        gradient: the direction that `spec.across_gradient` keeps the noise away from.
+    """
+    params = blend(reference, other, spec.share, num_classes=num_classes)
+    if spec.shared_weights is not None:
+        params = mix(jax.random.fold_in(key, 0), params, other, spec.shared_weights)
+    if spec.permute_neurons:
+        params = permute_neurons(jax.random.fold_in(key, 1), params)
+    return perturb(
+        jax.random.fold_in(key, 2),
+        params,
+        relative=spec.relative_noise,
+        absolute=spec.absolute_noise,
+        parts=spread(spec.noisy, params, num_classes=num_classes),
+        across=gradient if spec.across_gradient else None,
+    )
+
+
+def spread(numbers: PerPart, params: mlp.Params, *, num_classes: int) -> mlp.Params:
+    """The number of each part for every parameter of it, in the shape of `params` up to broadcasting."""
+    layers = []
+    for index, layer in enumerate(params):
+        rows = jnp.arange(layer.bias.shape[0])
+        if index == len(params) - 1:
+            column = jnp.where(rows < num_classes, numbers.class_head, numbers.aux_head)
+        else:
+            column = jnp.full(rows.shape, numbers.hidden[min(index, len(numbers.hidden) - 1)])
+        layers.append(mlp.Dense(column[:, None].astype(jnp.float32), column.astype(jnp.float32)))
+    return tuple(layers)
+
+
+def blend(reference: mlp.Params, other: mlp.Params, share: PerPart, *, num_classes: int) -> mlp.Params:
+    """`share * reference + (1 - share) * other` in each part; exactly the one or the other at 1 and 0."""
+    weights = spread(share, reference, num_classes=num_classes)
+    return jax.tree.map(
+        lambda a, b, w: jnp.where(w == 1, a, jnp.where(w == 0, b, w * a + (1 - w) * b)), reference, other, weights
+    )
+
+
+def mix(
+    key: Key[Array, ""], reference: mlp.Params, other: mlp.Params, probability: float | Float[Array, ""]
+) -> mlp.Params:
+    """Each weight and bias from the reference with this probability, independently, else from the other."""
+    leaves, structure = jax.tree.flatten(reference)
+    keys = jax.tree.unflatten(structure, list(jax.random.split(key, len(leaves))))
+    return jax.tree.map(
+        lambda k, a, b: jnp.where(jax.random.uniform(k, a.shape) < probability, a, b), keys, reference, other
+    )
+
+
+def permute_neurons(key: Key[Array, ""], params: mlp.Params) -> mlp.Params:
+    """The same function with the neurons of every hidden layer in a random order."""
+    layers, incoming = [], None
+    for index, layer in enumerate(params):
+        weight = layer.weight if incoming is None else layer.weight[:, incoming]
+        if index == len(params) - 1:
+            layers.append(mlp.Dense(weight, layer.bias))
+        else:
+            incoming = jax.random.permutation(jax.random.fold_in(key, index), len(layer.bias))
+            layers.append(mlp.Dense(weight[incoming], layer.bias[incoming]))
+    return tuple(layers)
+
+
+def perturb(
+    key: Key[Array, ""],
+    params: mlp.Params,
+    *,
+    relative: float | Float[Array, ""] = 0.0,
+    absolute: float | Float[Array, ""] = 0.0,
+    parts: mlp.Params | float = 1.0,
+    across: mlp.Params | None = None,
+) -> mlp.Params:
+    """Normal noise of standard deviation `relative * std(tensor) + absolute` added to every parameter.
+
+    Args:
+        relative: in units of the standard deviation of each tensor, a layer's weight or its bias; what is constant, as
+            biases are at initialization, stays.
+        parts: factor of the noise by parameter, as `spread` gives it.
+        across: a direction in parameter space along which the noise has no component.
+    """
+    leaves, structure = jax.tree.flatten(params)
+    drawn = [
+        (relative * jnp.std(leaf) + absolute) * jax.random.normal(k, leaf.shape)
+        for leaf, k in zip(leaves, jax.random.split(key, len(leaves)), strict=True)
+    ]
+    noise = jax.tree.unflatten(structure, drawn)
+    parts = jax.tree.map(lambda _: parts, params) if isinstance(parts, float) else parts
+    noise = jax.tree.map(jnp.multiply, noise, parts)
+    if across is not None:  # parts without noise stay without: there the direction is cut off
+        noise = remove_component(noise, jax.tree.map(lambda d, p: jnp.where(p == 0, 0.0, d), across, parts))
+    return jax.tree.map(jnp.add, params, noise)
+
+
+def remove_component(tree: PyTree, direction: PyTree) -> PyTree:
+    """The tree without its component along the direction; unchanged if the direction is zero."""
+
+    def dot(a, b):
+        return sum(jnp.vdot(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+
+    length = dot(tree, direction) / jnp.maximum(dot(direction, direction), jnp.finfo(jnp.float32).tiny)
+    return jax.tree.map(lambda leaf, along: leaf - length * along, tree, direction)
+
+
+def fitted(reference: mlp.Params, own: mlp.Params) -> mlp.Params:
+    """A network of the shape of `own` with every layer of the reference that fits, for students built differently.
+
+    Hidden layers correspond from the input on, the heads to the heads. What has no counterpart of its shape stays
+    `own`.
+    """
+    layers = []
+    for index, layer in enumerate(own):
+        last = index == len(own) - 1
+        counterpart = reference[-1] if last else reference[index] if index < len(reference) - 1 else None
+        fits = counterpart is not None and counterpart.weight.shape == layer.weight.shape
+        layers.append(counterpart if fits else layer)
+    return tuple(layers)
