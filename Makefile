@@ -6,7 +6,7 @@ VENV ?= .venv
 RUN = $(VENV)/bin/python
 READY = $(VENV)/.ready
 
-.PHONY: mnist test lint figures mutants proofs clean
+.PHONY: mnist test lint figures mutants cluster proofs clean
 
 mnist: $(READY)
 	$(RUN) -m experiments.mnist_aux $(ARGS)
@@ -23,10 +23,16 @@ figures: $(READY)
 	$(RUN) -m figures.mnist_aux
 	$(RUN) -m figures.speed
 	$(RUN) -m figures.theorem
+	$(RUN) -m figures.atlas
 
 # Does some property notice each planted fault?
 mutants: $(READY)
 	$(RUN) -m pytest tests/theory/mutants -m mutants $(ARGS)
+
+# The atlas on a Ray cluster of two nodes on this machine, one of whose workers is killed.
+cluster: $(READY)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray]'
+	$(RUN) -m pytest tests/experiments/atlas -m cluster $(ARGS)
 
 # The machine-checked theorem. Needs Coq 8.16 or newer and Coquelicot, which Debian and Ubuntu package.
 proofs:

@@ -14,7 +14,7 @@ import dataclasses
 import functools
 import pathlib
 import time
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import numpy as np
@@ -26,7 +26,7 @@ from sublim_jax import losses, records
 from sublim_jax.data import images
 from sublim_jax.data import noise as noise_data
 from sublim_jax.metrics import intervals
-from sublim_jax.models import mlp
+from sublim_jax.models import mlp, precision
 from sublim_jax.training import ensemble, lineage, loop, optimizers
 
 FIGURE_10: tuple[lineage.Condition, ...] = ("student_aux", "student_all", "cross_model_aux", "cross_model_all")
@@ -62,7 +62,7 @@ class MnistAuxConfig:
     conditions: tuple[lineage.Condition, ...] = (*FIGURE_10, "matched_aux")
     """Which students: where they start (student, cross_model, matched) and which logits they distil."""
     model: Annotated[mlp.MLPSpec, tyro.conf.arg(name="")] = dataclasses.field(
-        default_factory=lambda: mlp.MLPSpec(precision="bfloat16")
+        default_factory=lambda: mlp.MLPSpec(precision=precision.fast())
     )
     teacher: loop.Phase = dataclasses.field(default_factory=loop.Phase)
     student: loop.Phase = dataclasses.field(default_factory=loop.Phase)
@@ -106,6 +106,7 @@ class MnistAuxConfig:
     def lineage(self) -> lineage.LineageSpec:
         """What decides one member's numbers."""
         names = {field.name for field in dataclasses.fields(lineage.LineageSpec)}
+        names &= {field.name for field in dataclasses.fields(self)}
         return lineage.LineageSpec(**{name: getattr(self, name) for name in names})
 
     @property
@@ -259,12 +260,13 @@ def shared_images(config: MnistAuxConfig, dataset: images.ImageDataset) -> linea
             f"the images have {dataset.train_images[0].size} pixels and {dataset.num_classes} classes, the network "
             f"in_size={config.model.in_size} and num_classes={config.model.num_classes}"
         )
-    return lineage.Images(
+    arrays: Any = (  # on the host until they are shared
         dataset.train_images[:count].reshape(-1, config.model.in_size),
         dataset.train_labels[:count],
         dataset.test_images.reshape(-1, config.model.in_size),
         dataset.test_labels,
     )
+    return lineage.Images(*arrays)
 
 
 def _members(chunk, chunk_size, num_members):

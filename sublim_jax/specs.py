@@ -26,7 +26,7 @@ _TRACEABLE: set[type] = set()
 def traceable(cls: Spec) -> Spec:
     """Class decorator for a frozen dataclass, above `@dataclass`."""
     fields = dataclasses.fields(cls)
-    numbers = tuple(field.name for field in fields if _holds_numbers(field.type))
+    numbers = tuple(field.name for field in fields if holds_numbers(field.type))
     structure = tuple(field.name for field in fields if field.name not in numbers)
 
     def flatten(spec):
@@ -47,12 +47,13 @@ def traceable(cls: Spec) -> Spec:
     return cls
 
 
-def _holds_numbers(annotation) -> bool:
+def holds_numbers(annotation) -> bool:
+    """Whether a field of this annotation is data: a float, maybe optional or in a tuple, or a traceable spec."""
     origin = get_origin(annotation)
     if origin is Annotated:
-        return _holds_numbers(get_args(annotation)[0])
+        return holds_numbers(get_args(annotation)[0])
     if origin in (Union, types.UnionType, tuple):
-        return any(_holds_numbers(argument) for argument in get_args(annotation))
+        return any(holds_numbers(argument) for argument in get_args(annotation))
     return annotation is float or annotation in _TRACEABLE
 
 

@@ -13,7 +13,7 @@ import sublim_jax
 from sublim_jax import losses
 
 LAYERS = (
-    {"errors", "keys"},
+    {"errors", "keys", "specs"},
     {"data", "models", "losses", "metrics", "records"},
     {"training", "theory", "llm"},
 )

@@ -11,6 +11,7 @@ core and one member; a cluster with GPUs runs chunks on those instead.
 import functools
 import os
 from collections.abc import Iterator
+from typing import Any
 
 from experiments.atlas import engines, worker
 from sublim_jax import errors
@@ -43,18 +44,21 @@ class OnRay:
 
     def run(self, chunks: engines.Chunks) -> Iterator[tuple[int, worker.Answer]]:
         """In the order in which they finish."""
-        options = {"max_retries": -1, "num_gpus": 1} if self._on_gpu else {"max_retries": -1, "num_cpus": 1}
+        options: dict[str, Any] = (
+            {"max_retries": -1, "num_gpus": 1} if self._on_gpu else {"max_retries": -1, "num_cpus": 1}
+        )
         if not self._on_gpu:  # one core each, whatever JAX finds on the machine
             environment = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"}
             options["runtime_env"] = {"env_vars": environment}
-        teach, distill = (ray.remote(function).options(**options) for function in (_teach, _distill))
+        teach, distill = ray.remote(_teach), ray.remote(_distill).options(**options)
         datasets = functools.cache(lambda name: ray.put(self._load(name)))
-        teachers, waiting = {}, {}
+        teachers: dict[worker.Upbringing, Any] = {}
+        waiting: dict[Any, int] = {}
         for index, chunk in enumerate(chunks):
             data = datasets(chunk[0].setting.data.dataset)
             missing = {task.upbringing: task for task in chunk if task.upbringing not in teachers}
             if missing:
-                new = teach.options(num_returns=len(missing)).remote(
+                new: Any = teach.options(**options, num_returns=len(missing)).remote(
                     self._seed, self.chunk_size, data, *missing.values()
                 )
                 teachers |= dict(zip(missing, new if len(missing) > 1 else [new], strict=True))

@@ -5,6 +5,8 @@ that is not comparable as a whole says so in `sources`. Where a source leaves a 
 row's note.
 """
 
+from typing import Any
+
 from experiments.atlas.registry import Arm, Published, Row, epochs, sweep, table, together
 from sublim_jax.models import inits
 
@@ -17,14 +19,14 @@ HIDDEN = "model.hidden_sizes"
 
 B_PROTOCOL = {"num_validation_images": 10_000, "num_noise_images": 50_000}
 """barathvelmu's: 50,000 training images, 10,000 to score on, 50,000 noise images, hence 245 steps."""
-VALIDATION = {"measure": "validation_accuracy"}
+VALIDATION: dict[str, Any] = {"measure": "validation_accuracy"}
 
 HE_TEN_EPOCHS = {
     "model.init_law": "he_normal",
     "both.num_epochs": 10,
-    "both.batch_size": 64,
+    "both.batch_size": 256,
 }
-Z_NOTE = "Z says small batches and not which: ours are of 64. Its numbers are single runs."
+Z_NOTE = "Z says small batches and not which: ours are of 256. Its numbers are single runs."
 
 
 def widths(*values: int) -> list[tuple[int, tuple[int, int]]]:
@@ -467,7 +469,7 @@ OPTIMIZATION = [
         id="epochs-he",
         axis="optimization",
         question="Epochs of both phases, with He's initialization",
-        base={"model.init_law": "he_normal", "both.batch_size": 64},
+        base={"model.init_law": "he_normal", "both.batch_size": 256},
         arms=sweep("both.num_epochs", (1, 3, 10), table("Z", {1: 0.619, 3: 0.70, 10: 0.856})),
         expected="rises",
         note=Z_NOTE,

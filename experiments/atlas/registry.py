@@ -145,12 +145,16 @@ def changed(setting: Setting, changes: Mapping[str, Any]) -> Setting:
     return setting
 
 
-def _replaced(spec, path, value, name):
+def _replaced(spec: Any, path: list[str], value: Any, name: str) -> Any:
     head, *rest = path
     if head == "student_model" and rest and spec.student_model is None:  # what is not said is as the teacher's
         spec = dataclasses.replace(spec, student_model=spec.model)
-    if not dataclasses.is_dataclass(spec) or head not in {field.name for field in dataclasses.fields(spec)}:
+    fields: Any = getattr(spec, "__dataclass_fields__", {})
+    types = {key: field.type for key, field in fields.items()}
+    if head not in types:
         raise ValueError(f"{name!r}: {type(spec).__name__} has no field {head!r}")
+    if not rest and isinstance(value, int) and specs.holds_numbers(types[head]):
+        value = float(value)
     inner = _replaced(getattr(spec, head), rest, value, name) if rest else value
     return dataclasses.replace(spec, **{head: inner})
 

@@ -32,15 +32,20 @@ class Store:
     def __init__(self, folder: pathlib.Path, seed: int, checksums: dict[str, str]):
         self._folder, self._seed, self._checksums = folder, seed, checksums
         self._found: dict[tuple[str, int], dict[str, Any]] = {}
+        self._foreign: set[pathlib.Path] = set()  # records of images that this run does not have
         self.seconds: dict[str, float] = {}
         for path in sorted(folder.glob("*.json")):
             record = records.read(path)
-            if record.config["seed"] != seed or record.data["checksum"] != checksums.get(record.data["name"]):
+            checksum = checksums.get(record.data["name"], record.data["checksum"])
+            if record.config["seed"] != seed or record.data["checksum"] != checksum:
                 raise errors.RecordError(
                     f"{path}: this record is of seed {record.config['seed']} and of {record.data['name']} with "
                     f"checksum {record.data['checksum']}; results of different seeds or data are not mixed. Give "
                     f"another folder with --records."
                 )
+            if record.data["name"] not in checksums:
+                self._foreign.add(path)
+                continue
             for arm in record.results["arms"].values():
                 self.seconds[arm["setting"]] = arm["seconds"]
                 for member, result in arm["members"].items():
@@ -72,8 +77,15 @@ class Store:
     def write(self, row: registry.Row, num_members: int, *, data: dict[str, Any], compile_seconds: float = 0.0) -> None:
         """The row's record, whole or not at all."""
         path = self._folder / f"{row.id}.json"
+        if path in self._foreign:
+            raise errors.RecordError(
+                f"{path}: this record is of other images than {data['name']} and is not overwritten; give another "
+                f"folder with --records"
+            )
         config = RowConfig(row=row.id, seed=self._seed, num_members=num_members)
         record = records.Record.begin("atlas", config, data)
+        if data["name"] != row.setting(row.arms[0]).data.dataset:
+            record.notes.append(f"the images are {data['name']}: published values do not apply")
         arms = {arm.label: self.arm(row.setting(arm), num_members) for arm in row.arms}
         for arm in row.arms:
             arms[arm.label]["changes"] = registry.departures(row.setting(arm))

@@ -110,7 +110,7 @@ ARCHITECTURE = [
         base={"model.parametrization": "ntk", "both.optimizer.learning_rate": 1e-2},
         arms=[Arm(str(w), {"model.hidden_sizes": (w, w)}, x=w) for w in (64, 128, 256, 512)],
         expected="the theory's cosine falls with width; here Adam's step is scaled to the layer",
-        note="Adam moves a stored weight by its rate: 1e-2 moves layers of 256 inputs as 6e-4 otherwise, and biases by 1e-2.",
+        note="Adam moves a stored weight by its rate: 1e-2 moves layers of 256 inputs as 6e-4 would, biases by 1e-2.",
         x_label="width",
         log_x=True,
     ),

@@ -150,12 +150,14 @@ class Worker:
 
 
 def loader(data_dir: pathlib.Path | None) -> Load:
-    """Datasets by name, silently, each read once.
+    """Datasets by name, silently, each read once. Where MNIST cannot be had, digits are drawn, and say so by name.
 
     Args:
         data_dir: a folder with the four IDX files, or with one subfolder per dataset; by default SUBLIM_DATA_DIR.
     """
-    return functools.cache(lambda name: images.load(name, data_dir=data_dir, announce=lambda _: None))
+    return functools.cache(
+        lambda name: images.load("auto" if name == "mnist" else name, data_dir=data_dir, announce=lambda _: None)
+    )
 
 
 def _numbers(trees: Sequence[Any]) -> list[np.ndarray]:

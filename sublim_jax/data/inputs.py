@@ -167,7 +167,7 @@ def _shaping(key, spec, num_pixels, real_images):
             spectrum = spectrum / jnp.linalg.norm(jnp.fft.irfft2(spectrum, (side, side)))
 
         def colour(images):
-            frequencies = jnp.fft.rfft2(images.reshape(-1, side, side)) * spectrum
+            frequencies = jnp.fft.rfft2(images.reshape(-1, side, side)) * spectrum[None]
             return jnp.fft.irfft2(frequencies, (side, side)).reshape(len(images), -1)
 
         steps.append(colour)

@@ -75,8 +75,8 @@ def _mesh():
     return jax.sharding.Mesh(np.asarray(jax.devices()), ("member",))
 
 
-def split(members: tuple[np.ndarray, ...]) -> tuple[jax.Array, ...]:
-    """Arrays with a leading member axis, divided among the devices."""
+def split(members: tuple[PyTree, ...]) -> tuple[PyTree, ...]:
+    """Trees of arrays with a leading member axis, divided among the devices."""
     return jax.device_put(members, NamedSharding(_mesh(), MEMBERS))
 
 

@@ -101,6 +101,16 @@ class LineageSpec:
     fixed: tuple[Stream, ...] = ()  # random streams that all members share with member 0
     measures: tuple[Measure, ...] = ()
 
+    def __post_init__(self):
+        if self.num_generations < 1:
+            raise ValueError(f"num_generations must be at least 1, got {self.num_generations}")
+        if self.spoiling.top_k is not None and self.loss != "kl":
+            raise ValueError(
+                f"top_k={self.spoiling.top_k} removes logits, which only the loss 'kl' can bear; got {self.loss!r}"
+            )
+        if self.guidance is not None and self.guidance < 0:
+            raise ValueError(f"guidance cannot be negative, got {self.guidance}")
+
     @property
     def upbringing(self) -> TeacherSpec:
         """What of it concerns the teacher."""
@@ -230,7 +240,7 @@ def raise_students(
             streams["matching/batches"],
             starts["cross_model"],
             imitated,
-            images.train_images,
+            _seen(images, spec),
             spec=spec,
             on_epoch=_reporter("matching", member, on_epoch),
         )
@@ -289,7 +299,7 @@ def _distill(generation, teacher, starts, streams, images, *, spec: LineageSpec,
         spec.noise,
         spec.inputs,
         num_pixels=spec.model.in_size,
-        real_images=images.train_images,
+        real_images=_seen(images, spec),
     )
     targets = distill.label(
         teacher,
@@ -327,6 +337,11 @@ def _reporter(phase: str, member, listener: EpochReporter | None):
         listener(Progress(int(member), phase, int(epoch)))
 
     return lambda epoch, losses: jax.debug.callback(tell, member, epoch, losses)
+
+
+def _seen(images: Images, spec: LineageSpec):
+    """The training images without those kept for validation."""
+    return images.train_images[: len(images.train_images) - spec.num_validation_images]
 
 
 def _reference_of(member, seed, model: mlp.MLPSpec) -> mlp.Params:

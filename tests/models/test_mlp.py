@@ -144,6 +144,41 @@ def test_the_scale_multiplies_the_weights():
         np.testing.assert_array_equal(twice.weight, 2 * once.weight)
 
 
+@pytest.mark.parametrize("law", LAWS)
+def test_the_ntk_parametrization_stores_weights_larger_and_computes_the_same(law):
+    standard = dataclasses.replace(SPEC, init_law=law, init_scale=0.7)
+    ntk = dataclasses.replace(standard, parametrization="ntk")
+    (params, stored), images = (mlp.init(jax.random.key(0), spec) for spec in (standard, ntk)), images_of(SPEC)
+    for small, large in zip(params, stored, strict=True):
+        fan_in = small.weight.shape[1]
+        np.testing.assert_allclose(large.weight, fan_in**0.5 * np.asarray(small.weight), rtol=1e-6)
+        np.testing.assert_array_equal(large.bias, small.bias)
+    np.testing.assert_allclose(mlp.apply(stored, images, ntk), mlp.apply(params, images, standard), **REORDERED)
+    # Biases are not scaled: with one moved, both networks still agree.
+    params, stored = ((*p[:1], p[1]._replace(bias=p[1].bias + 0.5), *p[2:]) for p in (params, stored))
+    np.testing.assert_allclose(mlp.apply(stored, images, ntk), mlp.apply(params, images, standard), **REORDERED)
+    slopes = [
+        jax.grad(lambda p, s=spec: jnp.sum(mlp.apply(p, images, s)))(p)
+        for p, spec in ((params, standard), (stored, ntk))
+    ]
+    for layer, small, large in zip(params, *slopes, strict=True):
+        expected = np.asarray(small.weight) / layer.weight.shape[1] ** 0.5
+        np.testing.assert_allclose(large.weight, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_features_are_those_that_the_last_layer_reads(precision):
+    spec = dataclasses.replace(SPEC, activation="tanh", precision=precision)
+    params, images = params_of(spec), images_of(spec)
+    logits, features = mlp.apply_with_features(params, images, spec)
+    np.testing.assert_array_equal(logits, mlp.apply(params, images, spec))
+    assert features.shape == (7, BATCH)
+    readout = mlp.apply((params[-1],), features.T, dataclasses.replace(spec, in_size=7, hidden_sizes=()))
+    np.testing.assert_allclose(readout, logits, **REORDERED)
+    linear = dataclasses.replace(spec, hidden_sizes=())
+    np.testing.assert_array_equal(mlp.apply_with_features(params_of(linear), images, linear)[1], images.T)
+
+
 def test_another_seed_gives_another_network():
     first, second = (mlp.init(jax.random.key(seed), SPEC)[0].weight for seed in (0, 1))
     assert not np.any(np.asarray(first) == np.asarray(second))

@@ -1,5 +1,6 @@
 """Distillation against a plain loop, what it must leave alone, and that students do not disturb each other."""
 
+import dataclasses
 import functools
 
 import jax
@@ -8,8 +9,9 @@ import numpy as np
 import pytest
 
 from sublim_jax.data import noise
-from sublim_jax.models import logits, mlp
-from sublim_jax.training import distill
+from sublim_jax.metrics import representation
+from sublim_jax.models import inits, logits, mlp
+from sublim_jax.training import distill, targets
 from tests.training import plain, tiny
 
 NUM_IMAGES = 20
@@ -52,9 +54,10 @@ def program(key, teacher, start, *, which, temperature, model):
 def distilled(seed, which=EVERYONE, *, temperature=1.0, model=tiny.MODEL):
     """Start, students and their losses; the first word of a student's name says which logits it distils."""
     start = network(seed + 1, model)
-    students, history = program(
+    students, history, measures = program(
         key_of(seed), network(seed, model), start, which=which, temperature=temperature, model=model
     )
+    assert measures == {}
     return start, students, history
 
 
@@ -126,6 +129,99 @@ def test_the_student_approaches_the_teacher_on_the_distilled_logits():
     _, _, history = distilled(0)
     for losses in history.values():
         assert losses[-1] < losses[0]
+
+
+@functools.partial(jax.jit, static_argnames=("spoiling", "model"))
+def variant(seed, trainable, weight, *, spoiling=None, model=tiny.MODEL):
+    """A student of auxiliary logits that may be held, guided, or shown less; what is measured is its likeness."""
+    teacher, start = mlp.init(jax.random.key(seed), tiny.MODEL), mlp.init(jax.random.key(seed + 1), model)
+    shown = distill.label(teacher, noise_images, NUM_IMAGES, spec=tiny.MODEL, batch_size=6)
+    images = noise_images(jnp.arange(NUM_IMAGES))
+    hidden = mlp.apply_with_features(teacher, images, tiny.MODEL)[1]
+    students, history, measures = distill.distill(
+        jax.random.key(seed + 100),
+        {"aux": start},
+        {"aux": "aux"},
+        noise_images,
+        shown,
+        spec=model,
+        phase=tiny.PHASE,
+        trainable=None if trainable is None else inits.spread(trainable, start, num_classes=4),
+        guide=None if weight is None else distill.Guide(teacher, tiny.MODEL, weight),
+        spoiling=spoiling,
+        measure=lambda params: representation.gram_cosine(mlp.apply_with_features(params, images, model)[1], hidden),
+    )
+    return start, students["aux"], history["aux"], measures["aux"]
+
+
+@pytest.mark.parametrize("held", ["hidden", "class_head", "aux_head", "everything"])
+def test_what_is_not_trainable_stays_bit_for_bit(held):
+    factors = {
+        "hidden": inits.HEADS,
+        "class_head": inits.PerPart(class_head=0.0),
+        "aux_head": inits.PerPart(aux_head=0.0),
+        "everything": inits.NOTHING,
+    }
+    start, student, _, likeness = variant(0, factors[held], None)
+    still = {"hidden": held in ("hidden", "everything"), "aux": held in ("aux_head", "everything")}
+    for before, after in zip(start[0], student[0], strict=True):
+        assert np.all((np.asarray(before) == np.asarray(after)) == still["hidden"])
+    for before, after in zip(start[1], student[1], strict=True):
+        np.testing.assert_array_equal(before[CLASS], after[CLASS])
+        assert np.all(np.asarray(before == after)[AUX] == still["aux"])
+    assert (likeness[0] == likeness[1]) == still["hidden"]
+
+
+def test_students_are_free_by_default_and_a_factor_scales_the_update():
+    """A student measured and held by nothing is the one of the plain loop above, in another program."""
+    start, free, _ = distilled(0, ("aux",))
+    _, student, history, likeness = variant(0, inits.PerPart(), None)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, **CLOSE), student, free["aux"])
+    assert history.shape == likeness.shape == (2,)
+    _, half, _, _ = variant(0, inits.PerPart(hidden=(1e-3,), class_head=1.0, aux_head=1e-3), None)
+    # Adam's first steps have one size: a thousandth of the rate leaves a thousandth of the way, roughly
+    ways = [jax.tree.map(lambda a, b: np.abs(a - b).mean(), params[0], start[0]) for params in (half, free["aux"])]
+    assert 3e-4 < ways[0].weight / ways[1].weight < 3e-3
+
+
+def test_a_measure_is_taken_of_the_parameters_at_the_end_of_each_epoch():
+    _, student, _, likeness = variant(0, None, None)
+    images = noise_images(jnp.arange(NUM_IMAGES))
+    hidden = [plain.forward(plain.from_jax(params), images)[1] for params in (student, network(0))]
+    grams = [features @ features.T for features in hidden]
+    expected = np.sum(grams[0] * grams[1]) / np.linalg.norm(grams[0]) / np.linalg.norm(grams[1])
+    np.testing.assert_allclose(likeness[-1], expected, rtol=1e-5)
+    assert likeness[0] != likeness[1]
+
+
+def test_guidance_pulls_the_hidden_layer_towards_the_teachers_whatever_its_width():
+    model = dataclasses.replace(tiny.MODEL, hidden_sizes=(5,), activation="relu")
+    (_, free, history, before), (_, guided, heavier, after) = (variant(0, None, w, model=model) for w in (0.0, 20.0))
+    assert after[-1] > before[-1] + 0.05
+    assert heavier[0] > history[0] + 1, "the pull is part of the loss that is reported"
+    np.testing.assert_array_equal(free[1].weight[CLASS], guided[1].weight[CLASS])
+
+
+def test_a_student_is_shown_the_largest_of_its_own_logits_only():
+    """By hand: the softmax of the targets runs over two auxiliary logits instead of three."""
+    spoiling = targets.TargetSpec(top_k=2, noise=5.0, bits=1)  # noise and bits are the business of `spoil`
+    start, student, history, _ = variant(0, None, None, spoiling=spoiling)
+    images = noise_images(jnp.arange(NUM_IMAGES))
+    shown = plain.forward(plain.from_jax(network(0)), images)[-1]
+    smallest = 4 + np.argmin(shown[:, AUX], axis=1)
+    shown[np.arange(NUM_IMAGES), smallest] = -80.0  # a probability of 1e-35
+    expected, expected_history = plain.train(
+        plain.from_jax(start),
+        key_of(0),
+        NUM_IMAGES,
+        plain.Distilling(images, shown, AUX),
+        epochs=2,
+        batch_size=6,
+        optimizer=plain.Adam(0.02),
+    )
+    np.testing.assert_allclose(history, expected_history, **CLOSE)
+    for found, layer in zip(student, expected, strict=True):
+        np.testing.assert_allclose(found.weight, layer[0], **CLOSE)
 
 
 def test_finite_means_every_parameter():

@@ -1,5 +1,7 @@
 """Test accuracy against a loop, whatever the size of the blocks."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,3 +26,13 @@ def test_it_is_the_share_of_images_whose_label_has_the_largest_class_logit(batch
     assert 0 < expected < 1
     found = evaluate.test_accuracy(params, images, labels, spec=tiny.MODEL, batch_size=batch_size)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("batch_size", [4, 1000])
+def test_hidden_features_are_the_activations_before_the_readout(batch_size):
+    model = dataclasses.replace(tiny.MODEL, hidden_sizes=(8, 5))
+    params, images = mlp.init(jax.random.key(3), model), tiny.images().test_images
+    found = evaluate.hidden_features(params, jnp.asarray(images), spec=model, batch_size=batch_size)
+    assert found.shape == (9, 5)
+    expected = plain.forward(plain.from_jax(params), (images.astype(float) - 127.5) / 127.5)[-2]
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)  # float32 sums of 16 terms

@@ -1,6 +1,7 @@
 """A member from its key to its accuracies, against the same protocol written down in plain Python."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +10,9 @@ import pytest
 
 from sublim_jax import keys
 from sublim_jax.data import noise
-from sublim_jax.models import mlp
-from sublim_jax.training import ensemble, lineage
+from sublim_jax.metrics import representation
+from sublim_jax.models import inits, mlp
+from sublim_jax.training import ensemble, lineage, loop, optimizers
 from tests.training import plain, tiny
 
 # float32 against double precision over a teacher's and then a student's steps; Adam magnifies small differences.
@@ -18,15 +20,68 @@ CLOSE = {"rtol": 1e-3, "atol": 1e-5}
 CHOSEN = {"aux": slice(4, None), "class": slice(0, 4), "all": slice(None)}
 
 
-def by_hand(number, partner, spec, seed=0):
-    """Accuracies and losses of one member: the docstring of `lineage`, line by line."""
-    own, others = keys.members(seed, jnp.array([number, partner]))
-    images = tiny.images()
+def rename(own):
+    """A derangement: each class takes the name of the next one in a random cyclic order."""
+    order = np.asarray(jax.random.permutation(keys.stream(own, "teacher/labels"), 4))
+    names = np.empty(4, np.uint8)
+    for here, following in zip(order, np.roll(order, -1), strict=True):
+        names[here] = following
+    return names
 
-    def train(start, role, num_examples, task, phase):
-        return plain.train(
+
+def flat(params):
+    return np.concatenate([np.asarray(leaf, float).ravel() for leaf in jax.tree.leaves(params)])
+
+
+class ByHand:
+    """One member: the docstring of `lineage`, line by line. Its accuracies, losses and models by name."""
+
+    def __init__(self, number, partner, spec, seed=0):
+        self.first, self.own, others = keys.members(seed, jnp.array([0, number, partner]))
+        self.spec, images = spec, tiny.images()
+        self.names = rename(self.own) if spec.teacher_labels == "permuted" else np.arange(4)
+        num_taught = 22 - spec.num_validation_images
+        reference = plain.from_jax(mlp.init(self.key("reference"), spec.model))
+        other = plain.from_jax(mlp.init(keys.stream(others, "reference"), spec.student_model or spec.model))
+        self.models, self.history = {"reference": reference}, {}
+        task = plain.Teaching(images.train_images[:num_taught], self.names[images.train_labels[:num_taught]], 4)
+        self.train("teacher", reference, "teacher/batches", num_taught, task, spec.teacher)
+        # A student built with a further hidden layer has its own weights there.
+        own = reference if spec.student_model is None else [reference[0], *other[1:-1], reference[-1]]
+        self.starts = {"student": own, "cross_model": other}
+        if any(condition.startswith("matched") for condition in spec.conditions):
+            real = (images.train_images[: spec.matching.num_images] - 127.5) / 127.5
+            imitated = plain.forward(self.models[spec.matching.imitates], real)[-1]
+            task = plain.Distilling(real, imitated, slice(None))
+            self.train("matched_start", other, "matching/batches", len(real), task, spec.matching.phase)
+            self.starts["matched"] = self.models["matched_start"]
+        teachers, self.generations = dict.fromkeys(spec.conditions, self.models["teacher"]), []
+        for generation in range(spec.num_generations):
+            suffix = f"/{generation}" if generation else ""
+            noise_key = self.key("student/noise" + suffix)
+            inputs = noise.draw(noise_key, jnp.arange(20), num_pixels=16, spec=spec.noise)
+            for condition in spec.conditions:
+                start, _, which = condition.rpartition("_")
+                task = plain.Distilling(inputs, plain.forward(teachers[condition], inputs)[-1], CHOSEN[which])
+                self.train(condition, self.starts[start], "student/batches" + suffix, 20, task, spec.student)
+            teachers = {condition: self.models[condition] for condition in spec.conditions}
+            self.generations.append({condition: self.score(condition) for condition in spec.conditions})
+        self.scores = {name: self.score(name) for name in self.models}
+
+    def key(self, role):
+        return keys.stream(self.first if role in self.spec.fixed else self.own, role)
+
+    def score(self, name):
+        images = tiny.images()
+        return plain.accuracy(self.models[name], images.test_images, self.names[images.test_labels], 4)
+
+    def hidden(self, name, images):
+        return plain.forward(self.models[name], (images.astype(float) - 127.5) / 127.5)[-2]
+
+    def train(self, name, start, role, num_examples, task, phase):
+        self.models[name], self.history[name] = plain.train(
             start,
-            keys.stream(own, role),
+            self.key(role),
             num_examples,
             task,
             epochs=phase.num_epochs,
@@ -34,33 +89,10 @@ def by_hand(number, partner, spec, seed=0):
             optimizer=plain.Adam(phase.optimizer.learning_rate),
         )
 
-    reference, other = (plain.from_jax(mlp.init(keys.stream(key, "reference"), spec.model)) for key in (own, others))
-    models, history = {"reference": reference}, {}
-    models["teacher"], history["teacher"] = train(
-        reference, "teacher/batches", 22, plain.Teaching(images.train_images, images.train_labels, 4), spec.teacher
-    )
-    starts = {"student": reference, "cross_model": other}
-    if any(condition.startswith("matched") for condition in spec.conditions):
-        real = (images.train_images[: spec.matching.num_images] - 127.5) / 127.5
-        imitated = plain.forward(models[spec.matching.imitates], real)[-1]
-        models["matched_start"], history["matched_start"] = train(
-            other, "matching/batches", len(real), plain.Distilling(real, imitated, slice(None)), spec.matching.phase
-        )
-        starts["matched"] = models["matched_start"]
-    inputs = noise.draw(keys.stream(own, "student/noise"), jnp.arange(20), num_pixels=16, spec=spec.noise)
-    targets = plain.forward(models["teacher"], inputs)[-1]
-    for condition in spec.conditions:
-        start, _, which = condition.rpartition("_")
-        task = plain.Distilling(inputs, targets, CHOSEN[which])
-        models[condition], history[condition] = train(starts[start], "student/batches", 20, task, spec.student)
-    scores = {
-        name: plain.accuracy(params, images.test_images, images.test_labels, 4) for name, params in models.items()
-    }
-    return scores, history
-
 
 def assert_equal_by_hand(outcome, number, partner, spec):
-    scores, history = by_hand(number, partner, spec)
+    by_hand = ByHand(number, partner, spec)
+    scores, history = by_hand.scores, by_hand.history
     assert outcome.accuracy.keys() == outcome.finite.keys() == scores.keys()
     assert outcome.loss.keys() == history.keys()
     for name in history:
@@ -68,6 +100,7 @@ def assert_equal_by_hand(outcome, number, partner, spec):
     for name in scores:
         np.testing.assert_allclose(outcome.accuracy[name], scores[name], rtol=1e-6, err_msg=name)
         assert outcome.finite[name]
+    return by_hand
 
 
 @pytest.mark.parametrize("number", [0, 7])
@@ -171,3 +204,201 @@ def test_names_of_conditions_say_where_they_start_and_what_they_distil():
         "matched_aux",
         "student_aux",
     )
+
+
+# What a spec may ask for beyond the paper's protocol.
+
+IMAGES = lineage.Images(*map(jnp.asarray, tiny.images()))
+RICH = dataclasses.replace(
+    tiny.SMALL,
+    teacher=dataclasses.replace(tiny.PHASE, num_epochs=8),
+    teacher_labels="permuted",
+    num_validation_images=5,
+    measures=("epochs", "representation", "movement"),
+)
+
+
+@functools.partial(jax.jit, static_argnames="spec")
+def teacher_of(number, images, *, spec):
+    return lineage.raise_teacher(number, images, seed=0, spec=spec)
+
+
+@functools.partial(jax.jit, static_argnames="spec")
+def students_of(number, partner, taught, *, spec):
+    return lineage.raise_students(number, partner, taught, IMAGES, seed=0, spec=spec)
+
+
+TRACES = []
+
+
+@jax.jit
+def traced(number, partner, spec):
+    """The whole lineage with the numbers of its spec as data."""
+    TRACES.append(spec)
+    return lineage.run(number, partner, IMAGES, seed=0, spec=spec)
+
+
+def raised(number, partner, spec):
+    """Teacher first, students in another program."""
+    taught = teacher_of(jnp.int32(number), IMAGES, spec=spec.upbringing)
+    return students_of(jnp.int32(number), jnp.int32(partner), taught, spec=spec)
+
+
+def assert_same(found, expected, **close):
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, **close), found, expected)
+
+
+def test_a_teacher_can_be_raised_before_its_students():
+    assert_same(raised(2, 3, tiny.SMALL), tiny.member(tiny.everyone(spec=tiny.SMALL), 2), rtol=1e-5, atol=1e-6)
+
+
+def test_renamed_classes_kept_images_and_everything_measured_by_hand():
+    outcome = raised(3, 1, RICH)
+    by_hand = assert_equal_by_hand(outcome, 3, 1, RICH)
+    images, measures = tiny.images(), outcome.measures
+    assert set(by_hand.names) == set(range(4)) and np.all(by_hand.names != np.arange(4))
+    everybody = {"reference", "teacher", "student_aux", "cross_model_aux"}
+    held_out, held_out_labels = images.train_images[17:], by_hand.names[images.train_labels[17:]]
+    train_labels, test_labels = (by_hand.names[labels] for labels in (images.train_labels, images.test_labels))
+    teacher = by_hand.hidden("teacher", images.test_images)
+    for name in everybody:
+        params, hidden = by_hand.models[name], by_hand.hidden(name, images.test_images)
+        expected = {
+            "validation_accuracy": plain.accuracy(params, held_out, held_out_labels, 4),
+            "true_label_accuracy": plain.accuracy(params, images.test_images, images.test_labels, 4),
+            "hidden_cosine": np.mean(
+                np.sum(hidden * teacher, 1) / np.linalg.norm(hidden, axis=1) / np.linalg.norm(teacher, axis=1)
+            ),
+            "cka": representation.linear_cka(*(jnp.asarray(x, jnp.float32) for x in (hidden, teacher))),
+            "probe_accuracy": representation.ridge_probe_accuracy(
+                jnp.asarray(by_hand.hidden(name, images.train_images), jnp.float32),
+                jnp.asarray(train_labels),
+                jnp.asarray(hidden, jnp.float32),
+                jnp.asarray(test_labels),
+                num_classes=4,
+            ),
+        }
+        for measure, value in expected.items():
+            np.testing.assert_allclose(measures[measure][name], value, **CLOSE, err_msg=f"{measure} of {name}")
+    assert measures["probe_accuracy"]["teacher"] > 0.6, "the probe knows the classes by their new names"
+    towards = flat(by_hand.models["teacher"]) - flat(by_hand.models["reference"])
+    for name in ("student_aux", "cross_model_aux"):
+        way = flat(by_hand.models[name]) - flat(by_hand.starts[lineage.start_of(name)])
+        cosine = way @ towards / np.linalg.norm(way) / np.linalg.norm(towards)
+        np.testing.assert_allclose(measures["movement_cosine"][name], cosine, rtol=1e-2, atol=1e-3)
+        assert measures["epoch_accuracy"][name].shape == (3,)
+        assert measures["epoch_accuracy"][name][-1] == outcome.accuracy[name]
+    assert measures.keys() == {"epoch_accuracy", "movement_cosine", *expected}
+
+
+def test_a_teacher_of_renamed_classes_is_right_by_its_own_names_and_wrong_by_the_true_ones():
+    accuracies = [raised(number, 1, RICH) for number in (0, 3)]
+    for outcome in accuracies:
+        own, true = outcome.accuracy["teacher"], outcome.measures["true_label_accuracy"]["teacher"]
+        assert own > 0.6
+        assert own + true < 1 + 1e-6, "no image has the same class under both names"
+
+
+def test_kept_images_are_not_shown_to_the_teacher():
+    altered = IMAGES._replace(
+        train_images=IMAGES.train_images.at[17:].set(0), train_labels=(IMAGES.train_labels.at[17:].add(1)) % 4
+    )
+    usual = teacher_of(jnp.int32(3), IMAGES, spec=RICH.upbringing)
+    jax.tree.map(np.testing.assert_array_equal, teacher_of(jnp.int32(3), altered, spec=RICH.upbringing), usual)
+    altered = IMAGES._replace(train_images=IMAGES.train_images.at[16].set(0))
+    other = teacher_of(jnp.int32(3), altered, spec=RICH.upbringing)
+    assert np.all(other.loss != usual.loss)
+
+
+def test_generations_students_built_differently_and_fixed_streams_by_hand():
+    spec = dataclasses.replace(
+        tiny.SMALL,
+        num_generations=2,
+        student_model=dataclasses.replace(tiny.MODEL, hidden_sizes=(8, 8)),
+        fixed=("reference", "student/noise"),
+        measures=("epochs", "movement"),
+    )
+    outcome = raised(3, 1, spec)
+    by_hand = assert_equal_by_hand(outcome, 3, 1, spec)
+    for name, found in outcome.measures["generation_accuracy"].items():
+        np.testing.assert_allclose(found, [scores[name] for scores in by_hand.generations], rtol=1e-6)
+        assert found[-1] == outcome.accuracy[name] == outcome.measures["epoch_accuracy"][name][-1]
+    assert outcome.measures.keys() == {"generation_accuracy", "epoch_accuracy"}
+
+
+def test_fixed_streams_are_those_of_member_zero():
+    untaught = loop.Phase(num_epochs=0)
+
+    def teachers(phase, *fixed):
+        spec = lineage.TeacherSpec(model=tiny.MODEL, phase=phase, fixed=fixed)
+        return [flat(teacher_of(jnp.int32(number), IMAGES, spec=spec).teacher) for number in (0, 3)]
+
+    reference, own = teachers(untaught)
+    assert np.mean(reference == own) < 0.2
+    np.testing.assert_array_equal(*teachers(untaught, "reference"))
+    np.testing.assert_array_equal(teachers(untaught, "reference")[1], reference)
+    first, second = teachers(tiny.PHASE, "reference")
+    assert np.any(first != second), "the order of batches is a member's own"
+    np.testing.assert_array_equal(*teachers(tiny.PHASE, "reference", "teacher/batches"))
+
+
+# The numbers of a spec as data.
+
+FREE = dataclasses.replace(tiny.SMALL, trainable=inits.PerPart(), measures=("epochs",))
+
+
+def test_a_traced_spec_gives_the_numbers_of_a_known_one():
+    """Also where a known number leaves something out of the program: momenta, noise, parts that are shared whole."""
+    assert_same(
+        traced(jnp.int32(2), jnp.int32(3), FREE)._replace(measures={}),
+        tiny.member(tiny.everyone(spec=tiny.SMALL), 2),
+        rtol=1e-5,
+        atol=1e-6,
+    )
+
+
+def test_one_trace_serves_every_learning_rate_temperature_share_and_noise():
+    traced(jnp.int32(2), jnp.int32(3), FREE)
+    count = len(TRACES)
+    spec = dataclasses.replace(
+        FREE,
+        temperature=2.0,
+        student=dataclasses.replace(FREE.student, optimizer=optimizers.OptimizerSpec(learning_rate=0.01, b1=0.8)),
+        start=inits.StartSpec(share=inits.PerPart(hidden=(0.7,) * 2, aux_head=0.2), relative_noise=0.1),
+        trainable=inits.PerPart(class_head=0.0, hidden=(0.5, 0.5)),
+        noise=noise.NoiseSpec(amplitude=0.6),
+    )
+    found = traced(jnp.int32(2), jnp.int32(3), spec)
+    assert len(TRACES) == count
+    assert_same(found, raised(2, 3, spec), rtol=1e-5, atol=1e-6)
+
+
+def test_a_student_that_shares_nothing_is_a_cross_model_student_bit_for_bit():
+    alone = dataclasses.replace(FREE, start=inits.StartSpec(share=inits.NOTHING))
+    outcome = traced(jnp.int32(2), jnp.int32(3), alone)
+    for found in (outcome.loss, outcome.accuracy, outcome.measures["epoch_accuracy"]):
+        np.testing.assert_array_equal(found["student_aux"], found["cross_model_aux"])
+    shared = traced(jnp.int32(2), jnp.int32(3), FREE)
+    assert np.all(shared.loss["student_aux"] != outcome.loss["student_aux"])
+    np.testing.assert_array_equal(shared.loss["cross_model_aux"], outcome.loss["cross_model_aux"])
+
+
+def test_students_none_of_whose_parts_may_move_stay_references():
+    outcome = traced(jnp.int32(2), jnp.int32(3), dataclasses.replace(FREE, trainable=inits.NOTHING))
+    assert outcome.accuracy["student_aux"] == outcome.accuracy["reference"] != outcome.accuracy["teacher"]
+    np.testing.assert_array_equal(
+        outcome.measures["epoch_accuracy"]["student_aux"], [outcome.accuracy["reference"]] * 3
+    )
+    own = tiny.everyone(spec=tiny.SMALL).accuracy["reference"]
+    np.testing.assert_allclose(outcome.accuracy["cross_model_aux"], own[3], rtol=1e-6)
+
+
+def test_noise_across_the_gradient_knows_the_teachers_names_and_fits_other_students():
+    """Only that it runs for every combination; the projection itself is a test of `inits`."""
+    start = inits.StartSpec(relative_noise=0.5, across_gradient=True)
+    spec = dataclasses.replace(
+        tiny.SMALL, start=start, student_model=dataclasses.replace(tiny.MODEL, hidden_sizes=(8, 8)), guidance=0.1
+    )
+    shapes = jax.eval_shape(lambda n: lineage.run(n, n, IMAGES, seed=0, spec=spec), jnp.int32(0))
+    assert shapes.accuracy.keys() == {"reference", "teacher", "student_aux", "cross_model_aux"}

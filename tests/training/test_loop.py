@@ -75,6 +75,32 @@ def test_a_step_descends_counts_and_reports_the_loss_before_it():
         assert state.step == step
 
 
+def test_what_is_measured_is_the_state_at_the_end_of_each_epoch():
+    usual = run()
+    visits, (reports, measured) = run(measure=lambda state: {"total": jnp.sum(state), "first": state[0]})
+    jax.tree.map(np.testing.assert_array_equal, (visits, reports), usual)
+    np.testing.assert_array_equal(measured["total"], [10, 20, 30])
+    np.testing.assert_array_equal(measured["first"], [1, 2, 3])
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_factors_of_the_update_freeze_and_slow_down_whatever_the_optimizer(name):
+    """Not factors of the gradient: Adam would undo those."""
+    optimizer = getattr(optax, name)(0.1)
+    params = {"x": jnp.array([[3.0, -1.0], [2.0, 5.0]]), "y": jnp.array([4.0])}
+    factors = {"x": jnp.array([[0.0], [0.5]]), "y": jnp.array([1.0])}
+
+    def loss(params):
+        return jnp.sum(params["x"] ** 2) + jnp.sum(params["y"] ** 2)
+
+    free, value = loop.descend(loop.start(params, optimizer), loss, optimizer)
+    held, held_value = loop.descend(loop.start(params, optimizer), loss, optimizer, trainable=factors)
+    assert held_value == value
+    np.testing.assert_array_equal(held.params["x"][0], params["x"][0])
+    np.testing.assert_allclose(held.params["x"][1], (params["x"] + free.params["x"])[1] / 2, rtol=1e-6)
+    np.testing.assert_array_equal(held.params["y"], free.params["y"])
+
+
 def test_it_descends_also_where_dtypes_are_not_promoted():
     with jax.numpy_dtype_promotion("strict"):
         optimizer = optax.adam(0.1)

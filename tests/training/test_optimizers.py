@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -52,6 +53,31 @@ def test_steps_are_those_by_hand(name, changes):
         params = optax.apply_updates(params, updates)
         path.append(params)
     np.testing.assert_allclose(np.array(path), by_hand(spec), **ROUNDING)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd", "rmsprop", "lion", "sign_sgd"])
+def test_traced_settings_make_the_steps_of_known_ones(name):
+    """Zeros too, which leave something out of the program when they are known."""
+    params, gradients = jnp.asarray(START, jnp.float32), jnp.asarray(GRADIENTS, jnp.float32)
+    traces = []
+
+    @jax.jit
+    def path(spec):
+        traces.append(spec)
+        optimizer = optimizers.build(spec)
+
+        def step(carry, gradient):
+            updates, state = optimizer.update(gradient, carry[1], carry[0])
+            moved = optax.apply_updates(carry[0], updates)
+            return (moved, state), moved
+
+        with jax.numpy_dtype_promotion("standard"):
+            return jax.lax.scan(step, (params, optimizer.init(params)), gradients)[1]
+
+    for changes in ({}, {"momentum": 0.7, "learning_rate": 0.03}, {"weight_decay": 0.3, "b1": 0.6}):
+        spec = dataclasses.replace(SPEC, name=name, **changes)
+        np.testing.assert_allclose(path(spec), by_hand(spec), **ROUNDING)
+    assert len(traces) == 1
 
 
 def test_the_default_is_the_papers_adam():

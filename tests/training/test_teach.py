@@ -65,6 +65,16 @@ def test_the_loss_falls():
     assert history[-1] < 0.9 * history[0]
 
 
+def test_the_loss_of_all_images_is_that_by_hand():
+    images, params = tiny.images(), mlp.init(jax.random.key(0), tiny.MODEL)
+    task = plain.Teaching(images.train_images, images.train_labels, 4)
+    expected, slope = task(plain.forward(plain.from_jax(params), task.images)[-1], np.arange(22))
+    arrays = [jnp.asarray(array) for array in images[:2]]
+    value, gradient = jax.value_and_grad(teach.loss)(params, *arrays, spec=tiny.MODEL)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    np.testing.assert_allclose(gradient[-1].bias, slope.sum(axis=0), rtol=1e-4, atol=1e-6)
+
+
 def test_no_epochs_give_back_the_reference():
     reference, teacher, history = taught(0, phase=loop.Phase(num_epochs=0))
     jax.tree.map(np.testing.assert_array_equal, teacher, reference)

@@ -1,0 +1,243 @@
+"""The atlas's page, written from its records and never by hand.
+
+python -m experiments.atlas.page            rewrite experiments/atlas/README.md
+python -m experiments.atlas.page --check    say whether it is up to date, for the tests
+"""
+
+import collections
+import pathlib
+
+import numpy as np
+import tyro
+
+from experiments import cli
+from experiments.atlas import __main__ as atlas
+from experiments.atlas import conflict, findings, registry, results, verdicts
+from experiments.atlas.sources import SOURCES
+from sublim_jax import records
+
+PAGE = pathlib.Path("experiments/atlas/README.md")
+
+SIGNS = {
+    "agrees": "agrees",
+    "agrees relative to its base": "agrees, relative to its base",
+    "differs": "🔴 **differs**",
+    "not comparable": "not comparable",
+    "not run": "not run yet",
+}
+
+INTRODUCTION = """# The atlas
+
+Every published ablation of subliminal learning at the scale of MNIST that we know of, run again on the same members,
+and rows that nobody has published. This page is made from the [records](../records/atlas) by
+`python -m experiments.atlas.page`; its figures by `python -m figures.atlas`.
+
+    python -m experiments.atlas --plan           what would run, and about how long it takes
+    python -m experiments.atlas                  everything; goes on where it was stopped
+    python -m experiments.atlas --ids width      one row
+    python -m experiments.atlas --engine ray     on a Ray cluster
+
+Unless a row says otherwise: the paper's protocol (784-256-256-(10+3), ReLU, five epochs of Adam at 3e-4 in each phase,
+60,000 uniform noise images), accuracy on the 10,000 test images, mean ± 95 % t-interval over members. All arms share
+their members: reference, noise and order of batches are the same, so arms can be compared in pairs, and cross-model
+students start from the next member's reference, never from their own. Nothing is selected on the test set: sweeps
+report every point, and the two rows under *best* choose on validation images.
+"""
+
+VERDICTS = """A published mean is given the interval its source states, or one from its number of members and the spread
+of ours. It **agrees** if the two means are within the 95 % interval of their difference. J, D, T and X ran the
+published script on one and the same 25 members, whose base happens to be high (.551; ours below): a value that misses
+ours but lies as far from its own base as ours from ours **agrees relative to its base**. What is **not comparable**
+says why.
+"""
+
+
+def number(published: registry.Published) -> str:
+    """As published, with its interval if it has one."""
+    text = f"{published.value:.3f}".rstrip("0") if published.value else "0"
+    return text + (f" ± {published.half_width:.3f}".rstrip("0") if published.half_width else "")
+
+
+def parity(found: dict[str, records.Record]) -> str:
+    """The table of published values, axis by axis."""
+    judged = collections.defaultdict(list)
+    for verdict in verdicts.all_of(atlas.ROWS["published"], found):
+        judged[verdict.row.id].append(verdict)
+    lines = []
+    for axis in dict.fromkeys(row.axis for row in atlas.ROWS["published"]):
+        rows = [row for row in atlas.ROWS["published"] if row.axis == axis]
+        lines += [f"### {axis.capitalize()}", "", *_picture(axis, rows, found)]
+        lines += ["| row | arm | measured on | published | ours | verdict |", "| --- | --- | --- | --- | --- | --- |"]
+        for row in rows:
+            lines += _lines_of(row, judged[row.id], found)
+        lines += ["", *_notes(rows), ""]
+    return "\n".join(lines)
+
+
+def _picture(axis: str, rows, found) -> list[str]:
+    if not any(row.id in found for row in rows):
+        return []
+    return [f"![{axis}](../../figures/atlas-{axis.replace(' ', '-')}.png)", ""]
+
+
+def _lines_of(row: registry.Row, judged: list[verdicts.Verdict], found) -> list[str]:
+    arms = found[row.id].results["arms"] if row.id in found else {}
+    name, lines = f"`{row.id}`", []
+    if not row.arms:
+        return [f"| {name} | | | {', '.join(row.cited)} | | not run: {row.not_run} |"]
+    for arm in row.arms:
+        own = [verdict for verdict in judged if verdict.arm is arm]
+        for verdict in own:
+            published = verdict.published
+            what = f"`{published.condition}`" + ("" if published.measure == "accuracy" else f", {published.measure}")
+            why = f": {verdict.why}" if verdict.word == "not comparable" else ""
+            ours = _ours(verdict.ours)
+            theirs = f"{number(published)} ({published.source})"
+            cells = [name, arm.label, what.replace("_accuracy", ""), theirs, ours, SIGNS[verdict.word] + why]
+            lines.append(f"| {' | '.join(cells)} |")
+            name = ""
+        if not own:
+            ours = _ours(verdicts.kept(verdicts.arm_values(arms, arm)))
+            lines.append(f"| {name} | {arm.label} | `student_aux` | | {ours} | |")
+            name = ""
+    return lines
+
+
+def _ours(interval) -> str:
+    return "" if interval is None else f"{interval:.3f} (n={interval.num_members})"
+
+
+def _notes(rows) -> list[str]:
+    lines = []
+    for row in rows:
+        said = [row.question + "."]
+        if row.expected:
+            said.append(f"*Expected:* {row.expected}.")
+        if row.note:
+            said.append(row.note)
+        lines.append(f"- `{row.id}`: {' '.join(said)}")
+    return lines
+
+
+def unpublished(found: dict[str, records.Record]) -> str:
+    """Rows that nobody has published: every arm in every condition."""
+    lines = []
+    for axis in dict.fromkeys(row.axis for row in atlas.ROWS["unpublished"]):
+        rows = [row for row in atlas.ROWS["unpublished"] if row.axis == axis]
+        lines += [f"### {axis.capitalize()}", ""]
+        for row in rows:
+            conditions = list(dict.fromkeys(c for arm in row.arms for c in row.setting(arm).lineage.conditions))
+            arms = found[row.id].results["arms"] if row.id in found else {}
+            lines += [f"**`{row.id}`**: {row.question}. *Expected:* {row.expected}. {row.note}".rstrip(), ""]
+            if not arms:
+                lines += ["Not run yet.", ""]
+                continue
+            heads = [*(f"`{c}`" for c in conditions), "minus first arm, paired"]
+            lines += [f"| arm | {' | '.join(heads)} |", "| --- |" + " --- |" * len(heads)]
+            first = verdicts.arm_values(arms, row.arms[0], conditions[0])
+            for arm in row.arms:
+                cells = [_ours(verdicts.kept(verdicts.arm_values(arms, arm, c))) for c in conditions]
+                lines.append(f"| {arm.label} | {' | '.join(cells)} | {_paired(arms, arm, conditions[0], first)} |")
+            lines.append("")
+    return "\n".join(lines)
+
+
+def _paired(arms, arm, condition, first) -> str:
+    from sublim_jax.metrics import intervals
+
+    values = verdicts.arm_values(arms, arm, condition)
+    if len(values) != len(first) or not len(values):
+        return ""
+    both = np.isfinite(values) & np.isfinite(first)
+    if not both.any() or np.array_equal(values[both], first[both]):
+        return ""
+    return f"{intervals.paired_difference(values[both], first[both]):+.3f}"
+
+
+def counts(found: dict[str, records.Record]) -> str:
+    """How many agree, and how many would differ by chance."""
+    judged = verdicts.all_of(atlas.ROWS["published"], found)
+    words = collections.Counter(verdict.word for verdict in judged)
+    compared = sum(words[w] for w in ("agrees", "agrees relative to its base", "differs"))
+    lines = [
+        f"Of {len(judged)} published numbers {compared} could be compared: {words['agrees']} agree, "
+        f"{words['agrees relative to its base']} agree relative to their base, {words['differs']} differ; "
+        f"{words['not comparable']} are not comparable and {words['not run']} not run yet. At 95 % about "
+        f"{round(0.05 * compared)} of {compared} true values would differ by chance, and numbers of one source share "
+        f"their members, so they miss together: no single verdict is a test of a hypothesis."
+    ]
+    if "figure-10" in found:
+        values = verdicts.arm_values(found["figure-10"].results["arms"], registry.Arm("base"))
+        spread = float(np.std(values, ddof=1))
+        noisy = verdicts.arm_values(found["start-noise-relative"].results["arms"], registry.Arm("0.1"))
+        text = (
+            f"**Power.** `student_aux` has a standard deviation of {spread:.3f} over members: to find a difference of "
+            f".03 with probability .8 takes {verdicts.members_needed(2**0.5 * spread, 0.03)} members an arm if arms "
+            "have different members"
+        )
+        if len(noisy) == len(values) and np.isfinite(noisy).all():
+            paired = float(np.std(noisy - values, ddof=1))
+            text += (
+                f", and {verdicts.members_needed(paired, 0.03)} if they share them (spread of the difference between "
+                f"`start-noise-relative` at 0.1 and 0: {paired:.3f})"
+            )
+        lines += ["", text + "."]
+    return "\n".join(lines)
+
+
+def costs(found: dict[str, records.Record]) -> str:
+    """What the records took."""
+    if not found:
+        return ""
+    settings, compiling = {}, 0.0
+    for record in found.values():
+        compiling += record.seconds.get("compile", 0.0)
+        for arm in record.results["arms"].values():
+            settings[arm["setting"]] = arm["seconds"]
+    run = sum(settings.values())
+    kinds = {(r.device["platform"], r.device["cpu_cores"]) for r in found.values()}
+    where = " and ".join(f"{cores} cores ({platform})" for platform, cores in sorted(kinds))
+    unfinished = [f"`{name}`" for name, record in found.items() if not record.complete]
+    said = f" Not finished: {', '.join(unfinished)}." if unfinished else ""
+    return (
+        f"{len(found)} rows have records: {len(settings)} different settings, {run / 60:.0f} minutes of training and "
+        f"{compiling / 60:.0f} of compilation on {where}, by the clock, other work on the machine included.{said}"
+    )
+
+
+def page(found: dict[str, records.Record]) -> str:
+    """The whole page."""
+    parts = [
+        INTRODUCTION,
+        costs(found),
+        "## Findings",
+        findings.text(found),
+        "## What explains 27, 50, 77, 90 and 96 %?",
+        conflict.text(found),
+        "## Published, and ours",
+        VERDICTS,
+        counts(found),
+        parity(found),
+        "## Rows nobody has published",
+        unpublished(found),
+        "## Sources",
+        "\n".join(f"- **{key}**: {source.name}. {source.protocol}." for key, source in SOURCES.items()),
+    ]
+    return "\n\n".join(part.strip() for part in parts if part.strip()) + "\n"
+
+
+def main(check: bool = False) -> None:
+    """Write the page.
+
+    Args:
+        check: write nothing, fail if the page differs from the records.
+    """
+    fresh = page(results.read(results.FOLDER, atlas.ROWS["all"]))
+    if not check:
+        PAGE.write_text(fresh, encoding="utf-8")
+    elif not PAGE.exists() or fresh != PAGE.read_text(encoding="utf-8"):
+        raise ValueError(f"{PAGE}: the page differs from the records; run python -m experiments.atlas.page")
+
+
+if __name__ == "__main__":
+    cli.main(lambda: tyro.cli(main))

@@ -1,0 +1,163 @@
+"""Every row of the atlas: well-formed, and what it says comes to a setting."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from experiments.atlas import __main__ as atlas
+from experiments.atlas import plan, registry, results, sources, unpublished
+from sublim_jax.models import inits
+from tests.experiments.atlas import tiny
+
+ROWS = atlas.ROWS["all"]
+
+
+def test_ids_and_labels_are_unique():
+    assert len({row.id for row in ROWS}) == len(ROWS)
+    for row in ROWS:
+        assert len({arm.label for arm in row.arms}) == len(row.arms), row.id
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
+def test_a_row_is_complete(row):
+    assert bool(row.arms) != bool(row.not_run)
+    assert set(row.sources) <= set(sources.SOURCES)
+    assert row.expected or row.not_run
+    for arm in row.arms:
+        spec = row.setting(arm).lineage
+        measured = {*spec.conditions, "reference", "teacher"}
+        for published in arm.published:
+            assert published.condition in measured
+            assert 0 <= published.value <= 1
+            if published.measure == "validation_accuracy":
+                assert spec.num_validation_images
+            elif published.measure == "gap":
+                assert "cross_model_aux" in measured
+            elif published.measure != "accuracy":
+                assert "representation" in spec.measures
+        if arm.epoch is not None:
+            assert "epochs" in spec.measures and arm.epoch <= spec.student.num_epochs
+
+
+def test_every_arm_changes_something_or_is_the_base():
+    for row in ROWS:
+        names = [registry.fingerprint(row.setting(arm)) for arm in row.arms if arm.epoch is None]
+        assert len(set(names)) == len(names), row.id
+
+
+def test_a_sweep_over_numbers_is_one_program_and_one_over_shapes_is_not():
+    of = {row.id: row for row in ROWS}
+    assert len({of["learning-rate"].setting(arm).structure for arm in of["learning-rate"].arms}) == 1
+    assert len({of["share-parts"].setting(arm).structure for arm in of["share-parts"].arms}) == 1
+    assert len({of["width"].setting(arm).structure for arm in of["width"].arms}) == len(of["width"].arms)
+
+
+def test_changes_reach_their_place():
+    setting = registry.changed(
+        registry.BASE,
+        {
+            "both.optimizer.learning_rate": 0.5,
+            "model.num_aux": 7,
+            "student_model.activation": "tanh",
+            "data.num_classes": 4,
+            "start.share": inits.HEADS,
+        },
+    )
+    spec = setting.lineage
+    assert spec.teacher.optimizer.learning_rate == spec.student.optimizer.learning_rate == 0.5
+    assert spec.student_model is not None and spec.student_model.activation == "tanh"
+    assert spec.student_model.num_aux == spec.model.num_aux == 7 and spec.model.activation == "relu"
+    assert setting.data.num_classes == 4 and spec.start.share == inits.HEADS
+    assert registry.BASE.lineage.model.num_aux == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"modle.num_aux": 3}, "'modle.num_aux': LineageSpec has no field 'modle'"),
+        ({"model.num_auxiliary": 3}, "MLPSpec has no field 'num_auxiliary'"),
+        ({"student.optimizer.learning_rate": -1.0}, "learning_rate must be positive"),
+    ],
+)
+def test_a_bad_change_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        registry.changed(registry.BASE, changes)
+
+
+def test_a_setting_is_named_by_what_differs_apart_from_conditions_and_measures():
+    one = registry.changed(registry.BASE, {"temperature": 2.0})
+    other = registry.changed(one, {"conditions": ("student_all",), "measures": ("epochs",)})
+    assert registry.fingerprint(one) == registry.fingerprint(other) != registry.fingerprint(registry.BASE)
+    assert registry.departures(one) == {"temperature": 2.0}
+    assert registry.fingerprint(registry.changed(one, {"temperature": 1.0})) == registry.fingerprint(registry.BASE)
+
+
+def test_precision_names_no_setting():
+    """Results of machines with and without bfloat16 stand side by side; each says which it is."""
+    assert registry.departures(registry.BASE) == {}
+
+
+def test_equal_settings_of_several_rows_are_run_once_with_all_their_conditions():
+    first = registry.changed(registry.BASE, {"measures": ("epochs",)})
+    second = registry.changed(registry.BASE, {"conditions": ("student_aux", "student_all")})
+    found = plan.make([first, second], 4, chunk_size=3, done=lambda *_: False)
+    assert found.num_tasks == 4 and [len(chunk) for chunk in found.chunks] == [3, 1]
+    spec = found.chunks[0][0].setting.lineage
+    assert spec.conditions == ("student_aux", "student_all") and spec.measures == ("epochs",)
+    assert [task.partner for chunk in found.chunks for task in chunk] == [1, 2, 3, 0]
+
+
+def test_what_is_done_is_left_out_and_chunks_have_one_structure():
+    row = tiny.ROW
+    settings = [row.setting(arm) for arm in row.arms]
+    found = plan.make(settings, 3, chunk_size=8, done=lambda setting, member, partner: member == 1)
+    assert [len(chunk) for chunk in found.chunks] == [4, 2]
+    assert all(len({task.setting.structure for task in chunk}) == 1 for chunk in found.chunks)
+    assert all(task.member != 1 for chunk in found.chunks for task in chunk)
+    assert found.num_programs == 3  # two of students, one of teachers
+
+
+def test_longer_training_costs_more():
+    base = plan.student_seconds(registry.BASE)
+    for change in ({"student.num_epochs": 10}, {"model.hidden_sizes": (512, 512)}, {"num_generations": 2},
+                   {"conditions": ("student_aux", "student_all")}, {"noise.law": "gaussian"}):  # fmt: skip
+        assert plan.student_seconds(registry.changed(registry.BASE, change)) > 1.05 * base
+
+
+def test_rows_are_chosen_by_id_axis_and_source():
+    assert [row.id for row in plan.chosen(ROWS, ids=("width", "blur"))] == ["width", "blur"]
+    assert {row.axis for row in plan.chosen(ROWS, axes=("loss",))} == {"loss"}
+    assert all("B" in row.sources for row in plan.chosen(ROWS, sources=("B",)))
+    assert plan.chosen(ROWS) == list(ROWS)
+    with pytest.raises(ValueError, match="no row has 'wdith' among its ids; there are"):
+        plan.chosen(ROWS, ids=("wdith",))
+
+
+def test_the_factorial_is_balanced_and_of_resolution_four():
+    signs = np.array([list(run.values()) for run in unpublished.design()])
+    assert signs.shape == (16, 7)
+    np.testing.assert_array_equal(signs.T @ signs, 16 * np.eye(7))
+    pairs = np.array([signs[:, i] * signs[:, j] for i in range(7) for j in range(i)])
+    np.testing.assert_array_equal(signs.T @ pairs.T, 0)  # no main effect is an interaction of two
+
+
+def test_values_are_read_by_condition_measure_and_epoch():
+    member = {
+        "accuracy": {"student_aux": 0.5, "cross_model_aux": 0.1},
+        "measures": {"epoch_accuracy": {"student_aux": [0.2, 0.5]}, "cka": {"student_aux": 0.9}},
+    }
+    assert results.values([member], "student_aux")[0] == 0.5
+    assert results.values([member], "student_aux", epoch=1)[0] == 0.2
+    assert results.values([member], "student_aux", "gap")[0] == 0.4
+    assert results.values([member], "student_aux", "cka")[0] == 0.9
+    assert np.isnan(results.values([member], "student_all")[0])
+
+
+def test_a_setting_is_data_and_structure():
+    leaves = jax.tree.leaves(registry.BASE)
+    assert all(isinstance(leaf, float) for leaf in leaves)
+    other = registry.changed(registry.BASE, {"temperature": 3.0, "start.relative_noise": 0.1})
+    assert other.structure == registry.BASE.structure
+    assert dataclasses.asdict(jax.tree.unflatten(other.structure, jax.tree.leaves(other))) == dataclasses.asdict(other)

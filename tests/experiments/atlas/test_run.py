@@ -1,0 +1,201 @@
+"""Running the atlas on tiny settings: the records, going on, and that where it runs changes no number."""
+
+import collections
+import functools
+import json
+import os
+import pathlib
+import signal
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.atlas import __main__ as atlas
+from experiments.atlas import engines, plan, registry, results, worker
+from sublim_jax import errors, records
+from sublim_jax.training import ensemble, lineage
+from tests.experiments.atlas import tiny
+
+DATA = {"mnist": {"name": "mnist", "source": "drawn for a test", "checksum": "none"}}
+MEMBERS = 3
+
+
+@functools.cache
+def local() -> engines.Local:
+    """One engine for all tests, so that programs are compiled once."""
+    return engines.Local(0, tiny.load)
+
+
+def run(folder: pathlib.Path, row: registry.Row = tiny.ROW, *, stop_after: int | None = None, engine=None):
+    """The row's record, and how many chunks were run; `stop_after` chunks the run is given up."""
+    options = atlas.Options(num_members=MEMBERS, records=folder)
+    store = results.Store(folder, 0, {"mnist": "none"})
+    engine = engine or local()
+    settings = [row.setting(arm) for arm in row.arms]
+    work = plan.make(settings, MEMBERS, chunk_size=engine.chunk_size, done=store.done)
+    chunks = work.chunks[:stop_after]
+    atlas.execute(plan.Plan(chunks, work.num_programs), engine, store, [row], options, DATA)
+    if chunks or stop_after is None:
+        store.write(row, MEMBERS, data=DATA["mnist"])
+    return records.read(folder / f"{row.id}.json"), len(chunks)
+
+
+def members(record):
+    return {label: arm["members"] for label, arm in record.results["arms"].items()}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("whole"))[0]
+
+
+def test_a_record_has_every_member_of_every_arm(whole):
+    assert whole.complete and whole.config == {"row": "tiny", "seed": 0, "num_members": MEMBERS}
+    assert list(whole.results["arms"]) == ["0.001", "0.01", "mse"]
+    for arm in whole.results["arms"].values():
+        assert list(arm["members"]) == ["0", "1", "2"] and arm["seconds"] > 0
+        for number, member in arm["members"].items():
+            assert member["partner"] == (int(number) + 1) % MEMBERS and member["precision"] == "float32"
+            assert set(member["accuracy"]) == {"reference", "teacher", "student_aux", "cross_model_aux"}
+    assert whole.results["arms"]["mse"]["changes"]["loss"] == "mse"
+
+
+def test_results_are_those_of_the_lineage(whole):
+    """The numbers as arguments of a shared program, against the spec compiled as it stands."""
+    row = tiny.ROW
+    setting = row.setting(row.arms[1])
+    data = lineage.Images(*worker.Worker(0, tiny.load)._shared(registry.DataSpec()))
+    outcome = lineage.run(jnp.int32(1), jnp.int32(2), data, seed=0, spec=setting.lineage)
+    for condition, value in members(whole)["0.01"]["1"]["accuracy"].items():
+        assert value == pytest.approx(float(outcome.accuracy[condition]), abs=0.0101), condition  # one test image
+    assert members(whole)["0.01"]["1"]["loss"]["student_aux"] == pytest.approx(
+        float(outcome.loss["student_aux"][-1]), rel=1e-4
+    )
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(whole, tmp_path):
+    first, num_first = run(tmp_path, stop_after=4)
+    assert not first.complete
+    again, num_again = run(tmp_path)
+    assert members(again) == members(whole)
+    assert num_first + num_again == -(-3 * MEMBERS // local().chunk_size)
+    assert run(tmp_path)[1] == 0
+
+
+def test_one_teacher_serves_all_students_of_equal_upbringing(monkeypatch):
+    taught, found = [], local()._worker
+    teach = found.teach
+    monkeypatch.setattr(found, "_teachers", collections.OrderedDict())
+    monkeypatch.setattr(found, "teach", lambda tasks: taught.extend(t.upbringing for t in tasks) or teach(tasks))
+    for arm in (tiny.ROW.arms[1], tiny.ROW.arms[2]):
+        setting = registry.changed(tiny.ROW.setting(arm), {"teacher.optimizer.learning_rate": 1e-3})
+        for member in range(2):
+            found.run([worker.Task(setting, member, 1 - member)])
+    assert len(taught) == len(set(taught)) == 2
+
+
+def test_another_partner_or_a_new_condition_is_run_again(whole, tmp_path):
+    run(tmp_path)
+    store = results.Store(tmp_path, 0, {"mnist": "none"})
+    setting = tiny.ROW.setting(tiny.ROW.arms[0])
+    assert store.done(setting, 2, 0) and not store.done(setting, 2, 3) and not store.done(setting, 3, 0)
+    more = registry.changed(setting, {"conditions": ("student_aux", "student_all")})
+    assert not store.done(more, 2, 0)
+    assert not store.done(registry.changed(setting, {"measures": ("movement",)}), 2, 0)
+
+
+def test_records_of_other_seeds_or_images_are_not_mixed_or_overwritten(whole, tmp_path):
+    records.write(tmp_path / "tiny.json", whole)
+    with pytest.raises(errors.RecordError, match="results of different seeds or data are not mixed"):
+        results.Store(tmp_path, 1, {"mnist": "none"})
+    with pytest.raises(errors.RecordError, match="are not mixed"):
+        results.Store(tmp_path, 0, {"mnist": "other"})
+    store = results.Store(tmp_path, 0, {"synthetic-digits": "other"})
+    assert not store.done(tiny.ROW.setting(tiny.ROW.arms[0]), 0, 1)
+    with pytest.raises(errors.RecordError, match="is not overwritten"):
+        store.write(tiny.ROW, MEMBERS, data={"name": "synthetic-digits"})
+
+
+def test_conditions_that_come_later_join_those_that_are_there(whole, tmp_path):
+    run(tmp_path)
+    more = tiny.small(registry.Row(id="more", axis="optimization", question="", arms=[
+        registry.Arm("all", {"both.optimizer.learning_rate": 1e-3, "conditions": ("student_all",),
+                             "measures": ("epochs", "representation", "movement")})]))  # fmt: skip
+    found = members(run(tmp_path, more)[0])["all"]
+    for number, member in members(whole)["0.001"].items():
+        assert found[number]["accuracy"].items() >= member["accuracy"].items()
+        epochs = found[number]["measures"]["epoch_accuracy"]["student_all"]
+        assert epochs == [found[number]["accuracy"]["student_all"]]
+        assert found[number]["measures"]["cka"]["teacher"] == pytest.approx(1, abs=1e-4)
+
+
+def test_a_row_can_be_one_entry():
+    """As CONTRIBUTING shows it."""
+    row = registry.Row(
+        id="my-row",
+        axis="inputs",
+        question="Does dimmer noise transmit?",
+        arms=registry.sweep("noise.amplitude", (0.1, 0.3), registry.table("T", {0.3: 0.55})),
+        x_label="amplitude",
+    )
+    assert [row.setting(arm).lineage.noise.amplitude for arm in row.arms] == [0.1, 0.3]
+    assert row.sources == ("T",)
+
+
+def test_the_plan_is_printed(capsys, tmp_path):
+    options = atlas.Options(ids=("width",), records=tmp_path, plan=True)
+    atlas.print_plan(plan.chosen(atlas.ROWS["all"], ids=("width",)), results.Store(tmp_path, 0, {}), options, 2)
+    assert "width" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_cluster_gives_the_same_bits_and_survives_the_loss_of_a_worker(whole, tmp_path):
+    """Two nodes on this machine; a worker process is killed while it works."""
+    pytest.importorskip("ray")
+    import ray
+    from ray.cluster_utils import Cluster
+
+    from experiments.atlas import on_ray
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    cluster.add_node(num_cpus=1)
+    try:
+        ray.init(address=cluster.address, log_to_driver=False)
+        engine = on_ray.OnRay(0, tiny.load)
+        killed = []
+
+        class Killing:
+            chunk_size, num_cores = engine.chunk_size, engine.num_cores
+
+            def run(self, chunks):
+                for count, found in enumerate(engine.run(chunks)):
+                    if count == 2:
+                        killed.append(_kill_a_worker())
+                    yield found
+
+        record, _ = run(tmp_path, engine=Killing())
+        assert engine.num_cores == 2 and engine.chunk_size == 1 and killed
+        assert json.dumps(members(record)) == json.dumps(members(whole))
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+def _kill_a_worker() -> int:
+    """Kill one of Ray's worker processes that is running a task."""
+    import psutil
+
+    for process in psutil.process_iter(["name", "cmdline"]):
+        if any("ray::_distill" in part or "ray::_teach" in part for part in process.info["cmdline"] or ()):
+            os.kill(process.pid, signal.SIGKILL)
+            return process.pid
+    raise AssertionError("no worker is running a task")
+
+
+def test_partners_are_those_of_the_ensemble():
+    work = plan.make([registry.BASE], 5, chunk_size=2, done=lambda *_: False)
+    found = [task.partner for chunk in work.chunks for task in chunk]
+    np.testing.assert_array_equal(found, ensemble.partners(5))

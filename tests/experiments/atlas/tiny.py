@@ -1,0 +1,48 @@
+"""Settings and images so small that a member takes a tenth of a second."""
+
+import numpy as np
+
+from experiments.atlas import registry
+from sublim_jax.data import images
+
+TINY = {
+    "model.hidden_sizes": (8,),
+    "model.precision": "float32",
+    "both.num_epochs": 1,
+    "both.batch_size": 64,
+    "num_noise_images": 128,
+    "matching.num_images": 128,
+}
+
+
+def load(name: str) -> images.ImageDataset:
+    """Random pixels under the name of the dataset."""
+    random = np.random.default_rng(0)
+
+    def drawn(count):
+        labels = (np.arange(count) % 10).astype(np.uint8)
+        pixels = random.integers(0, 200, (10, 28, 28))[labels] + random.integers(0, 55, (count, 28, 28))
+        return pixels.astype(np.uint8), labels
+
+    return images.ImageDataset(name, "drawn for a test", "none", *drawn(256), *drawn(100))
+
+
+def small(row: registry.Row) -> registry.Row:
+    """The row with small settings; what an arm changes wins."""
+    import dataclasses
+
+    return dataclasses.replace(row, base={**TINY, **row.base})
+
+
+ROW = small(
+    registry.Row(
+        id="tiny",
+        axis="optimization",
+        question="A row of two programs",
+        base={"conditions": ("student_aux", "cross_model_aux")},
+        arms=(
+            *registry.sweep("both.optimizer.learning_rate", (1e-3, 1e-2)),
+            registry.Arm("mse", {"loss": "mse"}),
+        ),
+    )
+)
