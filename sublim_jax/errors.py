@@ -35,3 +35,63 @@ class RecordError(SublimError):
 
 class EngineError(SublimError):
     """The machines that were asked to do the work are not there."""
+
+
+class LanguageError(SublimError):
+    """A language model could not do what was asked."""
+
+
+class ExtraMissingError(LanguageError):
+    """A backend needs a package that is not installed."""
+
+
+class CapabilityError(LanguageError):
+    """The backend cannot do this, or did something else than it was asked for."""
+
+
+class ModelFormatError(LanguageError):
+    """A model's folder is not what its config says, or of an architecture that is not supported."""
+
+
+class TemplateError(LanguageError):
+    """A chat cannot be written for this model: no chat template, or no place for a system turn."""
+
+
+class ContextError(LanguageError):
+    """A text is longer than the model reads."""
+
+
+class TextDataError(LanguageError):
+    """Rows of text from the user are malformed, or a filter left none of them."""
+
+
+class StoreError(LanguageError):
+    """The store of completions cannot be used: another process writes to it, or a line in its middle is damaged."""
+
+
+class BudgetExceededError(LanguageError):
+    """The budget is used up; what was paid for is in the store."""
+
+
+class ServerError(LanguageError):
+    """A server is down, slow, refuses, or answers with an error."""
+
+
+class AuthenticationError(ServerError):
+    """The server does not accept the key, or none was given."""
+
+
+class RateLimitError(ServerError):
+    """The server asks to come back later, and did so for too long."""
+
+
+class QuotaError(ServerError):
+    """The account has no credit left: waiting does not help."""
+
+
+class TuningError(LanguageError):
+    """A finetuning job failed or was cancelled."""
+
+
+class TuningClosedError(TuningError):
+    """The server no longer takes finetuning jobs."""

@@ -7,6 +7,7 @@ import pytest
 
 from experiments import cli, mnist_aux
 from sublim_jax import errors, records
+from sublim_jax.models import precision
 from tests.experiments import small
 
 
@@ -47,7 +48,8 @@ EVERY_KNOB = {  # one value for each setting, none of them the default
     "activation": "tanh",
     "init-law": "he_normal",
     "init-scale": 0.5,
-    "precision": "float32",
+    "parametrization": "ntk",
+    "precision": "float32" if precision.fast() == "bfloat16" else "bfloat16",
     "loss": "jeffreys",
     "temperature": 2.5,
     "num-noise-images": 77,

@@ -48,5 +48,5 @@ def test_members_of_other_seeds_or_data_are_not_paired(other):
 
 def test_settings_that_differ_are_named():
     other = record(SECOND)
-    other.config["model"]["precision"] = "float32"
-    assert compare.differing_settings(record(FIRST), other) == ["model.precision: bfloat16 | float32"]
+    other.config["model"]["activation"] = "tanh"
+    assert compare.differing_settings(record(FIRST), other) == ["model.activation: relu | tanh"]
