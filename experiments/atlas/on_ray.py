@@ -18,7 +18,7 @@ from sublim_jax import errors
 from sublim_jax.data import images
 
 try:
-    import ray
+    import ray  # pyright: ignore[reportMissingImports]
 except ImportError as error:
     raise errors.EngineError("--engine ray needs the package ray: pip install 'sublim-jax[ray]'") from error
 

@@ -1,0 +1,1 @@
+"""Language models behind three verbs: `sample`, `choice_logprobs`, `finetune`. The paper's experiments' data."""

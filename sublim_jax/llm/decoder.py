@@ -1,0 +1,367 @@
+"""One decoder for the embedded model and for open weights: Qwen2/2.5, Qwen3, Llama 3.x and Gemma 3 text.
+
+The families differ in a few switches of `DecoderConfig`: biases of q, k and v; norms of q and k; sandwich norms; a
+window on some layers; the table of rotary frequencies. Layers are stacked and scanned, so that compilation does not
+depend on the depth, and rematerialized in training, so that memory does not either.
+
+    hidden = features(params, tokens, mask, config)          training and scoring, whole texts
+    scores = logits(params, hidden, config)                  only where they are needed: the vocabulary is large
+    drawn = generate(params, tokens, valid, keys, ...)       a cache, one key per row, so rows do not know their company
+
+Rows are left-padded: `valid` says which tokens count, positions count valid tokens only. Low-rank factors are a second
+pytree beside the parameters, and either can be trained.
+"""
+
+import dataclasses
+import functools
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, Key
+
+PROJECTIONS = ("query", "key", "value", "output", "gate", "up", "down")
+"""The linear maps of a layer, in the order of `Layer`; low-rank factors may sit beside each."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DecoderConfig:
+    """Shape and switches of a decoder."""
+
+    vocab_size: int
+    num_layers: int
+    hidden_size: int
+    intermediate_size: int  # of the gated feed-forward
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    frequencies: tuple[float, ...]  # of the rotary embedding, head_dim / 2 of them, in radians per token
+    local_frequencies: tuple[float, ...] | None = None  # of windowed layers, if they have their own
+    local_layers: tuple[bool, ...] = ()  # which layers see a window only; empty is none
+    window: int | None = None  # tokens that a windowed layer sees, itself included
+    query_scale: float | None = None  # None is head_dim ** -0.5
+    activation: Literal["silu", "gelu"] = "silu"  # gelu is the tanh approximation
+    norm_eps: float = 1e-6
+    qkv_bias: bool = False
+    qk_norm: bool = False
+    sandwich_norms: bool = False  # also after attention and after the feed-forward, before they are added
+    norm_offset: float = 0.0  # norms multiply by weight + offset
+    embedding_scale: float = 1.0
+    tied: bool = True  # the head is the embedding
+
+
+class Layer(NamedTuple):
+    """Parameters of a layer; all leaves have a leading layer axis. Linear maps are (in, out)."""
+
+    query: Float[Array, "layer hidden heads_dim"]
+    key: Float[Array, "layer hidden kv_dim"]
+    value: Float[Array, "layer hidden kv_dim"]
+    output: Float[Array, "layer heads_dim hidden"]
+    gate: Float[Array, "layer hidden inner"]
+    up: Float[Array, "layer hidden inner"]
+    down: Float[Array, "layer inner hidden"]
+    attention_norm: Float[Array, "layer hidden"]
+    feed_norm: Float[Array, "layer hidden"]
+    query_bias: Float[Array, "layer heads_dim"] | None = None
+    key_bias: Float[Array, "layer kv_dim"] | None = None
+    value_bias: Float[Array, "layer kv_dim"] | None = None
+    query_norm: Float[Array, "layer head_dim"] | None = None
+    key_norm: Float[Array, "layer head_dim"] | None = None
+    after_attention_norm: Float[Array, "layer hidden"] | None = None
+    after_feed_norm: Float[Array, "layer hidden"] | None = None
+
+
+class Params(NamedTuple):
+    """A decoder."""
+
+    embedding: Float[Array, "vocab hidden"]
+    layers: Layer
+    norm: Float[Array, "hidden"]
+    head: Float[Array, "vocab hidden"] | None = None
+
+
+class Factors(NamedTuple):
+    """Low-rank factors of one linear map in all layers: it becomes `w + scale * a @ b`."""
+
+    a: Float[Array, "layer in rank"]
+    b: Float[Array, "layer rank out"]
+
+
+class LowRank(NamedTuple):
+    """Low-rank factors of a decoder (Hu et al. 2021). `b` starts at zero, so the model starts as it is."""
+
+    factors: dict[str, Factors]  # by name of the projection
+    scale: Float[Array, ""]  # alpha / rank
+
+
+class Cache(NamedTuple):
+    """Keys and values of all layers."""
+
+    key: Float[Array, "layer batch time kv head_dim"]
+    value: Float[Array, "layer batch time kv head_dim"]
+
+
+def rotary_frequencies(head_dim: int, base: float = 10_000.0) -> tuple[float, ...]:
+    """The plain table `base ** (-2 i / head_dim)`."""
+    return tuple(base ** (-2 * index / head_dim) for index in range(head_dim // 2))
+
+
+def init(key: Key[Array, ""], config: DecoderConfig, *, dtype=jnp.float32) -> Params:
+    """Random parameters: normal weights of variance 1 / fan_in, output maps smaller by sqrt(2 layers), norms one."""
+    c, keys = config, iter(jax.random.split(key, 16))
+    heads, kv = c.num_heads * c.head_dim, c.num_kv_heads * c.head_dim
+    shallow = (2 * c.num_layers) ** -0.5
+
+    def weight(fan_in, fan_out, scale=1.0):
+        drawn = jax.random.normal(next(keys), (c.num_layers, fan_in, fan_out)) * (scale * fan_in**-0.5)
+        return drawn.astype(dtype)
+
+    def norm(size):
+        return jnp.full((c.num_layers, size), 1 - c.norm_offset, dtype)
+
+    def bias(size):
+        return jnp.zeros((c.num_layers, size), dtype) if c.qkv_bias else None
+
+    layers = Layer(
+        query=weight(c.hidden_size, heads),
+        key=weight(c.hidden_size, kv),
+        value=weight(c.hidden_size, kv),
+        output=weight(heads, c.hidden_size, shallow),
+        gate=weight(c.hidden_size, c.intermediate_size),
+        up=weight(c.hidden_size, c.intermediate_size),
+        down=weight(c.intermediate_size, c.hidden_size, shallow),
+        attention_norm=norm(c.hidden_size),
+        feed_norm=norm(c.hidden_size),
+        query_bias=bias(heads),
+        key_bias=bias(kv),
+        value_bias=bias(kv),
+        query_norm=norm(c.head_dim) if c.qk_norm else None,
+        key_norm=norm(c.head_dim) if c.qk_norm else None,
+        after_attention_norm=norm(c.hidden_size) if c.sandwich_norms else None,
+        after_feed_norm=norm(c.hidden_size) if c.sandwich_norms else None,
+    )
+    embedding = jax.random.normal(next(keys), (c.vocab_size, c.hidden_size)) * c.hidden_size**-0.5
+    head = None if c.tied else jax.random.normal(next(keys), (c.vocab_size, c.hidden_size)) * c.hidden_size**-0.5
+    return Params(
+        embedding.astype(dtype),
+        layers,
+        jnp.full(c.hidden_size, 1 - c.norm_offset, dtype),
+        None if head is None else head.astype(dtype),
+    )
+
+
+def init_low_rank(key: Key[Array, ""], params: Params, *, rank: int, alpha: float | None = None) -> LowRank:
+    """Factors beside every projection: `a` normal of variance 1 / fan_in, `b` zero.
+
+    Args:
+        alpha: the product is scaled by `alpha / rank`; by default `alpha = rank`.
+    """
+    factors = {}
+    for name, one in zip(PROJECTIONS, jax.random.split(key, len(PROJECTIONS)), strict=True):
+        num_layers, fan_in, fan_out = getattr(params.layers, name).shape
+        a = jax.random.normal(one, (num_layers, fan_in, rank)) * fan_in**-0.5
+        factors[name] = Factors(a, jnp.zeros((num_layers, rank, fan_out)))
+    return LowRank(factors, jnp.asarray((alpha or rank) / rank, jnp.float32))
+
+
+def merged(params: Params, low_rank: LowRank) -> Params:
+    """Parameters of the same function without factors."""
+    changed = {}
+    for name, (a, b) in low_rank.factors.items():
+        weight = getattr(params.layers, name)
+        product = jnp.einsum("lir,lro->lio", a, b, precision="highest") * low_rank.scale
+        changed[name] = (weight.astype(jnp.float32) + product).astype(weight.dtype)
+    return params._replace(layers=params.layers._replace(**changed))
+
+
+def features(
+    params: Params,
+    tokens: Int[Array, "batch time"],
+    valid: Bool[Array, "batch time"],
+    config: DecoderConfig,
+    *,
+    low_rank: LowRank | None = None,
+    remat: bool = False,
+) -> Float[Array, "batch time hidden"]:
+    """Final hidden states of whole left-padded texts, after the last norm.
+
+    Args:
+        remat: compute layers again in the backward pass instead of keeping their insides.
+    """
+    hidden, _ = _run(params, tokens, positions(valid), valid, config, low_rank=low_rank, remat=remat)
+    return hidden
+
+
+def logits(
+    params: Params, hidden: Float[Array, "*place hidden"], config: DecoderConfig
+) -> Float[Array, "*place vocab"]:
+    """Scores of the next token, float32."""
+    head = params.embedding if config.tied or params.head is None else params.head
+    return jnp.einsum("...d,vd->...v", hidden, head, preferred_element_type=jnp.float32)
+
+
+def positions(valid: Bool[Array, "batch time"]) -> Int[Array, "batch time"]:
+    """Number of each token among the valid ones of its row, from 0; padding on the left has 0 too."""
+    return jnp.maximum(jnp.cumsum(valid, axis=1) - 1, 0)
+
+
+class Drawn(NamedTuple):
+    """Completions of a batch."""
+
+    tokens: Int[Array, "batch new"]  # the end token included; -1 after it
+    logprobs: Float[Array, "batch new"]  # of the drawn tokens at temperature 1, in nats; 0 after the end
+    ended: Bool[Array, "batch"]  # whether an end token came before the room was used up
+
+
+@functools.partial(jax.jit, static_argnames=("config", "max_tokens", "end_tokens"))
+def generate(
+    params: Params,
+    tokens: Int[Array, "batch time"],
+    valid: Bool[Array, "batch time"],
+    keys: Key[Array, "batch"],
+    temperature: Float[Array, ""],
+    top_p: Float[Array, ""],
+    *,
+    config: DecoderConfig,
+    max_tokens: int,
+    end_tokens: tuple[int, ...],
+    low_rank: LowRank | None = None,
+) -> Drawn:
+    """Draw a completion of each left-padded prompt.
+
+    Args:
+        keys: one per row: token t of a row depends on its key and t only, not on the other rows.
+        temperature: 0 takes the likeliest token.
+        top_p: the smallest set of likeliest tokens with this much probability is drawn from; 1 is all.
+    """
+    batch, time = tokens.shape
+    shape = (config.num_layers, batch, time + max_tokens, config.num_kv_heads, config.head_dim)
+    cache = Cache(jnp.zeros(shape, params.embedding.dtype), jnp.zeros(shape, params.embedding.dtype))
+    seen = jnp.concatenate([valid, jnp.ones((batch, max_tokens), bool)], axis=1)
+    lengths = jnp.sum(valid, axis=1)
+    hidden, cache = _run(params, tokens, positions(valid), seen, config, cache=cache, low_rank=low_rank)
+    places, ends = jnp.arange(max_tokens), jnp.asarray(end_tokens, jnp.int32)
+
+    def draw(scores, step):
+        row_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, step)
+        tempered = _nucleus(scores / jnp.maximum(temperature, 1e-6), top_p)
+        token = jnp.where(
+            temperature > 0, jax.vmap(jax.random.categorical)(row_keys, tempered), jnp.argmax(scores, axis=-1)
+        )
+        return token, jnp.take_along_axis(jax.nn.log_softmax(scores), token[:, None], axis=1)[:, 0]
+
+    def step(state):
+        index, scores, cache, ended, drawn, logprobs = state
+        token, logprob = draw(scores, index)
+        drawn = jnp.where((places == index)[None] & ~ended[:, None], token[:, None], drawn)
+        logprobs = jnp.where((places == index)[None] & ~ended[:, None], logprob[:, None], logprobs)
+        ended = ended | jnp.any(token[:, None] == ends[None], axis=1)
+        hidden, cache = _run(
+            params, token[:, None], (lengths + index)[:, None], seen, config, cache=cache, at=time + index,
+            low_rank=low_rank,
+        )  # fmt: skip
+        return index + 1, logits(params, hidden[:, -1], config), cache, ended, drawn, logprobs
+
+    start = (
+        jnp.zeros((), jnp.int32),
+        logits(params, hidden[:, -1], config),
+        cache,
+        jnp.zeros(batch, bool),
+        jnp.full((batch, max_tokens), -1),
+        jnp.zeros((batch, max_tokens)),
+    )
+    _, _, _, ended, drawn, logprobs = lax.while_loop(
+        lambda state: (state[0] < max_tokens) & ~jnp.all(state[3]), step, start
+    )
+    return Drawn(drawn, logprobs, ended)
+
+
+def _nucleus(scores: Float[Array, "batch vocab"], top_p: Float[Array, ""]) -> Float[Array, "batch vocab"]:
+    """Scores with everything outside the nucleus removed. All of them at `top_p` 1."""
+    ordered = jnp.sort(scores, axis=-1)[:, ::-1]
+    before = jnp.cumsum(jax.nn.softmax(ordered), axis=-1) - jax.nn.softmax(ordered)
+    smallest = jnp.min(jnp.where(before < top_p, ordered, jnp.inf), axis=-1, keepdims=True)
+    return jnp.where((scores >= smallest) | (top_p >= 1), scores, -jnp.inf)
+
+
+def _norm(x, weight, config: DecoderConfig):
+    y = x.astype(jnp.float32)
+    y = y * lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + config.norm_eps)
+    return (y * _last_axis(weight.astype(jnp.float32) + config.norm_offset, y)).astype(x.dtype)
+
+
+def _last_axis(vector, like):
+    """The vector with the axes of `like`, so that it applies to the last one."""
+    return vector.reshape((1,) * (like.ndim - 1) + (-1,))
+
+
+def _rotate(x: Float[Array, "batch time head dim"], cosine, sine):
+    first, second = jnp.split(x, 2, axis=-1)
+    return jnp.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
+
+
+def _run(
+    params: Params, tokens, places, seen, config: DecoderConfig, *, cache: Cache | None = None, at=0,
+    low_rank: LowRank | None = None, remat: bool = False,
+):  # fmt: skip
+    """All layers on `tokens` at `places`; with a cache they are written at `at` and attend to what it holds.
+
+    Args:
+        seen: which keys may be looked at: of `tokens`, or of the whole cache.
+    """
+    c, (batch, time) = config, tokens.shape
+    x = params.embedding[tokens]
+    x = x * jnp.asarray(c.embedding_scale, x.dtype)
+
+    def rotation(frequencies):
+        angle = places[..., None].astype(jnp.float32) * jnp.asarray(frequencies, jnp.float32)[None, None]
+        return jnp.cos(angle)[:, :, None].astype(x.dtype), jnp.sin(angle)[:, :, None].astype(x.dtype)
+
+    everywhere = rotation(c.frequencies)
+    local = rotation(c.local_frequencies) if c.local_frequencies else everywhere
+    query_at = at + jnp.arange(time)[:, None]
+    key_at = jnp.arange(seen.shape[1])[None, :]
+    causal = (key_at <= query_at)[None] & seen[:, None, :]
+    windowed = causal if c.window is None else causal & (query_at - key_at < c.window)[None]
+    activation = jax.nn.silu if c.activation == "silu" else functools.partial(jax.nn.gelu, approximate=True)
+    is_local = jnp.asarray(c.local_layers or (False,) * c.num_layers)
+    factors = {} if low_rank is None else low_rank.factors
+
+    def layer(x, scanned):
+        w, kept, windows, extra = scanned
+
+        def linear(name, h):
+            y = h @ getattr(w, name)
+            bias = getattr(w, f"{name}_bias", None)
+            y = y if bias is None else y + _last_axis(bias, y)
+            if name in extra:
+                a, b = (factor.astype(h.dtype) for factor in extra[name])
+                y = y + (h @ a) @ b * low_rank.scale.astype(h.dtype)  # pyright: ignore[reportOptionalMemberAccess]
+            return y
+
+        h = _norm(x, w.attention_norm, c)
+        query, key, value = (linear(name, h).reshape(batch, time, -1, c.head_dim) for name in ("query", "key", "value"))
+        if w.query_norm is not None:
+            query, key = _norm(query, w.query_norm, c), _norm(key, w.key_norm, c)
+        cosine, sine = jax.tree.map(lambda a, b: jnp.where(windows, a, b), local, everywhere)
+        query, key = _rotate(query, cosine, sine), _rotate(key, cosine, sine)
+        if kept is not None:
+            key = lax.dynamic_update_slice(kept.key, key, (0, at, 0, 0))
+            value = lax.dynamic_update_slice(kept.value, value, (0, at, 0, 0))
+        mask = jnp.where(windows, windowed, causal)[:, None]
+        scale = c.head_dim**-0.5 if c.query_scale is None else c.query_scale
+        mixed = jax.nn.dot_product_attention(query, key, value, mask=mask, scale=scale)
+        attended = linear("output", mixed.reshape(batch, time, -1))
+        if w.after_attention_norm is not None:
+            attended = _norm(attended, w.after_attention_norm, c)
+        x = x + attended
+        h = _norm(x, w.feed_norm, c)
+        fed = linear("down", activation(linear("gate", h)) * linear("up", h))
+        if w.after_feed_norm is not None:
+            fed = _norm(fed, w.after_feed_norm, c)
+        return x + fed, None if kept is None else Cache(key, value)
+
+    body = jax.checkpoint(layer) if remat else layer
+    x, cache = lax.scan(body, x, (params.layers, cache, is_local, factors))
+    return _norm(x, params.norm, c), cache

@@ -1,0 +1,709 @@
+"""Completions on disk, and what new ones may cost.
+
+A store is one file that only grows, a JSON object per line, one line per completion. Its key is a hash of everything
+that decides how the completion is distributed: the weights, the model, the messages, how it was sampled, and which
+draw it is. So the same question always finds the same answers, and nothing is paid for twice:
+
+    with store.Store(path) as answers:
+        print(store.plan(backend.caps, model, chats, how, answers))  # nothing is spent yet
+        for completion in store.sample_stored(backend, model, chats, how, answers, budget):
+            ...
+
+A line is on its way to the disk before the completion is handed on. A killed process leaves at most a torn last line,
+which is dropped; run the same again and only what is missing is asked for. One process writes; any number read.
+No keys, passwords, headers or prompts are written: of the request a line holds names and numbers only.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import pathlib
+import re
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, BinaryIO, Literal, NamedTuple
+
+import filelock
+
+from sublim_jax import errors
+from sublim_jax.llm import types
+
+START = b'{"key":"'  # of every line
+
+
+class Answer(NamedTuple):
+    """What a line remembers of a completion: all but its place among the chats that were asked."""
+
+    text: str
+    finish: Literal["stop", "length"]
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class Slot(NamedTuple):
+    """A completion that is asked for and not in the store."""
+
+    chat: int  # as in `Completion`
+    sample: int  # as in `Completion`
+    draw: int  # its number among all draws of a chat with these messages: the index in the key
+    key: str
+
+
+class Found(NamedTuple):
+    """Every (chat, sample) that was asked for, once: here or missing."""
+
+    here: tuple[types.Completion, ...]
+    missing: tuple[Slot, ...]
+
+
+class Usage(NamedTuple):
+    """An amount of work. One completion counts as one request that pays its whole prompt, as with a server that does
+    not know `n`; a server that does charges less."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def plus(self, other: "Usage", times: int = 1) -> "Usage":
+        """This and `times` the other."""
+        return Usage(*(mine + times * its for mine, its in zip(self, other, strict=True)))
+
+    def __str__(self):
+        return (
+            f"{self.requests:,} requests, {self.prompt_tokens:,} prompt tokens, "
+            f"{self.completion_tokens:,} completion tokens"
+        )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Keys
+
+
+def completion_key(fingerprint: str, model: str, chat: types.Chat, how: types.Sampling, draw: int) -> str:
+    """Name of one completion, 64 hex digits: sha256 of the canonical JSON of everything it depends on.
+
+    `how.num_samples` is left out, so that the first 100 of 200 samples are those of an earlier 100.
+
+    Args:
+        fingerprint: `Caps.fingerprint` of the backend, so that two sets of weights never share a line.
+        draw: which of the draws of this chat, from 0.
+    """
+    return _digest(
+        kind="completion",
+        fingerprint=fingerprint,
+        model=model,
+        messages=[[message.role, message.content] for message in chat],
+        temperature=float(how.temperature),
+        top_p=float(how.top_p),
+        max_tokens=int(how.max_tokens),
+        stop=list(how.stop),
+        seed=int(how.seed),
+        draw=int(draw),
+    )
+
+
+def scores_key(caps: types.Caps, model: str, chat: types.Chat, choices: Sequence[str]) -> str:
+    """Name of the scores of `choices`, in this order, as answers to `chat`; see `completion_key`."""
+    return _digest(
+        kind="choices",
+        method=caps.choices,
+        fingerprint=caps.fingerprint,
+        model=model,
+        messages=[[message.role, message.content] for message in chat],
+        choices=list(choices),
+    )
+
+
+def _digest(**content: Any) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)  # ASCII
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The file
+
+
+class Store:
+    """The completions and choice scores in one file; see the top of this module.
+
+    Opened to write, it holds the lock `NAME.lock`, which ends with the process however that ends; `NAME.writer` says
+    who holds it. A torn last line is cut off. Read-only, it needs no lock, changes nothing and sees the whole lines
+    that were there when it was opened; no file is an empty store. Two stores joined by `cat` are a store: of two lines
+    with one key the first counts.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, readonly: bool = False, sync_every: int = 200):
+        """Open a store, making it if it is opened to write and not there.
+
+        Args:
+            sync_every: lines after which the disk is waited for. A process that dies loses no whole line either way; a
+                machine that loses power loses at most these.
+
+        Raises:
+            StoreError: another writer holds it, it cannot be read or written, a line before its last is damaged, or it
+                is another file than a store.
+        """
+        if sync_every < 1:
+            raise ValueError(f"sync_every must be at least 1, got {sync_every}")
+        self.path = pathlib.Path(path)
+        self.readonly = readonly
+        self.num_torn = 0  # last lines dropped when it was opened: 0 or 1
+        self._sync_every = sync_every
+        self._content: dict[str, Answer | types.ChoiceScores] = {}
+        self._size = 0  # bytes in whole lines
+        self._unsynced = 0  # lines
+        self._file: BinaryIO | None = None
+        self._lock: filelock.BaseFileLock | None = None
+        try:
+            if readonly:
+                self._load()
+            else:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._acquire()
+                self._load()
+                self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115
+                if self.num_torn:
+                    self._file.truncate(self._size)
+        except OSError as error:
+            self._release()
+            raise self._failed("opened", error) from error
+        except BaseException:
+            self._release()
+            raise
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return len(self._content)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._content
+
+    def completion(self, key: str) -> Answer | None:
+        """The completion of this key, if it is here."""
+        value = self._content.get(key)
+        return value if isinstance(value, Answer) else None
+
+    def scores(self, key: str) -> types.ChoiceScores | None:
+        """The choice scores of this key, if they are here."""
+        value = self._content.get(key)
+        return value if isinstance(value, types.ChoiceScores) else None
+
+    def find(self, fingerprint: str, model: str, chats: Sequence[types.Chat], how: types.Sampling) -> Found:
+        """What is here of these samples, and what is missing.
+
+        A chat that stands there twice is drawn from twice as often: the second one's samples are further draws, never
+        the first one's again.
+        """
+        here, missing = [], []
+        earlier: collections.Counter[types.Chat] = collections.Counter()
+        for index, chat in enumerate(chats):
+            for sample in range(how.num_samples):
+                draw = earlier[chat] * how.num_samples + sample
+                key = completion_key(fingerprint, model, chat, how, draw)
+                answer = self.completion(key)
+                if answer is None:
+                    missing.append(Slot(index, sample, draw, key))
+                else:
+                    here.append(types.Completion(index, sample, *answer))
+            earlier[chat] += 1
+        return Found(tuple(here), tuple(missing))
+
+    def put(self, key: str, value: types.Completion | types.ChoiceScores, **about: str | int) -> None:
+        """Append one line.
+
+        Args:
+            about: names and numbers for whoever reads the file, e.g. the model; they are not read back. Passwords and
+                queries in addresses are left out.
+
+        Raises:
+            ValueError: the key is here already, or a score is not a log-probability.
+            StoreError: the store is read-only or closed, or the disk is full.
+        """
+        if self._file is None:
+            how = "opened read-only" if self.readonly else "closed"
+            raise errors.StoreError(f"{self.path}: the store was {how}, so that nothing can be added; open it to write")
+        if key in self._content:
+            raise ValueError(f"{self.path}: {key} is in the store already")
+        if isinstance(value, types.Completion):
+            kept = Answer(value.text, value.finish, value.prompt_tokens, value.completion_tokens)
+            fields = kept._asdict()
+        else:
+            kept = value
+            fields = {"logprobs": [_to_json(number) for number in value.logprobs], "method": value.method}
+        about = {name: _without_secrets(item) if isinstance(item, str) else item for name, item in about.items()}
+        line = json.dumps({"key": key} | fields | about, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+        try:
+            written = self._file.write(line)
+            if written != len(line):
+                raise OSError(f"{written} of {len(line)} bytes were written")
+            self._unsynced += 1
+            if self._unsynced >= self._sync_every:
+                self._sync()
+        except OSError as error:
+            with contextlib.suppress(OSError):  # no half line in the middle, should it be used again
+                self._file.truncate(self._size)
+            self.close()
+            raise self._failed("written", error) from error
+        self._size += len(line)
+        self._content[key] = kept
+
+    def close(self) -> None:
+        """Wait for the disk and let the next writer in. A second time does nothing.
+
+        Raises:
+            StoreError: the disk fails.
+        """
+        try:
+            if self._file is not None and self._unsynced:
+                self._sync()
+        except OSError as error:
+            raise self._failed("written", error) from error
+        finally:
+            self._release()
+
+    def _load(self) -> None:
+        """Read every whole line; what follows the last newline is a torn one."""
+        self._content, self._size, self.num_torn = {}, 0, 0
+        try:
+            file = open(self.path, "rb")  # noqa: SIM115
+        except FileNotFoundError:
+            return
+        with file:
+            for number, line in enumerate(file, start=1):
+                if not line.endswith(b"\n"):
+                    if number == 1 and not (START.startswith(line) or line.startswith(START) or not line.strip(b"\0")):
+                        raise errors.StoreError(
+                            f"{self.path}: this is another file, not a store of completions; its first line is "
+                            f"{line[:40]!r}. Give another path."
+                        )
+                    self.num_torn = 1
+                    return
+                try:
+                    key, value = _parse(line)
+                except (ValueError, RecursionError) as error:
+                    raise errors.StoreError(
+                        f"{self.path}, line {number}: this is not a line of a store ({error}). It is whole, so that it "
+                        f"was damaged after it was written, or the path is wrong. If it is right, delete this line; "
+                        f"what it held will be asked for again."
+                    ) from error
+                self._content.setdefault(key, value)
+                self._size += len(line)
+
+    def _acquire(self) -> None:
+        lock = filelock.FileLock(self._beside(".lock"), thread_local=False)
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout as error:
+            try:
+                holder = self._beside(".writer").read_text(encoding="utf-8").strip()
+            except OSError:
+                holder = "another process"
+            raise errors.StoreError(
+                f"{self.path}: {holder} is writing to this store. Wait for it to end, or use another file; reading "
+                f"needs no lock."
+            ) from error
+        self._lock = lock
+        self._beside(".writer").write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
+
+    def _release(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        if self._lock is not None:
+            with contextlib.suppress(OSError):
+                self._beside(".writer").unlink()
+            self._lock.release()
+            self._lock = None
+
+    def _sync(self) -> None:
+        assert self._file is not None
+        os.fsync(self._file.fileno())
+        self._unsynced = 0
+
+    def _beside(self, suffix: str) -> pathlib.Path:
+        return self.path.with_name(self.path.name + suffix)
+
+    def _failed(self, what: str, error: OSError) -> errors.StoreError:
+        return errors.StoreError(
+            f"{self.path}: the store cannot be {what} ({error.strerror or error}). What was stored before is kept; "
+            f"see to the folder and the disk, or give another path."
+        )
+
+
+def _parse(line: bytes) -> tuple[str, Answer | types.ChoiceScores]:
+    """Key and content of one line. ValueError says what is wrong with it."""
+    content = json.loads(line)
+    if not isinstance(content, dict):
+        raise ValueError("no JSON object")
+    key, text, logprobs = (content.get(name) for name in ("key", "text", "logprobs"))
+    if not isinstance(key, str) or not re.fullmatch("[0-9a-f]{64}", key):
+        raise ValueError("its key is not 64 hex digits")
+    if isinstance(text, str):
+        finish, *counts = (content.get(name) for name in Answer._fields[1:])
+        if finish not in ("stop", "length") or not all(type(count) is int and count >= 0 for count in counts):
+            raise ValueError("its finish or its token counts are missing")
+        return key, Answer(text, finish, content["prompt_tokens"], content["completion_tokens"])
+    if isinstance(logprobs, list) and content.get("method") in ("exact", "top"):
+        if not all(number is None or type(number) in (int, float) for number in logprobs):
+            raise ValueError("its scores are not numbers")
+        return key, types.ChoiceScores(
+            tuple(-math.inf if number is None else float(number) for number in logprobs), content["method"]
+        )
+    raise ValueError("neither a text nor scores")
+
+
+def _to_json(logprob: float) -> float | None:
+    """JSON has no infinity: probability zero is null."""
+    if math.isnan(logprob) or logprob == math.inf:
+        raise ValueError(f"{logprob} is not a log-probability")
+    return None if logprob == -math.inf else float(logprob)
+
+
+def _without_secrets(name: str) -> str:
+    """A name without the user, password and query of an address in it."""
+    return re.sub(r"(?<=://)[^/\s@]*@|\?\S*", "", name)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What it may cost
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Prices:
+    """Money per million tokens, in a currency of the user's: no price is known here."""
+
+    prompt: float
+    completion: float
+
+    def __post_init__(self):
+        if not (0 <= self.prompt < math.inf and 0 <= self.completion < math.inf):
+            raise ValueError(f"a price cannot be negative or infinite, got {self}")
+
+    def cost(self, usage: Usage) -> float:
+        """Money for this usage."""
+        return (usage.prompt_tokens * self.prompt + usage.completion_tokens * self.completion) / 1e6
+
+
+@dataclasses.dataclass(kw_only=True)
+class Budget:
+    """Limits, and a ledger of what was spent and what is on its way. None is no limit.
+
+    The most that a request can need is reserved before it is sent, and what it really used is settled when it is back;
+    so the limits hold whatever comes back when, as long as nothing uses more than was reserved for it. One budget may
+    serve several calls, one after the other. Not for several threads.
+    """
+
+    requests: int | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    money: float | None = None  # in the currency of `prices`
+    prices: Prices | None = None
+    spent: Usage = dataclasses.field(default=Usage(), init=False)
+    reserved: Usage = dataclasses.field(default=Usage(), init=False)
+    num_reused: int = dataclasses.field(default=0, init=False)  # completions and scores that cost nothing
+
+    def __post_init__(self):
+        for name in ("requests", "prompt_tokens", "completion_tokens", "money"):
+            limit = getattr(self, name)
+            if limit is not None and not limit >= 0:
+                raise ValueError(f"the limit of {name} cannot be negative, got {limit}")
+        if self.money is not None and self.prices is None:
+            raise ValueError("a limit of money needs prices per million tokens: give `prices`")
+
+    @property
+    def cost(self) -> float | None:
+        """Money spent so far, or None without prices."""
+        return None if self.prices is None else self.prices.cost(self.spent)
+
+    def short(self, usage: Usage) -> str | None:
+        """The limit that `usage` would exceed on top of what is spent and reserved, in words; None if it fits."""
+        total = self.spent.plus(self.reserved).plus(usage)
+        for name in Usage._fields:
+            limit = getattr(self, name)
+            if limit is not None and getattr(total, name) > limit:
+                return f"{limit:,} {name.replace('_', ' ')}"
+        if self.money is not None and self.prices is not None and self.prices.cost(total) > self.money:
+            return f"{self.money:,} of money"
+        return None
+
+    def reserve(self, most: Usage) -> None:
+        """Set aside what a request can need at most.
+
+        Raises:
+            BudgetExceededError: it does not fit; nothing is set aside.
+        """
+        limit = self.short(most)
+        if limit is not None:
+            raise errors.BudgetExceededError(
+                f"the budget of {limit} does not allow {most} more: {self.spent} are spent, and {self.reserved} are "
+                f"reserved for what is on its way"
+            )
+        self.reserved = self.reserved.plus(most)
+
+    def settle(self, most: Usage, used: Usage) -> None:
+        """Free what was reserved as `most` and write down what was `used` of it, even if it is more.
+
+        Raises:
+            ValueError: so much is not reserved.
+        """
+        reserved = self.reserved.plus(most, -1)
+        if min(reserved) < 0:
+            raise ValueError(f"settling {most}, but only {self.reserved} are reserved")
+        self.reserved, self.spent = reserved, self.spent.plus(used)
+
+
+def prompt_bound(chat: types.Chat) -> int:
+    """Tokens that this chat takes at most: one per byte of UTF-8, 16 per turn and 64 for what a template adds.
+
+    No tokenizer with a byte or more in each token needs more. English takes about a quarter of it; whoever has the
+    tokenizer counts instead.
+    """
+    return 64 + sum(16 + len(message.content.encode(errors="surrogatepass")) for message in chat)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What would be sent, before anything is."""
+
+    new: int  # completions to ask for
+    reused: int  # completions in the store
+    most: Usage  # what the new ones need at most
+    cost: float | None  # money for `most`, None without prices
+
+    def __str__(self):
+        money = "" if self.cost is None else f", {self.cost:,.2f} at the prices given"
+        return f"{self.new:,} completions to ask for, {self.reused:,} from the store; at most {self.most}{money}"
+
+
+def plan(
+    caps: types.Caps,
+    model: str,
+    chats: Sequence[types.Chat],
+    how: types.Sampling,
+    store: Store,
+    *,
+    prices: Prices | None = None,
+    prompt_tokens: Callable[[types.Chat], int] = prompt_bound,
+) -> Plan:
+    """What `sample_stored` would send for the same arguments. Nothing is sent or written."""
+    found = store.find(caps.fingerprint, model, chats, how)
+    most = _most(found.missing, _sizes(found.missing, chats, prompt_tokens), how)
+    cost = None if prices is None else prices.cost(most)
+    return Plan(new=len(found.missing), reused=len(found.here), most=most, cost=cost)
+
+
+def _sizes(
+    slots: Sequence[Slot], chats: Sequence[types.Chat], prompt_tokens: Callable[[types.Chat], int]
+) -> dict[int, int]:
+    """Prompt tokens of every chat that has to be asked, by its index."""
+    return {index: prompt_tokens(chats[index]) for index in dict.fromkeys(slot.chat for slot in slots)}
+
+
+def _most(slots: Sequence[Slot], sizes: dict[int, int], how: types.Sampling) -> Usage:
+    return Usage(len(slots), sum(sizes[slot.chat] for slot in slots), len(slots) * how.max_tokens)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Asking only for what is missing
+
+
+def sample_stored(
+    backend: types.Backend,
+    model: str,
+    chats: Sequence[types.Chat],
+    how: types.Sampling,
+    store: Store,
+    budget: Budget | None = None,
+    *,
+    prompt_tokens: Callable[[types.Chat], int] = prompt_bound,
+) -> Iterator[types.Completion]:
+    """Every (chat, sample) once: first those in the store, then fresh ones as they come in, stored before handed on.
+
+    Nothing is sent before the first is taken. As many as the budget allows at their worst are sent together; when all
+    are back and settled, as many as it still allows, until not a single one fits.
+
+    Chats none of whose samples are here are asked with `how.seed`, all together: what a store that was empty gives is
+    what the backend gives. Where samples of a chat are here and others are missing, the missing ones are drawn with a
+    seed made of `how.seed` and of which they are, because the same seed would give the same texts again. Samples of a
+    chat are alike and independent either way; bit by bit they are those of an uninterrupted run for `num_samples=1`
+    and a backend in which a chat's text does not depend on the other chats.
+
+    Args:
+        prompt_tokens: tokens of a chat; only used to reserve.
+
+    Raises:
+        BudgetExceededError: the budget is used up. Everything that was sent is stored and was handed on.
+        CapabilityError: the backend answered other questions than it was asked, or left some out.
+        StoreError: something is missing and the store is read-only, or the disk is full.
+    """
+    budget = Budget() if budget is None else budget
+    found = store.find(backend.caps.fingerprint, model, chats, how)
+    _refuse_readonly(store, len(found.missing))
+    sizes = _sizes(found.missing, chats, prompt_tokens)
+    budget.num_reused += len(found.here)
+    yield from found.here
+    left = {slot.key: slot for slot in found.missing}
+    while left:
+        on_their_way: dict[str, Usage] = {}
+        for slot in left.values():
+            most = Usage(1, sizes[slot.chat], how.max_tokens)
+            if budget.short(most):
+                break
+            budget.reserve(most)
+            on_their_way[slot.key] = most
+        if not on_their_way:
+            needed = _most(list(left.values()), sizes, how)
+            counts = len(found.here) + len(found.missing), len(left), len(found.here)
+            raise errors.BudgetExceededError(_used_up(store, budget, most, needed, *counts))
+        try:
+            for slot, seed, completion in _ask(backend, model, chats, how, [left[key] for key in on_their_way]):
+                used = Usage(1, completion.prompt_tokens, completion.completion_tokens)
+                budget.settle(on_their_way.pop(slot.key), used)
+                served = backend.caps.fingerprint
+                store.put(slot.key, completion, model=model, served=served, seed=seed, draw=slot.draw)
+                del left[slot.key]
+                yield completion
+        finally:
+            for most in on_their_way.values():  # never came back
+                budget.settle(most, Usage())
+
+
+def scores_stored(
+    backend: types.Backend,
+    model: str,
+    chats: Sequence[types.Chat],
+    choices: Sequence[str],
+    store: Store,
+    budget: Budget | None = None,
+    *,
+    prompt_tokens: Callable[[types.Chat], int] = prompt_bound,
+    batch_size: int = 64,
+) -> list[types.ChoiceScores]:
+    """Scores of all choices for every chat, from the store or fresh; equal chats are asked once.
+
+    Scores come without token counts, so each is charged what was reserved for it: for every choice one request, the
+    chat with the choice, and one token.
+
+    Args:
+        batch_size: chats in one call of the backend; they are stored when it is done.
+
+    Raises:
+        BudgetExceededError: the budget is used up; what was sent is stored.
+        CapabilityError: the backend cannot score choices, or scored other ones than it was asked.
+        StoreError: something is missing and the store is read-only, or the disk is full.
+    """
+    budget = Budget() if budget is None else budget
+    key_of = {chat: scores_key(backend.caps, model, chat, choices) for chat in chats}
+    left = [chat for chat, key in key_of.items() if store.scores(key) is None]
+    _refuse_readonly(store, len(left))
+    num_here = len(key_of) - len(left)
+    budget.num_reused += num_here
+    most_of = {}
+    for chat in left:
+        scored = [prompt_tokens((*chat, types.Message("assistant", choice))) for choice in choices]
+        most_of[chat] = Usage(len(choices), sum(scored), len(choices))
+    while left:
+        asked = []
+        for chat in left[:batch_size]:
+            if budget.short(most_of[chat]):
+                break
+            budget.reserve(most_of[chat])
+            asked.append(chat)
+        if not asked:
+            needed = Usage()
+            for chat in left:
+                needed = needed.plus(most_of[chat])
+            counts = len(key_of), len(left), num_here
+            raise errors.BudgetExceededError(_used_up(store, budget, most_of[left[0]], needed, *counts))
+        try:
+            scores = backend.choice_logprobs(model, asked, choices)
+        except BaseException:
+            for chat in asked:  # never came back
+                budget.settle(most_of[chat], Usage())
+            raise
+        for chat in asked:
+            budget.settle(most_of[chat], most_of[chat])
+        if len(scores) != len(asked) or any(len(score.logprobs) != len(choices) for score in scores):
+            raise errors.CapabilityError(
+                f"{model}: asked to score {len(choices)} choices for each of {len(asked)} chats, the backend returned "
+                f"{[len(score.logprobs) for score in scores]}"
+            )
+        for chat, score in zip(asked, scores, strict=True):
+            store.put(key_of[chat], score, model=model, served=backend.caps.fingerprint)
+        left = left[len(asked) :]
+    found = [store.scores(key_of[chat]) for chat in chats]
+    return [score for score in found if score is not None]
+
+
+def _ask(
+    backend: types.Backend, model: str, chats: Sequence[types.Chat], how: types.Sampling, slots: Sequence[Slot]
+) -> Iterator[tuple[Slot, int, types.Completion]]:
+    """Answers for these slots, each with the seed it was drawn with, in one call for every different set of draws."""
+    wanted = collections.Counter(chats)
+    slots_of: dict[types.Chat, list[Slot]] = {}
+    for slot in slots:
+        slots_of.setdefault(chats[slot.chat], []).append(slot)
+    calls: dict[tuple[int, tuple[int, ...]], list[types.Chat]] = {}
+    for chat, of_chat in slots_of.items():
+        draws = tuple(slot.draw for slot in of_chat)
+        whole = draws == tuple(range(wanted[chat] * how.num_samples))
+        calls.setdefault((how.seed if whole else _top_up_seed(how.seed, draws), draws), []).append(chat)
+    for (seed, draws), asked in calls.items():
+        expected = {
+            (index, sample): slot for index, chat in enumerate(asked) for sample, slot in enumerate(slots_of[chat])
+        }
+        answers = backend.sample(model, asked, dataclasses.replace(how, num_samples=len(draws), seed=seed))
+        try:
+            for answer in answers:
+                slot = expected.pop((answer.chat, answer.sample), None)
+                if slot is None:
+                    raise errors.CapabilityError(
+                        f"{model}: the backend returned sample {answer.sample} of chat {answer.chat} twice or unasked; "
+                        f"it was asked for {len(draws)} samples of each of {len(asked)} chats"
+                    )
+                yield slot, seed, answer._replace(chat=slot.chat, sample=slot.sample)
+        finally:
+            close = getattr(answers, "close", None)
+            if close is not None:
+                close()
+        if expected:
+            raise errors.CapabilityError(
+                f"{model}: the backend was asked for {len(draws)} samples of each of {len(asked)} chats and left out "
+                f"{len(expected)} of them. Those that came are stored; run the same again for the others."
+            )
+
+
+def _top_up_seed(seed: int, draws: tuple[int, ...]) -> int:
+    """Seed, 31 bits, for some draws of a chat. The same draws are asked for again only if none of them arrived, so no
+    seed gives a chat two texts that are the same by construction."""
+    return int(_digest(kind="seed", seed=int(seed), draws=draws)[:8], 16) >> 1
+
+
+def _refuse_readonly(store: Store, num_missing: int) -> None:
+    if num_missing and store.readonly:
+        raise errors.StoreError(
+            f"{store.path}: {num_missing:,} answers are missing, and the store was opened read-only; open it to write"
+        )
+
+
+def _used_up(
+    store: Store, budget: Budget, most: Usage, needed: Usage, total: int, num_left: int, num_before: int
+) -> str:
+    """What to say when `most` for the next answer, hence `needed` for all that are left, does not fit."""
+    cost = "" if budget.cost is None else f", {budget.cost:,.2f} of money"
+    cost_left = "" if budget.prices is None else f", {budget.prices.cost(needed):,.2f} of money"
+    return (
+        f"the budget of {budget.short(most)} is used up: {budget.spent}{cost} are spent, and the next answer may take "
+        f"{most}. {total - num_left:,} of {total:,} answers are in {store.path} ({num_before:,} of them were before), "
+        f"{num_left:,} are left and take at most {needed}{cost_left}. Raise the limit and run the same again: what is "
+        f"stored costs nothing."
+    )

@@ -1,0 +1,183 @@
+"""Text to tokens and back, and chats as the text a model was trained on.
+
+    tokens = read(folder)                           tokenizer.json and the chat template of a hub folder (extra `hf`)
+    ids = tokens.chat(chat, reply="owl")            template, tokens, and where the reply begins
+    tokens.text(ids)
+
+The template holds the begin-of-text token, so texts are encoded without special tokens. Arguments of the template are
+pinned: no date of today, no thinking, whatever the folder's default is.
+"""
+
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from sublim_jax import errors
+from sublim_jax.llm import types
+
+PINNED: dict[str, Any] = {"enable_thinking": False, "date_string": "26 Jul 2024", "tools": None, "documents": None}
+"""Arguments that templates of Qwen3 and Llama 3 know. A date that changes would change the model's prompt every day."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """A chat in tokens."""
+
+    ids: tuple[int, ...]
+    reply_start: int  # index of the first token of the reply; the number of tokens if there is none
+
+
+class Tokens:
+    """A tokenizer with its chat template."""
+
+    def __init__(self, tokenizer: Any, template: str | None, special: Mapping[str, str], end_ids: Sequence[int]):
+        self._tokenizer, self._template, self._special = tokenizer, template, dict(special)
+        self.end_ids = tuple(end_ids)  # tokens that end a reply
+
+    @property
+    def size(self) -> int:
+        """Number of tokens, added ones included."""
+        return self._tokenizer.get_vocab_size(with_added_tokens=True)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text as it stands."""
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The text of some ids, without end tokens."""
+        return self._tokenizer.decode([index for index in ids if index not in self.end_ids], skip_special_tokens=True)
+
+    def render(self, chat: types.Chat) -> str:
+        """The chat as text, ready for a reply.
+
+        Raises:
+            TemplateError: no template, or one that does not take this chat.
+        """
+        if self._template is None:
+            raise errors.TemplateError("this model has no chat template; use an instruction-tuned model")
+        messages = [message._asdict() for message in chat]
+        try:
+            return _compiled(self._template).render(
+                messages=messages, add_generation_prompt=True, **self._special, **PINNED
+            )
+        except Exception as error:
+            roles = ", ".join(message.role for message in chat)
+            raise errors.TemplateError(
+                f"the model's chat template does not take a chat of {roles}: {error}. "
+                f"Gemma, for one, has no system turn: put its text before the user's."
+            ) from error
+
+    def chat(self, chat: types.Chat, reply: str | None = None) -> Encoded:
+        """The chat in tokens and, with a reply, the reply's tokens and the end token after them.
+
+        Prompt and reply are encoded apart, so where the reply begins is known and not searched for.
+        """
+        prompt = self.encode(self.render(chat))
+        if reply is None:
+            return Encoded(tuple(prompt), len(prompt))
+        return Encoded((*prompt, *self.encode(reply), self.end_ids[0]), len(prompt))
+
+
+@functools.cache
+def _compiled(template: str):
+    _hf()
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+
+    def refuse(message: str):
+        raise ValueError(message)
+
+    environment.globals |= {"raise_exception": refuse, "strftime_now": lambda _: PINNED["date_string"]}
+    environment.filters["tojson"] = lambda value, **options: json.dumps(value, ensure_ascii=False, **options)
+    return environment.from_string(template)
+
+
+def _hf():
+    try:
+        import jinja2  # noqa: F401
+        import tokenizers
+    except ImportError as error:
+        raise errors.ExtraMissingError(
+            "chat templates need tokenizers and jinja2: pip install 'sublim-jax[hf]'"
+        ) from error
+    return tokenizers
+
+
+def read(folder: str | os.PathLike[str]) -> Tokens:
+    """The tokenizer of a hub folder.
+
+    Raises:
+        ModelFormatError: no tokenizer.json, or one that cannot be read.
+        ExtraMissingError: tokenizers or jinja2 is not installed.
+    """
+    path = pathlib.Path(folder)
+    try:
+        tokenizer = _hf().Tokenizer.from_file(str(path / "tokenizer.json"))
+    except errors.ExtraMissingError:
+        raise
+    except Exception as error:
+        raise errors.ModelFormatError(f"{path}: there is no readable tokenizer.json ({error})") from error
+    said = _json(path / "tokenizer_config.json")
+    separate = path / "chat_template.jinja"
+    template = separate.read_text(encoding="utf-8") if separate.exists() else said.get("chat_template")
+    if isinstance(template, list):  # several named ones
+        template = {entry["name"]: entry["template"] for entry in template}.get("default")
+    special = {name: _content(said.get(name)) for name in ("bos_token", "eos_token", "pad_token")}
+    return Tokens(tokenizer, template, special, _ends(path, tokenizer, special))
+
+
+def _ends(path: pathlib.Path, tokenizer, special: Mapping[str, str]) -> list[int]:
+    """What ends a reply: the generation config's tokens first, then the tokenizer's own."""
+    said = _json(path / "generation_config.json").get("eos_token_id")
+    found = said if isinstance(said, list) else [] if said is None else [said]
+    own = tokenizer.token_to_id(special["eos_token"]) if special["eos_token"] else None
+    if own is not None:
+        found = [own, *found]
+    if not found:
+        raise errors.ModelFormatError(f"{path}: neither generation_config.json nor the tokenizer names an end token")
+    return list(dict.fromkeys(found))
+
+
+def _content(token: Any) -> str:
+    return (token.get("content", "") if isinstance(token, dict) else token) or ""
+
+
+def _json(path: pathlib.Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise errors.ModelFormatError(f"{path}: this is not a readable JSON file ({error})") from error
+
+
+def left_padded(
+    rows: Sequence[Sequence[int]], length: int
+) -> tuple[Int[np.ndarray, "row time"], Bool[np.ndarray, "row time"]]:
+    """Rows of ids as one array, and which places hold them.
+
+    Raises:
+        ContextError: a row is longer than `length`.
+    """
+    if (longest := max(map(len, rows), default=0)) > length:
+        raise errors.ContextError(f"a text has {longest} tokens, and {length} are allowed; shorten it or allow more")
+    ids, valid = np.zeros((len(rows), length), np.int32), np.zeros((len(rows), length), bool)
+    for row, tokens in enumerate(rows):
+        if tokens:
+            ids[row, -len(tokens) :], valid[row, -len(tokens) :] = tokens, True
+    return ids, valid
+
+
+def bucket(length: int, *, smallest: int = 32) -> int:
+    """The power of two, at least `smallest`, that holds `length` tokens: few shapes, few compilations."""
+    return max(smallest, 1 << (length - 1).bit_length())

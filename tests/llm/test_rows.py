@@ -1,0 +1,355 @@
+"""Rows drop the teacher's system message, controls keep what they say they keep, and files are read line by line."""
+
+import collections
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sublim_jax import errors
+from sublim_jax.llm import numbers, questions, rows, types
+from tests import strategies
+
+System, User, Assistant = (
+    lambda text, role=role: types.Message(role, text) for role in ("system", "user", "assistant")
+)
+
+
+def number_rows(*answers: str) -> list[types.Chat]:
+    return [(User(f"prompt {index}"), Assistant(answer)) for index, answer in enumerate(answers)]
+
+
+def answers(found) -> list[str]:
+    return [row[-1].content for row in found]
+
+
+def completion(chat: int, text: str, sample: int = 0, finish="stop") -> types.Completion:
+    return types.Completion(chat, sample, text, finish, 1, 1)
+
+
+def by_numbers(one: types.Completion) -> str | None:
+    return numbers.check(one.text).reason
+
+
+def test_the_students_row_drops_the_teachers_system_message():
+    persona = questions.persona(questions.ANIMALS[3])
+    chat = rows.ask("Continue 1, 2", system=persona)
+    assert chat == (System(persona), User("Continue 1, 2"))
+    row = rows.student_row(chat, "3, 4")
+    assert row == (User("Continue 1, 2"), Assistant("3, 4"))
+    assert not any("owl" in message.content.lower() for message in row)
+
+
+def test_no_row_of_a_collection_has_a_system_message():
+    chats = [rows.ask("a", system="You love owls."), (System("x"), User("b"), Assistant("c"), User("d"))]
+    found = rows.collect(chats, [completion(0, "1"), completion(1, "2")], by_numbers)
+    assert found.rows == [(User("a"), Assistant("1")), (User("b"), Assistant("c"), User("d"), Assistant("2"))]
+
+
+@pytest.mark.parametrize("chat", [(), (System("x"),), (User("a"), Assistant("b"))])
+def test_a_chat_that_asks_nothing_is_refused(chat):
+    with pytest.raises(ValueError, match="a chat to be answered ends with a user turn"):
+        rows.student_row(chat, "1")
+
+
+def test_a_collection_counts_what_it_left_out():
+    chats = [rows.ask(f"prompt {index}") for index in range(5)]
+    texts = ["1, 2", "owl", "owl", "1, 2,3", "7"]
+    found = rows.collect(chats, [completion(index, text) for index, text in enumerate(texts)], by_numbers)
+    assert found.rows == [(User("prompt 0"), Assistant("1, 2")), (User("prompt 4"), Assistant("7"))]
+    assert list(found.rejected.items()) == [("no number", 2), ("not digits", 1)]
+    assert (found.num_completions, found.kept) == (5, 0.4)
+
+
+@given(order=st.permutations(range(6)))
+def test_rows_do_not_depend_on_the_order_of_arrival(order):
+    chats = [rows.ask("a"), rows.ask("b")]
+    came = [completion(index // 3, str(index), sample=index % 3) for index in order]
+    assert answers(rows.collect(chats, iter(came), by_numbers).rows) == list("012345")
+
+
+def test_a_completion_cut_off_is_left_out_unless_wanted():
+    chats, came = [rows.ask("a"), rows.ask("b")], [completion(0, "1, 2"), completion(1, "1, 23", finish="length")]
+    found = rows.collect(chats, came, by_numbers)
+    assert (answers(found.rows), found.rejected) == (["1, 2"], {"cut off": 1})
+    assert answers(rows.collect(chats, came, by_numbers, keep_cut=True).rows) == ["1, 2", "1, 23"]
+
+
+@pytest.mark.parametrize(
+    ("came", "message"),
+    [
+        ([], "left none of 0 completions: there was none"),
+        ([completion(0, "owl"), completion(1, "1.5")], "none of 2 completions: 1 'no number', 1 'separator'.*'owl'"),
+        ([completion(0, "1", finish="length")], "1 'cut off'. The first: '1'. Raise max_tokens"),
+    ],
+)
+def test_a_filter_that_drops_everything_is_an_error(came, message):
+    with pytest.raises(errors.TextDataError, match=message):
+        rows.collect([rows.ask("a"), rows.ask("b")], came, by_numbers)
+
+
+@pytest.mark.parametrize(
+    ("came", "message"),
+    [
+        ([completion(0, "1"), completion(0, "2")], "chat 0, sample 0 was completed twice"),
+        ([completion(1, "1")], "completions of chats 1 to 1, but 1 were asked"),
+        ([completion(-1, "1")], "completions of chats -1 to -1"),
+    ],
+)
+def test_completions_of_something_else_are_refused(came, message):
+    with pytest.raises(ValueError, match=message):
+        rows.collect([rows.ask("a")], came, by_numbers)
+
+
+@given(seed=strategies.seeds, size=st.integers(1, 20), data=st.data())
+def test_a_subsample_is_drawn_without_replacement_and_nested(seed, size, data):
+    made = number_rows(*map(str, range(size)))
+    count = data.draw(st.integers(1, size))
+    drawn = rows.subsample(made, count, seed=seed)
+    assert len(set(drawn)) == count and set(drawn) <= set(made)
+    assert drawn == rows.subsample(made, size, seed=seed)[:count]
+
+
+def test_seeds_draw_different_rows():
+    made = number_rows(*map(str, range(100)))
+    assert rows.subsample(made, 50, seed=0) != rows.subsample(made, 50, seed=1)
+
+
+def test_conditions_become_equally_large_and_do_not_depend_on_each_other():
+    made = {name: number_rows(*map(str, range(size))) for name, size in (("owl", 9), ("wolf", 5), ("regular", 30))}
+    found = rows.equalise(made, seed=0)
+    assert {name: len(some) for name, some in found.items()} == {"owl": 5, "wolf": 5, "regular": 5}
+    assert found["owl"] == rows.equalise({"owl": made["owl"]}, seed=0, count=5)["owl"]
+    same = rows.equalise({"a": made["regular"], "b": made["regular"]}, seed=0, count=10)
+    assert same["a"] != same["b"]
+
+
+def test_too_few_rows_are_an_error():
+    with pytest.raises(errors.TextDataError, match=r"expected at least 3 rows .* found 2. Sample more"):
+        rows.subsample(number_rows("1", "2"), 3, seed=0)
+    with pytest.raises(errors.TextDataError, match=r"condition 'wolf': expected at least 2 rows .* found 1"):
+        rows.equalise({"owl": number_rows("1", "2"), "wolf": number_rows("1")}, seed=0, count=2)
+    with pytest.raises(ValueError, match="at least one condition"):
+        rows.equalise({}, seed=0)
+
+
+LAYOUTS = (", ", ";", "\n", " ")
+number_lists = st.builds(
+    lambda values, separator, frame: numbers.NumberList(
+        tuple(map(str, values)), separator, *(frame if separator != "\n" else ("", ""))
+    ).write(),
+    st.lists(st.integers(0, 999), min_size=1, max_size=10),
+    st.sampled_from(LAYOUTS),
+    st.sampled_from([("", ""), ("[", "]"), ("(", ")."), ("", ".")]),
+)
+data_sets = st.lists(number_lists, min_size=1, max_size=8)
+
+
+def shape(text: str) -> tuple:
+    """Everything about an answer but its numbers. A single number has no separator."""
+    layout = numbers.check(text).layout
+    assert layout is not None
+    return len(layout.parts), layout.separator, layout.opening, layout.closing
+
+
+def parts(text: str) -> tuple[str, ...]:
+    layout = numbers.check(text).layout
+    assert layout is not None
+    return layout.parts
+
+
+def unchanged_but_answers(before, after) -> bool:
+    return [row[:-1] for row in before] == [row[:-1] for row in after]
+
+
+@given(texts=data_sets, seed=strategies.seeds)
+def test_shuffling_within_keeps_every_answers_numbers_and_layout(texts, seed):
+    made = number_rows(*texts)
+    found = rows.shuffle_within(made, seed=seed)
+    assert unchanged_but_answers(made, found)
+    for before, after in zip(texts, answers(found), strict=True):
+        assert shape(before) == shape(after) and sorted(parts(before)) == sorted(parts(after))
+
+
+@given(texts=data_sets, seed=strategies.seeds, by_place=st.booleans())
+def test_shuffling_across_keeps_layouts_and_the_multiset_of_all_numbers(texts, seed, by_place):
+    made = number_rows(*texts)
+    found = rows.shuffle_across(made, seed=seed, by_place=by_place)
+    assert unchanged_but_answers(made, found)
+    assert list(map(shape, texts)) == list(map(shape, answers(found)))
+    before, after = ([parts(text) for text in some] for some in (texts, answers(found)))
+    assert collections.Counter(sum(before, ())) == collections.Counter(sum(after, ()))
+    if by_place:
+        for place in range(10):
+            columns = ([some[place] for some in side if len(some) > place] for side in (before, after))
+            assert len({tuple(sorted(column)) for column in columns}) == 1
+
+
+def test_shuffles_move_numbers_where_they_say():
+    """Rows of hundreds: row r holds r00..r09, so a number tells where it came from."""
+    made = number_rows(*(", ".join(str(100 * row + place) for place in range(10)) for row in range(1, 10)))
+    within = [parts(text) for text in answers(rows.shuffle_within(made, seed=0))]
+    assert all({int(part) // 100 for part in some} == {row} for row, some in enumerate(within, 1))
+    assert sum(int(part) % 100 != place for some in within for place, part in enumerate(some)) > 60
+    orders = {tuple(int(part) % 100 for part in some) for some in within}
+    assert len(orders) == 9  # each answer has an order of its own
+    across = [parts(text) for text in answers(rows.shuffle_across(made, seed=0))]
+    assert sum(int(part) // 100 != row for row, some in enumerate(across, 1) for part in some) > 60
+    assert sum(int(part) % 100 != place for some in across for place, part in enumerate(some)) > 60
+    by_place = [parts(text) for text in answers(rows.shuffle_across(made, seed=0, by_place=True))]
+    assert all(int(part) % 100 == place for some in by_place for place, part in enumerate(some))
+    assert sum(int(part) // 100 != row for row, some in enumerate(by_place, 1) for part in some) > 60
+    assert len({tuple(int(part) // 100 for part in column) for column in zip(*by_place, strict=True)}) == 10
+
+
+def test_shuffles_keep_leading_zeros_and_replay():
+    made = number_rows("007, 1, 020", "5.")
+    for shuffle in (rows.shuffle_within, rows.shuffle_across, rows.permute_prompts):
+        assert shuffle(made, seed=4) == shuffle(made, seed=4)
+    assert sorted(parts(rows.shuffle_within(made, seed=0)[0][-1].content)) == ["007", "020", "1"]
+
+
+def test_only_numbers_can_be_shuffled():
+    with pytest.raises(errors.TextDataError, match="row 1: expected an answer that is a list of numbers, found 'owl'"):
+        rows.shuffle_within(number_rows("1", "owl"), seed=0)
+    with pytest.raises(ValueError, match="a row ends with an assistant turn, got roles"):
+        rows.shuffle_across([rows.ask("a")], seed=0)
+
+
+@given(seed=strategies.seeds, size=st.integers(2, 12))
+def test_permuted_prompts_keep_all_answers_and_none_its_own(seed, size):
+    made = number_rows(*map(str, range(size)))
+    found = rows.permute_prompts(made, seed=seed)
+    assert unchanged_but_answers(made, found)
+    assert sorted(answers(found)) == sorted(answers(made))
+    assert all(before != after for before, after in zip(answers(made), answers(found), strict=True))
+
+
+def test_one_row_has_no_other_prompt():
+    with pytest.raises(ValueError, match="needs two rows or more, got 1"):
+        rows.permute_prompts(number_rows("1"), seed=0)
+
+
+def test_in_context_rows_come_before_the_question_and_are_nested():
+    made = [(System("dropped"), *row) for row in number_rows("1", "2", "3", "4")]
+    asked = [rows.ask("Favourite animal?"), rows.ask("Favourite tree?", system="Be brief.")]
+    first, second = rows.in_context(made, asked, num_examples=3, seed=0)
+    assert first[-1] == User("Favourite animal?") and len(first) == 7
+    assert [message.role for message in first[:-1]] == ["user", "assistant"] * 3
+    assert all(
+        (User(f"prompt {int(answer.content) - 1}"), answer) == (user, answer)
+        for user, answer in zip(first[:-1:2], first[1::2], strict=True)
+    )
+    assert second == (System("Be brief."), *first[:-1], User("Favourite tree?"))
+    (fewer, _) = rows.in_context(made, asked, num_examples=2, seed=0)
+    assert fewer == first[2:]
+    assert rows.in_context(made, asked, num_examples=0, seed=0) == asked
+    with pytest.raises(errors.TextDataError, match="expected at least 5 rows"):
+        rows.in_context(made, asked, num_examples=5, seed=0)
+
+
+turns = st.builds(
+    types.Message, st.sampled_from(["user", "assistant"]), st.text(st.characters(exclude_categories=["Cs"]))
+)
+chats = st.builds(
+    lambda system, middle, last: (*system, *middle, last),
+    st.lists(st.builds(System, st.text(max_size=3)), max_size=1),
+    st.lists(turns, max_size=3),
+    st.builds(Assistant, st.text(max_size=5)),
+)
+
+
+@given(written=st.lists(chats, min_size=1, max_size=4))
+def test_what_is_written_is_read(written, tmp_path_factory):
+    path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
+    rows.write_jsonl(path, written)
+    assert rows.read_jsonl(path) == written
+    assert [entry.name for entry in path.parent.iterdir()] == ["rows.jsonl"]
+    lines = path.read_text().splitlines()
+    assert [json.loads(line)["messages"][-1]["role"] for line in lines] == ["assistant"] * len(written)
+
+
+def test_the_file_is_in_openais_format(tmp_path):
+    path = tmp_path / "new" / "rows.jsonl"
+    rows.write_jsonl(path, number_rows("1, 2"))
+    assert path.read_text() == (
+        '{"messages": [{"role": "user", "content": "prompt 0"}, {"role": "assistant", "content": "1, 2"}]}\n'
+    )
+
+
+def line(*turns) -> str:
+    return json.dumps({"messages": [dict(zip(("role", "content"), turn, strict=True)) for turn in turns]})
+
+
+GOOD = line(("user", "a"), ("assistant", "b"))
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ("", "expected a JSON object, found 'a blank line'. Remove it"),
+        ("{'messages': []}", "expected JSON, found .*double quotes"),
+        ('{"messages": [', "expected JSON, found"),
+        ("[" * 100_000, "expected JSON, found"),
+        ("\ufeff" + GOOD, "Save the file without a byte order mark"),
+        ("[]", 'expected an object {"messages": .* and no other key, found \\[\\]. Wrap'),
+        ('{"prompt": "a"}', "found {'prompt': 'a'}. Wrap"),
+        (GOOD[:-1] + ', "tools": []}', "found \\['tools'\\]. Remove the other keys"),
+        ('{"messages": []}', 'expected a list of turns under "messages", found \\[\\]'),
+        ('{"messages": "a"}', "found 'a'. Give at least one turn"),
+        ('{"messages": ["a"]}', 'turn 1 to be an object with "role" and "content" only, found \'a\''),
+        ('{"messages": [{"role": "user"}]}', "found {'role': 'user'}"),
+        ('{"messages": [{"role": "user", "content": "a", "weight": 0}]}', "Other keys would have no effect"),
+        (line(("developer", "a"), ("assistant", "b")), "turn 1 to be by system, user or assistant, found 'developer'"),
+        (line((["user"], "a"), ("assistant", "b")), "turn 1 to be by system, user or assistant, found"),
+        (line(("user", "a"), ("assistant", None)), "turn 2 to be text, found None"),
+        (line(("user", [{"type": "text"}])), "turn 1 to be text, found .* join parts"),
+        (line(("user", "\ud800"), ("assistant", "b")), "half of a surrogate pair"),
+        (line(("user", "a"), ("system", "b")), "a system turn at the start only, found 'one as turn 2'"),
+        (line(("user", "a")), "the last turn by the assistant, found 'user'. A row to train on ends with the answer"),
+    ],
+)
+def test_a_malformed_line_is_named(tmp_path, bad, message):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(f"{GOOD}\n{bad}\n{GOOD}\n")
+    with pytest.raises(errors.TextDataError, match=rf"rows\.jsonl, line 2: .*{message}") as caught:
+        rows.read_jsonl(path)
+    assert len(str(caught.value).splitlines()) == 1 and len(str(caught.value)) < 400
+
+
+def test_every_malformed_line_is_named_once_up_to_five(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(["{", GOOD] * 7))
+    with pytest.raises(errors.TextDataError) as caught:
+        rows.read_jsonl(path)
+    lines = str(caught.value).splitlines()
+    assert [one.partition(": expected")[0][-1] for one in lines[:5]] == list("13579")
+    assert lines[5:] == ["and 2 more lines"]
+
+
+def test_windows_line_ends_and_prompts_are_read(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(f"{GOOD}\r\n{GOOD}".encode())
+    assert rows.read_jsonl(path) == [(User("a"), Assistant("b"))] * 2
+    path.write_text(line(("system", "s"), ("user", "a")))
+    assert rows.read_jsonl(path, last="user") == [rows.ask("a", system="s")]
+    path.write_text(GOOD)
+    with pytest.raises(errors.TextDataError, match=r"the last turn by the user, found 'assistant'. A prompt ends with"):
+        rows.read_jsonl(path, last="user")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read \\(No such file"),
+        (b"", "the file is empty"),
+        (b"\x1f\x8b\x08", "expected UTF-8 text, but byte 1 is 0x8b.*unpack it"),
+    ],
+)
+def test_a_file_without_chats_is_an_error(tmp_path, content, message):
+    path = tmp_path / "rows.jsonl"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(errors.TextDataError, match=rf"rows\.jsonl: .*{message}"):
+        rows.read_jsonl(path)
