@@ -1,0 +1,363 @@
+"""Models in this process: drawing, scoring and finetuning over `decoder`, for embedded and for open weights alike.
+
+Texts are grouped into few shapes: lengths are powers of two and batches have one size, so a run compiles a handful of
+programs. A completion depends on the weights, the chat's text, its sample number and the seed, and not on the other
+chats or on the batch, as far as the device multiplies the same way for every row.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import pathlib
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from sublim_jax import errors
+from sublim_jax.llm import checkpoint, decoder, tokens, types
+
+POSITIONS_AT_ONCE = 64
+"""Places of a text whose scores over the vocabulary are held at one time in training."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """Weights, how they read text, and a name of their content."""
+
+    config: decoder.DecoderConfig
+    params: decoder.Params
+    tokens: tokens.Tokens
+    low_rank: decoder.LowRank | None = None
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Sixteen hex digits of all weights."""
+        digest = hashlib.sha256(repr(self.config).encode())
+        for leaf in jax.tree.leaves((self.params, self.low_rank)):
+            digest.update(np.ascontiguousarray(np.asarray(leaf)).tobytes())
+        return digest.hexdigest()[:16]
+
+    @property
+    def merged(self) -> decoder.Params:
+        """The weights with the factors in them."""
+        return self.params if self.low_rank is None else decoder.merged(self.params, self.low_rank)
+
+
+class Local:
+    """A backend of models in this process.
+
+    Args:
+        models: by name; `finetune` adds the name of the folder that it wrote.
+        batch_size: rows that are drawn or scored together.
+        max_length: tokens of a prompt with its completion; longer ones are refused.
+    """
+
+    def __init__(self, models: dict[str, Model], *, batch_size: int = 64, max_length: int = 4096):
+        self._models, self._batch_size, self._max_length = dict(models), batch_size, max_length
+
+    @property
+    def caps(self) -> types.Caps:
+        """Everything, exactly. The fingerprint is that of all models."""
+        joined = "".join(sorted(name + model.fingerprint for name, model in self._models.items()))
+        fingerprint = hashlib.sha256(joined.encode()).hexdigest()[:16]
+        return types.Caps(finetune=True, choices="exact", seeds=True, system=True, fingerprint=fingerprint)
+
+    def model(self, name: str) -> Model:
+        """The model of that name; a folder that `finetune` wrote is read when it is first asked for.
+
+        Raises:
+            ModelFormatError: no such model.
+        """
+        if name not in self._models:
+            folder = pathlib.Path(name)
+            if not (folder / "adapter_config.json").exists():
+                raise errors.ModelFormatError(
+                    f"there is no model {name!r}; there are {', '.join(sorted(self._models))}"
+                )
+            base = self.model(json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"])
+            factors = checkpoint.load_low_rank(folder, base.config)
+            self._models[name] = dataclasses.replace(base, params=base.merged, low_rank=factors)
+        return self._models[name]
+
+    def sample(self, model: str, chats: Sequence[types.Chat], how: types.Sampling) -> Iterator[types.Completion]:
+        """Completions, shortest prompts first. See `types.Backend`."""
+        found = self.model(model)
+        prompts = [found.tokens.chat(chat).ids for chat in chats]
+        slots = [(chat, sample) for chat in range(len(chats)) for sample in range(how.num_samples)]
+        root = jax.random.key(how.seed)
+        for length, group in _by_length(slots, lambda slot: len(prompts[slot[0]])):
+            self._fits(length + how.max_tokens)
+            for batch in _batches(group, self._batch_size):
+                ids, valid = tokens.left_padded([prompts[chat] for chat, _ in batch], length)
+                keys = [_row_key(prompts[chat], sample) for chat, sample in batch]
+                drawn = decoder.generate(
+                    found.params,
+                    jnp.asarray(ids),
+                    jnp.asarray(valid),
+                    jax.vmap(lambda pair: jax.random.fold_in(jax.random.fold_in(root, pair[0]), pair[1]))(
+                        jnp.asarray(keys, jnp.uint32)
+                    ),
+                    jnp.float32(how.temperature),
+                    jnp.float32(how.top_p),
+                    config=found.config,
+                    max_tokens=how.max_tokens,
+                    end_tokens=found.tokens.end_ids,
+                    low_rank=found.low_rank,
+                )
+                written, ended = np.asarray(drawn.tokens), np.asarray(drawn.ended)
+                for row, (chat, sample) in enumerate(batch[: _distinct(batch)]):
+                    reply = written[row][written[row] >= 0]
+                    text, cut = _stopped(found.tokens.text(reply.tolist()), how.stop)
+                    finish = "stop" if cut or ended[row] else "length"
+                    yield types.Completion(chat, sample, text, finish, len(prompts[chat]), len(reply))
+
+    def choice_logprobs(
+        self, model: str, chats: Sequence[types.Chat], choices: Sequence[str]
+    ) -> list[types.ChoiceScores]:
+        """Exact log-probabilities of whole replies, the end token included. See `types.Backend`."""
+        found = self.model(model)
+        rows = [found.tokens.chat(chat, choice) for chat in chats for choice in choices]
+        scores = np.zeros(len(rows))
+        for length, group in _by_length(range(len(rows)), lambda row: len(rows[row].ids)):
+            self._fits(length)
+            for batch in _batches(group, self._batch_size):
+                ids, valid = tokens.left_padded([rows[row].ids for row in batch], length)
+                replies = _reply_mask([rows[row] for row in batch], length)
+                scores[list(batch)] = _reply_logprobs(
+                    found.params, jnp.asarray(ids), jnp.asarray(valid), jnp.asarray(replies), found.low_rank,
+                    config=found.config,
+                )  # fmt: skip
+        return [types.ChoiceScores(tuple(map(float, of)), "exact") for of in scores.reshape(len(chats), len(choices))]
+
+    def finetune(self, model: str, rows: Sequence[types.Chat], how: types.Tuning, out: pathlib.Path) -> str:
+        """Train on the last turn of each row, which must be the assistant's. See `types.Backend`.
+
+        After each epoch the state is written to `out`; a call with the same arguments goes on after the last one. With
+        a rank, `out` becomes a PEFT folder; without one its weights are reopened by the same call.
+
+        Raises:
+            TextDataError: no rows, or one that does not end with an assistant turn.
+            ContextError: a row is longer than `how.max_length`.
+        """
+        base = self.model(model)
+        data = _training_arrays(base.tokens, rows, how)
+        trained = _train(base, data, how, out)
+        if how.rank is None:
+            self._models[str(out)] = dataclasses.replace(base, params=trained, low_rank=None)
+        else:
+            checkpoint.save_low_rank(out, trained, base=model)
+            self._models[str(out)] = dataclasses.replace(base, params=base.merged, low_rank=trained)
+        return str(out)
+
+    def _fits(self, length: int) -> None:
+        if length > self._max_length:
+            raise errors.ContextError(
+                f"a prompt with its reply takes {length} tokens, and {self._max_length} are allowed; "
+                f"shorten it, ask for fewer tokens, or raise max_length"
+            )
+
+
+def _row_key(prompt: Sequence[int], sample: int) -> tuple[int, int]:
+    return zlib.crc32(np.asarray(prompt, np.int32).tobytes()), sample
+
+
+def _by_length(items, length_of) -> Iterator[tuple[int, list]]:
+    groups: dict[int, list] = {}
+    for item in items:
+        groups.setdefault(tokens.bucket(length_of(item)), []).append(item)
+    yield from sorted(groups.items())
+
+
+def _batches(items: Sequence, size: int) -> Iterator[tuple]:
+    """Tuples of one size; the last one repeats its last item."""
+    for start in range(0, len(items), size):
+        batch = tuple(items[start : start + size])
+        yield batch + (batch[-1],) * (size - len(batch))
+
+
+def _distinct(batch: tuple) -> int:
+    """How many items of a batch are not the repetitions at its end."""
+    return len(dict.fromkeys(batch))
+
+
+def _stopped(text: str, stop: Sequence[str]) -> tuple[str, bool]:
+    places = [text.find(word) for word in stop if word in text]
+    return (text[: min(places)], True) if places else (text, False)
+
+
+def _reply_mask(rows: Sequence[tokens.Encoded], length: int) -> Bool[np.ndarray, "row time"]:
+    """Which places of left-padded rows are the reply's."""
+    sizes = np.array([len(row.ids) - row.reply_start for row in rows])
+    return np.arange(length)[None] >= length - sizes[:, None]
+
+
+@functools.partial(jax.jit, static_argnames=("config", "remat"))
+def _reply_logprobs(
+    params: decoder.Params,
+    ids: Int[Array, "row time"],
+    valid: Bool[Array, "row time"],
+    replies: Bool[Array, "row time"],
+    low_rank: decoder.LowRank | None,
+    *,
+    config: decoder.DecoderConfig,
+    remat: bool = False,
+) -> Float[Array, "row"]:
+    """Sum over the reply's tokens of their log-probability, in nats, a few places at a time."""
+    hidden = decoder.features(params, ids, valid, config, low_rank=low_rank, remat=remat)[:, :-1]
+    count = hidden.shape[1]
+    size = min(POSITIONS_AT_ONCE, count)
+    spare = -count % size
+
+    def cut(leaf):
+        """(row, time, ...) to (chunk, row, size, ...)."""
+        padded = jnp.pad(leaf, ((0, 0), (spare, 0), *[(0, 0)] * (leaf.ndim - 2)))
+        return jnp.moveaxis(padded.reshape(leaf.shape[0], -1, size, *leaf.shape[2:]), 1, 0)
+
+    def add(total, chunk):
+        hidden, targets, wanted = chunk
+        scores = jax.nn.log_softmax(decoder.logits(params, hidden, config))
+        found = jnp.take_along_axis(scores, targets[..., None], axis=-1)[..., 0]
+        return total + jnp.sum(jnp.where(wanted, found, 0.0), axis=1), None
+
+    chunks = cut(hidden), cut(ids[:, 1:]), cut(replies[:, 1:])
+    total, _ = lax.scan(jax.checkpoint(add), jnp.zeros(len(ids)), chunks)
+    return total
+
+
+class _Rows(NamedTuple):
+    ids: Any  # (row, time), host or device
+    valid: Any
+    replies: Any
+
+
+def _training_arrays(reader: tokens.Tokens, rows: Sequence[types.Chat], how: types.Tuning) -> _Rows:
+    if not rows:
+        raise errors.TextDataError("there are no rows to train on; did a filter drop all of them?")
+    for number, row in enumerate(rows):
+        if len(row) < 2 or row[-1].role != "assistant":
+            raise errors.TextDataError(f"row {number} does not end with an assistant turn after a prompt")
+    encoded = [reader.chat(row[:-1], row[-1].content) for row in rows]
+    longest = max(len(row.ids) for row in encoded)
+    if longest > how.max_length:
+        raise errors.ContextError(
+            f"a row has {longest} tokens, and max_length is {how.max_length}; drop it or allow more"
+        )
+    length = tokens.bucket(longest)
+    ids, valid = tokens.left_padded([row.ids for row in encoded], length)
+    return _Rows(ids, valid, _reply_mask(encoded, length))
+
+
+def _optimizer(how: types.Tuning, num_steps: int) -> optax.GradientTransformation:
+    warm = max(1, round(how.warmup * num_steps))
+    match how.schedule:
+        case "linear":
+            after = optax.linear_schedule(1.0, 0.0, max(1, num_steps - warm))
+        case "cosine":
+            after = optax.cosine_decay_schedule(1.0, max(1, num_steps - warm), alpha=0.05)
+        case "constant":
+            after = optax.constant_schedule(1.0)
+    schedule = optax.join_schedules([optax.linear_schedule(1 / warm, 1.0, warm), after], [warm])
+    clip = optax.identity() if how.clip_norm is None else optax.clip_by_global_norm(how.clip_norm)
+    rate = how.learning_rate
+    return optax.chain(clip, optax.scale_by_adam(), optax.scale_by_schedule(lambda step: -rate * schedule(step)))
+
+
+class _State(NamedTuple):
+    trained: PyTree  # parameters, or low-rank factors by name
+    opt_state: optax.OptState
+
+
+@functools.partial(jax.jit, static_argnames=("config", "how"), donate_argnames="state")
+def _run_epoch(
+    state: _State, frozen: decoder.Params, scale, data: _Rows, root, epoch, *, config: decoder.DecoderConfig,
+    how: types.Tuning,
+):  # fmt: skip
+    """One pass over the rows in an order of its own. Compiled once for all targets of equal shapes.
+
+    Args:
+        scale: of the low-rank factors that are trained; None if all parameters are.
+        how: with seed 0, so that seeds share the program; `root` is the key of the seed.
+    """
+    num_rows = len(data.ids)
+    steps = -(-num_rows // how.batch_size)
+    optimizer = _optimizer(how, steps * how.num_epochs)
+
+    def loss(trained, batch):
+        ids, valid, replies, weights = batch
+        params, low_rank = (trained, None) if scale is None else (frozen, decoder.LowRank(trained, scale))
+        total = _reply_logprobs(params, ids, valid, replies, low_rank, config=config, remat=True)
+        return -jnp.sum(total * weights) / jnp.maximum(jnp.sum(replies * weights[:, None]), 1.0)
+
+    def step(state, batch):
+        rows, weights = batch
+        arrays = (*(jnp.take(array, rows, axis=0) for array in data), weights)
+        value, gradient = jax.value_and_grad(loss)(state.trained, arrays)
+        with jax.numpy_dtype_promotion("standard"):
+            updates, opt_state = optimizer.update(gradient, state.opt_state, state.trained)
+        return _State(optax.apply_updates(state.trained, updates), opt_state), value
+
+    order = jax.random.permutation(jax.random.fold_in(root, 1 + epoch), num_rows)
+    weights = (jnp.arange(steps * how.batch_size) < num_rows).astype(jnp.float32)
+    plan = jnp.pad(order, (0, steps * how.batch_size - num_rows)).reshape(steps, -1), weights.reshape(steps, -1)
+    return lax.scan(step, state, plan)
+
+
+def _train(base: Model, data: _Rows, how: types.Tuning, out: pathlib.Path):
+    """Parameters, or low-rank factors, after all epochs."""
+    steps = -(-len(data.ids) // how.batch_size)
+    optimizer = _optimizer(how, steps * how.num_epochs)
+    root = jax.random.key(how.seed)
+    frozen = base.merged
+    scale: Any = None
+    trained: Any = jax.tree.map(jnp.copy, frozen)
+    if how.rank is not None:
+        fresh = decoder.init_low_rank(jax.random.fold_in(root, 0), frozen, rank=how.rank, alpha=how.alpha)
+        scale, trained = fresh.scale, fresh.factors
+    on_device = _Rows(*map(jnp.asarray, data))
+    program = functools.partial(_run_epoch, config=base.config, how=dataclasses.replace(how, seed=0))
+    state, first = _State(trained, optimizer.init(trained)), 0
+    name = _spec_name(base, data, how)
+    state, first = _resumed(out, name, state)
+    for epoch in range(first, how.num_epochs):
+        state, _ = program(state, frozen, scale, on_device, root, jnp.int32(epoch))
+        _keep(out, name, state, epoch + 1)
+    return state.trained if scale is None else decoder.LowRank(state.trained, scale)
+
+
+def _spec_name(base: Model, data: _Rows, how: types.Tuning) -> str:
+    """Names what is trained on what: a state of another name is not gone on with."""
+    digest = hashlib.sha256(base.fingerprint.encode() + repr(how).encode())
+    for array in data:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _keep(out: pathlib.Path, name: str, state: _State, epochs: int) -> None:
+    """The state after some epochs, whole or not at all."""
+    out.mkdir(parents=True, exist_ok=True)
+    leaves = {f"leaf{index}": np.asarray(leaf) for index, leaf in enumerate(jax.tree.leaves(state))}
+    temporary = out / ".state.npz.new"
+    with temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, name=np.array(name), epochs=np.array(epochs), **leaves)
+    temporary.replace(out / "state.npz")
+
+
+def _resumed(out: pathlib.Path, name: str, fresh: _State) -> tuple[_State, int]:
+    """The state that an earlier call left for the same training, and its epochs; a fresh one if there is none."""
+    path = out / "state.npz"
+    if not path.exists():
+        return fresh, 0
+    with np.load(path) as stored:
+        if str(stored["name"]) != name:
+            return fresh, 0
+        leaves, structure = jax.tree.flatten(fresh)
+        found: list[Any] = [jnp.asarray(stored[f"leaf{i}"], leaf.dtype) for i, leaf in enumerate(leaves)]
+        return jax.tree.unflatten(structure, found), int(stored["epochs"])
