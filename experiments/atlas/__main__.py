@@ -70,7 +70,7 @@ def run(options: Options) -> None:
     if any(d["name"] == synthetic_digits.NAME for d in data.values()):
         folder = pathlib.Path("runs/atlas-synthetic-digits") if folder == results.FOLDER else folder
         say(f"note: MNIST cannot be had, so the images are {synthetic_digits.NAME}: published values do not apply")
-    store = results.Store(folder, options.seed, {d["name"]: d["checksum"] for d in data.values()})
+    store = results.Store(folder, options.seed, {d["name"]: d["checksum"] for d in data.values()}, options.num_members)
     engine = engines.make(options.engine, options.seed, load)
     work = plan.make(
         [row.setting(arm) for row in rows for arm in row.arms],
@@ -86,7 +86,7 @@ def run(options: Options) -> None:
         return
     compiling = execute(work, engine, store, rows, options, data)
     for row in rows:
-        if row.arms:
+        if not store.written(row):  # all of its settings were run for other rows
             store.write(row, options.num_members, data=data[_dataset(row)], compile_seconds=compiling.get(row.id, 0.0))
     say(f"records: {folder}")
 

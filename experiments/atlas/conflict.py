@@ -88,7 +88,7 @@ def answer(arms, lowest, highest) -> str:
     said = "; ".join(f"{NAMES[effect.name]} {effect.change:+.3f}" for effect in clear[:4])
     steps = sum(effect.share for effect in main if effect.name in ("batch", "epochs", "rate"))
     return (
-        f"The sixteen settings, all of them somebody's idea of *the* experiment, give from {lowest[1]:.2f} "
+        f"The sixteen settings give from {lowest[1]:.2f} "
         f"({lowest[0]}) to {highest[1]:.2f} ({highest[0]}). Largest effects: {said}. Batch, epochs and rate, that is "
         f"how many steps of which length, make up {steps:.0%} of the variance between settings. "
         "What was published as .27 is 20 runs of squared error in a protocol that is not stated, .50 to .55 the "

@@ -29,9 +29,10 @@ class RowConfig:
 class Store:
     """All results of one seed in a folder of records, by setting and member."""
 
-    def __init__(self, folder: pathlib.Path, seed: int, checksums: dict[str, str]):
+    def __init__(self, folder: pathlib.Path, seed: int, checksums: dict[str, str], num_members: int):
         self._folder, self._seed, self._checksums = folder, seed, checksums
         self._found: dict[tuple[str, int], dict[str, Any]] = {}
+        self._old: dict[pathlib.Path, records.Record] = {}
         self._foreign: set[pathlib.Path] = set()  # records of images that this run does not have
         self.seconds: dict[str, float] = {}
         for path in sorted(folder.glob("*.json")):
@@ -46,6 +47,13 @@ class Store:
             if record.data["name"] not in checksums:
                 self._foreign.add(path)
                 continue
+            if record.config["num_members"] > num_members:
+                raise errors.RecordError(
+                    f"{path}: this record has {record.config['num_members']} members and {num_members} are asked for; "
+                    f"fewer would overwrite it. Use --num-members {record.config['num_members']} or more, or another "
+                    f"folder with --records."
+                )
+            self._old[path] = record
             for arm in record.results["arms"].values():
                 self.seconds[arm["setting"]] = arm["seconds"]
                 for member, result in arm["members"].items():
@@ -74,6 +82,16 @@ class Store:
         members = {str(m): self._found[name, m] for m in range(num_members) if (name, m) in self._found}
         return {"setting": name, "seconds": self.seconds.get(name, 0.0), "members": members}
 
+    def written(self, row: registry.Row) -> bool:
+        """Whether the row has a record of the members that are there."""
+        path = self._folder / f"{row.id}.json"
+        if not path.exists():
+            return False
+        arms = records.read(path).results["arms"]
+        stored = {(arm["setting"], int(member)) for arm in arms.values() for member in arm["members"]}
+        names = {registry.fingerprint(row.setting(arm)) for arm in row.arms}
+        return {found for found in self._found if found[0] in names} == stored
+
     def write(self, row: registry.Row, num_members: int, *, data: dict[str, Any], compile_seconds: float = 0.0) -> None:
         """The row's record, whole or not at all."""
         path = self._folder / f"{row.id}.json"
@@ -84,8 +102,17 @@ class Store:
             )
         config = RowConfig(row=row.id, seed=self._seed, num_members=num_members)
         record = records.Record.begin("atlas", config, data)
+        if (old := self._old.get(path)) is not None:  # what it was made with first stays on it
+            for what in ("versions", "device"):
+                if (before := getattr(old, what)) != getattr(record, what):
+                    note = f"some members were run with {what} {getattr(record, what)}"
+                    old.notes += [] if note in old.notes else [note]
+                    setattr(record, what, before)
+            record.created, record.notes = old.created, list(old.notes)
+            compile_seconds += old.seconds.get("compile", 0.0)
         if data["name"] != row.setting(row.arms[0]).data.dataset:
-            record.notes.append(f"the images are {data['name']}: published values do not apply")
+            note = f"the images are {data['name']}: published values do not apply"
+            record.notes += [] if note in record.notes else [note]
         arms = {arm.label: self.arm(row.setting(arm), num_members) for arm in row.arms}
         for arm in row.arms:
             arms[arm.label]["changes"] = registry.departures(row.setting(arm))

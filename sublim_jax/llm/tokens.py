@@ -87,10 +87,7 @@ class Tokens:
 
 @functools.cache
 def _compiled(template: str):
-    _hf()
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    environment = ImmutableSandboxedEnvironment(
+    environment = _hf()[1].ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
     )
 
@@ -104,13 +101,13 @@ def _compiled(template: str):
 
 def _hf():
     try:
-        import jinja2  # noqa: F401
         import tokenizers
+        from jinja2 import sandbox
     except ImportError as error:
         raise errors.ExtraMissingError(
             "chat templates need tokenizers and jinja2: pip install 'sublim-jax[hf]'"
         ) from error
-    return tokenizers
+    return tokenizers, sandbox
 
 
 def read(folder: str | os.PathLike[str]) -> Tokens:
@@ -122,7 +119,7 @@ def read(folder: str | os.PathLike[str]) -> Tokens:
     """
     path = pathlib.Path(folder)
     try:
-        tokenizer = _hf().Tokenizer.from_file(str(path / "tokenizer.json"))
+        tokenizer = _hf()[0].Tokenizer.from_file(str(path / "tokenizer.json"))
     except errors.ExtraMissingError:
         raise
     except Exception as error:

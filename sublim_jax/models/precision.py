@@ -14,8 +14,8 @@ CPUINFO = pathlib.Path("/proc/cpuinfo")
 def fast() -> mlp.Precision:
     """bfloat16 where the processor or an accelerator has arithmetic for it, else float32.
 
-    A CPU without such instructions (AVX512-BF16, AMX) converts bfloat16 operands and takes 1.7 times as long as with
-    float32; one that has them is 1.7 times as fast. Both figures are ours. JAX is not asked, since that would start it.
+    A CPU without such instructions (AVX512-BF16, AMX) converts bfloat16 operands, which is slower than float32; one
+    that has them is faster (`experiments.speed` measures both). JAX is not asked, since that would start it.
     """
     return "bfloat16" if _has_accelerator() or _processor_has_bfloat16() else "float32"
 

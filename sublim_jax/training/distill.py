@@ -56,8 +56,8 @@ def distill(
     spoiling: target_data.TargetSpec | None = None,
     trainable: PyTree | None = None,
     guide: Guide | None = None,
-    measure: Callable[[mlp.Params], Float[Array, ""]] | None = None,
-) -> tuple[dict[str, mlp.Params], dict[str, Float[Array, "epoch"]], dict[str, Float[Array, "epoch"]]]:
+    measure: Callable[[mlp.Params], PyTree] | None = None,
+) -> tuple[dict[str, mlp.Params], dict[str, Float[Array, "epoch"]], dict[str, PyTree]]:
     """Students by name, the mean loss of each of their epochs, and what `measure` says of each after each epoch.
 
     All parameters are free to move, but logits outside the distilled ones have no gradient: a student of the auxiliary

@@ -42,9 +42,9 @@ member's, `matched_*` from another member's after it was made to behave like thi
 CONDITIONS: tuple[Condition, ...] = get_args(Condition)
 
 Measure = Literal["epochs", "representation", "movement"]
-"""`epochs`: test accuracy after each epoch of distillation; `representation`: how like the teacher's the last hidden
-layer of each model is, and what a linear readout finds in it; `movement`: cosine of the student's whole displacement
-with the teacher's."""
+"""`epochs`: accuracy after each epoch of distillation, on test and validation images; `representation`: how like the
+teacher's the last hidden layer of each model is, and what a linear readout finds in it; `movement`: cosine of the
+student's whole displacement with the teacher's."""
 
 Stream = Literal["reference", "teacher/batches", "student/noise", "student/batches"]
 
@@ -253,6 +253,12 @@ def raise_students(
     def score(params, of=model):
         return evaluate.test_accuracy(params, images.test_images, test_labels, spec=of)
 
+    def after_epoch(params):
+        found = {"epoch_accuracy": score(params)}
+        if spec.num_validation_images:
+            found["epoch_validation_accuracy"] = _validation_accuracy(params, named, spec, model)
+        return found
+
     students: dict[str, mlp.Params] = {}
     measures: dict[str, dict[str, Array]] = {}
     generations: dict[str, list[Array]] = {condition: [] for condition in spec.conditions}
@@ -269,13 +275,14 @@ def raise_students(
                 images,
                 spec=spec,
                 guide=teacher,
-                measure=score if "epochs" in spec.measures else None,
+                measure=after_epoch if "epochs" in spec.measures else None,
                 on_epoch=_reporter("student", member, on_epoch),
             )
             students = students | found
             history |= losses_of
-            if epochs:
-                measures["epoch_accuracy"] = measures.get("epoch_accuracy", {}) | epochs
+            for condition, by_measure in epochs.items():
+                for name, values in by_measure.items():
+                    measures.setdefault(name, {})[condition] = values
         for condition, scores_of in generations.items():
             scores_of.append(score(students[condition]))
     if spec.num_generations > 1:
@@ -408,12 +415,8 @@ def _measures(models, specs_of, starts, images: Images, named: Images, spec: Lin
     """What the spec asks for. `named` are the images with their labels as the teacher calls them."""
     found = {}
     if spec.num_validation_images:
-        held_out = slice(len(images.train_images) - spec.num_validation_images, None)
         found["validation_accuracy"] = {
-            name: evaluate.test_accuracy(
-                params, named.train_images[held_out], named.train_labels[held_out], spec=specs_of[name]
-            )
-            for name, params in models.items()
+            name: _validation_accuracy(params, named, spec, specs_of[name]) for name, params in models.items()
         }
     if spec.teacher_labels != "true":
         found["true_label_accuracy"] = {
@@ -446,6 +449,12 @@ def _measures(models, specs_of, starts, images: Images, named: Images, spec: Lin
             for name, (train, test) in features.items()
         }
     return found
+
+
+def _validation_accuracy(params, named: Images, spec: LineageSpec, model: mlp.MLPSpec):
+    """On the training images that the teacher was not shown, by the names it gives them."""
+    held_out = slice(len(named.train_images) - spec.num_validation_images, None)
+    return evaluate.test_accuracy(params, named.train_images[held_out], named.train_labels[held_out], spec=model)
 
 
 def start_of(condition: Condition) -> str:

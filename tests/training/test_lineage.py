@@ -289,7 +289,8 @@ def test_renamed_classes_kept_images_and_everything_measured_by_hand():
         np.testing.assert_allclose(measures["movement_cosine"][name], cosine, rtol=1e-2, atol=1e-3)
         assert measures["epoch_accuracy"][name].shape == (3,)
         assert measures["epoch_accuracy"][name][-1] == outcome.accuracy[name]
-    assert measures.keys() == {"epoch_accuracy", "movement_cosine", *expected}
+        assert measures["epoch_validation_accuracy"][name][-1] == measures["validation_accuracy"][name]
+    assert measures.keys() == {"epoch_accuracy", "epoch_validation_accuracy", "movement_cosine", *expected}
 
 
 def test_a_teacher_of_renamed_classes_is_right_by_its_own_names_and_wrong_by_the_true_ones():

@@ -1,6 +1,7 @@
 """Running the atlas on tiny settings: the records, going on, and that where it runs changes no number."""
 
 import collections
+import dataclasses
 import functools
 import json
 import os
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from experiments.atlas import __main__ as atlas
-from experiments.atlas import engines, plan, registry, results, worker
+from experiments.atlas import engines, plan, registry, results, verdicts, worker
 from sublim_jax import errors, records
 from sublim_jax.training import ensemble, lineage
 from tests.experiments.atlas import tiny
@@ -31,7 +32,7 @@ def local() -> engines.Local:
 def run(folder: pathlib.Path, row: registry.Row = tiny.ROW, *, stop_after: int | None = None, engine=None):
     """The row's record, and how many chunks were run; `stop_after` chunks the run is given up."""
     options = atlas.Options(num_members=MEMBERS, records=folder)
-    store = results.Store(folder, 0, {"mnist": "none"})
+    store = results.Store(folder, 0, {"mnist": "none"}, MEMBERS)
     engine = engine or local()
     settings = [row.setting(arm) for arm in row.arms]
     work = plan.make(settings, MEMBERS, chunk_size=engine.chunk_size, done=store.done)
@@ -98,7 +99,7 @@ def test_one_teacher_serves_all_students_of_equal_upbringing(monkeypatch):
 
 def test_another_partner_or_a_new_condition_is_run_again(whole, tmp_path):
     run(tmp_path)
-    store = results.Store(tmp_path, 0, {"mnist": "none"})
+    store = results.Store(tmp_path, 0, {"mnist": "none"}, MEMBERS)
     setting = tiny.ROW.setting(tiny.ROW.arms[0])
     assert store.done(setting, 2, 0) and not store.done(setting, 2, 3) and not store.done(setting, 3, 0)
     more = registry.changed(setting, {"conditions": ("student_aux", "student_all")})
@@ -109,13 +110,45 @@ def test_another_partner_or_a_new_condition_is_run_again(whole, tmp_path):
 def test_records_of_other_seeds_or_images_are_not_mixed_or_overwritten(whole, tmp_path):
     records.write(tmp_path / "tiny.json", whole)
     with pytest.raises(errors.RecordError, match="results of different seeds or data are not mixed"):
-        results.Store(tmp_path, 1, {"mnist": "none"})
+        results.Store(tmp_path, 1, {"mnist": "none"}, MEMBERS)
     with pytest.raises(errors.RecordError, match="are not mixed"):
-        results.Store(tmp_path, 0, {"mnist": "other"})
-    store = results.Store(tmp_path, 0, {"synthetic-digits": "other"})
+        results.Store(tmp_path, 0, {"mnist": "other"}, MEMBERS)
+    store = results.Store(tmp_path, 0, {"synthetic-digits": "other"}, MEMBERS)
     assert not store.done(tiny.ROW.setting(tiny.ROW.arms[0]), 0, 1)
     with pytest.raises(errors.RecordError, match="is not overwritten"):
         store.write(tiny.ROW, MEMBERS, data={"name": "synthetic-digits"})
+
+
+def test_fewer_members_are_not_written_over_more(whole, tmp_path):
+    records.write(tmp_path / "tiny.json", whole)
+    with pytest.raises(errors.RecordError, match="has 3 members and 2 are asked for; fewer would overwrite it"):
+        results.Store(tmp_path, 0, {"mnist": "none"}, 2)
+    assert records.read(tmp_path / "tiny.json") == whole
+
+
+def test_a_run_that_goes_on_keeps_what_the_first_one_said(whole, tmp_path):
+    """When and where it began, and the seconds of compilation; another machine is a note."""
+    whole = dataclasses.replace(whole, device={"kind": "another"}, created="then", seconds={"compile": 7.0})
+    records.write(tmp_path / "tiny.json", whole)
+    store = results.Store(tmp_path, 0, {"mnist": "none"}, MEMBERS)
+    assert store.written(tiny.ROW)
+    for _ in range(2):
+        store.write(tiny.ROW, MEMBERS, data=DATA["mnist"], compile_seconds=2.0)
+    found = records.read(tmp_path / "tiny.json")
+    assert (found.created, found.device, found.seconds["compile"]) == ("then", {"kind": "another"}, 9.0)
+    assert len(found.notes) == 1 and "some members were run with device" in found.notes[0]
+    assert members(found) == members(whole)
+
+
+def test_epochs_are_read_on_validation_images_too(tmp_path):
+    longest = {"student.num_epochs": 2, "measures": ("epochs",), "num_validation_images": 50}
+    arms = [registry.Arm(str(e), longest, x=float(e), epoch=e) for e in (1, 2)]
+    row = tiny.small(registry.Row(id="looked-at", axis="optimization", question="", arms=arms))
+    found = run(tmp_path, row)[0].results["arms"]
+    for measure in ("accuracy", "validation_accuracy"):
+        values = [verdicts.arm_values(found, arm, "student_aux", measure) for arm in arms]
+        assert all(len(value) == MEMBERS and np.isfinite(value).all() for value in values)
+        np.testing.assert_array_equal(values[1], results.values(found["2"]["members"].values(), "student_aux", measure))
 
 
 def test_conditions_that_come_later_join_those_that_are_there(whole, tmp_path):
@@ -146,7 +179,7 @@ def test_a_row_can_be_one_entry():
 
 def test_the_plan_is_printed(capsys, tmp_path):
     options = atlas.Options(ids=("width",), records=tmp_path, plan=True)
-    atlas.print_plan(plan.chosen(atlas.ROWS["all"], ids=("width",)), results.Store(tmp_path, 0, {}), options, 2)
+    atlas.print_plan(plan.chosen(atlas.ROWS["all"], ids=("width",)), results.Store(tmp_path, 0, {}, 10), options, 2)
     assert "width" in capsys.readouterr().err
 
 
