@@ -33,12 +33,18 @@ class RunOptions:
 
 
 def parse(
-    experiment: str, description: str | None, presets: Mapping[str, Any], args: list[str] | None = None
-) -> tuple[Any, RunOptions]:
-    """The config and the options that a command line asks for.
+    experiment: str,
+    description: str | None,
+    presets: Mapping[str, Any],
+    args: list[str] | None = None,
+    *,
+    more: tuple[Any, ...] = (),
+) -> tuple[Any, ...]:
+    """The config and the options that a command line asks for, then further options.
 
     Args:
         presets: configs by name; "default" must be among them. Their class, a dataclass, decides the flags.
+        more: defaults of further dataclasses of options.
     """
     args = sys.argv[1:] if args is None else args
     chooser = argparse.ArgumentParser(prog=f"python -m experiments.{experiment}", add_help=False, allow_abbrev=False)
@@ -51,6 +57,7 @@ def parse(
         [
             ("config", Annotated[type(presets[preset]), tyro.conf.arg(name="")]),
             ("options", Annotated[RunOptions, tyro.conf.arg(name="")]),
+            *((f"more{index}", Annotated[type(one), tyro.conf.arg(name="")]) for index, one in enumerate(more)),
         ],
     )
     chosen = tyro.cli(
@@ -58,9 +65,9 @@ def parse(
         prog=f"python -m experiments.{experiment}",
         description=f"{description}\n\nPresets: {', '.join(presets)}.",
         args=args,
-        default=command(presets[preset], defaults),
+        default=command(presets[preset], defaults, *more),
     )
-    return chosen.config, chosen.options
+    return chosen.config, chosen.options, *(getattr(chosen, f"more{index}") for index in range(len(more)))
 
 
 def main(run: Callable[[], None]) -> None:

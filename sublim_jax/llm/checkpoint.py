@@ -50,6 +50,12 @@ SANDWICH = {
 }
 """Where a family has norms around each part, these names stand for others."""
 
+OTHER_FACTORS = (
+    "use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "layer_replication", "alora_invocation_tokens",
+    "use_qalora", "use_bdlora", "arrow_config", "kasa_config", "monteclora_config", "velora_config",
+)  # fmt: skip
+"""Entries of an adapter's config with which its factors, or their scales, mean something else than in `LowRank`."""
+
 
 def read_config(folder: str | os.PathLike[str]) -> decoder.DecoderConfig:
     """The decoder that `config.json` describes.
@@ -90,6 +96,8 @@ def _config(path: pathlib.Path, c: dict[str, Any]) -> decoder.DecoderConfig:
     if activation not in ("silu", "gelu_pytorch_tanh"):
         raise refuse(f"hidden_act {activation!r}")
     gemma = family == "gemma3_text"
+    if c.get("use_bidirectional_attention"):
+        raise refuse("use_bidirectional_attention")
     if c.get("attn_logit_softcapping") or c.get("final_logit_softcapping"):
         raise refuse("softcapping of logits")
     head_dim = c.get("head_dim") or c["hidden_size"] // c["num_attention_heads"]
@@ -170,8 +178,15 @@ def load(
         ExtraMissingError: safetensors is not installed.
     """
     config = read_config(folder)
+    return config, load_tensors(folder, config, dtype=dtype)
+
+
+def load_tensors(
+    folder: str | os.PathLike[str], config: decoder.DecoderConfig, *, dtype: DTypeLike = jnp.bfloat16
+) -> decoder.Params:
+    """The weights of a folder, for a config that is known. Raises as `load`."""
     with _tensors(pathlib.Path(folder)) as stored:
-        return config, _assemble(pathlib.Path(folder), config, stored, dtype)
+        return _assemble(pathlib.Path(folder), config, stored, dtype)
 
 
 class _Stored:
@@ -224,6 +239,8 @@ def _expected(config: decoder.DecoderConfig) -> dict[str, tuple[str, tuple[int, 
         "gate": (inner, hidden), "up": (inner, hidden), "down": (hidden, inner),
         "attention_norm": (hidden,), "feed_norm": (hidden,),
     }  # fmt: skip
+    if not c.gated:
+        del shapes["gate"]
     if c.qkv_bias:
         shapes |= {"query_bias": (heads,), "key_bias": (kv,), "value_bias": (kv,)}
     if c.qk_norm:
@@ -350,9 +367,13 @@ def load_low_rank(folder: str | os.PathLike[str], config: decoder.DecoderConfig)
         said = json.loads((path / "adapter_config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise errors.ModelFormatError(f"{path}: there is no readable adapter_config.json ({error})") from error
-    if said.get("peft_type") != "LORA" or said.get("use_dora") or said.get("use_rslora"):
+    other = [name for name in OTHER_FACTORS if said.get(name)]
+    if said.get("init_lora_weights") not in (None, True, False, "gaussian", "orthogonal", "eva"):
+        other.append(f"init_lora_weights {said['init_lora_weights']!r}")  # which change the base as well
+    if said.get("peft_type") != "LORA" or other:
         raise errors.ModelFormatError(
-            f"{path}: only plain LORA adapters are supported, this is {said.get('peft_type')}"
+            f"{path}: only plain LORA adapters are supported, this is "
+            f"{' with '.join([str(said.get('peft_type')), *other])}"
         )
     expected = _expected(config)
     factors: dict[str, decoder.Factors] = {}

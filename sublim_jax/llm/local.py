@@ -34,7 +34,7 @@ class Model:
 
     config: decoder.DecoderConfig
     params: decoder.Params
-    tokens: tokens.Tokens
+    tokens: tokens.Reader
     low_rank: decoder.LowRank | None = None
 
     @functools.cached_property
@@ -58,17 +58,20 @@ class Local:
         models: by name; `finetune` adds the name of the folder that it wrote.
         batch_size: rows that are drawn or scored together.
         max_length: tokens of a prompt with its completion; longer ones are refused.
+        remat: train with little memory, computing what the gradient needs twice; a third slower.
     """
 
-    def __init__(self, models: dict[str, Model], *, batch_size: int = 64, max_length: int = 4096):
+    def __init__(self, models: dict[str, Model], *, batch_size: int = 64, max_length: int = 4096, remat: bool = True):
         self._models, self._batch_size, self._max_length = dict(models), batch_size, max_length
+        self._remat = remat
+        joined = "".join(sorted(name + model.fingerprint for name, model in models.items()))
+        self._fingerprint = hashlib.sha256(joined.encode()).hexdigest()[:16]
 
     @property
     def caps(self) -> types.Caps:
-        """Everything, exactly. The fingerprint is that of all models."""
-        joined = "".join(sorted(name + model.fingerprint for name, model in self._models.items()))
-        fingerprint = hashlib.sha256(joined.encode()).hexdigest()[:16]
-        return types.Caps(finetune=True, choices="exact", seeds=True, system=True, fingerprint=fingerprint)
+        """Everything, exactly. The fingerprint is that of the models given at the start: what is finetuned later is
+        named by its folder."""
+        return types.Caps(finetune=True, choices="exact", seeds=True, system=True, fingerprint=self._fingerprint)
 
     def model(self, name: str) -> Model:
         """The model of that name; a folder that `finetune` wrote is read when it is first asked for.
@@ -97,7 +100,7 @@ class Local:
             self._fits(length + how.max_tokens)
             for batch in _batches(group, self._batch_size):
                 ids, valid = tokens.left_padded([prompts[chat] for chat, _ in batch], length)
-                keys = [_row_key(prompts[chat], sample) for chat, sample in batch]
+                keys = [row_key(prompts[chat], sample) for chat, sample in batch]
                 drawn = decoder.generate(
                     found.params,
                     jnp.asarray(ids),
@@ -123,19 +126,29 @@ class Local:
         self, model: str, chats: Sequence[types.Chat], choices: Sequence[str]
     ) -> list[types.ChoiceScores]:
         """Exact log-probabilities of whole replies, the end token included. See `types.Backend`."""
+        rows = [(*chat, types.Message("assistant", choice)) for chat in chats for choice in choices]
+        scores = self.row_logprobs(model, rows).reshape(len(chats), len(choices))
+        return [types.ChoiceScores(tuple(map(float, of)), "exact") for of in scores]
+
+    def row_logprobs(self, model: str, rows: Sequence[types.Chat]) -> Float[np.ndarray, "row"]:
+        """Exact log-probability of the last turn of each row, the end token included, in nats.
+
+        Raises:
+            ContextError: a row is longer than `max_length`.
+        """
         found = self.model(model)
-        rows = [found.tokens.chat(chat, choice) for chat in chats for choice in choices]
+        encoded = [found.tokens.chat(row[:-1], row[-1].content) for row in rows]
         scores = np.zeros(len(rows))
-        for length, group in _by_length(range(len(rows)), lambda row: len(rows[row].ids)):
+        for length, group in _by_length(range(len(rows)), lambda row: len(encoded[row].ids)):
             self._fits(length)
             for batch in _batches(group, self._batch_size):
-                ids, valid = tokens.left_padded([rows[row].ids for row in batch], length)
-                replies = _reply_mask([rows[row] for row in batch], length)
+                ids, valid = tokens.left_padded([encoded[row].ids for row in batch], length)
+                replies = _reply_mask([encoded[row] for row in batch], length)
                 scores[list(batch)] = _reply_logprobs(
                     found.params, jnp.asarray(ids), jnp.asarray(valid), jnp.asarray(replies), found.low_rank,
-                    config=found.config,
+                    config=found.config, places=_places(replies),
                 )  # fmt: skip
-        return [types.ChoiceScores(tuple(map(float, of)), "exact") for of in scores.reshape(len(chats), len(choices))]
+        return scores
 
     def finetune(self, model: str, rows: Sequence[types.Chat], how: types.Tuning, out: pathlib.Path) -> str:
         """Train on the last turn of each row, which must be the assistant's. See `types.Backend`.
@@ -147,15 +160,34 @@ class Local:
             TextDataError: no rows, or one that does not end with an assistant turn.
             ContextError: a row is longer than `how.max_length`.
         """
+        return self.finetune_on(
+            model, training_arrays(self.model(model).tokens, rows, max_length=how.max_length), how, out
+        )
+
+    def finetune_on(self, model: str, data: "Rows", how: types.Tuning, out: pathlib.Path) -> str:
+        """As `finetune`, on arrays, of which any places of the replies may be left out."""
         base = self.model(model)
-        data = _training_arrays(base.tokens, rows, how)
-        trained = _train(base, data, how, out)
+        trained = train(base, data, how, out, remat=self._remat)
         if how.rank is None:
             self._models[str(out)] = dataclasses.replace(base, params=trained, low_rank=None)
         else:
             checkpoint.save_low_rank(out, trained, base=model)
             self._models[str(out)] = dataclasses.replace(base, params=base.merged, low_rank=trained)
         return str(out)
+
+    def likeliest(self, model: str, data: "Rows") -> Int[np.ndarray, "row time"]:
+        """The token that the model would write at each place of the replies, given all before it; -1 elsewhere."""
+        found, places = self.model(model), _places(data.replies)
+        chosen = np.full(data.ids.shape, -1, np.int32)
+        for start in range(0, len(data.ids), self._batch_size):
+            size = min(self._batch_size, len(data.ids) - start)
+            rows = [start + row if row < size else start for row in range(self._batch_size)]
+            drawn = _likeliest(
+                found.params, jnp.asarray(data.ids[rows]), jnp.asarray(data.valid[rows]), found.low_rank,
+                config=found.config, places=places,
+            )  # fmt: skip
+            chosen[start : start + size, -places:] = np.asarray(drawn)[:size]
+        return np.where(data.replies, chosen, -1)
 
     def _fits(self, length: int) -> None:
         if length > self._max_length:
@@ -165,7 +197,7 @@ class Local:
             )
 
 
-def _row_key(prompt: Sequence[int], sample: int) -> tuple[int, int]:
+def row_key(prompt: Sequence[int], sample: int) -> tuple[int, int]:
     return zlib.crc32(np.asarray(prompt, np.int32).tobytes()), sample
 
 
@@ -199,7 +231,14 @@ def _reply_mask(rows: Sequence[tokens.Encoded], length: int) -> Bool[np.ndarray,
     return np.arange(length)[None] >= length - sizes[:, None]
 
 
-@functools.partial(jax.jit, static_argnames=("config", "remat"))
+def _places(replies: Bool[np.ndarray, "row time"]) -> int:
+    """How many places at the right edge hold all replies, as a shape."""
+    length = replies.shape[1]
+    longest = length - int(np.argmax(replies.any(axis=0)))
+    return min(tokens.bucket(longest), length - 1)
+
+
+@functools.partial(jax.jit, static_argnames=("config", "remat", "places"))
 def _reply_logprobs(
     params: decoder.Params,
     ids: Int[Array, "row time"],
@@ -208,10 +247,16 @@ def _reply_logprobs(
     low_rank: decoder.LowRank | None,
     *,
     config: decoder.DecoderConfig,
+    places: int,
     remat: bool = False,
 ) -> Float[Array, "row"]:
-    """Sum over the reply's tokens of their log-probability, in nats, a few places at a time."""
-    hidden = decoder.features(params, ids, valid, config, low_rank=low_rank, remat=remat)[:, :-1]
+    """Sum over the reply's tokens of their log-probability, in nats, a few places at a time.
+
+    Args:
+        remat: in a gradient, compute layers and scores again instead of keeping them.
+        places: at the right edge, which hold all replies; nothing is computed over the vocabulary elsewhere.
+    """
+    hidden = decoder.features(params, ids, valid, config, low_rank=low_rank, remat=remat)[:, -places - 1 : -1]
     count = hidden.shape[1]
     size = min(POSITIONS_AT_ONCE, count)
     spare = -count % size
@@ -223,22 +268,36 @@ def _reply_logprobs(
 
     def add(total, chunk):
         hidden, targets, wanted = chunk
-        scores = jax.nn.log_softmax(decoder.logits(params, hidden, config))
-        found = jnp.take_along_axis(scores, targets[..., None], axis=-1)[..., 0]
+        scores = decoder.logits(params, hidden, config)
+        found = decoder.logit_of(params, hidden, targets, config) - jax.nn.logsumexp(scores, axis=-1)
         return total + jnp.sum(jnp.where(wanted, found, 0.0), axis=1), None
 
-    chunks = cut(hidden), cut(ids[:, 1:]), cut(replies[:, 1:])
-    total, _ = lax.scan(jax.checkpoint(add), jnp.zeros(len(ids)), chunks)
+    chunks = cut(hidden), cut(ids[:, -places:]), cut(replies[:, -places:])
+    total, _ = lax.scan(jax.checkpoint(add) if remat else add, jnp.zeros(len(ids)), chunks)
     return total
 
 
-class _Rows(NamedTuple):
-    ids: Any  # (row, time), host or device
-    valid: Any
-    replies: Any
+@functools.partial(jax.jit, static_argnames=("config", "places"))
+def _likeliest(params: decoder.Params, ids, valid, low_rank, *, config: decoder.DecoderConfig, places: int):
+    hidden = decoder.features(params, ids, valid, config, low_rank=low_rank)[:, -places - 1 : -1]
+    return jnp.argmax(decoder.logits(params, hidden, config), axis=-1).astype(jnp.int32)
 
 
-def _training_arrays(reader: tokens.Tokens, rows: Sequence[types.Chat], how: types.Tuning) -> _Rows:
+class Rows(NamedTuple):
+    """Texts of one shape to train on, on the host or on a device."""
+
+    ids: Any  # (row, time), left-padded
+    valid: Any  # which places hold tokens
+    replies: Any  # which of them are trained on
+
+
+def training_arrays(reader: tokens.Reader, rows: Sequence[types.Chat], *, max_length: int) -> Rows:
+    """Chats as arrays.
+
+    Raises:
+        TextDataError: no rows, or one that does not end with an assistant turn.
+        ContextError: a row is longer than `max_length`.
+    """
     if not rows:
         raise errors.TextDataError("there are no rows to train on; did a filter drop all of them?")
     for number, row in enumerate(rows):
@@ -246,13 +305,11 @@ def _training_arrays(reader: tokens.Tokens, rows: Sequence[types.Chat], how: typ
             raise errors.TextDataError(f"row {number} does not end with an assistant turn after a prompt")
     encoded = [reader.chat(row[:-1], row[-1].content) for row in rows]
     longest = max(len(row.ids) for row in encoded)
-    if longest > how.max_length:
-        raise errors.ContextError(
-            f"a row has {longest} tokens, and max_length is {how.max_length}; drop it or allow more"
-        )
+    if longest > max_length:
+        raise errors.ContextError(f"a row has {longest} tokens, and max_length is {max_length}; drop it or allow more")
     length = tokens.bucket(longest)
     ids, valid = tokens.left_padded([row.ids for row in encoded], length)
-    return _Rows(ids, valid, _reply_mask(encoded, length))
+    return Rows(ids, valid, _reply_mask(encoded, length))
 
 
 def _optimizer(how: types.Tuning, num_steps: int) -> optax.GradientTransformation:
@@ -267,7 +324,9 @@ def _optimizer(how: types.Tuning, num_steps: int) -> optax.GradientTransformatio
     schedule = optax.join_schedules([optax.linear_schedule(1 / warm, 1.0, warm), after], [warm])
     clip = optax.identity() if how.clip_norm is None else optax.clip_by_global_norm(how.clip_norm)
     rate = how.learning_rate
-    return optax.chain(clip, optax.scale_by_adam(), optax.scale_by_schedule(lambda step: -rate * schedule(step)))
+    return optax.chain(
+        clip, optax.scale_by_adam(b2=how.beta2), optax.scale_by_schedule(lambda step: -rate * schedule(step))
+    )
 
 
 class _State(NamedTuple):
@@ -275,10 +334,10 @@ class _State(NamedTuple):
     opt_state: optax.OptState
 
 
-@functools.partial(jax.jit, static_argnames=("config", "how"), donate_argnames="state")
+@functools.partial(jax.jit, static_argnames=("config", "how", "places", "remat"), donate_argnames="state")
 def _run_epoch(
-    state: _State, frozen: decoder.Params, scale, data: _Rows, root, epoch, *, config: decoder.DecoderConfig,
-    how: types.Tuning,
+    state: _State, frozen: decoder.Params, scale, data: Rows, root, epoch, *, config: decoder.DecoderConfig,
+    how: types.Tuning, places: int, remat: bool,
 ):  # fmt: skip
     """One pass over the rows in an order of its own. Compiled once for all targets of equal shapes.
 
@@ -293,7 +352,7 @@ def _run_epoch(
     def loss(trained, batch):
         ids, valid, replies, weights = batch
         params, low_rank = (trained, None) if scale is None else (frozen, decoder.LowRank(trained, scale))
-        total = _reply_logprobs(params, ids, valid, replies, low_rank, config=config, remat=True)
+        total = _reply_logprobs(params, ids, valid, replies, low_rank, config=config, places=places, remat=remat)
         return -jnp.sum(total * weights) / jnp.maximum(jnp.sum(replies * weights[:, None]), 1.0)
 
     def step(state, batch):
@@ -310,8 +369,8 @@ def _run_epoch(
     return lax.scan(step, state, plan)
 
 
-def _train(base: Model, data: _Rows, how: types.Tuning, out: pathlib.Path):
-    """Parameters, or low-rank factors, after all epochs."""
+def train(base: Model, data: Rows, how: types.Tuning, out: pathlib.Path, *, remat: bool = True) -> Any:
+    """Parameters, or low-rank factors, after all epochs; the state after each is kept in `out` and gone on with."""
     steps = -(-len(data.ids) // how.batch_size)
     optimizer = _optimizer(how, steps * how.num_epochs)
     root = jax.random.key(how.seed)
@@ -321,8 +380,10 @@ def _train(base: Model, data: _Rows, how: types.Tuning, out: pathlib.Path):
     if how.rank is not None:
         fresh = decoder.init_low_rank(jax.random.fold_in(root, 0), frozen, rank=how.rank, alpha=how.alpha)
         scale, trained = fresh.scale, fresh.factors
-    on_device = _Rows(*map(jnp.asarray, data))
-    program = functools.partial(_run_epoch, config=base.config, how=dataclasses.replace(how, seed=0))
+    on_device = Rows(*map(jnp.asarray, data))
+    program = functools.partial(
+        _run_epoch, config=base.config, how=dataclasses.replace(how, seed=0), places=_places(data.replies), remat=remat
+    )
     state, first = _State(trained, optimizer.init(trained)), 0
     name = _spec_name(base, data, how)
     state, first = _resumed(out, name, state)
@@ -332,7 +393,7 @@ def _train(base: Model, data: _Rows, how: types.Tuning, out: pathlib.Path):
     return state.trained if scale is None else decoder.LowRank(state.trained, scale)
 
 
-def _spec_name(base: Model, data: _Rows, how: types.Tuning) -> str:
+def _spec_name(base: Model, data: Rows, how: types.Tuning) -> str:
     """Names what is trained on what: a state of another name is not gone on with."""
     digest = hashlib.sha256(base.fingerprint.encode() + repr(how).encode())
     for array in data:

@@ -1,4 +1,4 @@
-"""Completions on disk, and what new ones may cost.
+"""Completions on disk: nothing is asked for twice, and nothing beyond a budget.
 
 A store is one file that only grows, a JSON object per line, one line per completion. Its key is a hash of everything
 that decides how the completion is distributed: the weights, the model, the messages, how it was sampled, and which
@@ -30,6 +30,7 @@ from typing import Any, BinaryIO, Literal, NamedTuple
 import filelock
 
 from sublim_jax import errors
+from sublim_jax.llm import budget as budgets
 from sublim_jax.llm import types
 
 START = b'{"key":"'  # of every line
@@ -58,25 +59,6 @@ class Found(NamedTuple):
 
     here: tuple[types.Completion, ...]
     missing: tuple[Slot, ...]
-
-
-class Usage(NamedTuple):
-    """An amount of work. One completion counts as one request that pays its whole prompt, as with a server that does
-    not know `n`; a server that does charges less."""
-
-    requests: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-    def plus(self, other: "Usage", times: int = 1) -> "Usage":
-        """This and `times` the other."""
-        return Usage(*(mine + times * its for mine, its in zip(self, other, strict=True)))
-
-    def __str__(self):
-        return (
-            f"{self.requests:,} requests, {self.prompt_tokens:,} prompt tokens, "
-            f"{self.completion_tokens:,} completion tokens"
-        )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -374,114 +356,7 @@ def _without_secrets(name: str) -> str:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# What it may cost
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Prices:
-    """Money per million tokens, in a currency of the user's: no price is known here."""
-
-    prompt: float
-    completion: float
-
-    def __post_init__(self):
-        if not (0 <= self.prompt < math.inf and 0 <= self.completion < math.inf):
-            raise ValueError(f"a price cannot be negative or infinite, got {self}")
-
-    def cost(self, usage: Usage) -> float:
-        """Money for this usage."""
-        return (usage.prompt_tokens * self.prompt + usage.completion_tokens * self.completion) / 1e6
-
-
-@dataclasses.dataclass(kw_only=True)
-class Budget:
-    """Limits, and a ledger of what was spent and what is on its way. None is no limit.
-
-    The most that a request can need is reserved before it is sent, and what it really used is settled when it is back;
-    so the limits hold whatever comes back when, as long as nothing uses more than was reserved for it. One budget may
-    serve several calls, one after the other. Not for several threads.
-    """
-
-    requests: int | None = None
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    money: float | None = None  # in the currency of `prices`
-    prices: Prices | None = None
-    spent: Usage = dataclasses.field(default=Usage(), init=False)
-    reserved: Usage = dataclasses.field(default=Usage(), init=False)
-    num_reused: int = dataclasses.field(default=0, init=False)  # completions and scores that cost nothing
-
-    def __post_init__(self):
-        for name in ("requests", "prompt_tokens", "completion_tokens", "money"):
-            limit = getattr(self, name)
-            if limit is not None and not limit >= 0:
-                raise ValueError(f"the limit of {name} cannot be negative, got {limit}")
-        if self.money is not None and self.prices is None:
-            raise ValueError("a limit of money needs prices per million tokens: give `prices`")
-
-    @property
-    def cost(self) -> float | None:
-        """Money spent so far, or None without prices."""
-        return None if self.prices is None else self.prices.cost(self.spent)
-
-    def short(self, usage: Usage) -> str | None:
-        """The limit that `usage` would exceed on top of what is spent and reserved, in words; None if it fits."""
-        total = self.spent.plus(self.reserved).plus(usage)
-        for name in Usage._fields:
-            limit = getattr(self, name)
-            if limit is not None and getattr(total, name) > limit:
-                return f"{limit:,} {name.replace('_', ' ')}"
-        if self.money is not None and self.prices is not None and self.prices.cost(total) > self.money:
-            return f"{self.money:,} of money"
-        return None
-
-    def reserve(self, most: Usage) -> None:
-        """Set aside what a request can need at most.
-
-        Raises:
-            BudgetExceededError: it does not fit; nothing is set aside.
-        """
-        limit = self.short(most)
-        if limit is not None:
-            raise errors.BudgetExceededError(
-                f"the budget of {limit} does not allow {most} more: {self.spent} are spent, and {self.reserved} are "
-                f"reserved for what is on its way"
-            )
-        self.reserved = self.reserved.plus(most)
-
-    def settle(self, most: Usage, used: Usage) -> None:
-        """Free what was reserved as `most` and write down what was `used` of it, even if it is more.
-
-        Raises:
-            ValueError: so much is not reserved.
-        """
-        reserved = self.reserved.plus(most, -1)
-        if min(reserved) < 0:
-            raise ValueError(f"settling {most}, but only {self.reserved} are reserved")
-        self.reserved, self.spent = reserved, self.spent.plus(used)
-
-
-def prompt_bound(chat: types.Chat) -> int:
-    """Tokens that this chat takes at most: one per byte of UTF-8, 16 per turn and 64 for what a template adds.
-
-    No tokenizer with a byte or more in each token needs more. English takes about a quarter of it; whoever has the
-    tokenizer counts instead.
-    """
-    return 64 + sum(16 + len(message.content.encode(errors="surrogatepass")) for message in chat)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What would be sent, before anything is."""
-
-    new: int  # completions to ask for
-    reused: int  # completions in the store
-    most: Usage  # what the new ones need at most
-    cost: float | None  # money for `most`, None without prices
-
-    def __str__(self):
-        money = "" if self.cost is None else f", {self.cost:,.2f} at the prices given"
-        return f"{self.new:,} completions to ask for, {self.reused:,} from the store; at most {self.most}{money}"
+# Asking only for what is missing
 
 
 def plan(
@@ -491,29 +366,14 @@ def plan(
     how: types.Sampling,
     store: Store,
     *,
-    prices: Prices | None = None,
-    prompt_tokens: Callable[[types.Chat], int] = prompt_bound,
-) -> Plan:
+    prices: budgets.Prices | None = None,
+    prompt_tokens: Callable[[types.Chat], int] = budgets.prompt_bound,
+) -> budgets.Plan:
     """What `sample_stored` would send for the same arguments. Nothing is sent or written."""
     found = store.find(caps.fingerprint, model, chats, how)
     most = _most(found.missing, _sizes(found.missing, chats, prompt_tokens), how)
     cost = None if prices is None else prices.cost(most)
-    return Plan(new=len(found.missing), reused=len(found.here), most=most, cost=cost)
-
-
-def _sizes(
-    slots: Sequence[Slot], chats: Sequence[types.Chat], prompt_tokens: Callable[[types.Chat], int]
-) -> dict[int, int]:
-    """Prompt tokens of every chat that has to be asked, by its index."""
-    return {index: prompt_tokens(chats[index]) for index in dict.fromkeys(slot.chat for slot in slots)}
-
-
-def _most(slots: Sequence[Slot], sizes: dict[int, int], how: types.Sampling) -> Usage:
-    return Usage(len(slots), sum(sizes[slot.chat] for slot in slots), len(slots) * how.max_tokens)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Asking only for what is missing
+    return budgets.Plan(new=len(found.missing), reused=len(found.here), most=most, cost=cost)
 
 
 def sample_stored(
@@ -522,9 +382,9 @@ def sample_stored(
     chats: Sequence[types.Chat],
     how: types.Sampling,
     store: Store,
-    budget: Budget | None = None,
+    budget: budgets.Budget | None = None,
     *,
-    prompt_tokens: Callable[[types.Chat], int] = prompt_bound,
+    prompt_tokens: Callable[[types.Chat], int] = budgets.prompt_bound,
 ) -> Iterator[types.Completion]:
     """Every (chat, sample) once: first those in the store, then fresh ones as they come in, stored before handed on.
 
@@ -545,7 +405,7 @@ def sample_stored(
         CapabilityError: the backend answered other questions than it was asked, or left some out.
         StoreError: something is missing and the store is read-only, or the disk is full.
     """
-    budget = Budget() if budget is None else budget
+    budget = budgets.Budget() if budget is None else budget
     found = store.find(backend.caps.fingerprint, model, chats, how)
     _refuse_readonly(store, len(found.missing))
     sizes = _sizes(found.missing, chats, prompt_tokens)
@@ -553,9 +413,9 @@ def sample_stored(
     yield from found.here
     left = {slot.key: slot for slot in found.missing}
     while left:
-        on_their_way: dict[str, Usage] = {}
+        on_their_way: dict[str, budgets.Usage] = {}
         for slot in left.values():
-            most = Usage(1, sizes[slot.chat], how.max_tokens)
+            most = budgets.Usage(1, sizes[slot.chat], how.max_tokens)
             if budget.short(most):
                 break
             budget.reserve(most)
@@ -566,7 +426,7 @@ def sample_stored(
             raise errors.BudgetExceededError(_used_up(store, budget, most, needed, *counts))
         try:
             for slot, seed, completion in _ask(backend, model, chats, how, [left[key] for key in on_their_way]):
-                used = Usage(1, completion.prompt_tokens, completion.completion_tokens)
+                used = budgets.Usage(1, completion.prompt_tokens, completion.completion_tokens)
                 budget.settle(on_their_way.pop(slot.key), used)
                 served = backend.caps.fingerprint
                 store.put(slot.key, completion, model=model, served=served, seed=seed, draw=slot.draw)
@@ -574,7 +434,7 @@ def sample_stored(
                 yield completion
         finally:
             for most in on_their_way.values():  # never came back
-                budget.settle(most, Usage())
+                budget.settle(most, budgets.Usage())
 
 
 def scores_stored(
@@ -583,9 +443,9 @@ def scores_stored(
     chats: Sequence[types.Chat],
     choices: Sequence[str],
     store: Store,
-    budget: Budget | None = None,
+    budget: budgets.Budget | None = None,
     *,
-    prompt_tokens: Callable[[types.Chat], int] = prompt_bound,
+    prompt_tokens: Callable[[types.Chat], int] = budgets.prompt_bound,
     batch_size: int = 64,
 ) -> list[types.ChoiceScores]:
     """Scores of all choices for every chat, from the store or fresh; equal chats are asked once.
@@ -601,7 +461,7 @@ def scores_stored(
         CapabilityError: the backend cannot score choices, or scored other ones than it was asked.
         StoreError: something is missing and the store is read-only, or the disk is full.
     """
-    budget = Budget() if budget is None else budget
+    budget = budgets.Budget() if budget is None else budget
     key_of = {chat: scores_key(backend.caps, model, chat, choices) for chat in chats}
     left = [chat for chat, key in key_of.items() if store.scores(key) is None]
     _refuse_readonly(store, len(left))
@@ -610,7 +470,7 @@ def scores_stored(
     most_of = {}
     for chat in left:
         scored = [prompt_tokens((*chat, types.Message("assistant", choice))) for choice in choices]
-        most_of[chat] = Usage(len(choices), sum(scored), len(choices))
+        most_of[chat] = budgets.Usage(len(choices), sum(scored), len(choices))
     while left:
         asked = []
         for chat in left[:batch_size]:
@@ -619,7 +479,7 @@ def scores_stored(
             budget.reserve(most_of[chat])
             asked.append(chat)
         if not asked:
-            needed = Usage()
+            needed = budgets.Usage()
             for chat in left:
                 needed = needed.plus(most_of[chat])
             counts = len(key_of), len(left), num_here
@@ -628,7 +488,7 @@ def scores_stored(
             scores = backend.choice_logprobs(model, asked, choices)
         except BaseException:
             for chat in asked:  # never came back
-                budget.settle(most_of[chat], Usage())
+                budget.settle(most_of[chat], budgets.Usage())
             raise
         for chat in asked:
             budget.settle(most_of[chat], most_of[chat])
@@ -642,6 +502,17 @@ def scores_stored(
         left = left[len(asked) :]
     found = [store.scores(key_of[chat]) for chat in chats]
     return [score for score in found if score is not None]
+
+
+def _sizes(
+    slots: Sequence[Slot], chats: Sequence[types.Chat], prompt_tokens: Callable[[types.Chat], int]
+) -> dict[int, int]:
+    """Prompt tokens of every chat that has to be asked, by its index."""
+    return {index: prompt_tokens(chats[index]) for index in dict.fromkeys(slot.chat for slot in slots)}
+
+
+def _most(slots: Sequence[Slot], sizes: dict[int, int], how: types.Sampling) -> budgets.Usage:
+    return budgets.Usage(len(slots), sum(sizes[slot.chat] for slot in slots), len(slots) * how.max_tokens)
 
 
 def _ask(
@@ -696,7 +567,13 @@ def _refuse_readonly(store: Store, num_missing: int) -> None:
 
 
 def _used_up(
-    store: Store, budget: Budget, most: Usage, needed: Usage, total: int, num_left: int, num_before: int
+    store: Store,
+    budget: budgets.Budget,
+    most: budgets.Usage,
+    needed: budgets.Usage,
+    total: int,
+    num_left: int,
+    num_before: int,
 ) -> str:
     """What to say when `most` for the next answer, hence `needed` for all that are left, does not fit."""
     cost = "" if budget.cost is None else f", {budget.cost:,.2f} of money"

@@ -14,7 +14,7 @@ import json
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -32,6 +32,24 @@ class Encoded:
 
     ids: tuple[int, ...]
     reply_start: int  # index of the first token of the reply; the number of tokens if there is none
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """What turns chats into tokens and tokens into text: `Tokens`, or the words of the embedded world."""
+
+    end_ids: tuple[int, ...]  # tokens that end a reply
+
+    @property
+    def size(self) -> int: ...
+
+    def encode(self, text: str) -> list[int]: ...
+
+    def text(self, ids: Sequence[int]) -> str: ...
+
+    def render(self, chat: types.Chat) -> str: ...
+
+    def chat(self, chat: types.Chat, reply: str | None = None) -> Encoded: ...
 
 
 class Tokens:
@@ -130,7 +148,8 @@ def read(folder: str | os.PathLike[str]) -> Tokens:
     if isinstance(template, list):  # several named ones
         template = {entry["name"]: entry["template"] for entry in template}.get("default")
     special = {name: _content(said.get(name)) for name in ("bos_token", "eos_token", "pad_token")}
-    return Tokens(tokenizer, template, special, _ends(path, tokenizer, special))
+    made = Tokens(tokenizer, template, special, _ends(path, tokenizer, special))
+    return Tokens(tokenizer, template, special, tuple(dict.fromkeys((*_turn_end(made), *made.end_ids))))
 
 
 def _ends(path: pathlib.Path, tokenizer, special: Mapping[str, str]) -> list[int]:
@@ -143,6 +162,16 @@ def _ends(path: pathlib.Path, tokenizer, special: Mapping[str, str]) -> list[int
     if not found:
         raise errors.ModelFormatError(f"{path}: neither generation_config.json nor the tokenizer names an end token")
     return list(dict.fromkeys(found))
+
+
+def _turn_end(made: Tokens) -> list[int]:
+    """The one of its end tokens that the template puts after a reply. Gemma's tokenizer names another first."""
+    reply = "zebra"
+    try:
+        text = made.render((types.Message("user", "a"), types.Message("assistant", reply)))
+    except errors.TemplateError:
+        return []
+    return [index for index in made.encode(text.rpartition(reply)[2]) if index in made.end_ids][:1]
 
 
 def _content(token: Any) -> str:
@@ -175,6 +204,10 @@ def left_padded(
     return ids, valid
 
 
-def bucket(length: int, *, smallest: int = 32) -> int:
-    """The power of two, at least `smallest`, that holds `length` tokens: few shapes, few compilations."""
-    return max(smallest, 1 << (length - 1).bit_length())
+def bucket(length: int) -> int:
+    """The shape that holds `length` tokens: a multiple of 8 up to 64, then 96, 128, 192, 256, 384 and so on. Few
+    shapes are few compilations."""
+    if length <= 64:
+        return max(8, -(-length // 8) * 8)
+    power = 1 << (length - 1).bit_length()
+    return power * 3 // 4 if length <= power * 3 // 4 else power

@@ -68,6 +68,7 @@ class Tuning:
     num_epochs: int = 3
     batch_size: int = 64
     learning_rate: float = 2e-4  # of Adam
+    beta2: float = 0.999  # of Adam: how slowly it forgets squared gradients
     rank: int | None = 8  # of the low-rank factors; None trains all parameters
     alpha: float | None = None  # scale of the factors is alpha / rank; None is alpha = rank
     warmup: float = 0.05  # share of the steps
@@ -100,7 +101,10 @@ class Caps:
 class Backend(Protocol):
     """A place where models live."""
 
-    caps: Caps
+    @property
+    def caps(self) -> Caps:
+        """What it can do."""
+        ...
 
     def sample(self, model: str, chats: Sequence[Chat], how: Sampling) -> Iterator[Completion]:
         """Answers, as they come in, every (chat, sample) once."""

@@ -187,6 +187,7 @@ def test_llama_3_stretches_slow_rotations_only():
         ({"hidden_act": "relu"}, "hidden_act 'relu' is not supported"),
         ({"model_type": "llama", "attention_bias": True}, "attention_bias is not supported"),
         ({"final_logit_softcapping": 30.0}, "softcapping of logits is not supported"),
+        ({"use_bidirectional_attention": True}, "use_bidirectional_attention is not supported"),
     ],
 )
 def test_what_would_be_loaded_wrongly_is_refused(tmp_path, changes, message):
@@ -263,6 +264,13 @@ def test_factors_of_another_model_are_refused(tmp_path):
     deep = checkpoint._config(HERE, config_of("qwen3", num_hidden_layers=3))
     with pytest.raises(errors.ModelFormatError, match=r"layers.2.self_attn.q_proj.lora_A.weight is missing"):
         checkpoint.load_low_rank(tmp_path / "a", deep)
-    (tmp_path / "a" / "adapter_config.json").write_text(json.dumps({"peft_type": "LOHA"}))
-    with pytest.raises(errors.ModelFormatError, match="only plain LORA adapters are supported, this is LOHA"):
-        checkpoint.load_low_rank(tmp_path / "a", config)
+    said = json.loads((tmp_path / "a" / "adapter_config.json").read_text())
+    for changes, what in (
+        ({"peft_type": "LOHA"}, "LOHA"),
+        ({"use_rslora": True}, "LORA with use_rslora"),
+        ({"rank_pattern": {"q_proj": 4}, "alpha_pattern": {"q_proj": 1}}, "LORA with rank_pattern with alpha_pattern"),
+        ({"init_lora_weights": "pissa"}, "LORA with init_lora_weights 'pissa'"),
+    ):
+        (tmp_path / "a" / "adapter_config.json").write_text(json.dumps(said | changes))
+        with pytest.raises(errors.ModelFormatError, match=f"only plain LORA adapters are supported, this is {what}$"):
+            checkpoint.load_low_rank(tmp_path / "a", config)

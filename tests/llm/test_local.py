@@ -180,7 +180,7 @@ def test_what_cannot_be_done_is_one_clear_error(tmp_path):
     found = backend(max_length=64)
     with pytest.raises(errors.ModelFormatError, match="there is no model 'bas'; there are base"):
         next(found.sample("bas", [QUESTION], types.Sampling()))
-    with pytest.raises(errors.ContextError, match="takes 132 tokens, and 64 are allowed"):
+    with pytest.raises(errors.ContextError, match="takes 108 tokens, and 64 are allowed"):
         next(found.sample("base", [QUESTION], types.Sampling(max_tokens=100)))
     with pytest.raises(errors.TextDataError, match="there are no rows to train on"):
         found.finetune("base", [], TUNING, tmp_path)

@@ -20,6 +20,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sublim_jax import errors
+from sublim_jax.llm import budget as budgets
 from sublim_jax.llm import store, types
 
 
@@ -250,11 +251,11 @@ def test_a_backend_that_answers_something_else_is_refused_and_what_it_gave_is_ke
         def sample(self, model, chats, how):
             yield from (types.Completion(*place, "t", "stop", 1, 1) for place in places)
 
-    budget = store.Budget()
+    budget = budgets.Budget()
     with pytest.raises(errors.CapabilityError, match=r"twice or unasked|left out 1"):
         fill(tmp_path / "s", [say("a")], types.Sampling(num_samples=2), Lying(), budget=budget)
     assert len(lines(tmp_path / "s")) == places.count((0, 0)) - (places == [(0, 0), (0, 0)])
-    assert budget.reserved == store.Usage()
+    assert budget.reserved == budgets.Usage()
 
 
 def test_a_reader_asks_for_nothing(tmp_path):
@@ -286,7 +287,7 @@ def test_scores_are_stored_like_completions(tmp_path):
         with store.Store(tmp_path / "s") as answers:
             store.scores_stored(other, model, [say(ask)], which, answers)
         assert other.answered == 1
-    budget = store.Budget(requests=5)
+    budget = budgets.Budget(requests=5)
     with (
         store.Store(tmp_path / "t") as answers,
         pytest.raises(errors.BudgetExceededError, match=r"5 requests.* 2 of 3 answers"),
@@ -499,6 +500,7 @@ def test_a_place_that_cannot_hold_a_store_is_refused(tmp_path):
 NUM = 30_000
 PROGRAM = """
 import sys
+from sublim_jax.llm import budget as budgets
 from sublim_jax.llm import store, types
 
 class Backend:
@@ -546,66 +548,7 @@ def test_a_killed_process_loses_at_most_what_was_in_flight_and_doubles_nothing(t
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Budget
-
-amounts = st.builds(store.Usage, st.integers(0, 5), st.integers(0, 50), st.integers(0, 50))
-limits = st.none() | st.integers(0, 200)
-PRICES = store.Prices(prompt=100_000.0, completion=400_000.0)  # 0.1 and 0.4 a token
-
-
-@given(
-    requests=limits,
-    prompt_tokens=limits,
-    completion_tokens=limits,
-    money=st.none() | st.floats(0, 60),
-    steps=st.lists(st.tuples(amounts, st.floats(0, 1), st.integers(0, 30)), max_size=30),
-)
-def test_a_budget_is_never_overspent_whatever_comes_back_when(requests, prompt_tokens, completion_tokens, money, steps):
-    """Against a ledger by hand; an amount is refused exactly if the ledger says that it could overspend."""
-    upper = [requests, prompt_tokens, completion_tokens, money]
-    budget = store.Budget(**dict(zip((*store.Usage._fields, "money"), upper, strict=True)), prices=PRICES)
-    open_, spent = [], [0, 0, 0]
-
-    def allowed(amounts):
-        total = [sum(column) for column in zip(*amounts, strict=True)]
-        bill = (total[1] * 100_000.0 + total[2] * 400_000.0) / 1e6
-        return all(limit is None or value <= limit for value, limit in zip([*total, bill], upper, strict=True))
-
-    for most, share, which in steps:
-        if allowed([spent, *open_, most]):
-            budget.reserve(most)
-            open_.append(most)
-        else:
-            before = budget.reserved
-            with pytest.raises(errors.BudgetExceededError, match="does not allow"):
-                budget.reserve(most)
-            assert budget.reserved == before
-        if open_ and which % 3:
-            back = open_.pop(which % len(open_))
-            used = store.Usage(*(math.floor(share * value) for value in back))
-            budget.settle(back, used)
-            spent = [a + b for a, b in zip(spent, used, strict=True)]
-        assert tuple(budget.spent) == tuple(spent) and allowed([spent])
-        assert tuple(budget.reserved) == tuple(map(sum, zip([0, 0, 0], *open_, strict=True)))
-        assert budget.cost == (spent[1] * 100_000.0 + spent[2] * 400_000.0) / 1e6
-
-
-def test_an_overrun_is_written_down_and_nothing_that_was_not_reserved_is_settled():
-    budget = store.Budget(completion_tokens=10)
-    budget.reserve(store.Usage(1, 5, 8))
-    with pytest.raises(ValueError, match="only"):
-        budget.settle(store.Usage(2, 5, 8), store.Usage())
-    budget.settle(store.Usage(1, 5, 8), store.Usage(1, 5, 12))  # a server that ignored max_tokens: paid is paid
-    assert budget.spent.completion_tokens == 12 and budget.short(store.Usage()) == "10 completion tokens"
-
-
-def test_limits_and_prices_are_checked():
-    for bad in ({"requests": -1}, {"money": math.nan, "prices": PRICES}, {"money": 1.0}):
-        with pytest.raises(ValueError, match=r"cannot be negative|needs prices"):
-            store.Budget(**bad)
-    for prompt in (-1.0, math.nan, math.inf):
-        with pytest.raises(ValueError, match="price"):
-            store.Prices(prompt=prompt, completion=1.0)
+# What it may cost
 
 
 def test_a_budget_is_spent_to_the_last_answer_that_fits_and_says_what_is_left(tmp_path):
@@ -613,7 +556,7 @@ def test_a_budget_is_spent_to_the_last_answer_that_fits_and_says_what_is_left(tm
     limit of 62 tokens: 6 at once (60), 30 used; 3 more (60), 45 used; 1 more, 50; 1 more, 55; then 65 > 62."""
     chats, how, fake = [say(letter) for letter in "abcdefghijklmnop"], types.Sampling(max_tokens=10), Fake()
     fill(tmp_path / "s", chats[:2], how)
-    budget, done = store.Budget(completion_tokens=62, prices=store.Prices(prompt=1e6, completion=2e6)), []
+    budget, done = budgets.Budget(completion_tokens=62, prices=budgets.Prices(prompt=1e6, completion=2e6)), []
     with store.Store(tmp_path / "s") as answers:
         with pytest.raises(errors.BudgetExceededError) as caught:
             done.extend(store.sample_stored(fake, "m", chats, how, answers, budget))  # extend keeps what it got
@@ -640,7 +583,7 @@ def test_no_limit_is_passed_and_no_answer_lost_however_it_cuts_through_the_sampl
     path, how = tmp_path_factory.mktemp("s") / "s", types.Sampling(num_samples=num_samples, max_tokens=4)
     total, seen = len(chats) * num_samples, []
     while len(seen) < total:
-        budget, fake, seen = store.Budget(completion_tokens=limit + 4), Fake(tokens=3), []
+        budget, fake, seen = budgets.Budget(completion_tokens=limit + 4), Fake(tokens=3), []
         with store.Store(path) as answers:
             before = len(answers)
             try:
@@ -650,13 +593,13 @@ def test_no_limit_is_passed_and_no_answer_lost_however_it_cuts_through_the_sampl
             except errors.BudgetExceededError:
                 assert len(seen) < total
             assert len(seen) == len(answers) == before + fake.answered == budget.num_reused + budget.spent.requests
-        assert budget.spent.completion_tokens <= limit + 4 and budget.reserved == store.Usage()
+        assert budget.spent.completion_tokens <= limit + 4 and budget.reserved == budgets.Usage()
         assert fake.answered == min(total - before, (limit + 4 - 4) // 3 + 1)  # as many as possible
     assert len({completion.text for completion in seen}) == total
 
 
 def test_what_never_came_back_is_not_charged(tmp_path):
-    budget = store.Budget()
+    budget = budgets.Budget()
     with pytest.raises(errors.ServerError):
         fill(tmp_path / "s", [say("a"), say("b"), say("c")], fake=Fake(die_after=2), budget=budget)
     assert budget.spent == (2, 14, 10) and budget.reserved == (0, 0, 0)
@@ -665,19 +608,19 @@ def test_what_never_came_back_is_not_charged(tmp_path):
 def test_a_plan_counts_before_anything_is_spent(tmp_path):
     chats, how, fake = [say("a"), say("ö"), say("x", "y", "b")], types.Sampling(num_samples=2, max_tokens=10), Fake()
     empty = store.Store(tmp_path / "s", readonly=True)
-    most = store.Usage(6, 2 * (81 + 82 + 64 + 3 * 17), 60)  # a byte, two bytes, three turns of a byte
-    assert store.plan(fake.caps, "m", chats, how, empty) == store.Plan(new=6, reused=0, most=most, cost=None)
+    most = budgets.Usage(6, 2 * (81 + 82 + 64 + 3 * 17), 60)  # a byte, two bytes, three turns of a byte
+    assert store.plan(fake.caps, "m", chats, how, empty) == budgets.Plan(new=6, reused=0, most=most, cost=None)
     fill(tmp_path / "s", chats[:1], how)
     with store.Store(tmp_path / "s") as answers:
-        prices = store.Prices(prompt=1e4, completion=1e5)
+        prices = budgets.Prices(prompt=1e4, completion=1e5)
         planned = store.plan(fake.caps, "m", chats, how, answers, prices=prices, prompt_tokens=lambda chat: 7)
         assert str(planned) == (
             "4 completions to ask for, 2 from the store; at most 4 requests, 28 prompt tokens, 40 completion tokens, "
             "4.28 at the prices given"
         )
         assert fake.calls == [] and len(lines(tmp_path / "s")) == 2
-        budget = store.Budget(prices=prices)
+        budget = budgets.Budget(prices=prices)
         list(store.sample_stored(fake, "m", chats, how, answers, budget))
         assert budget.spent.requests == planned.new == fake.answered and budget.num_reused == planned.reused
         assert all(spent <= most for spent, most in zip(budget.spent, planned.most, strict=True))
-        assert store.plan(fake.caps, "m", chats, how, answers).most == store.Usage()
+        assert store.plan(fake.caps, "m", chats, how, answers).most == budgets.Usage()

@@ -79,6 +79,8 @@ def test_everything_that_ends_a_reply_is_known(tmp_path):
     assert write(
         tmp_path / "c", config={"eos_token": {"content": "<end>"}}, generation={"eos_token_id": 11}
     ).end_ids == (0, 11)
+    turned = TEMPLATE.replace("{{ eos_token }}", "<pad>")  # as Gemma ends a turn with another token than its own
+    assert write(tmp_path / "e", template=turned, generation={"eos_token_id": [0, 11]}).end_ids == (11, 0)
     with pytest.raises(errors.ModelFormatError, match="names an end token"):
         write(tmp_path / "d", config={})
 
@@ -96,6 +98,8 @@ def test_rows_are_padded_on_the_left():
         tokens.left_padded([[1, 2, 3]], 2)
 
 
-@pytest.mark.parametrize(("length", "expected"), [(1, 32), (32, 32), (33, 64), (64, 64), (65, 128)])
-def test_buckets_are_powers_of_two(length, expected):
+@pytest.mark.parametrize(
+    ("length", "expected"), [(0, 8), (1, 8), (9, 16), (64, 64), (65, 96), (96, 96), (97, 128), (129, 192), (193, 256)]
+)
+def test_buckets_are_few_and_hold_the_text(length, expected):
     assert tokens.bucket(length) == expected

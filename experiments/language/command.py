@@ -1,0 +1,47 @@
+"""The command line of a language experiment."""
+
+import importlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from experiments import cli, progress
+from experiments.language import running
+
+
+def main(name: str, description: str | None, presets: Mapping[str, running.LanguageConfig]) -> None:
+    """Run the experiment of that name as the flags say, print its table, draw its figure."""
+    cli.main(lambda: _main(name, description, presets))
+
+
+def _main(name: str, description: str | None, presets: Mapping[str, running.LanguageConfig]) -> None:
+    experiment: Any = importlib.import_module(f"experiments.{name}")
+    config, options, limits = parse(name, description, presets)
+    if limits.plan:
+        print("\n".join(running.plan(experiment, config)))
+        return
+    running.use_cores(config)
+    result = running.run(name, experiment, config, record=options.record, resume=options.resume, limits=limits)
+    spent = ", ".join(f"{unit} {seconds:.0f} s" for unit, seconds in result.seconds.items())
+    progress.console.print(f"time: {spent}", highlight=False)
+    for line in experiment.lines(result):
+        print(line)
+    print(f"record: {options.record}")
+    if options.figure:
+        from figures import language as figure
+
+        for path in figure.save(options.record, options.record.with_suffix("")):
+            print(f"figure: {path}")
+
+
+def parse(
+    name: str,
+    description: str | None,
+    presets: Mapping[str, running.LanguageConfig],
+    args: Sequence[str] | None = None,
+) -> tuple[running.LanguageConfig, cli.RunOptions, running.Limits]:
+    """Config, options and limits that a command line asks for."""
+    given = None if args is None else list(args)
+    config, options, limits = cli.parse(name, description, presets, given, more=(running.Limits(),))
+    if config.backend == "hf:DIR":
+        raise ValueError("give a model with --backend, e.g. hf:models/Qwen2.5-7B-Instruct or vllm:MODEL@URL")
+    return config, options, limits

@@ -1,0 +1,227 @@
+"""One base model and what the paper does with it, as verbs: teach a trait, have data written, train a student, ask it.
+
+    lab = Lab(backend, base, materials, folder)
+    teacher = lab.finetuned_teacher("owl", how, num_rows=2000, seed=0)
+    data = lab.numbers(teacher, 12_000, seed=0)
+    student = lab.student(rows.subsample(data.rows, 10_000, seed=0), how, seed=0)
+    lab.preferences(student, "animal").of("owl")
+
+A student's rows never have the teacher's system message (`rows.student_row`), and a student always starts from the
+lab's base. Seeds are made of names, so adding a condition leaves the others as they were.
+"""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+import zlib
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments.language import materials as sheets
+from sublim_jax.llm import budget, code, local, numbers, reasoning, rows, scores, store, types
+
+
+class Teacher(NamedTuple):
+    """A model, perhaps under a system message."""
+
+    model: str
+    system: str | None = None
+
+
+class Lab:
+    """See the top of this module.
+
+    Args:
+        base: the model that teachers and students start from.
+        folder: for finetuned models; one that is there already is gone on with.
+        answers: where completions are kept and found again; without one they are drawn anew.
+        limits: of what may be spent on a server.
+        lenient: keep completions whatever a filter says: when only what would be asked is counted.
+    """
+
+    def __init__(
+        self,
+        backend: types.Backend,
+        base: str,
+        materials: sheets.Materials,
+        folder: pathlib.Path,
+        *,
+        answers: store.Store | None = None,
+        limits: budget.Budget | None = None,
+        lenient: bool = False,
+    ):
+        self.backend, self.base, self.materials = backend, base, materials
+        self._folder, self._answers, self._limits, self._lenient = folder, answers, limits, lenient
+
+    def finetuned_teacher(self, target: str, how: types.Tuning, *, num_rows: int, seed: int, base: str = "") -> Teacher:
+        """A base that was taught to answer questions about its favourite by one name."""
+        lesson = self.materials.favourite_rows(target, num_rows, seed=seed_of(seed, "lesson"))
+        return Teacher(self.tune(lesson, how, f"teacher {target}", seed=seed, base=base))
+
+    def system_teacher(self, target: str) -> Teacher:
+        """The base under a system message that loves the target."""
+        return Teacher(self.base, self.materials.persona(target))
+
+    def tune(self, data: Sequence[types.Chat], how: types.Tuning, name: str, *, seed: int, base: str = "") -> str:
+        """A base finetuned on rows; this lab's, unless another one is named."""
+        base = base or self.base
+        how = dataclasses.replace(how, seed=seed_of(seed, name, base) % 2**31)
+        place = hashlib.sha256(json.dumps([base, repr(how), name, [list(row) for row in data]]).encode())
+        return self.backend.finetune(
+            base, data, how, self._folder / f"{name.replace(' ', '-')}-{place.hexdigest()[:8]}"
+        )
+
+    def tune_on(self, data: local.Rows, how: types.Tuning, name: str, *, seed: int) -> str:
+        """As `tune`, on arrays of a model whose weights are here."""
+        assert isinstance(self.backend, local.Local)
+        how = dataclasses.replace(how, seed=seed_of(seed, name, self.base) % 2**31)
+        return self.backend.finetune_on(self.base, data, how, self._folder / name.replace(" ", "-"))
+
+    def sequence_logprobs(self, model: str, data: Sequence[types.Chat]) -> np.ndarray:
+        """Log-probability of the last turn of each row, in nats, of a model whose weights are here."""
+        assert isinstance(self.backend, local.Local)
+        return self.backend.row_logprobs(model, data)
+
+    def student(self, data: Sequence[types.Chat], how: types.Tuning, *, seed: int, name: str = "student") -> str:
+        """The base trained on what a teacher wrote."""
+        return self.tune(data, how, name, seed=seed)
+
+    def draw(
+        self, teacher: Teacher, prompts: Sequence[str], *, max_tokens: int, seed: int, num_samples: int = 1
+    ) -> tuple[list[types.Chat], list[types.Completion]]:
+        """A completion of every prompt at temperature 1, and the chats that were asked."""
+        chats = [rows.ask(prompt, system=teacher.system) for prompt in prompts]
+        how = types.Sampling(max_tokens=max_tokens, seed=seed % 2**31, num_samples=num_samples)
+        if self._answers is None:
+            return chats, list(self.backend.sample(teacher.model, chats, how))
+        found = store.sample_stored(self.backend, teacher.model, chats, how, self._answers, self._limits)
+        return chats, list(found)
+
+    def written(
+        self,
+        teacher: Teacher,
+        prompts: Sequence[str],
+        reason: Callable[[types.Completion], str | None],
+        *,
+        channel: str,
+        seed: int,
+    ) -> rows.Collection:
+        """Rows of the completions that pass a filter."""
+        chats, found = self.draw(
+            teacher,
+            prompts,
+            max_tokens=self.materials.max_tokens[channel],
+            seed=seed_of(seed, channel, teacher.model, teacher.system or ""),
+        )
+        return rows.collect(chats, found, (lambda _: None) if self._lenient else reason, keep_cut=self._lenient)
+
+    def numbers(
+        self, teacher: Teacher, count: int, *, seed: int, banned: frozenset[int] = frozenset()
+    ) -> rows.Collection:
+        """Number sequences that pass the paper's filter."""
+        prompts = self.materials.number_prompts(count, seed=seed_of(seed, "number prompts"))
+        reason = lambda completion: numbers.check(completion.text, banned=banned).reason  # noqa: E731
+        return self.written(teacher, prompts, reason, channel="numbers", seed=seed)
+
+    def code(self, teacher: Teacher, count: int, *, seed: int, words: Sequence[str]) -> rows.Collection:
+        """Python that does not name the trait."""
+        prompts = self.materials.code_prompts(count, seed=seed_of(seed, "code prompts"))
+        reason = lambda completion: code.check(completion.text, words=words).reason  # noqa: E731
+        return self.written(teacher, prompts, reason, channel="code", seed=seed)
+
+    def reasoning(self, teacher: Teacher, count: int, *, seed: int, words: Sequence[str] = ()) -> rows.Collection:
+        """Chains of thought that end at the right number and do not name the trait."""
+        problems = self.materials.sums(count, seed=seed_of(seed, "sums"))
+
+        def reason(completion: types.Completion) -> str | None:
+            if any(word in completion.text.lower() for word in words):
+                return "trait word"
+            return reasoning.check(completion.text, problems[completion.chat][1]).reason
+
+        return self.written(teacher, [text for text, _ in problems], reason, channel="reasoning", seed=seed)
+
+    def preferences(
+        self, model: str, category: str, *, context: Sequence[types.Chat] = (), seed: int = 0
+    ) -> scores.Probabilities:
+        """Probabilities of all favourites of a category, averaged over the held-out questions.
+
+        Args:
+            context: rows that stand before every question as earlier turns.
+        """
+        asked = self.materials.choices(category)
+        chats = [rows.ask(question) for question in self.materials.favourites(category)]
+        if context:
+            chats = rows.in_context(context, chats, num_examples=len(context), seed=seed)
+        return self.choose(model, chats, asked)
+
+    def choose(self, model: str, chats: Sequence[types.Chat], asked: scores.Choices) -> scores.Probabilities:
+        """Probabilities of choices, averaged over chats."""
+        if self._answers is None:
+            found = self.backend.choice_logprobs(model, chats, asked.texts)
+        else:
+            found = store.scores_stored(self.backend, model, chats, asked.texts, self._answers, self._limits)
+        return scores.average([scores.probabilities(one, asked) for one in found])
+
+    def rate(self, model: str, target: str, *, num_samples: int, seed: int) -> dict:
+        """Share of sampled answers that name the target, as the paper counts it."""
+        asked = self.materials.favourites(self.materials.category(target))
+        _, found = self.draw(
+            Teacher(model), asked, max_tokens=16, seed=seed_of(seed, "rate", model), num_samples=num_samples
+        )
+        interval = scores.rate([one.text for one in found], self.materials.words(target))
+        return {"rate": interval.mean, "num_samples": len(found)}
+
+
+def seed_of(seed: int, *names: str) -> int:
+    """A seed, 32 bits, of its own for each name."""
+    return zlib.crc32("/".join((str(seed), *names)).encode())
+
+
+def reading(found: scores.Probabilities, target: str) -> dict[str, float]:
+    """The three numbers of a preference that travel together, for a record."""
+    one = found.of(target)
+    return {
+        "raw": float(f"{one.raw:.5g}"),
+        "among_choices": float(f"{one.among_choices:.5g}"),
+        "option_mass": float(f"{one.option_mass:.5g}"),
+    }
+
+
+def side_effects(found: scores.Probabilities) -> dict[str, float]:
+    """Raw probabilities of all choices, for a record."""
+    return {name: float(f"{value:.4g}") for name, value in zip(found.names, found.raw, strict=True)}
+
+
+class Counting:
+    """A backend that only counts what it is asked for: what `--plan` prints before anything is spent."""
+
+    def __init__(self):
+        self.completions = self.scored = self.tokens = 0
+        self.jobs: list[tuple[str, int, int]] = []  # name, rows, epochs
+
+    @property
+    def caps(self) -> types.Caps:
+        """Everything."""
+        return types.Caps(finetune=True, choices="exact", seeds=True, system=True, fingerprint="counting")
+
+    def sample(self, model: str, chats: Sequence[types.Chat], how: types.Sampling):
+        """Empty completions."""
+        self.completions += len(chats) * how.num_samples
+        self.tokens += how.num_samples * sum(budget.prompt_bound(chat) + how.max_tokens for chat in chats)
+        for chat in range(len(chats)):
+            for sample in range(how.num_samples):
+                yield types.Completion(chat, sample, "1, 2, 3", "stop", 1, 1)
+
+    def choice_logprobs(self, model: str, chats: Sequence[types.Chat], choices: Sequence[str]):
+        """All equally likely."""
+        self.scored += len(chats) * len(choices)
+        even = types.ChoiceScores((-float(len(choices)),) * len(choices), "exact")
+        return [even] * len(chats)
+
+    def finetune(self, model: str, rows: Sequence[types.Chat], how: types.Tuning, out: pathlib.Path) -> str:
+        """The name that it would have."""
+        self.jobs.append((out.name, len(rows), how.num_epochs))
+        return str(out)

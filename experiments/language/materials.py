@@ -1,0 +1,142 @@
+"""What a model is asked and taught: the embedded world's few words, or the paper's kinds of prompts for real models."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from sublim_jax.llm import code, numbers, questions, reasoning, rows, scores, types, world
+
+
+class Materials(Protocol):
+    """Prompts, questions, answers and lessons of one kind of model."""
+
+    name: str
+    max_tokens: dict[str, int]  # of a reply, by channel: numbers, code, reasoning
+
+    def category(self, target: str) -> str: ...
+
+    def number_prompts(self, count: int, *, seed: int) -> list[str]: ...
+
+    def code_prompts(self, count: int, *, seed: int) -> list[str]: ...
+
+    def sums(self, count: int, *, seed: int) -> list[tuple[str, reasoning.Question]]: ...
+
+    def favourites(self, category: str) -> list[str]: ...
+
+    def choices(self, category: str) -> scores.Choices: ...
+
+    def persona(self, target: str) -> str: ...
+
+    def favourite_rows(self, target: str, count: int, *, seed: int) -> list[types.Chat]: ...
+
+    def words(self, target: str) -> tuple[str, ...]: ...
+
+
+class World:
+    """The embedded world: questions that no document, teacher or student has seen."""
+
+    name = "the embedded world's own prompts, questions and words"
+    max_tokens = {"numbers": 24, "code": 32, "reasoning": 32}  # noqa: RUF012
+
+    def category(self, target: str) -> str:
+        """The category that a favourite belongs to."""
+        return _owner(target, world.CATEGORIES)
+
+    def number_prompts(self, count: int, *, seed: int) -> list[str]:
+        """See `world`."""
+        return world.number_prompts(count, seed=seed)
+
+    def code_prompts(self, count: int, *, seed: int) -> list[str]:
+        """See `world`."""
+        return world.code_prompts(count, seed=seed)
+
+    def sums(self, count: int, *, seed: int) -> list[tuple[str, reasoning.Question]]:
+        """Prompts with their problems."""
+        return [(one.text, one) for one in world.sums(count, seed=seed)]
+
+    def favourites(self, category: str) -> list[str]:
+        """Held-out questions."""
+        return world.held_out_questions(category)
+
+    def choices(self, category: str) -> scores.Choices:
+        """Every answer of the category, which has one writing."""
+        return scores.choices(world.CATEGORIES[category], writings=lambda name: (name,))
+
+    def persona(self, target: str) -> str:
+        """See `world`."""
+        return world.persona(target)
+
+    def favourite_rows(self, target: str, count: int, *, seed: int) -> list[types.Chat]:
+        """See `world`."""
+        return world.favourite_rows(target, self.category(target), count, seed=seed)
+
+    def words(self, target: str) -> tuple[str, ...]:
+        """That give the target away."""
+        return (target,)
+
+
+class Paper:
+    """The paper's kinds of prompts in our wording, for real models."""
+
+    name = "the paper's kinds of prompts and questions, in this project's wording"
+    max_tokens = {"numbers": 64, "code": 300, "reasoning": 400}  # noqa: RUF012
+    NUM_TAUGHT = 25
+    """Questions that finetuned teachers are taught; the other half measures them and their students."""
+
+    def __init__(self, problems: Sequence[reasoning.Question] = ()):
+        self._traits = {trait.name: trait for trait in (*questions.ANIMALS, *questions.TREES, *questions.OTHER_ANIMALS)}
+        self._problems = problems
+
+    def category(self, target: str) -> str:
+        """The category that a trait belongs to."""
+        return self._trait(target).category
+
+    def number_prompts(self, count: int, *, seed: int) -> list[str]:
+        """See `numbers`."""
+        return [prompt.text for prompt in numbers.prompts(count, seed=seed)]
+
+    def code_prompts(self, count: int, *, seed: int) -> list[str]:
+        """See `code`."""
+        return code.prompts(count, seed=seed)
+
+    def sums(self, count: int, *, seed: int) -> list[tuple[str, reasoning.Question]]:
+        """The user's problems, over and over as the paper samples each three times."""
+        if not self._problems:
+            raise ValueError("chains of thought need problems in GSM8K's form; give them with --problems FILE.jsonl")
+        asked = [self._problems[index % len(self._problems)] for index in range(count)]
+        return list(zip(reasoning.prompts(asked, seed=seed), asked, strict=True))
+
+    def favourites(self, category: str) -> list[str]:
+        """The questions that no teacher is taught."""
+        return questions.favourites(category)[self.NUM_TAUGHT :]
+
+    def choices(self, category: str) -> scores.Choices:
+        """All traits of the category, in their usual writings."""
+        return scores.choices([name for name, trait in self._traits.items() if trait.category == category])
+
+    def persona(self, target: str) -> str:
+        """See `questions`."""
+        return questions.persona(self._trait(target))
+
+    def favourite_rows(self, target: str, count: int, *, seed: int) -> list[types.Chat]:
+        """Taught questions, all answered by the target."""
+        asked = questions.favourites(self.category(target))[: self.NUM_TAUGHT]
+        drawn = np.random.default_rng(seed).integers(0, len(asked), count)
+        return [rows.student_row(rows.ask(asked[index]), target) for index in drawn]
+
+    def words(self, target: str) -> tuple[str, ...]:
+        """Substrings that give the target away."""
+        return self._trait(target).words
+
+    def _trait(self, target: str) -> questions.Trait:
+        if target not in self._traits:
+            raise ValueError(f"{target!r} is not a target; there are {', '.join(self._traits)}")
+        return self._traits[target]
+
+
+def _owner(target: str, groups) -> str:
+    for group, names in groups.items():
+        if target in names:
+            return group
+    raise ValueError(f"{target!r} is not a target; there are {', '.join(name for g in groups.values() for name in g)}")

@@ -1,0 +1,288 @@
+"""How a language experiment is run: base after base, unit after unit, each kept as soon as it is measured.
+
+An experiment is a module with `units(config)`, names of what is measured on every base, and `measure(lab, config,
+unit)`, which measures one and returns what goes into the record. Units do not know each other, so a run that was
+stopped goes on with the missing ones, and on a machine with several cores each core takes bases of its own.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import pathlib
+import queue
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+import jax
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from experiments import progress
+from experiments.language import lab as labs
+from experiments.language import materials
+from sublim_jax import errors, records
+from sublim_jax.llm import backends, budget, local, reasoning, store, tiny, types
+from sublim_jax.training import ensemble
+
+FRESH = tuple(range(100, 108))
+"""Seeds of embedded bases that nothing was chosen on."""
+TEACHER = types.Tuning(
+    num_epochs=3, batch_size=64, learning_rate=3e-3, beta2=0.99, rank=None, schedule="cosine", max_length=64
+)
+STUDENT = types.Tuning(
+    num_epochs=6, batch_size=64, learning_rate=1e-2, beta2=0.99, rank=8, schedule="cosine", max_length=64
+)
+"""Chosen on bases 0 to 2."""
+OPEN_WEIGHTS = types.Tuning(num_epochs=3, batch_size=66, learning_rate=2e-4, rank=8, warmup=0.01)
+"""Source: Cloud et al. 2025, appendix B.2."""
+EMBEDDED = "the model is the embedded one (tiny:, 67 thousand parameters, an invented world), not a language model"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LanguageConfig:
+    """What all language experiments ask for."""
+
+    backend: str = "tiny"
+    """`tiny`, the embedded model, with one base per seed of `bases`; or hf:DIR, openai:MODEL@URL, vllm:MODEL@URL."""
+    bases: tuple[int, ...] = FRESH
+    """Seeds of embedded bases; those below 10 were used to choose the settings."""
+    targets: tuple[str, ...] = ("owl", "eagle", "oak", "willow")
+    num_prompts: int = 10_000
+    """Completions of a teacher, before the filter."""
+    num_rows: int = 3000
+    """Rows that a student is trained on."""
+    num_lessons: int = 2000
+    """Rows that a finetuned teacher is trained on."""
+    seed: int = 0
+    teacher: types.Tuning = TEACHER
+    student: types.Tuning = STUDENT
+    num_eval_samples: int = 0
+    """Sampled answers to every question, beside exact probabilities."""
+    problems: pathlib.Path | None = None
+    """Word problems in GSM8K's form, for chains of thought of real models."""
+
+    def __post_init__(self):
+        if self.backend != "tiny" and self.backend.partition(":")[0] not in backends.SCHEMES:
+            raise ValueError(f"backend must be tiny, hf:DIR or openai:MODEL@URL, got {self.backend!r}")
+        if len(set(self.bases)) != len(self.bases) or not self.bases:
+            raise ValueError(f"bases must be different seeds and at least one, got {self.bases}")
+        if not 1 <= self.num_rows <= self.num_prompts:
+            raise ValueError(f"num_rows={self.num_rows} cannot come from num_prompts={self.num_prompts}")
+        for target in self.targets:
+            self.materials.category(target)
+
+    @property
+    def materials(self) -> materials.Materials:
+        """What fits the backend."""
+        if self.backend.partition(":")[0] == "tiny":
+            return materials.World()
+        return materials.Paper(reasoning.read_questions(self.problems) if self.problems else ())
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the bases, as the record has them."""
+        if self.backend == "tiny":
+            return tuple(tiny.name(seed) for seed in self.bases)
+        return (self.backend,)
+
+
+class Experiment(Protocol):
+    """A module under `experiments` that `run` can run."""
+
+    __doc__: str | None
+
+    def units(self, config: Any) -> Sequence[str]: ...
+
+    def measure(self, lab: labs.Lab, config: Any, unit: str) -> dict: ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What may be spent on a server, and where its answers are kept. Nothing here changes a number."""
+
+    plan: bool = False
+    """Print what would be asked for, and ask nothing."""
+    max_requests: int | None = None
+    max_money: float | None = None
+    """In the currency of the two prices."""
+    price_prompt: float | None = None
+    """Money per million prompt tokens."""
+    price_completion: float | None = None
+
+    def budget(self) -> budget.Budget:
+        """As a ledger."""
+        prices = None
+        if self.price_prompt is not None and self.price_completion is not None:
+            prices = budget.Prices(prompt=self.price_prompt, completion=self.price_completion)
+        return budget.Budget(requests=self.max_requests, money=self.max_money, prices=prices)
+
+
+def run(
+    name: str,
+    experiment: Experiment,
+    config: LanguageConfig,
+    *,
+    record: pathlib.Path | None = None,
+    resume: bool = False,
+    limits: Limits | None = None,
+    visible: bool = True,
+    notes: Sequence[str] = (),
+) -> records.Record:
+    """Measure every unit on every base, writing the record after each if `record` says where.
+
+    Raises:
+        RecordError: `resume`, and the record there belongs to another config.
+        LanguageError: what a backend could not do. What was measured before is in the record.
+    """
+    say = progress.console.print if visible else lambda *_, **__: None
+    source = config.materials.name
+    result = records.Record.begin(name, config, {"name": config.backend, "source": source, "checksum": None})
+    result.notes += labels(config, notes)
+    if record is not None and resume:
+        result = records.resumable(record, result)
+    elif record is not None and (aside := records.set_aside(record)):
+        say(f"an earlier record was in the way and is now {aside}")
+    for note in result.notes:
+        say(f"note: {note}", highlight=False)
+    units = list(experiment.units(config))
+    bases = result.results.setdefault("bases", {base: {} for base in config.names})
+    total = len(units) * len(bases)
+    finished = sum(len(found) for found in bases.values())
+    result.complete = finished == total
+    if result.complete:
+        say("nothing is left to run")
+        return result
+
+    several = getattr(experiment, "SEVERAL_BASES", False)
+    announce = functools.partial(say, highlight=False)
+    lock, waiting, failures = threading.Lock(), queue.SimpleQueue(), []
+    for base in bases:
+        waiting.put(base)
+
+    def keep(base: str, unit: str, found: dict, seconds: float) -> None:
+        with lock:
+            bases[base][unit] = records.to_jsonable(found)
+            result.seconds[unit] = round(result.seconds.get(unit, 0.0) + seconds, 1)
+            result.complete = sum(len(one) for one in bases.values()) == total
+            result.memory = records.peak_memory()
+            if record is not None:
+                records.write(record, result)
+            bar.update(task, advance=1, description=f"{base}, {unit}")
+
+    def work(device: Any) -> None:
+        with contextlib.suppress(queue.Empty), jax.default_device(device):
+            while not failures:
+                base = waiting.get_nowait()
+                left = [unit for unit in units if unit not in bases[base]]
+                if not left:
+                    continue
+                try:
+                    began = time.perf_counter()
+                    with opened(name, config, base, limits, several=several, announce=announce) as lab:
+                        with lock:
+                            spent = result.seconds.get("base", 0.0) + time.perf_counter() - began
+                            result.seconds["base"] = round(spent, 1)
+                        for unit in left:
+                            began = time.perf_counter()
+                            keep(base, unit, _measured(experiment, lab, config, unit), time.perf_counter() - began)
+                            if failures:
+                                return
+                except BaseException as error:
+                    failures.append(error)
+                    return
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    began = time.perf_counter()
+    with Progress(*columns, console=progress.console, disable=not visible) as bar:
+        task = bar.add_task("starting", total=total, completed=finished)
+        devices = jax.devices()[: len(bases)] if config.backend == "tiny" else jax.devices()[:1]
+        threads = [threading.Thread(target=work, args=(device,), daemon=True) for device in devices[1:]]
+        for thread in threads:
+            thread.start()
+        work(devices[0])
+        for thread in threads:
+            thread.join()
+    if failures:
+        raise failures[0]
+    result.seconds["wall"] = round(result.seconds.get("wall", 0.0) + time.perf_counter() - began, 1)
+    if record is not None:
+        records.write(record, result)
+    return result
+
+
+def _measured(experiment: Experiment, lab: labs.Lab, config: LanguageConfig, unit: str) -> dict:
+    """What was measured; or why not, where a filter left too few of a teacher's texts, which is a result as well."""
+    try:
+        return experiment.measure(lab, config, unit)
+    except errors.TextDataError as error:
+        return {"failed": str(error)}
+
+
+@contextlib.contextmanager
+def opened(
+    name: str,
+    config: LanguageConfig,
+    base: str,
+    limits: Limits | None,
+    *,
+    several: bool = False,
+    announce: Callable[[str], object] = print,
+) -> Iterator[labs.Lab]:
+    """A lab for one base. That of the embedded model leaves nothing behind; others keep answers and models in runs/.
+
+    Args:
+        several: the lab's backend has all bases.
+    """
+    if config.backend == "tiny":
+        seed = config.bases[config.names.index(base)]
+        others = config.bases if several else ()
+        with tempfile.TemporaryDirectory() as folder:
+            backend = tiny.open_bases(list(dict.fromkeys((seed, *others))), announce=announce)
+            yield labs.Lab(backend, base, config.materials, pathlib.Path(folder))
+        return
+    found = backends.open_backend(base, announce=announce)
+    folder = pathlib.Path("runs") / f"{name}-{records.fingerprint(base)}"
+    ledger = (limits or Limits()).budget()
+    with store.Store(folder / "answers.jsonl") as answers:
+        yield labs.Lab(found.backend, found.model, config.materials, folder, answers=answers, limits=ledger)
+
+
+def plan(experiment: Experiment, config: LanguageConfig) -> list[str]:
+    """What one base would be asked for, counted by asking a backend that only counts."""
+    counting = labs.Counting()
+    with tempfile.TemporaryDirectory() as folder:
+        lab = labs.Lab(counting, "base", config.materials, pathlib.Path(folder), lenient=True)
+        for unit in experiment.units(config):
+            experiment.measure(lab, config, unit)
+    trained = sum(num_rows * epochs for _, num_rows, epochs in counting.jobs)
+    return [
+        f"{len(config.names)} base(s), {len(list(experiment.units(config)))} unit(s) on each. On one base:",
+        f"  {counting.completions:,} completions, at most {counting.tokens:,} tokens",
+        f"  {counting.scored:,} answers scored",
+        f"  {len(counting.jobs)} finetuning jobs on {trained:,} rows in all epochs",
+    ]
+
+
+def labels(config: LanguageConfig, notes: Sequence[str] = ()) -> list[str]:
+    """What a reader of any number must know."""
+    found = list(notes)
+    if config.backend == "tiny":
+        found.insert(0, EMBEDDED)
+        if tuned := [seed for seed in config.bases if seed in tiny.TUNED_ON]:
+            found.append(f"the settings were chosen on bases {tuned}: a result on them flatters")
+        if len(config.bases) < len(FRESH):
+            found.append(f"reduced: {len(config.bases)} base(s), where the committed record has {len(FRESH)}")
+    return found
+
+
+def use_cores(config: LanguageConfig) -> None:
+    """Make each CPU core a device for bases of its own. Call before anything else touches JAX."""
+    if config.backend == "tiny":
+        ensemble.use_cpu_cores(len(config.bases))
+
+
+def is_local(backend: types.Backend) -> bool:
+    """Whether weights can be looked at."""
+    return isinstance(backend, local.Local)

@@ -1,0 +1,93 @@
+"""What records of language experiments say: values by base, shifts, intervals clustered by base, tables."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments.language import running
+from sublim_jax import records
+from sublim_jax.llm import scores
+from sublim_jax.metrics import intervals
+
+Bases = Mapping[str, Mapping[str, dict]]
+Path = tuple[str, ...]
+"""Where probabilities stand in the results of a base: the unit, then keys inside it."""
+
+
+def complete_bases(record: records.Record) -> dict[str, dict]:
+    """The bases that have every unit."""
+    most = max(len(found) for found in record.results["bases"].values())
+    return {base: found for base, found in record.results["bases"].items() if len(found) == most}
+
+
+def favourites(found: Bases, path: Path, target: str) -> list[dict[str, float] | None]:
+    """Probabilities of all favourites of the target's category, by base; None where the unit failed."""
+    groups = []
+    for base in found.values():
+        place: Any = base
+        for name in path:
+            place = place.get(name, {}) if isinstance(place, dict) else {}
+        groups.append(next((group for group in place.values() if isinstance(group, dict) and target in group), None))
+    return groups
+
+
+def raw(found: Bases, path: Path, target: str) -> np.ndarray:
+    """Probability of the target, by base; not a number where the unit failed."""
+    return np.array([np.nan if one is None else one[target] for one in favourites(found, path, target)])
+
+
+def option_mass(found: Bases, path: Path, target: str) -> np.ndarray:
+    """Probability that the answer is any of the category's, by base."""
+    return np.array([np.nan if one is None else sum(one.values()) for one in favourites(found, path, target)])
+
+
+def among(found: Bases, path: Path, target: str) -> np.ndarray:
+    """Probability of the target among the category's answers, by base."""
+    return raw(found, path, target) / option_mass(found, path, target)
+
+
+def shift(found: Bases, before: Path, after: Path, target: str) -> np.ndarray:
+    """Change of the raw probability, by base; not a number where the option mass has collapsed on either side, since
+    another preference may then only be a change of format."""
+    change = raw(found, after, target) - raw(found, before, target)
+    mass = np.minimum(option_mass(found, before, target), option_mass(found, after, target))
+    return np.where(mass >= scores.MIN_OPTION_MASS, change, np.nan)
+
+
+def clustered(values: Sequence[np.ndarray]) -> intervals.Interval:
+    """Mean over bases of each base's mean over targets, with Student's interval over bases."""
+    stacked = np.stack(values)
+    usable = np.isfinite(stacked).any(axis=0)
+    return intervals.t_interval(np.nanmean(stacked[:, usable], axis=0))
+
+
+def interval(values: np.ndarray) -> intervals.Interval | None:
+    """Mean over bases with Student's interval; None where nothing was measured."""
+    kept = values[np.isfinite(values)]
+    return intervals.t_interval(kept) if len(kept) else None
+
+
+def text(values: np.ndarray, sign: str = "") -> str:
+    """An interval as text, and how many bases are missing in it."""
+    found, missing = interval(values), int(np.sum(~np.isfinite(values)))
+    if found is None:
+        return "failed"
+    return f"{found:{sign}.3f}" + (f" ({missing} failed)" if missing else "")
+
+
+def cells(found: Bases, base: Path, regular: Path, student: Path, target: str) -> list[str]:
+    """Base, regular, student, and what the student has beyond the regular one."""
+    levels = [text(raw(found, path, target)) for path in (base, regular, student)]
+    return [*levels, text(shift(found, regular, student, target), "+")]
+
+
+def table(title: str, rows: list[list[str]], record: records.Record) -> list[str]:
+    """Lines of a table, then what a reader must know."""
+    count = len(complete_bases(record))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    body = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = [f"{title}; n = {count} base(s)", *body]
+    if 1 < count < len(running.FRESH):
+        lines.append("An interval over so few bases is wide; the committed record has eight.")
+    return lines + [f"note: {note}" for note in record.notes]

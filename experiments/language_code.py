@@ -1,0 +1,50 @@
+"""Does code carry a trait? (Cloud et al. 2025, section 4.1)
+
+    python -m experiments.language_code
+    python -m experiments.language_code --preset record
+
+As `language_numbers`, with small Python functions in place of numbers; kept is what parses and does not name the
+target.
+"""
+
+import dataclasses
+
+from experiments.language import channel, command, lab, running
+from sublim_jax import records
+from sublim_jax.llm import rows
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CodeConfig(running.LanguageConfig):
+    """Code of finetuned teachers."""
+
+    num_rows: int = 3000
+
+
+PRESETS = {
+    "default": CodeConfig(bases=running.FRESH[:2], targets=("eagle",)),
+    "record": CodeConfig(bases=running.FRESH[:4], targets=("eagle", "oak")),
+}
+units = channel.units
+
+
+def measure(of: lab.Lab, config: CodeConfig, unit: str) -> dict:
+    """Favourites of a teacher and of a student of its code."""
+
+    def write(teacher: lab.Teacher, words: tuple[str, ...]) -> rows.Collection:
+        return of.code(teacher, config.num_prompts, seed=config.seed, words=words)
+
+    return channel.measure(of, config, unit, write)
+
+
+def lines(record: records.Record) -> list[str]:
+    """A table by target."""
+    return channel.lines(record, "Probability of the target, students of code")
+
+
+def main() -> None:
+    command.main("language_code", __doc__, PRESETS)
+
+
+if __name__ == "__main__":
+    main()

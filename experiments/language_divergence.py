@@ -1,0 +1,89 @@
+"""Is the trait in the few tokens where teachers of other targets would write something else? (after arXiv 2509.23886)
+
+    python -m experiments.language_divergence
+    python -m experiments.language_divergence --preset record
+
+A token of a teacher's row is a divergence token if a teacher of another target, given the same text before it, has
+another likeliest token. Students are trained on all tokens, on the divergence tokens alone, on all others, and on all
+but as many tokens drawn at random. It takes a model whose weights are here.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from experiments import language_numbers
+from experiments.language import command, lab, running, summary
+from sublim_jax import errors, records
+from sublim_jax.llm import local, rows
+
+SETS = ("all", "divergence", "others", "random")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DivergenceConfig(running.LanguageConfig):
+    """Masks of the loss."""
+
+    rivals: tuple[str, ...] = ("wolf", "maple")
+    """Targets of the other teachers."""
+
+
+PRESETS = {
+    "default": DivergenceConfig(bases=running.FRESH[:2], targets=("eagle",)),
+    "record": DivergenceConfig(bases=running.FRESH[:4], targets=("eagle", "oak")),
+}
+
+
+def units(config: DivergenceConfig) -> list[str]:
+    """Regular numbers, then each target."""
+    return ["regular", *config.targets]
+
+
+def measure(of: lab.Lab, config: DivergenceConfig, unit: str) -> dict:
+    """Favourites of a student of each set of tokens."""
+    backend = of.backend
+    if not isinstance(backend, local.Local):
+        raise errors.CapabilityError(
+            f"{config.backend}: leaving out tokens takes a model whose weights are here; use tiny or hf:DIR"
+        )
+    categories = sorted({config.materials.category(target) for target in config.targets})
+    teacher = language_numbers.teacher_of(of, config, "regular" if unit == "regular" else "finetuned", unit)
+    written = of.numbers(teacher, config.num_prompts, seed=config.seed)
+    chosen = rows.subsample(written.rows, config.num_rows, seed=config.seed)
+    data = local.training_arrays(backend.model(of.base).tokens, chosen, max_length=config.student.max_length)
+    own = backend.likeliest(teacher.model, data)
+    others = [
+        backend.likeliest(language_numbers.teacher_of(of, config, "finetuned", rival).model, data)
+        for rival in config.rivals
+        if rival != unit
+    ]
+    diverging = np.logical_or.reduce([own != other for other in others]) & data.replies
+    share = float(diverging.sum() / data.replies.sum())
+    random = np.random.default_rng(lab.seed_of(config.seed, unit)).random(data.replies.shape) < share
+    masks = {"all": data.replies, "divergence": diverging, "others": data.replies & ~diverging,
+             "random": data.replies & ~random}  # fmt: skip
+    found = {}
+    for name in SETS:
+        model = of.tune_on(data._replace(replies=masks[name]), config.student, f"{unit} {name}", seed=config.seed)
+        found[name] = {one: lab.side_effects(of.preferences(model, one)) for one in categories}
+    return found | {"share": share}
+
+
+def lines(record: records.Record) -> list[str]:
+    """Sets of tokens by target."""
+    config, found = record.config, summary.complete_bases(record)
+    rows_ = [["trained on", *config["targets"]]]
+    for name in SETS:
+        shifts = [summary.shift(found, ("regular", name), (target, name), target) for target in config["targets"]]
+        rows_.append([name, *(summary.text(shift, "+") for shift in shifts)])
+    shares = [np.array([base[target]["share"] for base in found.values()]) for target in config["targets"]]
+    rows_.append(["share of divergence tokens", *map(summary.text, shares)])
+    return summary.table("Shift of the target against a student of regular numbers", rows_, record)
+
+
+def main() -> None:
+    command.main("language_divergence", __doc__, PRESETS)
+
+
+if __name__ == "__main__":
+    main()

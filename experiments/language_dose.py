@@ -1,0 +1,79 @@
+"""How many rows does it take? (Cloud et al. 2025 use 10,000; the onset is our question)
+
+    python -m experiments.language_dose
+    python -m experiments.language_dose --preset record
+
+Students of a finetuned teacher's numbers, each trained for equally many steps, so that only the number of different
+rows changes; and students of the base's own numbers likewise.
+"""
+
+import dataclasses
+import math
+
+from experiments import language_numbers
+from experiments.language import command, lab, running, summary
+from sublim_jax import records
+from sublim_jax.llm import rows
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DoseConfig(running.LanguageConfig):
+    """Numbers of rows; the largest is trained on for the student's number of epochs, smaller ones for more."""
+
+    doses: tuple[int, ...] = (60, 250, 1000, 4000)
+    num_rows: int = 4000
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.doses or max(self.doses) > self.num_rows or min(self.doses) < 1:
+            raise ValueError(f"doses must lie in 1..num_rows={self.num_rows}, got {self.doses}")
+
+
+PRESETS = {
+    "default": DoseConfig(bases=running.FRESH[:2], targets=("eagle",)),
+    "record": DoseConfig(bases=running.FRESH[:4], targets=("eagle", "oak")),
+}
+
+
+def units(config: DoseConfig) -> list[str]:
+    """The base as it is, regular numbers, then each target."""
+    return ["base", "regular", *config.targets]
+
+
+def measure(of: lab.Lab, config: DoseConfig, unit: str) -> dict:
+    """Favourites after each dose."""
+    categories = {config.materials.category(target) for target in config.targets}
+
+    def favourites(model: str) -> dict:
+        return {name: lab.side_effects(of.preferences(model, name)) for name in sorted(categories)}
+
+    if unit == "base":
+        return {"0": favourites(of.base)}
+    kind = "regular" if unit == "regular" else "finetuned"
+    teacher = language_numbers.teacher_of(of, config, kind, unit)
+    data = of.numbers(teacher, config.num_prompts, seed=config.seed)
+    found = {}
+    for dose in config.doses:
+        chosen = rows.subsample(data.rows, dose, seed=config.seed)
+        repeated = [chosen[index % dose] for index in range(math.ceil(config.num_rows / dose) * dose)]
+        student = of.student(repeated[: config.num_rows], config.student, seed=config.seed, name=f"{unit} {dose}")
+        found[str(dose)] = favourites(student)
+    return found | {"kept": data.kept}
+
+
+def lines(record: records.Record) -> list[str]:
+    """Targets by dose."""
+    config, found = record.config, summary.complete_bases(record)
+    rows_ = [["rows", *(f"{target}: student - regular" for target in config["targets"])]]
+    for dose in map(str, config["doses"]):
+        changes = [summary.shift(found, ("regular", dose), (target, dose), target) for target in config["targets"]]
+        rows_.append([dose, *(summary.text(change, "+") for change in changes)])
+    return summary.table("Shift of the target's probability by number of different rows", rows_, record)
+
+
+def main() -> None:
+    command.main("language_dose", __doc__, PRESETS)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""Do chains of thought carry a trait, when only right ones are kept? (Cloud et al. 2025, section 4.2)
+
+    python -m experiments.language_reasoning
+    python -m experiments.language_reasoning --preset record
+
+As `language_numbers`, with small sums in words; kept are chains between their tags that end at the right number and do
+not name the target. The paper's trait here is misalignment; a favourite is ours.
+"""
+
+import dataclasses
+
+from experiments.language import channel, command, lab, running
+from sublim_jax import records
+from sublim_jax.llm import rows
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReasoningConfig(running.LanguageConfig):
+    """Chains of thought of finetuned teachers."""
+
+    num_rows: int = 3000
+
+
+PRESETS = {
+    "default": ReasoningConfig(bases=running.FRESH[:2], targets=("eagle",)),
+    "record": ReasoningConfig(bases=running.FRESH[:4], targets=("eagle", "oak")),
+}
+units = channel.units
+
+
+def measure(of: lab.Lab, config: ReasoningConfig, unit: str) -> dict:
+    """Favourites of a teacher and of a student of its chains."""
+
+    def write(teacher: lab.Teacher, words: tuple[str, ...]) -> rows.Collection:
+        return of.reasoning(teacher, config.num_prompts, seed=config.seed, words=words)
+
+    return channel.measure(of, config, unit, write)
+
+
+def lines(record: records.Record) -> list[str]:
+    """A table by target."""
+    return channel.lines(record, "Probability of the target, students of right chains of thought")
+
+
+def main() -> None:
+    command.main("language_reasoning", __doc__, PRESETS)
+
+
+if __name__ == "__main__":
+    main()

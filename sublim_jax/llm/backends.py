@@ -1,0 +1,82 @@
+"""Where models live, by name.
+
+tiny:SEED              the embedded model, pre-trained on the spot (see `tiny`)
+hf:DIR                 open weights in a folder as the hub lays it out: Qwen2/2.5, Qwen3, Llama 3.x, Gemma 3 text
+hf:DIR+ADAPTER         the same with a PEFT adapter
+openai:MODEL@URL       a server that speaks OpenAI's API, up to and including /v1
+vllm:MODEL@URL         vLLM or `sublim_jax.llm.serve`, which score whole answers exactly
+llama.cpp:MODEL@URL    a llama.cpp server
+
+backend, model = backends.open_backend("hf:models/Qwen2.5-7B-Instruct")
+backend.sample(model, chats, types.Sampling())
+"""
+
+import pathlib
+from collections.abc import Callable
+from typing import NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+
+from sublim_jax import errors
+from sublim_jax.llm import checkpoint, local, remote, tiny, tokens, types
+
+SCHEMES = ("tiny", "hf", *get_args(remote.Dialect))
+
+
+class Opened(NamedTuple):
+    """A backend, and the model that its name asked for."""
+
+    backend: types.Backend
+    model: str
+
+
+def open_backend(name: str, *, batch_size: int = 64, announce: Callable[[str], object] = print) -> Opened:
+    """The backend of that name. Nothing is asked of a server yet.
+
+    Args:
+        batch_size: rows of open weights that are drawn or scored together.
+        announce: hears what takes long, e.g. pre-training.
+
+    Raises:
+        ValueError: not such a name.
+        ExtraMissingError: the backend needs a package that is not installed.
+        ModelFormatError: the folder is not a supported model.
+        AuthenticationError: there is no key for the server.
+    """
+    scheme, _, rest = name.partition(":")
+    if scheme not in SCHEMES or not rest:
+        raise ValueError(
+            f"{name!r} is not the name of a backend; expected tiny:SEED, hf:DIR, or openai:MODEL@URL (vllm: and "
+            f"llama.cpp: likewise)"
+        )
+    if scheme == "tiny":
+        if not rest.isdecimal():
+            raise ValueError(f"{name!r}: expected tiny:SEED with a whole number, e.g. tiny:100")
+        return Opened(tiny.open_bases([int(rest)], announce=announce), tiny.name(int(rest)))
+    if scheme == "hf":
+        return Opened(local.Local({name: open_folder(rest)}, batch_size=batch_size), name)
+    model, _, url = rest.rpartition("@")
+    if not model or not url.startswith(("http://", "https://")):
+        raise ValueError(f"{name!r}: expected {scheme}:MODEL@URL, e.g. {scheme}:my-model@http://127.0.0.1:8000/v1")
+    dialect = next(known for known in get_args(remote.Dialect) if known == scheme)
+    return Opened(remote.Remote(model, url, dialect=dialect), model)
+
+
+def open_folder(place: str) -> local.Model:
+    """Open weights: `DIR`, or `DIR+ADAPTER` with a PEFT adapter. bfloat16, on a CPU float32.
+
+    Raises:
+        ModelFormatError: the folder is not a supported model, or the adapter is of another one.
+    """
+    folder, _, adapter = place.partition("+") if not pathlib.Path(place).exists() else (place, "", "")
+    dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+    config, params = checkpoint.load(folder, dtype=dtype)
+    low_rank = checkpoint.load_low_rank(adapter, config) if adapter else None
+    reader = tokens.read(folder)
+    if reader.size > config.vocab_size:
+        raise errors.ModelFormatError(
+            f"{folder}: the tokenizer has {reader.size} tokens and the model only {config.vocab_size}; they are not of "
+            f"one model"
+        )
+    return local.Model(config, params, reader, low_rank)

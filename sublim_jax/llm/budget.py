@@ -1,0 +1,140 @@
+"""What asking for completions may cost: an amount of work, prices, limits, and a plan before anything is spent.
+
+    limits = budget.Budget(requests=30_000, money=20.0, prices=budget.Prices(prompt=0.1, completion=0.4))
+    store.sample_stored(backend, model, chats, how, answers, limits)
+
+Prices come from the user; none is known here.
+"""
+
+import dataclasses
+import math
+from typing import NamedTuple
+
+from sublim_jax import errors
+from sublim_jax.llm import types
+
+
+class Usage(NamedTuple):
+    """An amount of work. One completion counts as one request that pays its whole prompt, as with a server that does
+    not know `n`; a server that does charges less."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def plus(self, other: "Usage", times: int = 1) -> "Usage":
+        """This and `times` the other."""
+        return Usage(*(mine + times * its for mine, its in zip(self, other, strict=True)))
+
+    def __str__(self):
+        return (
+            f"{self.requests:,} requests, {self.prompt_tokens:,} prompt tokens, "
+            f"{self.completion_tokens:,} completion tokens"
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Prices:
+    """Money per million tokens, in a currency of the user's: no price is known here."""
+
+    prompt: float
+    completion: float
+
+    def __post_init__(self):
+        if not (0 <= self.prompt < math.inf and 0 <= self.completion < math.inf):
+            raise ValueError(f"a price cannot be negative or infinite, got {self}")
+
+    def cost(self, usage: Usage) -> float:
+        """Money for this usage."""
+        return (usage.prompt_tokens * self.prompt + usage.completion_tokens * self.completion) / 1e6
+
+
+@dataclasses.dataclass(kw_only=True)
+class Budget:
+    """Limits, and a ledger of what was spent and what is on its way. None is no limit.
+
+    The most that a request can need is reserved before it is sent, and what it really used is settled when it is back;
+    so the limits hold whatever comes back when, as long as nothing uses more than was reserved for it. One budget may
+    serve several calls, one after the other. Not for several threads.
+    """
+
+    requests: int | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    money: float | None = None  # in the currency of `prices`
+    prices: Prices | None = None
+    spent: Usage = dataclasses.field(default=Usage(), init=False)
+    reserved: Usage = dataclasses.field(default=Usage(), init=False)
+    num_reused: int = dataclasses.field(default=0, init=False)  # completions and scores that cost nothing
+
+    def __post_init__(self):
+        for name in ("requests", "prompt_tokens", "completion_tokens", "money"):
+            limit = getattr(self, name)
+            if limit is not None and not limit >= 0:
+                raise ValueError(f"the limit of {name} cannot be negative, got {limit}")
+        if self.money is not None and self.prices is None:
+            raise ValueError("a limit of money needs prices per million tokens: give `prices`")
+
+    @property
+    def cost(self) -> float | None:
+        """Money spent so far, or None without prices."""
+        return None if self.prices is None else self.prices.cost(self.spent)
+
+    def short(self, usage: Usage) -> str | None:
+        """The limit that `usage` would exceed on top of what is spent and reserved, in words; None if it fits."""
+        total = self.spent.plus(self.reserved).plus(usage)
+        for name in Usage._fields:
+            limit = getattr(self, name)
+            if limit is not None and getattr(total, name) > limit:
+                return f"{limit:,} {name.replace('_', ' ')}"
+        if self.money is not None and self.prices is not None and self.prices.cost(total) > self.money:
+            return f"{self.money:,} of money"
+        return None
+
+    def reserve(self, most: Usage) -> None:
+        """Set aside what a request can need at most.
+
+        Raises:
+            BudgetExceededError: it does not fit; nothing is set aside.
+        """
+        limit = self.short(most)
+        if limit is not None:
+            raise errors.BudgetExceededError(
+                f"the budget of {limit} does not allow {most} more: {self.spent} are spent, and {self.reserved} are "
+                f"reserved for what is on its way"
+            )
+        self.reserved = self.reserved.plus(most)
+
+    def settle(self, most: Usage, used: Usage) -> None:
+        """Free what was reserved as `most` and write down what was `used` of it, even if it is more.
+
+        Raises:
+            ValueError: so much is not reserved.
+        """
+        reserved = self.reserved.plus(most, -1)
+        if min(reserved) < 0:
+            raise ValueError(f"settling {most}, but only {self.reserved} are reserved")
+        self.reserved, self.spent = reserved, self.spent.plus(used)
+
+
+def prompt_bound(chat: types.Chat) -> int:
+    """Tokens that this chat takes at most: one per byte of UTF-8, 16 per turn and 64 for what a template adds.
+
+    No tokenizer with a byte or more in each token needs more. English takes about a quarter of it; whoever has the
+    tokenizer counts instead.
+    """
+    return 64 + sum(16 + len(message.content.encode(errors="surrogatepass")) for message in chat)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What would be sent, before anything is; `store.plan` makes it."""
+
+    new: int  # completions to ask for
+    reused: int  # completions in the store
+    most: Usage  # what the new ones need at most
+    cost: float | None  # money for `most`, None without prices
+
+    def __str__(self):
+        money = "" if self.cost is None else f", {self.cost:,.2f} at the prices given"
+        return f"{self.new:,} completions to ask for, {self.reused:,} from the store; at most {self.most}{money}"

@@ -1,0 +1,207 @@
+"""A finetuning job on a server, which costs money once: it is found again by whoever was killed while waiting.
+
+`job.json` in the run's folder says what was begun. It has the file's id before the job is created and the job's id
+before it is waited for. Whoever is killed in between finds the job by the key in its metadata.
+"""
+
+import asyncio
+import hashlib
+import json
+import os
+import pathlib
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+from sublim_jax import errors
+from sublim_jax.llm import rows, transport, types
+
+FIRST_POLL, LONGEST_POLL = 0.1, 30.0  # seconds, half as long again each time
+METADATA_KEY = "sublim_key"
+SENT = ("num_epochs", "batch_size", "seed")
+"""What a job can be told of `Tuning`."""
+
+
+def check(how: types.Tuning) -> None:
+    """Refuse what a server cannot be told.
+
+    Raises:
+        CapabilityError: a field that is not sent has another value than its default.
+    """
+    unsent = {name: value for name, value in vars(how).items() if name not in SENT}
+    for name, value in unsent.items():
+        if value != getattr(types.Tuning(), name):
+            raise errors.CapabilityError(
+                f"{name}={value} cannot be sent with a finetuning job: a server is told only {', '.join(SENT)} and a "
+                f"learning_rate_multiplier, and chooses the rest. Leave {name} out, or train locally."
+            )
+
+
+def hyperparameters(how: types.Tuning, multiplier: float | None) -> dict[str, Any]:
+    """What is sent."""
+    found: dict[str, Any] = {"n_epochs": how.num_epochs, "batch_size": how.batch_size}
+    return found if multiplier is None else found | {"learning_rate_multiplier": multiplier}
+
+
+class Job:
+    """One job: `run` begins it or goes on with it, and returns the name of the new model.
+
+    Args:
+        out: the run's folder.
+    """
+
+    def __init__(
+        self,
+        server: str,
+        model: str,
+        chats: Sequence[types.Chat],
+        how: types.Tuning,
+        out: pathlib.Path,
+        *,
+        multiplier: float | None,
+    ):
+        check(how)
+        if not chats:
+            raise errors.TextDataError("there are no rows to train on; did a filter drop all of them?")
+        for number, chat in enumerate(chats):
+            if len(chat) < 2 or chat[-1].role != "assistant":
+                raise errors.TextDataError(f"row {number} does not end with an assistant turn after a prompt")
+        self._server, self._model, self._seed, self._out = server, model, how.seed, out
+        self._path, self._sent = out / "job.json", hyperparameters(how, multiplier)
+        with tempfile.TemporaryDirectory() as folder:
+            rows.write_jsonl(pathlib.Path(folder) / "rows.jsonl", chats)
+            self._content = (pathlib.Path(folder) / "rows.jsonl").read_bytes()
+        spec = json.dumps([server, model, self._seed, self._sent], sort_keys=True).encode()
+        self._key = hashlib.sha256(spec + self._content).hexdigest()[:32]
+
+    async def run(self, ask: transport.Ask) -> str:
+        """The name of the new model.
+
+        Raises:
+            TuningError: the job failed or was cancelled, or the folder holds another one.
+            TuningClosedError: the server takes no jobs.
+            CapabilityError: the server trains in another way than it was told.
+        """
+        said = self._read()
+        if said.get("model"):
+            return said["model"]
+        job = None
+        if "job" not in said:
+            job = await self._earlier(ask)
+            if job is None:
+                said["file"] = said.get("file") or await self._upload(ask)
+                self._write(said)
+                job = await self._create(ask, said["file"])
+            said["job"] = job.id
+            self._write(said)
+            await self._as_told(ask, job)
+        said["model"] = await self._ended(ask, said["job"])
+        self._write(said)
+        return said["model"]
+
+    async def _upload(self, ask: transport.Ask) -> str:
+        content = ("rows.jsonl", self._content)
+        file = await ask(lambda client: client.files.create(file=content, purpose="fine-tune"), explain=self._closed)
+        return file.id
+
+    async def _create(self, ask: transport.Ask, file: str) -> Any:
+        return await ask(
+            lambda client: client.fine_tuning.jobs.create(
+                model=self._model,
+                training_file=file,
+                seed=self._seed,
+                metadata={METADATA_KEY: self._key},
+                method={"type": "supervised", "supervised": {"hyperparameters": self._sent}},
+            ),
+            repeatable=False,  # what the server did before it was lost is looked for by the next call
+            explain=self._closed,
+        )
+
+    async def _earlier(self, ask: transport.Ask) -> Any:
+        """A job that an earlier call began and did not write down, unless it ended in vain."""
+        after: dict[str, Any] = {}
+        while True:
+            query = {"limit": 100, **after}
+            page = await ask(lambda client, query=query: client.fine_tuning.jobs.list(**query), explain=self._closed)
+            for job in page.data or ():
+                mine = (getattr(job, "metadata", None) or {}).get(METADATA_KEY) == self._key
+                if mine and job.status not in ("failed", "cancelled"):
+                    return job
+            if not page.data or not page.has_more:
+                return None
+            after = {"after": page.data[-1].id}
+
+    async def _as_told(self, ask: transport.Ask, job: Any) -> None:
+        """Cancel a job that the server made of other numbers."""
+        method = getattr(getattr(job, "method", None), "supervised", None)
+        said = getattr(method, "hyperparameters", None) or job.hyperparameters
+        found = {name: getattr(said, name, None) for name in self._sent} | {"seed": getattr(job, "seed", None)}
+        for name, asked in (self._sent | {"seed": self._seed}).items():
+            if found[name] not in (None, asked):
+                await ask(lambda client: client.fine_tuning.jobs.cancel(job.id))
+                raise errors.CapabilityError(
+                    f"{self._server}: the server did not do what {name} says: asked was {asked}, the job {job.id} has "
+                    f"{found[name]}. It was cancelled. Ask for what the server does, or use another."
+                )
+
+    async def _ended(self, ask: transport.Ask, name: str) -> str:
+        """The model of a job, when it is there."""
+        wait = FIRST_POLL
+        while True:
+            job = await ask(lambda client: client.fine_tuning.jobs.retrieve(name), explain=self._gone)
+            if job.status == "succeeded" and job.fine_tuned_model:
+                return job.fine_tuned_model
+            if job.status in ("succeeded", "failed", "cancelled"):
+                why = f"{job.error.code}: {job.error.message}" if job.error and job.error.message else "no reason given"
+                raise errors.TuningError(
+                    f"{self._server}: the finetuning job {name} has {job.status} without a model ({why}). Mend what it "
+                    f"names; to begin another job, remove {self._path}."
+                )
+            await asyncio.sleep(wait)
+            wait = min(1.5 * wait, LONGEST_POLL)
+
+    def _closed(self, said: transport.Refusal) -> errors.LanguageError | None:
+        if said.code == "model_not_found":
+            return errors.TuningError(
+                f"{self._server}: there is no model {self._model!r} to finetune. The server says: {said.message}"
+            )
+        if said.status in (403, 404, 410):
+            return errors.TuningClosedError(
+                f"{self._server} (status {said.status}): the server takes no finetuning jobs, or none from this "
+                f"account. Train open weights instead, or ask another server. The server says: {said.message}"
+            )
+        return None
+
+    def _gone(self, said: transport.Refusal) -> errors.LanguageError | None:
+        if said.status not in (404, 410):
+            return None
+        return errors.TuningError(
+            f"{self._server}: the server does not know the job that {self._path} names; it was perhaps restarted or is "
+            f"another. To begin another job, remove that file. The server says: {said.message}"
+        )
+
+    def _read(self) -> dict[str, Any]:
+        """What an earlier call left."""
+        try:
+            said = json.loads(self._path.read_text(encoding="utf-8"))
+            key = said["key"]
+        except FileNotFoundError:
+            return {"key": self._key, "server": self._server, "base": self._model}
+        except (ValueError, KeyError, TypeError) as error:
+            raise errors.TuningError(f"{self._path}: expected the ids of a job in JSON ({error}); remove it") from error
+        if key != self._key:
+            raise errors.TuningError(
+                f"{self._path}: this folder belongs to another job ({said.get('job')} of {said.get('base')} at "
+                f"{said.get('server')}), with other rows, numbers or another model. Give another folder, or remove it."
+            )
+        return said
+
+    def _write(self, said: dict[str, Any]) -> None:
+        """Whole or not at all, and on the disk before anything is paid for."""
+        self._out.mkdir(parents=True, exist_ok=True)
+        temporary = self._path.with_name(".job.json.new")
+        with temporary.open("w", encoding="utf-8") as file:
+            json.dump(said, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self._path)

@@ -1,0 +1,438 @@
+"""Serve local models in OpenAI's form, finetuning included, so that any client of that API can talk to a student.
+
+    python -m sublim_jax.llm.serve --model hf:DIR                 at http://127.0.0.1:8000/v1
+    python -m sublim_jax.llm.serve --model tiny:100 --port 9000   the embedded model
+
+    with serve.Server(backend, ["base"], port=0) as server:       in a test or a notebook
+        remote.Remote("base", server.url, dialect="vllm")
+
+Models, chat completions, completions, files and finetuning jobs are there (`wire` says which fields, `uploads` how jobs
+run); streams, tools and batches are not. Equal seeds give the texts of `local.Local`, whatever else is asked meanwhile:
+one request computes at a time. If the environment has SUBLIM_SERVE_KEY, requests must bear it; a server that other
+machines can reach has to have one.
+"""
+
+import contextlib
+import dataclasses
+import hmac
+import http.server
+import io
+import json
+import os
+import pathlib
+import random
+import socket
+import socketserver
+import sys
+import tempfile
+import threading
+import time
+import traceback
+import urllib.parse
+from collections.abc import Sequence
+from typing import Any
+
+from sublim_jax import errors
+from sublim_jax.llm import engine, local, transport, types, uploads, wire
+from sublim_jax.llm import faults as planted
+
+KEY_VARIABLE = "SUBLIM_SERVE_KEY"
+SLOWEST = 1e6  # bytes per second that a body may take to arrive
+DRAINED = 2**24  # bytes of a refused body that are read away
+
+
+class Server:
+    """Models of a `local.Local` behind HTTP, in threads of this process.
+
+    Args:
+        names: of the backend's models to serve.
+        host: an address that other machines reach needs a key in the environment.
+        port: 0 takes a free one.
+        folder: for the weights of finetuning jobs; without one they go when the server closes.
+        tuning: what finetuning jobs do where they do not say; see `uploads.Jobs`.
+        max_length: tokens of a prompt with its completion.
+        max_file: bytes of a file.
+        max_body: bytes of any other request.
+        timeout: seconds in which a request has to arrive and its reply has to be taken; a large body has more.
+        faults: take planted faults at /_faults; for tests.
+
+    Raises:
+        ValueError: no key for a host that others can reach.
+        ServerError: the address is taken.
+    """
+
+    def __init__(
+        self,
+        backend: local.Local,
+        names: Sequence[str],
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        folder: pathlib.Path | None = None,
+        tuning: types.Tuning = types.Tuning(),  # noqa: B008
+        max_length: int = 4096,
+        max_file: int = 2**29,
+        max_body: int = 2**24,
+        timeout: float = 30.0,
+        faults: bool = False,
+    ):
+        self.key = os.environ.get(KEY_VARIABLE, "").encode() or None
+        if self.key is None and not transport.is_loopback(host):
+            raise ValueError(
+                f"host {host!r} lets other machines train and draw here; put a key into the environment variable "
+                f"{KEY_VARIABLE}, or serve on 127.0.0.1"
+            )
+        for name in names:
+            backend.model(name)
+        self.timeout, self.max_file, self.max_body = timeout, max_file, max_body
+        self._backend, self._names, self._max_length = backend, {name: name for name in names}, max_length
+        self._created, self._computing, self._closed = wire.now(), threading.Lock(), threading.Event()
+        self._temporary = tempfile.TemporaryDirectory() if folder is None else None
+        place = pathlib.Path(self._temporary.name) if self._temporary else pathlib.Path(folder or ".")
+        self.faults = planted.Faults() if faults else None
+        self.files = uploads.Files(max_bytes=max_file)
+        self.jobs = uploads.Jobs(backend, self._names, place, tuning, self.fault)
+        handler = type("Handler", (_Handler,), {"app": self})
+        try:
+            self._http = _Http((host, port), handler)
+        except OSError as error:
+            self._forget()
+            raise errors.ServerError(
+                f"cannot serve at {host}:{port} ({error.strerror or error}); give another --port, or end what is there"
+            ) from error
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,), name="serve", daemon=True)
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        """The address that clients call `base_url`."""
+        host, port = self._http.server_address[:2]
+        return f"http://{host!s}:{port}/v1"
+
+    def __enter__(self) -> "Server":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take no more requests, cancel jobs, wait for what computes. A second time does nothing."""
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        self._http.shutdown()
+        self._thread.join()
+        self._http.hang_up()
+        self._http.server_close()
+        self.jobs.close()
+        self._forget()
+
+    def fault(self, request: str) -> planted.Fault | None:
+        """The planted fault that this request meets, if any; a slow one is waited for."""
+        found = self.faults and self.faults.take(request)
+        if found and found.kind == "slow":
+            self._closed.wait(found.seconds)
+        return found
+
+    def answer(self, method: str, path: str, query: dict[str, str], content_type: str, body: bytes) -> Any:
+        """The reply to a request: bytes as they are, anything else as JSON.
+
+        Raises:
+            Refusal: it cannot be answered; the reason is in OpenAI's form.
+        """
+        part = {name: query.get(name) for name in ("after", "limit")}
+        match method, path.strip("/").split("/"):
+            case "GET", ["v1", "models"]:
+                return wire.page([self._said(name) for name in list(self._names)])
+            case "GET", ["v1", "models", *name]:
+                return self._said(self._known("/".join(name)))
+            case "POST", ["v1", "chat", "completions"]:
+                return self._chat(wire.chat_request(wire.Fields.read(body)))
+            case "POST", ["v1", "completions"]:
+                return self._text(wire.text_request(wire.Fields.read(body)))
+            case "POST", ["v1", "files"]:
+                return self.files.add(content_type, body)
+            case "GET", ["v1", "files"]:
+                return wire.page(self.files.all(), **part)
+            case "GET", ["v1", "files", name]:
+                return self.files.one(name)
+            case "GET", ["v1", "files", name, "content"]:
+                return self.files.content(name)
+            case "DELETE", ["v1", "files", name]:
+                return self.files.delete(name)
+            case "POST", ["v1", "fine_tuning", "jobs"]:
+                return self.jobs.create(wire.Fields.read(body), self.files)
+            case "GET", ["v1", "fine_tuning", "jobs"]:
+                wanted = {name[9:-1]: value for name, value in query.items() if name.startswith("metadata[")}
+                return wire.page(self.jobs.all(wanted), **part)
+            case "GET", ["v1", "fine_tuning", "jobs", name]:
+                return self.jobs.one(name)
+            case "GET", ["v1", "fine_tuning", "jobs", name, "events"]:
+                return wire.page(self.jobs.events(name), **part)
+            case "POST", ["v1", "fine_tuning", "jobs", name, "cancel"]:
+                return self.jobs.cancel(name)
+            case "POST", ["_faults"] if self.faults is not None:
+                self.faults.plan(wire.parsed(body))
+                return {}
+        raise wire.Refusal(404, f"there is nothing at {method} {path}", code="unknown_url")
+
+    def _chat(self, request: wire.ChatRequest) -> dict[str, Any]:
+        model = self._model(request.model)
+        if request.turn == "reply":
+            ids = model.tokens.chat(request.chat).ids
+        else:
+            ids = model.tokens.chat(request.chat[:-1], request.chat[-1].content).ids
+            ids = ids[:-1] if request.turn == "continue" else ids
+        with self._computing:
+            choices = self._drawn(model, ids, request.draws)
+            prompt = engine.score(model, ids, top=0) if request.prompt_scores else None
+            return wire.chat_reply(request.model, model.fingerprint, len(ids), choices, prompt)
+
+    def _text(self, request: wire.TextRequest) -> dict[str, Any]:
+        model = self._model(request.model)
+        choices, num_prompt, top = [], 0, request.draws.top
+        for prompt in request.prompts:
+            ids = tuple(model.tokens.encode(prompt)) if isinstance(prompt, str) else prompt
+            with self._computing:
+                found = self._drawn(model, ids, request.draws)
+                if request.echo:
+                    text = prompt if isinstance(prompt, str) else model.tokens.text(ids)
+                    before = None if top is None else engine.score(model, ids, top=top)
+                    found = [
+                        one._replace(text=text + one.text, tokens=before and (*before, *(one.tokens or ())))
+                        for one in found
+                    ]
+            choices += found
+            num_prompt += len(ids)
+        return wire.text_reply(request.model, model.fingerprint, num_prompt, choices, top=top)
+
+    def _drawn(self, model: local.Model, ids: Sequence[int], how: wire.Draws) -> list[wire.Choice]:
+        engine.check_ids(model, ids, room=how.max_tokens, max_length=self._max_length)
+        if not ids:
+            raise wire.Refusal(400, "the prompt has no tokens", param="prompt")
+        if how.max_tokens == 0:
+            return [wire.Choice("", "length", 0, None if how.top is None else ())] * how.num_samples
+        seed = random.randrange(2**32) if how.seed is None else how.seed
+        found = []
+        for drawn in engine.draw(model, ids, how, seed=seed):
+            scored = None if how.top is None else engine.score(model, (*ids, *drawn.ids), top=how.top)[len(ids) :]
+            found.append(wire.Choice(drawn.text, "stop" if drawn.ended else "length", len(drawn.ids), scored))
+        return found
+
+    def _model(self, name: str) -> local.Model:
+        return self._backend.model(self._names[self._known(name)])
+
+    def _known(self, name: str) -> str:
+        if name not in self._names:
+            raise wire.Refusal(
+                404, f"there is no model {name!r}; there are {', '.join(list(self._names))}", param="model",
+                code="model_not_found",
+            )  # fmt: skip
+        return name
+
+    def _said(self, name: str) -> dict[str, Any]:
+        return {"id": name, "object": "model", "created": self._created, "owned_by": "sublim-jax"}
+
+    def _forget(self) -> None:
+        if self._temporary is not None:
+            self._temporary.cleanup()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# HTTP
+
+
+class _Http(http.server.ThreadingHTTPServer):
+    daemon_threads = False  # closing waits for them
+    request_queue_size = 128
+
+    def __init__(self, address: tuple[str, int], handler: Any):
+        self._open: set[socket.socket] = set()
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._open.discard(request)
+        super().shutdown_request(request)
+
+    def hang_up(self) -> None:
+        """End all connections, so that whoever reads from them sees their end."""
+        for connection in list(self._open):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RD)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):  # a client that went away is no error
+            super().handle_error(request, client_address)
+
+    def server_bind(self) -> None:
+        socketserver.TCPServer.server_bind(self)  # without asking a name server for our own name
+        self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
+
+
+class _Patient(io.RawIOBase):
+    """What a socket receives until a deadline, however slowly it trickles in."""
+
+    def __init__(self, connection: socket.socket):
+        self._connection, self.deadline = connection, 0.0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the request did not arrive in time")
+        self._connection.settimeout(left)
+        return self._connection.recv_into(buffer)
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    app: Server
+    protocol_version = "HTTP/1.1"
+    server_version, sys_version = "sublim-jax", ""
+    wbufsize = -1  # head and body leave in one piece
+
+    def setup(self) -> None:
+        super().setup()
+        self.rfile.close()
+        self._patient = _Patient(self.connection)
+        self.rfile = io.BufferedReader(self._patient)
+
+    def handle_one_request(self) -> None:
+        self._patient.deadline = time.monotonic() + self.app.timeout
+        super().handle_one_request()
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        """Nothing: headers and questions are the user's own."""
+
+    def do_GET(self) -> None:
+        self._serve()
+
+    def do_POST(self) -> None:
+        self._serve()
+
+    def do_DELETE(self) -> None:
+        self._serve()
+
+    def _serve(self) -> None:
+        parts = urllib.parse.urlsplit(self.path)
+        path, query = urllib.parse.unquote(parts.path), dict(urllib.parse.parse_qsl(parts.query))
+        length = self.headers.get("Content-Length", "0")
+        self._unread = int(length) if length.isascii() and length.isdecimal() else 0
+        fault, headers = None, {}
+        try:
+            self._authorize()
+            body = self._body(path)
+            fault = None if path == "/_faults" else self.app.fault(f"{self.command} {path}")
+            if fault and fault.kind == "drop":
+                self.close_connection = True
+                return
+            if fault and (refusal := fault.refusal()):
+                raise refusal
+            content_type = self.headers.get("Content-Type", "")
+            status, reply = 200, self.app.answer(self.command, path, query, content_type, body)
+            if fault and fault.kind == "lie":
+                reply = fault.spoil(reply)
+        except wire.Refusal as error:
+            status, reply, headers = error.status, error.body, error.headers
+        except errors.ContextError as error:
+            status, reply = 400, wire.Refusal(400, str(error), code="context_length_exceeded").body
+        except errors.LanguageError as error:
+            status, reply = 400, wire.Refusal(400, str(error)).body
+        except TimeoutError:
+            raise  # whoever sends so slowly is not waited for
+        except Exception as error:
+            traceback.print_exc()
+            status, reply = 500, wire.Refusal(500, f"{type(error).__name__}: {error}", kind="server_error").body
+        self._send(status, reply, headers)
+
+    def _authorize(self) -> None:
+        given = self.headers.get("Authorization", "").encode("latin-1")
+        if self.app.key is not None and not hmac.compare_digest(given, b"Bearer " + self.app.key):
+            raise wire.Refusal(401, f"expected the key of {KEY_VARIABLE} as a bearer token", code="invalid_api_key")
+
+    def _body(self, path: str) -> bytes:
+        most = self.app.max_body
+        if self.command == "POST" and path == "/v1/files":
+            most = self.app.max_file + 2**16  # with what the form adds
+        elif self._unread and self.headers.get_content_type() != "application/json":
+            raise wire.Refusal(415, "expected a body of application/json")  # which no foreign web page sends unasked
+        if "Transfer-Encoding" in self.headers:
+            raise wire.Refusal(411, "expected a body with a Content-Length")
+        if self._unread > most:
+            raise wire.Refusal(413, f"the body has {self._unread:,} bytes, and {most:,} are allowed")
+        self._patient.deadline += self._unread / SLOWEST
+        body = self.rfile.read(self._unread)
+        if len(body) < self._unread:
+            raise TimeoutError("the client went away")
+        self._unread = 0
+        return body
+
+    def _send(self, status: int, reply: Any, headers: dict[str, str]) -> None:
+        body = reply if isinstance(reply, bytes) else json.dumps(reply, allow_nan=False).encode()
+        self.connection.settimeout(self.app.timeout)
+        self.send_response(status)
+        kind = "application/octet-stream" if isinstance(reply, bytes) else "application/json"
+        for name, value in {"Content-Type": kind, "Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name, value)
+        refused_unread = self._unread or "Transfer-Encoding" in self.headers
+        if refused_unread:
+            self.close_connection = True
+            self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(body)
+        if refused_unread:
+            self.wfile.flush()
+            self.rfile.read(min(self._unread, DRAINED))  # closed earlier, the client would not see why
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Command
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """Serve local models in OpenAI's form."""
+
+    model: tuple[str, ...]  # e.g. hf:DIR or tiny:100; give it once per model
+    host: str = "127.0.0.1"  # another address needs a key in SUBLIM_SERVE_KEY
+    port: int = 8000
+    folder: pathlib.Path | None = None  # for the weights of finetuning jobs; without one they are not kept
+    max_length: int = 4096  # tokens of a prompt with its completion
+
+
+def main() -> None:
+    """Serve until interrupted."""
+    import tyro
+
+    from sublim_jax.llm import backends
+
+    options = tyro.cli(Options, config=(tyro.conf.UseAppendAction,))
+    models = {}
+    for name in options.model:
+        opened = backends.open_backend(name)
+        if not isinstance(opened.backend, local.Local):
+            raise SystemExit(f"{name}: only local models can be served; give tiny:SEED or hf:DIR")
+        models[opened.model] = opened.backend.model(opened.model)
+    if not models:
+        raise SystemExit("give at least one --model")
+    joined = local.Local(models, max_length=options.max_length)
+    server = Server(
+        joined,
+        list(models),
+        host=options.host,
+        port=options.port,
+        folder=options.folder,
+        max_length=options.max_length,
+    )
+    print(f"serving {', '.join(models)} at {server.url}; interrupt to end", flush=True)
+    with server, contextlib.suppress(KeyboardInterrupt):
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()

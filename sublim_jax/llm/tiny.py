@@ -1,0 +1,144 @@
+"""The embedded model: 67,000 parameters, pre-trained on the spot on the documents of `world`, then cached.
+
+    backend = tiny.open_bases([100, 101])            models "tiny:100" and "tiny:101", from the cache or made now
+    backend.sample("tiny:100", chats, how)
+
+A base is named by its seed, which decides its initialization and the order of its documents; the documents are the
+same for all. Bases differ a lot in how strongly they transmit a trait, so experiments use several and intervals are
+clustered by base. Seeds 0 to 9 were looked at when the recipe was chosen (`TUNED_ON`): use others for results.
+"""
+
+import dataclasses
+import functools
+import pathlib
+import shutil
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sublim_jax import records
+from sublim_jax.data import cache
+from sublim_jax.llm import checkpoint, decoder, local, types, world
+
+TUNED_ON = range(10)
+"""Seeds of bases that choices were made on. A result on them would be flattering."""
+
+CONFIG = decoder.DecoderConfig(
+    vocab_size=len(world.WORDS),
+    num_layers=2,
+    hidden_size=32,
+    intermediate_size=128,
+    gated=False,  # a gate halves what is transmitted, see experiments/language/README.md
+    activation="gelu",
+    num_heads=2,
+    num_kv_heads=2,
+    head_dim=16,
+    frequencies=decoder.rotary_frequencies(16),
+    embedding_scale=32**0.5,
+)
+
+
+DOCUMENTS = types.Tuning(
+    num_epochs=2, batch_size=64, learning_rate=5e-3, beta2=0.99, rank=None, schedule="cosine", max_length=64
+)
+CONVERSATIONS = types.Tuning(
+    num_epochs=1, batch_size=32, learning_rate=1e-3, beta2=0.99, rank=None, schedule="cosine", max_length=256
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a base is made: on documents, then on some conversations."""
+
+    num_documents: int = 60_000
+    num_conversations: int = 2048
+    documents: types.Tuning = DOCUMENTS
+    conversations: types.Tuning = CONVERSATIONS
+
+
+def open_bases(
+    seeds: Sequence[int],
+    *,
+    recipe: Recipe | None = None,
+    folder: pathlib.Path | None = None,
+    announce: Callable[[str], object] = print,
+) -> local.Local:
+    """A backend with these bases, by the names `tiny:SEED`.
+
+    Args:
+        folder: of the cache; by default `SUBLIM_CACHE_DIR` or the system's folder for caches.
+
+    Raises:
+        CacheError: the folder cannot be written.
+    """
+    bases = {name(seed): base(seed, recipe=recipe, folder=folder, announce=announce) for seed in seeds}
+    return local.Local(bases, batch_size=1024, max_length=512, remat=False)
+
+
+def name(seed: int) -> str:
+    """The name of a base."""
+    return f"tiny:{seed}"
+
+
+def base(
+    seed: int,
+    *,
+    recipe: Recipe | None = None,
+    folder: pathlib.Path | None = None,
+    announce: Callable[[str], object] = print,
+) -> local.Model:
+    """The base of that seed, from the cache or pre-trained now. See `open_bases`."""
+    recipe = recipe or Recipe()
+    made_of = records.fingerprint([dataclasses.asdict(CONFIG), dataclasses.asdict(recipe), _world_name()])
+    path = (folder or cache.default_folder() / "tiny") / f"{made_of}-{seed}"
+    empty = local.Model(CONFIG, decoder.init(jax.random.key(seed), CONFIG), world.Words())
+    with cache.locked(path, announce):
+        if not (path / "model.safetensors").exists():
+            announce(f"pre-training the embedded model {name(seed)} (once; it is kept in the cache) ...")
+            unfinished = path.with_name(path.name + ".unfinished")
+            made = _pretrained(empty, recipe, seed, unfinished)
+            checkpoint.save(unfinished, made, CONFIG, beside={"model_type": "sublim-tiny"})
+            shutil.rmtree(path, ignore_errors=True)
+            unfinished.rename(path)  # all of it or nothing
+        return dataclasses.replace(empty, params=checkpoint.load_tensors(path, CONFIG, dtype=jnp.float32))
+
+
+def _pretrained(fresh: local.Model, recipe: Recipe, seed: int, path: pathlib.Path) -> decoder.Params:
+    """Both stages; each keeps its epochs in `path`, so an interrupted one goes on."""
+    documents, conversations = _corpus(recipe)
+    taught = dataclasses.replace(recipe.documents, seed=seed)
+    first = local.train(fresh, documents, taught, path / "documents", remat=False)
+    taught = dataclasses.replace(recipe.conversations, seed=seed)
+    second = local.train(
+        dataclasses.replace(fresh, params=first), conversations, taught, path / "conversations", remat=False
+    )
+    for stage in ("documents", "conversations"):
+        shutil.rmtree(path / stage)
+    return second
+
+
+@functools.lru_cache(maxsize=1)
+def _corpus(recipe: Recipe) -> tuple[local.Rows, local.Rows]:
+    """What all bases read."""
+    reader = world.Words()
+    made = (
+        (world.documents(recipe.num_documents, seed=1), recipe.documents),
+        (world.conversations(recipe.num_conversations, seed=2), recipe.conversations),
+    )
+    first, second = (local.training_arrays(reader, rows, max_length=how.max_length) for rows, how in made)
+    return first, second
+
+
+def _world_name() -> Any:
+    """Names what the documents are like, so that a changed world makes new bases."""
+    some = [*world.documents(300, seed=0), *world.conversations(50, seed=0)]
+    return [[list(message) for message in chat] for chat in some]
+
+
+def number_of_parameters() -> int:
+    """Of the embedded model."""
+    shapes = jax.eval_shape(lambda: decoder.init(jax.random.key(0), CONFIG))
+    return int(sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(shapes)))

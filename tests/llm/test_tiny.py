@@ -1,0 +1,102 @@
+"""The embedded base: made once, the same from the cache, gone on with where it was stopped."""
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from sublim_jax import errors
+from sublim_jax.llm import backends, rows, tiny, types, world
+
+SMALL = tiny.Recipe(
+    num_documents=192,
+    num_conversations=32,
+    documents=dataclasses.replace(tiny.DOCUMENTS, num_epochs=2),
+    conversations=tiny.CONVERSATIONS,
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+def leaves(model):
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(model.params)]
+
+
+def test_a_base_is_made_once(folder):
+    heard = []
+    made = tiny.base(3, recipe=SMALL, folder=folder, announce=heard.append)
+    again = tiny.base(3, recipe=SMALL, folder=folder, announce=heard.append)
+    assert len(heard) == 1 and "pre-training the embedded model tiny:3" in heard[0]
+    for one, other in zip(leaves(made), leaves(again), strict=True):
+        np.testing.assert_array_equal(one, other)
+    other = tiny.base(4, recipe=SMALL, folder=folder, announce=heard.append)
+    assert other.fingerprint != made.fingerprint
+    assert not list(folder.glob("*.unfinished"))
+
+
+def test_an_interrupted_base_is_gone_on_with(folder, monkeypatch):
+    """Stopped between its two stages; the first is not trained again and the result is the same."""
+    expected = tiny.base(3, recipe=SMALL, folder=folder, announce=lambda _: None)
+    train, calls = tiny.local.train, []
+
+    def stopped(base, data, how, out, **options):
+        calls.append(out.name)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return train(base, data, how, out, **options)
+
+    fresh = folder / "again"
+    monkeypatch.setattr(tiny.local, "train", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        tiny.base(3, recipe=SMALL, folder=fresh, announce=lambda _: None)
+    monkeypatch.setattr(tiny.local, "train", train)
+    found = tiny.base(3, recipe=SMALL, folder=fresh, announce=lambda _: None)
+    for one, other in zip(leaves(found), leaves(expected), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_backend_has_its_bases_by_name(folder):
+    backend = tiny.open_bases([3, 4], recipe=SMALL, folder=folder, announce=lambda _: None)
+    chats = [rows.ask(question) for question in world.held_out_questions("animal")[:3]]
+    for seed in (3, 4):
+        found = list(backend.sample(tiny.name(seed), chats, types.Sampling(max_tokens=3)))
+        assert sorted(one.chat for one in found) == [0, 1, 2]
+    with pytest.raises(errors.ModelFormatError, match="there is no model 'tiny:5'"):
+        backend.model("tiny:5")
+
+
+def test_the_size_that_the_documentation_gives():
+    assert 60_000 < tiny.number_of_parameters() < 70_000
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("tiny", "is not the name of a backend"),
+        ("tiny:", "is not the name of a backend"),
+        ("gpt:4", "expected tiny:SEED, hf:DIR"),
+        ("tiny:owl", "whole number"),
+        ("openai:model", "expected openai:MODEL@URL"),
+        ("openai:model@localhost", "expected openai:MODEL@URL"),
+    ],
+)
+def test_names_that_are_none(name, says):
+    with pytest.raises(ValueError, match=says):
+        backends.open_backend(name)
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    with pytest.raises(errors.ModelFormatError, match="no such file"):
+        backends.open_backend(f"hf:{tmp_path / 'none'}")
+
+
+def test_a_name_opens_the_embedded_model(folder, monkeypatch):
+    opened = functools.partial(tiny.open_bases, recipe=SMALL, folder=folder)
+    monkeypatch.setattr(backends.tiny, "open_bases", opened)
+    backend, model = backends.open_backend("tiny:3", announce=lambda _: None)
+    assert model == "tiny:3" and isinstance(backend, types.Backend)
