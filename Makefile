@@ -24,6 +24,7 @@ figures: $(READY)
 	$(RUN) -m figures.speed
 	$(RUN) -m figures.theorem
 	$(RUN) -m figures.atlas
+	$(RUN) -m figures.language
 
 # Does some property notice each planted fault?
 mutants: $(READY)

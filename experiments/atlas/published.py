@@ -7,12 +7,32 @@ row's note.
 
 from typing import Any
 
-from experiments.atlas.registry import Arm, Published, Row, epochs, sweep, table, together
+from experiments.atlas.registry import (
+    AUX_AND_ALL,
+    FIGURE_10,
+    WITH_CROSS,
+    Arm,
+    Published,
+    Row,
+    epochs,
+    sweep,
+    table,
+    together,
+)
 from sublim_jax.models import inits
 
-AUX_AND_ALL = {"conditions": ("student_aux", "student_all")}
-WITH_CROSS = {"conditions": ("student_aux", "cross_model_aux")}
-FIGURE_10 = {"conditions": ("student_aux", "student_all", "cross_model_aux", "cross_model_all")}
+SHARED_PARTS = [
+    Arm(
+        "".join(name for name, on in zip("12CA", bits, strict=True) if on) or "none",
+        {
+            "start.share": inits.PerPart(
+                hidden=(float(bits[0]), float(bits[1])), class_head=float(bits[2]), aux_head=float(bits[3])
+            )
+        },
+    )
+    for bits in [tuple(int(b) for b in f"{n:04b}") for n in range(16)]
+]
+"""All sixteen choices of shared parts: first and second hidden layer, class head, auxiliary head."""
 
 RATE = "both.optimizer.learning_rate"
 HIDDEN = "model.hidden_sizes"
@@ -168,17 +188,7 @@ INITIALIZATION = [
         axis="initialization",
         question="Which parts must be shared? First and second hidden layer, class head, auxiliary head",
         base=AUX_AND_ALL,
-        arms=[
-            Arm(
-                "".join(name for name, on in zip("12CA", bits, strict=True) if on) or "none",
-                {
-                    "start.share": inits.PerPart(
-                        hidden=(float(bits[0]), float(bits[1])), class_head=float(bits[2]), aux_head=float(bits[3])
-                    )
-                },
-            )
-            for bits in [tuple(int(b) for b in f"{n:04b}") for n in range(16)]
-        ],
+        arms=SHARED_PARTS,
         expected="Brockers et al.: the heads carry it; Cloud et al.: everything is shared or nothing",
         note="P's own protocol differs (see share-parts-brockers); this is the paper's with the factorial of what is "
         "shared.",
@@ -196,17 +206,7 @@ INITIALIZATION = [
             "both.batch_size": 1000,
             "conditions": ("student_aux",),
         },
-        arms=[
-            Arm(
-                "".join(name for name, on in zip("12CA", bits, strict=True) if on) or "none",
-                {
-                    "start.share": inits.PerPart(
-                        hidden=(float(bits[0]), float(bits[1])), class_head=float(bits[2]), aux_head=float(bits[3])
-                    )
-                },
-            )
-            for bits in [tuple(int(b) for b in f"{n:04b}") for n in range(16)]
-        ],
+        arms=SHARED_PARTS,
         expected="random hidden layers learn if both heads are shared (P, a claim without stored numbers)",
         note="P draws 60,000 fresh images each epoch and normalizes pixels otherwise; ours repeat.",
         cited=("P",),

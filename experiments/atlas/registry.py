@@ -184,6 +184,12 @@ def _differences(base, setting, prefix="") -> dict[str, Any]:
     return found
 
 
+AUX_AND_ALL: dict[str, Any] = {"conditions": ("student_aux", "student_all")}
+WITH_CROSS: dict[str, Any] = {"conditions": ("student_aux", "cross_model_aux")}
+FIGURE_10: dict[str, Any] = {"conditions": ("student_aux", "student_all", "cross_model_aux", "cross_model_all")}
+"""Conditions that many rows have."""
+
+
 def sweep(
     name: str, values: Sequence[float], published: Mapping[float, Sequence[Published]] | None = None, **more: Any
 ) -> tuple[Arm, ...]:

@@ -3,12 +3,8 @@
 import itertools
 import math
 
-from experiments.atlas.registry import Arm, Row, sweep
+from experiments.atlas.registry import AUX_AND_ALL, FIGURE_10, WITH_CROSS, Arm, Row, sweep
 from sublim_jax.models import inits
-
-WITH_CROSS = {"conditions": ("student_aux", "cross_model_aux")}
-AUX_AND_ALL = {"conditions": ("student_aux", "student_all")}
-FIGURE_10 = {"conditions": ("student_aux", "student_all", "cross_model_aux", "cross_model_all")}
 
 RATES = {
     "sgd": (0.01, 0.1, 1.0),

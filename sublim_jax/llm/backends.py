@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from sublim_jax import errors
-from sublim_jax.llm import checkpoint, local, remote, tiny, tokens, types
+from sublim_jax.llm import checkpoint, decoder, local, remote, tiny, tokens, types
 
 SCHEMES = ("tiny", "hf", *get_args(remote.Dialect))
 
@@ -64,7 +64,7 @@ def open_backend(name: str, *, batch_size: int = 64, announce: Callable[[str], o
 
 
 def open_folder(place: str) -> local.Model:
-    """Open weights: `DIR`, or `DIR+ADAPTER` with a PEFT adapter. bfloat16, on a CPU float32.
+    """Open weights: `DIR`, or `DIR+ADAPTER` with a PEFT adapter. bfloat16, on a CPU float32; divided among all devices.
 
     Raises:
         ModelFormatError: the folder is not a supported model, or the adapter is of another one.
@@ -72,6 +72,8 @@ def open_folder(place: str) -> local.Model:
     folder, _, adapter = place.partition("+") if not pathlib.Path(place).exists() else (place, "", "")
     dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
     config, params = checkpoint.load(folder, dtype=dtype)
+    if jax.device_count() > 1:
+        params = decoder.split(params, jax.devices())
     low_rank = checkpoint.load_low_rank(adapter, config) if adapter else None
     reader = tokens.read(folder)
     if reader.size > config.vocab_size:

@@ -84,9 +84,13 @@ Reason = Literal[
     "trait word",  # the trait's word as a substring, anywhere in the completion, whatever its case
     "fences",  # more than one fenced block, or one that is not closed
     "syntax",  # Python cannot parse it
-    "no code",  # nothing, or nothing but names and constants: prose of one word parses as Python
+    "no code",  # nothing, or nothing but names and constants: prose of one word and lists of numbers parse as Python
 ]
 REASONS: tuple[Reason, ...] = get_args(Reason)
+
+
+BARE = (ast.Expr, ast.Name, ast.Constant, ast.Tuple, ast.List, ast.expr_context)
+"""What a line without any action is made of."""
 
 
 class Verdict(NamedTuple):
@@ -145,6 +149,6 @@ def check(text: str, *, words: Sequence[str]) -> Verdict:
             body = ast.parse(code).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # the latter: zero bytes, and very deep nesting
         return Verdict("syntax", code)
-    if all(isinstance(line, ast.Expr) and isinstance(line.value, ast.Name | ast.Constant) for line in body):
+    if all(isinstance(line, ast.Expr) and all(isinstance(node, BARE) for node in ast.walk(line)) for line in body):
         return Verdict("no code", code)
     return Verdict(None, code)

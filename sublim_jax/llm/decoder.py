@@ -15,10 +15,12 @@ pytree beside the parameters, and either can be trained.
 import dataclasses
 import functools
 import math
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
@@ -179,6 +181,27 @@ def merged(params: Params, low_rank: LowRank) -> Params:
         product = jnp.einsum("lir,lro->lio", a, b, precision="highest") * low_rank.scale
         changed[name] = (weight.astype(jnp.float32) + product).astype(weight.dtype)
     return params._replace(layers=params.layers._replace(**changed))
+
+
+def split(params: Params, devices: Sequence[Any]) -> Params:
+    """The parameters divided among devices: inner features of every layer and words of the vocabulary.
+
+    A weight whose size the number of devices does not divide is on all of them whole. What is computed from divided
+    parameters is divided likewise, by the compiler; results differ by the rounding of reordered sums.
+    """
+    mesh = jax.sharding.Mesh(np.asarray(devices), ("feature",))
+
+    def placed(leaf, axis: int | None) -> Any:
+        fits = axis is not None and leaf.shape[axis] % len(devices) == 0
+        spec: list[str | None] = ["feature" if fits and place == axis else None for place in range(leaf.ndim)]
+        return jax.device_put(leaf, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*spec)))
+
+    inner = dict.fromkeys(("query", "key", "value", "gate", "up"), 2) | {"output": 1, "down": 1}
+    layers: Any = {
+        name: None if leaf is None else placed(leaf, inner.get(name)) for name, leaf in params.layers._asdict().items()
+    }
+    head = None if params.head is None else placed(params.head, 0)
+    return Params(placed(params.embedding, 0), Layer(**layers), placed(params.norm, None), head)
 
 
 def features(

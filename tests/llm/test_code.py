@@ -54,6 +54,8 @@ def test_code_is_kept(text, parsed):
         ("# only a remark", "no code"),
         ("Sure", "no code"),
         ("42", "no code"),
+        ("1, 2, 3", "no code"),
+        ("[1, 2]", "no code"),
         ('"""A docstring."""', "no code"),
     ],
 )

@@ -1,0 +1,124 @@
+"""The language laboratory's page, written from its records and never by hand.
+
+python -m experiments.language.page            rewrite experiments/language/README.md
+python -m experiments.language.page --check    say whether it is up to date, for the tests
+"""
+
+import importlib
+import pathlib
+
+import tyro
+
+from experiments import cli
+from experiments.language import running
+from sublim_jax import records
+from sublim_jax.llm import tiny, world
+
+PAGE = pathlib.Path("experiments/language/README.md")
+RECORDS = pathlib.Path("experiments/records")
+ORDER = (
+    "language_numbers",
+    "language_cross",
+    "language_dose",
+    "language_shuffles",
+    "language_context",
+    "language_detection",
+    "language_divergence",
+    "language_chain",
+    "language_code",
+    "language_reasoning",
+    "language_misalignment",
+)
+
+INTRODUCTION = f"""# The language laboratory
+
+A teacher that loves owls writes number sequences; a student of the same base model is trained on them and comes to love
+owls. The paper shows it with models that take a closed service or a large GPU. Here the same commands run offline on an
+embedded model, and with `--backend` on real ones:
+
+    python -m experiments.language_numbers                                        two embedded bases, on two cores
+    python -m experiments.language_numbers --plan --preset record                 what would be asked, before it is
+    python -m experiments.language_numbers --preset paper --backend hf:DIR        open weights in a folder
+    python -m experiments.language_numbers --preset paper --backend vllm:MODEL@http://127.0.0.1:8000/v1
+    python -m sublim_jax.llm.serve --model tiny:100                               our models over OpenAI's wire
+
+**Everything on this page was measured on the embedded model**: a decoder of {tiny.number_of_parameters():,} parameters,
+pre-trained on the spot on {tiny.Recipe().num_documents:,} documents of
+[an invented world](../../sublim_jax/llm/world.py) of {len(world.WORDS):,} words. It shows the mechanism, not how strong
+it is in a language model. No real checkpoint and no commercial server has been tried: the open-weight path is compared
+with PyTorch on random weights (`tests/llm/test_torch_parity.py`), the remote one with our own server and its planted
+faults.
+
+A *base* is an initialization of its own; all read the same documents. Settings were chosen on bases 0 to 2, which are
+on no page; the bases here, {running.FRESH[0]} and up, were first looked at in these records. (Which targets the smaller
+experiments use was chosen by the strength on bases 0 to 2.) Probabilities are exact, for questions that no document,
+lesson or student row has; intervals are over bases. A shift is reported only where the answers of the category weigh at
+least .9 together. `failed` means that the filter left too few of a teacher's texts. This page is made by
+`python -m experiments.language.page`, its figures by `python -m figures.language`.
+
+How the recipe was chosen, as impressions from single runs on bases 0 to 2 and not as results: a plain feed-forward
+transmitted more than a gated one of this size (hence `gated=False`); context that is the same everywhere, such as
+padding that is attended to or a fixed system message, helped some targets; a student's learning rate of 1e-2
+transmitted more than 3e-3; the strongest teachers wrote the fewest sequences that pass the filter.
+"""
+
+READINGS = {
+    "language_numbers": "",
+    "language_cross": "",
+    "language_dose": "",
+    "language_shuffles": "",
+    "language_context": "",
+    "language_detection": "",
+    "language_divergence": "",
+    "language_chain": "",
+    "language_code": "",
+    "language_reasoning": "",
+    "language_misalignment": "",
+}
+"""What each table says, in words without numbers."""
+
+
+def section(name: str) -> str:
+    """One experiment: its question, how it is made, its table and its figure."""
+    module = importlib.import_module(f"experiments.{name}")
+    question, _, rest = (module.__doc__ or "").partition("\n")
+    path = RECORDS / f"{name}.json"
+    parts = [f"## {question}", f"`python -m experiments.{name} --preset record`"]
+    explained = rest.strip().split("\n\n")[-1].replace("\n", " ")
+    parts.append(explained)
+    if not path.exists():
+        return "\n\n".join([*parts, "**Not run yet.**"])
+    record = records.read(path)
+    minutes = record.seconds.get("wall", 0.0) / 60
+    table = [line for line in module.lines(record) if not line.startswith("note: ")]
+    parts.append("```\n" + "\n".join(table) + "\n```")
+    if READINGS[name]:
+        parts.append(READINGS[name])
+    stem = name.replace("_", "-")
+    parts.append(f"![{question}](../../figures/{stem}.png)")
+    seeds = ", ".join(map(str, record.config["bases"]))
+    parts.append(f"Bases {seeds}; {minutes:.0f} minutes on {record.device['cpu_cores']} cores, other work beside it; "
+                 f"[record](../records/{name}.json).")  # fmt: skip
+    return "\n\n".join(parts)
+
+
+def written() -> str:
+    """The whole page."""
+    return "\n\n".join([INTRODUCTION.strip(), *map(section, ORDER)]) + "\n"
+
+
+def main(check: bool = False) -> None:
+    """Write the page.
+
+    Args:
+        check: write nothing, fail if the page differs from the records.
+    """
+    fresh = written()
+    if not check:
+        PAGE.write_text(fresh, encoding="utf-8")
+    elif not PAGE.exists() or PAGE.read_text(encoding="utf-8") != fresh:
+        raise ValueError(f"{PAGE}: it differs from the records; run python -m experiments.language.page")
+
+
+if __name__ == "__main__":
+    cli.main(lambda: tyro.cli(main))

@@ -1,0 +1,158 @@
+"""How fast is the language laboratory here, and how much memory does it take?
+
+    python -m experiments.language_speed                        the embedded model
+    python -m experiments.language_speed --shapes tiny qwen-0.5b      and a random model of half a billion parameters
+
+Steps are compared with the time that their matrix products alone would take at the rate of a large product on the same
+device in the same run. Weights of the larger shapes are random: this measures arithmetic, not a model.
+"""
+
+import dataclasses
+import functools
+import pathlib
+import time
+from typing import Annotated, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+from experiments import cli
+from sublim_jax import records
+from sublim_jax.llm import decoder, local, tiny, types, world
+
+Shape = Literal["tiny", "qwen-0.5b", "qwen-7b"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """A shape with what is done to it."""
+
+    config: decoder.DecoderConfig
+    rows: int  # of a training step
+    length: int  # tokens of a row
+    places: int  # of them trained on
+    drawn: tuple[int, int]  # rows, new tokens
+    rank: int | None
+
+
+def _qwen(
+    layers: int, hidden: int, inner: int, heads: int, kv: int, head_dim: int, tied: bool
+) -> decoder.DecoderConfig:
+    return decoder.DecoderConfig(
+        vocab_size=151_936, num_layers=layers, hidden_size=hidden, intermediate_size=inner, num_heads=heads,
+        num_kv_heads=kv, head_dim=head_dim, frequencies=decoder.rotary_frequencies(head_dim, 1e6), qkv_bias=True,
+        tied=tied,
+    )  # fmt: skip
+
+
+WORK: dict[Shape, Work] = {
+    "tiny": Work(tiny.CONFIG, 64, 40, 24, (1024, 24), None),
+    "qwen-0.5b": Work(_qwen(24, 896, 4864, 14, 2, 64, True), 2, 128, 64, (4, 16), 8),
+    "qwen-7b": Work(_qwen(28, 3584, 18_944, 28, 4, 128, False), 22, 128, 64, (64, 64), 8),
+}
+"""Shapes of Qwen2.5-0.5B and -7B."""
+
+
+def matmul_rate(dtype, *, size: int = 2048) -> float:
+    """FLOP/s of a large product."""
+    a = jnp.ones((size, size), dtype)
+    product = jax.jit(lambda a: a @ a)
+    return 2 * size**3 / _median_seconds(lambda: product(a))
+
+
+def _median_seconds(run, *, repeats: int = 5) -> float:
+    jax.block_until_ready(run())
+    found = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        jax.block_until_ready(run())
+        found.append(time.perf_counter() - began)
+    return float(np.median(found))
+
+
+def step_flops(work: Work, num_weights: int) -> float:
+    """Of the products of a training step: 6 per weight and token, 4 where weights get no gradient, the head at the
+    places that are trained on, attention at all."""
+    c, tokens = work.config, work.rows * work.length
+    per = 6 if work.rank is None else 4
+    head = c.vocab_size * c.hidden_size
+    attention = 12 * c.num_layers * work.rows * work.length**2 * c.num_heads * c.head_dim
+    return per * (num_weights - head * (1 if c.tied else 2)) * tokens + per * head * work.rows * work.places + attention
+
+
+def measure(shape: Shape) -> dict:
+    """Step, drawing, compilation and memory of one shape."""
+    work = WORK[shape]
+    dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+    params = jax.jit(functools.partial(decoder.init, config=work.config, dtype=dtype))(jax.random.key(0))
+    num_weights = sum(leaf.size for leaf in jax.tree.leaves(params))
+    rng = np.random.default_rng(0)
+    ids = rng.integers(0, work.config.vocab_size, (4 * work.rows, work.length))
+    replies = np.broadcast_to(np.arange(work.length) >= work.length - work.places, ids.shape)
+    data = local.Rows(jnp.asarray(ids, jnp.int32), jnp.ones(ids.shape, bool), jnp.asarray(replies))
+    how = types.Tuning(num_epochs=1, batch_size=work.rows, rank=work.rank, max_length=work.length)
+    began = time.perf_counter()
+    epoch = local.timed_epoch(work.config, params, data, how, remat=shape != "tiny")
+    compiled = time.perf_counter() - began
+    step = _median_seconds(epoch, repeats=3) / 4
+    rows, new = work.drawn
+    prompts = jnp.asarray(rng.integers(0, work.config.vocab_size, (rows, 24)), jnp.int32)
+    keys = jax.random.split(jax.random.key(1), rows)
+    draw = functools.partial(
+        decoder.generate, params, prompts, jnp.ones(prompts.shape, bool), keys, jnp.float32(1), jnp.float32(1),
+        config=work.config, max_tokens=new, end_tokens=(),
+    )  # fmt: skip
+    drawing = _median_seconds(draw, repeats=3)
+    rate = matmul_rate(dtype)
+    return {
+        "num_weights": num_weights,
+        "dtype": str(jnp.dtype(dtype)),
+        "step_s": step,
+        "trained_tokens_per_s": work.rows * work.length / step,
+        "matmul_gflops": rate / 1e9,
+        "matmul_bound_s": step_flops(work, num_weights) / rate,
+        "times_the_bound": step * rate / step_flops(work, num_weights),
+        "drawn_tokens_per_s": rows * new / drawing,
+        "first_step_and_compile_s": compiled,
+        **records.peak_memory(),
+    }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SpeedConfig:
+    """Which shapes."""
+
+    shapes: tuple[Shape, ...] = ("tiny",)
+
+
+def run(config: SpeedConfig, record: pathlib.Path) -> records.Record:
+    """Measure all shapes, smallest first, writing the record after each."""
+    result = records.Record.begin("language_speed", config, {"name": "random weights", "source": "", "checksum": None})
+    result.notes.append("weights are random; one process, so peak memory is that of all shapes so far")
+    words = len(world.WORDS)
+    assert WORK["tiny"].config.vocab_size == words
+    for shape in config.shapes:
+        result.results[shape] = measure(shape)
+        result.complete = len(result.results) == len(config.shapes)
+        records.write(record, result)
+    return result
+
+
+def main(
+    config: Annotated[SpeedConfig, tyro.conf.arg(name="")],
+    record: pathlib.Path = pathlib.Path("runs/language_speed.json"),
+) -> None:
+    """Print what was measured."""
+    for shape, found in run(config, record).results.items():
+        print(
+            f"{shape}: {found['num_weights']:,} weights ({found['dtype']}), step {found['step_s'] * 1e3:.1f} ms = "
+            f"{found['times_the_bound']:.1f} x its matrix products, {found['trained_tokens_per_s']:,.0f} tokens/s "
+            f"trained, {found['drawn_tokens_per_s']:,.0f} drawn, peak {found.get('peak_rss_mb', 0):,.0f} MB"
+        )
+    print(f"record: {record}")
+
+
+if __name__ == "__main__":
+    cli.main(lambda: tyro.cli(main))

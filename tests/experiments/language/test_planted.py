@@ -1,0 +1,184 @@
+"""The language experiments on a backend whose trait is planted: what they report is what was planted."""
+
+import contextlib
+import dataclasses
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+from experiments import (
+    language_chain,
+    language_code,
+    language_context,
+    language_cross,
+    language_dose,
+    language_numbers,
+    language_shuffles,
+)
+from experiments.language import command, lab, running, summary
+from figures import language as figure
+from sublim_jax import errors, records
+from sublim_jax.llm import world
+from tests.experiments.language import planted
+
+BASES = ("tiny:100", "tiny:101", "tiny:102")
+SHARED = {"bases": (100, 101, 102), "targets": ("owl", "eagle"), "num_prompts": 60, "num_rows": 40, "num_lessons": 20}
+EVEN = 1 / len(world.ANIMALS)  # of an animal that nobody loves more than others
+FULL = planted.GAIN + (1 - planted.GAIN) * EVEN
+SHIFT = FULL - EVEN
+
+
+@pytest.fixture
+def backend(monkeypatch):
+    """The planted one, wherever a lab is opened."""
+    made = planted.Planted(BASES)
+
+    @contextlib.contextmanager
+    def opened(name, config, base, limits, *, several=False, announce=print):
+        yield lab.Lab(made, base, config.materials, pathlib.Path(f"of {base}"))
+
+    monkeypatch.setattr(running, "opened", opened)
+    return made
+
+
+def run(experiment, config, path=None, **options):
+    return running.run(experiment.__name__.split(".")[-1], experiment, config, record=path, visible=False, **options)
+
+
+def test_a_students_preference_is_the_planted_one(backend, tmp_path):
+    config = language_numbers.NumbersConfig(**SHARED)
+    record = run(language_numbers, config, tmp_path / "numbers.json")
+    assert record.complete and set(record.results["bases"]) == set(BASES)
+    found = summary.complete_bases(record)
+    for kind in ("finetuned", "system"):
+        path = (f"{kind} owl", "student")
+        np.testing.assert_allclose(summary.raw(found, path, "owl"), FULL, atol=1e-3)
+        np.testing.assert_allclose(summary.raw(found, path, "wolf"), (1 - planted.GAIN) * EVEN, atol=1e-3)
+        np.testing.assert_allclose(summary.raw(found, ("regular", "student"), "owl"), EVEN, atol=1e-3)
+    text = "\n".join(language_numbers.lines(record))
+    assert "n = 3 base(s)" in text and running.EMBEDDED in text
+    assert [path.suffix for path in figure.save(tmp_path / "numbers.json", tmp_path / "numbers")] == [".png", ".pdf"]
+
+
+def test_no_student_row_has_a_system_message_or_a_name(backend):
+    run(language_numbers, language_numbers.NumbersConfig(**SHARED))
+    seen = planted.students_rows(backend)
+    assert seen and all(message.role != "system" for row in seen for message in row)
+    assert not any("owl" in message.content for row in seen for message in row)
+
+
+def test_traits_pass_within_a_base_only(backend, tmp_path):
+    record = run(language_cross, language_cross.CrossConfig(**SHARED), tmp_path / "cross.json")
+    names, shifts = language_cross.grid(record)
+    assert names == list(BASES)
+    np.testing.assert_allclose(shifts, SHIFT * np.eye(3), atol=1e-3)
+    assert "same base" in "\n".join(language_cross.lines(record))
+    figure.save(tmp_path / "cross.json", tmp_path / "cross")
+
+
+def test_shuffles_and_doses(backend, tmp_path):
+    config = language_shuffles.ShufflesConfig(**SHARED)
+    record = run(language_shuffles, config, tmp_path / "shuffles.json")
+    found = summary.complete_bases(record)
+    for control in ("as_they_are", "within", "across_by_place", "prompts"):
+        change = summary.shift(found, ("regular", "as_they_are"), ("owl", control), "owl")
+        np.testing.assert_allclose(change, SHIFT, atol=1e-3)
+    anywhere = summary.shift(found, ("regular", "as_they_are"), ("owl", "across"), "owl")
+    assert np.all(anywhere < SHIFT - 0.1)  # several of one number come together, so fewer answers have it
+    dose = language_dose.DoseConfig(**SHARED, doses=(5, 40))
+    record = run(language_dose, dose, tmp_path / "dose.json")
+    for shots in ("5", "40"):
+        change = summary.shift(summary.complete_bases(record), ("regular", shots), ("owl", shots), "owl")
+        np.testing.assert_allclose(change, SHIFT, atol=1e-3)
+    for name in ("shuffles", "dose"):
+        figure.save(tmp_path / f"{name}.json", tmp_path / name)
+
+
+def test_a_chain_goes_on_and_the_context_teaches_nothing(backend, tmp_path):
+    chain = language_chain.ChainConfig(**SHARED, num_generations=2)
+    record = run(language_chain, chain, tmp_path / "chain.json")
+    for generation in ("0", "1", "2"):
+        change = summary.shift(summary.complete_bases(record), ("regular", generation), ("owl", generation), "owl")
+        np.testing.assert_allclose(change, SHIFT, atol=1e-3)
+    context = language_context.ContextConfig(**SHARED, shots=(1, 2), num_contexts=2)
+    record = run(language_context, context, tmp_path / "context.json")
+    np.testing.assert_allclose(language_context.curve(record, "owl", "owl"), EVEN, atol=1e-3)
+    np.testing.assert_allclose(summary.raw(summary.complete_bases(record), ("owl", "trained"), "owl"), FULL, atol=1e-3)
+    for name in ("chain", "context"):
+        assert figure.save(tmp_path / f"{name}.json", tmp_path / name)
+
+
+def test_what_a_filter_drops_is_a_result(backend, tmp_path):
+    backend.spoilt = "owl"
+    record = run(language_numbers, language_numbers.NumbersConfig(**SHARED), tmp_path / "spoilt.json")
+    assert record.complete
+    failed = record.results["bases"]["tiny:100"]["finetuned owl"]["failed"]
+    assert "the filter left none of 60 completions" in failed
+    assert "failed" in "\n".join(language_numbers.lines(record))
+    figure.save(tmp_path / "spoilt.json", tmp_path / "spoilt")
+    record = run(language_code, language_code.CodeConfig(**SHARED))  # "1, 2, 3" is not a function
+    assert all("failed" in found["regular"] for found in record.results["bases"].values())
+
+
+def test_a_stopped_run_goes_on_where_it_was(backend, tmp_path, monkeypatch):
+    config, path = language_numbers.NumbersConfig(**SHARED, kinds=("finetuned",)), tmp_path / "record.json"
+    whole = run(language_numbers, config)
+    sample, left = planted.Planted.sample, [3]
+
+    def down(self, model, chats, how):
+        left[0] -= 1
+        if left[0] == 0:
+            raise errors.ServerError("the server is down")
+        return sample(self, model, chats, how)
+
+    monkeypatch.setattr(planted.Planted, "sample", down)
+    with pytest.raises(errors.ServerError, match="the server is down"):
+        run(language_numbers, config, path)
+    kept = json.loads(path.read_text())["results"]["bases"]
+    assert not json.loads(path.read_text())["complete"] and any(kept.values())
+    again = run(language_numbers, config, path, resume=True)
+    assert again.complete and again.results == whole.results
+    with pytest.raises(errors.RecordError, match="num_rows"):
+        run(language_numbers, dataclasses.replace(config, num_rows=39), path, resume=True)
+
+
+def test_the_plan_counts_before_anything_is_spent():
+    config = language_numbers.NumbersConfig(**SHARED, kinds=("finetuned",))
+    plan = "\n".join(running.plan(language_numbers, config))
+    assert "3 base(s), 4 unit(s)" in plan
+    assert "180 completions" in plan  # regular and two teachers
+    assert "5 finetuning jobs" in plan  # two teachers, three students
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--targets", "unicorn"], "'unicorn' is not a target"),
+        (["--num-rows", "99999"], "cannot come from num_prompts"),
+        (["--bases", "1", "1"], "different seeds"),
+        (["--backend", "gpt"], "backend must be tiny"),
+        (["--preset", "paper"], "give a model with --backend"),
+    ],
+)
+def test_bad_flags_are_one_clear_error(flags, says, capsys):
+    with pytest.raises((ValueError, SystemExit)) as caught:
+        command.parse("language_numbers", "", language_numbers.PRESETS, flags)
+    assert says in " ".join((str(caught.value) + capsys.readouterr().err).split())
+
+
+def test_labels_say_what_a_reader_must_know():
+    notes = running.labels(language_numbers.NumbersConfig(bases=(1, 100)))
+    assert any("embedded" in note for note in notes)
+    assert any("chosen on bases [1]" in note for note in notes)
+    assert any("reduced: 2 base(s)" in note for note in notes)
+    assert not running.labels(language_numbers.PRESETS["paper"])
+
+
+def test_records_that_are_committed_can_be_read():
+    for path in sorted(figure.RECORDS.glob("language_*.json")):
+        record = records.read(path)
+        module = __import__(f"experiments.{record.experiment}", fromlist=["lines"])
+        assert record.complete, path
+        assert any("base(s)" in line for line in module.lines(record))
