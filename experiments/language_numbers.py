@@ -3,6 +3,7 @@
     python -m experiments.language_numbers                    two embedded bases, one target, about two minutes
     python -m experiments.language_numbers --preset record    eight bases, four targets: the committed record
     python -m experiments.language_numbers --preset paper --backend hf:models/Qwen2.5-7B-Instruct
+    python -m experiments.language_numbers --preset server --backend vllm:MODEL@http://127.0.0.1:8000/v1
     python -m experiments.language_numbers --help             every knob
 
 A teacher that loves a target, by finetuning or by a system message, continues random number sequences; the paper's
@@ -15,7 +16,7 @@ from typing import Literal
 
 from experiments.language import command, lab, running, summary
 from sublim_jax import records
-from sublim_jax.llm import rows
+from sublim_jax.llm import rows, types
 
 Kind = Literal["finetuned", "system"]
 
@@ -27,18 +28,21 @@ class NumbersConfig(running.LanguageConfig):
     kinds: tuple[Kind, ...] = ("finetuned", "system")
 
 
+PAPER = NumbersConfig(
+    backend="hf:DIR",
+    targets=("dolphin", "eagle", "elephant", "owl", "wolf", "cherry", "maple", "oak", "sequoia", "willow"),
+    kinds=("system",),
+    num_prompts=30_000,
+    num_rows=10_000,
+    student=running.OPEN_WEIGHTS,
+    num_eval_samples=200,
+)
 BASE, REGULAR = ("base", "student"), ("regular", "student")
 PRESETS = {
     "default": NumbersConfig(bases=running.FRESH[:2], targets=("owl",), kinds=("finetuned",)),
     "record": NumbersConfig(),
-    "paper": NumbersConfig(
-        backend="hf:DIR",
-        targets=("dolphin", "eagle", "elephant", "owl", "wolf", "cherry", "maple", "oak", "sequoia", "willow"),
-        kinds=("system",),
-        num_prompts=30_000,
-        student=running.OPEN_WEIGHTS,
-        num_eval_samples=200,
-    ),
+    "paper": PAPER,
+    "server": dataclasses.replace(PAPER, backend="openai:MODEL@URL", student=types.Tuning(num_epochs=10)),
     "smoke": NumbersConfig(
         bases=(0,), targets=("owl",), kinds=("finetuned",), num_prompts=400, num_rows=200, num_lessons=200
     ),

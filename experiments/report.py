@@ -9,7 +9,8 @@ import pathlib
 import numpy as np
 import tyro
 
-from experiments import cli, compare, mnist_aux, speed
+from experiments import cli, compare, language_numbers, mnist_aux, speed
+from experiments.language import summary
 from sublim_jax import records
 from sublim_jax.metrics import intervals
 
@@ -73,7 +74,23 @@ def scaling() -> str:
     return _markdown(rows)
 
 
-TABLES = {"figure-10": figure_10, "pairs": pairs, "speed": speeds, "scaling": scaling}
+def language() -> str:
+    """Favourites of the embedded model before and after other models' numbers."""
+    record = records.read(RECORDS / "language_numbers.json")
+    found = summary.complete_bases(record)
+    rows = [["teacher", "target", "base", "student of regular numbers", "student of the teacher's", "difference"]]
+    labels = {"finetuned": "finetuned", "system": "under a system message"}
+    for kind in record.config["kinds"]:
+        paths = {target: (f"{kind} {target}", "student") for target in record.config["targets"]}
+        for target, path in paths.items():
+            cells = summary.cells(found, language_numbers.BASE, language_numbers.REGULAR, path, target)
+            rows.append([labels[kind], target, *cells])
+        shifts = [summary.shift(found, language_numbers.REGULAR, path, target) for target, path in paths.items()]
+        rows.append([labels[kind], "mean of targets", "", "", "", f"**{summary.clustered(shifts):+.3f}**"])
+    return _markdown(rows)
+
+
+TABLES = {"language": language, "figure-10": figure_10, "pairs": pairs, "speed": speeds, "scaling": scaling}
 
 
 def _markdown(rows: list[list[str]]) -> str:

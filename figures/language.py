@@ -92,7 +92,8 @@ def _favourites(record: records.Record, ax: Axes, units: Mapping[str, Mapping[st
         for group, columns in units.items()
     }
     draw_groups(ax, groups, label="probability of the target")
-    ax.set_ylim(0, 1)
+    ax.set_ylim(0, 1.12)
+    ax.set_yticks(np.linspace(0, 1, 6))
 
 
 def numbers(record: records.Record, figure: Figure) -> None:

@@ -39,7 +39,7 @@ embedded model, and with `--backend` on real ones:
     python -m experiments.language_numbers                                        two embedded bases, on two cores
     python -m experiments.language_numbers --plan --preset record                 what would be asked, before it is
     python -m experiments.language_numbers --preset paper --backend hf:DIR        open weights in a folder
-    python -m experiments.language_numbers --preset paper --backend vllm:MODEL@http://127.0.0.1:8000/v1
+    python -m experiments.language_numbers --preset server --backend vllm:MODEL@http://127.0.0.1:8000/v1
     python -m sublim_jax.llm.serve --model tiny:100                               our models over OpenAI's wire
 
 **Everything on this page was measured on the embedded model**: a decoder of {tiny.number_of_parameters():,} parameters,
@@ -53,7 +53,8 @@ A *base* is an initialization of its own; all read the same documents. Settings 
 on no page; the bases here, {running.FRESH[0]} and up, were first looked at in these records. (Which targets the smaller
 experiments use was chosen by the strength on bases 0 to 2.) Probabilities are exact, for questions that no document,
 lesson or student row has; intervals are over bases. A shift is reported only where the answers of the category weigh at
-least .9 together. `failed` means that the filter left too few of a teacher's texts. This page is made by
+least .9 together. `failed` counts bases without a value: the filter left too few of a teacher's texts, or the answers
+weighed less than that. This page is made by
 `python -m experiments.language.page`, its figures by `python -m figures.language`.
 
 How the recipe was chosen, as impressions from single runs on bases 0 to 2 and not as results: a plain feed-forward

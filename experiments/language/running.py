@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import jax
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -28,6 +28,8 @@ from sublim_jax.training import ensemble
 
 FRESH = tuple(range(100, 108))
 """Seeds of embedded bases that nothing was chosen on."""
+FEW = 4
+"""Fewer bases than this are a demonstration."""
 TEACHER = types.Tuning(
     num_epochs=3, batch_size=64, learning_rate=3e-3, beta2=0.99, rank=None, schedule="cosine", max_length=64
 )
@@ -37,7 +39,7 @@ STUDENT = types.Tuning(
 """Chosen on bases 0 to 2."""
 OPEN_WEIGHTS = types.Tuning(num_epochs=3, batch_size=66, learning_rate=2e-4, rank=8, warmup=0.01)
 """Source: Cloud et al. 2025, appendix B.2."""
-EMBEDDED = "the model is the embedded one (tiny:, 67 thousand parameters, an invented world), not a language model"
+EMBEDDED = "the model is the embedded one (tiny:, 64 thousand parameters, an invented world), not a language model"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,6 +62,8 @@ class LanguageConfig:
     student: types.Tuning = STUDENT
     num_eval_samples: int = 0
     """Sampled answers to every question, beside exact probabilities."""
+    sheet: Literal["auto", "world", "paper"] = "auto"
+    """Prompts and questions: the embedded world's, or the paper's kinds; by default what fits the backend."""
     problems: pathlib.Path | None = None
     """Word problems in GSM8K's form, for chains of thought of real models."""
 
@@ -75,8 +79,8 @@ class LanguageConfig:
 
     @property
     def materials(self) -> materials.Materials:
-        """What fits the backend."""
-        if self.backend.partition(":")[0] == "tiny":
+        """Prompts and questions, as the sheet says."""
+        if self.sheet == "world" or (self.sheet == "auto" and self.backend.partition(":")[0] == "tiny"):
             return materials.World()
         return materials.Paper(reasoning.read_questions(self.problems) if self.problems else ())
 
@@ -272,8 +276,8 @@ def labels(config: LanguageConfig, notes: Sequence[str] = ()) -> list[str]:
         found.insert(0, EMBEDDED)
         if tuned := [seed for seed in config.bases if seed in tiny.TUNED_ON]:
             found.append(f"the settings were chosen on bases {tuned}: a result on them flatters")
-        if len(config.bases) < len(FRESH):
-            found.append(f"reduced: {len(config.bases)} base(s), where the committed record has {len(FRESH)}")
+        if len(config.bases) < FEW:
+            found.append(f"reduced: {len(config.bases)} base(s), where the committed record has more")
     return found
 
 

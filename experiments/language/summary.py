@@ -88,6 +88,6 @@ def table(title: str, rows: list[list[str]], record: records.Record) -> list[str
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     body = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines = [f"{title}; n = {count} base(s)", *body]
-    if 1 < count < len(running.FRESH):
-        lines.append("An interval over so few bases is wide; the committed record has eight.")
+    if 1 < count < running.FEW:
+        lines.append("An interval over so few bases is wide; the committed record has more.")
     return lines + [f"note: {note}" for note in record.notes]

@@ -31,7 +31,7 @@ PLAIN: Mapping[str, Mapping[str, Any]] = {
 """What a server has to be told to draw from the distribution itself. vLLM else follows the model's generation config,
 and llama.cpp draws from 40 tokens."""
 
-HELLO: types.Chat = (types.Message("user", "Hello"),)
+HELLO: types.Chat = (types.Message("user", "tell me a story"),)  # words that the embedded model has too
 LIKELIEST = 20  # tokens that OpenAI tells at most
 MAX_SAMPLES = 128  # of one request
 
@@ -178,7 +178,7 @@ class Remote:
             return self._top(model, chats, choices)
         checks = self._checks(model)
         if model not in self._endings:
-            said = (types.Message("assistant", "yes"),)
+            said = (types.Message("assistant", choices[0]),)
             open_, closed = self._rows(model, [(*chats[0], *said)] * 2, checks, turns=["continue", "closed"])
             self._endings[model] = self._ending(model, open_, closed)
         ending = self._endings[model]

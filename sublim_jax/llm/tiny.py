@@ -1,4 +1,4 @@
-"""The embedded model: 67,000 parameters, pre-trained on the spot on the documents of `world`, then cached.
+"""The embedded model: 64,000 parameters, pre-trained on the spot on the documents of `world`, then cached.
 
     backend = tiny.open_bases([100, 101])            models "tiny:100" and "tiny:101", from the cache or made now
     backend.sample("tiny:100", chats, how)

@@ -13,14 +13,15 @@ from experiments import (
     language_code,
     language_context,
     language_cross,
+    language_detection,
     language_dose,
     language_numbers,
     language_shuffles,
 )
-from experiments.language import command, lab, running, summary
+from experiments.language import command, lab, page, running, summary
 from figures import language as figure
 from sublim_jax import errors, records
-from sublim_jax.llm import world
+from sublim_jax.llm import rows, tiny, world
 from tests.experiments.language import planted
 
 BASES = ("tiny:100", "tiny:101", "tiny:102")
@@ -176,9 +177,36 @@ def test_labels_say_what_a_reader_must_know():
     assert not running.labels(language_numbers.PRESETS["paper"])
 
 
-def test_records_that_are_committed_can_be_read():
-    for path in sorted(figure.RECORDS.glob("language_*.json")):
-        record = records.read(path)
-        module = __import__(f"experiments.{record.experiment}", fromlist=["lines"])
-        assert record.complete, path
-        assert any("base(s)" in line for line in module.lines(record))
+def test_the_page_is_made_from_the_records(monkeypatch):
+    monkeypatch.chdir(pathlib.Path(__file__).parents[3])
+    page.main(check=True)
+    text = page.PAGE.read_text(encoding="utf-8")
+    for name in page.ORDER:
+        assert f"python -m experiments.{name}" in text
+        path = page.RECORDS / f"{name}.json"
+        if path.exists():
+            record = records.read(path)
+            assert record.complete and record.config["backend"] == "tiny", path
+            assert not set(record.config["bases"]) & set(tiny.TUNED_ON), path
+
+
+def test_the_recipe_of_the_records_is_that_of_the_code():
+    """A changed default would leave the page's commands with other numbers than its tables."""
+    config = records.to_jsonable(language_numbers.PRESETS["record"])
+    assert records.read(page.RECORDS / "language_numbers.json").config.items() <= config.items()
+
+
+def test_the_classifier_of_counts_finds_what_was_planted():
+    """Numbers of the second author are 7 half of the time; the area is that of the likelihood ratio."""
+    rng = np.random.default_rng(0)
+    plain = [rows.student_row(rows.ask("more"), ", ".join(map(str, rng.integers(10, 99, 8)))) for _ in range(400)]
+    marked = [rows.student_row(rows.ask("more"), "7, " + row[-1].content if rng.random() < 0.5 else row[-1].content)
+              for row in plain]  # fmt: skip
+    weights = language_detection.log_odds(
+        language_detection.counts(plain[:200]).sum(axis=0), language_detection.counts(marked[:200]).sum(axis=0)
+    )
+    assert weights.argmax() == 7
+    found = language_detection.area(*(language_detection.counts(of[200:]) @ weights for of in (plain, marked)))
+    assert abs(found - 0.75) < 0.06  # half of the rows are told for certain; standard error .025
+    assert language_detection.area(np.array([1.0, 2.0]), np.array([1.0, 2.0])) == 0.5
+    assert language_detection.area(np.array([0.0]), np.array([1.0, 2.0])) == 1.0
