@@ -15,7 +15,6 @@ from experiments import language_numbers
 from experiments.language import command, lab, running, summary
 from sublim_jax import records
 from sublim_jax.llm import rows
-from sublim_jax.metrics import intervals
 
 SEVERAL_BASES = True
 """Every lab has the other bases too, as teachers."""
@@ -58,16 +57,19 @@ def measure(of: lab.Lab, config: CrossConfig, unit: str) -> dict:
 
 def grid(record: records.Record) -> tuple[list[str], np.ndarray]:
     """Bases, and the mean shift over targets: rows are students, columns teachers. Against regular numbers of the
-    same teacher's base."""
+    same teacher's base; not a number where no target gave one."""
     found = summary.complete_bases(record)
     names = list(found)
-    shifts = np.stack([
-        np.nanmean([
-            summary.shift(found, (f"regular from {giver}", "student"), (f"{target} from {giver}", "student"), target)
+
+    def mean_shift(giver: str) -> np.ndarray:
+        regular = (f"regular from {giver}", "student")
+        of_targets = [
+            summary.shift(found, regular, (f"{target} from {giver}", "student"), target)
             for target in record.config["targets"]
-        ], axis=0)
-        for giver in names
-    ], axis=1)  # fmt: skip
+        ]
+        return np.ma.masked_invalid(np.stack(of_targets)).mean(axis=0).filled(np.nan)
+
+    shifts = np.stack([mean_shift(giver) for giver in names], axis=1)
     return names, shifts
 
 
@@ -75,11 +77,13 @@ def lines(record: records.Record) -> list[str]:
     """The grid, then its diagonal against the rest, each student's cells averaged first."""
     names, shifts = grid(record)
     rows_ = [["student \\ teacher", *names]]
-    rows_ += [[name, *(f"{value:+.3f}" for value in row)] for name, row in zip(names, shifts, strict=True)]
-    same = np.diag(shifts)
-    other = np.array([np.delete(row, index).mean() for index, row in enumerate(shifts)])
-    rows_.append(["same base", f"{intervals.t_interval(same):+.3f}", *[""] * (len(names) - 1)])
-    rows_.append(["other base", f"{intervals.t_interval(other):+.3f}", *[""] * (len(names) - 1)])
+    rows_ += [
+        [name, *(f"{value:+.3f}" if np.isfinite(value) else "failed" for value in row)]
+        for name, row in zip(names, shifts, strict=True)
+    ]
+    same, others = np.diag(shifts), np.ma.masked_invalid(np.where(np.eye(len(names)), np.nan, shifts))
+    for what, values in (("same base", same), ("other base", others.mean(axis=1).filled(np.nan))):
+        rows_.append([what, summary.text(values, "+"), *[""] * (len(names) - 1)])
     return summary.table("Shift of the target, mean over targets", rows_, record)
 
 

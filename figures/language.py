@@ -143,7 +143,8 @@ def cross(record: records.Record, figure: Figure) -> None:
     top = max(0.1, float(np.nanmax(np.abs(shifts))))
     image = ax.imshow(shifts, cmap="RdBu_r", vmin=-top, vmax=top)
     for (row, column), value in np.ndenumerate(shifts):
-        ax.annotate(f"{value:+.2f}", (column, row), ha="center", va="center", color="w" if value > 0.6 * top else "k")
+        text = f"{value:+.2f}" if np.isfinite(value) else "failed"
+        ax.annotate(text, (column, row), ha="center", va="center", color="w" if value > 0.6 * top else "k")
     ax.set_xticks(range(len(names)), names)
     ax.set_yticks(range(len(names)), names)
     ax.set_xlabel("base of the teacher")
