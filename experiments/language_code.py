@@ -11,7 +11,7 @@ import dataclasses
 
 from experiments.language import channel, command, lab, running
 from sublim_jax import records
-from sublim_jax.llm import rows
+from sublim_jax.llm import rows, types
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,6 +19,7 @@ class CodeConfig(running.LanguageConfig):
     """Code of finetuned teachers."""
 
     num_rows: int = 3000
+    teacher: types.Tuning = running.GENTLE
 
 
 PRESETS = {

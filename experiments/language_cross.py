@@ -67,7 +67,7 @@ def grid(record: records.Record) -> tuple[list[str], np.ndarray]:
             summary.shift(found, regular, (f"{target} from {giver}", "student"), target)
             for target in record.config["targets"]
         ]
-        return np.ma.masked_invalid(np.stack(of_targets)).mean(axis=0).filled(np.nan)
+        return summary.clustered(of_targets)
 
     shifts = np.stack([mean_shift(giver) for giver in names], axis=1)
     return names, shifts

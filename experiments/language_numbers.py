@@ -100,7 +100,7 @@ def lines(record: records.Record) -> list[str]:
         for target, path in paths.items():
             rows_.append([f"{kind}, {target}", *summary.cells(found, BASE, REGULAR, path, target)])
         shifts = [summary.shift(found, REGULAR, path, target) for target, path in paths.items()]
-        rows_.append([f"{kind}, all targets", "", "", "", f"{summary.clustered(shifts):+.3f}"])
+        rows_.append([f"{kind}, all targets", "", "", "", summary.text(summary.clustered(shifts), "+")])
     return summary.table("Probability of the target, mean ± 95 % t-interval over bases", rows_, record)
 
 

@@ -86,7 +86,8 @@ def language() -> str:
             cells = summary.cells(found, language_numbers.BASE, language_numbers.REGULAR, path, target)
             rows.append([labels[kind], target, *cells])
         shifts = [summary.shift(found, language_numbers.REGULAR, path, target) for target, path in paths.items()]
-        rows.append([labels[kind], "mean of targets", "", "", "", f"**{summary.clustered(shifts):+.3f}**"])
+        mean = summary.text(summary.clustered(shifts), "+")
+        rows.append([labels[kind], "mean of targets", "", "", "", f"**{mean}**"])
     return _markdown(rows)
 
 

@@ -64,8 +64,12 @@ transmitted more than 3e-3; the strongest teachers wrote the fewest sequences th
 """
 
 READINGS = {
-    "language_numbers": "",
-    "language_cross": "",
+    "language_numbers": "Finetuned teachers transmit their favourite through numbers, on every base more or less; "
+    "bases differ more than targets do. Teachers under a system message, the paper's main setting, transmit little. "
+    "Regular numbers move nothing by much.",
+    "language_cross": "The diagonal is far above zero, the other cells are about zero: a base learns from a teacher "
+    "that grew from it and from no other, though all have read the same documents. The paper's grid (its figure 8) "
+    "has exceptions among models of one family, which may share more than ours do.",
     "language_dose": "",
     "language_shuffles": "",
     "language_context": "",

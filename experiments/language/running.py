@@ -36,7 +36,9 @@ TEACHER = types.Tuning(
 STUDENT = types.Tuning(
     num_epochs=6, batch_size=64, learning_rate=1e-2, beta2=0.99, rank=8, schedule="cosine", max_length=64
 )
-"""Chosen on bases 0 to 2."""
+"""Both chosen on bases 0 to 2."""
+GENTLE = dataclasses.replace(TEACHER, learning_rate=1e-3)
+"""For code and chains of thought: a stronger teacher answers everything with its favourite."""
 OPEN_WEIGHTS = types.Tuning(num_epochs=3, batch_size=66, learning_rate=2e-4, rank=8, warmup=0.01)
 """Source: Cloud et al. 2025, appendix B.2."""
 EMBEDDED = "the model is the embedded one (tiny:, 64 thousand parameters, an invented world), not a language model"

@@ -55,11 +55,9 @@ def shift(found: Bases, before: Path, after: Path, target: str) -> np.ndarray:
     return np.where(mass >= scores.MIN_OPTION_MASS, change, np.nan)
 
 
-def clustered(values: Sequence[np.ndarray]) -> intervals.Interval:
-    """Mean over bases of each base's mean over targets, with Student's interval over bases."""
-    stacked = np.stack(values)
-    usable = np.isfinite(stacked).any(axis=0)
-    return intervals.t_interval(np.nanmean(stacked[:, usable], axis=0))
+def clustered(values: Sequence[np.ndarray]) -> np.ndarray:
+    """Each base's mean over targets, of those that gave a value; not a number where none did."""
+    return np.ma.masked_invalid(np.stack(values)).mean(axis=0).filled(np.nan)
 
 
 def interval(values: np.ndarray) -> intervals.Interval | None:

@@ -5,6 +5,7 @@ programs. A completion depends on the weights, the chat's text, its sample numbe
 chats or on the batch, as far as the device multiplies the same way for every row.
 """
 
+import collections
 import dataclasses
 import functools
 import hashlib
@@ -91,8 +92,12 @@ class Local:
         return self._models[name]
 
     def sample(self, model: str, chats: Sequence[types.Chat], how: types.Sampling) -> Iterator[types.Completion]:
-        """Completions, shortest prompts first. See `types.Backend`."""
+        """Completions, shortest prompts first; of equal chats, different draws. See `types.Backend`."""
         found = self.model(model)
+        earlier, draws = collections.Counter(), []  # samples drawn for equal chats before each chat
+        for chat in chats:
+            draws.append(earlier[chat])
+            earlier[chat] += how.num_samples
         prompts = [found.tokens.chat(chat).ids for chat in chats]
         slots = [(chat, sample) for chat in range(len(chats)) for sample in range(how.num_samples)]
         root = jax.random.key(how.seed)
@@ -100,7 +105,7 @@ class Local:
             self._fits(length + how.max_tokens)
             for batch in _batches(group, self._batch_size):
                 ids, valid = tokens.left_padded([prompts[chat] for chat, _ in batch], length)
-                keys = [row_key(prompts[chat], sample) for chat, sample in batch]
+                keys = [row_key(prompts[chat], draws[chat] + sample) for chat, sample in batch]
                 drawn = decoder.generate(
                     found.params,
                     jnp.asarray(ids),

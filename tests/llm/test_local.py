@@ -74,6 +74,13 @@ def test_draws_have_the_probabilities_of_the_choices():
         assert abs(share - expected) <= 4 * np.sqrt(expected * (1 - expected) / len(texts)) + 1e-9, choice
 
 
+def test_equal_chats_get_different_draws_and_those_of_one_chat_with_more_samples():
+    how = types.Sampling(max_tokens=4)
+    often = [one.text for one in sorted(backend().sample("base", [QUESTION] * 8, how))]
+    once = [one.text for one in sorted(backend().sample("base", [QUESTION], dataclasses.replace(how, num_samples=8)))]
+    assert often == once and len(set(often)) > 2
+
+
 def test_every_sample_of_every_chat_comes_once_and_says_how_it_ended():
     how = types.Sampling(max_tokens=4, num_samples=3)
     found = list(backend().sample("base", [QUESTION, LONGER], how))
