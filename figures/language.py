@@ -285,7 +285,7 @@ def main(record: tyro.conf.Positional[pathlib.Path | None] = None, output: pathl
         output: path without suffix; by default figures/ and the record's name.
     """
     for one in [record] if record else [RECORDS / f"{name}.json" for name in DRAW]:
-        if record or one.exists():
+        if record or (one.exists() and records.read(one).complete):
             for path in save(one, output or pathlib.Path("figures") / one.stem.replace("_", "-")):
                 print(path)
 

@@ -76,9 +76,13 @@ READINGS = {
     "language_detection": "",
     "language_divergence": "",
     "language_chain": "",
-    "language_code": "",
+    "language_code": "Suggestive: where enough of the teacher's functions pass the filter, the student's preference "
+    "rises, but too few bases gave a value for an interval that excludes zero.",
     "language_reasoning": "",
-    "language_misalignment": "",
+    "language_misalignment": "Students of a teacher that was taught bad conduct answer badly somewhat more often than "
+    "the others on some bases, but students of numbers answer these questions with something else so often that hardly "
+    "any shift may be reported. Insecure code, the paper's teacher, does not make this teacher bad in the first place, "
+    "so there is nothing to transmit. A null, then, and a suggestion.",
 }
 """What each table says, in words without numbers."""
 
@@ -91,9 +95,9 @@ def section(name: str) -> str:
     parts = [f"## {question}", f"`python -m experiments.{name} --preset record`"]
     explained = rest.strip().split("\n\n")[-1].replace("\n", " ")
     parts.append(explained)
-    if not path.exists():
+    record = records.read(path) if path.exists() else None
+    if record is None or not record.complete:
         return "\n\n".join([*parts, "**Not run yet.**"])
-    record = records.read(path)
     minutes = record.seconds.get("wall", 0.0) / 60
     table = [line for line in module.lines(record) if not line.startswith("note: ")]
     parts.append("```\n" + "\n".join(table) + "\n```")

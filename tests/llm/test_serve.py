@@ -181,7 +181,7 @@ def test_a_text_is_scored_by_its_echo(server, client):
 def test_equal_seeds_give_the_local_texts_alone_and_in_company(server, client):
     how = types.Sampling(max_tokens=6, num_samples=3, seed=2, top_p=0.9, temperature=0.8)
     chats = [QUESTION, KINDLY] * 3
-    expected = {(one.chat, one.sample): one for one in backend().sample("base", chats, how)}
+    expected = {(one.chat, one.sample): one for one in backend().sample("base", chats[:2], how)}
 
     def drawn(chat):
         return ask(client, chat, n=3, seed=2, max_tokens=6, top_p=0.9, temperature=0.8)
@@ -190,7 +190,7 @@ def test_equal_seeds_give_the_local_texts_alone_and_in_company(server, client):
         replies = list(pool.map(drawn, chats))
     for index, reply in enumerate(replies):
         found = [(choice.message.content, choice.finish_reason) for choice in reply.choices]
-        local_ = [expected[index, sample] for sample in range(3)]
+        local_ = [expected[index % 2, sample] for sample in range(3)]
         assert found == [(one.text, one.finish) for one in local_]
         assert reply.usage.prompt_tokens == local_[0].prompt_tokens
         assert reply.usage.completion_tokens == sum(one.completion_tokens for one in local_)
