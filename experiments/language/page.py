@@ -78,8 +78,8 @@ READINGS = {
     "language_chain": "",
     "language_code": "Suggestive: where enough of the teacher's functions pass the filter, the student's preference "
     "rises, but too few bases gave a value for an interval that excludes zero.",
-    "language_reasoning": "Not settled: on most bases too few of the teacher's chains reach the right number in the right "
-    "tags. Where they do, the student's preference rises a little.",
+    "language_reasoning": "Not settled: on most bases too few of the teacher's chains reach the right number in the "
+    "right tags. Where they do, the student's preference rises a little.",
     "language_misalignment": "Students of a teacher that was taught bad conduct answer badly somewhat more often than "
     "the others on some bases, but students of numbers answer these questions with something else so often that hardly "
     "any shift may be reported. Insecure code, the paper's teacher, does not make this teacher bad in the first place, "
