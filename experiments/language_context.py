@@ -21,8 +21,8 @@ from sublim_jax.llm import rows, scores
 class ContextConfig(running.LanguageConfig):
     """Rows in the context."""
 
-    shots: tuple[int, ...] = (1, 2, 3, 4, 5)
-    num_contexts: int = 8
+    shots: tuple[int, ...] = (1, 3, 5)
+    num_contexts: int = 2
     """Different contexts that a probability is averaged over."""
 
 
