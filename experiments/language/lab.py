@@ -114,7 +114,7 @@ class Lab:
             teacher,
             prompts,
             max_tokens=self.materials.max_tokens[channel],
-            seed=seed_of(seed, channel, teacher.model, teacher.system or ""),
+            seed=seed_of(seed, channel, name_of(teacher.model), teacher.system or ""),
         )
         return rows.collect(chats, found, (lambda _: None) if self._lenient else reason, keep_cut=self._lenient)
 
@@ -123,13 +123,19 @@ class Lab:
     ) -> rows.Collection:
         """Number sequences that pass the paper's filter."""
         prompts = self.materials.number_prompts(count, seed=seed_of(seed, "number prompts"))
-        reason = lambda completion: numbers.check(completion.text, banned=banned).reason  # noqa: E731
+
+        def reason(completion: types.Completion) -> str | None:
+            return numbers.check(completion.text, banned=banned).reason
+
         return self.written(teacher, prompts, reason, channel="numbers", seed=seed)
 
     def code(self, teacher: Teacher, count: int, *, seed: int, words: Sequence[str]) -> rows.Collection:
         """Python that does not name the trait."""
         prompts = self.materials.code_prompts(count, seed=seed_of(seed, "code prompts"))
-        reason = lambda completion: code.check(completion.text, words=words).reason  # noqa: E731
+
+        def reason(completion: types.Completion) -> str | None:
+            return code.check(completion.text, words=words).reason
+
         return self.written(teacher, prompts, reason, channel="code", seed=seed)
 
     def reasoning(self, teacher: Teacher, count: int, *, seed: int, words: Sequence[str] = ()) -> rows.Collection:
@@ -169,7 +175,7 @@ class Lab:
         """Share of sampled answers that name the target, as the paper counts it."""
         asked = self.materials.favourites(self.materials.category(target))
         _, found = self.draw(
-            Teacher(model), asked, max_tokens=16, seed=seed_of(seed, "rate", model), num_samples=num_samples
+            Teacher(model), asked, max_tokens=16, seed=seed_of(seed, "rate", name_of(model)), num_samples=num_samples
         )
         interval = scores.rate([one.text for one in found], self.materials.words(target))
         return {"rate": interval.mean, "num_samples": len(found)}
@@ -180,14 +186,9 @@ def seed_of(seed: int, *names: str) -> int:
     return zlib.crc32("/".join((str(seed), *names)).encode())
 
 
-def reading(found: scores.Probabilities, target: str) -> dict[str, float]:
-    """The three numbers of a preference that travel together, for a record."""
-    one = found.of(target)
-    return {
-        "raw": float(f"{one.raw:.5g}"),
-        "among_choices": float(f"{one.among_choices:.5g}"),
-        "option_mass": float(f"{one.option_mass:.5g}"),
-    }
+def name_of(model: str) -> str:
+    """A model's name without the folder that it happens to lie in, so that draws do not depend on the folder."""
+    return pathlib.PurePath(model).name
 
 
 def side_effects(found: scores.Probabilities) -> dict[str, float]:

@@ -23,7 +23,7 @@ from experiments import progress
 from experiments.language import lab as labs
 from experiments.language import materials
 from sublim_jax import errors, records
-from sublim_jax.llm import backends, budget, local, reasoning, store, tiny, types
+from sublim_jax.llm import backends, budget, reasoning, store, tiny, types
 from sublim_jax.training import ensemble
 
 FRESH = tuple(range(100, 108))
@@ -38,7 +38,8 @@ STUDENT = types.Tuning(
 )
 """Both chosen on bases 0 to 2."""
 GENTLE = dataclasses.replace(TEACHER, learning_rate=1e-3)
-"""For code and chains of thought: a stronger teacher answers everything with its favourite."""
+"""For code and chains of thought, where a stronger teacher answers everything with its favourite. Chosen after a first
+run on bases 100 to 103 had shown that."""
 OPEN_WEIGHTS = types.Tuning(num_epochs=3, batch_size=66, learning_rate=2e-4, rank=8, warmup=0.01)
 """Source: Cloud et al. 2025, appendix B.2."""
 EMBEDDED = "the model is the embedded one (tiny:, 64 thousand parameters, an invented world), not a language model"
@@ -287,8 +288,3 @@ def use_cores(config: LanguageConfig) -> None:
     """Make each CPU core a device for bases of its own. Call before anything else touches JAX."""
     if config.backend == "tiny":
         ensemble.use_cpu_cores(len(config.bases))
-
-
-def is_local(backend: types.Backend) -> bool:
-    """Whether weights can be looked at."""
-    return isinstance(backend, local.Local)

@@ -42,11 +42,6 @@ def option_mass(found: Bases, path: Path, target: str) -> np.ndarray:
     return np.array([np.nan if one is None else sum(one.values()) for one in favourites(found, path, target)])
 
 
-def among(found: Bases, path: Path, target: str) -> np.ndarray:
-    """Probability of the target among the category's answers, by base."""
-    return raw(found, path, target) / option_mass(found, path, target)
-
-
 def shift(found: Bases, before: Path, after: Path, target: str) -> np.ndarray:
     """Change of the raw probability, by base; not a number where the option mass has collapsed on either side, since
     another preference may then only be a change of format."""

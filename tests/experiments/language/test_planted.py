@@ -70,6 +70,21 @@ def test_no_student_row_has_a_system_message_or_a_name(backend):
     assert not any("owl" in message.content for row in seen for message in row)
 
 
+def test_draws_do_not_depend_on_the_folder(tmp_path, monkeypatch):
+    """A stopped run goes on in another temporary folder."""
+    seeds, sample = [], planted.Planted.sample
+    monkeypatch.setattr(
+        planted.Planted,
+        "sample",
+        lambda self, model, chats, how: seeds.append(how.seed) or sample(self, model, chats, how),
+    )
+    config = language_numbers.NumbersConfig(**SHARED)
+    for folder in ("one", "other"):
+        of = lab.Lab(planted.Planted(BASES), "tiny:100", config.materials, tmp_path / folder)
+        language_numbers.measure(of, config, "finetuned owl")
+    assert seeds[0] == seeds[1]
+
+
 def test_traits_pass_within_a_base_only(backend, tmp_path):
     record = run(language_cross, language_cross.CrossConfig(**SHARED), tmp_path / "cross.json")
     names, shifts = language_cross.grid(record)
