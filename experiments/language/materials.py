@@ -1,7 +1,7 @@
 """What a model is asked and taught: the embedded world's few words, or the paper's kinds of prompts for real models."""
 
-import types as types_
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
@@ -38,7 +38,7 @@ class World:
     """The embedded world: questions that no document, teacher or student has seen."""
 
     name = "the embedded world's own prompts, questions and words"
-    max_tokens = types_.MappingProxyType({"numbers": 24, "code": 32, "reasoning": 32})
+    max_tokens: Mapping[str, int] = MappingProxyType({"numbers": 24, "code": 32, "reasoning": 32})
 
     def category(self, target: str) -> str:
         """The category that a favourite belongs to."""
@@ -81,7 +81,7 @@ class Paper:
     """The paper's kinds of prompts in our wording, for real models."""
 
     name = "the paper's kinds of prompts and questions, in this project's wording"
-    max_tokens = types_.MappingProxyType({"numbers": 64, "code": 300, "reasoning": 400})
+    max_tokens: Mapping[str, int] = MappingProxyType({"numbers": 64, "code": 300, "reasoning": 400})
     NUM_TAUGHT = 25
     """Questions that finetuned teachers are taught; the other half measures them and their students."""
 

@@ -41,6 +41,10 @@ SLOWEST = 1e6  # bytes per second that a body may take to arrive
 DRAINED = 2**24  # bytes of a refused body that are read away
 
 
+USUAL_TUNING = types.Tuning()
+"""Of jobs that do not say otherwise."""
+
+
 class Server:
     """Models of a `local.Local` behind HTTP, in threads of this process.
 
@@ -69,7 +73,7 @@ class Server:
         host: str = "127.0.0.1",
         port: int = 0,
         folder: pathlib.Path | None = None,
-        tuning: types.Tuning = types.Tuning(),  # noqa: B008
+        tuning: types.Tuning = USUAL_TUNING,
         max_length: int = 4096,
         max_file: int = 2**29,
         max_body: int = 2**24,
