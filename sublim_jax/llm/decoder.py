@@ -102,10 +102,11 @@ class LowRank(NamedTuple):
 
 
 class Cache(NamedTuple):
-    """Keys and values of all layers."""
+    """Keys and values, heads before places, as attention reads them. They have a layer axis in front where layers are
+    looped over. Layers that are written out have one each, so that drawing writes one place and copies nothing."""
 
-    key: Float[Array, "layer batch time kv head_dim"]
-    value: Float[Array, "layer batch time kv head_dim"]
+    key: Float[Array, "*layer batch kv time head_dim"]
+    value: Float[Array, "*layer batch kv time head_dim"]
 
 
 def rotary_frequencies(head_dim: int, base: float = 10_000.0) -> tuple[float, ...]:
@@ -230,12 +231,48 @@ def logits(
     return jnp.einsum("...d,vd->...v", hidden, head, preferred_element_type=jnp.float32)
 
 
-def logit_of(
+def logprobs(
     params: Params, hidden: Float[Array, "*place hidden"], tokens: Int[Array, "*place"], config: DecoderConfig
 ) -> Float[Array, "*place"]:
-    """The score of one token at each place, float32. Looking it up among all scores has a slow gradient."""
+    """Log-probability of one token at each place, in nats, float32. Its gradient is written by hand: it passes over the
+    scores of all words once, where the derived one does so three times."""
     head = params.embedding if config.tied or params.head is None else params.head
-    return jnp.einsum("...d,...d->...", hidden, head[tokens], preferred_element_type=jnp.float32)
+    return _logprobs(hidden.reshape(-1, hidden.shape[-1]), head, tokens.reshape(-1)).reshape(tokens.shape)
+
+
+@jax.custom_vjp
+def _logprobs(hidden: Float[Array, "place hidden"], head: Float[Array, "vocab hidden"], tokens: Int[Array, "place"]):
+    return _logprobs_forward(hidden, head, tokens)[0]
+
+
+def _product(left, right, left_axis, right_axis):
+    """Product over one axis of each matrix, summed in float32."""
+    return lax.dot_general(left, right, (((left_axis,), (right_axis,)), ((), ())), preferred_element_type=jnp.float32)
+
+
+def _logprobs_forward(hidden, head, tokens):
+    scores = _product(hidden, head, 1, 1)
+    largest = jnp.max(scores, axis=-1)
+    weights = jnp.exp(scores - largest[:, None])
+    total = jnp.sum(weights, axis=-1)
+    chosen = jnp.sum(hidden.astype(jnp.float32) * head[tokens].astype(jnp.float32), axis=-1)
+    return chosen - largest - jnp.log(total), (hidden, head, tokens, weights, total)
+
+
+def _logprobs_backward(saved, gradient):
+    """Factors of a place go to the small operand of each product, never to the weights of all words."""
+    hidden, head, tokens, weights, total = saved
+    weights, share = weights.astype(head.dtype), (gradient / total)[:, None]
+    expected = share * _product(weights, head, 1, 0)
+    hidden_gradient = gradient[:, None] * head[tokens].astype(jnp.float32) - expected
+    shared = (share * hidden.astype(jnp.float32)).astype(head.dtype)
+    lowered = lax.optimization_barrier(_product(shared, weights, 0, 0)).T  # XLA:CPU is slower at the transposed product
+    raised = (gradient[:, None] * hidden.astype(jnp.float32)).astype(lowered.dtype)
+    head_gradient = (-lowered).at[tokens].add(raised)
+    return hidden_gradient.astype(hidden.dtype), head_gradient.astype(head.dtype), None
+
+
+_logprobs.defvjp(_logprobs_forward, _logprobs_backward)
 
 
 def positions(valid: Bool[Array, "batch time"]) -> Int[Array, "batch time"]:
@@ -273,8 +310,7 @@ def generate(
         top_p: the smallest set of likeliest tokens with this much probability is drawn from; 1 is all.
     """
     batch, time = tokens.shape
-    shape = (config.num_layers, batch, time + max_tokens, config.num_kv_heads, config.head_dim)
-    cache = Cache(jnp.zeros(shape, params.embedding.dtype), jnp.zeros(shape, params.embedding.dtype))
+    cache = _empty_cache(config, batch, time + max_tokens, params.embedding.dtype)
     seen = jnp.concatenate([valid, jnp.ones((batch, max_tokens), bool)], axis=1)
     lengths = jnp.sum(valid, axis=1)
     hidden, cache = _run(params, tokens, positions(valid), seen, config, cache=cache, low_rank=low_rank)
@@ -311,6 +347,13 @@ def generate(
         lambda state: (state[0] < max_tokens) & ~jnp.all(state[3]), step, start
     )
     return Drawn(drawn, logprobs, ended)
+
+
+def _empty_cache(config: DecoderConfig, batch: int, time: int, dtype) -> Cache | tuple[Cache, ...]:
+    empty = jnp.zeros((batch, config.num_kv_heads, time, config.head_dim), dtype)
+    if config.num_layers <= SHALLOW:
+        return (Cache(empty, empty),) * config.num_layers
+    return Cache(*(jnp.broadcast_to(empty, (config.num_layers, *empty.shape)),) * 2)
 
 
 def _inverted(scores: Float[Array, "batch vocab"], uniform: Float[Array, "batch"]) -> Int[Array, "batch"]:
@@ -360,13 +403,25 @@ def _last_axis(vector, like):
 
 
 def _rotate(x: Float[Array, "batch time head dim"], cosine, sine):
+    """Halves of a head are the two coordinates. Stacked and not joined: on a CPU the gradient is twice as fast."""
     first, second = jnp.split(x, 2, axis=-1)
-    return jnp.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
+    return jnp.stack([first * cosine - second * sine, second * cosine + first * sine], axis=-2).reshape(x.shape)
+
+
+def _attend(query, key, value, allowed: Bool[Array, "batch time seen"], scale: float):
+    """Softmax attention, (batch, head, time, dim); query heads share the key heads in equal groups. Float32 inside."""
+    batch, heads, time, dim = query.shape
+    grouped = query.reshape(batch, key.shape[1], -1, dim)  # the queries of a group follow one another
+    scores = jnp.einsum("bkqd,bksd->bkqs", grouped, key, preferred_element_type=jnp.float32) * scale
+    scores = scores.reshape(batch, heads, time, -1)
+    weights = jax.nn.softmax(jnp.where(allowed[:, None], scores, jnp.finfo(jnp.float32).min), axis=-1)
+    weights = weights.astype(value.dtype).reshape(batch, key.shape[1], -1, key.shape[2])
+    return jnp.einsum("bkqs,bksd->bkqd", weights, value).reshape(query.shape)
 
 
 def _run(
-    params: Params, tokens, places, seen, config: DecoderConfig, *, cache: Cache | None = None, at=0,
-    low_rank: LowRank | None = None, remat: bool = False,
+    params: Params, tokens, places, seen, config: DecoderConfig, *, cache: Cache | tuple[Cache, ...] | None = None,
+    at=0, low_rank: LowRank | None = None, remat: bool = False,
 ):  # fmt: skip
     """All layers on `tokens` at `places`; with a cache they are written at `at` and attend to what it holds.
 
@@ -393,7 +448,7 @@ def _run(
     factors = {} if low_rank is None else low_rank.factors
 
     def layer(x, scanned):
-        w, kept, windows, extra = scanned
+        (w, windows, extra), kept = scanned
 
         def linear(name, h):
             flat = h.reshape(-1, h.shape[-1])  # as a matrix: XLA:CPU takes twice as long for the gradient otherwise
@@ -411,13 +466,14 @@ def _run(
             query, key = _norm(query, w.query_norm, c), _norm(key, w.key_norm, c)
         cosine, sine = jax.tree.map(lambda a, b: jnp.where(windows, a, b), local, everywhere) if mixed else everywhere
         query, key = _rotate(query, cosine, sine), _rotate(key, cosine, sine)
+        query, key, value = (leaf.swapaxes(1, 2) for leaf in (query, key, value))
         if kept is not None:
-            key = lax.dynamic_update_slice(kept.key, key, (0, at, 0, 0))
-            value = lax.dynamic_update_slice(kept.value, value, (0, at, 0, 0))
-        mask = (jnp.where(windows, windowed, causal) if mixed else causal)[:, None]
+            key = lax.dynamic_update_slice(kept.key, key, (0, 0, at, 0))
+            value = lax.dynamic_update_slice(kept.value, value, (0, 0, at, 0))
+        allowed = jnp.where(windows, windowed, causal) if mixed else causal
         scale = c.head_dim**-0.5 if c.query_scale is None else c.query_scale
-        heads = jax.nn.dot_product_attention(query, key, value, mask=mask, scale=scale)
-        attended = linear("output", heads.reshape(batch, time, -1))
+        heads = _attend(query, key, value, allowed, scale)
+        attended = linear("output", heads.swapaxes(1, 2).reshape(batch, time, -1))
         if w.after_attention_norm is not None:
             attended = _norm(attended, w.after_attention_norm, c)
         x = x + attended
@@ -429,7 +485,13 @@ def _run(
         return x + fed, None if kept is None else Cache(key, value)
 
     body = jax.checkpoint(layer) if remat else layer
-    x, cache = lax.scan(
-        body, x, (params.layers, cache, is_local, factors), unroll=c.num_layers if c.num_layers <= SHALLOW else 1
-    )
-    return _norm(x, params.norm, c), cache
+    scanned = params.layers, is_local, factors
+    if c.num_layers > SHALLOW:
+        x, cache = lax.scan(body, x, (scanned, cache))
+        return _norm(x, params.norm, c), cache
+    caches = []
+    for index in range(c.num_layers):
+        own = jax.tree.map(lambda leaf, index=index: leaf[index], scanned)
+        x, kept = body(x, (own, None if cache is None else cache[index]))
+        caches.append(kept)
+    return _norm(x, params.norm, c), None if cache is None else tuple(caches)

@@ -273,8 +273,7 @@ def _reply_logprobs(
 
     def add(total, chunk):
         hidden, targets, wanted = chunk
-        scores = decoder.logits(params, hidden, config)
-        found = decoder.logit_of(params, hidden, targets, config) - jax.nn.logsumexp(scores, axis=-1)
+        found = decoder.logprobs(params, hidden, targets, config)
         return total + jnp.sum(jnp.where(wanted, found, 0.0), axis=1), None
 
     chunks = cut(hidden), cut(ids[:, -places:]), cut(replies[:, -places:])

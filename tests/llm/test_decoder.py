@@ -234,3 +234,43 @@ def test_a_fresh_model_has_the_shapes_of_its_config():
         assert made.layers.query.shape == (2, 12, 24) and made.layers.key.shape == (2, 12, 12)
         assert (made.head is None) == config.tied
         assert (made.layers.query_bias is None) == (not config.qkv_bias)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3"])
+def test_layers_that_are_looped_over_do_what_those_written_out_do(family, monkeypatch):
+    """The same sums in the same order: a few rounding errors of float32."""
+    tokens, valid = texts()
+    run = functools.partial(decoder.features, params(family), tokens, valid, FAMILIES[family])
+    written, drawn = run(), draw(family, max_tokens=4)
+    monkeypatch.setattr(decoder, "SHALLOW", 0)
+    jax.clear_caches()
+    looped, again = run(), draw(family, max_tokens=4)
+    jax.clear_caches()
+    np.testing.assert_allclose(looped, written, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(again.tokens, drawn.tokens)
+    np.testing.assert_allclose(again.logprobs, drawn.logprobs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+def test_logprobs_and_their_gradient_are_those_of_a_log_softmax(family):
+    """Against the derived gradient, in float32: sums of 23 words and of twelve products. Every place has a weight of
+    its own, two have none and two have the same token, so that a lost or a doubled place would show."""
+    config, (tokens, _) = FAMILIES[family], texts()
+    hidden = 2 * jax.random.normal(jax.random.key(6), (*tokens.shape, config.hidden_size))
+    tokens = tokens.at[0, 0].set(tokens[1, 1])
+    weights = jax.random.normal(jax.random.key(7), tokens.shape).at[2, :2].set(0.0)
+
+    def derived(p, hidden):
+        scores = jax.nn.log_softmax(decoder.logits(p, hidden, config))
+        return jnp.take_along_axis(scores, tokens[..., None], axis=-1)[..., 0]
+
+    def by_hand(p, hidden):
+        return decoder.logprobs(p, hidden, tokens, config)
+
+    np.testing.assert_allclose(by_hand(params(family), hidden), derived(params(family), hidden), rtol=1e-5, atol=1e-5)
+    gradients = [
+        jax.grad(lambda p, h, f=f: jnp.sum(weights * f(p, h)), argnums=(0, 1))(params(family), hidden)
+        for f in (by_hand, derived)
+    ]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), *gradients)
+    assert float(jnp.abs(gradients[0][1]).max()) > 0.1
