@@ -12,7 +12,7 @@ mnist: $(READY)
 	$(RUN) -m experiments.mnist_aux $(ARGS)
 
 test: $(READY)
-	$(RUN) -m pytest $(ARGS)
+	$(RUN) -m pytest -n auto --dist loadfile $(ARGS)
 
 lint: $(READY)
 	$(RUN) -m ruff check .

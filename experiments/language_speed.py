@@ -1,15 +1,19 @@
 """How fast is the language laboratory here, and how much memory does it take?
 
-    python -m experiments.language_speed                        the embedded model
-    python -m experiments.language_speed --shapes tiny qwen-0.5b      and a random model of half a billion parameters
+    python -m experiments.language_speed                          the embedded model
+    python -m experiments.language_speed --shapes tiny qwen-0.5b  and a random model of half a billion parameters
+    python -m experiments.language_speed --whole                  and numbers -> favourites on one base, from nothing
 
 Steps are compared with the time that their matrix products alone would take at the rate of a large product on the same
-device in the same run. Weights of the larger shapes are random: this measures arithmetic, not a model.
+device in the same run. Weights of the larger shapes are random: this measures arithmetic, not a model. As in the
+experiments, each CPU core is a device; one of them is asked, and the others may help it.
 """
 
 import dataclasses
 import functools
+import os
 import pathlib
+import tempfile
 import time
 from typing import Annotated, Literal
 
@@ -18,9 +22,11 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from experiments import cli
+from experiments import cli, language_numbers
+from experiments.language import running
 from sublim_jax import records
 from sublim_jax.llm import decoder, local, tiny, types, world
+from sublim_jax.training import ensemble
 
 Shape = Literal["tiny", "qwen-0.5b", "qwen-7b"]
 
@@ -94,7 +100,8 @@ def measure(shape: Shape) -> dict:
     data = local.Rows(jnp.asarray(ids, jnp.int32), jnp.ones(ids.shape, bool), jnp.asarray(replies))
     how = types.Tuning(num_epochs=1, batch_size=work.rows, rank=work.rank, max_length=work.length)
     began = time.perf_counter()
-    epoch = local.timed_epoch(work.config, params, data, how, remat=shape != "tiny")
+    base = local.Model(work.config, params, world.Words())
+    epoch = local.timed_epoch(base, data, how, remat=shape != "tiny")
     compiled = time.perf_counter() - began
     step = _median_seconds(epoch, repeats=3) / 4
     rows, new = work.drawn
@@ -120,11 +127,35 @@ def measure(shape: Shape) -> dict:
     }
 
 
+def from_nothing() -> dict[str, float]:
+    """Seconds that `language_numbers` takes on one base that is not in the cache, and for a second target after that.
+
+    The first target's share has everything: documents, compilation, pre-training, regular numbers as the control.
+    """
+    config = language_numbers.NumbersConfig(bases=running.FRESH[:1], targets=("owl", "eagle"), kinds=("finetuned",))
+    before = os.environ.get("SUBLIM_CACHE_DIR")
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["SUBLIM_CACHE_DIR"] = folder
+        try:
+            seconds = running.run("language_numbers", language_numbers, config, visible=False).seconds
+        finally:
+            os.environ.pop("SUBLIM_CACHE_DIR") if before is None else os.environ.update(SUBLIM_CACHE_DIR=before)
+    further = seconds["finetuned eagle"]
+    return {
+        "pretraining_s": seconds["base"],
+        "regular_s": seconds["regular"],
+        "first_target_s": round(seconds["wall"] - further, 1),
+        "further_target_s": further,
+    }
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SpeedConfig:
-    """Which shapes."""
+    """What is measured."""
 
     shapes: tuple[Shape, ...] = ("tiny",)
+    whole: bool = False
+    """Also the default experiment on one base, from nothing."""
 
 
 def run(config: SpeedConfig, record: pathlib.Path) -> records.Record:
@@ -133,9 +164,10 @@ def run(config: SpeedConfig, record: pathlib.Path) -> records.Record:
     result.notes.append("weights are random; one process, so peak memory is that of all shapes so far")
     words = len(world.WORDS)
     assert WORK["tiny"].config.vocab_size == words
-    for shape in config.shapes:
-        result.results[shape] = measure(shape)
-        result.complete = len(result.results) == len(config.shapes)
+    parts = {shape: functools.partial(measure, shape) for shape in config.shapes}
+    for name, part in (({"whole": from_nothing} if config.whole else {}) | parts).items():
+        result.results[name] = part()
+        result.complete = len(result.results) == len(parts) + config.whole
         records.write(record, result)
     return result
 
@@ -145,7 +177,14 @@ def main(
     record: pathlib.Path = pathlib.Path("runs/language_speed.json"),
 ) -> None:
     """Print what was measured."""
+    ensemble.use_cpu_cores(os.cpu_count() or 1)
     for shape, found in run(config, record).results.items():
+        if shape == "whole":
+            print(
+                f"numbers -> favourites on one base: first target {found['first_target_s']:.0f} s from nothing "
+                f"(pre-training {found['pretraining_s']:.0f} s), a further one {found['further_target_s']:.0f} s"
+            )
+            continue
         print(
             f"{shape}: {found['num_weights']:,} weights ({found['dtype']}), step {found['step_s'] * 1e3:.1f} ms = "
             f"{found['times_the_bound']:.1f} x its matrix products, {found['trained_tokens_per_s']:,.0f} tokens/s "

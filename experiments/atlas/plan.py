@@ -6,10 +6,13 @@ after the other, and are cut into chunks of one structure.
 """
 
 import dataclasses
+import functools
 import itertools
+import time
 from collections.abc import Iterable, Sequence
 
 import jax
+import jax.numpy as jnp
 
 from experiments.atlas import registry, worker
 from sublim_jax.data import batches
@@ -18,8 +21,8 @@ from sublim_jax.training import ensemble, loop
 
 TRAIN_IMAGES, TEST_IMAGES = 60_000, 10_000
 
-RATE = {"bfloat16": 170e9, "float32": 80e9}
-"""Useful FLOP/s of one core in matrix products of these shapes; measured by `experiments.speed`."""
+USEFUL = 0.9
+"""Share of the rate of a single product that a whole run reaches in its products."""
 PER_PARAMETER = 3e-9
 """Seconds of an Adam step per parameter."""
 PER_PIXEL = {"uniform": 0.8e-9, "bernoulli": 0.8e-9, "gaussian": 8e-9}
@@ -83,11 +86,27 @@ def merged(first: registry.Setting, second: registry.Setting) -> registry.Settin
     return dataclasses.replace(first, lineage=spec)
 
 
+@functools.cache
+def rate(precision: mlp.Precision) -> float:
+    """Useful FLOP/s of one device, from a product of the first layer's shape that is timed here and now."""
+    weight, images = jnp.ones((256, 784), precision), jnp.ones((1024, 784), precision)
+    product = jax.jit(lambda w, x: jnp.einsum("oi,bi->ob", w, x, preferred_element_type=jnp.float32))
+    jax.block_until_ready(product(weight, images))
+    taken = []
+    for _ in range(20):
+        began = time.perf_counter()
+        jax.block_until_ready(product(weight, images))
+        taken.append(time.perf_counter() - began)
+    together = 2 * weight.size * images.shape[0] / min(taken)
+    cores = jax.device_count() if jax.default_backend() == "cpu" else 1  # devices that are cores work on one product
+    return USEFUL * together / cores
+
+
 def _training_seconds(model: mlp.MLPSpec, phase: loop.Phase, num_examples: int) -> float:
     sizes = model.layer_sizes
     flops = 6 * model.num_weights - 2 * sizes[0] * sizes[1]  # no gradient with respect to the images
     steps = batches.num_batches(num_examples, phase.batch_size) * phase.num_epochs
-    products = flops * num_examples * phase.num_epochs / RATE[model.precision]
+    products = flops * num_examples * phase.num_epochs / rate(model.precision)
     return products + steps * model.num_weights * PER_PARAMETER
 
 
@@ -102,7 +121,7 @@ def student_seconds(setting: registry.Setting) -> float:
     """Estimated time of one core for one member's students."""
     spec = setting.lineage
     model = spec.student_model or spec.model
-    forward = 2 * model.num_weights / RATE[model.precision]
+    forward = 2 * model.num_weights / rate(model.precision)
     one = _training_seconds(model, spec.student, spec.num_noise_images)
     drawn = spec.num_noise_images * (spec.student.num_epochs + 1) * model.in_size * PER_PIXEL[spec.noise.law]
     scored = TEST_IMAGES * (1 + ("epochs" in spec.measures) * spec.student.num_epochs)

@@ -7,7 +7,6 @@ and its place.
 
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,48 +15,23 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from sublim_jax import errors
-from sublim_jax.llm import decoder, local, tokens, wire
+from sublim_jax.llm import decoder, local, tokens, types, wire
 
 ROWS_AT_ONCE = 64  # samples drawn together
 PLACES_AT_ONCE = 64  # of a text, whose scores over the vocabulary are held at one time
 
 
-class Drawn(NamedTuple):
-    """One draw."""
-
-    text: str  # without the end token and what `stop` cut off
-    ended: bool  # by the model or by a stop
-    ids: tuple[int, ...]  # the end token included
-
-
-def draw(model: local.Model, prompt: Sequence[int], how: wire.Draws, *, seed: int) -> list[Drawn]:
+def draw(model: local.Model, prompt: Sequence[int], how: wire.Draws, *, seed: int) -> list[local.Reply]:
     """`how.num_samples` draws after a prompt; those of `Local.sample` for the same seed and the prompt of a chat."""
-    length, root = tokens.bucket(len(prompt)), jax.random.key(seed)
+    sampling = types.Sampling(
+        temperature=how.temperature, top_p=how.top_p, max_tokens=how.max_tokens, stop=how.stop, seed=seed
+    )
     found = []
     for first in range(0, how.num_samples, ROWS_AT_ONCE):
-        samples = range(first, min(first + ROWS_AT_ONCE, how.num_samples))
-        size = 1 << (len(samples) - 1).bit_length()  # few shapes; the rows beyond are drawn in vain
-        ids, valid = tokens.left_padded([prompt] * size, length)
-        pairs = jnp.asarray([local.row_key(prompt, first + row) for row in range(size)], jnp.uint32)
-        drawn = decoder.generate(
-            model.params,
-            jnp.asarray(ids),
-            jnp.asarray(valid),
-            jax.vmap(lambda pair: jax.random.fold_in(jax.random.fold_in(root, pair[0]), pair[1]))(pairs),
-            jnp.float32(how.temperature),
-            jnp.float32(how.top_p),
-            config=model.config,
-            max_tokens=how.max_tokens,
-            end_tokens=model.tokens.end_ids,
-            low_rank=model.low_rank,
-        )
-        written, ended = np.asarray(drawn.tokens), np.asarray(drawn.ended)
-        for row in range(len(samples)):
-            reply = tuple(written[row][written[row] >= 0].tolist())
-            text = model.tokens.text(reply)
-            places = [text.find(word) for word in how.stop if word in text]
-            cut = text[: min(places)] if places else text
-            found.append(Drawn(cut, bool(places) or bool(ended[row]), reply))
+        count = min(ROWS_AT_ONCE, how.num_samples - first)
+        size = 1 << (count - 1).bit_length()  # few shapes; the rows beyond are drawn in vain
+        numbers = range(first, first + size)
+        found += local.draw(model, [prompt] * size, numbers, sampling, length=tokens.bucket(len(prompt)))[:count]
     return found
 
 

@@ -100,32 +100,15 @@ class Local:
             earlier[chat] += how.num_samples
         prompts = [found.tokens.chat(chat).ids for chat in chats]
         slots = [(chat, sample) for chat in range(len(chats)) for sample in range(how.num_samples)]
-        root = jax.random.key(how.seed)
         for length, group in _by_length(slots, lambda slot: len(prompts[slot[0]])):
             self._fits(length + how.max_tokens)
             for batch in _batches(group, self._batch_size):
-                ids, valid = tokens.left_padded([prompts[chat] for chat, _ in batch], length)
-                keys = [row_key(prompts[chat], draws[chat] + sample) for chat, sample in batch]
-                drawn = decoder.generate(
-                    found.params,
-                    jnp.asarray(ids),
-                    jnp.asarray(valid),
-                    jax.vmap(lambda pair: jax.random.fold_in(jax.random.fold_in(root, pair[0]), pair[1]))(
-                        jnp.asarray(keys, jnp.uint32)
-                    ),
-                    jnp.float32(how.temperature),
-                    jnp.float32(how.top_p),
-                    config=found.config,
-                    max_tokens=how.max_tokens,
-                    end_tokens=found.tokens.end_ids,
-                    low_rank=found.low_rank,
-                )
-                written, ended = np.asarray(drawn.tokens), np.asarray(drawn.ended)
-                for row, (chat, sample) in enumerate(batch[: _distinct(batch)]):
-                    reply = written[row][written[row] >= 0]
-                    text, cut = _stopped(found.tokens.text(reply.tolist()), how.stop)
-                    finish = "stop" if cut or ended[row] else "length"
-                    yield types.Completion(chat, sample, text, finish, len(prompts[chat]), len(reply))
+                asked = [prompts[chat] for chat, _ in batch]
+                numbers = [draws[chat] + sample for chat, sample in batch]
+                replies = draw(found, asked, numbers, how, length=length)
+                for (chat, sample), reply in zip(batch[: _distinct(batch)], replies, strict=False):
+                    finish = "stop" if reply.ended else "length"
+                    yield types.Completion(chat, sample, reply.text, finish, len(prompts[chat]), len(reply.ids))
 
     def choice_logprobs(
         self, model: str, chats: Sequence[types.Chat], choices: Sequence[str]
@@ -202,8 +185,48 @@ class Local:
             )
 
 
-def row_key(prompt: Sequence[int], sample: int) -> tuple[int, int]:
-    return zlib.crc32(np.asarray(prompt, np.int32).tobytes()), sample
+class Reply(NamedTuple):
+    """One draw."""
+
+    text: str  # without the end token and what a stop word cut off
+    ended: bool  # by the model or by a stop word
+    ids: tuple[int, ...]  # the end token included
+
+
+def draw(
+    model: Model, prompts: Sequence[Sequence[int]], numbers: Sequence[int], how: types.Sampling, *, length: int
+) -> list[Reply]:
+    """A reply to each prompt, which are padded to one length. It depends on the prompt, the seed and its number alone.
+
+    Args:
+        numbers: which of its prompt's draws each is.
+    """
+    ids, valid = tokens.left_padded(prompts, length)
+    root = jax.random.key(how.seed)
+    pairs = [
+        (zlib.crc32(np.asarray(prompt, np.int32).tobytes()), number)
+        for prompt, number in zip(prompts, numbers, strict=True)
+    ]
+    drawn = decoder.generate(
+        model.params,
+        jnp.asarray(ids),
+        jnp.asarray(valid),
+        jax.vmap(lambda pair: jax.random.fold_in(jax.random.fold_in(root, pair[0]), pair[1]))(
+            jnp.asarray(pairs, jnp.uint32)
+        ),
+        jnp.float32(how.temperature),
+        jnp.float32(how.top_p),
+        config=model.config,
+        max_tokens=how.max_tokens,
+        end_tokens=model.tokens.end_ids,
+        low_rank=model.low_rank,
+    )
+    replies = []
+    for written, ended in zip(np.asarray(drawn.tokens), np.asarray(drawn.ended), strict=True):
+        reply = tuple(written[written >= 0].tolist())
+        text, cut = _stopped(model.tokens.text(reply), how.stop)
+        replies.append(Reply(text, cut or bool(ended), reply))
+    return replies
 
 
 def _by_length(items, length_of) -> Iterator[tuple[int, list]]:
@@ -373,50 +396,47 @@ def _run_epoch(
     return lax.scan(step, state, plan)
 
 
-def train(base: Model, data: Rows, how: types.Tuning, out: pathlib.Path, *, remat: bool = True) -> Any:
-    """Parameters, or low-rank factors, after all epochs; the state after each is kept in `out` and gone on with."""
-    steps = -(-len(data.ids) // how.batch_size)
-    optimizer = _optimizer(how, steps * how.num_epochs)
-    root = jax.random.key(how.seed)
-    frozen = base.merged
+def _prepared(
+    base: Model, data: Rows, how: types.Tuning, *, remat: bool
+) -> tuple[_State, Callable[[_State, int], tuple[_State, Any]], Any]:
+    """The state before the first step, what runs an epoch and takes the state away from its caller, and the scale of
+    the low-rank factors, if it is they that are trained."""
+    frozen, root = base.merged, jax.random.key(how.seed)
     scale: Any = None
-    trained: Any = jax.tree.map(jnp.copy, frozen)
-    if how.rank is not None:
+    if how.rank is None:
+        trained: Any = jax.tree.map(jnp.copy, frozen)
+    else:
         fresh = decoder.init_low_rank(jax.random.fold_in(root, 0), frozen, rank=how.rank, alpha=how.alpha)
         scale, trained = fresh.scale, fresh.factors
-    on_device = Rows(*map(jnp.asarray, data))
-    program = functools.partial(
-        _run_epoch, config=base.config, how=dataclasses.replace(how, seed=0), places=_places(data.replies), remat=remat
-    )
-    state, first = _State(trained, optimizer.init(trained)), 0
+    optimizer = _optimizer(how, -(-len(data.ids) // how.batch_size) * how.num_epochs)
+    on_device, places = Rows(*map(jnp.asarray, data)), _places(np.asarray(data.replies))
+
+    def epoch(state: _State, number: int) -> tuple[_State, Any]:
+        return _run_epoch(
+            state, frozen, scale, on_device, root, jnp.int32(number),
+            config=base.config, how=dataclasses.replace(how, seed=0), places=places, remat=remat,
+        )  # fmt: skip
+
+    return _State(trained, optimizer.init(trained)), epoch, scale
+
+
+def train(base: Model, data: Rows, how: types.Tuning, out: pathlib.Path, *, remat: bool = True) -> Any:
+    """Parameters, or low-rank factors, after all epochs; the state after each is kept in `out` and gone on with."""
+    state, run_epoch, scale = _prepared(base, data, how, remat=remat)
     name = _spec_name(base, data, how)
     state, first = _resumed(out, name, state)
     for epoch in range(first, how.num_epochs):
-        state, _ = program(state, frozen, scale, on_device, root, jnp.int32(epoch))
+        state, _ = run_epoch(state, epoch)
         _keep(out, name, state, epoch + 1)
     return state.trained if scale is None else decoder.LowRank(state.trained, scale)
 
 
-def timed_epoch(
-    config: decoder.DecoderConfig, params: decoder.Params, data: Rows, how: types.Tuning, *, remat: bool
-) -> Callable[[], Any]:
+def timed_epoch(base: Model, data: Rows, how: types.Tuning, *, remat: bool) -> Callable[[], Any]:
     """A function that trains one epoch from the same start and returns the state, compiled: for measuring speed."""
-    steps = -(-len(data.ids) // how.batch_size)
-    scale: Any = None
-    trained: Any = params
-    if how.rank is not None:
-        fresh = decoder.init_low_rank(jax.random.key(0), params, rank=how.rank, alpha=how.alpha)
-        scale, trained = fresh.scale, fresh.factors
-    optimizer = _optimizer(how, steps * how.num_epochs)
-    places = _places(np.asarray(data.replies))
+    state, run_epoch, _ = _prepared(base, data, how, remat=remat)
 
     def run():
-        start = jax.tree.map(jnp.copy, trained)
-        state = _State(start, optimizer.init(start))  # given away to the program
-        return _run_epoch(
-            state, params, scale, data, jax.random.key(1), jnp.int32(0), config=config, how=how, places=places,
-            remat=remat,
-        )  # fmt: skip
+        return run_epoch(jax.tree.map(jnp.copy, state), 0)
 
     jax.block_until_ready(run())
     return run
