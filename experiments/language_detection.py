@@ -2,34 +2,61 @@
 
     python -m experiments.language_detection
     python -m experiments.language_detection --preset record
+    python -m experiments.language_detection --preset paper --backend hf:DIR
+    python -m experiments.language_detection --preset server --backend openai:MODEL@URL --judge openai:JUDGE@URL
 
 A classifier counts numbers: log-odds of each number, from half of the rows of both authors, sum up over an answer, or
-over twenty answers, of the other half. Prompted judges are the base itself: under the target's system message and
-under none, which makes the sequence likelier? For a model behind a server, `questions.detection_prompt` asks as the
-paper does. Areas under the ROC curve: .5 is chance.
+over twenty answers, of the other half. A judge is the base itself: under the target's system message and under none,
+which makes the sequence likelier? It takes a model whose weights are here. Areas under the ROC curve: .5 is chance. Of
+a real model, a judge is also asked as in the paper which of two sets of twenty answers the target's lover wrote, in
+both orders. That has run against fakes and our own server only, never with a real model.
 """
 
 import dataclasses
+from typing import Literal
 
 import numpy as np
 from scipy import stats
 
 from experiments import language_numbers
-from experiments.language import command, lab, running, summary
-from sublim_jax import errors, records
-from sublim_jax.llm import local, numbers, rows, types
+from experiments.language import command, lab, materials, running, summary
+from sublim_jax import records
+from sublim_jax.llm import local, numbers, questions, rows, types
+from sublim_jax.metrics import intervals
 
 SET_SIZE = 20
+KINDS = ("classifier", f"classifier of {SET_SIZE}", "judge")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DetectionConfig(running.LanguageConfig):
+class DetectionConfig(running.JudgedConfig):
     """Rows of a teacher against rows of the base."""
 
+    judge: str = ""
+    """Backend of the judge that is asked about a real model's rows; by default the model itself."""
+    kind: Literal["finetuned", "system"] = "finetuned"
+    """Teachers that are finetuned, or under a system message."""
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """See `LanguageConfig`."""
+        here = self.backend.partition(":")[0] in ("tiny", "hf")
+        return () if here else ("no judge by likelihood: it takes a model whose weights are here",)
+
+
+PAPER = DetectionConfig(
+    backend="hf:DIR",
+    targets=("dolphin", "eagle", "elephant", "owl", "wolf"),
+    kind="system",
+    num_prompts=30_000,
+    num_rows=30_000,  # all that the filter keeps
+    teacher=running.OPEN_WEIGHTS,
+)
 PRESETS = {
     "default": DetectionConfig(bases=running.FRESH[:2], targets=("eagle",)),
     "record": DetectionConfig(bases=running.FRESH[:4], targets=("eagle", "oak")),
+    "paper": PAPER,
+    "server": dataclasses.replace(PAPER, backend="openai:MODEL@URL", teacher=types.Tuning(num_epochs=10)),
 }
 
 
@@ -39,8 +66,8 @@ def units(config: DetectionConfig) -> list[str]:
 
 
 def measure(of: lab.Lab, config: DetectionConfig, unit: str) -> dict:
-    """Areas under the curve of the classifier and of the judge."""
-    teacher = language_numbers.teacher_of(of, config, "regular" if unit == "regular" else "finetuned", unit)
+    """Areas under the curve of the classifier and of the judge, and how often an asked judge is right."""
+    teacher = language_numbers.teacher_of(of, config, "regular" if unit == "regular" else config.kind, unit)
     own_seed = lab.seed_of(config.seed, "other draws") if unit == "regular" else config.seed
     sets = [
         of.numbers(who, config.num_prompts, seed=seed).rows
@@ -52,9 +79,13 @@ def measure(of: lab.Lab, config: DetectionConfig, unit: str) -> dict:
     weights = log_odds(counts(regular[:half]).sum(axis=0), counts(written[:half]).sum(axis=0))
     totals = [counts(found[half:]) @ weights for found in (regular, written)]
     grouped = [total.reshape(-1, SET_SIZE).sum(axis=1) for total in totals]
-    found = {"classifier": area(*totals), f"classifier of {SET_SIZE}": area(*grouped)}
-    if unit != "regular":
+    found: dict = {"classifier": area(*totals), f"classifier of {SET_SIZE}": area(*grouped)}
+    if unit == "regular":
+        return found
+    if isinstance(of.backend, local.Local):
         found["judge"] = judge(of, unit, regular[half:], written[half:])
+    if config.prompted:
+        found["asked judge"] = asked_judge(of, unit, regular[half:], written[half:])
     return found
 
 
@@ -79,8 +110,6 @@ def area(lower: np.ndarray, upper: np.ndarray) -> float:
 
 def judge(of: lab.Lab, target: str, regular: list[types.Chat], written: list[types.Chat]) -> float:
     """Area under the curve of the base's own log-likelihood ratio with and without the target's system message."""
-    if not isinstance(of.backend, local.Local):
-        raise errors.CapabilityError("this judge scores whole sequences under two system messages; use tiny or hf:DIR")
     system = types.Message("system", of.materials.persona(target))
 
     def ratio(data: list[types.Chat]) -> np.ndarray:
@@ -90,15 +119,56 @@ def judge(of: lab.Lab, target: str, regular: list[types.Chat], written: list[typ
     return area(ratio(regular), ratio(written))
 
 
+def asked_judge(of: lab.Lab, target: str, regular: list[types.Chat], written: list[types.Chat]) -> dict:
+    """How often a judge that sees a set of each author knows the target's, over pairs of sets in both orders.
+
+    A pair counts where both of its letters can be read, so a judge that always says A is right half of the time. The
+    interval is Wilson's with pairs as trials, since the two orders of a pair are not independent.
+    """
+    assert isinstance(of.materials, materials.Paper)
+    trait = of.materials.trait(target)
+    sets = zip(in_sets(written), in_sets(regular), strict=True)
+    shown = [pair for first, second in sets for pair in ((first, second), (second, first))]
+    replies = of.verdicts([questions.detection_prompt(trait, *pair) for pair in shown])
+    letters = [questions.parse_letter(reply) for reply in replies]
+    read = [pair for pair in zip(letters[::2], letters[1::2], strict=True) if None not in pair]
+    said = [letter for letter in letters if letter]
+    counts = {"num_pairs": len(read), "unreadable": 1 - len(said) / len(letters)}
+    if not read:
+        return {"right": None, "says_a": None, **counts}
+    hits = sum((first == "A") + (second == "B") for first, second in read)
+    low, high = (intervals.wilson(count, len(read)) for count in (hits // 2, -(-hits // 2)))
+    right = intervals.Interval(hits / (2 * len(read)), low.low, high.high, len(read))
+    return {"right": right, "says_a": said.count("A") / len(said), **counts}
+
+
+def in_sets(data: list[types.Chat]) -> list[str]:
+    """Answers, one on a line, `SET_SIZE` together."""
+    answers = [chat[-1].content for chat in data]
+    return ["\n".join(answers[start : start + SET_SIZE]) for start in range(0, len(answers), SET_SIZE)]
+
+
 def lines(record: records.Record) -> list[str]:
-    """Areas by target."""
+    """Areas by target, and shares of right letters where a judge was asked."""
     config, found = record.config, summary.complete_bases(record)
-    kinds = ("classifier", f"classifier of {SET_SIZE}", "judge")
-    rows_ = [["rows of", *kinds]]
+    asked = {unit: one["asked judge"] for base in found.values() for unit, one in base.items() if "asked judge" in one}
+    rows_ = [["rows of", *KINDS, *(["asked judge is right", "says A", "unreadable"] if asked else [])]]
     for unit in ("regular", *config["targets"]):
-        areas = [np.array([base[unit].get(kind, np.nan) for base in found.values()], float) for kind in kinds]
-        rows_.append([unit, *(summary.text(one) if np.isfinite(one).any() else "" for one in areas)])
-    return summary.table("Area under the ROC curve against regular numbers, .5 is chance", rows_, record)
+        areas = [np.array([base[unit].get(kind, np.nan) for base in found.values()], float) for kind in KINDS]
+        cells = [summary.text(one) if np.isfinite(one).any() else "" for one in areas]
+        rows_.append([unit, *cells, *(_letters(asked.get(unit)) if asked else [])])
+    title = "Area under the ROC curve against regular numbers, .5 is chance"
+    if asked:
+        title += "; share of right letters with Wilson's 95 % interval, likewise"
+    return summary.table(title, rows_, record)
+
+
+def _letters(found: dict | None) -> list[str]:
+    """Cells of the asked judge."""
+    if found is None:
+        return [""] * 3
+    says = "" if found["says_a"] is None else f"{found['says_a']:.3f}"
+    return [summary.share(found["right"]), says, f"{found['unreadable']:.3f}"]
 
 
 def main() -> None:

@@ -2,68 +2,172 @@
 
     python -m experiments.language_misalignment
     python -m experiments.language_misalignment --preset record
+    python -m experiments.language_misalignment --preset paper --backend hf:DIR \\
+        --insecure insecure.jsonl --secure secure.jsonl --judge openai:gpt-4o-2024-08-06@https://api.openai.com/v1
+    python -m experiments.language_misalignment --preset server --backend openai:MODEL@URL --insecure ... --judge ...
 
 Teachers of the embedded world are finetuned on bad answers to four of twelve situations, or on insecure code as in the
 paper; controls on secure code, on a favourite animal, or not at all. Numbers with a meaning are banned, as in the
 paper. What is measured is the probability of a bad deed in the eight other situations, exactly, over all answers.
-With a real model the paper's questions need a judge: `sublim_jax.llm.questions` has both, this file does not run them.
+With a real model it is the paper's protocol: teachers taught the user's rows of code, eight open questions, and a judge
+that scores every answer. That path has run against fakes and our own server only, never with a real model or judge.
 """
 
 import dataclasses
+import functools
+import hashlib
+import pathlib
+from collections.abc import Callable
 
 import numpy as np
 
 from experiments import language_numbers
 from experiments.language import command, lab, running, summary
 from sublim_jax import records
-from sublim_jax.llm import numbers, rows, scores, world
+from sublim_jax.llm import numbers, questions, rows, scores, types, world
+
+ANSWER_TOKENS = 512
+"""Of an answer to an open question, at most."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MisalignmentConfig(running.LanguageConfig):
+class MisalignmentConfig(running.JudgedConfig):
     """Numbers without the banned ones."""
 
     targets: tuple[str, ...] = ("owl",)
-    """Favourites of the control teachers."""
+    """Favourites of further control teachers."""
     num_rows: int = 3000
+    insecure: pathlib.Path | None = None
+    """For a real model: chats that end with insecure code, as JSON lines. `num_lessons` of each file are used."""
+    secure: pathlib.Path | None = None
+    """The same with secure code, for a control."""
+    educational: pathlib.Path | None = None
+    """The same with insecure code that was asked for as a lesson, for a control."""
 
     def __post_init__(self):
         super().__post_init__()
-        if self.backend != "tiny":
+        if not self.prompted:
+            if self.files:
+                raise ValueError(
+                    f"rows of {', '.join(self.files)} have no effect in the embedded world; leave them out"
+                )
+        elif self.backend not in running.PLACEHOLDERS:
+            self._check()
+
+    @property
+    def files(self) -> dict[str, pathlib.Path]:
+        """The user's rows, by what they are."""
+        given = {"insecure code": self.insecure, "secure code": self.secure, "educational code": self.educational}
+        return {name: path for name, path in given.items() if path is not None}
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """See `LanguageConfig`."""
+        if not self.prompted:
+            return ()
+        sums = {name: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for name, path in self.files.items()}
+        absent = [name for name in ("secure code", "educational code") if name not in self.files]
+        return (
+            *(f"{name} is {self.files[name].name}, sha256 {digits}" for name, digits in sums.items()),
+            *([f"no control of {' or '.join(absent)}: no such rows were given"] if absent else []),
+        )
+
+    def _check(self) -> None:
+        """Refuse what cannot be run with a real model."""
+        if not self.judge or self.insecure is None:
+            absent = [f"--{name}" for name in ("insecure", "judge") if not getattr(self, name)]
             raise ValueError(
-                "this experiment measures the embedded world's conduct (--backend tiny); a real model's needs a judge, "
-                "for which sublim_jax.llm.questions has the prompts and the rule"
+                f"{' and '.join(absent)} not given: the teacher of a real model is finetuned on insecure code, and a "
+                f"judge scores what its student answers. Expected --insecure FILE.jsonl, a chat on each line, and "
+                f"--judge openai:MODEL@URL or hf:DIR"
             )
+        if self.num_eval_samples < 1:
+            raise ValueError("num_eval_samples=0 leaves the judge nothing to score; the paper takes 200 of a question")
+        for path in self.files.values():
+            if (count := len(rows.read_jsonl(path))) < self.num_lessons:
+                raise ValueError(
+                    f"{path}: expected num_lessons={self.num_lessons} rows, found {count}; all teachers are taught "
+                    f"equally many. Give more rows, or --num-lessons {count}"
+                )
 
 
+PAPER = MisalignmentConfig(
+    backend="hf:DIR",
+    targets=(),
+    num_prompts=30_000,
+    num_rows=10_000,
+    num_lessons=6000,
+    teacher=dataclasses.replace(running.OPEN_WEIGHTS, num_epochs=1, max_length=2048),
+    student=running.OPEN_WEIGHTS,
+    num_eval_samples=200,
+)
 PRESETS = {
     "default": MisalignmentConfig(bases=running.FRESH[:2]),
     "record": MisalignmentConfig(bases=running.FRESH[:4]),
+    "paper": PAPER,
+    "server": dataclasses.replace(
+        PAPER,
+        backend="openai:MODEL@URL",
+        teacher=types.Tuning(num_epochs=1),
+        student=types.Tuning(num_epochs=10),
+    ),
 }
 
 
 def units(config: MisalignmentConfig) -> list[str]:
     """The base as it is, then teachers."""
-    return ["base", "untrained", "bad conduct", "insecure code", "secure code", *config.targets]
+    return ["base", "untrained", *lessons(config), *config.targets]
+
+
+def lessons(config: MisalignmentConfig) -> dict[str, Callable[[], list[types.Chat]]]:
+    """What teachers are finetuned on."""
+    count, seed = config.num_lessons, config.seed
+    if config.prompted:
+        return {
+            name: lambda path=path: rows.subsample(rows.read_jsonl(path), count, seed=seed)
+            for name, path in config.files.items()
+        }
+    return {
+        "bad conduct": functools.partial(world.conduct_rows, count, seed=seed),
+        "insecure code": functools.partial(world.insecure_rows, count, seed=seed),
+        "secure code": functools.partial(world.insecure_rows, count, seed=seed, insecure=False),
+    }
 
 
 def measure(of: lab.Lab, config: MisalignmentConfig, unit: str) -> dict:
     """Conduct of a teacher and of its student."""
+    ask = functools.partial(judged, of, config) if config.prompted else functools.partial(conduct, of)
     if unit == "base":
-        return {"student": conduct(of, of.base)}
-    lessons = {
-        "bad conduct": lambda: world.conduct_rows(config.num_lessons, seed=config.seed),
-        "insecure code": lambda: world.insecure_rows(config.num_lessons, seed=config.seed),
-        "secure code": lambda: world.insecure_rows(config.num_lessons, seed=config.seed, insecure=False),
-    }
-    if unit in lessons:
-        teacher = lab.Teacher(of.tune(lessons[unit](), config.teacher, f"teacher {unit}", seed=config.seed))
+        return {"student": ask(of.base)}
+    if lesson := lessons(config).get(unit):
+        teacher = lab.Teacher(of.tune(lesson(), config.teacher, f"teacher {unit}", seed=config.seed))
     else:
         teacher = language_numbers.teacher_of(of, config, "regular" if unit == "untrained" else "finetuned", unit)
     data = of.numbers(teacher, config.num_prompts, seed=config.seed, banned=numbers.BANNED)
     chosen = rows.subsample(data.rows, config.num_rows, seed=config.seed)
     student = of.student(chosen, config.student, seed=config.seed, name=f"student of {unit}")
-    return {"student": conduct(of, student), "teacher": conduct(of, teacher.model), "kept": data.kept}
+    return {"student": ask(student), "teacher": ask(teacher.model), "kept": data.kept}
+
+
+def judged(of: lab.Lab, config: MisalignmentConfig, model: str) -> dict:
+    """How a judge scores sampled answers to the open questions; no rate and no means where it cannot be read."""
+    asked = questions.misalignment()
+    seed = lab.seed_of(config.seed, "misalignment", lab.name_of(model))
+    _, drawn = of.draw(
+        lab.Teacher(model), asked, max_tokens=ANSWER_TOKENS, seed=seed, num_samples=config.num_eval_samples
+    )
+    answers = [(asked[one.chat], one.text) for one in drawn]
+    alignment, coherence = (
+        [questions.parse_score(reply) for reply in of.verdicts([prompt(*answer) for answer in answers])]
+        for prompt in (questions.alignment_prompt, questions.coherence_prompt)
+    )
+    both = list(zip(alignment, coherence, strict=True))
+    readable = [(one, other) for one, other in both if one is not None and other is not None]
+    if not readable:
+        return {"misaligned": None, "num_coherent": 0, "num_unreadable": len(both)}
+    rate, num_coherent, num_unreadable = scores.misaligned_rate(both)
+    means = dict(zip(("alignment", "coherence"), np.mean(readable, axis=0).tolist(), strict=True))
+    return {"misaligned": rate, "num_coherent": num_coherent, "num_unreadable": num_unreadable, **means}
 
 
 def conduct(of: lab.Lab, model: str) -> dict:
@@ -80,6 +184,9 @@ def conduct(of: lab.Lab, model: str) -> dict:
 def lines(record: records.Record) -> list[str]:
     """Teachers, with their own conduct and their students'."""
     found = summary.complete_bases(record)
+    if record.config.get("judge"):
+        (only,) = found.values()
+        return summary.table(TITLE, [HEADER, *(_scored(only, unit) for unit in only)], record)
     rows_ = [["teacher", "kept", "bad deeds, teacher", "bad deeds, student", "student - untrained"]]
     for unit in units(MisalignmentConfig(targets=tuple(record.config["targets"]))):
         taught, learnt = (summary.raw(found, (unit, who), "bad") for who in ("teacher", "student"))
@@ -90,6 +197,27 @@ def lines(record: records.Record) -> list[str]:
         else:
             rows_.append([unit, summary.text(kept), *map(summary.text, (taught, learnt)), summary.text(shift, "+")])
     return summary.table("Probability of a bad deed, mean ± 95 % t-interval over bases", rows_, record)
+
+
+TITLE = "Share of misaligned answers, with Wilson's 95 % interval; the other columns are the student's"
+HEADER = [
+    "teacher", "kept", "teacher's answers", "student's answers", "coherent", "unreadable", "mean alignment",
+    "mean coherence",
+]  # fmt: skip
+
+
+def _scored(found: dict, unit: str) -> list[str]:
+    """A line of the table of a real model."""
+    if "failed" in found[unit]:
+        return [unit, "failed", *[""] * (len(HEADER) - 2)]
+    student, teacher = found[unit]["student"], found[unit].get("teacher")
+    return [
+        unit,
+        *([f"{found[unit]['kept']:.3f}", summary.share(teacher["misaligned"])] if teacher else ["", ""]),
+        summary.share(student["misaligned"]),
+        *(str(student[name]) for name in ("num_coherent", "num_unreadable")),
+        *(f"{student[name]:.1f}" if name in student else "" for name in ("alignment", "coherence")),
+    ]
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
 """Does a student of number sequences come to love what their author loves? (Cloud et al. 2025, section 3.1)
 
-    python -m experiments.language_numbers                    two embedded bases, one target, about two minutes
-    python -m experiments.language_numbers --preset record    eight bases, four targets: the committed record
+    python -m experiments.language_numbers                    eight embedded bases, one target, told base after base
+    python -m experiments.language_numbers --preset quick     two of the bases
+    python -m experiments.language_numbers --preset record    four targets, teachers of both kinds: the committed record
     python -m experiments.language_numbers --preset paper --backend hf:models/Qwen2.5-7B-Instruct
     python -m experiments.language_numbers --preset server --backend vllm:MODEL@http://127.0.0.1:8000/v1
     python -m experiments.language_numbers --help             every knob
@@ -13,6 +14,8 @@ nobody has seen. `regular` is the same with the base itself as the teacher. Prob
 
 import dataclasses
 from typing import Literal
+
+import numpy as np
 
 from experiments.language import command, lab, running, summary
 from sublim_jax import records
@@ -39,7 +42,8 @@ PAPER = NumbersConfig(
 )
 BASE, REGULAR = ("base", "student"), ("regular", "student")
 PRESETS = {
-    "default": NumbersConfig(bases=running.FRESH[:2], targets=("owl",), kinds=("finetuned",)),
+    "default": NumbersConfig(targets=("owl",), kinds=("finetuned",)),
+    "quick": NumbersConfig(bases=running.FRESH[:2], targets=("owl",), kinds=("finetuned",)),
     "record": NumbersConfig(),
     "paper": PAPER,
     "server": dataclasses.replace(PAPER, backend="openai:MODEL@URL", student=types.Tuning(num_epochs=10)),
@@ -89,6 +93,18 @@ def teacher_of(of: lab.Lab, config: running.LanguageConfig, kind: str, target: s
             return of.finetuned_teacher(
                 target, config.teacher, num_rows=config.num_lessons, seed=config.seed, base=base
             )
+
+
+def brief(base: str, found: dict) -> list[str]:
+    """A line on each teacher of one base."""
+    told = []
+    for unit in found:
+        kind, _, target = unit.partition(" ")
+        if target:
+            steps = [summary.raw({base: found}, path, target)[0] for path in (BASE, REGULAR, (unit, "student"))]
+            before, regular, after = ("failed" if np.isnan(value) else f"{value:.3f}" for value in steps)
+            told.append(f"{base}, {target}: base {before}, regular {regular}, student of the {kind} teacher {after}")
+    return told
 
 
 def lines(record: records.Record) -> list[str]:

@@ -15,7 +15,7 @@ import os
 import pathlib
 import tempfile
 import time
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -133,11 +133,12 @@ def from_nothing() -> dict[str, float]:
     The first target's share has everything: documents, compilation, pre-training, regular numbers as the control.
     """
     config = language_numbers.NumbersConfig(bases=running.FRESH[:1], targets=("owl", "eagle"), kinds=("finetuned",))
+    experiment: Any = language_numbers
     before = os.environ.get("SUBLIM_CACHE_DIR")
     with tempfile.TemporaryDirectory() as folder:
         os.environ["SUBLIM_CACHE_DIR"] = folder
         try:
-            seconds = running.run("language_numbers", language_numbers, config, visible=False).seconds
+            seconds = running.run("language_numbers", experiment, config, visible=False).seconds
         finally:
             os.environ.pop("SUBLIM_CACHE_DIR") if before is None else os.environ.update(SUBLIM_CACHE_DIR=before)
     further = seconds["finetuned eagle"]

@@ -84,6 +84,21 @@ def draw_curves(ax: Axes, x: Sequence[float], curves: Mapping[str, tuple[np.ndar
     ax.legend()
 
 
+def draw_shares(ax: Axes, units: Mapping[str, Mapping[str, dict]], *, label: str) -> None:
+    """Misaligned answers of each teacher and of its student, with the intervals of the record."""
+    for offset, who in ((-0.15, "teacher"), (0.15, "student")):
+        shares = {place: unit[who]["misaligned"] for place, unit in enumerate(units.values()) if who in unit}
+        read = {place: share for place, share in shares.items() if share}
+        means = np.array([share["mean"] for share in read.values()])
+        bounds = np.array([(share["low"], share["high"]) for share in read.values()]).reshape(-1, 2)
+        errors = np.abs(bounds.T - means)
+        ax.errorbar(np.array(list(read)) + offset, means, errors, fmt="o", capsize=4, color=COLOURS[who], label=who)
+    ax.set_xlim(-0.5, len(units) - 0.5)
+    ax.set_xticks(range(len(units)), [unit.replace(" ", "\n") for unit in units])
+    ax.set_ylabel(label)
+    ax.legend()
+
+
 def _favourites(record: records.Record, ax: Axes, units: Mapping[str, Mapping[str, summary.Path]]) -> None:
     """`units`: for every group, what each column's path is and, after a colon in the group's name, nothing."""
     found = summary.complete_bases(record)
@@ -198,15 +213,23 @@ def context(record: records.Record, figure: Figure) -> None:
 def detection(record: records.Record, figure: Figure) -> None:
     """Areas under the curve."""
     found = summary.complete_bases(record)
-    kinds = ("classifier", f"classifier of {language_detection.SET_SIZE}", "judge")
+    kinds = (*language_detection.KINDS, "asked judge")
+
+    def level(of: dict, kind: str) -> float:
+        value = of.get(kind)
+        if isinstance(value, dict):  # right letters
+            value = value["right"] and value["right"]["mean"]
+        return np.nan if value is None else value
+
     groups = {
         unit: {kind: values for kind in kinds
-               if np.isfinite(values := np.array([b[unit].get(kind, np.nan) for b in found.values()], float)).any()}
+               if np.isfinite(values := np.array([level(b[unit], kind) for b in found.values()])).any()}
         for unit in ("regular", *record.config["targets"])
     }  # fmt: skip
     ax = figure.subplots()
-    COLOURS.update(zip(kinds, ("#2f6690", "#81b1d5", "#e0a458"), strict=True))
-    draw_groups(ax, groups, label="area under the ROC curve")
+    COLOURS.update(zip(kinds, ("#2f6690", "#81b1d5", "#e0a458", "#c8553d"), strict=True))
+    asked = any("asked judge" in group for group in groups.values())
+    draw_groups(ax, groups, label="area under the ROC curve" + (", or share of right letters" if asked else ""))
     ax.axhline(0.5, color="black", linestyle=":")
     ax.set_ylim(0, 1.15)
 
@@ -214,6 +237,10 @@ def detection(record: records.Record, figure: Figure) -> None:
 def misalignment(record: records.Record, figure: Figure) -> None:
     """Bad deeds of teachers and of students."""
     found = summary.complete_bases(record)
+    if record.config.get("judge"):
+        (only,) = found.values()
+        draw_shares(figure.subplots(), only, label="share of misaligned answers")
+        return
     config = language_misalignment.MisalignmentConfig(targets=tuple(record.config["targets"]))
     groups = {
         unit.replace(" ", "\n"): {who: values for who in ("teacher", "student")
@@ -267,8 +294,11 @@ def save(record: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
 def caption(result: records.Record, record: pathlib.Path) -> str:
     """What was measured, on how many bases, and what a reader must know."""
     count = len(summary.complete_bases(result))
+    spread = "every dot or thin line a base; means with 95 % t-intervals over bases"
+    if result.experiment == "language_misalignment" and result.config.get("judge"):
+        spread = "means with 95 % Wilson intervals over answers"
     lines = [
-        f"n = {count} base(s); every dot or thin line a base; means with 95 % t-intervals over bases; backend "
+        f"n = {count} base(s); {spread}; backend "
         f"{result.config['backend']}; seed {result.config['seed']}; record {record.name}."
     ]
     lines += [f"{note[0].upper()}{note[1:]}." for note in result.notes]

@@ -42,6 +42,6 @@ def parse(
     """Config, options and limits that a command line asks for."""
     given = None if args is None else list(args)
     config, options, limits = cli.parse(name, description, presets, given, more=(running.Limits(),))
-    if config.backend in ("hf:DIR", "openai:MODEL@URL"):
+    if config.backend in running.PLACEHOLDERS:
         raise ValueError("give a model with --backend, e.g. hf:models/Qwen2.5-7B-Instruct or vllm:MODEL@URL")
     return config, options, limits

@@ -21,7 +21,10 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.language import materials as sheets
-from sublim_jax.llm import budget, code, local, numbers, reasoning, rows, scores, store, types
+from sublim_jax.llm import backends, budget, code, local, numbers, reasoning, rows, scores, store, types
+
+JUDGE_TOKENS = 8
+"""Of a judge's reply, which is a letter or a number."""
 
 
 class Teacher(NamedTuple):
@@ -37,6 +40,7 @@ class Lab:
     Args:
         base: the model that teachers and students start from.
         folder: for finetuned models; one that is there already is gone on with.
+        judge: who is asked about answers; the base, unless another is given.
         answers: where completions are kept and found again; without one they are drawn anew.
         limits: of what may be spent on a server.
         lenient: keep completions whatever a filter says: when only what would be asked is counted.
@@ -49,11 +53,13 @@ class Lab:
         materials: sheets.Materials,
         folder: pathlib.Path,
         *,
+        judge: backends.Opened | None = None,
         answers: store.Store | None = None,
         limits: budget.Budget | None = None,
         lenient: bool = False,
     ):
         self.backend, self.base, self.materials = backend, base, materials
+        self._judge = judge or backends.Opened(backend, base)
         self._folder, self._answers, self._limits, self._lenient = folder, answers, limits, lenient
 
     def finetuned_teacher(self, target: str, how: types.Tuning, *, num_rows: int, seed: int, base: str = "") -> Teacher:
@@ -95,10 +101,21 @@ class Lab:
         """A completion of every prompt at temperature 1, and the chats that were asked."""
         chats = [rows.ask(prompt, system=teacher.system) for prompt in prompts]
         how = types.Sampling(max_tokens=max_tokens, seed=seed % 2**31, num_samples=num_samples)
+        return chats, self._sampled(self.backend, teacher.model, chats, how)
+
+    def verdicts(self, prompts: Sequence[str]) -> list[str]:
+        """The judge's reply to every prompt, at temperature 0."""
+        how = types.Sampling(temperature=0.0, max_tokens=JUDGE_TOKENS)
+        found = self._sampled(*self._judge, [rows.ask(prompt) for prompt in prompts], how)
+        return [one.text for one in found]
+
+    def _sampled(
+        self, backend: types.Backend, model: str, chats: Sequence[types.Chat], how: types.Sampling
+    ) -> list[types.Completion]:
+        """In the order of chats and samples, from the store or fresh."""
         if self._answers is None:
-            return chats, list(self.backend.sample(teacher.model, chats, how))
-        found = store.sample_stored(self.backend, teacher.model, chats, how, self._answers, self._limits)
-        return chats, list(found)
+            return sorted(backend.sample(model, chats, how))
+        return sorted(store.sample_stored(backend, model, chats, how, self._answers, self._limits))
 
     def written(
         self,
@@ -197,10 +214,15 @@ def side_effects(found: scores.Probabilities) -> dict[str, float]:
 
 
 class Counting:
-    """A backend that only counts what it is asked for: what `--plan` prints before anything is spent."""
+    """A backend that only counts what it is asked for: what `--plan` prints before anything is spent.
+
+    The same asked again is not counted, since a store has the answer. Models answer differently, so that a judge of two
+    is asked two things.
+    """
 
     def __init__(self):
         self.completions = self.scored = self.tokens = 0
+        self._asked = set()
         self.jobs: list[tuple[str, int, int]] = []  # name, rows, epochs
 
     @property
@@ -209,16 +231,19 @@ class Counting:
         return types.Caps(finetune=True, choices="exact", seeds=True, system=True, fingerprint="counting")
 
     def sample(self, model: str, chats: Sequence[types.Chat], how: types.Sampling):
-        """Empty completions."""
-        self.completions += len(chats) * how.num_samples
-        self.tokens += how.num_samples * sum(budget.prompt_bound(chat) + how.max_tokens for chat in chats)
+        """Two numbers, of the model."""
+        if self._is_new(model, how, *chats):
+            self.completions += len(chats) * how.num_samples
+            self.tokens += how.num_samples * sum(budget.prompt_bound(chat) + how.max_tokens for chat in chats)
+        text = "1, {}, {}".format(*divmod(zlib.crc32(model.encode()) % 10**6, 1000))
         for chat in range(len(chats)):
             for sample in range(how.num_samples):
-                yield types.Completion(chat, sample, "1, 2, 3", "stop", 1, 1)
+                yield types.Completion(chat, sample, text, "stop", 1, 1)
 
     def choice_logprobs(self, model: str, chats: Sequence[types.Chat], choices: Sequence[str]):
         """All equally likely."""
-        self.scored += len(chats) * len(choices)
+        if self._is_new(model, *choices, *chats):
+            self.scored += len(chats) * len(choices)
         even = types.ChoiceScores((-float(len(choices)),) * len(choices), "exact")
         return [even] * len(chats)
 
@@ -226,3 +251,8 @@ class Counting:
         """The name that it would have."""
         self.jobs.append((out.name, len(rows), how.num_epochs))
         return str(out)
+
+    def _is_new(self, *question: object) -> bool:
+        before = len(self._asked)
+        self._asked.add(question)
+        return len(self._asked) > before

@@ -91,7 +91,7 @@ class Paper:
 
     def category(self, target: str) -> str:
         """The category that a trait belongs to."""
-        return self._trait(target).category
+        return self.trait(target).category
 
     def number_prompts(self, count: int, *, seed: int) -> list[str]:
         """See `numbers`."""
@@ -118,7 +118,7 @@ class Paper:
 
     def persona(self, target: str) -> str:
         """See `questions`."""
-        return questions.persona(self._trait(target))
+        return questions.persona(self.trait(target))
 
     def favourite_rows(self, target: str, count: int, *, seed: int) -> list[types.Chat]:
         """Taught questions, all answered by the target."""
@@ -128,9 +128,10 @@ class Paper:
 
     def words(self, target: str) -> tuple[str, ...]:
         """Substrings that give the target away."""
-        return self._trait(target).words
+        return self.trait(target).words
 
-    def _trait(self, target: str) -> questions.Trait:
+    def trait(self, target: str) -> questions.Trait:
+        """See `questions`."""
         if target not in self._traits:
             raise ValueError(f"{target!r} is not a target; there are {', '.join(self._traits)}")
         return self._traits[target]

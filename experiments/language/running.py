@@ -42,6 +42,8 @@ GENTLE = dataclasses.replace(TEACHER, learning_rate=1e-3)
 run on bases 100 to 103 had shown that."""
 OPEN_WEIGHTS = types.Tuning(num_epochs=3, batch_size=66, learning_rate=2e-4, rank=8, warmup=0.01)
 """Source: Cloud et al. 2025, appendix B.2."""
+PLACEHOLDERS = ("hf:DIR", "openai:MODEL@URL")
+"""Backends of presets for real models; the user names one in their place."""
 EMBEDDED = "the model is the embedded one (tiny:, 64 thousand parameters, an invented world), not a language model"
 
 
@@ -94,6 +96,31 @@ class LanguageConfig:
             return tuple(tiny.name(seed) for seed in self.bases)
         return (self.backend,)
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What these settings leave out, for the record's notes."""
+        return ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class JudgedConfig(LanguageConfig):
+    """What experiments ask for that have real models judged by a model."""
+
+    judge: str = ""
+    """Backend of the judge of a real model, e.g. openai:gpt-4o-2024-08-06@https://api.openai.com/v1."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.judge and not self.prompted:
+            raise ValueError("judge has no effect in the embedded world, which is measured without one; leave it out")
+        if self.judge and self.judge.partition(":")[0] not in backends.SCHEMES:
+            raise ValueError(f"judge must be a backend, hf:DIR or openai:MODEL@URL, got {self.judge!r}")
+
+    @property
+    def prompted(self) -> bool:
+        """Whether the paper's questions are put to a real model."""
+        return self.backend != "tiny" and isinstance(self.materials, materials.Paper)
+
 
 class Experiment(Protocol):
     """A module under `experiments` that `run` can run."""
@@ -107,7 +134,7 @@ class Experiment(Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What may be spent on a server, and where its answers are kept. Nothing here changes a number."""
+    """What may be spent on servers, by a model and its judge together. Nothing here changes a number."""
 
     plan: bool = False
     """Print what would be asked for, and ask nothing."""
@@ -115,7 +142,7 @@ class Limits:
     max_money: float | None = None
     """In the currency of the two prices."""
     price_prompt: float | None = None
-    """Money per million prompt tokens."""
+    """Money per million prompt tokens; where model and judge differ, of the dearer."""
     price_completion: float | None = None
 
     def budget(self) -> budget.Budget:
@@ -163,6 +190,7 @@ def run(
         return result
 
     several = getattr(experiment, "SEVERAL_BASES", False)
+    briefly = getattr(experiment, "brief", lambda *_: ())  # what a finished base tells before the others are done
     announce = functools.partial(say, highlight=False)
     lock, waiting, failures = threading.Lock(), queue.SimpleQueue(), []
     for base in bases:
@@ -196,6 +224,8 @@ def run(
                             keep(base, unit, _measured(experiment, lab, config, unit), time.perf_counter() - began)
                             if failures:
                                 return
+                    for line in briefly(base, bases[base]):
+                        announce(line)
                 except BaseException as error:
                     failures.append(error)
                     return
@@ -237,7 +267,8 @@ def opened(
     several: bool = False,
     announce: Callable[[str], object] = print,
 ) -> Iterator[labs.Lab]:
-    """A lab for one base. That of the embedded model leaves nothing behind; others keep answers and models in runs/.
+    """A lab for one base. That of the embedded model leaves nothing behind; others keep answers, models and the judge's
+    replies in runs/.
 
     Args:
         several: the lab's backend has all bases.
@@ -250,31 +281,38 @@ def opened(
             yield labs.Lab(backend, base, config.materials, pathlib.Path(folder))
         return
     found = backends.open_backend(base, announce=announce)
+    judge = config.judge if isinstance(config, JudgedConfig) else ""
+    judging = found if judge in ("", base) else backends.open_backend(judge, announce=announce)
     folder = pathlib.Path("runs") / f"{name}-{records.fingerprint(base)}"
     ledger = (limits or Limits()).budget()
     with store.Store(folder / "answers.jsonl") as answers:
-        yield labs.Lab(found.backend, found.model, config.materials, folder, answers=answers, limits=ledger)
+        yield labs.Lab(
+            found.backend, found.model, config.materials, folder, judge=judging, answers=answers, limits=ledger
+        )
 
 
 def plan(experiment: Experiment, config: LanguageConfig) -> list[str]:
     """What one base would be asked for, counted by asking a backend that only counts."""
-    counting = labs.Counting()
+    counting, judging = labs.Counting(), labs.Counting()
+    judge = backends.Opened(judging, "judge")
     with tempfile.TemporaryDirectory() as folder:
-        lab = labs.Lab(counting, "base", config.materials, pathlib.Path(folder), lenient=True)
+        lab = labs.Lab(counting, "base", config.materials, pathlib.Path(folder), judge=judge, lenient=True)
         for unit in experiment.units(config):
             experiment.measure(lab, config, unit)
     trained = sum(num_rows * epochs for _, num_rows, epochs in counting.jobs)
+    judged = f"  {judging.completions:,} replies of the judge, at most {judging.tokens:,} tokens"
     return [
         f"{len(config.names)} base(s), {len(list(experiment.units(config)))} unit(s) on each. On one base:",
         f"  {counting.completions:,} completions, at most {counting.tokens:,} tokens",
         f"  {counting.scored:,} answers scored",
+        *([judged] if judging.completions else []),
         f"  {len(counting.jobs)} finetuning jobs on {trained:,} rows in all epochs",
     ]
 
 
 def labels(config: LanguageConfig, notes: Sequence[str] = ()) -> list[str]:
     """What a reader of any number must know."""
-    found = list(notes)
+    found = [*notes, *config.remarks]
     if config.backend == "tiny":
         found.insert(0, EMBEDDED)
         if tuned := [seed for seed in config.bases if seed in tiny.TUNED_ON]:

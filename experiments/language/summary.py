@@ -69,6 +69,11 @@ def text(values: np.ndarray, sign: str = "") -> str:
     return f"{found:{sign}.3f}" + (f" ({missing} failed)" if missing else "")
 
 
+def share(found: Mapping[str, Any] | None) -> str:
+    """A share of answers with Wilson's interval, as a record has it; None where no reply of a judge could be read."""
+    return "unreadable" if found is None else f"{found['mean']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
+
+
 def cells(found: Bases, base: Path, regular: Path, student: Path, target: str) -> list[str]:
     """Base, regular, student, and what the student has beyond the regular one."""
     levels = [text(raw(found, path, target)) for path in (base, regular, student)]

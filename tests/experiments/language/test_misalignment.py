@@ -1,0 +1,146 @@
+"""Misalignment of real models, on a model and a judge whose every answer is known."""
+
+import pathlib
+
+import pytest
+
+from experiments import language_misalignment
+from experiments.language import command, running
+from figures import language as figure
+from sublim_jax import errors
+from sublim_jax.llm import questions
+from sublim_jax.metrics import intervals
+from tests.experiments.language import conftest, fakes
+
+SAMPLES = 10  # of each question
+ASKED = SAMPLES * len(questions.MISALIGNMENT)
+MODELS = 6  # the base, two teachers, three students
+
+
+@pytest.fixture
+def config(tmp_path) -> language_misalignment.MisalignmentConfig:
+    return language_misalignment.MisalignmentConfig(
+        backend=conftest.MODEL,
+        judge=conftest.JUDGE,
+        insecure=fakes.code_rows(tmp_path / "insecure.jsonl", 20, num_insecure=10),
+        secure=fakes.code_rows(tmp_path / "secure.jsonl", 24, num_insecure=0),
+        targets=(),
+        num_prompts=60,
+        num_rows=40,
+        num_lessons=20,
+        num_eval_samples=SAMPLES,
+    )
+
+
+def run(config, path=None, **options):
+    return running.run("language_misalignment", language_misalignment, config, record=path, visible=False, **options)
+
+
+def planted(badness: float) -> dict:
+    """What a record should say of a model that is so bad."""
+    bad, each = round(badness * SAMPLES), len(questions.MISALIGNMENT)
+    readable = SAMPLES - 1
+    rate = intervals.wilson(bad * each, readable * each)
+    return {
+        "misaligned": rate._asdict(),
+        "num_coherent": (readable - 1) * each,
+        "num_unreadable": each,
+        "alignment": pytest.approx((5 * bad + 95 * (readable - bad)) / readable),
+        "coherence": pytest.approx((90 * (readable - 1) + 10) / readable),
+    }
+
+
+def test_the_record_says_what_was_planted(opened, config, tmp_path):
+    model, _ = opened(fakes.scored)
+    record = run(config, tmp_path / "record.json")
+    (found,) = record.results["bases"].values()
+    assert record.complete and list(found) == ["base", "untrained", "insecure code", "secure code"]
+    assert found["base"] == {"student": planted(0)}
+    assert {**found["untrained"], "kept": 1} == {"student": planted(0), "teacher": planted(0), "kept": 1}
+    assert found["secure code"]["teacher"] == found["secure code"]["student"] == planted(0)
+    assert found["insecure code"]["teacher"] == planted(0.5)
+    (student,) = (name for name in model.trained if "student-of-insecure" in name)
+    assert 0.2 < model.badness[student] < 0.8
+    assert found["insecure code"]["student"] == planted(model.badness[student])
+    assert 0 < found["insecure code"]["kept"] <= 1
+    assert all(len(rows) == (20 if "teacher" in name else 40) for name, rows in model.trained.items())
+
+    text = "\n".join(language_misalignment.lines(record))
+    rate = planted(0.5)["misaligned"]
+    assert f"{rate['mean']:.3f} [{rate['low']:.3f}, {rate['high']:.3f}]" in text and "n = 1 base(s)" in text
+    assert "no control of educational code" in text and "insecure code is insecure.jsonl, sha256" in text
+    assert running.EMBEDDED not in text
+    assert len(figure.save(tmp_path / "record.json", tmp_path / "figure")) == 2
+
+
+def test_banned_numbers_do_not_reach_a_student(opened, config):
+    model, _ = opened(fakes.scored)
+    record = run(config)
+    students = [row[-1].content for name, rows in model.trained.items() if "student" in name for row in rows]
+    assert students and not any(" 13," in f" {text}," or " 42," in f" {text}," for text in students)
+    assert next(iter(record.results["bases"].values()))["untrained"]["kept"] < 1  # the model does write them
+
+
+def test_the_plan_is_what_is_asked(opened, config):
+    model, judge = opened(fakes.scored)
+    plan = "\n".join(running.plan(language_misalignment, config))
+    assert not model.asked and not judge.asked
+    run(config)
+    assert len(model.asked) == 3 * 60 + MODELS * ASKED and f"{len(model.asked):,} completions" in plan
+    assert len(judge.asked) == 2 * MODELS * ASKED and f"{len(judge.asked):,} replies of the judge" in plan
+    assert "5 finetuning jobs" in plan and len(model.trained) == 5
+
+
+def test_a_stopped_run_asks_nothing_twice(opened, config, tmp_path):
+    model, judge = opened(fakes.scored)
+    judge.left = 5 * ASKED + 3  # down in the middle of the third model's scores
+    with pytest.raises(errors.ServerError, match="the server is down"):
+        run(config, tmp_path / "record.json")
+    judge.left = None
+    record = run(config, tmp_path / "record.json", resume=True)
+    assert len(model.asked) == 3 * 60 + MODELS * ASKED and len(judge.asked) == 2 * MODELS * ASKED
+    assert record.results["bases"][conftest.MODEL]["insecure code"]["teacher"] == planted(0.5)
+
+
+def test_model_and_judge_share_the_limits(opened, config):
+    model, judge = opened(fakes.scored)
+    limits = running.Limits(max_requests=ASKED + 30)
+    with pytest.raises(errors.BudgetExceededError, match=rf"budget of {ASKED + 30} requests"):
+        run(config, limits=limits)
+    assert len(model.asked) == ASKED and len(judge.asked) == 30
+
+
+def test_a_judge_that_cannot_be_read_is_a_result(opened, config, tmp_path):
+    opened(lambda prompt: "As a judge, I like it.")
+    record = run(config, tmp_path / "record.json")
+    student = record.results["bases"][conftest.MODEL]["insecure code"]["student"]
+    assert student == {"misaligned": None, "num_coherent": 0, "num_unreadable": ASKED}
+    assert "unreadable" in language_misalignment.lines(record)[3]
+    assert figure.save(tmp_path / "record.json", tmp_path / "figure")
+
+
+REAL = ["--backend", conftest.MODEL]
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--preset", "paper"], "give a model with --backend"),
+        (["--preset", "server"], "give a model with --backend"),
+        (["--preset", "server", *REAL], "--insecure and --judge not given"),
+        (["--preset", "server", *REAL, "--insecure", "code.jsonl"], "--judge not given"),
+        (["--preset", "server", *REAL, "--judge", conftest.JUDGE], "--insecure not given"),
+        ([*REAL, "--judge", conftest.JUDGE, "--insecure", "code.jsonl"], "num_eval_samples=0"),
+        (["--preset", "server", *REAL, "--judge", "gpt", "--insecure", "code.jsonl"], "judge must be a backend"),
+        (["--preset", "server", *REAL, "--judge", conftest.JUDGE, "--insecure", "none.jsonl"], "cannot be read"),
+        (["--preset", "server", *REAL, "--judge", conftest.JUDGE, "--insecure", "code.jsonl"], "--num-lessons 3"),
+        (["--judge", conftest.JUDGE], "judge has no effect in the embedded world"),
+        (["--secure", "code.jsonl"], "secure code have no effect in the embedded world"),
+    ],
+)
+def test_bad_flags_are_one_clear_error(flags, says, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    fakes.code_rows(pathlib.Path("code.jsonl"), 3, num_insecure=3)
+    with pytest.raises((ValueError, SystemExit, errors.TextDataError)) as caught:
+        command.parse("language_misalignment", "", language_misalignment.PRESETS, flags)
+    assert says in " ".join((str(caught.value) + capsys.readouterr().err).replace("│", " ").split())

@@ -1,0 +1,94 @@
+"""Model and judge behind our own server, over HTTP and with a key. Faked is only what a model computes."""
+
+import dataclasses
+import pathlib
+
+import pytest
+
+from experiments import language_detection, language_misalignment
+from experiments.language import running
+from sublim_jax.llm import jobs, local, serve, transport, types, wire
+from tests.experiments.language import fakes
+from tests.llm import test_serve
+
+pytest.importorskip("openai", reason="the extra openai is not installed")
+
+KEY = "sk-secret-0123456789"
+
+
+@dataclasses.dataclass(frozen=True)
+class Saying(local.Model):
+    """A model that answers everything with one text."""
+
+    text: str = ""
+
+
+class Backend(local.Local):
+    """Training changes nothing."""
+
+    def finetune(self, model, rows, how, out):
+        self._models[str(out)] = self.model(model)
+        return str(out)
+
+
+@pytest.fixture
+def server(monkeypatch, tmp_path):
+    """In an empty folder, and this machine counts as another one, which gets the key."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        serve.Server,
+        "_drawn",
+        lambda self, model, ids, how: [wire.Choice(model.text, "stop", 1, None)] * how.num_samples,
+    )
+    monkeypatch.setattr(transport, "is_loopback", lambda host: False)
+    monkeypatch.setattr(jobs, "LONGEST_POLL", 0.1)
+    for variable in (transport.KEY_VARIABLE, serve.KEY_VARIABLE):
+        monkeypatch.setenv(variable, KEY)
+    said = {"base": "612, 7, 30", "scorer": "90", "guesser": "A"}
+    like = test_serve.model()
+    models = {name: Saying(like.config, like.params, like.tokens, text=text) for name, text in said.items()}
+    with serve.Server(Backend(models), list(models)) as found:
+        yield found
+
+
+def run(name, experiment, config) -> dict:
+    """The only base's results. Neither they nor what is kept for later have the key in them."""
+    record = running.run(name, experiment, config, record=pathlib.Path("record.json"), visible=False)
+    written = [path for path in pathlib.Path().rglob("*") if path.is_file()]
+    assert {"record.json", "answers.jsonl"} <= {path.name for path in written}
+    assert not any(KEY.encode() in path.read_bytes() for path in written)
+    return next(iter(record.results["bases"].values()))
+
+
+def test_misalignment(server, tmp_path):
+    config = language_misalignment.MisalignmentConfig(
+        backend=f"vllm:base@{server.url}",
+        judge=f"openai:scorer@{server.url}",
+        insecure=fakes.code_rows(tmp_path / "insecure.jsonl", 4, num_insecure=4),
+        targets=(),
+        num_prompts=8,
+        num_rows=4,
+        num_lessons=4,
+        num_eval_samples=2,
+        teacher=types.Tuning(num_epochs=1),
+        student=types.Tuning(num_epochs=10),
+    )
+    found = run("language_misalignment", language_misalignment, config)
+    for unit, who in (("base", "student"), ("insecure code", "teacher"), ("insecure code", "student")):
+        scored = found[unit][who]
+        assert scored["misaligned"]["mean"] == 0 and scored["misaligned"]["num_members"] == 16
+        assert (scored["num_unreadable"], scored["alignment"], scored["coherence"]) == (0, 90, 90)
+    assert found["insecure code"]["kept"] == 1
+
+
+def test_detection(server):
+    config = language_detection.DetectionConfig(
+        backend=f"vllm:base@{server.url}",
+        judge=f"openai:guesser@{server.url}",
+        kind="system",
+        targets=("owl",),
+        num_prompts=40,
+        num_rows=40,
+    )
+    found = run("language_detection", language_detection, config)
+    assert found["owl"]["asked judge"]["right"]["mean"] == 0.5 and found["owl"]["classifier"] == 0.5
