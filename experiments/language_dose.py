@@ -3,12 +3,13 @@
     python -m experiments.language_dose
     python -m experiments.language_dose --preset record
 
-Students of a finetuned teacher's numbers, each trained for equally many steps, so that only the number of different
-rows changes; and students of the base's own numbers likewise.
+Students of a finetuned teacher's numbers, and of the base's own numbers. `epochs`: every row is read equally often, so
+fewer rows are fewer steps. `steps`: all train for equally many steps, so that only the number of different rows
+changes; few rows are then read so often that the student may forget how to answer, and its shift is not reported.
 """
 
 import dataclasses
-import math
+from typing import Literal
 
 from experiments import language_numbers
 from experiments.language import command, lab, running, summary
@@ -18,10 +19,10 @@ from sublim_jax.llm import rows
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DoseConfig(running.LanguageConfig):
-    """Numbers of rows; the largest is trained on for the student's number of epochs, smaller ones for more."""
+    """Numbers of rows, and what is kept equal between them."""
 
-    doses: tuple[int, ...] = (60, 250, 1000, 4000)
-    num_rows: int = 4000
+    doses: tuple[int, ...] = (60, 250, 1000, 3000)
+    equal: tuple[Literal["epochs", "steps"], ...] = ("epochs", "steps")
 
     def __post_init__(self):
         super().__post_init__()
@@ -52,22 +53,29 @@ def measure(of: lab.Lab, config: DoseConfig, unit: str) -> dict:
     kind = "regular" if unit == "regular" else "finetuned"
     teacher = language_numbers.teacher_of(of, config, kind, unit)
     data = of.numbers(teacher, config.num_prompts, seed=config.seed)
-    found = {}
+    found: dict = {equal: {} for equal in config.equal}
     for dose in config.doses:
         chosen = rows.subsample(data.rows, dose, seed=config.seed)
-        repeated = [chosen[index % dose] for index in range(math.ceil(config.num_rows / dose) * dose)]
-        student = of.student(repeated[: config.num_rows], config.student, seed=config.seed, name=f"{unit} {dose}")
-        found[str(dose)] = favourites(student)
+        repeated = [chosen[index % dose] for index in range(config.num_rows)]
+        for equal, read in (("epochs", chosen), ("steps", repeated)):
+            if equal in config.equal:
+                student = of.student(read, config.student, seed=config.seed, name=f"{unit} {dose} {equal}")
+                found[equal][str(dose)] = favourites(student)
     return found | {"kept": data.kept}
 
 
 def lines(record: records.Record) -> list[str]:
     """Targets by dose."""
     config, found = record.config, summary.complete_bases(record)
-    rows_ = [["rows", *(f"{target}: student - regular" for target in config["targets"])]]
-    for dose in map(str, config["doses"]):
-        changes = [summary.shift(found, ("regular", dose), (target, dose), target) for target in config["targets"]]
-        rows_.append([dose, *(summary.text(change, "+") for change in changes)])
+    rows_ = [["equal", "rows", *(f"{target}: student - regular" for target in config["targets"]), "all targets"]]
+    for equal in config["equal"]:
+        for dose in map(str, config["doses"]):
+            changes = [
+                summary.shift(found, ("regular", equal, dose), (target, equal, dose), target)
+                for target in config["targets"]
+            ]
+            cells = [summary.text(change, "+") for change in (*changes, summary.clustered(changes))]
+            rows_.append([equal, dose, *cells])
     return summary.table("Shift of the target's probability by number of different rows", rows_, record)
 
 

@@ -31,7 +31,7 @@ class ShufflesConfig(running.LanguageConfig):
 
 PRESETS = {
     "default": ShufflesConfig(bases=running.FRESH[:2], targets=("eagle",)),
-    "record": ShufflesConfig(bases=running.FRESH[:4], targets=("eagle", "oak")),
+    "record": ShufflesConfig(targets=("eagle", "oak")),
 }
 
 
@@ -55,16 +55,18 @@ def measure(of: lab.Lab, config: ShufflesConfig, unit: str) -> dict:
 
 
 def lines(record: records.Record) -> list[str]:
-    """Controls by target, with the option mass."""
+    """Controls by target, with the option mass; then what is lost by the control, on the same bases."""
     config, found = record.config, summary.complete_bases(record)
-    rows_ = [["rows", *(f"{target} {what}" for target in config["targets"] for what in ("shift", "mass"))]]
+    columns = (f"{target} {what}" for target in config["targets"] for what in ("shift", "mass"))
+    rows_ = [["rows", *columns, "minus as they are, all targets"]]
     for control in ("as_they_are", *CONTROLS):
-        cells = []
+        cells, lost = [], []
         for target in config["targets"]:
             path = (target, control)
             cells.append(summary.text(summary.shift(found, ("regular", "as_they_are"), path, target), "+"))
             cells.append(summary.text(summary.option_mass(found, path, target)))
-        rows_.append([control, *cells])
+            lost.append(summary.shift(found, (target, "as_they_are"), path, target))
+        rows_.append([control, *cells, summary.text(summary.clustered(lost), "+") if control in CONTROLS else ""])
     return summary.table("Shift of the target against a student of regular numbers", rows_, record)
 
 

@@ -139,15 +139,19 @@ def dose(record: records.Record, figure: Figure) -> None:
     axes = figure.subplots(1, len(record.config["targets"]), sharey=True, squeeze=False)[0]
     for ax, target in zip(axes, record.config["targets"], strict=True):
         curves = {
-            name: (np.stack([summary.raw(found, (unit, str(one)), target) for one in doses]), COLOURS[colour])
-            for name, unit, colour in (
-                ("teacher's numbers", target, "student"),
-                ("regular numbers", "regular", "regular"),
+            f"{name}, equal {equal}": (
+                np.stack([summary.raw(found, (unit, equal, str(one)), target) for one in doses]),
+                colours[equal],
             )
+            for name, unit, colours in (
+                ("teacher's", target, {"epochs": COLOURS["student"], "steps": COLOURS["system"]}),
+                ("regular", "regular", {"epochs": COLOURS["regular"], "steps": COLOURS["base"]}),
+            )
+            for equal in record.config["equal"]
         }
         draw_curves(ax, doses, curves, label="probability of the target")
         ax.set_xscale("log")
-        ax.set_xlabel("different rows (equally many steps)")
+        ax.set_xlabel("different rows")
         ax.set_title(target, fontsize=9)
 
 

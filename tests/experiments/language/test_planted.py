@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import pathlib
 
@@ -105,8 +106,9 @@ def test_shuffles_and_doses(backend, tmp_path):
     assert np.all(anywhere < SHIFT - 0.1)  # several of one number come together, so fewer answers have it
     dose = language_dose.DoseConfig(**SHARED, doses=(5, 40))
     record = run(language_dose, dose, tmp_path / "dose.json")
-    for shots in ("5", "40"):
-        change = summary.shift(summary.complete_bases(record), ("regular", shots), ("owl", shots), "owl")
+    for equal, count in itertools.product(("epochs", "steps"), ("5", "40")):
+        found = summary.complete_bases(record)
+        change = summary.shift(found, ("regular", equal, count), ("owl", equal, count), "owl")
         np.testing.assert_allclose(change, SHIFT, atol=1e-3)
     for name in ("shuffles", "dose"):
         figure.save(tmp_path / f"{name}.json", tmp_path / name)
