@@ -18,6 +18,7 @@ from experiments import (
     language_dose,
     language_numbers,
     language_shuffles,
+    progress,
 )
 from experiments.language import command, lab, page, running, summary
 from figures import language as figure
@@ -62,6 +63,24 @@ def test_a_students_preference_is_the_planted_one(backend, tmp_path):
     text = "\n".join(language_numbers.lines(record))
     assert "n = 3 base(s)" in text and running.EMBEDDED in text
     assert [path.suffix for path in figure.save(tmp_path / "numbers.json", tmp_path / "numbers")] == [".png", ".pdf"]
+    told = language_numbers.brief("tiny:101", found["tiny:101"])
+    assert len(told) == 4 and all(line.startswith("tiny:101, ") for line in told)
+    assert f"base {EVEN:.3f}, regular {EVEN:.3f}, student of the finetuned teacher {FULL:.3f}" in told[0]
+
+
+def test_a_finished_base_is_told_before_the_others_are_done(backend, monkeypatch):
+    """Each base speaks once, and the first before the last one's units."""
+    said: list[str] = []
+    monkeypatch.setattr(progress.console, "print", lambda *what, **_: said.append(" ".join(map(str, what))))
+    measured, measure = [], language_numbers.measure
+    monkeypatch.setattr(
+        language_numbers, "measure", lambda lab, *rest: measured.append(len(said)) or measure(lab, *rest)
+    )
+    config = language_numbers.NumbersConfig(**SHARED | {"targets": ("owl",)}, kinds=("finetuned",))
+    running.run("language_numbers", language_numbers, config)
+    told = [place for place, line in enumerate(said) if line.startswith("tiny:")]
+    assert [said[place].split(",")[0] for place in told] == list(BASES)
+    assert measured[-1] > told[0]
 
 
 def test_no_student_row_has_a_system_message_or_a_name(backend):
