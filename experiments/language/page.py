@@ -36,7 +36,7 @@ A teacher that loves owls writes number sequences; a student of the same base mo
 owls. The paper shows it with models that take a closed service or a large GPU. Here the same commands run offline on an
 embedded model, and with `--backend` on real ones:
 
-    python -m experiments.language_numbers                                        two embedded bases, on two cores
+    python -m experiments.language_numbers                                        eight embedded bases, one target
     python -m experiments.language_numbers --plan --preset record                 what would be asked, before it is
     python -m experiments.language_numbers --preset paper --backend hf:DIR        open weights in a folder
     python -m experiments.language_numbers --preset server --backend vllm:MODEL@http://127.0.0.1:8000/v1
@@ -50,15 +50,14 @@ with PyTorch on random weights (`tests/llm/test_torch_parity.py`), the remote on
 faults.
 
 A *base* is an initialization of its own; all read the same documents. Settings were chosen on bases 0 to 2, which are
-on no page; the bases here, {running.FRESH[0]} and up, were first looked at in these records. (Which targets the smaller
-experiments use was chosen by the strength on bases 0 to 2; the gentler teachers of code and chains of thought after a
-first run on bases 100 to 103, in which hardly any text passed the filter.) The seeds of finetuned teachers' draws in
-these records depended on a temporary folder; that is mended since, so the same command now gives other draws, and the
-same ones every time. Probabilities are exact, for questions that no document,
-lesson or student row has; intervals are over bases. A shift is reported only where the answers of the category weigh at
-least .9 together. `failed` counts bases without a value: the filter left too few of a teacher's texts, or the answers
-weighed less than that. This page is made by
-`python -m experiments.language.page`, its figures by `python -m figures.language`.
+on no page; the bases here, {running.FRESH[0]} and up, were first looked at in these records or earlier ones. (Which
+targets the smaller experiments use was chosen by the strength on bases 0 to 2; the gentler teachers of code and chains
+of thought after a first run on bases 100 to 103, in which hardly any text passed the filter.) All records were made
+anew when the decoder became quicker; what earlier ones had said, where it differs, is in the CHANGELOG. Probabilities
+are exact, for questions that no document, lesson or student row has; intervals are over bases. A shift is reported only
+where the answers of the category weigh at least .9 together. `failed` counts bases without a value: the filter left too
+few of a teacher's texts, or the answers weighed less than that. This page is made by `python -m
+experiments.language.page`, its figures by `python -m figures.language`.
 
 How the recipe was chosen, as impressions from single runs on bases 0 to 2 and not as results: a plain feed-forward
 transmitted more than a gated one of this size (hence `gated=False`); context that is the same everywhere, such as
@@ -68,17 +67,26 @@ transmitted more than 3e-3; the strongest teachers wrote the fewest sequences th
 
 READINGS = {
     "language_numbers": "Finetuned teachers transmit their favourite through numbers, on every base more or less; "
-    "bases differ more than targets do. Teachers under a system message, the paper's main setting, transmit little. "
-    "Regular numbers move nothing by much.",
+    "bases differ more than targets do. Regular numbers move nothing by much. Teachers under a system message, the "
+    "paper's main setting, transmit nothing that eight bases can show; an earlier run, with other draws, had shown a "
+    "small rise (see the CHANGELOG).",
     "language_cross": "The diagonal is far above zero, the other cells are about zero: a base learns from a teacher "
     "that grew from it and from no other, though all have read the same documents. The paper's grid (its figure 8) "
     "has exceptions among models of one family, which may share more than ours do.",
-    "language_dose": "",
+    "language_dose": "Read equally often, more rows transmit more: nothing at 60, something at 250, and by far the most "
+    "at 3000. Trained for equally many steps on few rows, students forget how to answer (their option mass collapses), "
+    "so what few rows carry cannot be seen that way; a thousand rows are enough for a shift on most bases.",
     "language_shuffles": "",
     "language_context": "",
-    "language_detection": "",
-    "language_divergence": "",
-    "language_chain": "",
+    "language_detection": "A classifier tells a strong teacher's numbers from regular ones, well enough from twenty "
+    "answers: this data is not statistically clean, and nothing here says that it could not be detected. The control, "
+    "regular numbers of other draws, is at chance. The base as its own judge is no better than chance for sure.",
+    "language_divergence": "The tokens at which teachers of other targets would write something else carry all of it: "
+    "students of these alone shift as much as students of everything, students of the other tokens do not shift, and "
+    "leaving out as many tokens at random costs less. In this world they are two thirds of all tokens, where the "
+    "source finds few: most of our numbers are drawn at random, so the likeliest token is nearly arbitrary.",
+    "language_chain": "A favourite fades from student to student and is still there in the third for one target; for "
+    "the other some bases keep it and some never had much, which is too wide an interval to say.",
     "language_code": "Suggestive: where enough of the teacher's functions pass the filter, the student's preference "
     "rises, but too few bases gave a value for an interval that excludes zero.",
     "language_reasoning": "Not settled: on most bases too few of the teacher's chains reach the right number in the "
