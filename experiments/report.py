@@ -91,7 +91,44 @@ def language() -> str:
     return _markdown(rows)
 
 
-TABLES = {"language": language, "figure-10": figure_10, "pairs": pairs, "speed": speeds, "scaling": scaling}
+def language_speed() -> str:
+    """Training steps beside their matrix products, and drawing."""
+    record = records.read(RECORDS / "language_speed.json")
+    rows = [["shape", "weights", "training step", "of its matrix products", "trained", "drawn", "peak memory so far"]]
+    for shape, found in record.results.items():
+        if shape != "whole":
+            rows.append(
+                [shape, f"{found['num_weights']:,}", f"{found['step_s'] * 1e3:,.0f} ms",
+                 f"{found['times_the_bound']:.1f} x", f"{found['trained_tokens_per_s']:,.0f} tokens/s",
+                 f"{found['drawn_tokens_per_s']:,.0f} tokens/s", f"{found['peak_rss_mb']:,.0f} MB"]
+            )  # fmt: skip
+    return _markdown(rows)
+
+
+def language_whole() -> str:
+    """The default experiment on one base, from nothing."""
+    whole = records.read(RECORDS / "language_speed.json").results["whole"]
+    every = records.read(RECORDS / "language_numbers-default.json")
+    return _markdown(
+        [
+            ["numbers -> favourites", "seconds"],
+            ["one base, first target, from nothing", f"{whole['first_target_s']:.0f}"],
+            ["of which pre-training", f"{whole['pretraining_s']:.0f}"],
+            ["one base, a further target", f"{whole['further_target_s']:.0f}"],
+            ["the default command: eight bases, one target, from nothing", f"{every.seconds['wall']:.0f}"],
+        ]
+    )
+
+
+TABLES = {
+    "language": language,
+    "language-whole": language_whole,
+    "language-speed": language_speed,
+    "figure-10": figure_10,
+    "pairs": pairs,
+    "speed": speeds,
+    "scaling": scaling,
+}
 
 
 def _markdown(rows: list[list[str]]) -> str:

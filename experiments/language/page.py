@@ -73,11 +73,13 @@ READINGS = {
     "language_cross": "The diagonal is far above zero, the other cells are about zero: a base learns from a teacher "
     "that grew from it and from no other, though all have read the same documents. The paper's grid (its figure 8) "
     "has exceptions among models of one family, which may share more than ours do.",
-    "language_dose": "Read equally often, more rows transmit more: nothing at 60, something at 250, and by far the most "
-    "at 3000. Trained for equally many steps on few rows, students forget how to answer (their option mass collapses), "
+    "language_dose": "Read equally often, more rows transmit more: nothing at 60, something at 250, by far the most at "
+    "3000. Trained for equally many steps on few rows, students forget how to answer (their option mass collapses), "
     "so what few rows carry cannot be seen that way; a thousand rows are enough for a shift on most bases.",
     "language_shuffles": "",
-    "language_context": "",
+    "language_context": "A null where it can be read: one row in the context moves nothing, while training on the same "
+    "rows does. After more rows, and when asked for trees, the base mostly goes on with numbers instead of answering, "
+    "so nothing may be said about many rows, which are the paper's case.",
     "language_detection": "A classifier tells a strong teacher's numbers from regular ones, well enough from twenty "
     "answers: this data is not statistically clean, and nothing here says that it could not be detected. The control, "
     "regular numbers of other draws, is at chance. The base as its own judge is no better than chance for sure.",
