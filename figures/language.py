@@ -210,6 +210,7 @@ def context(record: records.Record, figure: Figure) -> None:
         trained = summary.raw(found, (target, "trained"), target)
         ax.axhline(float(np.nanmean(trained)), color=COLOURS["student"], linestyle="--", label="trained, mean")
         ax.set_xlabel("rows in the context")
+        ax.set_xticks(shots)
         ax.set_title(target, fontsize=9)
         ax.legend()
 

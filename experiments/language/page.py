@@ -76,7 +76,10 @@ READINGS = {
     "language_dose": "Read equally often, more rows transmit more: nothing at 60, something at 250, by far the most at "
     "3000. Trained for equally many steps on few rows, students forget how to answer (their option mass collapses), "
     "so what few rows carry cannot be seen that way; a thousand rows are enough for a shift on most bases.",
-    "language_shuffles": "",
+    "language_shuffles": "As in the paper: shuffling the numbers inside an answer costs about half of the shift, "
+    "moving them between answers nearly all of it, so much of the trait is in what follows what. "
+    "An answer under another prompt carries less as well. Where numbers are moved anywhere, "
+    "students often stop answering with trees, and those bases are left out.",
     "language_context": "A null where it can be read: one row in the context moves nothing, while training on the same "
     "rows does. After more rows, and when asked for trees, the base mostly goes on with numbers instead of answering, "
     "so nothing may be said about many rows, which are the paper's case.",
