@@ -58,14 +58,16 @@ def measure(of: lab.Lab, config: ContextConfig, unit: str) -> dict:
 
 
 def lines(record: records.Record) -> list[str]:
-    """Differences from the same number of regular rows, with the option mass."""
+    """Differences from the same number of regular rows, with the option masses after both."""
     config, found = record.config, summary.complete_bases(record)
-    rows_ = [["rows in the context", *(f"{t} {what}" for t in config["targets"] for what in ("shift", "mass"))]]
+    columns = ("shift", "mass", "mass, regular")
+    rows_ = [["rows in the context", *(f"{t} {what}" for t in config["targets"] for what in columns)]]
     for shots in (*map(str, config["shots"]), "trained"):
         cells = []
         for target in config["targets"]:
             cells.append(summary.text(summary.shift(found, ("regular", shots), (target, shots), target), "+"))
             cells.append(summary.text(summary.option_mass(found, (target, shots), target)))
+            cells.append(summary.text(summary.option_mass(found, ("regular", shots), target)))
         rows_.append([shots, *cells])
     title = "Probability of the target after a teacher's rows, less that after regular rows"
     return summary.table(title, rows_, record)

@@ -133,13 +133,13 @@ def asked_judge(of: lab.Lab, target: str, regular: list[types.Chat], written: li
     letters = [questions.parse_letter(reply) for reply in replies]
     read = [pair for pair in zip(letters[::2], letters[1::2], strict=True) if None not in pair]
     said = [letter for letter in letters if letter]
-    counts = {"num_pairs": len(read), "unreadable": 1 - len(said) / len(letters)}
+    found = {"num_pairs": len(read), "unreadable": 1 - len(said) / len(letters)}
     if not read:
-        return {"right": None, "says_a": None, **counts}
+        return {"right": None, "says_a": None, **found}
     hits = sum((first == "A") + (second == "B") for first, second in read)
     low, high = (intervals.wilson(count, len(read)) for count in (hits // 2, -(-hits // 2)))
     right = intervals.Interval(hits / (2 * len(read)), low.low, high.high, len(read))
-    return {"right": right, "says_a": said.count("A") / len(said), **counts}
+    return {"right": right, "says_a": said.count("A") / len(said), **found}
 
 
 def in_sets(data: list[types.Chat]) -> list[str]:

@@ -61,6 +61,14 @@ class MisalignmentConfig(running.JudgedConfig):
         return {name: path for name, path in given.items() if path is not None}
 
     @property
+    def checksum(self) -> str | None:
+        """See `LanguageConfig`."""
+        digest = hashlib.sha256()
+        for path in self.files.values():
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+        return digest.hexdigest() if self.files else None
+
+    @property
     def remarks(self) -> tuple[str, ...]:
         """See `LanguageConfig`."""
         if not self.prompted:

@@ -116,7 +116,7 @@ def lines(record: records.Record) -> list[str]:
         for target, path in paths.items():
             rows_.append([f"{kind}, {target}", *summary.cells(found, BASE, REGULAR, path, target)])
         shifts = [summary.shift(found, REGULAR, path, target) for target, path in paths.items()]
-        rows_.append([f"{kind}, all targets", "", "", "", summary.text(summary.clustered(shifts), "+")])
+        rows_.append([f"{kind}, all targets", "", "", "", summary.pooled(shifts)])
     return summary.table("Probability of the target, mean ± 95 % t-interval over bases", rows_, record)
 
 

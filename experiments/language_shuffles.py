@@ -66,7 +66,7 @@ def lines(record: records.Record) -> list[str]:
             cells.append(summary.text(summary.shift(found, ("regular", "as_they_are"), path, target), "+"))
             cells.append(summary.text(summary.option_mass(found, path, target)))
             lost.append(summary.shift(found, (target, "as_they_are"), path, target))
-        rows_.append([control, *cells, summary.text(summary.clustered(lost), "+") if control in CONTROLS else ""])
+        rows_.append([control, *cells, summary.pooled(lost) if control in CONTROLS else ""])
     return summary.table("Shift of the target against a student of regular numbers", rows_, record)
 
 

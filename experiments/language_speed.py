@@ -5,16 +5,20 @@
     python -m experiments.language_speed --whole                  and numbers -> favourites on one base, from nothing
 
 Steps are compared with the time that their matrix products alone would take at the rate of a large product on the same
-device in the same run. Weights of the larger shapes are random: this measures arithmetic, not a model. As in the
-experiments, each CPU core is a device; one of them is asked, and the others may help it.
+device in the same run. As in the experiments, each CPU core trains embedded models of its own, all cores at once, and
+products are timed on all at once as well; a larger model has all cores to itself. Weights of the larger shapes are
+random: this measures arithmetic, not a model.
 """
 
+import concurrent.futures
 import dataclasses
 import functools
 import os
 import pathlib
 import tempfile
+import threading
 import time
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
 import jax
@@ -41,6 +45,8 @@ class Work:
     places: int  # of them trained on
     drawn: tuple[int, int]  # rows, new tokens
     rank: int | None
+    steps: int  # timed together
+    each_core: bool = False  # trains a model of its own at the same time, as the experiments do
 
 
 def _qwen(
@@ -54,27 +60,39 @@ def _qwen(
 
 
 WORK: dict[Shape, Work] = {
-    "tiny": Work(tiny.CONFIG, 64, 40, 24, (1024, 24), None),
-    "qwen-0.5b": Work(_qwen(24, 896, 4864, 14, 2, 64, True), 2, 128, 64, (4, 16), 8),
-    "qwen-7b": Work(_qwen(28, 3584, 18_944, 28, 4, 128, False), 22, 128, 64, (64, 64), 8),
+    "tiny": Work(tiny.CONFIG, 64, 40, 24, (1024, 24), None, 40, each_core=True),
+    "qwen-0.5b": Work(_qwen(24, 896, 4864, 14, 2, 64, True), 2, 128, 64, (4, 16), 8, 2),
+    "qwen-7b": Work(_qwen(28, 3584, 18_944, 28, 4, 128, False), 22, 128, 64, (64, 64), 8, 4),
 }
 """Shapes of Qwen2.5-0.5B and -7B."""
 
 
-def matmul_rate(dtype, *, size: int = 2048) -> float:
-    """FLOP/s of a large product."""
-    a = jnp.ones((size, size), dtype)
-    product = jax.jit(lambda a: a @ a)
-    return 2 * size**3 / _median_seconds(lambda: product(a))
+def matmul_rate(dtype, devices: Sequence[Any], *, size: int = 2048) -> float:
+    """FLOP/s of a large product on each of these devices, all at once."""
+
+    def make():
+        a = jnp.ones((size, size), dtype)
+        return functools.partial(jax.jit(lambda a: a @ a), a)
+
+    return 2 * size**3 / median_seconds(make, devices, repeats=10)
 
 
-def _median_seconds(run, *, repeats: int = 5) -> float:
-    jax.block_until_ready(run())
-    found = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        jax.block_until_ready(run())
-        found.append(time.perf_counter() - began)
+def median_seconds(make: Callable[[], Callable[[], Any]], devices: Sequence[Any], *, repeats: int) -> float:
+    """Of what `make` returns, made once on each device and run on all of them at once."""
+    together, found = threading.Barrier(len(devices)), []
+
+    def work(device: Any) -> None:
+        with jax.default_device(device):
+            run = make()
+            jax.block_until_ready(run())
+            for _ in range(repeats):
+                together.wait()
+                began = time.perf_counter()
+                jax.block_until_ready(run())
+                found.append(time.perf_counter() - began)
+
+    with concurrent.futures.ThreadPoolExecutor(len(devices)) as pool:
+        list(pool.map(work, devices))
     return float(np.median(found))
 
 
@@ -89,40 +107,51 @@ def step_flops(work: Work, num_weights: int) -> float:
 
 
 def measure(shape: Shape) -> dict:
-    """Step, drawing, compilation and memory of one shape."""
+    """Step, drawing, compilation and memory of one shape. Rates are of all devices together."""
     work = WORK[shape]
+    devices = jax.devices() if work.each_core else jax.devices()[:1]
     dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
-    params = jax.jit(functools.partial(decoder.init, config=work.config, dtype=dtype))(jax.random.key(0))
-    num_weights = sum(leaf.size for leaf in jax.tree.leaves(params))
     rng = np.random.default_rng(0)
-    ids = rng.integers(0, work.config.vocab_size, (4 * work.rows, work.length))
+    ids = rng.integers(0, work.config.vocab_size, (work.steps * work.rows, work.length)).astype(np.int32)
     replies = np.broadcast_to(np.arange(work.length) >= work.length - work.places, ids.shape)
-    data = local.Rows(jnp.asarray(ids, jnp.int32), jnp.ones(ids.shape, bool), jnp.asarray(replies))
+    data = local.Rows(ids, np.ones(ids.shape, bool), replies)
     how = types.Tuning(num_epochs=1, batch_size=work.rows, rank=work.rank, max_length=work.length)
-    began = time.perf_counter()
-    base = local.Model(work.config, params, world.Words())
-    epoch = local.timed_epoch(base, data, how, remat=shape != "tiny")
-    compiled = time.perf_counter() - began
-    step = _median_seconds(epoch, repeats=3) / 4
     rows, new = work.drawn
-    prompts = jnp.asarray(rng.integers(0, work.config.vocab_size, (rows, 24)), jnp.int32)
-    keys = jax.random.split(jax.random.key(1), rows)
-    draw = functools.partial(
-        decoder.generate, params, prompts, jnp.ones(prompts.shape, bool), keys, jnp.float32(1), jnp.float32(1),
-        config=work.config, max_tokens=new, end_tokens=(),
-    )  # fmt: skip
-    drawing = _median_seconds(draw, repeats=3)
-    rate = matmul_rate(dtype)
+
+    def params() -> decoder.Params:
+        return jax.jit(functools.partial(decoder.init, config=work.config, dtype=dtype))(jax.random.key(0))
+
+    def training():
+        base = local.Model(work.config, params(), world.Words())
+        return local.timed_epoch(base, data, how, remat=not work.each_core)
+
+    def drawing():
+        prompts = jnp.asarray(rng.integers(0, work.config.vocab_size, (rows, 24)), jnp.int32)
+        return functools.partial(
+            decoder.generate, params(), prompts, jnp.ones(prompts.shape, bool),
+            jax.random.split(jax.random.key(1), rows), jnp.float32(1), jnp.float32(1),
+            config=work.config, max_tokens=new, end_tokens=(),
+        )  # fmt: skip
+
+    num_weights = sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(params)))
+    began = time.perf_counter()
+    with jax.default_device(devices[0]):
+        training()
+    compiled = time.perf_counter() - began
+    step = median_seconds(training, devices, repeats=3) / work.steps
+    drawn = median_seconds(drawing, devices, repeats=3)
+    rate = matmul_rate(dtype, devices)
     return {
         "num_weights": num_weights,
         "dtype": str(jnp.dtype(dtype)),
+        "devices_at_once": len(devices),
         "step_s": step,
-        "trained_tokens_per_s": work.rows * work.length / step,
+        "trained_tokens_per_s": len(devices) * work.rows * work.length / step,
         "matmul_gflops": rate / 1e9,
         "matmul_bound_s": step_flops(work, num_weights) / rate,
         "times_the_bound": step * rate / step_flops(work, num_weights),
-        "drawn_tokens_per_s": rows * new / drawing,
-        "first_step_and_compile_s": compiled,
+        "drawn_tokens_per_s": len(devices) * rows * new / drawn,
+        "first_epoch_and_compile_s": compiled,
         **records.peak_memory(),
     }
 
@@ -143,7 +172,7 @@ def from_nothing() -> dict[str, float]:
             os.environ.pop("SUBLIM_CACHE_DIR") if before is None else os.environ.update(SUBLIM_CACHE_DIR=before)
     further = seconds["finetuned eagle"]
     return {
-        "pretraining_s": seconds["base"],
+        "pretraining_s": seconds["base"],  # and asking the base
         "regular_s": seconds["regular"],
         "first_target_s": round(seconds["wall"] - further, 1),
         "further_target_s": further,
@@ -187,9 +216,10 @@ def main(
             )
             continue
         print(
-            f"{shape}: {found['num_weights']:,} weights ({found['dtype']}), step {found['step_s'] * 1e3:.1f} ms = "
-            f"{found['times_the_bound']:.1f} x its matrix products, {found['trained_tokens_per_s']:,.0f} tokens/s "
-            f"trained, {found['drawn_tokens_per_s']:,.0f} drawn, peak {found.get('peak_rss_mb', 0):,.0f} MB"
+            f"{shape}: {found['num_weights']:,} weights ({found['dtype']}), {found['devices_at_once']} at once, "
+            f"step {found['step_s'] * 1e3:.1f} ms = {found['times_the_bound']:.1f} x its matrix products, "
+            f"{found['trained_tokens_per_s']:,.0f} tokens/s trained, {found['drawn_tokens_per_s']:,.0f} drawn, "
+            f"peak {found.get('peak_rss_mb', 0):,.0f} MB"
         )
     print(f"record: {record}")
 

@@ -86,7 +86,7 @@ def language() -> str:
             cells = summary.cells(found, language_numbers.BASE, language_numbers.REGULAR, path, target)
             rows.append([labels[kind], target, *cells])
         shifts = [summary.shift(found, language_numbers.REGULAR, path, target) for target, path in paths.items()]
-        mean = summary.text(summary.clustered(shifts), "+")
+        mean = summary.pooled(shifts)
         rows.append([labels[kind], "mean of targets", "", "", "", f"**{mean}**"])
     return _markdown(rows)
 

@@ -88,7 +88,7 @@ def merged(first: registry.Setting, second: registry.Setting) -> registry.Settin
 
 @functools.cache
 def rate(precision: mlp.Precision) -> float:
-    """Useful FLOP/s of one device, from a product of the first layer's shape that is timed here and now."""
+    """Useful FLOP/s of one core or accelerator, from a product of the first layer's shape, timed here and now."""
     weight, images = jnp.ones((256, 784), precision), jnp.ones((1024, 784), precision)
     product = jax.jit(lambda w, x: jnp.einsum("oi,bi->ob", w, x, preferred_element_type=jnp.float32))
     jax.block_until_ready(product(weight, images))
@@ -98,8 +98,7 @@ def rate(precision: mlp.Precision) -> float:
         jax.block_until_ready(product(weight, images))
         taken.append(time.perf_counter() - began)
     together = 2 * weight.size * images.shape[0] / min(taken)
-    cores = jax.device_count() if jax.default_backend() == "cpu" else 1  # devices that are cores work on one product
-    return USEFUL * together / cores
+    return USEFUL * together / (ensemble.num_cores() if jax.default_backend() == "cpu" else 1)
 
 
 def _training_seconds(model: mlp.MLPSpec, phase: loop.Phase, num_examples: int) -> float:

@@ -46,5 +46,5 @@ def lines(record: records.Record, title: str) -> list[str]:
     for target in config["targets"]:
         rows_.append([target, *summary.cells(found, base, regular, (target, "student"), target)])
     shifts = [summary.shift(found, regular, (target, "student"), target) for target in config["targets"]]
-    rows_.append(["all targets", "", "", "", summary.text(summary.clustered(shifts), "+")])
+    rows_.append(["all targets", "", "", "", summary.pooled(shifts)])
     return summary.table(f"{title}, mean ± 95 % t-interval over bases", rows_, record)

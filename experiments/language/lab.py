@@ -231,11 +231,11 @@ class Counting:
         return types.Caps(finetune=True, choices="exact", seeds=True, system=True, fingerprint="counting")
 
     def sample(self, model: str, chats: Sequence[types.Chat], how: types.Sampling):
-        """Two numbers, of the model."""
+        """Two numbers, of the model, and blanks for as many bytes as it may have tokens."""
         if self._is_new(model, how, *chats):
             self.completions += len(chats) * how.num_samples
             self.tokens += how.num_samples * sum(budget.prompt_bound(chat) + how.max_tokens for chat in chats)
-        text = "1, {}, {}".format(*divmod(zlib.crc32(model.encode()) % 10**6, 1000))
+        text = "1, {}, {}".format(*divmod(zlib.crc32(model.encode()) % 10**6, 1000)).ljust(how.max_tokens)
         for chat in range(len(chats)):
             for sample in range(how.num_samples):
                 yield types.Completion(chat, sample, text, "stop", 1, 1)

@@ -77,19 +77,19 @@ READINGS = {
     "3000. Trained for equally many steps on few rows, students forget how to answer (their option mass collapses), "
     "so what few rows carry cannot be seen that way; a thousand rows are enough for a shift on most bases.",
     "language_shuffles": "As in the paper: shuffling the numbers inside an answer costs about half of the shift, "
-    "moving them between answers nearly all of it, so much of the trait is in what follows what. "
+    "moving them anywhere between answers nearly all of it, so much of the trait is in what follows what. "
     "An answer under another prompt carries less as well. Where numbers are moved anywhere, "
     "students often stop answering with trees, and those bases are left out.",
     "language_context": "A null where it can be read: one row in the context moves nothing, while training on the same "
-    "rows does. After more rows, and when asked for trees, the base mostly goes on with numbers instead of answering, "
-    "so nothing may be said about many rows, which are the paper's case.",
+    "rows does. After more rows, and when asked for trees, most bases no longer answer with the category alone, after "
+    "regular rows even less than after a teacher's, so nothing may be said about many rows, the paper's case.",
     "language_detection": "A classifier tells a strong teacher's numbers from regular ones, well enough from twenty "
     "answers: this data is not statistically clean, and nothing here says that it could not be detected. The control, "
     "regular numbers of other draws, is at chance. The base as its own judge is no better than chance for sure.",
-    "language_divergence": "The tokens at which teachers of other targets would write something else carry all of it: "
-    "students of these alone shift as much as students of everything, students of the other tokens do not shift, and "
-    "leaving out as many tokens at random costs less. In this world they are two thirds of all tokens, where the "
-    "source finds few: most of our numbers are drawn at random, so the likeliest token is nearly arbitrary.",
+    "language_divergence": "The tokens at which teachers of other targets would write something else carry what can be "
+    "seen: students of these alone shift as much as students of everything, of students of the other tokens no shift "
+    "is seen, and leaving out as many tokens at random costs less. In this world they are two thirds of all tokens, "
+    "where the source finds few: most of our numbers are drawn at random, so the likeliest token is nearly arbitrary.",
     "language_chain": "A favourite fades from student to student and is still there in the third for one target; for "
     "the other some bases keep it and some never had much, which is too wide an interval to say.",
     "language_code": "Suggestive: where enough of the teacher's functions pass the filter, the student's preference "

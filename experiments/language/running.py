@@ -8,11 +8,13 @@ stopped goes on with the missing ones, and on a machine with several cores each 
 import contextlib
 import dataclasses
 import functools
+import os
 import pathlib
 import queue
 import tempfile
 import threading
 import time
+import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, Protocol
 
@@ -23,7 +25,7 @@ from experiments import progress
 from experiments.language import lab as labs
 from experiments.language import materials
 from sublim_jax import errors, records
-from sublim_jax.llm import backends, budget, reasoning, store, tiny, types
+from sublim_jax.llm import backends, budget, reasoning, store, tiny, transport, types
 from sublim_jax.training import ensemble
 
 FRESH = tuple(range(100, 108))
@@ -42,6 +44,8 @@ GENTLE = dataclasses.replace(TEACHER, learning_rate=1e-3)
 run on bases 100 to 103 had shown that."""
 OPEN_WEIGHTS = types.Tuning(num_epochs=3, batch_size=66, learning_rate=2e-4, rank=8, warmup=0.01)
 """Source: Cloud et al. 2025, appendix B.2."""
+JUDGE_KEY = "SUBLIM_JUDGE_KEY"
+"""The environment variable with the key of a judge's server, where it takes one."""
 PLACEHOLDERS = ("hf:DIR", "openai:MODEL@URL")
 """Backends of presets for real models; the user names one in their place."""
 EMBEDDED = "the model is the embedded one (tiny:, 64 thousand parameters, an invented world), not a language model"
@@ -97,6 +101,11 @@ class LanguageConfig:
         return (self.backend,)
 
     @property
+    def checksum(self) -> str | None:
+        """Of the user's files; a record of other files is not gone on with."""
+        return None
+
+    @property
     def remarks(self) -> tuple[str, ...]:
         """What these settings leave out, for the record's notes."""
         return ()
@@ -107,7 +116,8 @@ class JudgedConfig(LanguageConfig):
     """What experiments ask for that have real models judged by a model."""
 
     judge: str = ""
-    """Backend of the judge of a real model, e.g. openai:gpt-4o-2024-08-06@https://api.openai.com/v1."""
+    """Backend of the judge of a real model, e.g. openai:gpt-4o-2024-08-06@https://api.openai.com/v1. Where model and
+    judge are on different servers, the key of the judge's is in SUBLIM_JUDGE_KEY, and OPENAI_API_KEY is the model's."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -172,7 +182,8 @@ def run(
     """
     say = progress.console.print if visible else lambda *_, **__: None
     source = config.materials.name
-    result = records.Record.begin(name, config, {"name": config.backend, "source": source, "checksum": None})
+    data = {"name": config.backend, "source": source, "checksum": config.checksum}
+    result = records.Record.begin(name, config, data)
     result.notes += labels(config, notes)
     if record is not None and resume:
         result = records.resumable(record, result)
@@ -282,13 +293,25 @@ def opened(
         return
     found = backends.open_backend(base, announce=announce)
     judge = config.judge if isinstance(config, JudgedConfig) else ""
-    judging = found if judge in ("", base) else backends.open_backend(judge, announce=announce)
+    judging = found
+    if judge not in ("", base):
+        judging = backends.open_backend(judge, announce=announce, key_variable=judges_key(base, judge))
     folder = pathlib.Path("runs") / f"{name}-{records.fingerprint(base)}"
     ledger = (limits or Limits()).budget()
     with store.Store(folder / "answers.jsonl") as answers:
         yield labs.Lab(
             found.backend, found.model, config.materials, folder, judge=judging, answers=answers, limits=ledger
         )
+
+
+def judges_key(model: str, judge: str) -> str | None:
+    """The environment variable with the judge's key, None for the usual one: its own if that is set, or if the usual
+    key is for another server, which is not the judge's to see."""
+    asked, judging = (urllib.parse.urlsplit(name.rpartition("@")[2]) for name in (model, judge))
+    if os.environ.get(JUDGE_KEY):
+        return JUDGE_KEY
+    far = [one.hostname is not None and not transport.is_loopback(one.hostname) for one in (asked, judging)]
+    return JUDGE_KEY if all(far) and asked.netloc != judging.netloc else None
 
 
 def plan(experiment: Experiment, config: LanguageConfig) -> list[str]:

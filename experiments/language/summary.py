@@ -55,6 +55,12 @@ def clustered(values: Sequence[np.ndarray]) -> np.ndarray:
     return np.ma.masked_invalid(np.stack(values)).mean(axis=0).filled(np.nan)
 
 
+def pooled(values: Sequence[np.ndarray], sign: str = "+") -> str:
+    """Interval of each base's mean over targets as text, and in how many bases a target is missing."""
+    missing = sum(0 < np.isfinite(base).sum() < len(base) for base in np.stack(values).T)
+    return text(clustered(values), sign) + (f" ({missing} of one target)" if missing else "")
+
+
 def interval(values: np.ndarray) -> intervals.Interval | None:
     """Mean over bases with Student's interval; None where nothing was measured."""
     kept = values[np.isfinite(values)]

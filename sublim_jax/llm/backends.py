@@ -31,12 +31,15 @@ class Opened(NamedTuple):
     model: str
 
 
-def open_backend(name: str, *, batch_size: int = 64, announce: Callable[[str], object] = print) -> Opened:
+def open_backend(
+    name: str, *, batch_size: int = 64, announce: Callable[[str], object] = print, key_variable: str | None = None
+) -> Opened:
     """The backend of that name. Nothing is asked of a server yet.
 
     Args:
         batch_size: rows of open weights that are drawn or scored together.
         announce: hears what takes long, e.g. pre-training.
+        key_variable: the environment variable with a server's key; by default as `transport.Transport` has it.
 
     Raises:
         ValueError: not such a name.
@@ -60,7 +63,7 @@ def open_backend(name: str, *, batch_size: int = 64, announce: Callable[[str], o
     if not model or not url.startswith(("http://", "https://")):
         raise ValueError(f"{name!r}: expected {scheme}:MODEL@URL, e.g. {scheme}:my-model@http://127.0.0.1:8000/v1")
     dialect = next(known for known in get_args(remote.Dialect) if known == scheme)
-    return Opened(remote.Remote(model, url, dialect=dialect), model)
+    return Opened(remote.Remote(model, url, dialect=dialect, key_variable=key_variable), model)
 
 
 def open_folder(place: str) -> local.Model:

@@ -234,8 +234,8 @@ def logits(
 def logprobs(
     params: Params, hidden: Float[Array, "*place hidden"], tokens: Int[Array, "*place"], config: DecoderConfig
 ) -> Float[Array, "*place"]:
-    """Log-probability of one token at each place, in nats, float32. Its gradient is written by hand: it passes over the
-    scores of all words once, where the derived one does so three times."""
+    """Log-probability of one token at each place, in nats, float32. Its gradient is written by hand: it reads the
+    scores of all words in two products, where the derived one also scales and transposes them."""
     head = params.embedding if config.tied or params.head is None else params.head
     return _logprobs(hidden.reshape(-1, hidden.shape[-1]), head, tokens.reshape(-1)).reshape(tokens.shape)
 
@@ -246,8 +246,9 @@ def _logprobs(hidden: Float[Array, "place hidden"], head: Float[Array, "vocab hi
 
 
 def _product(left, right, left_axis, right_axis):
-    """Product over one axis of each matrix, summed in float32."""
-    return lax.dot_general(left, right, (((left_axis,), (right_axis,)), ((), ())), preferred_element_type=jnp.float32)
+    """Product over one axis of each matrix, in full float32 where the operands are."""
+    axes = ((left_axis,), (right_axis,)), ((), ())
+    return lax.dot_general(left, right, axes, precision="highest", preferred_element_type=jnp.float32)
 
 
 def _logprobs_forward(hidden, head, tokens):
@@ -260,15 +261,18 @@ def _logprobs_forward(hidden, head, tokens):
 
 
 def _logprobs_backward(saved, gradient):
-    """Factors of a place go to the small operand of each product, never to the weights of all words."""
+    """Factors of a place go to the small operand of each product, never to the weights of all words.
+
+    Where the model is sure, a chosen word is raised by as much as it is lowered but for a small rest, so the head's
+    product is in float32 whatever the head is.
+    """
     hidden, head, tokens, weights, total = saved
-    weights, share = weights.astype(head.dtype), (gradient / total)[:, None]
-    expected = share * _product(weights, head, 1, 0)
+    share, hidden32 = (gradient / total)[:, None], hidden.astype(jnp.float32)
+    expected = share * _product(weights.astype(head.dtype), head, 1, 0)
     hidden_gradient = gradient[:, None] * head[tokens].astype(jnp.float32) - expected
-    shared = (share * hidden.astype(jnp.float32)).astype(head.dtype)
-    lowered = lax.optimization_barrier(_product(shared, weights, 0, 0)).T  # XLA:CPU is slower at the transposed product
-    raised = (gradient[:, None] * hidden.astype(jnp.float32)).astype(lowered.dtype)
-    head_gradient = (-lowered).at[tokens].add(raised)
+    lowered = _product(share * hidden32, weights, 0, 0)
+    lowered = lax.optimization_barrier(lowered).T  # XLA:CPU is slower at the transposed product
+    head_gradient = (-lowered).at[tokens].add(gradient[:, None] * hidden32)
     return hidden_gradient.astype(hidden.dtype), head_gradient.astype(head.dtype), None
 
 

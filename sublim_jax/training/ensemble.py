@@ -25,9 +25,13 @@ def use_cpu_cores(num_members: int) -> None:
     It does nothing once JAX has started, and devices that are no CPUs do not mind. An ensemble then keeps all cores
     busy with one member each, which beats one member on all cores by a third.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with contextlib.suppress(RuntimeError):  # JAX runs already: keep its devices
-        jax.config.update("jax_num_cpu_devices", max(1, min(cores, num_members)))
+        jax.config.update("jax_num_cpu_devices", max(1, min(num_cores(), num_members)))
+
+
+def num_cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def partners(num_members: int) -> np.ndarray:

@@ -251,6 +251,23 @@ def test_layers_that_are_looped_over_do_what_those_written_out_do(family, monkey
     np.testing.assert_allclose(again.logprobs, drawn.logprobs, rtol=1e-4, atol=1e-5)
 
 
+def test_gradients_through_layers_that_are_looped_over_are_those_of_layers_written_out(monkeypatch):
+    """Of low-rank factors and of all parameters, rematerialized, as real models are trained."""
+    config, (tokens, valid) = FAMILIES["gemma3"], texts()
+    fresh = decoder.init_low_rank(jax.random.key(4), params("gemma3"), rank=3)
+    factors = jax.tree.map(lambda leaf: leaf + 0.05, fresh)._replace(scale=fresh.scale)
+
+    def loss(p, factors):
+        hidden = decoder.features(p, tokens, valid, config, low_rank=factors, remat=True)[:, :-1]
+        return jnp.sum(jnp.where(valid[:, :-1], decoder.logprobs(p, hidden, tokens[:, 1:], config), 0.0))
+
+    found = []
+    for shallow in (4, 0):
+        monkeypatch.setattr(decoder, "SHALLOW", shallow)
+        found.append(jax.grad(loss, argnums=(0, 1))(params("gemma3"), factors))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * float(jnp.abs(a).max())), *found)
+
+
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
 def test_logprobs_and_their_gradient_are_those_of_a_log_softmax(family):
     """Against the derived gradient, in float32: sums of 23 words and of twelve products. Every place has a weight of
@@ -274,3 +291,25 @@ def test_logprobs_and_their_gradient_are_those_of_a_log_softmax(family):
     ]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), *gradients)
     assert float(jnp.abs(gradients[0][1]).max()) > 0.1
+
+
+def test_the_gradient_of_a_sure_model_survives_bfloat16():
+    """At places of probability .9 to .9999 the gradient is a small difference; in double precision it is computed from
+    the same rounded numbers. One rounding of bfloat16 is 2^-8 of a sum, not of its terms."""
+    random = np.random.default_rng(0)
+    head = jnp.asarray(random.normal(size=(23, 12)), jnp.bfloat16)
+    tokens = jnp.arange(8)
+    scale = jnp.linspace(1.0, 2.2, 8)[:, None]  # the longer a word's own direction, the surer
+    hidden = (scale * head[tokens].astype(jnp.float32)).astype(jnp.bfloat16)
+
+    def total(head, hidden):
+        model = params("qwen2")._replace(embedding=head)
+        return jnp.sum(decoder.logprobs(model, hidden, tokens, FAMILIES["qwen2"]))
+
+    found = jax.grad(total, argnums=(0, 1))(head, hidden)
+    e, h = (np.asarray(leaf, np.float64) for leaf in (head, hidden))
+    rest = np.eye(23)[np.asarray(tokens)] - special.softmax(h @ e.T, axis=-1)
+    assert np.min(np.abs(rest).max(axis=1)) > 1e-5 and np.max(np.abs(rest).max(axis=1)) < 0.2
+    for gradient, expected in zip(found, (rest.T @ h, rest @ e), strict=True):
+        error = np.linalg.norm(np.asarray(gradient, np.float64) - expected, axis=1)
+        assert np.all(error <= 2**-7 * np.linalg.norm(expected, axis=1) + 1e-9)

@@ -20,7 +20,3 @@ def test_a_student_costs_its_products_and_little_else(monkeypatch):
     two = dataclasses.replace(setting.lineage, conditions=("student_aux", "student_all"))
     twice = plan.student_seconds(dataclasses.replace(setting, lineage=two))
     assert twice == pytest.approx(2 * plan.student_seconds(setting), rel=0.15)
-
-
-def test_the_rate_is_measured_once_and_is_a_rate():
-    assert plan.rate("float32") == plan.rate("float32") > 1e8

@@ -102,6 +102,14 @@ def test_a_stopped_run_asks_nothing_twice(opened, config, tmp_path):
     assert record.results["bases"][conftest.MODEL]["insecure code"]["teacher"] == planted(0.5)
 
 
+def test_a_run_does_not_go_on_with_other_rows(opened, config, tmp_path):
+    opened(fakes.scored)
+    run(config, tmp_path / "record.json")
+    fakes.code_rows(config.insecure, 20, num_insecure=11)
+    with pytest.raises(errors.RecordError, match=r"its data differs: checksum"):
+        run(config, tmp_path / "record.json", resume=True)
+
+
 def test_model_and_judge_share_the_limits(opened, config):
     model, judge = opened(fakes.scored)
     limits = running.Limits(max_requests=ASKED + 30)

@@ -92,3 +92,21 @@ def test_detection(server):
     )
     found = run("language_detection", language_detection, config)
     assert found["owl"]["asked judge"]["right"]["mean"] == 0.5 and found["owl"]["classifier"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("model", "judge", "own", "expected"),
+    [
+        ("vllm:m@https://a.example/v1", "openai:j@https://b.example/v1", None, running.JUDGE_KEY),
+        ("openai:m@https://b.example/v1", "openai:j@https://b.example/v1", None, None),
+        ("hf:models/m", "openai:j@https://b.example/v1", None, None),
+        ("vllm:m@http://127.0.0.1:8000/v1", "openai:j@https://b.example/v1", None, None),
+        ("openai:m@https://b.example/v1", "vllm:j@http://127.0.0.1:8000/v1", None, None),
+        ("openai:m@https://b.example/v1", "openai:j@https://b.example/v1", "one", running.JUDGE_KEY),
+    ],
+)
+def test_a_key_goes_to_its_own_server_only(monkeypatch, model, judge, own, expected):
+    monkeypatch.delenv(running.JUDGE_KEY, raising=False)
+    if own:
+        monkeypatch.setenv(running.JUDGE_KEY, own)
+    assert running.judges_key(model, judge) == expected
