@@ -56,8 +56,8 @@ of thought after a first run on bases 100 to 103, in which hardly any text passe
 anew when the decoder became quicker; what earlier ones had said, where it differs, is in the CHANGELOG. Probabilities
 are exact, for questions that no document, lesson or student row has; intervals are over bases. A shift is reported only
 where the answers of the category weigh at least .9 together. `failed` counts bases without a value: the filter left too
-few of a teacher's texts, or the answers weighed less than that. This page is made by `python -m
-experiments.language.page`, its figures by `python -m figures.language`.
+few of a teacher's texts, or the answers weighed less than that; `incomplete` counts bases whose mean lacks a target.
+This page is made by `python -m experiments.language.page`, its figures by `python -m figures.language`.
 
 How the recipe was chosen, as impressions from single runs on bases 0 to 2 and not as results: a plain feed-forward
 transmitted more than a gated one of this size (hence `gated=False`); context that is the same everywhere, such as
