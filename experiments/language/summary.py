@@ -56,7 +56,7 @@ def clustered(values: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def pooled(values: Sequence[np.ndarray], sign: str = "+") -> str:
-    """Interval of each base's mean over targets as text, and how many bases lack a target"""
+    """Interval of each base's mean over targets as text, and how many bases lack a target."""
     missing = sum(0 < np.isfinite(base).sum() < len(base) for base in np.stack(values).T)
     return text(clustered(values), sign) + (f" ({missing} incomplete)" if missing else "")
 
