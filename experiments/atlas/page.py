@@ -201,7 +201,8 @@ def costs(found: dict[str, records.Record]) -> str:
     said = f" Not finished: {', '.join(unfinished)}." if unfinished else ""
     return (
         f"{len(found)} rows have records: {len(settings)} different settings, {run / 60:.0f} minutes of training and "
-        f"{compiling / 60:.0f} of compilation on {where}, by the clock, other work on the machine and halts of the run included.{said}"
+        f"{compiling / 60:.0f} of compilation on {where}, by the clock, other work on the machine and halts included."
+        f"{said}"
     )
 
 
