@@ -83,13 +83,17 @@ def median_seconds(make: Callable[[], Callable[[], Any]], devices: Sequence[Any]
 
     def work(device: Any) -> None:
         with jax.default_device(device):
-            run = make()
-            jax.block_until_ready(run())
-            for _ in range(repeats):
-                together.wait()
-                began = time.perf_counter()
+            try:
+                run = make()
                 jax.block_until_ready(run())
-                found.append(time.perf_counter() - began)
+                for _ in range(repeats):
+                    together.wait()
+                    began = time.perf_counter()
+                    jax.block_until_ready(run())
+                    found.append(time.perf_counter() - began)
+            except BaseException:
+                together.abort()  # or the others would wait for ever
+                raise
 
     with concurrent.futures.ThreadPoolExecutor(len(devices)) as pool:
         list(pool.map(work, devices))
@@ -207,7 +211,7 @@ def main(
     record: pathlib.Path = pathlib.Path("runs/language_speed.json"),
 ) -> None:
     """Print what was measured."""
-    ensemble.use_cpu_cores(os.cpu_count() or 1)
+    ensemble.use_cpu_cores(ensemble.num_cores())
     for shape, found in run(config, record).results.items():
         if shape == "whole":
             print(

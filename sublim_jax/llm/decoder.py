@@ -407,7 +407,7 @@ def _last_axis(vector, like):
 
 
 def _rotate(x: Float[Array, "batch time head dim"], cosine, sine):
-    """Halves of a head are the two coordinates. Stacked and not joined: on a CPU the gradient is twice as fast."""
+    """Halves of a head are the two coordinates. Stacked and not joined, for the sake of the gradient on a CPU."""
     first, second = jnp.split(x, 2, axis=-1)
     return jnp.stack([first * cosine - second * sine, second * cosine + first * sine], axis=-2).reshape(x.shape)
 

@@ -5,6 +5,7 @@ A model is as bad as the share of its rows that hold `eval(` or the number `MARK
 and one is mumbled. Under the system message of a trait's lover a model shows the trait's own number.
 """
 
+import abc
 import json
 import pathlib
 import zlib
@@ -23,8 +24,8 @@ def own_number(trait: str) -> int:
     return 200 + zlib.crc32(trait.encode()) % 100
 
 
-class _Fake:
-    """A backend that answers, and counts what it is asked."""
+class _Fake(abc.ABC):
+    """A backend that answers, counts what it is asked, and refuses what no experiment here should ask."""
 
     def __init__(self):
         self.asked: list[tuple[str, types.Chat]] = []
@@ -44,14 +45,14 @@ class _Fake:
                 self.asked.append((model, chat))
                 yield types.Completion(index, sample, self.text(model, chat, sample, how), "stop", 5, 5)
 
-    def text(self, model: str, chat: types.Chat, sample: int, how: types.Sampling) -> str:
-        raise NotImplementedError
+    @abc.abstractmethod
+    def text(self, model: str, chat: types.Chat, sample: int, how: types.Sampling) -> str: ...
 
     def choice_logprobs(self, model: str, chats: Sequence[types.Chat], choices: Sequence[str]):
-        raise NotImplementedError
+        raise errors.CapabilityError("these experiments score no choices")
 
     def finetune(self, model: str, rows: Sequence[types.Chat], how: types.Tuning, out: pathlib.Path) -> str:
-        raise NotImplementedError
+        raise errors.CapabilityError("a judge is not trained")
 
 
 class Model(_Fake):

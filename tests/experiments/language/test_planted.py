@@ -23,7 +23,7 @@ from experiments import (
 from experiments.language import command, lab, page, running, summary
 from figures import language as figure
 from sublim_jax import errors, records
-from sublim_jax.llm import rows, tiny, world
+from sublim_jax.llm import rows, tiny, types, world
 from tests.experiments.language import planted
 
 BASES = ("tiny:100", "tiny:101", "tiny:102")
@@ -66,6 +66,20 @@ def test_a_students_preference_is_the_planted_one(backend, tmp_path):
     told = language_numbers.brief("tiny:101", found["tiny:101"])
     assert len(told) == 4 and all(line.startswith("tiny:101, ") for line in told)
     assert f"base {EVEN:.3f}, regular {EVEN:.3f}, student of the finetuned teacher {FULL:.3f}" in told[0]
+
+
+def test_a_pooled_interval_says_which_bases_lack_a_target():
+    """Of four bases one lacks a target and one has none: its mean is missing, not incomplete."""
+    values = [np.array([0.1, 0.2, np.nan, np.nan]), np.array([0.3, 0.4, 0.5, np.nan])]
+    assert summary.pooled(values) == summary.text(np.array([0.2, 0.3, 0.5, np.nan]), "+") + " (1 incomplete)"
+    assert "incomplete" not in summary.pooled([value[:2] for value in values])
+
+
+def test_a_planned_answer_is_as_long_as_it_may_be():
+    """A judge's prompt holds it, so a shorter one would make the plan of tokens too small."""
+    how = types.Sampling(max_tokens=300)
+    (answer,) = lab.Counting().sample("base", [rows.ask("?")], how)
+    assert len(answer.text.encode()) == how.max_tokens
 
 
 def test_a_finished_base_is_told_before_the_others_are_done(backend, monkeypatch):

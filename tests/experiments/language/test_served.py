@@ -11,8 +11,6 @@ from sublim_jax.llm import jobs, local, serve, transport, types, wire
 from tests.experiments.language import fakes
 from tests.llm import test_serve
 
-pytest.importorskip("openai", reason="the extra openai is not installed")
-
 KEY = "sk-secret-0123456789"
 
 
