@@ -91,6 +91,8 @@ def median_seconds(make: Callable[[], Callable[[], Any]], devices: Sequence[Any]
                     began = time.perf_counter()
                     jax.block_until_ready(run())
                     found.append(time.perf_counter() - began)
+            except threading.BrokenBarrierError:
+                return  # another device failed, and says why
             except BaseException:
                 together.abort()  # or the others would wait for ever
                 raise
