@@ -29,7 +29,7 @@ import tyro
 from experiments import cli, language_numbers
 from experiments.language import running
 from sublim_jax import records
-from sublim_jax.llm import decoder, local, tiny, types, world
+from sublim_jax.llm import decoder, local, sampling, tiny, types, world
 from sublim_jax.training import ensemble
 
 Shape = Literal["tiny", "qwen-0.5b", "qwen-7b"]
@@ -134,7 +134,7 @@ def measure(shape: Shape) -> dict:
     def drawing():
         prompts = jnp.asarray(rng.integers(0, work.config.vocab_size, (rows, 24)), jnp.int32)
         return functools.partial(
-            decoder.generate, params(), prompts, jnp.ones(prompts.shape, bool),
+            sampling.generate, params(), prompts, jnp.ones(prompts.shape, bool),
             jax.random.split(jax.random.key(1), rows), jnp.float32(1), jnp.float32(1),
             config=work.config, max_tokens=new, end_tokens=(),
         )  # fmt: skip

@@ -497,6 +497,7 @@ OPTIMIZATION = [
                                                                                     1e-3: 0.091})),
         expected="kills it",
         x_label="weight decay",
+        log_x=True,
     ),
     Row(
         id="weight-decay-student",

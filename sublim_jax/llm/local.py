@@ -23,7 +23,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from sublim_jax import errors
-from sublim_jax.llm import checkpoint, decoder, tokens, types
+from sublim_jax.llm import checkpoint, decoder, sampling, tokens, types
 
 POSITIONS_AT_ONCE = 64
 """Places of a text whose scores over the vocabulary are held at one time in training."""
@@ -207,7 +207,7 @@ def draw(
         (zlib.crc32(np.asarray(prompt, np.int32).tobytes()), number)
         for prompt, number in zip(prompts, numbers, strict=True)
     ]
-    drawn = decoder.generate(
+    drawn = sampling.generate(
         model.params,
         jnp.asarray(ids),
         jnp.asarray(valid),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import special
 
-from sublim_jax.llm import decoder
+from sublim_jax.llm import decoder, sampling
 
 LLAMA = decoder.DecoderConfig(
     vocab_size=23,
@@ -133,7 +133,7 @@ def test_scores_are_those_written_down_by_hand(family):
 def draw(family="gemma3", tokens=None, valid=None, *, keys=None, temperature=0.0, top_p=1.0, max_tokens=5, **options):
     tokens, valid = texts() if tokens is None else (tokens, valid)
     keys = jax.random.split(jax.random.key(5), len(tokens)) if keys is None else keys
-    return decoder.generate(
+    return sampling.generate(
         params(family), tokens, valid, keys, jnp.float32(temperature), jnp.float32(top_p),
         config=FAMILIES[family], max_tokens=max_tokens, end_tokens=(22,), **options,
     )  # fmt: skip

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from sublim_jax import errors
-from sublim_jax.llm import checkpoint, decoder, local, tokens, types
+from sublim_jax.llm import checkpoint, decoder, local, sampling, tokens, types
 from sublim_jax.llm.types import Message
 
 with warnings.catch_warnings():
@@ -202,7 +202,7 @@ def test_greedy_completions_are_torchs(case):
 
     end = int(theirs(SHAPE["eos_token_id"]).sequences[0, ids.shape[1] + 4])
     expected = theirs(end)
-    drawn = decoder.generate(
+    drawn = sampling.generate(
         case.params, jnp.asarray(ids), jnp.asarray(valid), jax.random.split(jax.random.key(0), len(ids)),
         jnp.float32(0.0), jnp.float32(1.0), config=case.config, max_tokens=16, end_tokens=(end,),
     )  # fmt: skip
