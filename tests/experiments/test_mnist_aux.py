@@ -345,6 +345,7 @@ def run_smoke(run_python, path, *flags, **variables):
     return record
 
 
+@pytest.mark.slow
 def test_the_smoke_preset_shows_subliminal_learning_on_synthetic_digits(run_python, tmp_path):
     record = run_smoke(
         run_python, tmp_path / "smoke.json", "--dataset", "synthetic-digits", SUBLIM_CACHE_DIR=str(tmp_path / "cache")

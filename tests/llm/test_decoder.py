@@ -220,9 +220,11 @@ def test_rematerialized_gradients_are_the_same():
     config, (tokens, valid) = FAMILIES["gemma3"], texts()
 
     def loss(p, remat):
-        return jnp.sum(features(p, tokens, valid, config=config, remat=remat)[valid] ** 2)
+        squares = features(p, tokens, valid, config=config, remat=remat) ** 2
+        return jnp.sum(jnp.where(valid[..., None], squares, 0.0))
 
-    kept, again = (jax.grad(loss)(params("gemma3"), remat) for remat in (False, True))
+    gradient = jax.jit(jax.grad(loss), static_argnums=1)
+    kept, again = (gradient(params("gemma3"), remat) for remat in (False, True))
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * float(jnp.abs(a).max())), kept, again
     )
@@ -240,12 +242,16 @@ def test_a_fresh_model_has_the_shapes_of_its_config():
 def test_layers_that_are_looped_over_do_what_those_written_out_do(family, monkeypatch):
     """The same sums in the same order: a few rounding errors of float32."""
     tokens, valid = texts()
-    run = functools.partial(decoder.features, params(family), tokens, valid, FAMILIES[family])
-    written, drawn = run(), draw(family, max_tokens=4)
+
+    def run():
+        compiled_anew = jax.jit(functools.partial(decoder.features, config=FAMILIES[family]))
+        sampling.generate.clear_cache()
+        return compiled_anew(params(family), tokens, valid), draw(family, max_tokens=4)
+
+    written, drawn = run()
     monkeypatch.setattr(decoder, "SHALLOW", 0)
-    jax.clear_caches()
-    looped, again = run(), draw(family, max_tokens=4)
-    jax.clear_caches()
+    looped, again = run()
+    sampling.generate.clear_cache()
     np.testing.assert_allclose(looped, written, rtol=1e-5, atol=1e-5)
     np.testing.assert_array_equal(again.tokens, drawn.tokens)
     np.testing.assert_allclose(again.logprobs, drawn.logprobs, rtol=1e-4, atol=1e-5)
@@ -264,7 +270,8 @@ def test_gradients_through_layers_that_are_looped_over_are_those_of_layers_writt
     found = []
     for shallow in (4, 0):
         monkeypatch.setattr(decoder, "SHALLOW", shallow)
-        found.append(jax.grad(loss, argnums=(0, 1))(params("gemma3"), factors))
+        compiled_anew = jax.jit(jax.grad(lambda *both: loss(*both), argnums=(0, 1)))
+        found.append(compiled_anew(params("gemma3"), factors))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * float(jnp.abs(a).max())), *found)
 
 
@@ -286,7 +293,7 @@ def test_logprobs_and_their_gradient_are_those_of_a_log_softmax(family):
 
     np.testing.assert_allclose(by_hand(params(family), hidden), derived(params(family), hidden), rtol=1e-5, atol=1e-5)
     gradients = [
-        jax.grad(lambda p, h, f=f: jnp.sum(weights * f(p, h)), argnums=(0, 1))(params(family), hidden)
+        jax.jit(jax.grad(lambda p, h, f=f: jnp.sum(weights * f(p, h)), argnums=(0, 1)))(params(family), hidden)
         for f in (by_hand, derived)
     ]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), *gradients)

@@ -48,9 +48,13 @@ def backend(**options) -> local.Local:
 def logprob(made: local.Model, chat, reply) -> float:
     """One text at a time, unpadded."""
     encoded = reader().chat(chat, reply)
-    ids = jnp.asarray([encoded.ids])
-    hidden = decoder.features(made.merged, ids, jnp.ones_like(ids, bool), CONFIG)
-    scores = np.asarray(jax.nn.log_softmax(decoder.logits(made.merged, hidden, CONFIG)), float)[0]
+
+    @jax.jit
+    def all_scores(params, ids):
+        hidden = decoder.features(params, ids, jnp.ones_like(ids, bool), CONFIG)
+        return jax.nn.log_softmax(decoder.logits(params, hidden, CONFIG))
+
+    scores = np.asarray(all_scores(made.merged, jnp.asarray([encoded.ids])), float)[0]
     return sum(scores[place - 1, encoded.ids[place]] for place in range(encoded.reply_start, len(encoded.ids)))
 
 
