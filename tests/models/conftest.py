@@ -1,4 +1,4 @@
-"""A compiler in a hurry: networks of this folder are applied a few times each, and compiling them is most of the time."""
+"""A compiler in a hurry: networks here are applied a few times each, and compiling them is most of the time."""
 
 import jax
 import pytest
