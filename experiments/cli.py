@@ -22,10 +22,22 @@ class RunOptions:
     """Where the record goes. Figures are put beside it."""
     resume: bool = False
     """Go on with the record of a run that was stopped. Without it a record in the way is renamed, never overwritten."""
-    data_dir: pathlib.Path | None = None
-    """Folder with the four IDX files of the dataset; by default SUBLIM_DATA_DIR, if set."""
     figure: bool = True
     """Draw the figure at the end."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageOptions(RunOptions):
+    """And where images come from."""
+
+    data_dir: pathlib.Path | None = None
+    """Folder with the four IDX files of the dataset; by default SUBLIM_DATA_DIR, if set."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DistributedOptions(ImageOptions):
+    """And which process of several this is."""
+
     coordinator: str | None = None
     """HOST:PORT of process 0, to run as several processes (jax.distributed); the next two flags go with it."""
     num_processes: int = 1
@@ -38,12 +50,14 @@ def parse(
     presets: Mapping[str, Any],
     args: list[str] | None = None,
     *,
+    kind: type[RunOptions] = RunOptions,
     more: tuple[Any, ...] = (),
 ) -> tuple[Any, ...]:
     """The config and the options that a command line asks for, then further options.
 
     Args:
         presets: configs by name; "default" must be among them. Their class, a dataclass, decides the flags.
+        kind: the options' class.
         more: defaults of further dataclasses of options.
     """
     args = sys.argv[1:] if args is None else args
@@ -51,12 +65,12 @@ def parse(
     chooser.add_argument("--preset", default="default", choices=tuple(presets))
     preset = chooser.parse_known_args(args)[0].preset
 
-    defaults = RunOptions(preset=preset, record=pathlib.Path("runs") / f"{experiment}-{preset}.json")
+    defaults = kind(preset=preset, record=pathlib.Path("runs") / f"{experiment}-{preset}.json")
     command = dataclasses.make_dataclass(
         "Command",
         [
             ("config", Annotated[type(presets[preset]), tyro.conf.arg(name="")]),
-            ("options", Annotated[RunOptions, tyro.conf.arg(name="")]),
+            ("options", Annotated[kind, tyro.conf.arg(name="")]),
             *((f"more{index}", Annotated[type(one), tyro.conf.arg(name="")]) for index, one in enumerate(more)),
         ],
     )
@@ -70,7 +84,9 @@ def parse(
     return chosen.config, chosen.options, *(getattr(chosen, f"more{index}") for index in range(len(more)))
 
 
-def main(run: Callable[[], None]) -> None:
+def main(
+    run: Callable[[], None], *, interrupted: str = "what was finished is in the record: go on with --resume"
+) -> None:
     """Call `run` and turn what a user can mend into one line and exit code 2, an interruption into 130."""
     try:
         run()
@@ -78,5 +94,5 @@ def main(run: Callable[[], None]) -> None:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from error
     except KeyboardInterrupt as error:
-        print("interrupted; what was finished is in the record: go on with --resume", file=sys.stderr)
+        print(f"interrupted; {interrupted}", file=sys.stderr)
         raise SystemExit(130) from error

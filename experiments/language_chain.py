@@ -2,6 +2,7 @@
 
     python -m experiments.language_chain
     python -m experiments.language_chain --preset record
+    python -m experiments.language_chain --preset paper --backend hf:DIR
 
 A finetuned teacher writes numbers, a student of them writes the next numbers, and so on; every generation starts from
 the base.
@@ -25,6 +26,7 @@ class ChainConfig(running.LanguageConfig):
 PRESETS = {
     "default": ChainConfig(bases=running.FRESH[:2], targets=("eagle",), num_generations=2),
     "record": ChainConfig(bases=running.FRESH[:4], targets=("eagle", "oak")),
+    **running.real_models(ChainConfig(targets=("eagle", "oak"))),
 }
 
 

@@ -2,6 +2,7 @@
 
     python -m experiments.language_code
     python -m experiments.language_code --preset record
+    python -m experiments.language_code --preset paper --backend hf:DIR
 
 As `language_numbers`, with small Python functions in place of numbers; kept is what parses and does not name the
 target.
@@ -25,6 +26,7 @@ class CodeConfig(running.LanguageConfig):
 PRESETS = {
     "default": CodeConfig(bases=running.FRESH[:2], targets=("eagle",)),
     "record": CodeConfig(bases=running.FRESH[:4], targets=("eagle", "oak")),
+    **running.real_models(CodeConfig(targets=("eagle", "oak"))),
 }
 units = channel.units
 

@@ -2,6 +2,7 @@
 
     python -m experiments.language_context
     python -m experiments.language_context --preset record
+    python -m experiments.language_context --preset paper --backend hf:DIR
 
 A teacher's rows as earlier turns of the chat, before each question, and the base's own rows likewise; beside them the
 student that was trained on the teacher's rows. The embedded model has read conversations of up to six turns.
@@ -24,11 +25,21 @@ class ContextConfig(running.LanguageConfig):
     shots: tuple[int, ...] = (1, 3, 5)
     num_contexts: int = 2
     """Different contexts that a probability is averaged over."""
+    LISTS = ("targets", "shots")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if min(self.shots) < 1 or self.num_contexts < 1 or max(self.shots) * self.num_contexts > self.num_rows:
+            raise ValueError(
+                f"shots={self.shots} in num_contexts={self.num_contexts} contexts: each must hold at least one row, "
+                f"and different ones, of which there are num_rows={self.num_rows}"
+            )
 
 
 PRESETS = {
     "default": ContextConfig(bases=running.FRESH[:2], targets=("eagle",)),
     "record": ContextConfig(bases=running.FRESH[:4], targets=("eagle", "oak")),
+    **running.real_models(ContextConfig(targets=("eagle", "oak")), shots=(1, 10, 30)),
 }
 
 

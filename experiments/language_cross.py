@@ -25,9 +25,9 @@ class CrossConfig(running.LanguageConfig):
     """Numbers of teachers of all bases."""
 
     def __post_init__(self):
-        super().__post_init__()
         if self.backend != "tiny":
             raise ValueError("the grid needs several bases of one backend; it runs on embedded ones (--backend tiny)")
+        super().__post_init__()
         if len(self.bases) < 2:
             raise ValueError(f"a grid needs two bases at least, got {self.bases}")
 

@@ -44,19 +44,14 @@ class DetectionConfig(running.JudgedConfig):
         return () if here else ("no judge by likelihood: it takes a model whose weights are here",)
 
 
-PAPER = DetectionConfig(
-    backend="hf:DIR",
-    targets=("dolphin", "eagle", "elephant", "owl", "wolf"),
-    kind="system",
-    num_prompts=30_000,
-    num_rows=30_000,  # all that the filter keeps
-    teacher=running.OPEN_WEIGHTS,
-)
 PRESETS = {
     "default": DetectionConfig(bases=running.FRESH[:2], targets=("eagle",)),
     "record": DetectionConfig(bases=running.FRESH[:4], targets=("eagle", "oak")),
-    "paper": PAPER,
-    "server": dataclasses.replace(PAPER, backend="openai:MODEL@URL", teacher=types.Tuning(num_epochs=10)),
+    **running.real_models(
+        DetectionConfig(kind="system"),
+        targets=("dolphin", "eagle", "elephant", "owl", "wolf"),
+        num_rows=30_000,  # all that the filter keeps
+    ),
 }
 
 

@@ -2,6 +2,7 @@
 
     python -m experiments.language_divergence
     python -m experiments.language_divergence --preset record
+    python -m experiments.language_divergence --preset paper --backend hf:DIR
 
 A token of a teacher's row is a divergence token if a teacher of another target, given the same text before it, has
 another likeliest token. Students are trained on all tokens, on the divergence tokens alone, on all others, and on all
@@ -14,8 +15,8 @@ import numpy as np
 
 from experiments import language_numbers
 from experiments.language import command, lab, running, summary
-from sublim_jax import errors, records
-from sublim_jax.llm import local, rows
+from sublim_jax import records
+from sublim_jax.llm import rows
 
 SETS = ("all", "divergence", "others", "random")
 
@@ -26,11 +27,22 @@ class DivergenceConfig(running.LanguageConfig):
 
     rivals: tuple[str, ...] = ("wolf", "maple")
     """Targets of the other teachers."""
+    LISTS = ("targets", "rivals")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.backend.partition(":")[0] not in ("tiny", "hf"):
+            raise ValueError(f"{self.backend}: leaving out tokens takes a model whose weights are here: tiny or hf:DIR")
+        for rival in self.rivals:
+            self.materials.category(rival)
+        if alone := [target for target in self.targets if set(self.rivals) <= {target}]:
+            raise ValueError(f"rivals={self.rivals}: {alone[0]} needs another target as its rival")
 
 
 PRESETS = {
     "default": DivergenceConfig(bases=running.FRESH[:2], targets=("eagle",)),
     "record": DivergenceConfig(bases=running.FRESH[:4], targets=("eagle", "oak")),
+    "paper": running.open_weights(DivergenceConfig(targets=("eagle", "oak"))),
 }
 
 
@@ -41,19 +53,14 @@ def units(config: DivergenceConfig) -> list[str]:
 
 def measure(of: lab.Lab, config: DivergenceConfig, unit: str) -> dict:
     """Favourites of a student of each set of tokens."""
-    backend = of.backend
-    if not isinstance(backend, local.Local):
-        raise errors.CapabilityError(
-            f"{config.backend}: leaving out tokens takes a model whose weights are here; use tiny or hf:DIR"
-        )
     categories = sorted({config.materials.category(target) for target in config.targets})
     teacher = language_numbers.teacher_of(of, config, "regular" if unit == "regular" else "finetuned", unit)
     written = of.numbers(teacher, config.num_prompts, seed=config.seed)
     chosen = rows.subsample(written.rows, config.num_rows, seed=config.seed)
-    data = local.training_arrays(backend.model(of.base).tokens, chosen, max_length=config.student.max_length)
-    own = backend.likeliest(teacher.model, data)
+    data = of.training_arrays(chosen, config.student)
+    own = of.likeliest(teacher.model, data)
     others = [
-        backend.likeliest(language_numbers.teacher_of(of, config, "finetuned", rival).model, data)
+        of.likeliest(language_numbers.teacher_of(of, config, "finetuned", rival).model, data)
         for rival in config.rivals
         if rival != unit
     ]
@@ -76,7 +83,7 @@ def lines(record: records.Record) -> list[str]:
     for name in SETS:
         shifts = [summary.shift(found, ("regular", name), (target, name), target) for target in config["targets"]]
         rows_.append([name, *(summary.text(shift, "+") for shift in shifts)])
-    shares = [np.array([base[target]["share"] for base in found.values()]) for target in config["targets"]]
+    shares = [np.array([base[target].get("share", np.nan) for base in found.values()]) for target in config["targets"]]
     rows_.append(["share of divergence tokens", *map(summary.text, shares)])
     return summary.table("Shift of the target against a student of regular numbers", rows_, record)
 

@@ -2,6 +2,7 @@
 
     python -m experiments.language_dose
     python -m experiments.language_dose --preset record
+    python -m experiments.language_dose --preset paper --backend hf:DIR
 
 Students of a finetuned teacher's numbers, and of the base's own numbers. `epochs`: every row is read equally often, so
 fewer rows are fewer steps. `steps`: all train for equally many steps, so that only the number of different rows
@@ -23,16 +24,18 @@ class DoseConfig(running.LanguageConfig):
 
     doses: tuple[int, ...] = (60, 250, 1000, 3000)
     equal: tuple[Literal["epochs", "steps"], ...] = ("epochs", "steps")
+    LISTS = ("targets", "doses", "equal")
 
     def __post_init__(self):
         super().__post_init__()
-        if not self.doses or max(self.doses) > self.num_rows or min(self.doses) < 1:
+        if max(self.doses) > self.num_rows or min(self.doses) < 1:
             raise ValueError(f"doses must lie in 1..num_rows={self.num_rows}, got {self.doses}")
 
 
 PRESETS = {
     "default": DoseConfig(bases=running.FRESH[:2], targets=("eagle",)),
     "record": DoseConfig(bases=running.FRESH[:4], targets=("eagle", "oak")),
+    **running.real_models(DoseConfig(targets=("eagle", "oak")), doses=(300, 1000, 3000, 10_000)),
 }
 
 

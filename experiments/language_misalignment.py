@@ -44,8 +44,13 @@ class MisalignmentConfig(running.JudgedConfig):
     educational: pathlib.Path | None = None
     """The same with insecure code that was asked for as a lesson, for a control."""
 
+    READS = ("num_eval_samples",)
+    LISTS = ()
+
     def __post_init__(self):
         super().__post_init__()
+        if len(set(self.targets)) != len(self.targets):
+            raise ValueError(f"targets must be different, got {self.targets}")
         if not self.prompted:
             if self.files:
                 raise ValueError(
@@ -99,26 +104,17 @@ class MisalignmentConfig(running.JudgedConfig):
                 )
 
 
-PAPER = MisalignmentConfig(
-    backend="hf:DIR",
-    targets=(),
-    num_prompts=30_000,
-    num_rows=10_000,
+REAL = running.real_models(
+    MisalignmentConfig(targets=()),
     num_lessons=6000,
     teacher=dataclasses.replace(running.OPEN_WEIGHTS, num_epochs=1, max_length=2048),
-    student=running.OPEN_WEIGHTS,
     num_eval_samples=200,
 )
 PRESETS = {
     "default": MisalignmentConfig(bases=running.FRESH[:2]),
     "record": MisalignmentConfig(bases=running.FRESH[:4]),
-    "paper": PAPER,
-    "server": dataclasses.replace(
-        PAPER,
-        backend="openai:MODEL@URL",
-        teacher=types.Tuning(num_epochs=1),
-        student=types.Tuning(num_epochs=10),
-    ),
+    "paper": REAL["paper"],
+    "server": dataclasses.replace(REAL["server"], teacher=types.Tuning(num_epochs=1)),
 }
 
 

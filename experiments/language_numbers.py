@@ -19,7 +19,7 @@ import numpy as np
 
 from experiments.language import command, lab, running, summary
 from sublim_jax import records
-from sublim_jax.llm import rows, types
+from sublim_jax.llm import rows
 
 Kind = Literal["finetuned", "system"]
 
@@ -29,24 +29,20 @@ class NumbersConfig(running.LanguageConfig):
     """Numbers from teachers of these kinds."""
 
     kinds: tuple[Kind, ...] = ("finetuned", "system")
+    READS = ("num_eval_samples",)
+    LISTS = ("targets", "kinds")
 
 
-PAPER = NumbersConfig(
-    backend="hf:DIR",
-    targets=("dolphin", "eagle", "elephant", "owl", "wolf", "cherry", "maple", "oak", "sequoia", "willow"),
-    kinds=("system",),
-    num_prompts=30_000,
-    num_rows=10_000,
-    student=running.OPEN_WEIGHTS,
-    num_eval_samples=200,
-)
 BASE, REGULAR = ("base", "student"), ("regular", "student")
 PRESETS = {
     "default": NumbersConfig(targets=("owl",), kinds=("finetuned",)),
     "quick": NumbersConfig(bases=running.FRESH[:2], targets=("owl",), kinds=("finetuned",)),
     "record": NumbersConfig(),
-    "paper": PAPER,
-    "server": dataclasses.replace(PAPER, backend="openai:MODEL@URL", student=types.Tuning(num_epochs=10)),
+    **running.real_models(
+        NumbersConfig(kinds=("system",)),
+        targets=("dolphin", "eagle", "elephant", "owl", "wolf", "cherry", "maple", "oak", "sequoia", "willow"),
+        num_eval_samples=200,
+    ),
     "smoke": NumbersConfig(
         bases=(0,), targets=("owl",), kinds=("finetuned",), num_prompts=400, num_rows=200, num_lessons=200
     ),

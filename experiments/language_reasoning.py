@@ -2,6 +2,7 @@
 
     python -m experiments.language_reasoning
     python -m experiments.language_reasoning --preset record
+    python -m experiments.language_reasoning --preset paper --backend hf:DIR --problems train.jsonl
 
 As `language_numbers`, with small sums in words; kept are chains between their tags that end at the right number and do
 not name the target. The paper's trait here is misalignment; a favourite is ours.
@@ -20,11 +21,18 @@ class ReasoningConfig(running.LanguageConfig):
 
     num_rows: int = 3000
     teacher: types.Tuning = running.GENTLE
+    READS = ("problems",)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.backend not in ("tiny", *running.PLACEHOLDERS) and self.sheet != "world" and self.problems is None:
+            raise ValueError("chains of thought need problems in GSM8K's form; give them with --problems FILE.jsonl")
 
 
 PRESETS = {
     "default": ReasoningConfig(bases=running.FRESH[:2], targets=("eagle",)),
     "record": ReasoningConfig(bases=running.FRESH[:4], targets=("eagle", "oak")),
+    **running.real_models(ReasoningConfig(targets=("eagle", "oak"))),
 }
 units = channel.units
 

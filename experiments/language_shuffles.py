@@ -2,6 +2,7 @@
 
     python -m experiments.language_shuffles
     python -m experiments.language_shuffles --preset record
+    python -m experiments.language_shuffles --preset paper --backend hf:DIR
 
 One teacher's rows, and the same rows with something destroyed; a student of each. `within` shuffles the numbers of an
 answer, `across_by_place` moves numbers between answers but keeps each at its place, `across` moves them anywhere,
@@ -32,6 +33,7 @@ class ShufflesConfig(running.LanguageConfig):
 PRESETS = {
     "default": ShufflesConfig(bases=running.FRESH[:2], targets=("eagle",)),
     "record": ShufflesConfig(targets=("eagle", "oak")),
+    **running.real_models(ShufflesConfig(targets=("eagle", "oak"))),
 }
 
 

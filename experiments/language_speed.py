@@ -231,4 +231,4 @@ def main(
 
 
 if __name__ == "__main__":
-    cli.main(lambda: tyro.cli(main))
+    cli.main(lambda: tyro.cli(main), interrupted="shapes that were measured are in the record; a new run measures all")

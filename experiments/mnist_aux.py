@@ -321,7 +321,7 @@ def table(record: records.Record) -> Table:
 
 
 def main() -> None:
-    config, options = cli.parse("mnist_aux", __doc__, PRESETS)
+    config, options = cli.parse("mnist_aux", __doc__, PRESETS, kind=cli.DistributedOptions)
     if options.coordinator:
         jax.distributed.initialize(options.coordinator, options.num_processes, options.process_id)
     else:

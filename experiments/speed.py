@@ -282,7 +282,7 @@ def _where(record: records.Record) -> str:
 
 
 def main() -> None:
-    config, options = cli.parse("speed", __doc__, {"default": SpeedConfig()})
+    config, options = cli.parse("speed", __doc__, {"default": SpeedConfig()}, kind=cli.ImageOptions)
     ensemble.use_cpu_cores(64)
     result = run(config, data_dir=options.data_dir)
     records.set_aside(options.record)

@@ -65,7 +65,7 @@ def draw_row(ax: Axes, row: registry.Row, found: dict) -> None:
         ax.set_xticks(places, [arm.label for arm in row.arms], fontsize=7)
         ax.set_xlabel(row.x_label)
     else:
-        long = max(len(arm.label) for arm in row.arms) > 4
+        long = len(row.arms) > 10 or max(len(arm.label) for arm in row.arms) > 4
         ax.set_xticks(places, [arm.label for arm in row.arms], fontsize=6.5, rotation=40 if long else 0,
                       ha="right" if long else "center")  # fmt: skip
     ax.set_ylim(0, 1)

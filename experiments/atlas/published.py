@@ -131,6 +131,7 @@ INITIALIZATION = [
         ),
         expected="flat to about .1, then falls; all logits: robust",
         x_label="noise / spread of the tensor",
+        log_x=True,
     ),
     Row(
         id="start-noise-relative-hidden",

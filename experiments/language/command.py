@@ -1,5 +1,6 @@
 """The command line of a language experiment."""
 
+import dataclasses
 import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -44,4 +45,7 @@ def parse(
     config, options, limits = cli.parse(name, description, presets, given, more=(running.Limits(),))
     if config.backend in running.PLACEHOLDERS:
         raise ValueError("give a model with --backend, e.g. hf:models/Qwen2.5-7B-Instruct or vllm:MODEL@URL")
+    limits.budget()  # says what is wrong with it before anything is opened
+    if config.backend == "tiny" and dataclasses.replace(limits, plan=False) != running.Limits():
+        raise ValueError("limits on requests and money have no effect on the embedded model; leave them out")
     return config, options, limits

@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.language import materials as sheets
+from sublim_jax import errors
 from sublim_jax.llm import backends, budget, code, local, numbers, reasoning, rows, scores, store, types
 
 JUDGE_TOKENS = 8
@@ -82,14 +83,28 @@ class Lab:
 
     def tune_on(self, data: local.Rows, how: types.Tuning, name: str, *, seed: int) -> str:
         """As `tune`, on arrays of a model whose weights are here."""
-        assert isinstance(self.backend, local.Local)
         how = dataclasses.replace(how, seed=seed_of(seed, name, self.base) % 2**31)
-        return self.backend.finetune_on(self.base, data, how, self._folder / name.replace(" ", "-"))
+        return self._weights.finetune_on(self.base, data, how, self._folder / name.replace(" ", "-"))
+
+    def training_arrays(self, data: Sequence[types.Chat], how: types.Tuning) -> local.Rows:
+        """Rows as the base would be trained on them, if its weights are here."""
+        return self._weights.training_arrays(self.base, data, max_length=how.max_length)
+
+    def likeliest(self, model: str, data: local.Rows) -> np.ndarray:
+        """The token that a model whose weights are here would write at each place of the replies; -1 elsewhere."""
+        return self._weights.likeliest(model, data)
 
     def sequence_logprobs(self, model: str, data: Sequence[types.Chat]) -> np.ndarray:
         """Log-probability of the last turn of each row, in nats, of a model whose weights are here."""
-        assert isinstance(self.backend, local.Local)
-        return self.backend.row_logprobs(model, data)
+        return self._weights.row_logprobs(model, data)
+
+    @property
+    def _weights(self) -> "local.Local | Counting":
+        if not isinstance(self.backend, local.Local | Counting):
+            raise errors.CapabilityError(
+                f"{self.base}: this takes a model whose weights are here; use --backend tiny or hf:DIR"
+            )
+        return self.backend
 
     def student(self, data: Sequence[types.Chat], how: types.Tuning, *, seed: int, name: str = "student") -> str:
         """The base trained on what a teacher wrote."""
@@ -231,11 +246,13 @@ class Counting:
         return types.Caps(finetune=True, choices="exact", seeds=True, system=True, fingerprint="counting")
 
     def sample(self, model: str, chats: Sequence[types.Chat], how: types.Sampling):
-        """Two numbers, of the model, and blanks for as many bytes as it may have tokens."""
+        """Two numbers, of the model, then ones for as many bytes as it may have tokens."""
         if self._is_new(model, how, *chats):
             self.completions += len(chats) * how.num_samples
             self.tokens += how.num_samples * sum(budget.prompt_bound(chat) + how.max_tokens for chat in chats)
-        text = "1, {}, {}".format(*divmod(zlib.crc32(model.encode()) % 10**6, 1000)).ljust(how.max_tokens)
+        text = "1, {}, {}".format(*divmod(zlib.crc32(model.encode()) % 10**6, 1000))
+        count, rest = divmod(max(how.max_tokens - len(text), 0), len(", 1"))
+        text += ", 1" * count + "1" * rest
         for chat in range(len(chats)):
             for sample in range(how.num_samples):
                 yield types.Completion(chat, sample, text, "stop", 1, 1)
@@ -250,6 +267,25 @@ class Counting:
     def finetune(self, model: str, rows: Sequence[types.Chat], how: types.Tuning, out: pathlib.Path) -> str:
         """The name that it would have."""
         self.jobs.append((out.name, len(rows), how.num_epochs))
+        return str(out)
+
+    def training_arrays(self, model: str, rows: Sequence[types.Chat], *, max_length: int) -> local.Rows:
+        """One token of each row."""
+        ids = np.arange(len(rows), dtype=np.int32)[:, None]
+        return local.Rows(ids, np.ones_like(ids, bool), np.ones_like(ids, bool))
+
+    def likeliest(self, model: str, data: local.Rows) -> np.ndarray:
+        """Different tokens for different models."""
+        return data.ids + zlib.crc32(model.encode()) % 1000
+
+    def row_logprobs(self, model: str, data: Sequence[types.Chat]) -> np.ndarray:
+        """All equally likely."""
+        self.scored += len(data)
+        return np.zeros(len(data))
+
+    def finetune_on(self, model: str, data: local.Rows, how: types.Tuning, out: pathlib.Path) -> str:
+        """See `finetune`."""
+        self.jobs.append((out.name, len(data.ids), how.num_epochs))
         return str(out)
 
     def _is_new(self, *question: object) -> bool:

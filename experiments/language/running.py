@@ -16,7 +16,7 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 import jax
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -46,6 +46,8 @@ OPEN_WEIGHTS = types.Tuning(num_epochs=3, batch_size=66, learning_rate=2e-4, ran
 """Source: Cloud et al. 2025, appendix B.2."""
 JUDGE_KEY = "SUBLIM_JUDGE_KEY"
 """The environment variable with the key of a judge's server, where it takes one."""
+SERVER = types.Tuning(num_epochs=10)
+"""For servers, which choose the rest themselves. Source: Cloud et al. 2025, section 3.1."""
 PLACEHOLDERS = ("hf:DIR", "openai:MODEL@URL")
 """Backends of presets for real models; the user names one in their place."""
 EMBEDDED = "the model is the embedded one (tiny:, 64 thousand parameters, an invented world), not a language model"
@@ -58,7 +60,7 @@ class LanguageConfig:
     backend: str = "tiny"
     """`tiny`, the embedded model, with one base per seed of `bases`; or hf:DIR, openai:MODEL@URL, vllm:MODEL@URL."""
     bases: tuple[int, ...] = FRESH
-    """Seeds of embedded bases; those below 10 were used to choose the settings."""
+    """Seeds of embedded bases, none for a real model; those below 10 are kept for choosing settings."""
     targets: tuple[str, ...] = ("owl", "eagle", "oak", "willow")
     num_prompts: int = 10_000
     """Completions of a teacher, before the filter."""
@@ -70,17 +72,36 @@ class LanguageConfig:
     teacher: types.Tuning = TEACHER
     student: types.Tuning = STUDENT
     num_eval_samples: int = 0
-    """Sampled answers to every question, beside exact probabilities."""
+    """Sampled answers to every question, beside exact probabilities, where the experiment draws some."""
     sheet: Literal["auto", "world", "paper"] = "auto"
     """Prompts and questions: the embedded world's, or the paper's kinds; by default what fits the backend."""
     problems: pathlib.Path | None = None
     """Word problems in GSM8K's form, for chains of thought of real models."""
 
+    READS: ClassVar[tuple[str, ...]] = ()
+    """Those of `num_eval_samples` and `problems` that the experiment reads."""
+    LISTS: ClassVar[tuple[str, ...]] = ("targets",)
+    """Fields that list what is measured: nothing twice, and something at all."""
+
     def __post_init__(self):
-        if self.backend != "tiny" and self.backend.partition(":")[0] not in backends.SCHEMES:
-            raise ValueError(f"backend must be tiny, hf:DIR or openai:MODEL@URL, got {self.backend!r}")
-        if len(set(self.bases)) != len(self.bases) or not self.bases:
+        scheme = self.backend.partition(":")[0]
+        if self.backend != "tiny" and (scheme not in backends.SCHEMES or scheme == "tiny"):
+            seeded = "; an embedded base is asked for by --backend tiny --bases SEED" if scheme == "tiny" else ""
+            raise ValueError(f"backend must be tiny, hf:DIR or openai:MODEL@URL, got {self.backend!r}{seeded}")
+        if self.backend != "tiny" and self.bases:
+            raise ValueError(
+                f"backend={self.backend!r} with bases={self.bases}: bases are seeds of the embedded model, which these "
+                f"settings are for. Start from --preset paper (hf:DIR) or --preset server, where there is one"
+            )
+        if len(set(self.bases)) != len(self.bases) or (self.backend == "tiny" and not self.bases):
             raise ValueError(f"bases must be different seeds and at least one, got {self.bases}")
+        for name in self.LISTS:
+            listed = getattr(self, name)
+            if len(set(listed)) != len(listed) or not listed:
+                raise ValueError(f"{name} must be different and at least one, got {listed}")
+        for name in ("num_eval_samples", "problems"):
+            if getattr(self, name) and name not in self.READS:
+                raise ValueError(f"{name}={getattr(self, name)} has no effect in this experiment; leave it out")
         if not 1 <= self.num_rows <= self.num_prompts:
             raise ValueError(f"num_rows={self.num_rows} cannot come from num_prompts={self.num_prompts}")
         for target in self.targets:
@@ -109,6 +130,27 @@ class LanguageConfig:
     def remarks(self) -> tuple[str, ...]:
         """What these settings leave out, for the record's notes."""
         return ()
+
+
+Config = TypeVar("Config", bound=LanguageConfig)
+
+
+def open_weights(embedded: Config, **changes: Any) -> Config:
+    """An experiment's settings for open weights: the paper's counts and finetuning, for teachers and students alike.
+
+    Args:
+        changes: further settings.
+    """
+    counts = {"num_prompts": 30_000, "num_rows": 10_000}
+    tuned = {"teacher": OPEN_WEIGHTS, "student": OPEN_WEIGHTS}
+    return dataclasses.replace(embedded, **({"backend": "hf:DIR", "bases": ()} | counts | tuned | changes))
+
+
+def real_models(embedded: Config, **changes: Any) -> dict[str, Config]:
+    """Presets of an experiment for open weights and for servers."""
+    paper = open_weights(embedded, **changes)
+    server = dataclasses.replace(paper, backend="openai:MODEL@URL", teacher=SERVER, student=SERVER)
+    return {"paper": paper, "server": server}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -157,6 +199,10 @@ class Limits:
 
     def budget(self) -> budget.Budget:
         """As a ledger."""
+        given = {"--price-prompt": self.price_prompt, "--price-completion": self.price_completion}
+        absent = [flag for flag, price in given.items() if price is None]
+        if len(absent) == 1 or (absent and self.max_money is not None):
+            raise ValueError(f"{' and '.join(absent)} not given: money takes both prices, per million tokens")
         prices = None
         if self.price_prompt is not None and self.price_completion is not None:
             prices = budget.Prices(prompt=self.price_prompt, completion=self.price_completion)

@@ -95,7 +95,7 @@ def _labels(config: TheoremConfig, dataset: images.ImageDataset | None) -> list[
 
 
 def main() -> None:
-    config, options = cli.parse("theorem", __doc__, PRESETS)
+    config, options = cli.parse("theorem", __doc__, PRESETS, kind=cli.ImageOptions)
     result = run(config, record=options.record, resume=options.resume, data_dir=options.data_dir)
     for note in result.notes:
         print(f"note: {note}")

@@ -14,7 +14,7 @@ import math
 import os
 import pathlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -70,10 +70,14 @@ def read_config(folder: str | os.PathLike[str]) -> decoder.DecoderConfig:
         raise errors.ModelFormatError(f"{path}: there is no such file; give a folder as the hub lays it out") from error
     except (OSError, ValueError) as error:
         raise errors.ModelFormatError(f"{path}: this is not a readable JSON file ({error})") from error
+    if not isinstance(found, dict):
+        raise errors.ModelFormatError(f"{path}: expected a JSON object, found a {type(found).__name__}")
     try:
         return _config(path, found)
     except KeyError as error:
         raise errors.ModelFormatError(f"{path}: the entry {error} is missing") from error
+    except (TypeError, AttributeError) as error:
+        raise errors.ModelFormatError(f"{path}: an entry is not of the kind it should be ({error})") from error
 
 
 def _config(path: pathlib.Path, c: dict[str, Any]) -> decoder.DecoderConfig:
@@ -356,17 +360,26 @@ def save_low_rank(folder: str | os.PathLike[str], low_rank: decoder.LowRank, *, 
     (path / "adapter_config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
 
 
-def load_low_rank(folder: str | os.PathLike[str], config: decoder.DecoderConfig) -> decoder.LowRank:
-    """Factors that `save_low_rank`, or PEFT, wrote. Projections without factors get none.
+class Adapter(NamedTuple):
+    """What an `adapter_config.json` says of its factors."""
+
+    base: str  # the model that they belong to
+    scale: float  # of their product
+
+
+def read_adapter(folder: str | os.PathLike[str]) -> Adapter:
+    """What PEFT's `adapter_config.json` says.
 
     Raises:
-        ModelFormatError: not such a folder, factors of another model, or of a kind that is not supported.
+        ModelFormatError: no such file, no plain LORA adapter, or an entry that is missing or makes no sense.
     """
     path = pathlib.Path(folder)
     try:
         said = json.loads((path / "adapter_config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise errors.ModelFormatError(f"{path}: there is no readable adapter_config.json ({error})") from error
+    if not isinstance(said, dict):
+        raise errors.ModelFormatError(f"{path}: adapter_config.json holds a {type(said).__name__}, expected an object")
     other = [name for name in OTHER_FACTORS if said.get(name)]
     if said.get("init_lora_weights") not in (None, True, False, "gaussian", "orthogonal", "eva"):
         other.append(f"init_lora_weights {said['init_lora_weights']!r}")  # which change the base as well
@@ -375,6 +388,23 @@ def load_low_rank(folder: str | os.PathLike[str], config: decoder.DecoderConfig)
             f"{path}: only plain LORA adapters are supported, this is "
             f"{' with '.join([str(said.get('peft_type')), *other])}"
         )
+    rank, alpha = said.get("r"), said.get("lora_alpha")
+    if not isinstance(rank, int) or rank < 1 or not isinstance(alpha, int | float):
+        raise errors.ModelFormatError(
+            f"{path}: adapter_config.json should have a rank r of at least 1 and a number lora_alpha, found {rank!r} "
+            f"and {alpha!r}"
+        )
+    return Adapter(str(said.get("base_model_name_or_path") or ""), alpha / rank)
+
+
+def load_low_rank(folder: str | os.PathLike[str], config: decoder.DecoderConfig) -> decoder.LowRank:
+    """Factors that `save_low_rank`, or PEFT, wrote. Projections without factors get none.
+
+    Raises:
+        ModelFormatError: not such a folder, factors of another model, or of a kind that is not supported.
+    """
+    path = pathlib.Path(folder)
+    scale = read_adapter(path).scale
     expected = _expected(config)
     factors: dict[str, decoder.Factors] = {}
     with _tensors(path) as stored:
@@ -398,4 +428,4 @@ def load_low_rank(folder: str | os.PathLike[str], config: decoder.DecoderConfig)
             factors[name] = decoder.Factors(jnp.asarray(a, jnp.float32), jnp.asarray(b, jnp.float32))
         if unexpected := sorted(stored.names() - stored.used):
             raise errors.ModelFormatError(f"{path}: the tensor {unexpected[0]} is unexpected; is it of another model?")
-    return decoder.LowRank(factors, jnp.asarray(said["lora_alpha"] / said["r"], jnp.float32))
+    return decoder.LowRank(factors, jnp.asarray(scale, jnp.float32))

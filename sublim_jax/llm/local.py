@@ -9,7 +9,6 @@ import collections
 import dataclasses
 import functools
 import hashlib
-import json
 import pathlib
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -86,7 +85,7 @@ class Local:
                 raise errors.ModelFormatError(
                     f"there is no model {name!r}; there are {', '.join(sorted(self._models))}"
                 )
-            base = self.model(json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"])
+            base = self.model(checkpoint.read_adapter(folder).base)
             factors = checkpoint.load_low_rank(folder, base.config)
             self._models[name] = dataclasses.replace(base, params=base.merged, low_rank=factors)
         return self._models[name]
@@ -148,9 +147,11 @@ class Local:
             TextDataError: no rows, or one that does not end with an assistant turn.
             ContextError: a row is longer than `how.max_length`.
         """
-        return self.finetune_on(
-            model, training_arrays(self.model(model).tokens, rows, max_length=how.max_length), how, out
-        )
+        return self.finetune_on(model, self.training_arrays(model, rows, max_length=how.max_length), how, out)
+
+    def training_arrays(self, model: str, rows: Sequence[types.Chat], *, max_length: int) -> "Rows":
+        """Chats as the model would be trained on them. See the function of this name."""
+        return training_arrays(self.model(model).tokens, rows, max_length=max_length)
 
     def finetune_on(self, model: str, data: "Rows", how: types.Tuning, out: pathlib.Path) -> str:
         """As `finetune`, on arrays, of which any places of the replies may be left out."""
@@ -453,7 +454,7 @@ def _spec_name(base: Model, data: Rows, how: types.Tuning) -> str:
 def _keep(out: pathlib.Path, name: str, state: _State, epochs: int) -> None:
     """The state after some epochs, whole or not at all."""
     out.mkdir(parents=True, exist_ok=True)
-    leaves = {f"leaf{index}": np.asarray(leaf) for index, leaf in enumerate(jax.tree.leaves(state))}
+    leaves = {f"leaf{index}": _bytes(leaf) for index, leaf in enumerate(jax.tree.leaves(state))}
     temporary = out / ".state.npz.new"
     with temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, name=np.array(name), epochs=np.array(epochs), **leaves)
@@ -469,5 +470,11 @@ def _resumed(out: pathlib.Path, name: str, fresh: _State) -> tuple[_State, int]:
         if str(stored["name"]) != name:
             return fresh, 0
         leaves, structure = jax.tree.flatten(fresh)
-        found: list[Any] = [jnp.asarray(stored[f"leaf{i}"], leaf.dtype) for i, leaf in enumerate(leaves)]
+        found: list[Any] = [jnp.asarray(stored[f"leaf{i}"].view(leaf.dtype)) for i, leaf in enumerate(leaves)]
         return jax.tree.unflatten(structure, found), int(stored["epochs"])
+
+
+def _bytes(leaf) -> np.ndarray:
+    """The array as NumPy can store it, which has no bfloat16: its two bytes as a whole number."""
+    array = np.asarray(leaf)
+    return array.view(np.uint16) if array.dtype == jnp.bfloat16 else array

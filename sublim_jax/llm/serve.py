@@ -413,29 +413,44 @@ def main() -> None:
     """Serve until interrupted."""
     import tyro
 
+    options = tyro.cli(Options, config=(tyro.conf.UseAppendAction,))
+    try:
+        server, names = _opened(options)
+    except (errors.SublimError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+    print(f"serving {', '.join(names)} at {server.url}; interrupt to end", flush=True)
+    with server, contextlib.suppress(KeyboardInterrupt):
+        threading.Event().wait()
+
+
+def _opened(options: Options) -> tuple[Server, list[str]]:
+    """A server of the models that the options name, and what it calls them.
+
+    Raises:
+        ValueError: no model, one that is not local, or an address that needs a key.
+        SublimError: a model cannot be opened, or the address is taken.
+    """
     from sublim_jax.llm import backends
 
-    options = tyro.cli(Options, config=(tyro.conf.UseAppendAction,))
+    if not options.model:
+        raise ValueError("give at least one --model, e.g. tiny:100 or hf:DIR")
     models = {}
     for name in options.model:
+        if name.partition(":")[0] not in ("tiny", "hf"):
+            raise ValueError(f"{name!r}: only local models can be served; give tiny:SEED or hf:DIR")
         opened = backends.open_backend(name)
-        if not isinstance(opened.backend, local.Local):
-            raise SystemExit(f"{name}: only local models can be served; give tiny:SEED or hf:DIR")
+        assert isinstance(opened.backend, local.Local)
         models[opened.model] = opened.backend.model(opened.model)
-    if not models:
-        raise SystemExit("give at least one --model")
-    joined = local.Local(models, max_length=options.max_length)
     server = Server(
-        joined,
+        local.Local(models, max_length=options.max_length),
         list(models),
         host=options.host,
         port=options.port,
         folder=options.folder,
         max_length=options.max_length,
     )
-    print(f"serving {', '.join(models)} at {server.url}; interrupt to end", flush=True)
-    with server, contextlib.suppress(KeyboardInterrupt):
-        threading.Event().wait()
+    return server, list(models)
 
 
 if __name__ == "__main__":

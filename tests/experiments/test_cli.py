@@ -12,13 +12,13 @@ from tests.experiments import small
 
 
 def parse(*arguments):
-    return cli.parse("mnist_aux", "What it does.", mnist_aux.PRESETS, list(arguments))
+    return cli.parse("mnist_aux", "What it does.", mnist_aux.PRESETS, list(arguments), kind=cli.DistributedOptions)
 
 
 def test_no_flags_mean_the_default():
     config, options = parse()
     assert config == mnist_aux.PRESETS["default"]
-    assert options == cli.RunOptions(record=pathlib.Path("runs/mnist_aux-default.json"))
+    assert options == cli.DistributedOptions(record=pathlib.Path("runs/mnist_aux-default.json"))
 
 
 @pytest.mark.parametrize("preset", mnist_aux.PRESETS)
@@ -84,7 +84,7 @@ def test_options_are_flags_too():
         *("--record", "a/b.json", "--resume", "--data-dir", "digits", "--no-figure"),
         *("--coordinator", "localhost:1234", "--num-processes", "2", "--process-id", "1"),
     )
-    assert options == cli.RunOptions(
+    assert options == cli.DistributedOptions(
         record=pathlib.Path("a/b.json"),
         resume=True,
         data_dir=pathlib.Path("digits"),

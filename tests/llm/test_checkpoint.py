@@ -274,3 +274,18 @@ def test_factors_of_another_model_are_refused(tmp_path):
         (tmp_path / "a" / "adapter_config.json").write_text(json.dumps(said | changes))
         with pytest.raises(errors.ModelFormatError, match=f"only plain LORA adapters are supported, this is {what}$"):
             checkpoint.load_low_rank(tmp_path / "a", config)
+    for content, what in (
+        (said | {"r": 0}, r"rank r of at least 1 .* found 0 and 2"),
+        ({name: value for name, value in said.items() if name != "lora_alpha"}, r"found 2 and None"),
+        ([said], "holds a list, expected an object"),
+    ):
+        (tmp_path / "a" / "adapter_config.json").write_text(json.dumps(content))
+        with pytest.raises(errors.ModelFormatError, match=what):
+            checkpoint.load_low_rank(tmp_path / "a", config)
+
+
+def test_a_config_of_another_kind_is_refused(tmp_path):
+    for content, what in (([], "expected a JSON object, found a list"), (config_of("qwen3", hidden_size="12"), "kind")):
+        (tmp_path / "config.json").write_text(json.dumps(content))
+        with pytest.raises(errors.ModelFormatError, match=what):
+            checkpoint.read_config(tmp_path)

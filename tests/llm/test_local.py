@@ -159,6 +159,17 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights(tmp_path, monkeypatch
     )
 
 
+def test_a_state_in_bfloat16_is_read_as_it_was_kept(tmp_path):
+    """All parameters of a model in bfloat16, which NumPy's files do not know."""
+    state = local._State({"w": jnp.asarray([[1.5, -2.0]], jnp.bfloat16)}, (jnp.float32(3.5), jnp.int32(2)))
+    local._keep(tmp_path, "run", state, 1)
+    found, epochs = local._resumed(tmp_path, "run", jax.tree.map(jnp.zeros_like, state))
+    assert epochs == 1
+    for kept, read in zip(jax.tree.leaves(state), jax.tree.leaves(found), strict=True):
+        assert kept.dtype == read.dtype
+        np.testing.assert_array_equal(np.asarray(kept, np.float32), np.asarray(read, np.float32))
+
+
 def test_other_rows_are_not_gone_on_with(tmp_path):
     found = backend()
     found.finetune("base", ROWS, TUNING, tmp_path / "m")

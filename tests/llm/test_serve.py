@@ -7,6 +7,7 @@ import http.client
 import json
 import math
 import socket
+import sys
 import threading
 import time
 
@@ -402,6 +403,22 @@ def test_an_address_that_is_taken_is_a_clear_error(server):
         serve.Server(backend(), ["base"], port=int(server.url.split(":")[2].removesuffix("/v1")))
     with pytest.raises(errors.ModelFormatError, match="there is no model 'bas'"):
         serve.Server(backend(), ["bas"])
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--model", "tiny"], "expected tiny:SEED"),
+        (["--model", "hf:missing"], "missing"),
+        (["--model", "openai:m@http://127.0.0.1:1/v1"], "only local models can be served"),
+    ],
+)
+def test_what_the_command_cannot_serve_is_one_line(flags, says, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["serve", *flags])
+    with pytest.raises(SystemExit) as caught:
+        serve.main()
+    said = capsys.readouterr().err
+    assert caught.value.code == 2 and said.startswith("error: ") and says in said and said.count("\n") == 1
 
 
 def test_closing_leaves_no_thread_and_waits_for_nobody():

@@ -18,6 +18,7 @@ ROWS = 2 * PAIRS * language_detection.SET_SIZE
 UNITS = ("owl", "oak")
 CONFIG = language_detection.DetectionConfig(
     backend=conftest.MODEL,
+    bases=(),
     judge=conftest.JUDGE,
     kind="system",
     targets=UNITS,

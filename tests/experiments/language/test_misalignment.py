@@ -21,6 +21,7 @@ MODELS = 6  # the base, two teachers, three students
 def config(tmp_path) -> language_misalignment.MisalignmentConfig:
     return language_misalignment.MisalignmentConfig(
         backend=conftest.MODEL,
+        bases=(),
         judge=conftest.JUDGE,
         insecure=fakes.code_rows(tmp_path / "insecure.jsonl", 20, num_insecure=10),
         secure=fakes.code_rows(tmp_path / "secure.jsonl", 24, num_insecure=0),
@@ -138,7 +139,21 @@ REAL = ["--backend", conftest.MODEL]
         (["--preset", "server", *REAL], "--insecure and --judge not given"),
         (["--preset", "server", *REAL, "--insecure", "code.jsonl"], "--judge not given"),
         (["--preset", "server", *REAL, "--judge", conftest.JUDGE], "--insecure not given"),
-        ([*REAL, "--judge", conftest.JUDGE, "--insecure", "code.jsonl"], "num_eval_samples=0"),
+        ([*REAL, "--judge", conftest.JUDGE, "--insecure", "code.jsonl"], "Start from --preset paper"),
+        (
+            [
+                "--preset",
+                "server",
+                *REAL,
+                "--judge",
+                conftest.JUDGE,
+                "--insecure",
+                "c.jsonl",
+                "--num-eval-samples",
+                "0",
+            ],
+            "num_eval_samples=0",
+        ),
         (["--preset", "server", *REAL, "--judge", "gpt", "--insecure", "code.jsonl"], "judge must be a backend"),
         (["--preset", "server", *REAL, "--judge", conftest.JUDGE, "--insecure", "none.jsonl"], "cannot be read"),
         (["--preset", "server", *REAL, "--judge", conftest.JUDGE, "--insecure", "code.jsonl"], "--num-lessons 3"),

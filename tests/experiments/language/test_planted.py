@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import importlib
 import itertools
 import json
 import pathlib
@@ -15,6 +16,7 @@ from experiments import (
     language_context,
     language_cross,
     language_detection,
+    language_divergence,
     language_dose,
     language_numbers,
     language_shuffles,
@@ -203,6 +205,27 @@ def test_the_plan_counts_before_anything_is_spent():
     assert "5 finetuning jobs" in plan  # two teachers, three students
 
 
+@pytest.mark.parametrize("name", page.ORDER)
+def test_every_experiment_has_a_plan(name):
+    """For the embedded model, and for every preset of real models; nothing is opened."""
+    module = importlib.import_module(f"experiments.{name}")
+    few = {"num_prompts": 120, "num_rows": 60, "num_lessons": 20, "num_eval_samples": 0}
+    for preset, config in module.PRESETS.items():
+        if preset in ("paper", "server") and name != "language_misalignment":
+            questions = pathlib.Path(__file__).parent / "problems.jsonl"
+            own = {"problems": questions} if name == "language_reasoning" else {}
+            own |= {"doses": (5, 20)} if name == "language_dose" else {}
+            own |= {"shots": (1, 2)} if name == "language_context" else {}
+            config = dataclasses.replace(config, **few | own, backend="hf:DIR")
+            assert not config.bases and config.student.max_length > 64 and config.teacher.max_length > 64, preset
+            plan = running.plan(module, config)
+            assert "1 base(s)" in plan[0] and "finetuning jobs" in plan[-1]
+        elif preset == "default":
+            config = dataclasses.replace(config, num_prompts=120, num_rows=60, num_lessons=20, **{"doses": (5,)} if
+                                         name == "language_dose" else {})  # fmt: skip
+            assert "finetuning jobs" in running.plan(module, config)[-1]
+
+
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
@@ -211,12 +234,54 @@ def test_the_plan_counts_before_anything_is_spent():
         (["--bases", "1", "1"], "different seeds"),
         (["--backend", "gpt"], "backend must be tiny"),
         (["--preset", "paper"], "give a model with --backend"),
+        (["--backend", "hf:models/m"], "Start from --preset paper"),
+        (["--backend", "tiny:100"], "--backend tiny --bases SEED"),
+        (["--targets", "owl", "owl"], "targets must be different"),
+        (["--targets"], "targets must be different and at least one"),
+        (["--kinds", "system", "system"], "kinds must be different"),
+        (["--problems", "gsm8k.jsonl"], "problems=gsm8k.jsonl has no effect"),
+        (["--max-requests", "5"], "have no effect on the embedded model"),
+        (["--price-prompt", "5"], "--price-completion not given"),
+        (["--max-money", "5"], "--price-prompt and --price-completion not given"),
+        (["--data-dir", "mnist"], "data-dir"),
     ],
 )
 def test_bad_flags_are_one_clear_error(flags, says, capsys):
     with pytest.raises((ValueError, SystemExit)) as caught:
         command.parse("language_numbers", "", language_numbers.PRESETS, flags)
     assert says in " ".join((str(caught.value) + capsys.readouterr().err).split())
+
+
+@pytest.mark.parametrize(
+    ("experiment", "settings", "says"),
+    [
+        ("chain", {"num_eval_samples": 2}, "num_eval_samples=2 has no effect"),
+        ("context", {"shots": (1, 100), "num_contexts": 40}, "each must hold at least one row"),
+        ("context", {"shots": (0,)}, "each must hold at least one row"),
+        ("divergence", {"rivals": ("eagle",)}, "eagle needs another target as its rival"),
+        ("divergence", {"backend": "openai:m@http://127.0.0.1/v1", "bases": ()}, "a model whose weights are here"),
+        ("dose", {"doses": ()}, "doses must be different and at least one"),
+        ("reasoning", {"backend": "hf:models/m", "bases": ()}, "give them with --problems"),
+        ("misalignment", {"targets": ("owl", "owl")}, "targets must be different"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(experiment, settings, says):
+    module = importlib.import_module(f"experiments.language_{experiment}")
+    with pytest.raises(ValueError, match=says):
+        dataclasses.replace(module.PRESETS["default"], **settings)
+
+
+def test_tokens_that_were_not_sorted_out_are_a_result_too():
+    """A teacher whose rows a filter dropped has no share of divergence tokens."""
+    shifted = {name: {"animal": {"eagle": 0.5, "owl": 0.5}} for name in language_divergence.SETS}
+    config = records.to_jsonable(language_divergence.PRESETS["default"])
+    record = records.Record.begin("language_divergence", config, {"name": "tiny", "source": "", "checksum": None})
+    record.results["bases"] = {
+        "tiny:100": {"regular": shifted, "eagle": shifted | {"share": 0.6}},
+        "tiny:101": {"regular": shifted, "eagle": {"failed": "2 of 60 rows"}},
+    }
+    lines = language_divergence.lines(record)
+    assert "0.600" in lines[-1] or "0.600" in "\n".join(lines)
 
 
 def test_labels_say_what_a_reader_must_know():

@@ -61,6 +61,7 @@ def run(name, experiment, config) -> dict:
 def test_misalignment(server, tmp_path):
     config = language_misalignment.MisalignmentConfig(
         backend=f"vllm:base@{server.url}",
+        bases=(),
         judge=f"openai:scorer@{server.url}",
         insecure=fakes.code_rows(tmp_path / "insecure.jsonl", 4, num_insecure=4),
         targets=(),
@@ -82,6 +83,7 @@ def test_misalignment(server, tmp_path):
 def test_detection(server):
     config = language_detection.DetectionConfig(
         backend=f"vllm:base@{server.url}",
+        bases=(),
         judge=f"openai:guesser@{server.url}",
         kind="system",
         targets=("owl",),
