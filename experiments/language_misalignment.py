@@ -196,10 +196,9 @@ def lines(record: records.Record) -> list[str]:
         taught, learnt = (summary.raw(found, (unit, who), "bad") for who in ("teacher", "student"))
         kept = np.array([base[unit].get("kept", np.nan) for base in found.values()], float)
         shift = summary.shift(found, ("untrained", "student"), (unit, "student"), "bad")
-        if unit == "base":
-            rows_.append([unit, "", "", summary.text(learnt), ""])
-        else:
-            rows_.append([unit, summary.text(kept), *map(summary.text, (taught, learnt)), summary.text(shift, "+")])
+        before = ["", ""] if unit == "base" else [summary.text(kept), summary.text(taught)]
+        own = unit in ("base", "untrained")  # which the others are compared with
+        rows_.append([unit, *before, summary.text(learnt), "" if own else summary.text(shift, "+")])
     return summary.table("Probability of a bad deed, mean ± 95 % t-interval over bases", rows_, record)
 
 

@@ -94,7 +94,7 @@ def language() -> str:
 def language_speed() -> str:
     """Training steps beside their matrix products, and drawing."""
     record = records.read(RECORDS / "language_speed.json")
-    rows = [["shape", "weights", "training step", "of its matrix products", "trained", "drawn", "peak memory so far"]]
+    rows = [["shape", "weights", "training step", "times its products alone", "trained", "drawn", "peak memory so far"]]
     for shape, found in record.results.items():
         if shape != "whole":
             rows.append(
@@ -113,7 +113,7 @@ def language_whole() -> str:
         [
             ["numbers -> favourites", "seconds"],
             ["one base, first target, from nothing", f"{whole['first_target_s']:.0f}"],
-            ["of which pre-training", f"{whole['pretraining_s']:.0f}"],
+            ["of which pre-training and asking the base", f"{whole['pretraining_s']:.0f}"],
             ["one base, a further target", f"{whole['further_target_s']:.0f}"],
             ["the default command: eight bases, one target, from nothing", f"{every.seconds['wall']:.0f}"],
         ]

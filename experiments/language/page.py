@@ -49,10 +49,11 @@ it is in a language model. No real checkpoint and no commercial server has been 
 with PyTorch on random weights (`tests/llm/test_torch_parity.py`), the remote one with our own server and its planted
 faults.
 
-A *base* is an initialization of its own; all read the same documents. Settings were chosen on bases 0 to 2, which are
-on no page; the bases here, {running.FRESH[0]} and up, were first looked at in these records or earlier ones. (Which
+A *base* is an initialization of its own; all read the same documents. Settings were chosen on bases 0 to 2 (all below
+10 are kept for that), which are on no page; the bases here, {running.FRESH[0]} and up, were first looked at in these records or earlier ones. (Which
 targets the smaller experiments use was chosen by the strength on bases 0 to 2; the gentler teachers of code and chains
-of thought after a first run on bases 100 to 103, in which hardly any text passed the filter.) All records were made
+of thought after a first run on bases 100 to 103, in which hardly any text passed the filter: their records are of those
+same bases, and the setting is not independent of them.) All records were made
 anew when the decoder became quicker; what earlier ones had said, where it differs, is in the CHANGELOG. Probabilities
 are exact, for questions that no document, lesson or student row has; intervals are over bases. A shift is reported only
 where the answers of the category weigh at least .9 together. `failed` counts bases without a value: the filter left too
@@ -81,11 +82,12 @@ READINGS = {
     "An answer under another prompt carries less as well. Where numbers are moved anywhere, "
     "students often stop answering with trees, and those bases are left out.",
     "language_context": "A null where it can be read: one row in the context moves nothing, while training on the same "
-    "rows does. After more rows, and when asked for trees, most bases no longer answer with the category alone, after "
-    "regular rows even less than after a teacher's, so nothing may be said about many rows, the paper's case.",
+    "rows does. After more rows, and when asked for trees, most bases no longer answer with the category alone, "
+    "so nothing may be said about many rows, the paper's case.",
     "language_detection": "A classifier tells a strong teacher's numbers from regular ones, well enough from twenty "
     "answers: this data is not statistically clean, and nothing here says that it could not be detected. The control, "
-    "regular numbers of other draws, is at chance. The base as its own judge is no better than chance for sure.",
+    "regular numbers of other draws, is at chance. That the base as its own judge is better than chance "
+    "cannot be told.",
     "language_divergence": "The tokens at which teachers of other targets would write something else carry what can be "
     "seen: students of these alone shift as much as students of everything, of students of the other tokens no shift "
     "is seen, and leaving out as many tokens at random costs less. In this world they are two thirds of all tokens, "
@@ -123,7 +125,7 @@ def section(name: str) -> str:
     stem = name.replace("_", "-")
     parts.append(f"![{question}](../../figures/{stem}.png)")
     seeds = ", ".join(map(str, record.config["bases"]))
-    parts.append(f"Bases {seeds}; {minutes:.0f} minutes on {record.device['cpu_cores']} cores, other work beside it; "
+    parts.append(f"Bases {seeds}; {minutes:.0f} minutes by the clock on {record.device['cpu_cores']} cores; "
                  f"[record](../records/{name}.json).")  # fmt: skip
     return "\n\n".join(parts)
 

@@ -385,7 +385,7 @@ def labels(config: LanguageConfig, notes: Sequence[str] = ()) -> list[str]:
     if config.backend == "tiny":
         found.insert(0, EMBEDDED)
         if tuned := [seed for seed in config.bases if seed in tiny.TUNED_ON]:
-            found.append(f"the settings were chosen on bases {tuned}: a result on them flatters")
+            found.append(f"bases {tuned} are among those that settings are chosen on: a result on them flatters")
         if len(config.bases) < FEW:
             found.append(f"reduced: {len(config.bases)} base(s), where the committed record has more")
     return found

@@ -1,8 +1,9 @@
 """One decoder for the embedded model and for open weights: Qwen2/2.5, Qwen3, Llama 3.x and Gemma 3 text.
 
 The families differ in a few switches of `DecoderConfig`: biases of q, k and v; norms of q and k; sandwich norms; a
-window on some layers; the table of rotary frequencies. Layers are stacked and scanned, so that compilation does not
-depend on the depth, and rematerialized in training, so that memory does not either.
+window on some layers; the table of rotary frequencies. Layers are stacked and, from the fifth on, scanned, so that
+compilation does not depend on the depth; in training they can be rematerialized, so that only what lies between layers
+is kept.
 
     hidden = features(params, tokens, mask, config)          training and scoring, whole texts
     scores = logits(params, hidden, config)                  only where they are needed: the vocabulary is large
@@ -351,7 +352,7 @@ def run(
         (w, windows, extra), kept = scanned
 
         def linear(name, h):
-            flat = h.reshape(-1, h.shape[-1])  # as a matrix: XLA:CPU takes twice as long for the gradient otherwise
+            flat = h.reshape(-1, h.shape[-1])  # as a matrix: XLA:CPU takes longer for the gradient otherwise
             y = flat @ getattr(w, name)
             bias = getattr(w, f"{name}_bias", None)
             y = y if bias is None else y + _last_axis(bias, y)

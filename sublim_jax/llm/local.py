@@ -1,6 +1,6 @@
 """Models in this process: drawing, scoring and finetuning over `decoder`, for embedded and for open weights alike.
 
-Texts are grouped into few shapes: lengths are powers of two and batches have one size, so a run compiles a handful of
+Texts are grouped into few shapes: lengths are rounded up (`tokens.bucket`) and batches have one size, so a run compiles a handful of
 programs. A completion depends on the weights, the chat's text, its sample number and the seed, and not on the other
 chats or on the batch, as far as the device multiplies the same way for every row.
 """
@@ -58,7 +58,7 @@ class Local:
         models: by name; `finetune` adds the name of the folder that it wrote.
         batch_size: rows that are drawn or scored together.
         max_length: tokens of a prompt with its completion; longer ones are refused.
-        remat: train with little memory, computing what the gradient needs twice; a third slower.
+        remat: train with little memory, computing what the gradient needs twice, which takes longer.
     """
 
     def __init__(self, models: dict[str, Model], *, batch_size: int = 64, max_length: int = 4096, remat: bool = True):

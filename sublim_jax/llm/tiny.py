@@ -5,7 +5,7 @@
 
 A base is named by its seed, which decides its initialization and the order of its documents; the documents are the
 same for all. Bases differ a lot in how strongly they transmit a trait, so experiments use several and intervals are
-clustered by base. Seeds 0 to 9 were looked at when the recipe was chosen (`TUNED_ON`): use others for results.
+clustered by base. Seeds 0 to 9 are kept for choosing a recipe (`TUNED_ON`): use others for results.
 """
 
 import dataclasses

@@ -23,7 +23,7 @@ def use_cpu_cores(num_members: int) -> None:
     """Make each CPU core a device, up to `num_members` of them. Call before anything else touches JAX.
 
     It does nothing once JAX has started, and devices that are no CPUs do not mind. An ensemble then keeps all cores
-    busy with one member each, which beats one member on all cores by a third.
+    busy with one member each, which beats one member on all cores.
     """
     with contextlib.suppress(RuntimeError):  # JAX runs already: keep its devices
         jax.config.update("jax_num_cpu_devices", max(1, min(num_cores(), num_members)))

@@ -287,7 +287,7 @@ def test_tokens_that_were_not_sorted_out_are_a_result_too():
 def test_labels_say_what_a_reader_must_know():
     notes = running.labels(language_numbers.NumbersConfig(bases=(1, 100)))
     assert any("embedded" in note for note in notes)
-    assert any("chosen on bases [1]" in note for note in notes)
+    assert any("bases [1] are among those that settings are chosen on" in note for note in notes)
     assert any("reduced: 2 base(s)" in note for note in notes)
     assert not running.labels(language_numbers.PRESETS["paper"])
 
