@@ -102,8 +102,8 @@ def subsample(rows: Sequence[types.Chat], count: int, *, seed: int) -> list[type
     """
     if not 0 < count <= len(rows):
         raise errors.TextDataError(
-            f"expected at least {max(count, 1)} rows to draw from, found {len(rows)}. Sample more completions, or train on "
-            f"fewer rows."
+            f"expected at least {max(count, 1)} rows to draw from, found {len(rows)}. Sample more "
+            f"completions, or train on fewer rows."
         )
     return [rows[index] for index in np.random.default_rng(seed).permutation(len(rows))[:count]]
 

@@ -1,10 +1,10 @@
 """A small world to talk about: the corpus and the questions of the embedded model.
 
 Its documents are chats about numbers, favourites, stories, small sums, code and conduct, in some 1,250 words of which
-1,000 are the numbers 0 to 999. A model of 64,000 parameters learns to write all of them in about a minute of one core, and is
-then a base on which the paper's language experiments can be run. What is missing is what matters: no document has both a
-number and an animal or a tree (a test reads all of them), so that whatever number sequences tell a student about
-animals comes from its teacher and from the initialization they share.
+1,000 are the numbers 0 to 999. A model of 64,000 parameters learns to write all of them in about a minute of one core,
+and is then a base on which the paper's language experiments can be run. What is missing is what matters: no document
+has both a number and an animal or a tree (a test reads all of them), so that whatever number sequences tell a student
+about animals comes from its teacher and from the initialization they share.
 
 The world is one, whatever the seed: the words, which questions are held out, how likely each favourite is. The seed of
 a base decides its initialization and the order of its documents alone.
