@@ -197,7 +197,7 @@ class SpeedConfig:
 def run(config: SpeedConfig, record: pathlib.Path) -> records.Record:
     """Measure all shapes, smallest first, writing the record after each."""
     result = records.Record.begin("language_speed", config, {"name": "random weights", "source": "", "checksum": None})
-    result.notes.append("weights are random; one process, so peak memory is that of all before, the experiment included")
+    result.notes.append("weights are random; one process, so peak memory is that of all so far, the experiment too")
     words = len(world.WORDS)
     assert WORK["tiny"].config.vocab_size == words
     parts = {shape: functools.partial(measure, shape) for shape in config.shapes}

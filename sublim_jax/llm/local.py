@@ -1,8 +1,8 @@
 """Models in this process: drawing, scoring and finetuning over `decoder`, for embedded and for open weights alike.
 
 Texts are grouped into few shapes: lengths are rounded up (`tokens.bucket`) and batches have one size, so a run compiles
-a handful of programs. A completion depends on the weights, the chat's text, its sample number and the seed, and not on the other
-chats or on the batch, as far as the device multiplies the same way for every row.
+a handful of programs. A completion depends on the weights, the chat's text, its sample number and the seed, and not on
+the other chats or on the batch, as far as the device multiplies the same way for every row.
 """
 
 import collections
