@@ -5,7 +5,7 @@
     python -m experiments.atlas --ids width blur          some rows
     python -m experiments.atlas --axes inputs             the rows of an axis; --sources J B: those of a source
     python -m experiments.atlas --which published         rows somebody has published; unpublished: the others
-    python -m experiments.atlas.page                      write the page and its figures from the records
+    python -m experiments.atlas.page                      write the page from the records; figures.atlas draws them
 
 Each row has a record in experiments/records/atlas/, which is also what resuming reads. Rows are data: see registry.py.
 """

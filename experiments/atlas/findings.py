@@ -1,17 +1,23 @@
 """What the records say, in sentences whose numbers, and whose verbs, come from them.
 
 A finding appears when all of its arms have been run. Whether something "raises" accuracy or "changes nothing that these
-members can show" is decided by the 95 % interval of the paired difference, not by the writer.
+members can show" is decided by the 95 % interval of the paired difference, not by the writer. Comparisons are counted,
+and the last line says how many of them Holm's correction for so many leaves.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 
 import numpy as np
+from scipy import stats
 
 from experiments.atlas import __main__ as atlas
-from experiments.atlas import verdicts
+from experiments.atlas import effects, verdicts
 from sublim_jax import records
 from sublim_jax.metrics import intervals
+
+SMALL = 0.01
+"""A change below this is called so, whatever its sign."""
+PARTS = ("first hidden layer", "second hidden layer", "class head", "auxiliary head")
 
 
 class NotRunError(Exception):
@@ -19,67 +25,126 @@ class NotRunError(Exception):
 
 
 class Reader:
-    """Means and paired differences out of the records."""
+    """Means and paired differences out of the records. Members that diverged are left out, and counted."""
 
-    def __init__(self, found: dict[str, records.Record]):
+    def __init__(self, found: Mapping[str, records.Record]):
         self._found = found
         self._rows = {row.id: row for row in atlas.ROWS["all"]}
+        self.p_values: dict[tuple[str, ...], float] = {}  # of every comparison made, by what was compared
 
     def values(self, row: str, label: str, condition: str = "student_aux", measure: str = "accuracy") -> np.ndarray:
-        """One number per member, all of them."""
-        arm = next(arm for arm in self._rows[row].arms if arm.label == label)
-        arms = self._found[row].results["arms"] if row in self._found else {}
-        values = verdicts.arm_values(arms, arm, condition, measure)
-        if len(values) < self._found["figure-10"].config["num_members"] or not np.isfinite(values).all():
-            raise NotRunError
+        """One number per member, all of them; not a number where a member diverged.
+
+        Raises:
+            NotRunError: not all members are there.
+            KeyError: no such row, or no such arm.
+        """
+        arms = {arm.label: arm for arm in self._rows[row].arms}
+        arm = arms[label]
+        record = self._found.get(row)
+        values = verdicts.arm_values(record.results["arms"], arm, condition, measure) if record else np.array([])
+        if record is None or len(values) < record.config["num_members"] or np.isfinite(values).sum() < 2:
+            raise NotRunError(f"{row}, {label}")
         return values
 
     def mean(self, row: str, label: str, condition: str = "student_aux", measure: str = "accuracy") -> str:
-        """`.496 ± .077`."""
-        return f"{intervals.t_interval(self.values(row, label, condition, measure)):.3f}"
+        """`0.496 ± 0.077`."""
+        values = self.values(row, label, condition, measure)
+        finite = values[np.isfinite(values)]
+        lost = f" ({len(values) - len(finite)} diverged)" if len(finite) < len(values) else ""
+        return f"{intervals.t_interval(finite):.3f}{lost}"
+
+    def difference(
+        self, row: str, first: str, second: str, condition: str = "student_aux", other: str = ""
+    ) -> intervals.Interval:
+        """Of the second arm, in the `other` condition if one is named, less the first, on the same members."""
+        before, after = self.values(row, first, condition), self.values(row, second, other or condition)
+        both = np.isfinite(before) & np.isfinite(after)
+        if both.sum() < 2:
+            raise NotRunError(f"{row}, {first} and {second}")
+        changes = after[both] - before[both]
+        self.p_values[row, first, second, condition, other] = p_value(changes)
+        return intervals.t_interval(changes)
 
     def change(self, row: str, first: str, second: str, condition: str = "student_aux") -> str:
         """What going from the first arm to the second does, on the same members."""
-        difference = intervals.paired_difference(
-            self.values(row, second, condition), self.values(row, first, condition)
-        )
-        if difference.low > 0:
-            return f"raises it ({difference:+.3f})"
-        if difference.high < 0:
-            return f"lowers it ({difference:+.3f})"
+        return said(self.difference(row, first, second, condition))
+
+
+def p_value(changes: np.ndarray) -> float:
+    """Of the hypothesis that paired changes have mean zero: two-sided t test."""
+    if np.ptp(changes) == 0:
+        return float(changes[0] == 0)
+    spread = float(np.std(changes, ddof=1)) / len(changes) ** 0.5
+    return float(2 * stats.t.sf(abs(np.mean(changes)) / spread, len(changes) - 1))
+
+
+def said(difference: intervals.Interval) -> str:
+    """A verb for a paired difference."""
+    if difference.low <= 0 <= difference.high:
         return f"changes nothing that these members can show ({difference:+.3f})"
+    verb = "raises it" if difference.mean > 0 else "lowers it"
+    return f"{verb} {f'by less than {SMALL} ' if abs(difference.mean) < SMALL else ''}({difference:+.3f})"
 
 
 def _figure_10(r: Reader) -> str:
-    gap = intervals.paired_difference(r.values("figure-10", "base"), r.values("figure-10", "base", "cross_model_aux"))
+    gap = r.difference("figure-10", "base", "base", "cross_model_aux", "student_aux")
+    verdict = "holds" if gap.low > 0 else "is not seen here"
     return (
-        f"**Figure 10 holds.** Three auxiliary logits on noise take a student with its teacher's initialization to "
+        f"**Figure 10 {verdict}.** Three auxiliary logits on noise take a student with its teacher's initialization to "
         f"{r.mean('figure-10', 'base')}, one with another initialization to "
         f"{r.mean('figure-10', 'base', 'cross_model_aux')}; paired difference {gap:+.3f}."
     )
 
 
-def _noise_on_the_start(r: Reader) -> str:
+def _starts(r: Reader) -> str:
+    permuted = r.difference("permuted-neurons", "own order", "permuted")
+    moved = permuted.low > 0 or permuted.high < 0
+    meaning = "so the numbering matters" if moved else "as it must, since function and gradients are the same"
     return (
         "**How equal must the starts be?** Noise of a tenth of each tensor's spread "
         f"{r.change('start-noise-relative', '0', '0.1')}, of two fifths "
         f"{r.change('start-noise-relative', '0', '0.4')}. Noise of one absolute size falls on the zero biases as well: "
-        f".01 {r.change('start-noise-absolute', '0', '0.01')}, and .05 leaves {r.mean('start-noise-absolute', '0.05')}."
+        f".01 {r.change('start-noise-absolute', '0', '0.01')}, and .05 leaves "
+        f"{r.mean('start-noise-absolute', '0.05')}. Hidden neurons in another order: it {said(permuted)}, {meaning}."
     )
 
 
 def _parts(r: Reader) -> str:
-    named = {"12CA": "all", "CA": "both heads only", "12": "both hidden layers only", "2CA": "all but the first hidden",
-             "1CA": "all but the second hidden", "12A": "all but the class head", "12C": "all but the auxiliary head",
-             "none": "nothing"}  # fmt: skip
-    said = ", ".join(f"{words} {r.mean('share-parts', label)}" for label, words in named.items())
-    return f"**What must be shared.** Shared parts and accuracy: {said}."
+    return f"**Heads or hidden layers?** {_shared(r, 'share-parts')} {_shared(r, 'share-parts-brockers')}"
 
 
-def _brockers(r: Reader) -> str:
-    named = {"12CA": "all", "CA": "both heads only", "12": "both hidden layers only", "none": "nothing"}
-    said = ", ".join(f"{words} {r.mean('share-parts-brockers', label)}" for label, words in named.items())
-    return f"**Heads or hidden layers, in Brockers' protocol** (ten logits, squared error, Adam at 1e-3): {said}."
+def _shared(r: Reader, row: str) -> str:
+    """The 2^4 factorial of shared parts in one protocol, and what it says of Brockers et al. against Cloud et al."""
+    protocol = {"share-parts": "In the paper's protocol", "share-parts-brockers": "In that of Brockers et al."}[row]
+    heads, hidden = r.difference(row, "none", "CA"), r.difference(row, "none", "12")
+    between = r.difference(row, "12", "CA")
+    if between.low > 0:
+        word = "the heads carry more than the hidden layers"
+    elif between.high < 0:
+        word = "the hidden layers carry more than the heads"
+    else:
+        word = "neither is shown to carry more than the other"
+    letters = "12CA"
+    labels = ["".join(letter for letter, bit in zip(letters, f"{n:04b}", strict=True) if bit == "1") for n in range(16)]
+    values = np.array([r.values(row, label or "none") for label in labels])
+    signs = np.array([[1 if letter in label else -1 for letter in letters] for label in labels])
+    main = {e.name: e for e in effects.of_runs(signs, values[:, np.isfinite(values).all(axis=0)], PARTS)}
+    ranked = "; ".join(f"{name} {main[name].change:+.3f}" for name in PARTS)
+    mixed = sum(effect.share for name, effect in main.items() if name not in PARTS)
+    return (
+        f"{protocol} sharing everything gives {r.mean(row, '12CA')}, nothing {r.mean(row, 'none')}. Sharing only both "
+        f"heads {said(heads)}, only both hidden layers {said(hidden)}: {word} ({between:+.3f}). Main effects of "
+        f"sharing, over all sixteen choices: {ranked}; interactions of two make up {mixed:.0%} of the variance."
+    )
+
+
+def _frozen(r: Reader) -> str:
+    return (
+        f"**What must move?** With both hidden layers frozen {r.mean('freeze-parts', 'both hidden frozen')}; with only "
+        f"the first free {r.mean('freeze-parts', 'only first hidden free')}, only the second "
+        f"{r.mean('freeze-parts', 'only second hidden free')}, all {r.mean('freeze-parts', 'all free')}."
+    )
 
 
 def _inputs(r: Reader) -> str:
@@ -104,61 +169,26 @@ def _steps(r: Reader) -> str:
 def _teacher(r: Reader) -> str:
     return (
         "**The teacher.** Two epochs instead of five "
-        f"{r.change('teacher-epochs', '5', '2')}, twenty {r.change('teacher-epochs', '5', '20')}."
+        f"{r.change('teacher-epochs', '5', '2')}, twenty {r.change('teacher-epochs', '5', '20')}. L2 of 1e-4 in both "
+        f"phases {r.change('weight-decay', '0', '0.0001')}, to {r.mean('weight-decay', '0.0001')}."
     )
-
-
-def _decay(r: Reader) -> str:
-    return f"**Weight decay.** L2 of 1e-4 in both phases leaves {r.mean('weight-decay', '0.0001')}."
 
 
 def _loss(r: Reader) -> str:
-    return (
-        "**Loss.** Squared error instead of KL divergence "
-        f"{r.change('loss', 'kl', 'mse')}; temperature 2 {r.change('loss', 'kl', 'kl, T = 2')}."
-    )
-
-
-def _aux(r: Reader) -> str:
-    return (
-        "**Auxiliary logits.** From 2 to 300: "
-        + ", ".join(f"{m}: {r.mean('num-aux', m)}" for m in ("2", "3", "10", "100", "300"))
-        + "."
-    )
-
-
-def _width(r: Reader) -> str:
-    return (
-        "**Width.** "
-        + ", ".join(f"{w}: {r.mean('width', w)}" for w in ("64", "128", "256", "512", "1024"))
-        + "; with all logits "
-        + ", ".join(f"{w}: {r.mean('width', w, 'student_all')}" for w in ("64", "1024"))
-        + "."
-    )
-
-
-def _permuted(r: Reader) -> str:
-    return (
-        "**The same function at other coordinates.** A start whose hidden neurons are in another order "
-        f"{r.change('permuted-neurons', 'own order', 'permuted')}: what must be shared is the function and its "
-        "derivatives, not the numbering of the neurons."
-    )
-
-
-def _frozen(r: Reader) -> str:
-    return (
-        f"**What must move.** With both hidden layers frozen {r.mean('freeze-parts', 'both hidden frozen')}; with only "
-        f"the first free {r.mean('freeze-parts', 'only first hidden free')}, only the second "
-        f"{r.mean('freeze-parts', 'only second hidden free')}, all {r.mean('freeze-parts', 'all free')}."
-    )
-
-
-def _one_logit(r: Reader) -> str:
     same = np.array_equal(r.values("one-logit", "kl"), r.values("one-logit", "kl", "reference"))
     return (
-        f"**One logit.** Under a softmax the student {'is exactly the reference' if same else 'moves'}; under squared "
-        f"error it reaches {r.mean('one-logit', 'mse')}."
+        "**Loss.** Squared error instead of KL divergence "
+        f"{r.change('loss', 'kl', 'mse')}; temperature 2 {r.change('loss', 'kl', 'kl, T = 2')}. Of a single logit a "
+        f"student under a softmax {'is exactly the reference' if same else 'moves'}, under squared error it reaches "
+        f"{r.mean('one-logit', 'mse')}."
     )
+
+
+def _sizes(r: Reader) -> str:
+    logits = ", ".join(f"{m}: {r.mean('num-aux', m)}" for m in ("2", "3", "10", "100", "300"))
+    units = ", ".join(f"{w}: {r.mean('width', w)}" for w in ("64", "128", "256", "512", "1024"))
+    every = ", ".join(f"{w}: {r.mean('width', w, 'student_all')}" for w in ("64", "1024"))
+    return f"**Logits and width.** Auxiliary logits, {logits}. Width, {units}; with all logits {every}."
 
 
 def _best(r: Reader) -> str:
@@ -170,23 +200,34 @@ def _best(r: Reader) -> str:
 
 
 ALL: tuple[Callable[[Reader], str], ...] = (
-    _figure_10, _noise_on_the_start, _parts, _brockers, _inputs, _steps, _teacher, _decay, _loss, _aux, _width,
-    _permuted, _frozen, _one_logit, _best,
+    _figure_10, _starts, _parts, _frozen, _inputs, _steps, _teacher, _loss, _sizes, _best,
 )  # fmt: skip
+"""The ten findings."""
 
 
-def _said(found: dict[str, records.Record]) -> Iterator[str]:
-    reader = Reader(found)
+def holm(p_values: list[float], *, level: float = 0.05) -> int:
+    """How many hypotheses Holm's step-down procedure rejects at this family-wise level."""
+    for index, p in enumerate(sorted(p_values)):
+        if p > level / (len(p_values) - index):
+            return index
+    return len(p_values)
+
+
+def text(found: Mapping[str, records.Record]) -> str:
+    """The findings whose arms are there, numbered."""
+    reader, told = Reader(found), []
     for finding in ALL:
         try:
-            yield finding(reader)
-        except (NotRunError, KeyError):
+            told.append(finding(reader))
+        except NotRunError:
             continue
-
-
-def text(found: dict[str, records.Record]) -> str:
-    """The findings whose arms are there, numbered."""
-    said = list(_said(found))
-    missing = len(ALL) - len(said)
-    lines = [f"{number}. {finding}" for number, finding in enumerate(said, 1)]
-    return "\n".join([*lines, *([f"\n{missing} more wait for rows that are not run yet."] if missing else [])])
+    lines = [f"{number}. {finding}" for number, finding in enumerate(told, 1)]
+    if missing := len(ALL) - len(told):
+        lines.append(f"\n{missing} more wait for rows that are not run yet.")
+    if p_values := list(reader.p_values.values()):
+        decided = sum(p < 0.05 for p in p_values)
+        lines.append(
+            f"\nMultiple comparisons: {len(p_values)} paired differences were looked at, {decided} of which exclude "
+            f"zero at 95 % each; Holm's correction for all of them leaves {holm(p_values)}."
+        )
+    return "\n".join(lines)

@@ -15,6 +15,7 @@ from experiments.atlas import __main__ as atlas
 from experiments.atlas import conflict, findings, registry, results, verdicts
 from experiments.atlas.sources import SOURCES
 from sublim_jax import records
+from sublim_jax.metrics import intervals
 
 PAGE = pathlib.Path("experiments/atlas/README.md")
 
@@ -41,21 +42,21 @@ Unless a row says otherwise: the paper's protocol (784-256-256-(10+3), ReLU, fiv
 60,000 uniform noise images), accuracy on the 10,000 test images, mean ± 95 % t-interval over members. All arms share
 their members: reference, noise and order of batches are the same, so arms can be compared in pairs, and cross-model
 students start from the next member's reference, never from their own. Nothing is selected on the test set: sweeps
-report every point, and the two rows under *best* choose on validation images.
+report every point, optimizers compete on validation images and are read on test images, and the rows under *best* are
+the settings that their source chose on validation images.
 """
 
 VERDICTS = """A published mean is given the interval its source states, or one from its number of members and the spread
 of ours. It **agrees** if the two means are within the 95 % interval of their difference. J, D, T and X ran the
 published script on one and the same 25 members, whose base happens to be high (.551; ours below): a value that misses
-ours but lies as far from its own base as ours from ours **agrees relative to its base**. What is **not comparable**
-says why.
+ours but lies as far from its own base as ours from ours **agrees relative to its base**. To agree is not to be equal:
+what is in brackets is the difference that would have shown. What is **not comparable** says why.
 """
 
 
 def number(published: registry.Published) -> str:
     """As published, with its interval if it has one."""
-    text = f"{published.value:.3f}".rstrip("0") if published.value else "0"
-    return text + (f" ± {published.half_width:.3f}".rstrip("0") if published.half_width else "")
+    return f"{published.value:g}" + (f" ± {published.half_width:g}" if published.half_width else "")
 
 
 def parity(found: dict[str, records.Record]) -> str:
@@ -90,16 +91,19 @@ def _lines_of(row: registry.Row, judged: list[verdicts.Verdict], found) -> list[
         for verdict in own:
             published = verdict.published
             what = f"`{published.condition}`" + ("" if published.measure == "accuracy" else f", {published.measure}")
-            why = f": {verdict.why}" if verdict.word == "not comparable" else ""
+            why = "" if np.isnan(verdict.margin) else f" (± {verdict.margin:.3f})"
+            why += f": {verdict.why}" if verdict.why and verdict.word != "agrees" else ""
             ours = _ours(verdict.ours)
             theirs = f"{number(published)} ({published.source})"
             cells = [name, arm.label, what.replace("_accuracy", ""), theirs, ours, SIGNS[verdict.word] + why]
             lines.append(f"| {' | '.join(cells)} |")
             name = ""
-        if not own:
-            ours = _ours(verdicts.kept(verdicts.arm_values(arms, arm)))
-            lines.append(f"| {name} | {arm.label} | `student_aux` | | {ours} | |")
-            name = ""
+        told = {verdict.published.condition for verdict in own if "accuracy" in verdict.published.measure}
+        for condition in row.setting(arm).lineage.conditions:
+            if condition not in told:
+                ours = _ours(verdicts.kept(verdicts.arm_values(arms, arm, condition)))
+                lines.append(f"| {name} | {arm.label} | `{condition}` | | {ours} | |")
+                name = ""
     return lines
 
 
@@ -124,7 +128,8 @@ def unpublished(found: dict[str, records.Record]) -> str:
     lines = []
     for axis in dict.fromkeys(row.axis for row in atlas.ROWS["unpublished"]):
         rows = [row for row in atlas.ROWS["unpublished"] if row.axis == axis]
-        lines += [f"### {axis.capitalize()}", ""]
+        shown = any(row.axis == axis for row in atlas.ROWS["published"])  # above, in one figure for both
+        lines += [f"### {axis.capitalize()}", "", *([] if shown else _picture(axis, rows, found))]
         for row in rows:
             conditions = list(dict.fromkeys(c for arm in row.arms for c in row.setting(arm).lineage.conditions))
             arms = found[row.id].results["arms"] if row.id in found else {}
@@ -132,19 +137,52 @@ def unpublished(found: dict[str, records.Record]) -> str:
             if not arms:
                 lines += ["Not run yet.", ""]
                 continue
-            heads = [*(f"`{c}`" for c in conditions), "minus first arm, paired"]
+            extra = [name for name in EXTRA if any(len(_measured(arms, arm, conditions, name)) for arm in row.arms)]
+            heads = [*(f"`{c}`" for c in conditions), "minus first arm, paired", *(EXTRA[name] for name in extra)]
             lines += [f"| arm | {' | '.join(heads)} |", "| --- |" + " --- |" * len(heads)]
             first = verdicts.arm_values(arms, row.arms[0], conditions[0])
             for arm in row.arms:
                 cells = [_ours(verdicts.kept(verdicts.arm_values(arms, arm, c))) for c in conditions]
-                lines.append(f"| {arm.label} | {' | '.join(cells)} | {_paired(arms, arm, conditions[0], first)} |")
-            lines.append("")
+                cells.append(_paired(arms, arm, conditions[0], first))
+                cells += [_ours(verdicts.kept(_measured(arms, arm, conditions, name))) for name in extra]
+                lines.append(f"| {arm.label} | {' | '.join(cells)} |")
+            lines += ["", *_chosen(row, arms)]
     return "\n".join(lines)
 
 
-def _paired(arms, arm, condition, first) -> str:
-    from sublim_jax.metrics import intervals
+EXTRA = {
+    "validation_accuracy": "on validation images",
+    "true_label_accuracy": "true labels",
+    "matched_start": "the matched start itself",
+}
+"""What is shown beside the accuracies where it was measured, of a row's first condition."""
 
+
+def _measured(arms, arm: registry.Arm, conditions, name: str) -> np.ndarray:
+    """Values of such a measure that are there; none where it was not measured."""
+    if name == "matched_start":  # is a condition of its own, which no row asks for
+        values = verdicts.arm_values(arms, arm, name) if "matched_aux" in conditions else np.array([])
+    else:
+        values = verdicts.arm_values(arms, arm, conditions[0], name)
+    return values[np.isfinite(values)]
+
+
+def _chosen(row: registry.Row, arms) -> list[str]:
+    """For each group of arms the one that is best on validation images, read on test images."""
+    said = []
+    for group in dict.fromkeys(arm.group for arm in row.arms if arm.group):
+        means = {}
+        for arm in row.arms:
+            values = verdicts.arm_values(arms, arm, measure="validation_accuracy")
+            if arm.group == group and len(values):
+                means[arm.label] = np.mean(np.nan_to_num(values))  # a member that diverged knows nothing
+        if means:
+            best = next(arm for arm in row.arms if arm.label == max(means, key=lambda label: means[label]))
+            said.append(f"{best.label}: {_ours(verdicts.kept(verdicts.arm_values(arms, best)))}")
+    return [f"Chosen on validation images, read on test images: {'; '.join(said)}.", ""] if said else []
+
+
+def _paired(arms, arm, condition, first) -> str:
     values = verdicts.arm_values(arms, arm, condition)
     if len(values) != len(first) or not len(values):
         return ""
@@ -169,7 +207,8 @@ def counts(found: dict[str, records.Record]) -> str:
     if "figure-10" in found:
         values = verdicts.arm_values(found["figure-10"].results["arms"], registry.Arm("base"))
         spread = float(np.std(values, ddof=1))
-        noisy = verdicts.arm_values(found["start-noise-relative"].results["arms"], registry.Arm("0.1"))
+        other = found["start-noise-relative"].results["arms"] if "start-noise-relative" in found else {}
+        noisy = verdicts.arm_values(other, registry.Arm("0.1"))
         text = (
             f"**Power.** `student_aux` has a standard deviation of {spread:.3f} over members: to find a difference of "
             f".03 with probability .8 takes {verdicts.members_needed(2**0.5 * spread, 0.03)} members an arm if arms "

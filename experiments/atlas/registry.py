@@ -96,6 +96,8 @@ class Arm:
     changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     x: float | None = None  # place on the row's axis, if it is a number
     epoch: int | None = None  # what the student was after so many epochs, where the run is longer
+    generation: int | None = None  # which student of students, where there are several
+    group: str = ""  # arms of one group compete: the one that is best on validation images speaks for it
     published: Sequence[Published] = ()
 
 

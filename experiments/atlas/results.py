@@ -117,7 +117,8 @@ class Store:
         for arm in row.arms:
             arms[arm.label]["changes"] = registry.departures(row.setting(arm))
         record.results["arms"] = arms
-        record.seconds = {"run": round(sum(arm["seconds"] for arm in arms.values()), 1),
+        different = {arm["setting"]: arm["seconds"] for arm in arms.values()}  # several epochs of one run are one
+        record.seconds = {"run": round(sum(different.values()), 1),
                           "compile": round(compile_seconds, 1)}  # fmt: skip
         record.memory = records.peak_memory()
         record.complete = all(len(arm["members"]) == num_members for arm in arms.values())
@@ -139,13 +140,23 @@ def _union(old, new):
     return both
 
 
-def values(members: Iterable[dict[str, Any]], condition: str, measure: str = "accuracy", epoch: int | None = None):
+def values(
+    members: Iterable[dict[str, Any]],
+    condition: str,
+    measure: str = "accuracy",
+    epoch: int | None = None,
+    generation: int | None = None,
+) -> np.ndarray:
     """One number per member; not a number where it diverged or was not measured.
 
     Args:
         measure: "accuracy", "gap" (the condition minus cross_model_aux), or a measure's name.
         epoch: after so many epochs of the students, instead of at the end.
+        generation: of the students of students, 1 being the teacher's, instead of the last.
     """
+    if generation is not None:
+        chains = [member["measures"]["generation_accuracy"].get(condition) for member in members]
+        return np.array([np.nan if chain is None else chain[generation - 1] for chain in chains], float)
     return np.array([_value(member, condition, measure, epoch) for member in members], float)
 
 

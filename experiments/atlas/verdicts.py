@@ -30,6 +30,7 @@ class Verdict:
     ours: intervals.Interval | None
     word: Word
     why: str = ""
+    margin: float = np.nan  # a difference below this agrees
 
     @property
     def difference(self) -> float:
@@ -47,7 +48,7 @@ def arm_values(found: dict, arm: registry.Arm, condition: str = "student_aux", m
     """One number per member of an arm of a row's record."""
     members = found.get(arm.label, {}).get("members", {})
     ordered = [members[name] for name in sorted(members, key=int)]
-    return results.values(ordered, condition, measure, arm.epoch)
+    return results.values(ordered, condition, measure, arm.epoch, arm.generation)
 
 
 def judge(
@@ -57,7 +58,8 @@ def judge(
 
     Args:
         found: the arms of the row's record.
-        base: student_aux of our members at the paper's settings, for sources that state their own.
+        base: student_aux of our members at the source's default settings, scored as this number is, for sources that
+            state their own; empty where there is none.
     """
     values = arm_values(found, arm, published.condition, published.measure)
     ours = kept(values)
@@ -70,15 +72,16 @@ def judge(
     theirs = half_width(published, float(np.std(finite, ddof=1)) if len(finite) > 1 else 0.0)
     if theirs is None:
         return Verdict(row, arm, published, ours, "not comparable", "neither interval nor number of members is known")
-    if abs(ours.mean - published.value) <= np.hypot(ours.half_width, theirs):
-        return Verdict(row, arm, published, ours, "agrees")
-    if source.base is not None and published.measure == "accuracy" and len(base) == len(values):
+    margin = float(np.hypot(ours.half_width, theirs))
+    if abs(ours.mean - published.value) <= margin:
+        return Verdict(row, arm, published, ours, "agrees", margin=margin)
+    if source.base is not None and published.condition == "student_aux" and len(base) == len(values):
         both = np.isfinite(values) & np.isfinite(base)
         change = intervals.paired_difference(values[both], base[both])
         if abs(change.mean - (published.value - source.base)) <= np.hypot(change.half_width, 2**0.5 * theirs):
-            return Verdict(row, arm, published, ours, "agrees relative to its base",
-                           f"{published.value - source.base:+.3f} from its base, ours {change:+.3f}")  # fmt: skip
-    return Verdict(row, arm, published, ours, "differs", row.note)
+            why = f"{published.value - source.base:+.3f} from its base, ours {change:+.3f}"
+            return Verdict(row, arm, published, ours, "agrees relative to its base", why, margin)
+    return Verdict(row, arm, published, ours, "differs", row.note, margin)
 
 
 def half_width(published: registry.Published, spread: float) -> float | None:
@@ -109,11 +112,15 @@ def all_of(rows, found: dict) -> list[Verdict]:
     arms = {row.id: found[row.id].results["arms"] if row.id in found else {} for row in rows}
     base_row = next(row for row in rows if row.id == "figure-10")
     held_out = next(row for row in rows if row.id == "figure-10-validation")
-    bases = {}
-    for row, name in ((base_row, ""), (held_out, "B")):
-        bases[name] = arm_values(arms[row.id], row.arms[0], measure="validation_accuracy" if name else "accuracy")
+    bases: dict[tuple[str, str], np.ndarray] = {}
+    for source in SOURCES:
+        if source == "B":  # whose base is its validation score
+            validated = arm_values(arms[held_out.id], held_out.arms[0], measure="validation_accuracy")
+            bases[source, "validation_accuracy"] = validated
+        else:
+            bases[source, "accuracy"] = arm_values(arms[base_row.id], base_row.arms[0])
     return [
-        judge(row, arm, published, arms[row.id], bases.get(published.source, bases[""]))
+        judge(row, arm, published, arms[row.id], bases.get((published.source, published.measure), np.array([])))
         for row in rows
         for arm in row.arms
         for published in arm.published

@@ -55,9 +55,10 @@ records or earlier ones. (Which targets the smaller experiments use was chosen b
 gentler teachers of code and chains of thought after a first run on bases 100 to 103, in which hardly any text passed
 the filter: their records are of those same bases, and the setting is not independent of them.) All records were made
 anew when the decoder was rewritten for CPUs; what earlier ones had said, where it differs, is in the CHANGELOG.
-Probabilities are exact, for questions that no document, lesson or student row has; intervals are over bases. A shift is reported only
-where the answers of the category weigh at least .9 together. `failed` counts bases without a value: the filter left too
-few of a teacher's texts, or the answers weighed less than that; `incomplete` counts bases whose mean lacks a target.
+Probabilities are exact, for questions that no document, lesson or student row has; intervals are over bases. A shift
+is reported only where the answers of the category weigh at least .9 together. `failed` counts bases without a value:
+the filter left too few of a teacher's texts, or the answers weighed less than that; `incomplete` counts bases whose
+mean lacks a target.
 This page is made by `python -m experiments.language.page`, its figures by `python -m figures.language`.
 
 How the recipe was chosen, as impressions from single runs on bases 0 to 2 and not as results: a plain feed-forward

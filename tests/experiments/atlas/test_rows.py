@@ -39,11 +39,15 @@ def test_a_row_is_complete(row):
                 assert "representation" in spec.measures
         if arm.epoch is not None:
             assert "epochs" in spec.measures and arm.epoch <= spec.student.num_epochs
+        if arm.generation is not None:
+            assert arm.generation <= spec.num_generations
+        if arm.group:
+            assert spec.num_validation_images
 
 
 def test_every_arm_changes_something_or_is_the_base():
     for row in ROWS:
-        names = [registry.fingerprint(row.setting(arm)) for arm in row.arms if arm.epoch is None]
+        names = [registry.fingerprint(row.setting(arm)) for arm in row.arms if not arm.epoch and not arm.generation]
         assert len(set(names)) == len(names), row.id
 
 

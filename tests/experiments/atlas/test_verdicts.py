@@ -4,10 +4,12 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from experiments.atlas import __main__ as atlas
-from experiments.atlas import conflict, page, registry, results, unpublished, verdicts
+from experiments.atlas import conflict, effects, findings, page, registry, results, unpublished, verdicts
 from figures import atlas as figure
+from sublim_jax import records
 from sublim_jax.metrics import intervals
 
 BASE = np.array([0.40, 0.50, 0.60, 0.45, 0.55])
@@ -49,6 +51,27 @@ def test_a_source_whose_own_base_is_as_far_off_agrees_relative_to_it():
     assert judge(published, changed - 0.2, base + 0.2).word == "differs"
 
 
+def test_only_the_trait_of_a_student_is_read_relative_to_a_base():
+    """B's base is its validation score: its test values and other conditions get no second chance through it."""
+    rows = atlas.ROWS["published"]
+    seen = []
+
+    def spy(row, arm, published, found, base):
+        seen.append((published, len(base)))
+        return verdicts.Verdict(row, arm, published, None, "not run")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(verdicts, "judge", spy)
+        verdicts.all_of(rows, results.read(results.FOLDER, rows))
+    for published, count in seen:
+        scored = "validation_accuracy" if published.source == "B" else "accuracy"
+        assert (count > 0) == (published.measure == scored), published
+    published = registry.Published("J", 0.251, "student_all", half_width=0.01)
+    members = {str(m): {"accuracy": {"student_all": v}, "measures": {}} for m, v in enumerate(BASE - 0.5)}
+    row = registry.Row(id="r", axis="loss", question="", arms=(arm_of(published),))
+    assert verdicts.judge(row, row.arms[0], published, {"one": {"members": members}}, BASE - 0.2).word == "differs"
+
+
 def test_what_was_not_run_or_cannot_be_compared_says_so():
     assert judge(registry.Published("J", 0.5), []).word == "not run"
     verdict = judge(registry.Published("J", 0.5, how="clipped"), BASE)
@@ -76,7 +99,7 @@ def test_effects_are_those_of_a_regression_and_shares_add_up():
         arm.label: {"members": {str(m): {"accuracy": {"student_aux": values[i, m]}, "measures": {}} for m in range(6)}}
         for i, arm in enumerate(row.arms)
     }
-    found = {effect.name: effect for effect in conflict.effects(arms)}
+    found = {effect.name: effect for effect in conflict.of_record(arms)}
     design = np.column_stack([np.ones(16), signs])
     solution = np.linalg.lstsq(design, values.mean(axis=1), rcond=None)[0]
     for name, coefficient in zip(unpublished.LEVELS, solution[1:], strict=True):
@@ -92,8 +115,112 @@ def test_interactions_of_two_factors_are_in_seven_groups_of_three():
     random = {arm.label: {"members": {"0": {"accuracy": {"student_aux": i / 16}, "measures": {}},
                                       "1": {"accuracy": {"student_aux": i / 17}, "measures": {}}}}
               for i, arm in enumerate(unpublished.CONFLICT[0].arms)}  # fmt: skip
-    groups = [effect.name.split(", ") for effect in conflict.effects(random) if " x " in effect.name]
+    groups = [effect.name.split(", ") for effect in conflict.of_record(random) if " x " in effect.name]
     assert sorted(map(len, groups)) == [3] * 7 and sum(map(len, groups)) == len(pairs)
+
+
+def test_shares_have_an_interval_over_members():
+    """Of a single factor that explains everything, all of it; of noise, an interval that holds zero or nearly."""
+    signs = np.array(list(itertools.product((-1, 1), repeat=3)))
+    members = np.random.default_rng(0).normal(0, 0.01, (8, 12))
+    found = {e.name: e for e in effects.of_runs(signs, 0.5 + 0.1 * signs[:, :1] + members, ["a", "b", "c"])}
+    assert found["a"].share_low > 0.98 and found["a"].share <= found["a"].share_high <= 1
+    assert found["b"].share_low < 0.001 and found["b"].share_low <= found["b"].share_high < 0.02
+    assert found["a"].change.mean == pytest.approx(0.2, abs=0.01)
+
+
+def factorial(accuracy, num_members=4, *, noise=0.003) -> dict[str, records.Record]:
+    """A record of the factorial whose accuracy is a function of the signs by factor."""
+    random = np.random.default_rng(1)
+    row = unpublished.CONFLICT[0]
+    found = records.Record.begin("atlas", {"num_members": num_members}, {"name": "m", "source": "", "checksum": None})
+    found.complete = True
+    found.results["arms"] = {
+        arm.label: {"members": {str(m): {"accuracy": {"student_aux": accuracy(run) + noise * random.normal()},
+                                         "measures": {}} for m in range(num_members)}}
+        for arm, run in zip(row.arms, unpublished.design(), strict=True)
+    }  # fmt: skip
+    return {row.id: found}
+
+
+def test_the_answer_says_whether_the_expectation_held():
+    def expected(run):
+        return 0.5 + 0.1 * (run["batch"] + run["epochs"] + run["rate"]) + 0.04 * run["aux"] + 0.02 * run["teacher"]
+
+    def other(run):
+        return 0.5 + 0.15 * run["init"] - 0.1 * run["loss"] - 0.05 * run["teacher"] + 0.01 * run["rate"]
+
+    text = conflict.text(factorial(expected))
+    assert "did not hold: nothing" in text and "Of the expectation held: batch, epochs and rate" in text
+    text = conflict.text(factorial(other))
+    assert "Of the expectation held: nothing" in text and "a less taught teacher helps" in text
+    assert "fan-in normal -> He +0.300" in text or "fan-in normal -> He +0.29" in text
+
+
+def test_a_member_that_diverged_is_left_out_of_all_effects():
+    found = factorial(lambda run: 0.5 + 0.1 * run["rate"])
+    arms = found["factorial"].results["arms"]
+    next(iter(arms.values()))["members"]["2"]["accuracy"]["student_aux"] = None
+    assert "n = 3 members; 1 of 4 members diverged" in conflict.text(found)
+
+
+def test_holm_rejects_what_its_steps_allow():
+    assert findings.holm([0.01, 0.04, 0.03, 0.005]) == 2  # .005 <= .05/4, .01 <= .05/3, .03 > .05/2
+    assert findings.holm([0.04]) == 1 and findings.holm([0.06]) == 0 and findings.holm([]) == 0
+
+
+def test_a_comparison_is_a_t_test_and_its_verb_follows_the_interval():
+    changes = np.array([0.02, 0.05, -0.01, 0.04])
+    assert findings.p_value(changes) == pytest.approx(stats.ttest_rel(changes, 0 * changes)[1])
+    assert findings.p_value(np.zeros(3)) == 1 and findings.p_value(np.full(3, 0.1)) == 0
+    assert findings.said(intervals.t_interval(changes)).startswith("changes nothing")
+    assert findings.said(intervals.t_interval(changes + 0.1)).startswith("raises it (")
+    assert findings.said(intervals.t_interval(-changes / 100 - 0.005)).startswith("lowers it by less than 0.01")
+
+
+def test_a_finding_waits_for_its_rows_and_does_not_hide_a_wrong_name():
+    reader = findings.Reader({})
+    with pytest.raises(findings.NotRunError):
+        reader.mean("figure-10", "base")
+    with pytest.raises(KeyError):
+        reader.mean("figure-10", "bose")
+    assert len(findings.ALL) == 10 and "10 more wait" in findings.text({})
+
+
+def test_heads_or_hidden_layers_is_settled_by_the_members():
+    """Both protocols' factorials with members that were made up: what is said follows them."""
+
+    def record(row_id, heads, hidden):
+        row = next(row for row in atlas.ROWS["published"] if row.id == row_id)
+        random = np.random.default_rng(2)
+        made = records.Record.begin("atlas", {"num_members": 5}, {"name": "m", "source": "", "checksum": None})
+        made.results["arms"] = {
+            arm.label: {"members": {str(m): {"measures": {}, "accuracy": {"student_aux": float(
+                0.1 + heads * ("CA" in arm.label) + hidden * ("12" in arm.label) + 0.002 * random.normal())}}
+                for m in range(5)}}
+            for arm in row.arms
+        }  # fmt: skip
+        return made
+
+    found = {"share-parts": record("share-parts", 0.05, 0.3), "share-parts-brockers":
+             record("share-parts-brockers", 0.4, 0.1)}  # fmt: skip
+    text = findings._parts(findings.Reader(found))
+    first, second = text.split("In that of Brockers et al.")
+    assert "the hidden layers carry more than the heads" in first
+    assert "the heads carry more than the hidden layers" in second and "auxiliary head +0.2" in second
+
+
+def test_the_best_on_validation_images_is_read_on_test_images():
+    arms = [registry.Arm(name, group="g") for name in ("a", "b")]
+    row = registry.Row(id="r", axis="loss", question="", arms=arms)
+    scores = {"a": (0.9, 0.2), "b": (0.3, 0.8)}  # on validation and on test images
+    found = {
+        name: {"members": {str(m): {"accuracy": {"student_aux": test}, "measures": {"validation_accuracy":
+               {"student_aux": held_out}}} for m in range(3)}}
+        for name, (held_out, test) in scores.items()
+    }  # fmt: skip
+    (line, _) = page._chosen(row, found)
+    assert line.startswith("Chosen on validation images, read on test images: a: 0.200")
 
 
 def test_the_page_is_made_from_the_records():

@@ -1,0 +1,56 @@
+"""Effects of two-level factorials, full or fractional: each member gives its own estimate, so all is paired."""
+
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from sublim_jax.metrics import intervals
+
+RESAMPLES = 2000
+
+
+class Effect(NamedTuple):
+    """A main effect, or a group of interactions of two that the design cannot tell apart."""
+
+    name: str
+    change: intervals.Interval  # of the accuracy, from the one level to the other, over members
+    share: float  # of the variance between the runs' means
+    share_low: float  # 95 % interval of the share, from members drawn again
+    share_high: float
+
+
+def of_runs(signs: np.ndarray, values: np.ndarray, names: Sequence[str]) -> list[Effect]:
+    """Main effects and interactions of two factors, the largest share first.
+
+    Args:
+        signs: -1 or 1 by run and factor, of a balanced design of resolution IV or higher.
+        values: accuracy by run and member, all of them finite, at least two members.
+    """
+    columns: dict[str, np.ndarray] = {name: signs[:, index] for index, name in enumerate(names)}
+    aliased: dict[bytes, list[str]] = {}
+    products: dict[bytes, np.ndarray] = {}
+    for first, second in itertools.combinations(names, 2):
+        product = columns[first] * columns[second]
+        key = (product * product[0]).tobytes()
+        aliased.setdefault(key, []).append(f"{first} x {second}")
+        products.setdefault(key, product)
+    columns |= {", ".join(aliased[key]): product for key, product in products.items()}
+    design = np.stack(list(columns.values()))
+    drawn = np.random.default_rng(0).integers(0, values.shape[1], (RESAMPLES, values.shape[1]))
+    again = _shares(design, values[:, drawn].mean(axis=2))
+    low, high = np.quantile(again, [0.025, 0.975], axis=1)
+    shares = _shares(design, values.mean(axis=1, keepdims=True))[:, 0]
+    estimates = design @ values / (len(values) / 2)
+    found = [
+        Effect(name, intervals.t_interval(estimates[i]), float(shares[i]), float(low[i]), float(high[i]))
+        for i, name in enumerate(columns)
+    ]
+    return sorted(found, key=lambda effect: -effect.share)
+
+
+def _shares(design: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """Share of each effect in the variance between runs, by effect and column of means."""
+    total = np.maximum(np.var(means, axis=0) * len(means), np.finfo(float).tiny)
+    return (design @ means) ** 2 / len(means) / total
