@@ -395,6 +395,30 @@ def test_students_none_of_whose_parts_may_move_stay_references():
     np.testing.assert_allclose(outcome.accuracy["cross_model_aux"], own[3], rtol=1e-6)
 
 
+@pytest.mark.parametrize("labels", ["true", "permuted"])
+def test_noise_avoids_the_gradient_of_the_teachers_first_batch(labels, monkeypatch):
+    """The direction that `inits.start` is given, against back-propagation by hand in double precision: of the
+    reference, on the first images, under the names that the teacher learns."""
+    given = []
+    spec = dataclasses.replace(tiny.SMALL, start=inits.StartSpec(relative_noise=0.5, across_gradient=True))
+    spec = dataclasses.replace(spec, teacher_labels=labels)
+    monkeypatch.setattr(inits, "start", lambda *args, gradient, **rest: given.append(gradient) or args[1])
+    lineage._start(
+        lineage._Streams(0, jnp.int32(2), spec.fixed), mlp.init(jax.random.key(4), spec.model), jnp.int32(3), IMAGES,
+        seed=0, spec=spec,
+    )  # fmt: skip
+    (_, own) = keys.members(0, jnp.array([0, 2]))
+    names = rename(own) if labels == "permuted" else np.arange(4)
+    params = plain.from_jax(mlp.init(jax.random.key(4), spec.model))
+    first = np.arange(spec.teacher.batch_size)
+    task = plain.Teaching(IMAGES.train_images, names[IMAGES.train_labels], 4)
+    activations = plain.forward(params, task.images[first])
+    expected = plain.backward(params, activations, task(activations[-1], first)[1])
+    for found, layer in zip(plain.from_jax(given[-1]), expected, strict=True):
+        for ours, theirs in zip(found, layer, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
 def test_noise_across_the_gradient_knows_the_teachers_names_and_fits_other_students():
     """Only that it runs for every combination; the projection itself is a test of `inits`."""
     start = inits.StartSpec(relative_noise=0.5, across_gradient=True)
