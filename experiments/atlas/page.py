@@ -9,6 +9,7 @@ import pathlib
 
 import numpy as np
 import tyro
+from scipy import stats
 
 from experiments import cli
 from experiments.atlas import __main__ as atlas
@@ -54,6 +55,11 @@ what is in brackets is the difference that would have shown. What is **not compa
 """
 
 
+NEITHER = """Asked for in the literature and not here either: a linearised (NTK) student, muP, transplanted tickets,
+normalisation layers and residuals, dropout, averaged teachers and teacher ensembles, coverage against accuracy over the
+whole grid, and how many bits are transmitted."""
+
+
 def number(published: registry.Published) -> str:
     """As published, with its interval if it has one."""
     return f"{published.value:g}" + (f" ± {published.half_width:g}" if published.half_width else "")
@@ -72,7 +78,30 @@ def parity(found: dict[str, records.Record]) -> str:
         for row in rows:
             lines += _lines_of(row, judged[row.id], found)
         lines += ["", *_notes(rows), ""]
+        for row in rows:
+            if row.about == "likeness" and row.id in found:
+                lines += [*_likeness(row, found[row.id].results["arms"]), ""]
     return "\n".join(lines)
+
+
+def _likeness(row: registry.Row, arms) -> list[str]:
+    """How the likeness of hidden layers to the teacher's goes with accuracy, over members and arms."""
+    said = []
+    for measure, words in (("hidden_cosine", "cosine"), ("cka", "CKA")):
+        pairs = [(verdicts.arm_values(arms, a, measure=measure), verdicts.arm_values(arms, a)) for a in row.arms]
+        if len({len(values) for pair in pairs for values in pair}) > 1 or not len(pairs[0][0]):
+            return []  # not all members are there
+        likeness, accuracy = (np.array(side) for side in zip(*pairs, strict=True))  # by arm and member
+        if not np.isfinite(likeness).all() or not np.isfinite(accuracy).all():
+            return []
+        drawn = np.random.default_rng(0).integers(0, likeness.shape[1], (2000, likeness.shape[1]))
+        again = [np.corrcoef(likeness[:, of].ravel(), accuracy[:, of].ravel())[0, 1] for of in drawn]
+        low, high = np.quantile(again, [0.025, 0.975])
+        r = np.corrcoef(likeness.ravel(), accuracy.ravel())[0, 1]
+        within = np.mean([np.corrcoef(likeness[i], accuracy[i])[0, 1] for i in range(len(likeness))])
+        said.append(f"{words} {r:.2f} [{low:.2f}, {high:.2f}], among runs of equal length on average {within:.2f}")
+    return [f"Correlation of the hidden layer's likeness to the teacher's with accuracy in `{row.id}`, all runs, 95 % "
+            f"interval from members drawn again: {'; '.join(said)}."]  # fmt: skip
 
 
 def _picture(axis: str, rows, found) -> list[str]:
@@ -146,7 +175,7 @@ def unpublished(found: dict[str, records.Record]) -> str:
                 cells.append(_paired(arms, arm, conditions[0], first))
                 cells += [_ours(verdicts.kept(_measured(arms, arm, conditions, name))) for name in extra]
                 lines.append(f"| {arm.label} | {' | '.join(cells)} |")
-            lines += ["", *_chosen(row, arms)]
+            lines += ["", *_chosen(row, arms), *_spreads(row, arms)]
     return "\n".join(lines)
 
 
@@ -180,6 +209,19 @@ def _chosen(row: registry.Row, arms) -> list[str]:
             best = next(arm for arm in row.arms if arm.label == max(means, key=lambda label: means[label]))
             said.append(f"{best.label}: {_ours(verdicts.kept(verdicts.arm_values(arms, best)))}")
     return [f"Chosen on validation images, read on test images: {'; '.join(said)}.", ""] if said else []
+
+
+def _spreads(row: registry.Row, arms) -> list[str]:
+    """Standard deviations over members, and Levene's test that they are one."""
+    if row.about != "spreads":
+        return []
+    values = {arm.label: verdicts.arm_values(arms, arm) for arm in row.arms}
+    if any(np.isfinite(one).sum() < 2 for one in values.values()):
+        return []
+    finite = {label: one[np.isfinite(one)] for label, one in values.items()}
+    said = ", ".join(f"{label} {np.std(one, ddof=1):.3f}" for label, one in finite.items())
+    p = float(stats.levene(*finite.values())[1])
+    return [f"Standard deviations over members: {said}. Levene's test that all are equal: p = {p:.2g}.", ""]
 
 
 def _paired(arms, arm, condition, first) -> str:
@@ -260,6 +302,7 @@ def page(found: dict[str, records.Record]) -> str:
         parity(found),
         "## Rows nobody has published",
         unpublished(found),
+        NEITHER,
         "## Sources",
         "\n".join(f"- **{key}**: {source.name}. {source.protocol}." for key, source in SOURCES.items()),
     ]

@@ -746,6 +746,7 @@ REPRESENTATION = [
         question="Do students whose hidden layer is like the teacher's read better, across runs?",
         base={"measures": ("representation",)},
         arms=sweep("student.num_epochs", (1, 5, 20)),
+        about="likeness",
         expected="B: correlation .61 across its sweep",
         x_label="epochs",
         log_x=True,

@@ -116,6 +116,7 @@ class Row:
     x_label: str = ""
     log_x: bool = False
     not_run: str = ""  # why there are no arms of ours
+    about: Literal["means", "spreads", "likeness"] = "means"  # or spreads over members; or likeness and accuracy
     cited: Sequence[str] = ()  # sources of a row whose values were not published as numbers
 
     @property

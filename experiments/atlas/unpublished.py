@@ -86,6 +86,7 @@ INITIALIZATION = [
             Arm("one reference", {"fixed": ("reference",)}),
             Arm("one noise and order", {"fixed": ("student/noise", "student/batches", "teacher/batches")}),
         ],
+        about="spreads",
         expected="to be seen in the spreads, not the means",
     ),
 ]

@@ -223,6 +223,32 @@ def test_the_best_on_validation_images_is_read_on_test_images():
     assert line.startswith("Chosen on validation images, read on test images: a: 0.200")
 
 
+def with_likeness(accuracy, likeness):
+    """Arms of a record, whose members have these accuracies and likenesses, by arm and member."""
+    return {
+        name: {"members": {str(m): {"accuracy": {"student_aux": a}, "measures": {"hidden_cosine": {"student_aux": b},
+               "cka": {"student_aux": -b}}} for m, (a, b) in enumerate(zip(*pair, strict=True))}}
+        for name, pair in zip("ab", zip(accuracy, likeness, strict=True), strict=True)
+    }  # fmt: skip
+
+
+def test_likeness_and_accuracy_are_correlated_over_all_runs_and_within_an_arm():
+    row = registry.Row(id="r", axis="loss", question="", arms=[registry.Arm("a"), registry.Arm("b")], about="likeness")
+    likeness = np.array([[0.1, 0.2, 0.3, 0.4], [0.6, 0.7, 0.8, 0.9]])
+    accuracy = np.array([[0.4, 0.3, 0.2, 0.1], [0.9, 0.8, 0.7, 0.6]])  # falls within an arm, rises between them
+    (line,) = page._likeness(row, with_likeness(accuracy, likeness))
+    r = np.corrcoef(likeness.ravel(), accuracy.ravel())[0, 1]
+    assert f"cosine {r:.2f} [" in line and f"CKA {-r:.2f} [" in line and "on average -1.00; CKA" in line
+
+
+def test_spreads_are_compared_by_levenes_test():
+    row = registry.Row(id="r", axis="loss", question="", arms=[registry.Arm("a"), registry.Arm("b")], about="spreads")
+    values = np.array([[0.1, 0.9, 0.2, 0.8], [0.5, 0.51, 0.49, 0.5]])
+    (line, _) = page._spreads(row, with_likeness(values, values))
+    assert f"a {np.std(values[0], ddof=1):.3f}, b 0.008" in line
+    assert f"p = {float(stats.levene(*values)[1]):.2g}." in line
+
+
 def test_the_page_is_made_from_the_records():
     page.main(check=True)
 
