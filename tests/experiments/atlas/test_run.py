@@ -199,19 +199,22 @@ def test_a_cluster_gives_the_same_bits_and_survives_the_loss_of_a_worker(whole, 
     try:
         ray.init(address=cluster.address, log_to_driver=False)
         engine = on_ray.OnRay(0, tiny.load)
-        killed = []
+        killed, asked, answered = [], [], []
 
         class Killing:
             chunk_size, num_cores = engine.chunk_size, engine.num_cores
 
             def run(self, chunks):
+                asked.extend(range(len(chunks)))
                 for count, found in enumerate(engine.run(chunks)):
+                    answered.append(found[0])
                     if count == 1:
                         killed.append(_kill_a_worker())
                     yield found
 
         record, _ = run(tmp_path, engine=Killing())
         assert engine.num_cores == 2 and engine.chunk_size == 1 and killed
+        assert sorted(answered) == asked  # nothing lost and nothing twice
         assert json.dumps(members(record)) == json.dumps(members(whole))
     finally:
         ray.shutdown()
