@@ -29,6 +29,19 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default")
 jax.config.update("jax_numpy_rank_promotion", "raise")  # a forgotten axis is an error, not a larger array
 
 
+IN_A_HURRY = ("tests/llm/", "tests/models/", "tests/theory/", "tests/experiments/test_theorem.py")
+"""Where programs run a few times each, so that compiling them is most of the time."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiler(request):
+    """There the compiler does without most of its work; elsewhere programs are optimized as a user's are."""
+    hurried = request.node.nodeid.startswith(IN_A_HURRY)
+    jax.config.update("jax_disable_most_optimizations", hurried)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(scope="session")
 def small_cache(tmp_path_factory) -> pathlib.Path:
     """A cache folder whose `synthetic-digits` are 300 + 200 images, so that whole experiments take a second."""

@@ -24,14 +24,6 @@ needs_record = pytest.mark.skipif(
 SMALL = config.TheoremConfig(num_networks=2, num_problems=30, num_draws=20, parts=("labels", "filters"))
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """As for the theory's own tests: programs here run a few times each."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
