@@ -454,7 +454,7 @@ def _spec_name(base: Model, data: Rows, how: types.Tuning) -> str:
 def _keep(out: pathlib.Path, name: str, state: _State, epochs: int) -> None:
     """The state after some epochs, whole or not at all."""
     out.mkdir(parents=True, exist_ok=True)
-    leaves = {f"leaf{index}": _bytes(leaf) for index, leaf in enumerate(jax.tree.leaves(state))}
+    leaves = {f"leaf{index}": np.asarray(leaf) for index, leaf in enumerate(jax.tree.leaves(state))}
     temporary = out / ".state.npz.new"
     with temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, name=np.array(name), epochs=np.array(epochs), **leaves)
@@ -470,11 +470,6 @@ def _resumed(out: pathlib.Path, name: str, fresh: _State) -> tuple[_State, int]:
         if str(stored["name"]) != name:
             return fresh, 0
         leaves, structure = jax.tree.flatten(fresh)
+        # NumPy's files know bfloat16 by its size only, hence the view.
         found: list[Any] = [jnp.asarray(stored[f"leaf{i}"].view(leaf.dtype)) for i, leaf in enumerate(leaves)]
         return jax.tree.unflatten(structure, found), int(stored["epochs"])
-
-
-def _bytes(leaf) -> np.ndarray:
-    """The array as NumPy can store it, which has no bfloat16: its two bytes as a whole number."""
-    array = np.asarray(leaf)
-    return array.view(np.uint16) if array.dtype == jnp.bfloat16 else array

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from experiments.atlas import __main__ as atlas
-from experiments.atlas import plan, registry, results, sources, unpublished
+from experiments.atlas import plan, registry, results, sources, unpublished, verdicts
 from sublim_jax.models import inits
 from tests.experiments.atlas import tiny
 
@@ -157,6 +157,13 @@ def test_values_are_read_by_condition_measure_and_epoch():
     assert results.values([member], "student_aux", "gap")[0] == 0.4
     assert results.values([member], "student_aux", "cka")[0] == 0.9
     assert np.isnan(results.values([member], "student_all")[0])
+
+
+def test_a_generation_is_read_out_of_its_chain():
+    chain = {"accuracy": {"student_aux": 0.2}, "measures": {"generation_accuracy": {"student_aux": [0.6, 0.4, 0.2]}}}
+    for generation, expected in ((1, 0.6), (2, 0.4), (3, 0.2), (None, 0.2)):
+        arm = registry.Arm("one", generation=generation)
+        np.testing.assert_array_equal(verdicts.arm_values({"one": {"members": {"0": chain}}}, arm), [expected])
 
 
 def test_a_setting_is_data_and_structure():

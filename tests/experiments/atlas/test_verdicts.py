@@ -166,6 +166,7 @@ def test_a_member_that_diverged_is_left_out_of_all_effects():
 
 def test_holm_rejects_what_its_steps_allow():
     assert findings.holm([0.01, 0.04, 0.03, 0.005]) == 2  # .005 <= .05/4, .01 <= .05/3, .03 > .05/2
+    assert findings.holm([0.02, 0.9, 0.01, 0.005]) == 3  # .02 <= .05/2, though not .05/4
     assert findings.holm([0.04]) == 1 and findings.holm([0.06]) == 0 and findings.holm([]) == 0
 
 
