@@ -5,9 +5,10 @@
     python -m experiments.language_speed --whole                  and numbers -> favourites on one base, from nothing
 
 Steps are compared with the time that their matrix products alone would take at the rate of a large product on the same
-device in the same run. As in the experiments, each CPU core trains embedded models of its own, all cores at once, and
-products are timed on all at once as well; a larger model has all cores to itself. Weights of the larger shapes are
-random: this measures arithmetic, not a model.
+device in the same run; for the embedded model also with its products run alone at their own sizes, which no processor
+does at that rate: many have 32 terms a sum. As in the experiments, each CPU core trains embedded models of its own, all
+cores at once, and products are timed on all at once as well; a larger model has all cores to itself. Weights of the
+larger shapes are random: this measures arithmetic, not a model.
 """
 
 import concurrent.futures
@@ -19,12 +20,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
+from jax import lax
 
 from experiments import cli, language_numbers
 from experiments.language import running
@@ -112,6 +114,66 @@ def step_flops(work: Work, num_weights: int) -> float:
     return per * (num_weights - head * (1 if c.tied else 2)) * tokens + per * head * work.rows * work.places + attention
 
 
+class Product(NamedTuple):
+    """A product of a training step: a two-dimensional one, or one for each head of each row."""
+
+    form: str  # as `einsum` reads it
+    left: tuple[int, ...]
+    right: tuple[int, ...]
+    count: int  # how often a step has it
+
+
+def step_products(work: Work) -> list[Product]:
+    """The products of a training step of all parameters: of each map forward, to its input and to its weight, the same
+    of the head at the places that are trained on, and the six of attention."""
+    c, tokens, places = work.config, work.rows * work.length, work.rows * work.places
+    heads, kv = c.num_heads * c.head_dim, c.num_kv_heads * c.head_dim
+    maps = [(c.hidden_size, heads), (c.hidden_size, kv), (c.hidden_size, kv), (heads, c.hidden_size)]
+    maps += [(c.hidden_size, c.intermediate_size)] * (2 if c.gated else 1) + [(c.intermediate_size, c.hidden_size)]
+    found = []
+    for inputs, outputs in maps:
+        found += [
+            Product("ri,io->ro", (tokens, inputs), (inputs, outputs), c.num_layers),
+            Product("ro,io->ri", (tokens, outputs), (inputs, outputs), c.num_layers),
+            Product("ri,ro->io", (tokens, inputs), (tokens, outputs), c.num_layers),
+        ]
+    found += [
+        Product("ri,oi->ro", (places, c.hidden_size), (c.vocab_size, c.hidden_size), 1),
+        Product("ro,oi->ri", (places, c.vocab_size), (c.vocab_size, c.hidden_size), 1),
+        Product("ri,ro->io", (places, c.hidden_size), (places, c.vocab_size), 1),
+    ]
+    each = (work.rows, c.num_heads, work.length)
+    vectors, scores = (*each, c.head_dim), (*each, work.length)
+    return found + [
+        Product("bhqd,bhsd->bhqs", vectors, vectors, 2 * c.num_layers),
+        Product("bhqs,bhsd->bhqd", scores, vectors, 2 * c.num_layers),
+        Product("bhqs,bhqd->bhsd", scores, vectors, 2 * c.num_layers),
+    ]
+
+
+def alone(products: Sequence[Product], steps: int) -> Callable[[], Any]:
+    """A compiled function that runs the products of so many steps and nothing else to speak of.
+
+    One program and one loop, as training is: what is written has its place in memory, and nothing waits for Python.
+    The smaller operand is scaled anew in each turn, or the products would be taken out of the loop.
+    """
+    operands = [(jnp.ones(one.left), jnp.ones(one.right)) for one in products]
+
+    @jax.jit
+    def run(operands):
+        def step(total, turn):
+            for one, (left, right) in zip(products, operands, strict=True):
+                for _ in range(one.count):
+                    scaled = (left, right * turn) if right.size <= left.size else (left * turn, right)
+                    out = lax.optimization_barrier(jnp.einsum(one.form, *lax.optimization_barrier(scaled)))
+                    total, turn = lax.optimization_barrier((total + out.ravel()[0], turn))
+            return total, None
+
+        return lax.scan(step, jnp.zeros(()), jnp.arange(1.0, steps + 1))[0]
+
+    return functools.partial(run, operands)
+
+
 def measure(shape: Shape) -> dict:
     """Step, drawing, compilation and memory of one shape. Rates are of all devices together."""
     work = WORK[shape]
@@ -147,6 +209,10 @@ def measure(shape: Shape) -> dict:
     step = median_seconds(training, devices, repeats=3) / work.steps
     drawn = median_seconds(drawing, devices, repeats=3)
     rate = matmul_rate(dtype, devices)
+    own = {}
+    if work.each_core:  # the larger shapes train low-rank factors, and their products are large
+        seconds = median_seconds(lambda: alone(step_products(work), work.steps), devices, repeats=3) / work.steps
+        own = {"own_products_s": seconds, "times_own_products": step / seconds}
     return {
         "num_weights": num_weights,
         "dtype": str(jnp.dtype(dtype)),
@@ -156,6 +222,7 @@ def measure(shape: Shape) -> dict:
         "matmul_gflops": rate / 1e9,
         "matmul_bound_s": step_flops(work, num_weights) / rate,
         "times_the_bound": step * rate / step_flops(work, num_weights),
+        **own,
         "drawn_tokens_per_s": len(devices) * rows * new / drawn,
         "first_epoch_and_compile_s": compiled,
         **records.peak_memory(),
