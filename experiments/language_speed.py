@@ -144,11 +144,12 @@ def step_products(work: Work) -> list[Product]:
     ]
     each = (work.rows, c.num_heads, work.length)
     vectors, scores = (*each, c.head_dim), (*each, work.length)
-    return found + [
+    found += [
         Product("bhqd,bhsd->bhqs", vectors, vectors, 2 * c.num_layers),
         Product("bhqs,bhsd->bhqd", scores, vectors, 2 * c.num_layers),
         Product("bhqs,bhqd->bhsd", scores, vectors, 2 * c.num_layers),
     ]
+    return found
 
 
 def alone(products: Sequence[Product], steps: int) -> Callable[[], Any]:

@@ -29,7 +29,7 @@ def products_of(program: core.Jaxpr, times: int = 1) -> collections.Counter:
     found: collections.Counter = collections.Counter()
     for equation in program.eqns:
         if equation.primitive.name == "dot_general":
-            left, right = (variable.aval.shape for variable in equation.invars)
+            left, right = (variable.aval.shape for variable in equation.invars)  # pyright: ignore[reportAttributeAccessIssue]
             (sums, other_sums), (batch, other_batch) = equation.params["dimension_numbers"]
             rest = [size for axis, size in enumerate(left) if axis not in (*sums, *batch)]
             rest += [size for axis, size in enumerate(right) if axis not in (*other_sums, *other_batch)]
