@@ -3,6 +3,7 @@
 python -m figures.atlas                 figures/atlas-AXIS.png and .pdf
 """
 
+import collections
 import pathlib
 import textwrap
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import tyro
 from matplotlib import pyplot as plt
+from matplotlib import transforms
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
@@ -23,53 +25,127 @@ MARKERS = {"Cloud": "*", "J": "D", "D": "s", "T": "^", "X": "v", "B": "P", "Z": 
 """Marker of each source."""
 
 
+MEASURES = {
+    "accuracy": "test accuracy",
+    "validation_accuracy": "validation accuracy",
+    "probe_accuracy": "accuracy of a linear readout",
+    "cka": "likeness to the teacher's hidden layer (CKA)",
+}
+"""Label of each measure that a figure may have."""
+
+
+def measure_of(row: registry.Row) -> str:
+    """What the row's figure shows: what most of its published values measure, test accuracy where there are none."""
+    found = [published.measure for arm in row.arms for published in arm.published if published.measure in MEASURES]
+    return collections.Counter(found).most_common(1)[0][0] if found else "accuracy"
+
+
 def conditions_of(row: registry.Row) -> list[str]:
-    """Students that the row draws, in the order of the figures."""
+    """Students that the row draws, and what else has a published value, in the order of the figures."""
     asked = {condition for arm in row.arms for condition in row.setting(arm).lineage.conditions}
+    asked |= {one.condition for arm in row.arms for one in arm.published if one.measure == measure_of(row)}
     return [name for name in style.CONDITIONS if name in asked]
 
 
+def name_of(condition: str) -> str:
+    """A condition in one line."""
+    return style.CONDITIONS[condition][0].replace("\n(", " (").replace(",\n", ", ").replace("\n", ", ")
+
+
 def draw_row(ax: Axes, row: registry.Row, found: dict) -> None:
-    """Our means with intervals against the arms, members as dots, published values as hollow markers."""
+    """Our means with intervals against the arms, members as dots, published values as hollow markers beside them."""
+    if row.about == "likeness":
+        draw_likeness(ax, row, found)
+    elif len(row.arms) == 1:
+        draw_conditions(ax, row, found)
+    else:
+        draw_arms(ax, row, found)
+    chances = [row.chance_at(arm) for arm in row.arms]
+    if len(set(chances)) == 1 and measure_of(row) != "cka":
+        ax.axhline(chances[0], color="black", linestyle=":", linewidth=0.8)
+    ax.set_ylim(0, 1.03)
+    ax.set_yticks(np.linspace(0, 1, 6))
+    ax.set_title("\n".join(textwrap.wrap(row.question, 44)), loc="left", fontsize=8.5)
+
+
+def draw_arms(ax: Axes, row: registry.Row, found: dict) -> None:
+    """Arms along the axis: where their number says, or side by side."""
     numbers = [arm.x for arm in row.arms if arm.x is not None]
     numeric = len(set(numbers)) == len(row.arms)
     places = numbers if numeric else [float(index) for index in range(len(row.arms))]
-    smallest = min((place for place in places if place > 0), default=1.0)
     if numeric and row.log_x:  # zero has a place of its own, left of the rest
+        smallest = min((place for place in places if place > 0), default=1.0)
         places = [place if place > 0 else smallest / 3 for place in places]
     for condition in conditions_of(row):
-        label, colour = style.CONDITIONS[condition]
-        means = [verdicts.kept(verdicts.arm_values(found, arm, condition)) for arm in row.arms]
-        drawn = [(place, mean, arm) for place, mean, arm in zip(places, means, row.arms, strict=True) if mean]
-        if not drawn:
-            continue
-        x, y = [place for place, _, _ in drawn], [mean.mean for _, mean, _ in drawn]
-        spread = [min(mean.half_width, 1.0) for _, mean, _ in drawn]
-        ax.errorbar(x, y, spread, fmt="o-" if numeric else "o", color=colour, markersize=4, capsize=2.5, linewidth=1.2,
-                    label=label.replace("\n", ", "))  # fmt: skip
-        for place, _, arm in drawn:
-            values = verdicts.arm_values(found, arm, condition)
-            ax.plot(np.full(len(values), place), values, ".", color=colour, markersize=2, alpha=0.5)
-    for place, arm in zip(places, row.arms, strict=True):
-        for published in arm.published:
-            if published.measure not in ("accuracy", "validation_accuracy"):
-                continue
-            ax.plot(place, published.value, MARKERS.get(published.source, "D"), markersize=6, markerfacecolor="white",
-                    markeredgecolor=style.CONDITIONS[published.condition][1], zorder=5)  # fmt: skip
-    if np.isfinite(row.chance):
-        ax.axhline(row.chance, color="black", linestyle=":", linewidth=0.8)
+        draw_ours(ax, places, [(arm, condition) for arm in row.arms], row, found, "o-" if numeric else "o")
+        for place, arm in zip(places, row.arms, strict=True):
+            draw_published(ax, place, row, arm, condition)
+    if len(set(chances := [row.chance_at(arm) for arm in row.arms])) > 1:
+        ax.plot(places, chances, color="black", linestyle=":", linewidth=0.8)
     if numeric:
         if row.log_x:
             ax.set_xscale("log")
             ax.minorticks_off()
-        ax.set_xticks(places, [arm.label for arm in row.arms], fontsize=7)
+        at = np.sort(np.log(places) if row.log_x else places)
+        crowded = np.min(np.diff(at)) < 0.06 * (at[-1] - at[0])
+        ax.set_xticks(places, [arm.label for arm in row.arms], fontsize=7, rotation=40 if crowded else 0)
         ax.set_xlabel(row.x_label)
     else:
         long = len(row.arms) > 10 or max(len(arm.label) for arm in row.arms) > 4
-        ax.set_xticks(places, [arm.label for arm in row.arms], fontsize=6.5, rotation=40 if long else 0,
-                      ha="right" if long else "center")  # fmt: skip
-    ax.set_ylim(0, 1)
-    ax.set_title("\n".join(textwrap.wrap(row.question, 44)), loc="left", fontsize=8.5)
+        ax.set_xlim(-0.6, len(places) - 0.4)
+        _name(ax, places, [arm.label for arm in row.arms], long=long)
+
+
+def draw_conditions(ax: Axes, row: registry.Row, found: dict) -> None:
+    """The only arm's conditions, side by side."""
+    (arm,), conditions = row.arms, conditions_of(row)
+    for place, condition in enumerate(conditions):
+        draw_ours(ax, [float(place)], [(arm, condition)], row, found, "o")
+        draw_published(ax, place, row, arm, condition)
+    ax.set_xlim(-0.6, len(conditions) - 0.4)
+    _name(ax, list(range(len(conditions))), [name_of(condition) for condition in conditions], long=True)
+
+
+def draw_likeness(ax: Axes, row: registry.Row, found: dict) -> None:
+    """Every member's accuracy against how like its hidden layer is to its teacher's."""
+    for shade, arm in zip(np.linspace(0.35, 1.0, len(row.arms)), row.arms, strict=True):
+        likeness, accuracy = (verdicts.arm_values(found, arm, measure=name) for name in ("cka", "accuracy"))
+        ax.plot(likeness, accuracy, "o", color=style.CONDITIONS["student_aux"][1], alpha=shade, markersize=4)
+        if len(likeness):
+            ax.annotate(f"{row.x_label}: {arm.label}", (np.nanmean(likeness), np.nanmax(accuracy)), (0, 4),
+                        textcoords="offset points", ha="center", fontsize=7)  # fmt: skip
+    ax.set_xlabel(MEASURES["cka"])
+
+
+def draw_ours(ax: Axes, places, shown: Sequence[tuple[registry.Arm, str]], row: registry.Row, found, form: str) -> None:
+    """Members and mean of these arms and conditions, which share a colour, at these places."""
+    condition = shown[0][1]
+    colour = style.CONDITIONS[condition][1]
+    values = [verdicts.arm_values(found, arm, condition, measure_of(row)) for arm, condition in shown]
+    means = [(place, verdicts.kept(members)) for place, members in zip(places, values, strict=True)]
+    drawn = [(place, mean.mean, min(mean.half_width, 1.0)) for place, mean in means if mean is not None]
+    if not drawn:
+        return
+    ax.errorbar(*zip(*drawn, strict=True), fmt=form, color=colour, markersize=4, capsize=2.5, linewidth=1.2,
+                label=name_of(condition))  # fmt: skip
+    for place, members in zip(places, values, strict=True):
+        ax.plot(np.full(len(members), place), members, ".", color=colour, markersize=2, alpha=0.5)
+
+
+def draw_published(ax: Axes, place: float, row: registry.Row, arm: registry.Arm, condition: str) -> None:
+    """What was published of an arm's condition, a little to the right."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    for published in arm.published:
+        if (published.condition, published.measure) == (condition, measure_of(row)):
+            ax.plot(place, published.value, MARKERS[published.source], markersize=6, markerfacecolor="white",
+                    markeredgecolor=style.CONDITIONS[condition][1], zorder=5,
+                    transform=transforms.offset_copy(ax.transData, figure, x=7, units="points"))  # fmt: skip
+
+
+def _name(ax: Axes, places, labels: Sequence[str], *, long: bool) -> None:
+    """Tick labels of what is not a number; slanted where they are long."""
+    ax.set_xticks(places, labels, fontsize=6.5, rotation=40 if long else 0, ha="right" if long else "center")
 
 
 def save_axis(axis: str, rows: Sequence[registry.Row], found: dict, stem: pathlib.Path) -> list[pathlib.Path]:
@@ -85,13 +161,18 @@ def save_axis(axis: str, rows: Sequence[registry.Row], found: dict, stem: pathli
         draw_row(ax, row, found[row.id].results["arms"])
     for ax in axes.flat[len(drawn) :]:
         ax.set_visible(False)
-    for ax in axes[:, 0]:
-        ax.set_ylabel("test accuracy")
+    for index, row in enumerate(drawn):
+        if index % COLUMNS == 0 or measure_of(row) != measure_of(drawn[index - 1]):
+            axes.flat[index].set_ylabel(MEASURES[measure_of(row)])
     seen: dict[str, Artist] = {}
     for ax in axes.flat:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             seen.setdefault(label, handle)
-    sources = [s for s in MARKERS if any(s == p.source for row in drawn for arm in row.arms for p in arm.published)]
+    shown = {
+        p.source for row in drawn if row.about != "likeness" for arm in row.arms for p in arm.published
+        if p.measure == measure_of(row)
+    }  # fmt: skip
+    sources = [source for source in MARKERS if source in shown]
     for source in sources:
         (mark,) = axes[0, 0].plot([], [], MARKERS[source], color="black", markerfacecolor="white", markersize=6)
         seen[f"published: {source}"] = mark
@@ -100,8 +181,8 @@ def save_axis(axis: str, rows: Sequence[registry.Row], found: dict, stem: pathli
     partial = [row.id for row in drawn if not found[row.id].complete]
     text = (
         f"Dots are members (n = {', '.join(map(str, counts))}), larger ones means with 95 % t-intervals; hollow "
-        "markers are published values in the colour of their condition, and not all of them are comparable: see the "
-        "page. Dotted: chance. Records experiments/records/atlas/. "
+        "markers beside them are published values in the colour of their condition, and not all of them are "
+        "comparable: see the page. Dotted: chance. Records experiments/records/atlas/. "
         + (f"Not finished: {', '.join(partial)}." if partial else "")
     )
     figure.text(0.01, -0.01, "\n".join(textwrap.wrap(text, 200)), va="top", fontsize=7.5, color="#444444")

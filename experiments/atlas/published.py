@@ -388,7 +388,6 @@ AUXILIARY = [
         ],
         expected="falls with the classes; chance is 1 / K, and the auxiliary share of the logits 3 / (K + 3)",
         note="Digits 0 to K - 1. Chance differs from arm to arm.",
-        chance=float("nan"),
         x_label="classes",
     ),
     Row(

@@ -110,7 +110,7 @@ class Row:
     question: str
     arms: Sequence[Arm] = ()
     base: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # changes that all arms share
-    chance: float = 0.1
+    chance: float | None = None  # accuracy of a guess, where it is not one in the number of classes
     expected: str = ""  # what was published, or what we predict
     note: str = ""  # what a reader must know before comparing
     x_label: str = ""
@@ -128,6 +128,10 @@ class Row:
     def setting(self, arm: Arm) -> Setting:
         """What the arm comes to."""
         return changed(BASE, {**self.base, **arm.changes})
+
+    def chance_at(self, arm: Arm) -> float:
+        """Accuracy of a guess in an arm."""
+        return 1 / self.setting(arm).data.num_classes if self.chance is None else self.chance
 
 
 def changed(setting: Setting, changes: Mapping[str, Any]) -> Setting:

@@ -1,0 +1,112 @@
+"""Panels of the atlas from made-up records: every number at its place, and beside it what was published."""
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib import pyplot as plt
+
+from experiments.atlas import __main__ as main
+from experiments.atlas import registry
+from figures import atlas, style
+
+OURS = {"student_aux": [0.5, 0.6, 0.7], "teacher": [0.9, 0.92, 0.94], "reference": [0.1, 0.1, 0.1]}
+
+
+@pytest.fixture(autouse=True)
+def own_style():
+    with matplotlib.rc_context():
+        style.use()
+        yield
+    plt.close("all")
+
+
+def found(*labels: str) -> dict:
+    """Three members in each arm; the probe reads .2 better, likeness is half the accuracy."""
+    members = {
+        str(member): {
+            "accuracy": {name: values[member] for name, values in OURS.items()},
+            "measures": {
+                "probe_accuracy": {name: values[member] + 0.02 for name, values in OURS.items()},
+                "cka": {name: values[member] / 2 for name, values in OURS.items()},
+            },
+        }
+        for member in range(3)
+    }
+    return {label: {"members": members} for label in labels}
+
+
+def drawn(row: registry.Row):
+    _, ax = plt.subplots()
+    atlas.draw_row(ax, row, found(*(arm.label for arm in row.arms)))
+    return ax
+
+
+def points(ax, marker: str) -> list[tuple[float, float]]:
+    """Places of the marks of one form; on the axis itself, not where a shift shows them."""
+    lines = [line for line in ax.lines if line.get_marker() == marker]
+    return [(float(xy[0]), float(xy[1])) for line in lines for xy in np.asarray(line.get_xydata())]
+
+
+def row_of(*arms: registry.Arm, **more) -> registry.Row:
+    return registry.Row(id="r", axis="loss", question="What?", arms=arms, **more)
+
+
+def test_numbers_are_at_their_place_with_members_mean_and_published_value():
+    ax = drawn(row_of(
+        registry.Arm("1", {"temperature": 1.0}, x=1.0, published=[registry.Published("J", 0.4)]),
+        registry.Arm("3", {"temperature": 3.0}, x=3.0),
+        x_label="temperature",
+    ))  # fmt: skip
+    assert points(ax, "o") == [(1.0, pytest.approx(0.6)), (3.0, pytest.approx(0.6))]
+    assert points(ax, ".") == [(x, y) for x in (1.0, 3.0) for y in OURS["student_aux"]]
+    assert points(ax, atlas.MARKERS["J"]) == [(1.0, 0.4)]
+    assert ax.get_xlabel() == "temperature"
+
+
+def test_a_published_value_stands_a_little_to_the_right_at_its_height():
+    ax = drawn(row_of(registry.Arm("1", x=1.0, published=[registry.Published("J", 0.4)]), registry.Arm("2", x=2.0)))
+    (mark,) = [line for line in ax.lines if line.get_marker() == atlas.MARKERS["J"]]
+    shown, plain = mark.get_transform().transform((1.0, 0.4)), ax.transData.transform((1.0, 0.4))
+    assert shown[1] == pytest.approx(plain[1])
+    assert 2 < shown[0] - plain[0] < 30
+
+
+def test_one_arm_has_its_conditions_side_by_side_with_what_was_published_of_others():
+    ax = drawn(row_of(registry.Arm("base", published=[registry.Published("Cloud", 0.94, "teacher")])))
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["teacher", "student, aux logits"]
+    assert points(ax, "o") == [(0.0, pytest.approx(0.92)), (1.0, pytest.approx(0.6))]
+    assert points(ax, atlas.MARKERS["Cloud"]) == [(0.0, 0.94)]
+
+
+def test_a_row_is_drawn_in_what_its_published_values_measure():
+    """And a value of another measure has no place there."""
+    values = [
+        registry.Published("J", 0.87, "student_aux", "probe_accuracy"),
+        registry.Published("J", 0.81, "reference", "probe_accuracy"),
+        registry.Published("B", 0.5, "student_aux", "hidden_cosine"),
+    ]
+    row = row_of(registry.Arm("base", published=values))
+    assert atlas.measure_of(row) == "probe_accuracy"
+    ax = drawn(row)
+    assert points(ax, "o") == [(0.0, pytest.approx(0.12)), (1.0, pytest.approx(0.62))]
+    assert points(ax, atlas.MARKERS["J"]) == [(0.0, 0.81), (1.0, 0.87)]
+    assert points(ax, atlas.MARKERS["B"]) == []
+
+
+def test_likeness_is_a_scatter_of_members():
+    ax = drawn(row_of(registry.Arm("1", {"measures": ("representation",)}, x=1.0), about="likeness", x_label="epochs"))
+    assert points(ax, "o") == [(value / 2, value) for value in OURS["student_aux"]]
+    assert [text.get_text() for text in ax.texts] == ["epochs: 1"]
+
+
+def test_chance_follows_the_number_of_classes():
+    arms = [registry.Arm(str(k), {"data.num_classes": k, "model.num_classes": k}, x=k) for k in (2, 5, 10)]
+    dotted = [line for line in drawn(row_of(*arms)).lines if line.get_linestyle() == ":"]
+    np.testing.assert_allclose(np.asarray(dotted[0].get_ydata()), [0.5, 0.2, 0.1])
+    assert len(dotted) == 1
+    flat = [line for line in drawn(row_of(*arms[2:], arms[2])).lines if line.get_linestyle() == ":"]
+    np.testing.assert_allclose(np.asarray(flat[0].get_ydata()), 0.1)
+
+
+def test_every_published_source_has_a_marker():
+    assert {p.source for row in main.ROWS["all"] for arm in row.arms for p in arm.published} <= set(atlas.MARKERS)
