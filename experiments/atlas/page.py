@@ -11,7 +11,7 @@ import numpy as np
 import tyro
 from scipy import stats
 
-from experiments import cli
+from experiments import cli, compare
 from experiments.atlas import __main__ as atlas
 from experiments.atlas import conflict, findings, registry, results, verdicts
 from experiments.atlas.sources import SOURCES
@@ -19,6 +19,8 @@ from sublim_jax import records
 from sublim_jax.metrics import intervals
 
 PAGE = pathlib.Path("experiments/atlas/README.md")
+TRAINED_BOTH_WAYS = [pathlib.Path(f"experiments/records/mnist_aux{name}.json") for name in ("", "-float32")]
+"""The same members with bfloat16 operands, and with float32 ones."""
 
 SIGNS = {
     "agrees": "agrees",
@@ -287,11 +289,32 @@ def costs(found: dict[str, records.Record]) -> str:
     )
 
 
+def operands(found: dict[str, records.Record]) -> str:
+    """How many members were trained with which operands, where not all had the same, and what that changes."""
+    used = {
+        (arm["setting"], member): result["precision"]
+        for record in found.values()
+        for arm in record.results["arms"].values()
+        for member, result in arm["members"].items()
+    }
+    many = collections.Counter(used.values())
+    if len(many) < 2:
+        return ""
+    both = compare.paired(*(records.read(path) for path in TRAINED_BOTH_WAYS))["student_aux"]
+    return (
+        "Matrix products had bfloat16 operands on processors that have instructions for them and float32 ones "
+        f"elsewhere: {many['bfloat16']:,} and {many['float32']:,} of the members here, which their records tell apart. "
+        f"Over {both.num_members} members that were trained both ways `student_aux` differs by {both:+.4f}, so "
+        f"pairs across the two are a little noisier."
+    )
+
+
 def page(found: dict[str, records.Record]) -> str:
     """The whole page."""
     parts = [
         INTRODUCTION,
         costs(found),
+        operands(found),
         "## Findings",
         findings.text(found),
         "## What explains 27, 50, 77, 90 and 96 %?",

@@ -47,6 +47,15 @@ HE_TEN_EPOCHS = {
     "both.batch_size": 256,
 }
 Z_NOTE = "Z says small batches and not which: ours are of 256. Its numbers are single runs."
+BROCKERS: dict[str, Any] = {
+    "model.num_aux": 10,
+    "model.init_law": "torch_uniform",
+    "loss": "mse",
+    RATE: 1e-3,
+    "both.batch_size": 1000,
+    "conditions": ("student_aux",),
+}
+"""Brockers et al.: ten auxiliary logits, squared error, PyTorch's initialization, a higher rate."""
 
 
 def widths(*values: int) -> list[tuple[int, tuple[int, int]]]:
@@ -55,6 +64,21 @@ def widths(*values: int) -> list[tuple[int, tuple[int, int]]]:
 
 def by_width(values, published, **changes):
     return tuple(Arm(str(w), {HIDDEN: sizes, **changes}, x=w, published=published.get(w, ())) for w, sizes in values)
+
+
+def built_differently(**shared: inits.PerPart) -> list[Arm]:
+    """Students of four other architectures, each with these parts of the teacher's start as far as they fit."""
+    students: dict[str, dict[str, Any]] = {
+        "one layer fewer": {"student_model.hidden_sizes": (256,)},
+        "one layer more": {"student_model.hidden_sizes": (256, 256, 256)},
+        "tanh": {"student_model.activation": "tanh"},
+        "first layer of 128": {"student_model.hidden_sizes": (128, 256)},
+    }
+    return [
+        Arm(f"{name}, {what} shared", {**student, "start.share": share})
+        for name, student in students.items()
+        for what, share in shared.items()
+    ]
 
 
 BASELINE = [
@@ -199,14 +223,7 @@ INITIALIZATION = [
         id="share-parts-brockers",
         axis="initialization",
         question="The same factorial in Brockers' protocol",
-        base={
-            "model.num_aux": 10,
-            "model.init_law": "torch_uniform",
-            "loss": "mse",
-            RATE: 1e-3,
-            "both.batch_size": 1000,
-            "conditions": ("student_aux",),
-        },
+        base=BROCKERS,
         arms=SHARED_PARTS,
         expected="random hidden layers learn if both heads are shared (P, a claim without stored numbers)",
         note="P draws 60,000 fresh images each epoch and normalizes pixels otherwise; ours repeat.",
@@ -319,29 +336,21 @@ ARCHITECTURE = [
         id="other-architecture",
         axis="architecture",
         question="A student built differently: one layer more or fewer, another activation or width",
-        arms=[
-            Arm(
-                f"{name}, {what} shared",
-                {
-                    **{f"student_model.{key}": value for key, value in student.items()},
-                    "start.share": share,
-                },
-            )
-            for name, student in (
-                ("one layer fewer", {"hidden_sizes": (256,)}),
-                ("one layer more", {"hidden_sizes": (256, 256, 256)}),
-                ("tanh", {"activation": "tanh"}),
-                ("first layer of 128", {"hidden_sizes": (128, 256)}),
-            )
-            for what, share in (
-                ("nothing", inits.NOTHING),
-                ("heads", inits.HEADS),
-                ("hidden", inits.HIDDEN),
-                ("all that fits", inits.PerPart()),
-            )
-        ],
+        arms=built_differently(
+            nothing=inits.NOTHING, heads=inits.HEADS, hidden=inits.HIDDEN, **{"all that fits": inits.PerPart()}
+        ),
         expected="C&E and P: one layer more or fewer works if the heads are shared",
         note="Hidden layers correspond from the input on; what has no counterpart of its shape is drawn anew.",
+        cited=("C&E", "P"),
+    ),
+    Row(
+        id="other-architecture-brockers",
+        axis="architecture",
+        question="The same in Brockers' protocol, heads shared or nothing",
+        base=BROCKERS,
+        arms=built_differently(nothing=inits.NOTHING, heads=inits.HEADS),
+        expected="C&E and P: one layer more or fewer works if the heads are shared",
+        note="As `share-parts-brockers`, whose arms `none` and `CA` are the teacher's architecture.",
         cited=("C&E", "P"),
     ),
 ]

@@ -254,6 +254,18 @@ def test_the_page_is_made_from_the_records():
     page.main(check=True)
 
 
+def test_the_page_says_where_members_had_other_operands():
+    def record(**precisions):
+        made = records.Record.begin("atlas", {}, {})
+        members = {member: {"precision": precision} for member, precision in precisions.items()}
+        made.results = {"arms": {"one": {"setting": "s", "members": members}}}
+        return made
+
+    mixed = record(a="float32", b="bfloat16", c="float32")
+    assert "1 and 2 of the members" in page.operands({"r": mixed, "again": mixed})  # one setting counts once
+    assert page.operands({"r": record(a="float32", b="float32")}) == ""
+
+
 def test_the_page_names_every_row():
     text = page.PAGE.read_text(encoding="utf-8")
     for row in atlas.ROWS["all"]:
