@@ -40,6 +40,9 @@ class Options:
     which: Literal["all", "published", "unpublished"] = "all"
     num_members: int = 10
     seed: int = 0
+    one_precision: bool = False
+    """Run again what the records have with other operands than this machine's (bfloat16 where it has instructions for
+    them, else float32)."""
     plan: bool = False
     """Only say what would run and about how long it takes."""
     engine: Literal["local", "ray"] = "local"
@@ -70,7 +73,10 @@ def run(options: Options) -> None:
     if any(d["name"] == synthetic_digits.NAME for d in data.values()):
         folder = pathlib.Path("runs/atlas-synthetic-digits") if folder == results.FOLDER else folder
         say(f"note: MNIST cannot be had, so the images are {synthetic_digits.NAME}: published values do not apply")
-    store = results.Store(folder, options.seed, {d["name"]: d["checksum"] for d in data.values()}, options.num_members)
+    store = results.Store(
+        folder, options.seed, {d["name"]: d["checksum"] for d in data.values()}, options.num_members,
+        registry.BASE.lineage.model.precision if options.one_precision else None,
+    )  # fmt: skip
     engine = engines.make(options.engine, options.seed, load)
     work = plan.make(
         [row.setting(arm) for row in rows for arm in row.arms],

@@ -177,8 +177,12 @@ def fingerprint(setting: Setting) -> str:
 
 
 def departures(setting: Setting) -> dict[str, Any]:
-    """What of a setting differs from the paper's protocol, by dotted name."""
-    return _differences(records.to_jsonable(BASE), records.to_jsonable(setting))
+    """What of a setting differs from the paper's protocol, by dotted name. Operands that the machine chose do not."""
+    base, found = records.to_jsonable(BASE), records.to_jsonable(setting)
+    students = found["lineage"]["student_model"]
+    if students is not None and students["precision"] == base["lineage"]["model"]["precision"]:
+        del students["precision"]
+    return _differences(base, found)
 
 
 def _differences(base, setting, prefix="") -> dict[str, Any]:

@@ -4,6 +4,7 @@ A result belongs to a setting and a member, not to a row: arms of several rows t
 and a row that is run again finds what it has.
 """
 
+import collections
 import dataclasses
 import pathlib
 from collections.abc import Iterable, Sequence
@@ -13,6 +14,7 @@ import numpy as np
 
 from experiments.atlas import registry
 from sublim_jax import errors, records
+from sublim_jax.models import mlp
 
 FOLDER = pathlib.Path("experiments/records/atlas")
 
@@ -27,14 +29,25 @@ class RowConfig:
 
 
 class Store:
-    """All results of one seed in a folder of records, by setting and member."""
+    """All results of one seed in a folder of records, by setting and member.
 
-    def __init__(self, folder: pathlib.Path, seed: int, checksums: dict[str, str], num_members: int):
-        self._folder, self._seed, self._checksums = folder, seed, checksums
+    With a `precision`, results of other operands count as not there: they stay until others take their place.
+    """
+
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        seed: int,
+        checksums: dict[str, str],
+        num_members: int,
+        precision: mlp.Precision | None = None,
+    ):
+        self._folder, self._seed, self._checksums, self._precision = folder, seed, checksums, precision
         self._found: dict[tuple[str, int], dict[str, Any]] = {}
         self._old: dict[pathlib.Path, records.Record] = {}
         self._foreign: set[pathlib.Path] = set()  # records of images that this run does not have
         self.seconds: dict[str, float] = {}
+        self._before: dict[tuple[str, int], float] = {}  # seconds of members that earlier runs left
         for path in sorted(folder.glob("*.json")):
             record = records.read(path)
             checksum = checksums.get(record.data["name"], record.data["checksum"])
@@ -58,18 +71,29 @@ class Store:
                 self.seconds[arm["setting"]] = arm["seconds"]
                 for member, result in arm["members"].items():
                     self.add(arm["setting"], int(member), result)
+        counts = collections.Counter(setting for setting, _ in self._found)
+        self._before = {key: self.seconds[key[0]] / counts[key[0]] for key in self._found}
 
     def add(self, setting: str, member: int, result: dict[str, Any]) -> None:
-        """Keep a result beside what is known of the same setting and member."""
-        old = self._found.get((setting, member))
+        """Keep a result beside what is known of the same setting and member, or instead of it."""
+        key = (setting, member)
+        old = self._found.get(key)
         if old is not None and old["partner"] == result["partner"]:
-            result = _union(old, result)
-        self._found[setting, member] = result
+            if self._counts(old) and self._counts(result):
+                result = _union(old, result)
+            elif self._counts(old):
+                return
+            else:
+                self.seconds[setting] -= self._before.pop(key, 0.0)
+        self._found[key] = result
+
+    def _counts(self, result: dict[str, Any]) -> bool:
+        return self._precision is None or result["precision"] == self._precision
 
     def done(self, setting: registry.Setting, member: int, partner: int) -> bool:
         """Whether the result has all that the setting asks for."""
         result = self._found.get((registry.fingerprint(setting), member))
-        if result is None or result["partner"] != partner:
+        if result is None or result["partner"] != partner or not self._counts(result):
             return False
         spec, measures = setting.lineage, result["measures"]
         return set(spec.conditions) <= set(result["accuracy"]) and all(
@@ -102,7 +126,10 @@ class Store:
             )
         config = RowConfig(row=row.id, seed=self._seed, num_members=num_members)
         record = records.Record.begin("atlas", config, data)
-        if (old := self._old.get(path)) is not None:  # what it was made with first stays on it
+        arms = {arm.label: self.arm(row.setting(arm), num_members) for arm in row.arms}
+        there = {(arm["setting"], int(member)) for arm in arms.values() for member in arm["members"]}
+        old = self._old.get(path)
+        if old is not None and there & self._before.keys():  # what it was made with first stays on it
             for what in ("versions", "device"):
                 if (before := getattr(old, what)) != getattr(record, what):
                     note = f"some members were run with {what} {getattr(record, what)}"
@@ -113,7 +140,6 @@ class Store:
         if data["name"] != row.setting(row.arms[0]).data.dataset:
             note = f"the images are {data['name']}: published values do not apply"
             record.notes += [] if note in record.notes else [note]
-        arms = {arm.label: self.arm(row.setting(arm), num_members) for arm in row.arms}
         for arm in row.arms:
             arms[arm.label]["changes"] = registry.departures(row.setting(arm))
         record.results["arms"] = arms

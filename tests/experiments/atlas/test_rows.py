@@ -101,6 +101,8 @@ def test_a_setting_is_named_by_what_differs_apart_from_conditions_and_measures()
 def test_precision_names_no_setting():
     """Results of machines with and without bfloat16 stand side by side; each says which it is."""
     assert registry.departures(registry.BASE) == {}
+    other = registry.changed(registry.BASE, {"student_model.activation": "tanh"})
+    assert "precision" not in registry.departures(other)["student_model"]
 
 
 def test_equal_settings_of_several_rows_are_run_once_with_all_their_conditions():

@@ -1,6 +1,7 @@
 """Running the atlas on tiny settings: the records, going on, and that where it runs changes no number."""
 
 import collections
+import copy
 import dataclasses
 import functools
 import json
@@ -29,10 +30,12 @@ def local() -> engines.Local:
     return engines.Local(0, tiny.load)
 
 
-def run(folder: pathlib.Path, row: registry.Row = tiny.ROW, *, stop_after: int | None = None, engine=None):
+def run(
+    folder: pathlib.Path, row: registry.Row = tiny.ROW, *, stop_after: int | None = None, engine=None, precision=None
+):
     """The row's record, and how many chunks were run; `stop_after` chunks the run is given up."""
     options = atlas.Options(num_members=MEMBERS, records=folder)
-    store = results.Store(folder, 0, {"mnist": "none"}, MEMBERS)
+    store = results.Store(folder, 0, {"mnist": "none"}, MEMBERS, precision)
     engine = engine or local()
     settings = [row.setting(arm) for arm in row.arms]
     work = plan.make(settings, MEMBERS, chunk_size=engine.chunk_size, done=store.done)
@@ -138,6 +141,34 @@ def test_a_run_that_goes_on_keeps_what_the_first_one_said(whole, tmp_path):
     assert (found.created, found.device, found.seconds["compile"]) == ("then", {"kind": "another"}, 9.0)
     assert len(found.notes) == 1 and "some members were run with device" in found.notes[0]
     assert members(found) == members(whole)
+
+
+def test_members_with_other_operands_can_be_run_again(whole, tmp_path):
+    """Two of nine are of another machine, with other numbers. They stay until new ones take their place."""
+    mixed = dataclasses.replace(whole, results=copy.deepcopy(whole.results))
+    one, other = (mixed.results["arms"][label] for label in ("0.001", "mse"))
+    one["members"]["1"] |= {"precision": "bfloat16", "accuracy": {}}
+    other["members"]["2"] |= {"precision": "bfloat16", "accuracy": {}}
+    one["seconds"] = 30.0
+    records.write(tmp_path / "tiny.json", mixed)
+    assert run(tmp_path, stop_after=0, precision="float32") == (mixed, 0)
+    assert run(tmp_path, tiny.ROW)[1] == 2  # without accuracies they are not there at all
+    records.write(tmp_path / "tiny.json", mixed)
+    again, chunks = run(tmp_path, precision="float32")
+    assert members(again) == members(whole) and chunks == 2
+    assert 20 < again.results["arms"]["0.001"]["seconds"] < 30  # a third of what it took is forgotten
+    assert run(tmp_path, precision="float32")[1] == 0
+
+
+def test_a_record_all_of_whose_members_are_new_says_what_it_was_made_with(whole, tmp_path):
+    old = dataclasses.replace(whole, results=copy.deepcopy(whole.results), device={"kind": "another"}, created="then")
+    for arm in old.results["arms"].values():
+        for member in arm["members"].values():
+            member["precision"] = "bfloat16"
+    records.write(tmp_path / "tiny.json", old)
+    again, _ = run(tmp_path, precision="float32")
+    assert again.created != "then" and again.device != {"kind": "another"} and not again.notes
+    assert members(again) == members(whole)
 
 
 def test_epochs_are_read_on_validation_images_too(tmp_path):
