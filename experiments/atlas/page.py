@@ -40,6 +40,7 @@ and rows that nobody has published. This page is made from the [records](../reco
     python -m experiments.atlas                  everything; goes on where it was stopped
     python -m experiments.atlas --ids width      one row
     python -m experiments.atlas --engine ray     on a Ray cluster
+    python -m experiments.atlas --one-precision  and again what another kind of processor made
 
 Unless a row says otherwise: the paper's protocol (784-256-256-(10+3), ReLU, five epochs of Adam at 3e-4 in each phase,
 60,000 uniform noise images), accuracy on the 10,000 test images, mean ± 95 % t-interval over members. All arms share

@@ -47,6 +47,8 @@ class Answer:
 
 
 KEPT_TEACHERS = 256
+KEPT_PROGRAMS = 40
+"""Each takes hundreds of memory maps, of which Linux gives a process 65,530: a hundred were too many."""
 
 Load = Callable[[str], images.ImageDataset]
 
@@ -61,7 +63,7 @@ class Worker:
 
     def __init__(self, seed: int, load: Load, *, width: int | None = None):
         self._seed, self._load, self._width = seed, load, width or ensemble.default_width(10**6)
-        self._programs: dict[Any, Any] = {}
+        self._programs: collections.OrderedDict[Any, Any] = collections.OrderedDict()
         self._teachers: collections.OrderedDict[Upbringing, lineage.Taught] = collections.OrderedDict()
         self._images: dict[registry.DataSpec, Any] = {}
 
@@ -131,6 +133,9 @@ class Worker:
             self._programs[key] = ensemble.over_members(run, width=self._width).lower(arguments, shared).compile()
             seconds["compile"] = time.perf_counter() - began
             began = time.perf_counter()
+            while len(self._programs) > KEPT_PROGRAMS:
+                self._programs.popitem(last=False)
+        self._programs.move_to_end(key)
         outcome = ensemble.gather(self._programs[key](arguments, shared))
         seconds[key[0]] = time.perf_counter() - began
         return outcome, seconds

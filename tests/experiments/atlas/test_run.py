@@ -100,6 +100,15 @@ def test_one_teacher_serves_all_students_of_equal_upbringing(monkeypatch):
     assert len(taught) == len(set(taught)) == 2
 
 
+def test_programs_are_given_up_again(whole, monkeypatch, tmp_path):
+    """A process cannot hold as many as the atlas has; one that is needed again is compiled again."""
+    monkeypatch.setattr(worker, "KEPT_PROGRAMS", 1)
+    engine = engines.Local(0, tiny.load)
+    record, _ = run(tmp_path, engine=engine)
+    assert len(engine._worker._programs) == 1
+    assert members(record) == members(whole)
+
+
 def test_another_partner_or_a_new_condition_is_run_again(whole, tmp_path):
     run(tmp_path)
     store = results.Store(tmp_path, 0, {"mnist": "none"}, MEMBERS)
