@@ -161,7 +161,8 @@ LOSS = [
         question="Fewer classes, but ten class outputs",
         arms=[Arm(str(k), {"data.num_classes": k}, x=k) for k in (2, 3, 5, 8, 10)],
         expected="below `num-classes`, since a student may answer with a class that is not there",
-        note="J's values with few classes are far below ours; J does not say whether outputs were left out.",
+        note="J's values with few classes are far below those of `num-classes`; J does not say whether outputs were "
+        "left out.",
         x_label="classes",
     ),
 ]
