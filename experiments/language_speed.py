@@ -292,8 +292,8 @@ def main(
         own = f" and {found['times_own_products']:.1f} x those run alone" if "times_own_products" in found else ""
         print(
             f"{shape}: {found['num_weights']:,} weights ({found['dtype']}), {found['devices_at_once']} at once, "
-            f"step {found['step_s'] * 1e3:.1f} ms = {found['times_the_bound']:.1f} x its matrix products at the rate of "
-            f"a large one{own}, "
+            f"step {found['step_s'] * 1e3:.1f} ms = {found['times_the_bound']:.1f} x its matrix products at the rate "
+            f"of a large one{own}, "
             f"{found['trained_tokens_per_s']:,.0f} tokens/s trained, {found['drawn_tokens_per_s']:,.0f} drawn, "
             f"peak {found.get('peak_rss_mb', 0):,.0f} MB"
         )
