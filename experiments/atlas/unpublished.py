@@ -184,6 +184,7 @@ TARGETS = [
         arms=sweep("spoiling.noise", (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)),
         expected="falls when the noise reaches the logits' own spread",
         x_label="standard deviation, logits",
+        log_x=True,
     ),
     Row(
         id="target-bits",
