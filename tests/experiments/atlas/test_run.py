@@ -17,6 +17,7 @@ import pytest
 from experiments.atlas import __main__ as atlas
 from experiments.atlas import engines, plan, registry, results, verdicts, worker
 from sublim_jax import errors, records
+from sublim_jax.models import mlp
 from sublim_jax.training import ensemble, lineage
 from tests.experiments.atlas import tiny
 
@@ -168,6 +169,22 @@ def test_members_with_other_operands_can_be_run_again(whole, tmp_path):
     assert members(again) == members(whole) and chunks == 2
     assert 20 < again.results["arms"]["0.001"]["seconds"] < 30  # a third of what it took is forgotten
     assert run(tmp_path, precision="float32")[1] == 0
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("b", "a")])
+def test_of_two_records_of_one_member_the_one_with_the_operands_asked_for_counts(whole, tmp_path, names):
+    other = dataclasses.replace(whole, results=copy.deepcopy(whole.results))
+    for arm in other.results["arms"].values():
+        for member in arm["members"].values():
+            member |= {"precision": "bfloat16", "accuracy": dict.fromkeys(member["accuracy"], 0.5)}
+    for name, record in zip(names, (whole, other), strict=True):
+        records.write(tmp_path / f"{name}.json", record)
+    setting = tiny.ROW.setting(tiny.ROW.arms[0])
+    operands: dict[mlp.Precision, records.Record] = {"float32": whole, "bfloat16": other}
+    for precision, expected in operands.items():
+        store = results.Store(tmp_path, 0, {"mnist": "none"}, MEMBERS, precision)
+        assert store.done(setting, 0, 1)
+        assert store.arm(setting, MEMBERS)["members"] == members(expected)["0.001"]
 
 
 def test_a_record_all_of_whose_members_are_new_says_what_it_was_made_with(whole, tmp_path):
