@@ -93,7 +93,7 @@ def draw_arms(ax: Axes, row: registry.Row, found: dict) -> None:
     else:
         long = len(row.arms) > 10 or max(len(arm.label) for arm in row.arms) > 4
         ax.set_xlim(-0.6, len(places) - 0.4)
-        _name(ax, places, [arm.label for arm in row.arms], long=long)
+        _label_ticks(ax, places, [arm.label for arm in row.arms], long=long)
 
 
 def draw_conditions(ax: Axes, row: registry.Row, found: dict) -> None:
@@ -103,7 +103,7 @@ def draw_conditions(ax: Axes, row: registry.Row, found: dict) -> None:
         draw_ours(ax, [float(place)], [(arm, condition)], row, found, "o")
         draw_published(ax, place, row, arm, condition)
     ax.set_xlim(-0.6, len(conditions) - 0.4)
-    _name(ax, list(range(len(conditions))), [name_of(condition) for condition in conditions], long=True)
+    _label_ticks(ax, list(range(len(conditions))), [name_of(condition) for condition in conditions], long=True)
 
 
 def draw_likeness(ax: Axes, row: registry.Row, found: dict) -> None:
@@ -143,7 +143,7 @@ def draw_published(ax: Axes, place: float, row: registry.Row, arm: registry.Arm,
                     transform=transforms.offset_copy(ax.transData, figure, x=7, units="points"))  # fmt: skip
 
 
-def _name(ax: Axes, places, labels: Sequence[str], *, long: bool) -> None:
+def _label_ticks(ax: Axes, places, labels: Sequence[str], *, long: bool) -> None:
     """Tick labels of what is not a number; slanted where they are long."""
     ax.set_xticks(places, labels, fontsize=6.5, rotation=40 if long else 0, ha="right" if long else "center")
 

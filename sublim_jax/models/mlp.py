@@ -143,9 +143,9 @@ def _float32_product(weight: Float[Array, "out in"], features: Float[Array, "...
 def _bfloat16_product(weight: Float[Array, "out in"], features: Float[Array, "..."], axis: int):
     """The same with bfloat16 operands and float32 sums, forwards and backwards.
 
-    Two habits keep XLA's CPU compiler on its bfloat16 kernels, where a transposition in front of a product, or folded
-    into it later, silently turns it into float32 or is refused at run time: products name their axes, and barriers
-    stand between them and the transpositions that remain.
+    Two habits keep XLA's CPU compiler on its bfloat16 kernels, which know no product over the first axis of the left
+    operand and leave it to float32 at half the rate: products name their axes, and the transpositions that remain are
+    `_transposed`, which the compiler cannot fold into a product.
     """
     return _rounded_contract(weight, features, 1, axis)
 
@@ -163,9 +163,15 @@ def _product_forward(weight, features, axis):
 def _product_backward(axis, saved, gradient):
     weight, features = saved
     weight_gradient = _rounded_contract(gradient, features, 1, 1 - axis)
-    transposed = lax.optimization_barrier(weight.astype(jnp.bfloat16).T)
-    feature_gradient = _rounded_contract(transposed, gradient, 1, 0)
-    return weight_gradient, feature_gradient if axis == 0 else lax.optimization_barrier(feature_gradient).T
+    feature_gradient = _rounded_contract(_transposed(weight), gradient, 1, 0)
+    return weight_gradient, feature_gradient if axis == 0 else _transposed(feature_gradient)
+
+
+def _transposed(matrix: Float[Array, "row column"]) -> Float[Array, "column row"]:
+    """The transpose, put together from two halves. Barriers do not keep it apart from a product: XLA drops them before
+    it folds transpositions."""
+    middle = matrix.shape[0] // 2
+    return jnp.concatenate([matrix[:middle].T, matrix[middle:].T], axis=1)
 
 
 _bfloat16_product.defvjp(_product_forward, _product_backward)

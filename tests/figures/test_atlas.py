@@ -21,7 +21,7 @@ def own_style():
 
 
 def found(*labels: str) -> dict:
-    """Three members in each arm; the probe reads .2 better, likeness is half the accuracy."""
+    """Three members in each arm; the probe reads .02 better, likeness is half the accuracy."""
     members = {
         str(member): {
             "accuracy": {name: values[member] for name, values in OURS.items()},
