@@ -270,24 +270,29 @@ def counts(found: dict[str, records.Record]) -> str:
 
 
 def costs(found: dict[str, records.Record]) -> str:
-    """What the records took."""
+    """What the records took, and what of it the published rows did."""
     if not found:
         return ""
-    settings, compiling = {}, 0.0
-    for record in found.values():
-        compiling += record.seconds.get("compile", 0.0)
-        for arm in record.results["arms"].values():
-            settings[arm["setting"]] = arm["seconds"]
-    run = sum(settings.values())
+    published = {row.id: found[row.id] for row in atlas.ROWS["published"] if row.id in found}
+    settings, training, compiling = _minutes(found)
+    _, published_training, published_compiling = _minutes(published)
     kinds = {(r.device["platform"], r.device["cpu_cores"]) for r in found.values()}
     where = " and ".join(f"{cores} cores ({platform})" for platform, cores in sorted(kinds))
     unfinished = [f"`{name}`" for name, record in found.items() if not record.complete]
     said = f" Not finished: {', '.join(unfinished)}." if unfinished else ""
     return (
-        f"{len(found)} rows have records: {len(settings)} different settings, {run / 60:.0f} minutes of training and "
-        f"{compiling / 60:.0f} of compilation on {where}, by the clock, other work on the machine and halts included."
-        f"{said}"
+        f"{len(found)} rows have records: {settings} different settings, {training:.0f} minutes of training and "
+        f"{compiling:.0f} of compilation on {where}, by the clock, other work on the machine and halts included. The "
+        f"{len(published)} of them with published numbers took {published_training:.0f} and "
+        f"{published_compiling:.0f} of these minutes.{said}"
     )
+
+
+def _minutes(found: dict[str, records.Record]) -> tuple[int, float, float]:
+    """Different settings, minutes of training them, minutes of compilation."""
+    seconds = {arm["setting"]: arm["seconds"] for record in found.values() for arm in record.results["arms"].values()}
+    compiling = sum(record.seconds.get("compile", 0.0) for record in found.values())
+    return len(seconds), sum(seconds.values()) / 60, compiling / 60
 
 
 def operands(found: dict[str, records.Record]) -> str:
