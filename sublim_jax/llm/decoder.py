@@ -334,8 +334,9 @@ def run(
     x = x * jnp.asarray(c.embedding_scale, x.dtype)
 
     def rotation(frequencies):
-        angle = places[..., None].astype(jnp.float32) * jnp.asarray(frequencies, jnp.float32)[None, None]
-        return jnp.cos(angle)[:, :, None].astype(x.dtype), jnp.sin(angle)[:, :, None].astype(x.dtype)
+        """From a table of places: XLA:CPU would take the sines of every token's angle anew for each rotation."""
+        angle = jnp.outer(jnp.arange(seen.shape[1], dtype=jnp.float32), jnp.asarray(frequencies, jnp.float32))
+        return tuple(function(angle).astype(x.dtype)[places][:, :, None] for function in (jnp.cos, jnp.sin))
 
     everywhere = rotation(c.frequencies)
     local = rotation(c.local_frequencies) if c.local_frequencies else everywhere

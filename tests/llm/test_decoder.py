@@ -172,6 +172,14 @@ def test_padding_does_not_matter():
     )
 
 
+def test_sines_are_taken_by_place_and_not_by_token():
+    """Or XLA:CPU takes them in each of a layer's rotations: a tenth of the embedded model's step."""
+    config, (tokens, valid) = FAMILIES["gemma3"], texts()
+    program = jax.make_jaxpr(functools.partial(decoder.features, config=config))(params("gemma3"), tokens, valid)
+    taken = [e.outvars[0].aval.shape for e in program.eqns if e.primitive.name in ("sin", "cos")]
+    assert taken == [(7, 3)] * 4  # places and frequencies; two tables
+
+
 def test_the_first_token_has_the_models_distribution():
     """4000 draws of one prompt; four standard errors of each share."""
     tokens, valid = texts((7,))
