@@ -140,6 +140,20 @@ def test_any_number_of_pixels_can_be_had(law, num_pixels):
     assert len(np.unique(images[:, -1])) > 1, "the last pixel does not vary"
 
 
+@pytest.mark.parametrize("num_images", [1, 7, noise.CHUNK, noise.CHUNK + 3])
+@pytest.mark.parametrize("num_words", [1, 196])
+def test_words_are_the_bits_of_jax(num_images, num_words):
+    keys = jax.random.split(jax.random.key(5), num_images)
+    expected = jax.vmap(lambda key: jax.random.bits(key, (num_words,), jnp.uint32))(keys)
+    np.testing.assert_array_equal(jax.jit(noise._words, static_argnums=1)(keys, num_words), expected)
+
+
+def test_words_of_another_generator_are_jaxs_too():
+    keys = jax.random.split(jax.random.key(5, impl="rbg"), 3)
+    expected = jax.vmap(lambda key: jax.random.bits(key, (4,), jnp.uint32))(keys)
+    np.testing.assert_array_equal(noise._words(keys, 4), expected)
+
+
 def test_no_image_of_bytes_repeats_within_itself():
     """Each 32-bit draw gives four bytes: all four are used, each once."""
     images = np.asarray(draw(jax.random.key(0), jnp.arange(200), num_pixels=64, spec=noise.NoiseSpec()))
