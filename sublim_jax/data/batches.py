@@ -1,9 +1,11 @@
 """Index plans: which examples form which batch. Data are gathered, or drawn, when a step needs them."""
 
+import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
 
@@ -25,7 +27,24 @@ def num_batches(num_examples: int, batch_size: int) -> int:
 
 def shuffled(key: Key[Array, ""], num_examples: int, *, batch_size: int) -> Batch:
     """One epoch in random order: every example once."""
-    return _cut(jax.random.permutation(key, num_examples), batch_size)
+    return _cut(_permutation(key, num_examples), batch_size)
+
+
+def _permutation(key: Key[Array, ""], length: int) -> Int[Array, "length"]:
+    """`jax.random.permutation(key, length)`. On a CPU it takes a quarter of the time: XLA calls a function for each
+    comparison of pairs, but not of plain numbers, so a random word and its place become one number of 64 bits.
+    """
+    if jax.default_backend() != "cpu":
+        return jax.random.permutation(key, length)
+    order = jnp.arange(length)
+    for _ in range(math.ceil(3 * math.log(max(length, 1)) / math.log(2**32 - 1))):
+        key, own = jax.random.split(key)
+        words = jax.random.bits(own, (length,), jnp.uint32)
+        with jax.enable_x64(True):
+            pairs = words.astype(jnp.uint64) << jnp.uint64(32) | jnp.arange(length, dtype=jnp.uint64)
+            places = lax.sort(pairs, is_stable=False).astype(jnp.uint32)
+        order = jnp.take(order, places.astype(jnp.int32))
+    return order
 
 
 def in_order(num_examples: int, *, batch_size: int) -> Batch:

@@ -137,6 +137,7 @@ class Taught(NamedTuple):
 
     teacher: mlp.Params
     loss: Float[Array, "*member epoch"]
+    accuracy: dict[str, Float[Array, "*member"]]  # of reference and teacher, on the test images
 
 
 class Outcome(NamedTuple):
@@ -200,18 +201,24 @@ def raise_teacher(
 ) -> Taught:
     """The member's reference, taught."""
     streams = _Streams(seed, member, spec.fixed)
-    train_images, train_labels = (jnp.asarray(array) for array in images[:2])
+    train_images, train_labels, test_images, test_labels = (jnp.asarray(array) for array in images)
     num_taught = len(train_images) - spec.num_validation_images
+    reference = mlp.init(streams["reference"], spec.model)
     teacher, history = teach.teach(
         streams["teacher/batches"],
-        mlp.init(streams["reference"], spec.model),
+        reference,
         train_images[:num_taught],
         _renamed(streams, train_labels, spec)[:num_taught],
         spec=spec.model,
         phase=spec.phase,
         on_epoch=_reporter("teacher", member, on_epoch),
     )
-    return Taught(teacher, history)
+    named = _renamed(streams, test_labels, spec)
+    accuracy = {
+        name: evaluate.test_accuracy(params, test_images, named, spec=spec.model)
+        for name, params in {"reference": reference, "teacher": teacher}.items()
+    }
+    return Taught(teacher, history, accuracy)
 
 
 def raise_students(
@@ -250,8 +257,8 @@ def raise_students(
         train_labels=_renamed(streams, images.train_labels, spec.upbringing), test_labels=test_labels
     )
 
-    def score(params, of=model):
-        return evaluate.test_accuracy(params, images.test_images, test_labels, spec=of)
+    def score(params):
+        return evaluate.test_accuracy(params, images.test_images, test_labels, spec=model)
 
     def after_epoch(params):
         found = {"epoch_accuracy": score(params)}
@@ -289,10 +296,11 @@ def raise_students(
         measures["generation_accuracy"] = {name: jnp.stack(scores_of) for name, scores_of in generations.items()}
     models |= students
     specs_of = dict.fromkeys(models, model) | {"reference": spec.model, "teacher": spec.model}
-    finite, scores = {}, {}
+    scores = taught.accuracy | {name: score(models[name]) for name in models if name not in taught.accuracy}
+    finite = {}
     for name, params in models.items():
         finite[name] = distill.is_finite(params) & jnp.all(jnp.isfinite(history.get(name, jnp.zeros(1))))
-        scores[name] = jnp.where(finite[name], score(params, specs_of[name]), jnp.nan)
+        scores[name] = jnp.where(finite[name], scores[name], jnp.nan)
     measures |= _measures(models, specs_of, starts, images, named, spec)
     return Outcome(scores, history, finite, measures)
 
