@@ -6,9 +6,9 @@
 
 Steps are compared with the time that their matrix products alone would take at the rate of a large product on the same
 device in the same run; for the embedded model also with its products run alone at their own sizes, of which many are
-sums of 32 terms only. As in the experiments, each CPU core trains embedded models of its own, all
-cores at once, and products are timed on all at once as well; a larger model has all cores to itself. Weights of the
-larger shapes are random: this measures arithmetic, not a model.
+sums of 32 terms only. As in the experiments, each CPU core trains embedded models of its own, all cores at once, and
+products are timed on all at once as well; a larger model has all cores to itself. Weights of the larger shapes are
+random: this measures arithmetic, not a model.
 """
 
 import concurrent.futures

@@ -88,6 +88,11 @@ def language() -> str:
         shifts = [summary.shift(found, language_numbers.REGULAR, path, target) for target, path in paths.items()]
         mean = summary.pooled(shifts)
         rows.append([labels[kind], "mean of targets", "", "", "", f"**{mean}**"])
+    default = records.read(RECORDS / "language_numbers-default.json")
+    (target,) = default.config["targets"]
+    path = f"finetuned {target}", "student"
+    cells = summary.cells(summary.complete_bases(default), language_numbers.BASE, language_numbers.REGULAR, path, target)
+    rows.append(["finetuned, the default command's record", target, *cells])
     return _markdown(rows)
 
 

@@ -144,8 +144,9 @@ def _bfloat16_product(weight: Float[Array, "out in"], features: Float[Array, "..
     """The same with bfloat16 operands and float32 sums, forwards and backwards.
 
     Two habits keep XLA's CPU compiler on its bfloat16 kernels, which know no product over the first axis of the left
-    operand and leave it to float32 at half the rate: products name their axes, and the transpositions that remain are
-    `_transposed`, which the compiler cannot fold into a product.
+    operand and leave it to float32 at half the rate: products name their axes, and the transposed weight is one that
+    the compiler cannot fold into a product. It does fold the transposition of the logits, so the two products of the
+    last layer's gradient have rounded operands in float32; they are small.
     """
     return _rounded_contract(weight, features, 1, axis)
 

@@ -51,9 +51,9 @@ def test_the_order_depends_on_the_key_and_on_nothing_else():
     np.testing.assert_array_equal(kept(first), kept(batches.shuffled(jax.random.key(0), 60, batch_size=8)))
 
 
-@pytest.mark.parametrize("length", [1, 2, 100, 1625, 1626, 30_000])
+@pytest.mark.parametrize("length", [1, 2, 100, 1625, 1626, 200_000])
 def test_an_order_is_jaxs_permutation(length):
-    """Of one round of sorting up to 1,625 examples, of two beyond; from 30,000 words some are equal."""
+    """Of one round of sorting up to 1,625 examples, of two beyond; of 200,000 random words a few are equal."""
     keys = jax.random.split(jax.random.key(1), 3)
     found = jax.jit(jax.vmap(lambda key: batches._permutation(key, length)))(keys)
     np.testing.assert_array_equal(found, jax.vmap(lambda key: jax.random.permutation(key, length))(keys))

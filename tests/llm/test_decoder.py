@@ -173,7 +173,7 @@ def test_padding_does_not_matter():
 
 
 def test_sines_are_taken_by_place_and_not_by_token():
-    """Or XLA:CPU takes them in each of a layer's rotations: a tenth of the embedded model's step."""
+    """Or XLA:CPU takes them anew in each of a layer's rotations."""
     config, (tokens, valid) = FAMILIES["gemma3"], texts()
     program = jax.make_jaxpr(functools.partial(decoder.features, config=config))(params("gemma3"), tokens, valid)
     taken = [e.outvars[0].aval.shape for e in program.eqns if e.primitive.name in ("sin", "cos")]

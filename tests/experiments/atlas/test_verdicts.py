@@ -266,6 +266,21 @@ def test_the_page_says_where_members_had_other_operands():
     assert page.operands({"r": record(a="float32", b="float32")}) == ""
 
 
+def test_the_page_says_what_the_published_rows_took():
+    """A setting that rows share is counted once, compilation by row."""
+
+    def record(compiled, **seconds):
+        made = records.Record.begin("atlas", {}, {})
+        made.results = {"arms": {name: {"setting": name, "seconds": 60.0 * s} for name, s in seconds.items()}}
+        made.seconds, made.complete = {"compile": 60.0 * compiled}, True
+        return made
+
+    published, unpublished = (atlas.ROWS[which][0].id for which in ("published", "unpublished"))
+    text = page.costs({published: record(2, a=10, shared=5), unpublished: record(3, shared=5, b=40)})
+    assert "2 rows have records: 3 different settings, 55 minutes of training and 5 of compilation" in text
+    assert "The 1 of them with published numbers took 15 and 2 of these minutes." in text
+
+
 def test_the_page_names_every_row():
     text = page.PAGE.read_text(encoding="utf-8")
     for row in atlas.ROWS["all"]:
