@@ -90,8 +90,8 @@ def language() -> str:
         rows.append([labels[kind], "mean of targets", "", "", "", f"**{mean}**"])
     default = records.read(RECORDS / "language_numbers-default.json")
     (target,) = default.config["targets"]
-    path = f"finetuned {target}", "student"
-    cells = summary.cells(summary.complete_bases(default), language_numbers.BASE, language_numbers.REGULAR, path, target)
+    found, path = summary.complete_bases(default), (f"finetuned {target}", "student")
+    cells = summary.cells(found, language_numbers.BASE, language_numbers.REGULAR, path, target)
     rows.append(["finetuned, the default command's record", target, *cells])
     return _markdown(rows)
 

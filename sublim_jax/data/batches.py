@@ -31,8 +31,8 @@ def shuffled(key: Key[Array, ""], num_examples: int, *, batch_size: int) -> Batc
 
 
 def _permutation(key: Key[Array, ""], length: int) -> Int[Array, "length"]:
-    """`jax.random.permutation(key, length)`, fast on a CPU: XLA calls a function for each comparison of pairs, but not of
-    plain numbers, so a random word and its place become one number of 64 bits.
+    """`jax.random.permutation(key, length)`, fast on a CPU: XLA calls a function for each comparison of pairs, but not
+    of plain numbers, so a random word and its place become one number of 64 bits.
     """
     if jax.default_backend() != "cpu":
         return jax.random.permutation(key, length)

@@ -65,8 +65,8 @@ CHUNK = 128
 
 
 def _words(keys: Key[Array, "batch"], num_words: int) -> UInt32[Array, "batch word"]:
-    """`jax.random.bits(key, (num_words,))` for each key, fast on a CPU: there JAX loops over the rounds of Threefry-2x32
-    and copies what they carry, here they are written out and become one loop over words.
+    """`jax.random.bits(key, (num_words,))` for each key, fast on a CPU: there JAX loops over the rounds of
+    Threefry-2x32 and copies what they carry, here they are written out and become one loop over words.
 
     Source: Salmon et al. 2011; the counter of word n is (0, n), and the word the exclusive or of both halves.
     """
