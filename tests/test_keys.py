@@ -20,6 +20,14 @@ def test_streams_of_different_names_differ_and_a_name_always_gives_the_same_key(
     assert tuple(jax.random.key_data(root).tolist()) not in first
 
 
+def test_streams_of_several_names_are_those_of_each():
+    root, roles = jax.random.key(3), ("reference", "student/noise", "")
+    together = keys.streams(root, roles)
+    assert list(together) == list(roles)
+    for role in roles:
+        np.testing.assert_array_equal(jax.random.key_data(together[role]), jax.random.key_data(keys.stream(root, role)))
+
+
 def test_a_name_means_the_same_key_in_every_version():
     """Records promise to be reproducible: a change of this number changes every recorded one."""
     key = keys.stream(jax.random.key(0), "student/noise")

@@ -25,7 +25,7 @@ USEFUL = 0.9
 """Share of the rate of a single product that a whole run reaches in its products: a guess."""
 PER_PARAMETER = 3e-9
 """Seconds of an Adam step per parameter."""
-PER_PIXEL = {"uniform": 0.8e-9, "bernoulli": 0.8e-9, "gaussian": 8e-9}
+PER_PIXEL = {"uniform": 0.8e-9, "bernoulli": 0.8e-9, "gaussian": 4e-9}
 """Seconds to draw a pixel."""
 COMPILE = 5.0
 """Seconds for a program of students, or of teachers, on two cores."""
@@ -46,7 +46,7 @@ class Plan:
     def seconds(self, cores: int) -> float:
         """Estimated time on so many cores, compilation included."""
         teachers = {
-            (task.setting.lineage.upbringing, task.setting.data, task.member): task for c in self.chunks for task in c
+            (worker.upbringing(task.setting), task.setting.data, task.member): task for c in self.chunks for task in c
         }
         work = sum(student_seconds(task.setting) for chunk in self.chunks for task in chunk)
         work += sum(teacher_seconds(task.setting) for task in teachers.values())
@@ -74,7 +74,7 @@ def make(settings: Iterable[registry.Setting], num_members: int, *, chunk_size: 
         ]
         chunks += [tuple(tasks[i : i + chunk_size]) for i in range(0, len(tasks), chunk_size)]
     structures = {chunk[0].setting.structure for chunk in chunks}
-    upbringings = {(jax.tree.structure(chunk[0].setting.lineage.upbringing), chunk[0].setting.data) for chunk in chunks}
+    upbringings = {(jax.tree.structure(worker.upbringing(chunk[0].setting)), chunk[0].setting.data) for chunk in chunks}
     return Plan(tuple(chunks), len(structures) + len(upbringings))
 
 

@@ -809,10 +809,9 @@ BEST = [
         question="The validation search behind it",
         base={**B_PROTOCOL, "loss": "mse"},
         arms=[
-            Arm("width 128, 20 epochs", {HIDDEN: (128, 128), "student.num_epochs": 20},
-                published=[Published("B", 0.838, **VALIDATION)]),
-            Arm("width 128, 40 epochs", {HIDDEN: (128, 128), "student.num_epochs": 40},
-                published=[Published("B", 0.872, **VALIDATION)]),
+            *(Arm(f"width 128, {epoch} epochs",
+                  {HIDDEN: (128, 128), "student.num_epochs": 40, "measures": ("epochs",)}, epoch=epoch,
+                  published=[Published("B", value, **VALIDATION)]) for epoch, value in ((20, 0.838), (40, 0.872))),
             Arm("width 256, 20 epochs", {"student.num_epochs": 20}, published=[Published("B", 0.797, **VALIDATION)]),
             Arm("width 64, 40 epochs", {HIDDEN: (64, 64), "student.num_epochs": 40},
                 published=[Published("B", 0.809, **VALIDATION)]),

@@ -55,8 +55,9 @@ class Setting:
 
     @property
     def structure(self) -> Any:
-        """What a compiled program depends on. Settings of equal structure differ in numbers only."""
-        return jax.tree.structure(self)
+        """What a compiled program depends on: settings of equal structure differ in numbers only, and so do their
+        teachers."""
+        return jax.tree.structure(self), self.lineage.upbringing.essence.model
 
 
 BASE = Setting(

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, UInt32
 
 
 class Batch(NamedTuple):
@@ -32,19 +32,25 @@ def shuffled(key: Key[Array, ""], num_examples: int, *, batch_size: int) -> Batc
 
 def _permutation(key: Key[Array, ""], length: int) -> Int[Array, "length"]:
     """`jax.random.permutation(key, length)`, fast on a CPU: XLA calls a function for each comparison of pairs, but not
-    of plain numbers, so a random word and its place become one number of 64 bits.
+    of plain numbers, so `ascending` makes one number of 64 bits of a random word and its place.
     """
     if jax.default_backend() != "cpu":
         return jax.random.permutation(key, length)
     order = jnp.arange(length)
     for _ in range(math.ceil(3 * math.log(max(length, 1)) / math.log(2**32 - 1))):
         key, own = jax.random.split(key)
-        words = jax.random.bits(own, (length,), jnp.uint32)
-        with jax.enable_x64(True):
-            pairs = words.astype(jnp.uint64) << jnp.uint64(32) | jnp.arange(length, dtype=jnp.uint64)
-            places = lax.sort(pairs, is_stable=False).astype(jnp.uint32)
-        order = jnp.take(order, places.astype(jnp.int32))
+        order = jnp.take(order, ascending(jax.random.bits(own, (length,), jnp.uint32)))
     return order
+
+
+def ascending(words: UInt32[Array, "*list item"]) -> Int[Array, "*list item"]:
+    """Places of the items of each list from the smallest to the largest, of equals the first one first."""
+    if jax.default_backend() != "cpu":
+        return jnp.argsort(words, axis=-1)
+    with jax.enable_x64(True):
+        places = lax.broadcasted_iota(jnp.uint64, words.shape, words.ndim - 1)
+        pairs = words.astype(jnp.uint64) << jnp.uint64(32) | places
+        return lax.sort(pairs, is_stable=False).astype(jnp.uint32).astype(jnp.int32)
 
 
 def in_order(num_examples: int, *, batch_size: int) -> Batch:

@@ -9,6 +9,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, Key, UInt8, UInt32
 
@@ -46,7 +47,7 @@ def draw(
         case "uniform":
             unit = jax.vmap(lambda k: jax.random.uniform(k, (num_pixels,), minval=-1.0))(keys)
         case "gaussian":
-            unit = jax.vmap(lambda k: jax.random.normal(k, (num_pixels,)))(keys)
+            unit = _normals(keys, num_pixels)
         case "bernoulli":
             unit = 2.0 * (_bytes(keys, num_pixels) >= 128) - 1
     return spec.amplitude * unit
@@ -54,8 +55,16 @@ def draw(
 
 def _bytes(keys: Key[Array, "batch"], num_bytes: int) -> UInt8[Array, "batch byte"]:
     """Uniform bytes, four from each 32-bit draw: a quarter of the work of asking for bytes."""
-    words = _words(keys, -(-num_bytes // 4))
-    return lax.bitcast_convert_type(words, jnp.uint8).reshape(len(keys), -1)[:, :num_bytes]
+    drawn = words(keys, -(-num_bytes // 4))
+    return lax.bitcast_convert_type(drawn, jnp.uint8).reshape(len(keys), -1)[:, :num_bytes]
+
+
+def _normals(keys: Key[Array, "batch"], length: int) -> Float[Array, "batch normal"]:
+    """`jax.random.normal(key, (length,))` for each key: the inverse of the normal law at 23 bits of each word."""
+    bits = lax.shift_right_logical(words(keys, length), jnp.uint32(9)) | jnp.uint32(0x3F800000)
+    unit = lax.bitcast_convert_type(bits, jnp.float32) - 1
+    lowest = np.nextafter(np.float32(-1), np.float32(0))
+    return np.float32(2**0.5) * lax.erf_inv(jnp.maximum(unit * (1 - lowest) + lowest, lowest))
 
 
 ROTATIONS = (13, 15, 26, 6), (17, 29, 16, 24)
@@ -64,7 +73,7 @@ CHUNK = 128
 """Images whose words are drawn together. Without chunks XLA would draw a word again for each of its bytes."""
 
 
-def _words(keys: Key[Array, "batch"], num_words: int) -> UInt32[Array, "batch word"]:
+def words(keys: Key[Array, "batch"], num_words: int) -> UInt32[Array, "batch word"]:
     """`jax.random.bits(key, (num_words,))` for each key, fast on a CPU: there JAX loops over the rounds of
     Threefry-2x32 and copies what they carry, here they are written out and become one loop over words.
 

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer
 
+from sublim_jax.models import mlp
+
 
 def mean_cosine(first: Float[Array, "example feature"], second: Float[Array, "example feature"]) -> Float[Array, ""]:
     """Cosine between the two feature vectors of an example, averaged over examples."""
@@ -24,11 +26,17 @@ def linear_cka(first: Float[Array, "example feature"], second: Float[Array, "exa
     return square(first, second) / jnp.sqrt(square(first, first) * square(second, second))
 
 
-def gram_cosine(first: Float[Array, "feature batch"], second: Float[Array, "other batch"]) -> Float[Array, ""]:
-    """Cosine between the two batch-by-batch Gram matrices of feature-major features, without centring."""
+def gram_cosine(
+    first: Float[Array, "feature batch"], second: Float[Array, "other batch"], *, precision: mlp.Precision = "float32"
+) -> Float[Array, ""]:
+    """Cosine between the two batch-by-batch Gram matrices of feature-major features, without centring.
+
+    Args:
+        precision: of the operands of products, as in a network.
+    """
 
     def inner(a, b):
-        return jnp.sum(jnp.matmul(a, b.T) ** 2)
+        return jnp.sum(mlp.product(a, b, 1, precision=precision) ** 2)
 
     return inner(first, second) / jnp.sqrt(inner(first, first) * inner(second, second) + 1e-12)
 

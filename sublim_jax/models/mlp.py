@@ -89,9 +89,10 @@ Params = tuple[Dense, ...]
 
 def init(key: Key[Array, ""], spec: MLPSpec) -> Params:
     """Reference parameters drawn from `spec.init_law`. Layer i depends on the key and i only, not on the depth."""
+    fans = tuple(zip(spec.layer_sizes, spec.layer_sizes[1:], strict=False))
+    pairs = jax.vmap(lambda index: jax.random.split(jax.random.fold_in(key, index)))(jnp.arange(len(fans)))
     layers = []
-    for index, (fan_in, fan_out) in enumerate(zip(spec.layer_sizes, spec.layer_sizes[1:], strict=False)):
-        weight_key, bias_key = jax.random.split(jax.random.fold_in(key, index))
+    for (fan_in, fan_out), (weight_key, bias_key) in zip(fans, pairs, strict=True):
         shape, bias = (fan_out, fan_in), jnp.zeros(fan_out)
         match spec.init_law:
             case "fan_in_normal":
@@ -119,8 +120,7 @@ def apply_with_features(
     activation = ACTIVATIONS[spec.activation]
     features, axis, hidden = images, 1, images.T
     for index, layer in enumerate(params):
-        product = _bfloat16_product if spec.precision == "bfloat16" else _float32_product
-        sums: Array = product(layer.weight, features, axis)
+        sums = product(layer.weight, features, axis, precision=spec.precision)
         if spec.parametrization == "ntk":
             sums = sums * layer.weight.shape[1] ** -0.5
         features, axis = sums + layer.bias[:, None], 0
@@ -129,19 +129,26 @@ def apply_with_features(
     return lax.optimization_barrier(features).T, hidden
 
 
+def product(
+    weight: Float[Array, "out in"], features: Float[Array, "..."], axis: int, *, precision: Precision
+) -> Float[Array, "out batch"]:
+    """Sum over the inputs, which lie along `axis` of `features`, in float32 from operands of this precision."""
+    multiply = _bfloat16_product if precision == "bfloat16" else _float32_product
+    return multiply(weight, features, axis)
+
+
 def _contract(left, right, left_axis, right_axis, **how):
     """Product over one axis of each matrix. Unlike a transposition, the choice of axes costs nothing on its own."""
     return lax.dot_general(left, right, (((left_axis,), (right_axis,)), ((), ())), **how)
 
 
 def _float32_product(weight: Float[Array, "out in"], features: Float[Array, "..."], axis: int):
-    """Sum over the inputs, which lie along `axis` of `features`, as an (out, batch) matrix."""
     return _contract(weight, features, 1, axis, precision=lax.Precision.HIGHEST)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _bfloat16_product(weight: Float[Array, "out in"], features: Float[Array, "..."], axis: int):
-    """The same with bfloat16 operands and float32 sums, forwards and backwards.
+    """bfloat16 operands and float32 sums, forwards and backwards.
 
     Two habits keep XLA's CPU compiler on its bfloat16 kernels, which know no product over the first axis of the left
     operand and leave it to float32 at half the rate: products name their axes, and the transposed weight is one that

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import flatten_util, lax
 from jaxtyping import Array, Float, Key, PyTree
 
 from sublim_jax import losses
@@ -93,7 +93,8 @@ def distill(
                 value = distance(outputs[:, chosen[name]], shown, batch.weights)
                 if guide is None or guiding is None:
                     return value
-                return value + guide.weight * (1 - representation.gram_cosine(hidden, guiding))
+                likeness = representation.gram_cosine(hidden, guiding, precision=spec.precision)
+                return value + guide.weight * (1 - likeness)
 
             return loop.descend(state, student_loss, optimizer, trainable=trainable)
 
@@ -113,4 +114,4 @@ def distill(
 
 def is_finite(params: mlp.Params) -> jax.Array:
     """Whether every parameter is a finite number, as a boolean scalar."""
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(params)]))
+    return jnp.all(jnp.isfinite(flatten_util.ravel_pytree(params)[0]))

@@ -74,6 +74,14 @@ class TeacherSpec:
     num_validation_images: int = 0  # the last training images, kept from the teacher
     fixed: tuple[Stream, ...] = ()  # random streams that all members share with member 0
 
+    @property
+    def essence(self) -> "TeacherSpec":
+        """What of it decides the class logits: not the auxiliary readouts, which no loss of a teacher sees and which
+        stay where the reference had them, unless weights decay."""
+        if not specs.is_zero(self.phase.optimizer.weight_decay):
+            return self
+        return dataclasses.replace(self, model=dataclasses.replace(self.model, num_aux=0))
+
 
 @specs.traceable
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -135,7 +143,7 @@ class Images(NamedTuple):
 class Taught(NamedTuple):
     """A member's teacher. The reference need not be kept: it is a function of the key."""
 
-    teacher: mlp.Params
+    teacher: mlp.Params  # of a spec's `essence`, it lacks the auxiliary readouts
     loss: Float[Array, "*member epoch"]
     accuracy: dict[str, Float[Array, "*member"]]  # of reference and teacher, on the test images
 
@@ -180,15 +188,25 @@ def run(
     return raise_students(member, partner, taught, images, seed=seed, spec=spec, on_epoch=on_epoch)
 
 
+_ROLES = (
+    *get_args(Stream),
+    "teacher/labels",
+    "student/start",
+    "student/targets",
+    "matching/batches",
+)
+
+
 class _Streams:
     """The member's named random streams; those that the spec fixes are member 0's."""
 
     def __init__(self, seed, member, fixed: tuple[Stream, ...]):
-        self._first, self._own = keys.members(seed, jnp.stack([jnp.zeros_like(member), member]))
-        self._fixed = fixed
+        first, own = keys.members(seed, jnp.stack([jnp.zeros_like(member), member]))
+        self._own = own
+        self._known = keys.streams(own, _ROLES) | (keys.streams(first, fixed) if fixed else {})
 
     def __getitem__(self, role: str) -> Key[Array, ""]:
-        return keys.stream(self._first if role in self._fixed else self._own, role)
+        return self._known[role] if role in self._known else keys.stream(self._own, role)
 
 
 def raise_teacher(
@@ -233,13 +251,11 @@ def raise_students(
 ) -> Outcome:
     """The member's students, and what became of everybody."""
     images = Images(*(jnp.asarray(array) for array in images))
-    streams, teacher = _Streams(seed, member, spec.fixed), taught.teacher
+    streams = _Streams(seed, member, spec.fixed)
     model = spec.student_model or spec.model
-    reference = mlp.init(streams["reference"], spec.model)
-    starts = {
-        "student": _start(streams, reference, partner, images, seed=seed, spec=spec),
-        "cross_model": _reference_of(partner, seed, model),
-    }
+    reference, other = _references(streams, partner, seed, spec)
+    teacher = _complete(taught.teacher, reference)
+    starts = {"student": _start(streams, reference, other, images, spec=spec), "cross_model": other}
     history, models = {"teacher": taught.loss}, {"reference": reference, "teacher": teacher}
     if any(start_of(condition) == "matched" for condition in spec.conditions):
         imitated = reference if spec.matching.imitates == "reference" else teacher
@@ -344,6 +360,13 @@ def _distill(generation, teacher, starts, streams, images, *, spec: LineageSpec,
     )
 
 
+def _complete(teacher: mlp.Params, reference: mlp.Params) -> mlp.Params:
+    """The teacher with the readouts that it lacks taken from the reference."""
+    *layers, readout = teacher
+    missing = jax.tree.map(lambda leaf: leaf[len(readout.bias) :], reference[-1])
+    return (*layers, jax.tree.map(lambda *parts: jnp.concatenate(parts), readout, missing))
+
+
 def _reporter(phase: str, member, listener: EpochReporter | None):
     if listener is None:
         return None
@@ -359,8 +382,14 @@ def _seen(images: Images, spec: LineageSpec):
     return images.train_images[: len(images.train_images) - spec.num_validation_images]
 
 
-def _reference_of(member, seed, model: mlp.MLPSpec) -> mlp.Params:
-    return mlp.init(keys.stream(keys.members(seed, member[None])[0], "reference"), model)
+def _references(streams: _Streams, partner, seed, spec: LineageSpec) -> tuple[mlp.Params, mlp.Params]:
+    """The member's own reference, and the partner's in the shape of the students."""
+    own, other = streams["reference"], keys.stream(keys.members(seed, partner[None])[0], "reference")
+    if spec.student_model is not None:
+        return mlp.init(own, spec.model), mlp.init(other, spec.student_model)
+    both = jax.vmap(lambda key: mlp.init(key, spec.model))(jnp.stack([own, other]))
+    first, second = (jax.tree.map(lambda leaf, row=row: leaf[row], both) for row in range(2))
+    return first, second
 
 
 def _renamed(streams: _Streams, labels, spec: TeacherSpec):
@@ -373,12 +402,11 @@ def _renamed(streams: _Streams, labels, spec: TeacherSpec):
     return renamed[labels].astype(labels.dtype)
 
 
-def _start(streams: _Streams, reference, partner, images: Images, *, seed, spec: LineageSpec) -> mlp.Params:
+def _start(streams: _Streams, reference, other, images: Images, *, spec: LineageSpec) -> mlp.Params:
     """Where the members' own students start."""
     known = not any(isinstance(number, jax.Array) for number in jax.tree.leaves(spec.start))
     if known and spec.start == inits.StartSpec() and spec.student_model is None:
         return reference
-    other = _reference_of(partner, seed, spec.student_model or spec.model)
     shared, gradient = inits.fitted(reference, other), None
     if spec.start.across_gradient:
         labels = _renamed(streams, images.train_labels, spec.upbringing)

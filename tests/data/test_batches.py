@@ -59,6 +59,12 @@ def test_an_order_is_jaxs_permutation(length):
     np.testing.assert_array_equal(found, jax.vmap(lambda key: jax.random.permutation(key, length))(keys))
 
 
+def test_lists_of_words_are_ordered_each_on_its_own_and_equals_stay_in_order():
+    words = np.random.default_rng(0).integers(0, 20, (7, 50)).astype(np.uint32) * np.uint32(2**32 // 19)
+    found = jax.jit(batches.ascending)(words)
+    np.testing.assert_array_equal(found, np.argsort(words, axis=1, kind="stable"))
+
+
 def test_every_example_is_equally_likely_in_every_place():
     """Counts over 2,000 shuffles of 5 examples, within five standard errors."""
     draw = jax.jit(jax.vmap(lambda key: batches.shuffled(key, 5, batch_size=2).indices.reshape(-1)[:5]))

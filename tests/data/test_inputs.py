@@ -200,11 +200,11 @@ def test_a_subspace_has_its_rank_and_the_spread_of_the_noise(dims):
     images = np.asarray(draw(spec, range(MANY)), float)
     spectrum = np.linalg.svd(images, compute_uv=False)
     assert np.all(spectrum[: int(dims)] > 0.5 * spectrum[0])
-    assert np.all(spectrum[int(dims) :] < 1e-5 * spectrum[0])  # float32 sums of products of bfloat16 numbers
+    assert np.all(spectrum[int(dims) :] < 3e-3 * spectrum[0])  # entries of the projector are off by up to 2^-9
     spread, error = squares(images)
     assert abs(spread - 0.7**2) < 5 * error + 0.01 * 0.7**2  # operands of 8 significant bits
     both = np.concatenate([images, draw(spec, range(MANY), key=jax.random.key(5))])
-    assert np.linalg.matrix_rank(both, tol=1e-3 * spectrum[0]) == min(2 * dims, 64), "members differ"
+    assert np.linalg.matrix_rank(both, tol=1e-2 * spectrum[0]) == min(2 * dims, 64), "members differ"
 
 
 def test_a_subspace_is_a_projection_of_the_noise():
@@ -226,7 +226,7 @@ def test_no_dimension_is_black_and_more_than_all_are_all(dims):
 
 def test_a_subspace_does_not_mind_what_is_not_square():
     images = draw(inputs.InputSpec(subspace_dims=3.0), range(20), num_pixels=10, real=REAL[:, :10])
-    assert np.linalg.matrix_rank(np.asarray(images, float), tol=1e-3) == 3
+    assert np.linalg.matrix_rank(np.asarray(images, float), tol=0.05) == 3
 
 
 # Spectra.

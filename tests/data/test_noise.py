@@ -145,13 +145,23 @@ def test_any_number_of_pixels_can_be_had(law, num_pixels):
 def test_words_are_the_bits_of_jax(num_images, num_words):
     keys = jax.random.split(jax.random.key(5), num_images)
     expected = jax.vmap(lambda key: jax.random.bits(key, (num_words,), jnp.uint32))(keys)
-    np.testing.assert_array_equal(jax.jit(noise._words, static_argnums=1)(keys, num_words), expected)
+    np.testing.assert_array_equal(jax.jit(noise.words, static_argnums=1)(keys, num_words), expected)
 
 
 def test_words_of_another_generator_are_jaxs_too():
     keys = jax.random.split(jax.random.key(5, impl="rbg"), 3)
     expected = jax.vmap(lambda key: jax.random.bits(key, (4,), jnp.uint32))(keys)
-    np.testing.assert_array_equal(noise._words(keys, 4), expected)
+    np.testing.assert_array_equal(noise.words(keys, 4), expected)
+
+
+def test_a_gaussian_pixel_is_jaxs():
+    """Bit for bit; chunks and an odd number of pixels included."""
+    keys = jax.vmap(lambda number: jax.random.fold_in(jax.random.key(5), number))(jnp.arange(noise.CHUNK + 3))
+    expected = 0.5 * jax.jit(jax.vmap(lambda key: jax.random.normal(key, (49,))))(keys)
+    spec = noise.NoiseSpec(law="gaussian", amplitude=0.5)
+    np.testing.assert_array_equal(
+        draw(jax.random.key(5), jnp.arange(noise.CHUNK + 3), num_pixels=49, spec=spec), expected
+    )
 
 
 def test_no_image_of_bytes_repeats_within_itself():

@@ -1,5 +1,7 @@
 """Likeness of hidden layers against numpy in double precision, and what it must not see."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -70,6 +72,17 @@ def test_the_gram_cosine_of_dead_features_is_zero_and_has_a_gradient():
     alive, dead = float32(features(0).T), jnp.zeros((OTHERS, EXAMPLES))
     value, gradient = jax.value_and_grad(representation.gram_cosine, argnums=1)(alive, dead)
     assert value == 0 and not np.any(gradient)
+
+
+def test_a_gram_cosine_of_bfloat16_operands_has_the_value_and_gradient_of_float32():
+    first, second = float32(features(0).T), float32(features(2, OTHERS).T)
+    (value, gradient), (rough, roughly) = (
+        jax.value_and_grad(functools.partial(representation.gram_cosine, precision=precision))(first, second)
+        for precision in ("float32", "bfloat16")
+    )
+    assert value != rough
+    np.testing.assert_allclose(rough, value, rtol=4 * 2**-8)  # four products of operands of 8 significant bits
+    np.testing.assert_allclose(roughly, gradient, atol=8 * 2**-8 * np.abs(gradient).max())
 
 
 @given(seed=strategies.seeds)

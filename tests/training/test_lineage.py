@@ -253,6 +253,23 @@ def test_a_teacher_can_be_raised_before_its_students():
     assert_same(raised(2, 3, tiny.SMALL), tiny.member(tiny.everyone(spec=tiny.SMALL), 2), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(("init_law", "name"), [("fan_in_normal", "adam"), ("torch_uniform", "sgd")])
+def test_a_teacher_without_auxiliary_logits_is_the_same_one(init_law, name):
+    """Its readouts have no gradient; with weight decay they shrink all the same, so then they are kept."""
+    model = dataclasses.replace(tiny.MODEL, init_law=init_law)
+    phase = dataclasses.replace(tiny.PHASE, optimizer=optimizers.OptimizerSpec(name=name, learning_rate=0.05))
+    spec = dataclasses.replace(tiny.SMALL, model=model, teacher=phase)
+    essence = spec.upbringing.essence
+    assert essence == dataclasses.replace(spec, model=dataclasses.replace(model, num_aux=7)).upbringing.essence
+    taught = teacher_of(jnp.int32(2), IMAGES, spec=essence)
+    assert taught.teacher[-1].weight.shape[0] == 4
+    found = students_of(jnp.int32(2), jnp.int32(3), taught, spec=spec)
+    assert_same(found, raised(2, 3, spec), rtol=1e-5, atol=1e-6)
+    decaying = dataclasses.replace(phase, optimizer=dataclasses.replace(phase.optimizer, weight_decay=0.1))
+    decayed = dataclasses.replace(spec, teacher=decaying).upbringing
+    assert decayed.essence == decayed
+
+
 def test_renamed_classes_kept_images_and_everything_measured_by_hand():
     outcome = raised(3, 1, RICH)
     by_hand = assert_equal_by_hand(outcome, 3, 1, RICH)
@@ -403,10 +420,8 @@ def test_noise_avoids_the_gradient_of_the_teachers_first_batch(labels, monkeypat
     spec = dataclasses.replace(tiny.SMALL, start=inits.StartSpec(relative_noise=0.5, across_gradient=True))
     spec = dataclasses.replace(spec, teacher_labels=labels)
     monkeypatch.setattr(inits, "start", lambda *args, gradient, **rest: given.append(gradient) or args[1])
-    lineage._start(
-        lineage._Streams(0, jnp.int32(2), spec.fixed), mlp.init(jax.random.key(4), spec.model), jnp.int32(3), IMAGES,
-        seed=0, spec=spec,
-    )  # fmt: skip
+    reference, other = (mlp.init(jax.random.key(number), spec.model) for number in (4, 5))
+    lineage._start(lineage._Streams(0, jnp.int32(2), spec.fixed), reference, other, IMAGES, spec=spec)
     (_, own) = keys.members(0, jnp.array([0, 2]))
     names = rename(own) if labels == "permuted" else np.arange(4)
     params = plain.from_jax(mlp.init(jax.random.key(4), spec.model))

@@ -173,4 +173,7 @@ def test_a_setting_is_data_and_structure():
     assert all(isinstance(leaf, float) for leaf in leaves)
     other = registry.changed(registry.BASE, {"temperature": 3.0, "start.relative_noise": 0.1})
     assert other.structure == registry.BASE.structure
-    assert dataclasses.asdict(jax.tree.unflatten(other.structure, jax.tree.leaves(other))) == dataclasses.asdict(other)
+    leaves, tree = jax.tree.flatten(other)
+    assert dataclasses.asdict(jax.tree.unflatten(tree, leaves)) == dataclasses.asdict(other)
+    decaying = registry.changed(registry.BASE, {"teacher.optimizer.weight_decay": 0.1})
+    assert decaying.structure != registry.BASE.structure, "its teacher's auxiliary readouts are its own"

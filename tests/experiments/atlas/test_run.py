@@ -98,7 +98,13 @@ def test_one_teacher_serves_all_students_of_equal_upbringing(monkeypatch):
         setting = registry.changed(tiny.ROW.setting(arm), {"teacher.optimizer.learning_rate": 1e-3})
         for member in range(2):
             found.run([worker.Task(setting, member, 1 - member)])
+    wider = registry.changed(tiny.ROW.setting(tiny.ROW.arms[2]), {"teacher.optimizer.learning_rate": 1e-3})
+    found.run([worker.Task(registry.changed(wider, {"model.num_aux": 5}), 0, 1)])  # no loss of a teacher sees them
     assert len(taught) == len(set(taught)) == 2
+    decaying = {"teacher.optimizer.weight_decay": 0.1}
+    found.run([worker.Task(registry.changed(wider, decaying), 0, 1)])
+    found.run([worker.Task(registry.changed(wider, {**decaying, "model.num_aux": 5}), 0, 1)])
+    assert len(taught) == len(set(taught)) == 4
 
 
 def test_programs_are_given_up_again(whole, monkeypatch):
