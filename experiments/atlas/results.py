@@ -48,8 +48,8 @@ class Store:
         self._foreign: set[pathlib.Path] = set()  # records of images that this run does not have
         self.seconds: dict[str, float] = {}
         self._before: dict[tuple[str, int], float] = {}  # seconds of members that earlier runs left
-        for path in sorted(folder.glob("*.json")):
-            record = records.read(path)
+        found = {path: records.read(path) for path in sorted(folder.glob("*.json"))}
+        for path, record in sorted(found.items(), key=lambda item: item[1].created):  # of two results the newer counts
             checksum = checksums.get(record.data["name"], record.data["checksum"])
             if record.config["seed"] != seed or record.data["checksum"] != checksum:
                 raise errors.RecordError(
@@ -107,14 +107,16 @@ class Store:
         return {"setting": name, "seconds": self.seconds.get(name, 0.0), "members": members}
 
     def written(self, row: registry.Row) -> bool:
-        """Whether the row has a record of the members that are there."""
+        """Whether the row has a record of the members that are there, with their results."""
         path = self._folder / f"{row.id}.json"
         if not path.exists():
             return False
         arms = records.read(path).results["arms"]
-        stored = {(arm["setting"], int(member)) for arm in arms.values() for member in arm["members"]}
+        stored = {
+            (arm["setting"], int(member)): result for arm in arms.values() for member, result in arm["members"].items()
+        }
         names = {registry.fingerprint(row.setting(arm)) for arm in row.arms}
-        return {found for found in self._found if found[0] in names} == stored
+        return {key: result for key, result in self._found.items() if key[0] in names} == stored
 
     def write(self, row: registry.Row, num_members: int, *, data: dict[str, Any], compile_seconds: float = 0.0) -> None:
         """The row's record, whole or not at all."""

@@ -193,6 +193,21 @@ def test_of_two_records_of_one_member_the_one_with_the_operands_asked_for_counts
         assert store.arm(setting, MEMBERS)["members"] == members(expected)["0.001"]
 
 
+@pytest.mark.parametrize("names", [("a", "tiny"), ("tiny", "z")])
+def test_of_two_results_of_one_member_the_newer_counts_in_every_record(whole, tmp_path, names):
+    newer = dataclasses.replace(whole, results=copy.deepcopy(whole.results), created="3000")
+    for arm in newer.results["arms"].values():
+        for member in arm["members"].values():
+            member["accuracy"] = dict.fromkeys(member["accuracy"], 0.5)
+    for name in names:
+        records.write(tmp_path / f"{name}.json", whole if name == "tiny" else newer)
+    store = results.Store(tmp_path, 0, {"mnist": "none"}, MEMBERS)
+    assert not store.written(tiny.ROW)
+    found, chunks = run(tmp_path)
+    assert (members(found), chunks) == (members(newer), 0)
+    assert results.Store(tmp_path, 0, {"mnist": "none"}, MEMBERS).written(tiny.ROW)
+
+
 def test_a_record_all_of_whose_members_are_new_says_what_it_was_made_with(whole, tmp_path):
     old = dataclasses.replace(whole, results=copy.deepcopy(whole.results), device={"kind": "another"}, created="then")
     for arm in old.results["arms"].values():
