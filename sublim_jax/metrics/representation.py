@@ -1,10 +1,10 @@
 """How alike two hidden layers are, and what a linear readout finds in one. Features come as (example, feature)."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer
-
-from sublim_jax.models import mlp
 
 
 def mean_cosine(first: Float[Array, "example feature"], second: Float[Array, "example feature"]) -> Float[Array, ""]:
@@ -26,17 +26,24 @@ def linear_cka(first: Float[Array, "example feature"], second: Float[Array, "exa
     return square(first, second) / jnp.sqrt(square(first, first) * square(second, second))
 
 
+Product = Callable[[Float[Array, "feature batch"], Float[Array, "other batch"]], Float[Array, "feature other"]]
+
+
+def _product(first, second):
+    return jnp.matmul(first, second.T, precision="highest")
+
+
 def gram_cosine(
-    first: Float[Array, "feature batch"], second: Float[Array, "other batch"], *, precision: mlp.Precision = "float32"
+    first: Float[Array, "feature batch"], second: Float[Array, "other batch"], *, product: Product = _product
 ) -> Float[Array, ""]:
     """Cosine between the two batch-by-batch Gram matrices of feature-major features, without centring.
 
     Args:
-        precision: of the operands of products, as in a network.
+        product: sums over the batch of products of two features, as a loss may want them with rounded operands.
     """
 
     def inner(a, b):
-        return jnp.sum(mlp.product(a, b, 1, precision=precision) ** 2)
+        return jnp.sum(product(a, b) ** 2)
 
     return inner(first, second) / jnp.sqrt(inner(first, first) * inner(second, second) + 1e-12)
 

@@ -5,6 +5,7 @@ are drawn once however many students learn from them. Each student has operation
 number of the others.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -75,6 +76,7 @@ def distill(
     """
     optimizer = optimizers.build(phase.optimizer)
     distance = losses.distillation_loss(loss, temperature=temperature)
+    product = functools.partial(mlp.product, axis=1, precision=spec.precision)
     chosen = {name: logits.selection(distilled_logits[name], num_classes=spec.num_classes) for name in starts}
 
     def update(states, batch):
@@ -93,7 +95,7 @@ def distill(
                 value = distance(outputs[:, chosen[name]], shown, batch.weights)
                 if guide is None or guiding is None:
                     return value
-                likeness = representation.gram_cosine(hidden, guiding, precision=spec.precision)
+                likeness = representation.gram_cosine(hidden, guiding, product=product)
                 return value + guide.weight * (1 - likeness)
 
             return loop.descend(state, student_loss, optimizer, trainable=trainable)
