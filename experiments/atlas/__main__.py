@@ -119,7 +119,7 @@ def execute(work: plan.Plan, engine, store: results.Store, rows, options: Option
             for task, result in zip(chunk, answer.results, strict=True):
                 name = registry.fingerprint(task.setting)
                 store.add(name, task.member, result)
-                spent = (answer.seconds.get("teachers", 0.0) + answer.seconds["students"]) / len(chunk)
+                spent = sum(value for what, value in answer.seconds.items() if what != "compile") / len(chunk)
                 store.seconds[name] = round(store.seconds.get(name, 0.0) + spent, 3)
                 touched |= {row.id: row for row in users[name]}
             first = users[registry.fingerprint(chunk[0].setting)][0].id

@@ -27,8 +27,8 @@ PER_PARAMETER = 3e-9
 """Seconds of an Adam step per parameter."""
 PER_PIXEL = {"uniform": 0.8e-9, "bernoulli": 0.8e-9, "gaussian": 4e-9}
 """Seconds to draw a pixel."""
-COMPILE = 5.0
-"""Seconds for a program of students, or of teachers, on two cores."""
+COMPILE = 3.5
+"""Seconds for a program, of starts, teachers or students, on two cores."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +75,8 @@ def make(settings: Iterable[registry.Setting], num_members: int, *, chunk_size: 
         chunks += [tuple(tasks[i : i + chunk_size]) for i in range(0, len(tasks), chunk_size)]
     structures = {chunk[0].setting.structure for chunk in chunks}
     upbringings = {(jax.tree.structure(worker.upbringing(chunk[0].setting)), chunk[0].setting.data) for chunk in chunks}
-    return Plan(tuple(chunks), len(structures) + len(upbringings))
+    origins = {(jax.tree.structure(chunk[0].setting.lineage.origin), chunk[0].setting.data) for chunk in chunks}
+    return Plan(tuple(chunks), len(structures) + len(upbringings) + len(origins))
 
 
 def merged(first: registry.Setting, second: registry.Setting) -> registry.Setting:

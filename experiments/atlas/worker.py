@@ -48,7 +48,7 @@ class Answer:
 
 KEPT_TEACHERS = 512
 """Each of the paper's size takes a megabyte."""
-KEPT_PROGRAMS = 40
+KEPT_PROGRAMS = 60
 """Each takes hundreds of memory maps, of which Linux gives a process 65,530: a hundred were too many."""
 
 Load = Callable[[str], images.ImageDataset]
@@ -94,7 +94,7 @@ class Worker:
         padded = self._padded(tasks)
         upbringings = [upbringing(task.setting) for task in padded]
         structure = jax.tree.structure(upbringings[0])
-        members = np.array([task.member for task in padded], np.int32)
+        members = _indices(padded, "member")
 
         def teachers(leaves, member, shared):
             seed, data = shared
@@ -107,19 +107,36 @@ class Worker:
     def distill(self, tasks: Sequence[Task], taught: Sequence[lineage.Taught]) -> Answer:
         """The results of tasks of one structure, whose teachers are given."""
         padded = self._padded(tasks)
+        origins, seconds = self._originate(padded)
         structure, tree = tasks[0].setting.structure, jax.tree.structure(tasks[0].setting)
-        members, partners = (np.array([getattr(t, n) for t in padded], np.int32) for n in ("member", "partner"))
         taught = [*taught, *[taught[-1]] * (len(padded) - len(tasks))]
 
-        def students(leaves, member, partner, taught, shared):
+        def students(leaves, member, origin, taught, shared):
             seed, data = shared
             setting = jax.tree.unflatten(tree, leaves)
-            return lineage.raise_students(member, partner, taught, data, seed=seed, spec=setting.lineage)
+            return lineage.raise_students(member, origin, taught, data, seed=seed, spec=setting.lineage)
 
-        numbers = _numbers([task.setting for task in padded])
-        arguments = (numbers, members, partners, jax.tree.map(lambda *leaves: np.stack(leaves), *taught))
-        outcome, seconds = self._call(("students", structure), students, arguments, tasks[0].setting.data)
+        numbers, members = _numbers([task.setting for task in padded]), _indices(padded, "member")
+        arguments = (numbers, members, origins, jax.tree.map(lambda *leaves: np.stack(leaves), *taught))
+        outcome, spent = self._call(("students", structure), students, arguments, tasks[0].setting.data)
+        for what, value in spent.items():
+            seconds[what] = seconds.get(what, 0.0) + value
         return Answer([_result(outcome, row, task) for row, task in enumerate(tasks)], seconds)
+
+    def _originate(self, tasks: Sequence[Task]):
+        """Where the tasks' models start, and the seconds spent on that."""
+        origins = [task.setting.lineage.origin for task in tasks]
+        if any(origin.start is not None for origin in origins):  # one program for all
+            starts = [task.setting.lineage.start for task in tasks]
+            origins = [dataclasses.replace(o, start=start) for o, start in zip(origins, starts, strict=True)]
+        tree, data = jax.tree.structure(origins[0]), tasks[0].setting.data
+
+        def originate(leaves, member, partner, shared):
+            seed, images = shared
+            return lineage.originate(member, partner, images, seed=seed, spec=jax.tree.unflatten(tree, leaves))
+
+        arguments = _numbers(origins), _indices(tasks, "member"), _indices(tasks, "partner")
+        return self._call(("origins", tree, data), originate, arguments, data)
 
     def _padded(self, tasks: Sequence[Task]) -> list[Task]:
         """As many tasks as the program takes; the last one is repeated."""
@@ -175,6 +192,10 @@ def _numbers(trees: Sequence[Any]) -> list[np.ndarray]:
     """The numbers of specs of one structure, with a leading axis."""
     return [np.stack([np.asarray(leaf, np.float32) for leaf in leaves])
             for leaves in zip(*(jax.tree.leaves(tree) for tree in trees), strict=True)]  # fmt: skip
+
+
+def _indices(tasks: Sequence[Task], name: str) -> np.ndarray:
+    return np.array([getattr(task, name) for task in tasks], np.int32)
 
 
 def _result(outcome: lineage.Outcome, row: int, task: Task) -> dict[str, Any]:

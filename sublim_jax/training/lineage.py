@@ -5,7 +5,8 @@
 
 The students of a member see the same noise images in the same order and the same targets. A condition names where its
 student starts and what it distils, e.g. `student_aux`: the teacher's own reference, the auxiliary logits. `run` is
-`raise_teacher` and `raise_students` in one; apart, many students can share a teacher that was trained once.
+`originate`, `raise_teacher` and `raise_students` in one; apart, many students can share a teacher that was trained
+once, and many programs the one that draws their starts.
 """
 
 import dataclasses
@@ -85,6 +86,18 @@ class TeacherSpec:
 
 @specs.traceable
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class OriginSpec:
+    """Everything that decides where a member's models start apart from its key and the images."""
+
+    model: mlp.MLPSpec
+    student_model: mlp.MLPSpec | None = None
+    start: inits.StartSpec | None = None  # None does nothing, as the default does, in a smaller program
+    teacher: TeacherSpec | None = None  # whose first gradient the start avoids, where it avoids one
+    fixed: tuple[Stream, ...] = ()
+
+
+@specs.traceable
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class LineageSpec:
     """Everything that decides a member's numbers apart from its key and the images."""
 
@@ -130,6 +143,18 @@ class LineageSpec:
             fixed=self.fixed,
         )
 
+    @property
+    def origin(self) -> OriginSpec:
+        """What of it concerns the starts."""
+        known = not any(isinstance(number, jax.Array) for number in jax.tree.leaves(self.start))
+        return OriginSpec(
+            model=self.model,
+            student_model=self.student_model,
+            start=None if known and self.start == inits.StartSpec() else self.start,
+            teacher=self.upbringing if self.start.across_gradient else None,
+            fixed=("reference",) if "reference" in self.fixed else (),
+        )
+
 
 class Images(NamedTuple):
     """Data that all members share: pixels 0..255, one row an image. Host arrays are welcome too."""
@@ -138,6 +163,14 @@ class Images(NamedTuple):
     train_labels: UInt8[Array, "train"]
     test_images: UInt8[Array, "test pixel"]
     test_labels: UInt8[Array, "test"]
+
+
+class Origin(NamedTuple):
+    """Where a member's models start."""
+
+    reference: mlp.Params  # the teacher
+    student: mlp.Params  # students with their teacher's initialization, or what `StartSpec` makes of it
+    other: mlp.Params  # students with another one: the partner's reference, in the students' shape
 
 
 class Taught(NamedTuple):
@@ -184,8 +217,9 @@ def run(
         partner: number of the member whose reference the cross-model and the matched student start from.
         on_epoch: called on the host at the end of each epoch. It must not change anything.
     """
+    origin = originate(member, partner, images, seed=seed, spec=spec.origin)
     taught = raise_teacher(member, images, seed=seed, spec=spec.upbringing, on_epoch=on_epoch)
-    return raise_students(member, partner, taught, images, seed=seed, spec=spec, on_epoch=on_epoch)
+    return raise_students(member, origin, taught, images, seed=seed, spec=spec, on_epoch=on_epoch)
 
 
 _ROLES = (
@@ -207,6 +241,36 @@ class _Streams:
 
     def __getitem__(self, role: str) -> Key[Array, ""]:
         return self._known[role] if role in self._known else keys.stream(self._own, role)
+
+
+def originate(
+    member: Int[Array, ""],
+    partner: Int[Array, ""],
+    images: Images,
+    *,
+    seed: int | Integer[Array, ""],
+    spec: OriginSpec,
+) -> Origin:
+    """The starts of the member's models. Half of what there is to compile of a student, and many share it."""
+    streams = _Streams(seed, member, spec.fixed)
+    reference, other = _references(streams, partner, seed, spec)
+    if spec.start is None:
+        return Origin(reference, inits.fitted(reference, other), other)
+    shared, gradient = inits.fitted(reference, other), None
+    if spec.teacher is not None:
+        pixels, labels, num_shown = images.train_images, images.train_labels, spec.teacher.phase.batch_size
+        batch = jnp.asarray(pixels)[:num_shown], _renamed(streams, jnp.asarray(labels), spec.teacher)[:num_shown]
+        gradient = jax.grad(lambda params: teach.loss(params, *batch, spec=spec.model))(reference)
+        gradient = inits.fitted(gradient, jax.tree.map(jnp.zeros_like, other))
+    student = inits.start(
+        streams["student/start"],
+        shared,
+        other,
+        spec.start,
+        num_classes=spec.model.num_classes,
+        gradient=gradient,
+    )
+    return Origin(reference, student, other)
 
 
 def raise_teacher(
@@ -241,7 +305,7 @@ def raise_teacher(
 
 def raise_students(
     member: Int[Array, ""],
-    partner: Int[Array, ""],
+    origin: Origin,
     taught: Taught,
     images: Images,
     *,
@@ -253,9 +317,9 @@ def raise_students(
     images = Images(*(jnp.asarray(array) for array in images))
     streams = _Streams(seed, member, spec.fixed)
     model = spec.student_model or spec.model
-    reference, other = _references(streams, partner, seed, spec)
+    reference = origin.reference
     teacher = _complete(taught.teacher, reference)
-    starts = {"student": _start(streams, reference, other, images, spec=spec), "cross_model": other}
+    starts = {"student": origin.student, "cross_model": origin.other}
     history, models = {"teacher": taught.loss}, {"reference": reference, "teacher": teacher}
     if any(start_of(condition) == "matched" for condition in spec.conditions):
         imitated = reference if spec.matching.imitates == "reference" else teacher
@@ -382,7 +446,7 @@ def _seen(images: Images, spec: LineageSpec):
     return images.train_images[: len(images.train_images) - spec.num_validation_images]
 
 
-def _references(streams: _Streams, partner, seed, spec: LineageSpec) -> tuple[mlp.Params, mlp.Params]:
+def _references(streams: _Streams, partner, seed, spec: OriginSpec) -> tuple[mlp.Params, mlp.Params]:
     """The member's own reference, and the partner's in the shape of the students."""
     own, other = streams["reference"], keys.stream(keys.members(seed, partner[None])[0], "reference")
     if spec.student_model is not None:
@@ -400,27 +464,6 @@ def _renamed(streams: _Streams, labels, spec: TeacherSpec):
     order = jax.random.permutation(streams["teacher/labels"], spec.model.num_classes)
     renamed = jnp.zeros_like(order).at[order].set(jnp.roll(order, -1))
     return renamed[labels].astype(labels.dtype)
-
-
-def _start(streams: _Streams, reference, other, images: Images, *, spec: LineageSpec) -> mlp.Params:
-    """Where the members' own students start."""
-    known = not any(isinstance(number, jax.Array) for number in jax.tree.leaves(spec.start))
-    if known and spec.start == inits.StartSpec() and spec.student_model is None:
-        return reference
-    shared, gradient = inits.fitted(reference, other), None
-    if spec.start.across_gradient:
-        labels = _renamed(streams, images.train_labels, spec.upbringing)
-        batch = images.train_images[: spec.teacher.batch_size], labels[: spec.teacher.batch_size]
-        gradient = jax.grad(lambda params: teach.loss(params, *batch, spec=spec.model))(reference)
-        gradient = inits.fitted(gradient, jax.tree.map(jnp.zeros_like, other))
-    return inits.start(
-        streams["student/start"],
-        shared,
-        other,
-        spec.start,
-        num_classes=spec.model.num_classes,
-        gradient=gradient,
-    )
 
 
 def _match(key, start, imitated, images, *, spec: LineageSpec, on_epoch):

@@ -225,7 +225,8 @@ def teacher_of(number, images, *, spec):
 
 @functools.partial(jax.jit, static_argnames="spec")
 def students_of(number, partner, taught, *, spec):
-    return lineage.raise_students(number, partner, taught, IMAGES, seed=0, spec=spec)
+    origin = lineage.originate(number, partner, IMAGES, seed=0, spec=spec.origin)
+    return lineage.raise_students(number, origin, taught, IMAGES, seed=0, spec=spec)
 
 
 TRACES = []
@@ -420,11 +421,10 @@ def test_noise_avoids_the_gradient_of_the_teachers_first_batch(labels, monkeypat
     spec = dataclasses.replace(tiny.SMALL, start=inits.StartSpec(relative_noise=0.5, across_gradient=True))
     spec = dataclasses.replace(spec, teacher_labels=labels)
     monkeypatch.setattr(inits, "start", lambda *args, gradient, **rest: given.append(gradient) or args[1])
-    reference, other = (mlp.init(jax.random.key(number), spec.model) for number in (4, 5))
-    lineage._start(lineage._Streams(0, jnp.int32(2), spec.fixed), reference, other, IMAGES, spec=spec)
+    lineage.originate(jnp.int32(2), jnp.int32(3), IMAGES, seed=0, spec=spec.origin)
     (_, own) = keys.members(0, jnp.array([0, 2]))
     names = rename(own) if labels == "permuted" else np.arange(4)
-    params = plain.from_jax(mlp.init(jax.random.key(4), spec.model))
+    params = plain.from_jax(mlp.init(keys.stream(own, "reference"), spec.model))
     first = np.arange(spec.teacher.batch_size)
     task = plain.Teaching(IMAGES.train_images, names[IMAGES.train_labels], 4)
     activations = plain.forward(params, task.images[first])

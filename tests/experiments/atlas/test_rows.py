@@ -122,7 +122,7 @@ def test_what_is_done_is_left_out_and_chunks_have_one_structure():
     assert [len(chunk) for chunk in found.chunks] == [4, 2]
     assert all(len({task.setting.structure for task in chunk}) == 1 for chunk in found.chunks)
     assert all(task.member != 1 for chunk in found.chunks for task in chunk)
-    assert found.num_programs == 3  # two of students, one of teachers
+    assert found.num_programs == 4  # two of students, one of starts, one of teachers
 
 
 def test_longer_training_costs_more():
