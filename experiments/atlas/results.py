@@ -49,7 +49,7 @@ class Store:
         self.seconds: dict[str, float] = {}
         self._before: dict[tuple[str, int], float] = {}  # seconds of members that earlier runs left
         found = {path: records.read(path) for path in sorted(folder.glob("*.json"))}
-        for path, record in sorted(found.items(), key=lambda item: item[1].created):  # of two results the newer counts
+        for path, record in sorted(found.items(), key=lambda item: item[1].created):  # the one begun later counts
             checksum = checksums.get(record.data["name"], record.data["checksum"])
             if record.config["seed"] != seed or record.data["checksum"] != checksum:
                 raise errors.RecordError(

@@ -251,7 +251,7 @@ def originate(
     seed: int | Integer[Array, ""],
     spec: OriginSpec,
 ) -> Origin:
-    """The starts of the member's models. Half of what there is to compile of a student, and many share it."""
+    """The starts of the member's models. Much to compile, which many programs of students can share."""
     streams = _Streams(seed, member, spec.fixed)
     reference, other = _references(streams, partner, seed, spec)
     if spec.start is None:

@@ -107,6 +107,19 @@ def test_one_teacher_serves_all_students_of_equal_upbringing(monkeypatch):
     assert len(taught) == len(set(taught)) == 4
 
 
+def test_members_with_and_without_a_start_of_their_own_go_side_by_side():
+    """They are settings of one structure, and a chunk may have both: then the starts are drawn by one program."""
+    found = worker.Worker(0, tiny.load, width=2)
+    setting = tiny.ROW.setting(tiny.ROW.arms[0])
+    usual, noisy = (
+        worker.Task(changed, 0, 1) for changed in (setting, registry.changed(setting, {"start.relative_noise": 0.5}))
+    )
+    together = found.run([usual, noisy]).results
+    apart = [found.run([task]).results[0] for task in (usual, noisy)]
+    assert together == apart and apart[0]["loss"]["student_aux"] != apart[1]["loss"]["student_aux"]
+    assert apart[0]["loss"]["cross_model_aux"] == apart[1]["loss"]["cross_model_aux"]
+
+
 def test_programs_are_given_up_again(whole, monkeypatch):
     """A process cannot hold as many as the atlas has."""
     monkeypatch.setattr(worker, "KEPT_PROGRAMS", 1)
@@ -194,7 +207,7 @@ def test_of_two_records_of_one_member_the_one_with_the_operands_asked_for_counts
 
 
 @pytest.mark.parametrize("names", [("a", "tiny"), ("tiny", "z")])
-def test_of_two_results_of_one_member_the_newer_counts_in_every_record(whole, tmp_path, names):
+def test_of_two_results_of_one_member_that_of_the_later_record_counts_in_every_record(whole, tmp_path, names):
     newer = dataclasses.replace(whole, results=copy.deepcopy(whole.results), created="3000")
     for arm in newer.results["arms"].values():
         for member in arm["members"].values():
