@@ -15,6 +15,7 @@ import numpy as np
 from experiments.atlas import registry
 from sublim_jax import errors, records
 from sublim_jax.models import mlp
+from sublim_jax.training import lineage
 
 FOLDER = pathlib.Path("experiments/records/atlas")
 
@@ -191,9 +192,10 @@ def values(
 def _value(member, condition, measure, epoch):
     if measure == "gap":
         return _value(member, condition, "accuracy", epoch) - _value(member, "cross_model_aux", "accuracy", epoch)
-    if epoch is not None and condition in member["measures"].get("epoch_accuracy", {}):
+    if epoch is not None and condition in lineage.CONDITIONS:
         name = {"accuracy": "epoch_accuracy"}.get(measure, f"epoch_{measure}")
-        found = member["measures"][name][condition][epoch - 1]
+        looked_at = member["measures"].get(name, {}).get(condition)
+        found = None if looked_at is None else looked_at[epoch - 1]
     elif measure == "accuracy":
         found = member["accuracy"].get(condition)
     else:

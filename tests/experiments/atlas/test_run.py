@@ -243,6 +243,14 @@ def test_epochs_are_read_on_validation_images_too(tmp_path):
         np.testing.assert_array_equal(values[1], results.values(found["2"]["members"].values(), "student_aux", measure))
 
 
+def test_an_epoch_that_nobody_looked_at_is_not_the_last_one(whole):
+    """Of a student; a teacher has no epochs of students."""
+    found = members(whole)["mse"].values()
+    for measure in ("accuracy", "validation_accuracy"):
+        assert np.isnan(results.values(found, "student_aux", measure, epoch=1)).all()
+    assert np.isfinite(results.values(found, "teacher", epoch=1)).all()
+
+
 def test_conditions_that_come_later_join_those_that_are_there(whole, tmp_path):
     run(tmp_path)
     more = tiny.small(registry.Row(id="more", axis="optimization", question="", arms=[
