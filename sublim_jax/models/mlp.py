@@ -53,7 +53,8 @@ class MLPSpec:
     """`ntk`: weights are stored times sqrt(fan_in) and divided by it when they are used. The same function at the
     start; under Adam, whose steps have one size whatever the weight's, layers learn slower by that factor."""
     precision: Precision = "float32"
-    """Type of the operands of matrix products. Sums, biases, parameters and their updates are float32 either way."""
+    """Type of the operands of matrix products and of what a bias's gradient sums. Sums, biases, parameters and their
+    updates are float32 either way."""
 
     def __post_init__(self):
         sizes = {"in_size": self.in_size, "num_classes": self.num_classes}
@@ -118,15 +119,24 @@ def apply_with_features(
 ) -> tuple[Float[Array, "batch logit"], Float[Array, "feature batch"]]:
     """Logits, and the activations of the last hidden layer, feature-major (the images themselves if there is none)."""
     activation = ACTIVATIONS[spec.activation]
+    shift, turn = (_rounded_shift, _rounded_turn) if spec.precision == "bfloat16" else (_shift, _turn)
     features, axis, hidden = images, 1, images.T
     for index, layer in enumerate(params):
         sums = product(layer.weight, features, axis, precision=spec.precision)
         if spec.parametrization == "ntk":
             sums = sums * layer.weight.shape[1] ** -0.5
-        features, axis = sums + layer.bias[:, None], 0
+        features, axis = shift(sums, layer.bias), 0
         if index < len(params) - 1:
             hidden = features = activation(features)
-    return lax.optimization_barrier(features).T, hidden
+    return turn(lax.optimization_barrier(features)), hidden
+
+
+def _shift(sums: Float[Array, "out batch"], bias: Float[Array, "out"]) -> Float[Array, "out batch"]:
+    return sums + bias[:, None]
+
+
+def _turn(outputs: Float[Array, "out batch"]) -> Float[Array, "batch out"]:
+    return outputs.T
 
 
 def product(
@@ -151,9 +161,8 @@ def _bfloat16_product(weight: Float[Array, "out in"], features: Float[Array, "..
     """bfloat16 operands and float32 sums, forwards and backwards.
 
     Two habits keep XLA's CPU compiler on its bfloat16 kernels, which know no product over the first axis of the left
-    operand and leave it to float32 at half the rate: products name their axes, and the transposed weight is one that
-    the compiler cannot fold into a product. It does fold the transposition of the logits, so the two products of the
-    last layer's gradient have rounded operands in float32; they are small.
+    operand and leave it to float32 at half the rate: products name their axes, and where a transpose is needed, of a
+    weight or of the logits' gradient, it is one that the compiler cannot fold into a product.
     """
     return _rounded_contract(weight, features, 1, axis)
 
@@ -183,3 +192,14 @@ def _transposed(matrix: Float[Array, "row column"]) -> Float[Array, "column row"
 
 
 _bfloat16_product.defvjp(_product_forward, _product_backward)
+
+_rounded_shift = jax.custom_vjp(_shift)
+"""The gradient of a bias sums, in float32, what the products of its layer's gradient have as operand: a backward pass
+writes that matrix once, in bfloat16."""
+_rounded_shift.defvjp(
+    lambda sums, bias: (_shift(sums, bias), None),
+    lambda _, gradient: (gradient, jnp.sum(gradient.astype(jnp.bfloat16).astype(jnp.float32), axis=1)),
+)
+
+_rounded_turn = jax.custom_vjp(_turn)
+_rounded_turn.defvjp(lambda outputs: (_turn(outputs), None), lambda _, gradient: (_transposed(gradient),))

@@ -196,7 +196,7 @@ def rounded(array):
 
 
 def bfloat16_oracle(params, images, spec, score):
-    """Logits and gradients by hand, in double precision apart from the operands of products."""
+    """Logits and gradients by hand, in double precision apart from the operands of products and what biases sum."""
     features, saved = np.asarray(images, float), []
     for index, (weight, bias) in enumerate(params):
         before = rounded(features) @ rounded(weight).T + np.asarray(bias, float)
@@ -207,7 +207,7 @@ def bfloat16_oracle(params, images, spec, score):
         inputs, before = saved[index]
         if index < len(params) - 1:
             gradient = gradient * (before > 0)
-        gradients.append((rounded(gradient).T @ rounded(inputs), gradient.sum(0)))
+        gradients.append((rounded(gradient).T @ rounded(inputs), rounded(gradient).sum(0)))
         gradient = rounded(gradient) @ rounded(params[index].weight)
     return features, tuple(mlp.Dense(*layer) for layer in reversed(gradients)), gradient
 
@@ -244,7 +244,7 @@ SHAPES = {  # in_size, hidden_sizes, num_classes, num_aux, batch
 
 @pytest.mark.parametrize("vmapped", [False, True], ids=["alone", "vmapped"])
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-def test_bfloat16_rounds_the_operands_of_products_and_nothing_else(shape, vmapped):
+def test_bfloat16_rounds_operands_of_products_and_what_biases_sum_and_nothing_else(shape, vmapped):
     in_size, hidden, num_classes, num_aux, batch = shape
     spec = mlp.MLPSpec(
         in_size=in_size, hidden_sizes=hidden, num_classes=num_classes, num_aux=num_aux, precision="bfloat16"
@@ -284,17 +284,20 @@ def test_bfloat16_stays_within_its_rounding_of_float32():
 
 
 @pytest.mark.skipif(precisions.fast() == "float32", reason="this processor has no arithmetic for bfloat16")
-def test_no_large_product_falls_back_to_float32():
+def test_no_product_falls_back_to_float32():
     """The compiler does so silently where it folds a transposition into a product: half the rate, the same numbers."""
     if jax.default_backend() != "cpu":
         pytest.skip("what multiplies on an accelerator is not visible in the program")
     spec = mlp.MLPSpec(precision="bfloat16")
     params = jax.eval_shape(lambda: mlp.init(jax.random.key(0), spec))
     images = jax.ShapeDtypeStruct((1024, spec.in_size), jnp.float32)
-    gradient = jax.jit(jax.grad(lambda params, images: jnp.sum(mlp.apply(params, images, spec) ** 2)))
+    # A softmax over some of the logits, as the losses of the experiments have.
+    gradient = jax.jit(jax.grad(lambda *at: -jnp.sum(jax.nn.log_softmax(mlp.apply(*at, spec)[:, 10:])[:, 0])))
     text = gradient.lower(params, images).compile().as_text()
     products = re.findall(r"\(\S+: (\w+)\[256,256\], \S+: (\w+)\[256,1024\]\) -> f32\[256,1024\]", text)
     assert products == [("bf16", "bf16")] * 2  # the second layer's, and its gradient by the features
+    last = re.findall(r"\(\S+: (\w+)\[256,13\], \S+: (\w+)\[13,1024\]\) -> f32\[256,1024\]", text)
+    assert last == [("bf16", "bf16")]
 
 
 def test_float32_products_are_not_rounded():
