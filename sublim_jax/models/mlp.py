@@ -195,7 +195,7 @@ _bfloat16_product.defvjp(_product_forward, _product_backward)
 
 _rounded_shift = jax.custom_vjp(_shift)
 """The gradient of a bias sums, in float32, what the products of its layer's gradient have as operand: a backward pass
-writes that matrix once, in bfloat16."""
+writes that matrix once, in bfloat16. (Under `ntk` it is that operand but for the factor.)"""
 _rounded_shift.defvjp(
     lambda sums, bias: (_shift(sums, bias), None),
     lambda _, gradient: (gradient, jnp.sum(gradient.astype(jnp.bfloat16).astype(jnp.float32), axis=1)),
