@@ -1,0 +1,70 @@
+"""The atlas on a GPU, as far as a machine without one can tell: its published part is traced and lowered for CUDA.
+
+What this shows is that the same command forms programs there which JAX can express for the device. It says nothing of
+their speed, nor that XLA compiles them or that they fit into memory.
+"""
+
+import re
+
+import jax
+import numpy as np
+import pytest
+
+from experiments.atlas import __main__ as atlas
+from experiments.atlas import plan, worker
+from sublim_jax.data import images
+from sublim_jax.training import ensemble
+
+KNOWN_CALLS = {"Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape"}
+"""Custom calls that are not a library's of one platform."""
+
+
+class Lowered:
+    """Stands in for a compiled program: it is lowered for CUDA, and its outcome is zeros of the right shapes."""
+
+    def __init__(self, program, texts: list[str]):
+        self._program, self._texts = program, texts
+
+    def lower(self, *arguments):
+        self._traced = self._program.trace(*arguments)
+        self._texts.append(self._traced.lower(lowering_platforms=("cuda",)).as_text())
+        return self
+
+    def compile(self):
+        zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), self._traced.out_info)
+        return lambda *arguments: zeros
+
+
+@pytest.fixture
+def accelerator(monkeypatch):
+    """JAX as it presents itself where the default device is a GPU; what was traced here is forgotten afterwards."""
+    jax.clear_caches()
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    yield
+    jax.clear_caches()
+
+
+def blank(name: str) -> images.ImageDataset:
+    """As many images as MNIST has, all black."""
+
+    def black(count):
+        return np.zeros((count, 28, 28), np.uint8), (np.arange(count) % 10).astype(np.uint8)
+
+    return images.ImageDataset(name, "drawn for a test", "none", *black(60_000), *black(10_000))
+
+
+@pytest.mark.slow
+def test_every_published_program_can_be_lowered_for_cuda(accelerator, monkeypatch):
+    texts: list[str] = []
+    compiled = ensemble.over_members
+    monkeypatch.setattr(ensemble, "over_members", lambda run, *, width: Lowered(compiled(run, width=width), texts))
+    monkeypatch.setattr(worker, "KEPT_PROGRAMS", 10_000)
+    on_gpu = worker.Worker(0, blank)
+    assert on_gpu.chunk_size >= 100  # members side by side, as on an accelerator
+    settings = [row.setting(arm) for row in atlas.ROWS["published"] for arm in row.arms]
+    work = plan.make(settings, 10, chunk_size=on_gpu.chunk_size, done=lambda *task: False)
+    for chunk in work.chunks:
+        on_gpu.run(chunk)
+    assert len(texts) >= work.num_programs
+    calls = {call for text in texts for call in re.findall(r"custom_call @([\w.]+)", text)}
+    assert not {call for call in calls if not call.startswith("cu")} - KNOWN_CALLS
