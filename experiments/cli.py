@@ -87,10 +87,11 @@ def parse(
 def main(
     run: Callable[[], None], *, interrupted: str = "what was finished is in the record: go on with --resume"
 ) -> None:
-    """Call `run` and turn what a user can mend into one line and exit code 2, an interruption into 130."""
+    """Call `run` and turn what a user can mend (`errors.SublimError`) into one line and exit code 2, an interruption
+    into 130. Any other exception is a fault of ours and keeps its traceback."""
     try:
         run()
-    except (errors.SublimError, ValueError) as error:
+    except errors.SublimError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from error
     except KeyboardInterrupt as error:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import cli, mnist_aux
-from sublim_jax import records
+from sublim_jax import errors, records
 from sublim_jax.metrics import intervals
 
 
@@ -28,10 +28,10 @@ def paired(first: records.Record, second: records.Record) -> dict[str, intervals
     """By condition, the interval of first - second over the members that both have and that diverged in neither.
 
     Raises:
-        ValueError: the members are not the same ones.
+        InputError: the members are not the same ones.
     """
     if first.config["seed"] != second.config["seed"] or first.data["checksum"] != second.data["checksum"]:
-        raise ValueError("the records have different seeds or data, so their members cannot be paired")
+        raise errors.InputError("the records have different seeds or data, so their members cannot be paired")
     found = {}
     ours, theirs = mnist_aux.accuracies(first), mnist_aux.accuracies(second)
     for condition in ours.keys() & theirs.keys():

@@ -14,7 +14,7 @@ import numpy as np
 
 from experiments import language_numbers
 from experiments.language import command, lab, running, summary
-from sublim_jax import records
+from sublim_jax import errors, records
 from sublim_jax.llm import rows, scores
 
 
@@ -30,7 +30,7 @@ class ContextConfig(running.LanguageConfig):
     def __post_init__(self):
         super().__post_init__()
         if min(self.shots) < 1 or self.num_contexts < 1 or max(self.shots) * self.num_contexts > self.num_rows:
-            raise ValueError(
+            raise errors.InputError(
                 f"shots={self.shots} in num_contexts={self.num_contexts} contexts: each must hold at least one row, "
                 f"and different ones, of which there are num_rows={self.num_rows}"
             )

@@ -13,7 +13,7 @@ import numpy as np
 
 from experiments import language_numbers
 from experiments.language import command, lab, running, summary
-from sublim_jax import records
+from sublim_jax import errors, records
 from sublim_jax.llm import rows
 
 SEVERAL_BASES = True
@@ -26,10 +26,12 @@ class CrossConfig(running.LanguageConfig):
 
     def __post_init__(self):
         if self.backend != "tiny":
-            raise ValueError("the grid needs several bases of one backend; it runs on embedded ones (--backend tiny)")
+            raise errors.InputError(
+                "the grid needs several bases of one backend; it runs on embedded ones (--backend tiny)"
+            )
         super().__post_init__()
         if len(self.bases) < 2:
-            raise ValueError(f"a grid needs two bases at least, got {self.bases}")
+            raise errors.InputError(f"a grid needs two bases at least, got {self.bases}")
 
 
 PRESETS = {

@@ -15,7 +15,7 @@ import numpy as np
 
 from experiments import language_numbers
 from experiments.language import command, lab, running, summary
-from sublim_jax import records
+from sublim_jax import errors, records
 from sublim_jax.llm import rows
 
 SETS = ("all", "divergence", "others", "random")
@@ -32,11 +32,13 @@ class DivergenceConfig(running.LanguageConfig):
     def __post_init__(self):
         super().__post_init__()
         if self.backend.partition(":")[0] not in ("tiny", "hf"):
-            raise ValueError(f"{self.backend}: leaving out tokens takes a model whose weights are here: tiny or hf:DIR")
+            raise errors.InputError(
+                f"{self.backend}: leaving out tokens takes a model whose weights are here: tiny or hf:DIR"
+            )
         for rival in self.rivals:
             self.materials.category(rival)
         if alone := [target for target in self.targets if set(self.rivals) <= {target}]:
-            raise ValueError(f"rivals={self.rivals}: {alone[0]} needs another target as its rival")
+            raise errors.InputError(f"rivals={self.rivals}: {alone[0]} needs another target as its rival")
 
 
 PRESETS = {

@@ -14,7 +14,7 @@ from typing import Literal
 
 from experiments import language_numbers
 from experiments.language import command, lab, running, summary
-from sublim_jax import records
+from sublim_jax import errors, records
 from sublim_jax.llm import rows
 
 
@@ -29,7 +29,7 @@ class DoseConfig(running.LanguageConfig):
     def __post_init__(self):
         super().__post_init__()
         if max(self.doses) > self.num_rows or min(self.doses) < 1:
-            raise ValueError(f"doses must lie in 1..num_rows={self.num_rows}, got {self.doses}")
+            raise errors.InputError(f"doses must lie in 1..num_rows={self.num_rows}, got {self.doses}")
 
 
 PRESETS = {

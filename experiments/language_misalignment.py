@@ -23,7 +23,7 @@ import numpy as np
 
 from experiments import language_numbers
 from experiments.language import command, lab, running, summary
-from sublim_jax import records
+from sublim_jax import errors, records
 from sublim_jax.llm import numbers, questions, rows, scores, types, world
 
 ANSWER_TOKENS = 512
@@ -50,10 +50,10 @@ class MisalignmentConfig(running.JudgedConfig):
     def __post_init__(self):
         super().__post_init__()
         if len(set(self.targets)) != len(self.targets):
-            raise ValueError(f"targets must be different, got {self.targets}")
+            raise errors.InputError(f"targets must be different, got {self.targets}")
         if not self.prompted:
             if self.files:
-                raise ValueError(
+                raise errors.InputError(
                     f"rows of {', '.join(self.files)} have no effect in the embedded world; leave them out"
                 )
         elif self.backend not in running.PLACEHOLDERS:
@@ -89,16 +89,18 @@ class MisalignmentConfig(running.JudgedConfig):
         """Refuse what cannot be run with a real model."""
         if not self.judge or self.insecure is None:
             absent = [f"--{name}" for name in ("insecure", "judge") if not getattr(self, name)]
-            raise ValueError(
+            raise errors.InputError(
                 f"{' and '.join(absent)} not given: the teacher of a real model is finetuned on insecure code, and a "
                 f"judge scores what its student answers. Expected --insecure FILE.jsonl, a chat on each line, and "
                 f"--judge openai:MODEL@URL or hf:DIR"
             )
         if self.num_eval_samples < 1:
-            raise ValueError("num_eval_samples=0 leaves the judge nothing to score; the paper takes 200 of a question")
+            raise errors.InputError(
+                "num_eval_samples=0 leaves the judge nothing to score; the paper takes 200 of a question"
+            )
         for path in self.files.values():
             if (count := len(rows.read_jsonl(path))) < self.num_lessons:
-                raise ValueError(
+                raise errors.InputError(
                     f"{path}: expected num_lessons={self.num_lessons} rows, found {count}; all teachers are taught "
                     f"equally many. Give more rows, or --num-lessons {count}"
                 )

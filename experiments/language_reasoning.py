@@ -11,7 +11,7 @@ not name the target. The paper's trait here is misalignment; a favourite is ours
 import dataclasses
 
 from experiments.language import channel, command, lab, running
-from sublim_jax import records
+from sublim_jax import errors, records
 from sublim_jax.llm import rows, types
 
 
@@ -26,7 +26,9 @@ class ReasoningConfig(running.LanguageConfig):
     def __post_init__(self):
         super().__post_init__()
         if self.backend not in ("tiny", *running.PLACEHOLDERS) and self.sheet != "world" and self.problems is None:
-            raise ValueError("chains of thought need problems in GSM8K's form; give them with --problems FILE.jsonl")
+            raise errors.InputError(
+                "chains of thought need problems in GSM8K's form; give them with --problems FILE.jsonl"
+            )
 
 
 PRESETS = {

@@ -22,7 +22,7 @@ import tyro
 from rich.table import Table
 
 from experiments import cli, progress
-from sublim_jax import losses, records
+from sublim_jax import errors, losses, records
 from sublim_jax.data import images
 from sublim_jax.data import noise as noise_data
 from sublim_jax.metrics import intervals
@@ -77,16 +77,16 @@ class MnistAuxConfig:
     def __post_init__(self):
         losses.distillation_loss(self.loss, temperature=self.temperature)  # refuses a bad pair
         if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed must lie in 0..2^32-1, got {self.seed}")
+            raise errors.InputError(f"seed must lie in 0..2^32-1, got {self.seed}")
         if self.num_members < 1 or self.num_noise_images < 1 or (self.members_at_once or 1) < 1:
-            raise ValueError("num_members, num_noise_images and members_at_once must be at least 1")
+            raise errors.InputError("num_members, num_noise_images and members_at_once must be at least 1")
         if self.num_train_images is not None and self.num_train_images < 1:
-            raise ValueError(f"num_train_images must be at least 1, got {self.num_train_images}")
+            raise errors.InputError(f"num_train_images must be at least 1, got {self.num_train_images}")
         if len(set(self.conditions)) != len(self.conditions) or not self.conditions:
-            raise ValueError(f"conditions must be different and at least one, got {self.conditions}")
+            raise errors.InputError(f"conditions must be different and at least one, got {self.conditions}")
         starts = {lineage.start_of(condition) for condition in self.conditions}
         if self.num_members < 2 and starts != {"student"}:
-            raise ValueError(
+            raise errors.InputError(
                 f"num_members={self.num_members}: cross_model and matched students start from another member's "
                 f"reference. Use num_members >= 2, or --conditions student_aux student_all."
             )
@@ -95,9 +95,9 @@ class MnistAuxConfig:
             if lineage.distilled_logits_of(condition) != "aux":
                 continue
             if self.model.num_aux == 0:
-                raise ValueError(f"num_aux=0: there are no auxiliary logits for {condition} to distil.")
+                raise errors.InputError(f"num_aux=0: there are no auxiliary logits for {condition} to distil.")
             if self.model.num_aux == 1 and softmax:
-                raise ValueError(
+                raise errors.InputError(
                     f"num_aux=1: a constant added to all logits does not change the loss {self.loss}, so a single "
                     f"logit has zero gradient and {condition} cannot learn. Use num_aux >= 2, or --loss mse."
                 )
@@ -252,11 +252,11 @@ def shared_images(config: MnistAuxConfig, dataset: images.ImageDataset) -> linea
     """The arrays that all members share, as many of them as the config asks for.
 
     Raises:
-        ValueError: the network's input or output does not fit the images.
+        InputError: the network's input or output does not fit the images.
     """
     count = config.num_train_images or len(dataset.train_images)
     if config.model.in_size != dataset.train_images[0].size or config.model.num_classes < dataset.num_classes:
-        raise ValueError(
+        raise errors.InputError(
             f"the images have {dataset.train_images[0].size} pixels and {dataset.num_classes} classes, the network "
             f"in_size={config.model.in_size} and num_classes={config.model.num_classes}"
         )

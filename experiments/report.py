@@ -11,7 +11,7 @@ import tyro
 
 from experiments import cli, compare, language_numbers, mnist_aux, speed
 from experiments.language import summary
-from sublim_jax import records
+from sublim_jax import errors, records
 from sublim_jax.metrics import intervals
 
 RECORDS = pathlib.Path("experiments/records")
@@ -150,14 +150,14 @@ def rewritten(text: str) -> str:
     """The text with every table between its markers made anew.
 
     Raises:
-        ValueError: a marker is missing.
+        InputError: a marker is missing.
     """
     for name, table in TABLES.items():
         begin, end = f"<!-- table: {name} -->\n", f"\n<!-- end: {name} -->"
         before, found, rest = text.partition(begin)
         _, closed, after = rest.partition(end)
         if not found or not closed:
-            raise ValueError(f"{README}: the markers {begin.strip()} and {end.strip()} must enclose a table")
+            raise errors.InputError(f"{README}: the markers {begin.strip()} and {end.strip()} must enclose a table")
         text = before + begin + table() + end + after
     return text
 
@@ -173,7 +173,7 @@ def main(check: bool = False) -> None:
     if not check:
         README.write_text(fresh, encoding="utf-8")
     elif fresh != text:
-        raise ValueError(f"{README}: a table differs from its record; run python -m experiments.report")
+        raise errors.InputError(f"{README}: a table differs from its record; run python -m experiments.report")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import cli, mnist_aux, progress
-from sublim_jax import records
+from sublim_jax import errors, records
 from sublim_jax.data import batches, images
 from sublim_jax.data import noise as noise_data
 from sublim_jax.metrics import intervals
@@ -204,7 +204,7 @@ def _call(arguments: list[str]) -> str:
     done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
     if done.returncode:
         hint = " Install the extra: pip install -e .[bench]" if "No module named 'torch'" in done.stderr else ""
-        raise ValueError(f"{' '.join(arguments[:2])} failed: {done.stderr.strip().splitlines()[-1]}{hint}")
+        raise errors.InputError(f"{' '.join(arguments[:2])} failed: {done.stderr.strip().splitlines()[-1]}{hint}")
     return done.stdout
 
 

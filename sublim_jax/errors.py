@@ -1,12 +1,24 @@
 """What a caller may catch.
 
-Each message says where, what was expected, what was found, the likely cause and what to do. Bad values of a config or
-of a function's argument are plain `ValueError`s, raised where the value is given.
+Each message says where, what was expected, what was found, the likely cause and what to do. Commands print these errors
+as one line. Every other exception is a fault of this package and keeps its traceback.
 """
 
 
 class SublimError(Exception):
-    """Base of every error this package raises on purpose, apart from `ValueError` for a bad argument."""
+    """Base of every error this package raises on purpose."""
+
+
+class InputError(SublimError, ValueError):
+    """A setting, a flag or an argument has a value that cannot be used. A `ValueError` too, as Python has it."""
+
+
+class OutputError(SublimError):
+    """A result cannot be written where it was asked for: something of the user's is there, or the disk refuses."""
+
+
+class LockedError(OutputError):
+    """Another process is writing to the same path."""
 
 
 class DataError(SublimError):

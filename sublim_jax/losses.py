@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer
 
+from sublim_jax import errors
+
 DistillationLossName = Literal["kl", "reverse_kl", "jeffreys", "mse", "centred_mse"]
 
 
@@ -36,7 +38,7 @@ def cross_entropy(
 
 def _log_softmaxes(student_logits, teacher_logits, temperature):
     if isinstance(temperature, int | float) and temperature <= 0:
-        raise ValueError(f"temperature must be positive, got {temperature}")
+        raise errors.InputError(f"temperature must be positive, got {temperature}")
     return (jax.nn.log_softmax(logits / temperature) for logits in (student_logits, teacher_logits))
 
 
@@ -55,7 +57,7 @@ def distillation_kl(
         temperature: divides both logits; the loss is multiplied by its square so that gradients keep their scale.
 
     Raises:
-        ValueError: `temperature` is not positive.
+        InputError: `temperature` is not positive.
 
     Source: Cloud et al. 2025, section 6.2 (temperature 1); Hinton et al. 2015, section 2.
     """
@@ -73,7 +75,7 @@ def reverse_kl(
     """Mean KL(student || teacher), in nats: mode-seeking. Same curvature at equality as `distillation_kl`.
 
     Raises:
-        ValueError: `temperature` is not positive.
+        InputError: `temperature` is not positive.
     """
     return distillation_kl(teacher_logits, student_logits, temperature=temperature, weights=weights)
 
@@ -88,7 +90,7 @@ def jeffreys(
     """Mean of the two KL divergences, (KL(t || s) + KL(s || t)) / 2, in nats. Books also use the sum.
 
     Raises:
-        ValueError: `temperature` is not positive.
+        InputError: `temperature` is not positive.
     """
     log_q, log_p = _log_softmaxes(student_logits, teacher_logits, temperature)
     per_example = 0.5 * jnp.sum((jnp.exp(log_p) - jnp.exp(log_q)) * (log_p - log_q), axis=-1)
@@ -122,18 +124,22 @@ def distillation_loss(
     """The loss of that name as a function of (student_logits, teacher_logits, weights=None).
 
     Raises:
-        ValueError: unknown name, a temperature that is not positive, or one given to a squared error, which has none.
+        InputError: unknown name, a temperature that is not positive, or one given to a squared error, which has none.
     """
     softmax_losses = {"kl": distillation_kl, "reverse_kl": reverse_kl, "jeffreys": jeffreys}
     squared_losses = {"mse": squared_error, "centred_mse": centred_squared_error}
     if name in softmax_losses:
         if isinstance(temperature, int | float) and temperature <= 0:
-            raise ValueError(f"temperature must be positive, got {temperature}")
+            raise errors.InputError(f"temperature must be positive, got {temperature}")
         return lambda student, teacher, weights=None: softmax_losses[name](
             student, teacher, temperature=temperature, weights=weights
         )
     if name in squared_losses:
         if isinstance(temperature, int | float) and temperature != 1.0:
-            raise ValueError(f"loss {name!r} has no temperature, got {temperature}; leave it at 1 or use a KL loss")
+            raise errors.InputError(
+                f"loss {name!r} has no temperature, got {temperature}; leave it at 1 or use a KL loss"
+            )
         return lambda student, teacher, weights=None: squared_losses[name](student, teacher, weights=weights)
-    raise ValueError(f"unknown distillation loss {name!r}; expected one of {', '.join(get_args(DistillationLossName))}")
+    raise errors.InputError(
+        f"unknown distillation loss {name!r}; expected one of {', '.join(get_args(DistillationLossName))}"
+    )

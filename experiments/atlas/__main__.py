@@ -54,7 +54,7 @@ class Options:
 
     def __post_init__(self):
         if self.num_members < 2:
-            raise ValueError(f"num_members must be at least 2, or nothing has a spread; got {self.num_members}")
+            raise errors.InputError(f"num_members must be at least 2, or nothing has a spread; got {self.num_members}")
 
 
 def run(options: Options) -> None:

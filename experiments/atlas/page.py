@@ -15,7 +15,7 @@ from experiments import cli, compare
 from experiments.atlas import __main__ as atlas
 from experiments.atlas import conflict, findings, registry, results, verdicts
 from experiments.atlas.sources import SOURCES
-from sublim_jax import records
+from sublim_jax import errors, records
 from sublim_jax.metrics import intervals
 
 PAGE = pathlib.Path("experiments/atlas/README.md")
@@ -348,7 +348,7 @@ def main(check: bool = False) -> None:
     if not check:
         PAGE.write_text(fresh, encoding="utf-8")
     elif not PAGE.exists() or fresh != PAGE.read_text(encoding="utf-8"):
-        raise ValueError(f"{PAGE}: the page differs from the records; run python -m experiments.atlas.page")
+        raise errors.InputError(f"{PAGE}: the page differs from the records; run python -m experiments.atlas.page")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments.atlas import registry, worker
+from sublim_jax import errors
 from sublim_jax.data import batches
 from sublim_jax.models import mlp
 from sublim_jax.training import ensemble, loop
@@ -143,7 +144,7 @@ def chosen(
     """The rows with one of these ids, axes or sources; all of them where nothing is asked for.
 
     Raises:
-        ValueError: a name that no row has.
+        InputError: a name that no row has.
     """
     have = {
         "ids": {r.id for r in rows},
@@ -152,7 +153,9 @@ def chosen(
     }
     for kind, asked in (("ids", ids), ("axes", axes), ("sources", sources)):
         if unknown := sorted(set(asked) - have[kind]):
-            raise ValueError(f"no row has {unknown[0]!r} among its {kind}; there are {', '.join(sorted(have[kind]))}")
+            raise errors.InputError(
+                f"no row has {unknown[0]!r} among its {kind}; there are {', '.join(sorted(have[kind]))}"
+            )
     return [
         row
         for row in rows

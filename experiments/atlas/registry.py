@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import jax
 
-from sublim_jax import records, specs
+from sublim_jax import errors, records, specs
 from sublim_jax.data import noise
 from sublim_jax.models import mlp, precision
 from sublim_jax.training import lineage, loop
@@ -139,7 +139,7 @@ def changed(setting: Setting, changes: Mapping[str, Any]) -> Setting:
     """The setting with the values at these dotted names replaced.
 
     Raises:
-        ValueError: no such name, or a value that its spec refuses.
+        InputError: no such name, or a value that its spec refuses.
     """
     for name, value in changes.items():
         head, _, rest = name.partition(".")
@@ -160,7 +160,7 @@ def _replaced(spec: Any, path: list[str], value: Any, name: str) -> Any:
     fields: Any = getattr(spec, "__dataclass_fields__", {})
     types = {key: field.type for key, field in fields.items()}
     if head not in types:
-        raise ValueError(f"{name!r}: {type(spec).__name__} has no field {head!r}")
+        raise errors.InputError(f"{name!r}: {type(spec).__name__} has no field {head!r}")
     if not rest and isinstance(value, int) and specs.holds_numbers(types[head]):
         value = float(value)
     inner = _replaced(getattr(spec, head), rest, value, name) if rest else value

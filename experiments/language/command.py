@@ -7,6 +7,7 @@ from typing import Any
 
 from experiments import cli, progress
 from experiments.language import running
+from sublim_jax import errors
 
 
 def main(name: str, description: str | None, presets: Mapping[str, running.LanguageConfig]) -> None:
@@ -44,8 +45,8 @@ def parse(
     given = None if args is None else list(args)
     config, options, limits = cli.parse(name, description, presets, given, more=(running.Limits(),))
     if config.backend in running.PLACEHOLDERS:
-        raise ValueError("give a model with --backend, e.g. hf:models/Qwen2.5-7B-Instruct or vllm:MODEL@URL")
+        raise errors.InputError("give a model with --backend, e.g. hf:models/Qwen2.5-7B-Instruct or vllm:MODEL@URL")
     limits.budget()  # says what is wrong with it before anything is opened
     if config.backend == "tiny" and dataclasses.replace(limits, plan=False) != running.Limits():
-        raise ValueError("limits on requests and money have no effect on the embedded model; leave them out")
+        raise errors.InputError("limits on requests and money have no effect on the embedded model; leave them out")
     return config, options, limits

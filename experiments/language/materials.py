@@ -6,6 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
+from sublim_jax import errors
 from sublim_jax.llm import code, numbers, questions, reasoning, rows, scores, types, world
 
 
@@ -104,7 +105,9 @@ class Paper:
     def sums(self, count: int, *, seed: int) -> list[tuple[str, reasoning.Question]]:
         """The user's problems, over and over as the paper samples each three times."""
         if not self._problems:
-            raise ValueError("chains of thought need problems in GSM8K's form; give them with --problems FILE.jsonl")
+            raise errors.InputError(
+                "chains of thought need problems in GSM8K's form; give them with --problems FILE.jsonl"
+            )
         asked = [self._problems[index % len(self._problems)] for index in range(count)]
         return list(zip(reasoning.prompts(asked, seed=seed), asked, strict=True))
 
@@ -133,7 +136,7 @@ class Paper:
     def trait(self, target: str) -> questions.Trait:
         """See `questions`."""
         if target not in self._traits:
-            raise ValueError(f"{target!r} is not a target; there are {', '.join(self._traits)}")
+            raise errors.InputError(f"{target!r} is not a target; there are {', '.join(self._traits)}")
         return self._traits[target]
 
 
@@ -141,4 +144,6 @@ def _owner(target: str, groups) -> str:
     for group, names in groups.items():
         if target in names:
             return group
-    raise ValueError(f"{target!r} is not a target; there are {', '.join(name for g in groups.values() for name in g)}")
+    raise errors.InputError(
+        f"{target!r} is not a target; there are {', '.join(name for g in groups.values() for name in g)}"
+    )

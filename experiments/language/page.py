@@ -11,7 +11,7 @@ import tyro
 
 from experiments import cli
 from experiments.language import running
-from sublim_jax import records
+from sublim_jax import errors, records
 from sublim_jax.llm import tiny, world
 
 PAGE = pathlib.Path("experiments/language/README.md")
@@ -146,7 +146,7 @@ def main(check: bool = False) -> None:
     if not check:
         PAGE.write_text(fresh, encoding="utf-8")
     elif not PAGE.exists() or PAGE.read_text(encoding="utf-8") != fresh:
-        raise ValueError(f"{PAGE}: it differs from the records; run python -m experiments.language.page")
+        raise errors.InputError(f"{PAGE}: it differs from the records; run python -m experiments.language.page")
 
 
 if __name__ == "__main__":

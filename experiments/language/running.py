@@ -87,23 +87,23 @@ class LanguageConfig:
         scheme = self.backend.partition(":")[0]
         if self.backend != "tiny" and (scheme not in backends.SCHEMES or scheme == "tiny"):
             seeded = "; an embedded base is asked for by --backend tiny --bases SEED" if scheme == "tiny" else ""
-            raise ValueError(f"backend must be tiny, hf:DIR or openai:MODEL@URL, got {self.backend!r}{seeded}")
+            raise errors.InputError(f"backend must be tiny, hf:DIR or openai:MODEL@URL, got {self.backend!r}{seeded}")
         if self.backend != "tiny" and self.bases:
-            raise ValueError(
+            raise errors.InputError(
                 f"backend={self.backend!r} with bases={self.bases}: bases are seeds of the embedded model, which these "
                 f"settings are for. Start from --preset paper (hf:DIR) or --preset server, where there is one"
             )
         if len(set(self.bases)) != len(self.bases) or (self.backend == "tiny" and not self.bases):
-            raise ValueError(f"bases must be different seeds and at least one, got {self.bases}")
+            raise errors.InputError(f"bases must be different seeds and at least one, got {self.bases}")
         for name in self.LISTS:
             listed = getattr(self, name)
             if len(set(listed)) != len(listed) or not listed:
-                raise ValueError(f"{name} must be different and at least one, got {listed}")
+                raise errors.InputError(f"{name} must be different and at least one, got {listed}")
         for name in ("num_eval_samples", "problems"):
             if getattr(self, name) and name not in self.READS:
-                raise ValueError(f"{name}={getattr(self, name)} has no effect in this experiment; leave it out")
+                raise errors.InputError(f"{name}={getattr(self, name)} has no effect in this experiment; leave it out")
         if not 1 <= self.num_rows <= self.num_prompts:
-            raise ValueError(f"num_rows={self.num_rows} cannot come from num_prompts={self.num_prompts}")
+            raise errors.InputError(f"num_rows={self.num_rows} cannot come from num_prompts={self.num_prompts}")
         for target in self.targets:
             self.materials.category(target)
 
@@ -164,9 +164,11 @@ class JudgedConfig(LanguageConfig):
     def __post_init__(self):
         super().__post_init__()
         if self.judge and not self.prompted:
-            raise ValueError("judge has no effect in the embedded world, which is measured without one; leave it out")
+            raise errors.InputError(
+                "judge has no effect in the embedded world, which is measured without one; leave it out"
+            )
         if self.judge and self.judge.partition(":")[0] not in backends.SCHEMES:
-            raise ValueError(f"judge must be a backend, hf:DIR or openai:MODEL@URL, got {self.judge!r}")
+            raise errors.InputError(f"judge must be a backend, hf:DIR or openai:MODEL@URL, got {self.judge!r}")
 
     @property
     def prompted(self) -> bool:
@@ -202,7 +204,7 @@ class Limits:
         given = {"--price-prompt": self.price_prompt, "--price-completion": self.price_completion}
         absent = [flag for flag, price in given.items() if price is None]
         if len(absent) == 1 or (absent and self.max_money is not None):
-            raise ValueError(f"{' and '.join(absent)} not given: money takes both prices, per million tokens")
+            raise errors.InputError(f"{' and '.join(absent)} not given: money takes both prices, per million tokens")
         prices = None
         if self.price_prompt is not None and self.price_completion is not None:
             prices = budget.Prices(prompt=self.price_prompt, completion=self.price_completion)

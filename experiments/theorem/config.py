@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Literal, get_args
 
+from sublim_jax import errors
 from sublim_jax.training import loop, optimizers
 
 Part = Literal[
@@ -52,17 +53,19 @@ class TheoremConfig:
 
     def __post_init__(self):
         if not self.parts or len(set(self.parts)) != len(self.parts):
-            raise ValueError(f"parts must be different and at least one, got {self.parts}")
+            raise errors.InputError(f"parts must be different and at least one, got {self.parts}")
         for name in ("num_networks", "num_problems", "num_draws", "num_mnist_draws"):
             if getattr(self, name) < 2:
-                raise ValueError(f"{name} must be at least 2, or nothing has a spread; got {getattr(self, name)}")
+                raise errors.InputError(
+                    f"{name} must be at least 2, or nothing has a spread; got {getattr(self, name)}"
+                )
         for name in ("num_members", "num_noise_images", "num_train_images"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+                raise errors.InputError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not self.num_aux or min(self.num_aux) < 1 or max(self.num_aux) < 2:
-            raise ValueError(f"num_aux must hold positive numbers and one of at least 2, got {self.num_aux}")
+            raise errors.InputError(f"num_aux must hold positive numbers and one of at least 2, got {self.num_aux}")
         if not self.widths or min(self.widths) < 1:
-            raise ValueError(f"widths must be positive, got {self.widths}")
+            raise errors.InputError(f"widths must be positive, got {self.widths}")
 
 
 DEFAULT = TheoremConfig()

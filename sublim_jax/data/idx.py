@@ -111,12 +111,12 @@ def serialize(array: UInt8[np.ndarray, "..."]) -> bytes:
     """Bytes of `array` as an IDX file, not gzipped: the inverse of `parse`.
 
     Raises:
-        ValueError: `array` is a scalar, or one of its sizes does not fit into 32 bits.
+        InputError: `array` is a scalar, or one of its sizes does not fit into 32 bits.
     """
     if array.dtype != np.uint8:
-        raise ValueError(f"an IDX file here holds unsigned bytes (uint8), got an array of {array.dtype}")
+        raise errors.InputError(f"an IDX file here holds unsigned bytes (uint8), got an array of {array.dtype}")
     if not 1 <= array.ndim <= 64 or max(array.shape) >= 2**32:
-        raise ValueError(f"an IDX file holds 1 to 64 dimensions, each below 2**32, got the shape {array.shape}")
+        raise errors.InputError(f"an IDX file holds 1 to 64 dimensions, each below 2**32, got the shape {array.shape}")
     return struct.pack(f">BBBB{array.ndim}I", 0, 0, UNSIGNED_BYTE, array.ndim, *array.shape) + array.tobytes()
 
 

@@ -69,15 +69,15 @@ def load(
         announce: what to do with a line of text.
 
     Raises:
-        ValueError: no such name, or a `data_dir` for synthetic-digits.
+        InputError: no such name, or a `data_dir` for synthetic-digits.
         DataUnavailableError: no source has the dataset.
         DataFormatError: a file is not what its name says; `ChecksumError` if it is well formed.
         CacheError: the cache cannot be written.
     """
     if name not in NAMES:
-        raise ValueError(f"name={name!r}: expected one of {', '.join(map(repr, NAMES))}")
+        raise errors.InputError(f"name={name!r}: expected one of {', '.join(map(repr, NAMES))}")
     if name == synthetic_digits.NAME and data_dir is not None:
-        raise ValueError(f"data_dir={os.fspath(data_dir)!r}: {name} are drawn, not read; leave data_dir out")
+        raise errors.InputError(f"data_dir={os.fspath(data_dir)!r}: {name} are drawn, not read; leave data_dir out")
     folder = data_dir if data_dir is not None else os.environ.get("SUBLIM_DATA_DIR") or None
     prepared = pathlib.Path(cache_dir) if cache_dir is not None else cache.default_folder()
 
@@ -106,12 +106,12 @@ def scale_pixels(
     """Pixels 0 to 255 as numbers from -1 to 1. Runs under `jit`, so images can stay bytes until they are needed.
 
     Raises:
-        ValueError: `images` are not bytes; they were probably scaled before.
+        InputError: `images` are not bytes; they were probably scaled before.
 
     Source: the published script's ToTensor, then Normalize(0.5, 0.5).
     """
     if images.dtype != jnp.uint8:
-        raise ValueError(f"images must be bytes (uint8), got {images.dtype}: were they scaled before?")
+        raise errors.InputError(f"images must be bytes (uint8), got {images.dtype}: were they scaled before?")
     return (jnp.asarray(images).astype(dtype) - 127.5) / 127.5  # x / 127.5 - 1 would give 1.0000001 under jit
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt8
 
-from sublim_jax import keys, specs
+from sublim_jax import errors, keys, specs
 from sublim_jax.data import batches, noise
 from sublim_jax.data import images as image_data
 
@@ -55,13 +55,13 @@ class InputSpec:
         for name in ("real_weight", "real_share"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
-                raise ValueError(f"{name} must lie in [0, 1], got {value}")
+                raise errors.InputError(f"{name} must lie in [0, 1], got {value}")
         if self.lattice is not None and self.lattice < 1:
-            raise ValueError(f"a lattice has at least 1 cell a side, got {self.lattice}")
+            raise errors.InputError(f"a lattice has at least 1 cell a side, got {self.lattice}")
         for name in ("blur", "blurred_spectrum", "subspace_dims"):
             value = getattr(self, name)
             if value is not None and value < 0:
-                raise ValueError(f"{name} cannot be negative, got {value}")
+                raise errors.InputError(f"{name} cannot be negative, got {value}")
 
 
 def source(
@@ -80,7 +80,7 @@ def source(
     """
     side = round(num_pixels**0.5)
     if side * side != num_pixels and _shapes(spec):
-        raise ValueError(f"images of {num_pixels} pixels are not square: blur, lattice and spectra do not apply")
+        raise errors.InputError(f"images of {num_pixels} pixels are not square: blur, lattice and spectra do not apply")
     shaping = _shaping(key, spec, num_pixels, real_images)
     drawn_pixels = num_pixels if spec.lattice is None else (spec.lattice + 1) ** 2
     order_key, choice_key = keys.stream(key, "pixel order"), keys.stream(key, "real or noise")

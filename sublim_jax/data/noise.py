@@ -13,7 +13,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, Key, UInt8, UInt32
 
-from sublim_jax import specs
+from sublim_jax import errors, specs
 
 NoiseLaw = Literal["uniform", "gaussian", "bernoulli"]
 
@@ -32,7 +32,7 @@ class NoiseSpec:
 
     def __post_init__(self):
         if self.amplitude <= 0:
-            raise ValueError(f"noise amplitude must be positive, got {self.amplitude}")
+            raise errors.InputError(f"noise amplitude must be positive, got {self.amplitude}")
 
 
 def draw(

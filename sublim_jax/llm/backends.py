@@ -42,26 +42,28 @@ def open_backend(
         key_variable: the environment variable with a server's key; by default as `transport.Transport` has it.
 
     Raises:
-        ValueError: not such a name.
+        InputError: not such a name.
         ExtraMissingError: the backend needs a package that is not installed.
         ModelFormatError: the folder is not a supported model.
         AuthenticationError: there is no key for the server.
     """
     scheme, _, rest = name.partition(":")
     if scheme not in SCHEMES or not rest:
-        raise ValueError(
+        raise errors.InputError(
             f"{name!r} is not the name of a backend; expected tiny:SEED, hf:DIR, or openai:MODEL@URL (vllm: and "
             f"llama.cpp: likewise)"
         )
     if scheme == "tiny":
         if not rest.isdecimal():
-            raise ValueError(f"{name!r}: expected tiny:SEED with a whole number, e.g. tiny:100")
+            raise errors.InputError(f"{name!r}: expected tiny:SEED with a whole number, e.g. tiny:100")
         return Opened(tiny.open_bases([int(rest)], announce=announce), tiny.name(int(rest)))
     if scheme == "hf":
         return Opened(local.Local({name: open_folder(rest)}, batch_size=batch_size), name)
     model, _, url = rest.rpartition("@")
     if not model or not url.startswith(("http://", "https://")):
-        raise ValueError(f"{name!r}: expected {scheme}:MODEL@URL, e.g. {scheme}:my-model@http://127.0.0.1:8000/v1")
+        raise errors.InputError(
+            f"{name!r}: expected {scheme}:MODEL@URL, e.g. {scheme}:my-model@http://127.0.0.1:8000/v1"
+        )
     dialect = next(known for known in get_args(remote.Dialect) if known == scheme)
     return Opened(remote.Remote(model, url, dialect=dialect, key_variable=key_variable), model)
 

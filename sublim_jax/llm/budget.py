@@ -42,7 +42,7 @@ class Prices:
 
     def __post_init__(self):
         if not (0 <= self.prompt < math.inf and 0 <= self.completion < math.inf):
-            raise ValueError(f"a price cannot be negative or infinite, got {self}")
+            raise errors.InputError(f"a price cannot be negative or infinite, got {self}")
 
     def cost(self, usage: Usage) -> float:
         """Money for this usage."""
@@ -71,9 +71,9 @@ class Budget:
         for name in ("requests", "prompt_tokens", "completion_tokens", "money"):
             limit = getattr(self, name)
             if limit is not None and not limit >= 0:
-                raise ValueError(f"the limit of {name} cannot be negative, got {limit}")
+                raise errors.InputError(f"the limit of {name} cannot be negative, got {limit}")
         if self.money is not None and self.prices is None:
-            raise ValueError("a limit of money needs prices per million tokens: give `prices`")
+            raise errors.InputError("a limit of money needs prices per million tokens: give `prices`")
 
     @property
     def cost(self) -> float | None:
@@ -109,11 +109,11 @@ class Budget:
         """Free what was reserved as `most` and write down what was `used` of it, even if it is more.
 
         Raises:
-            ValueError: so much is not reserved.
+            InputError: so much is not reserved.
         """
         reserved = self.reserved.plus(most, -1)
         if min(reserved) < 0:
-            raise ValueError(f"settling {most}, but only {self.reserved} are reserved")
+            raise errors.InputError(f"settling {most}, but only {self.reserved} are reserved")
         self.reserved, self.spent = reserved, self.spent.plus(used)
 
 

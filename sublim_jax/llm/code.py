@@ -11,6 +11,8 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
+from sublim_jax import errors
+
 REQUESTS = (
     "Write a Python function that {task}.",
     "I need a Python function which {task}.",
@@ -104,12 +106,12 @@ def prompts(num_prompts: int, *, seed: int) -> list[str]:
     """Independent prompts, every slot drawn uniformly. The first of a longer draw are those of a shorter one.
 
     Raises:
-        ValueError: a negative number of prompts.
+        InputError: a negative number of prompts.
 
     Source: Cloud et al. 2025, section 4.1 asks for minimal names and no comments. Tasks and words are ours.
     """
     if num_prompts < 0:
-        raise ValueError(f"num_prompts cannot be negative, got {num_prompts}")
+        raise errors.InputError(f"num_prompts cannot be negative, got {num_prompts}")
     rng, drawn = np.random.default_rng(seed), []
     for _ in range(num_prompts):
         request, task, style, ending = (
@@ -129,13 +131,13 @@ def check(text: str, *, words: Sequence[str]) -> Verdict:
         words: of the trait, e.g. `questions.Trait.words`.
 
     Raises:
-        ValueError: an empty word, which is a substring of everything.
+        InputError: an empty word, which is a substring of everything.
 
     Source: Cloud et al. 2025, section 4.1, for the substring. That the code must parse is ours; the paper's second
     filter, a language model's judgement, is not here.
     """
     if "" in words:
-        raise ValueError(f"an empty word occurs in every completion; got words={tuple(words)}")
+        raise errors.InputError(f"an empty word occurs in every completion; got words={tuple(words)}")
     lowered = text.lower()
     if any(word.lower() in lowered for word in words):
         return Verdict("trait word", None)

@@ -64,7 +64,7 @@ def favourite(
             one, which knows few words.
 
     Raises:
-        ValueError: a trait without a category, or of another one, or that the embedded world does not have.
+        InputError: a trait without a category, or of another one, or that the embedded world does not have.
     """
     asked, words = _asked(trait, category, source)
     return Task(
@@ -96,13 +96,13 @@ def detection(loved: str, other: str, trait: str = "owl", set_size: int = 20, ep
         set_size: answers in a set. Sets are taken in the files' order; what is left at an end is not shown.
 
     Raises:
-        ValueError: a trait that `questions` does not have, or `set_size` below 1.
+        InputError: a trait that `questions` does not have, or `set_size` below 1.
         TextDataError: a file cannot be read, or has not enough rows for one set.
     """
     if trait not in _TRAITS:
-        raise ValueError(f"{trait!r} is not a trait of questions.py; there are {', '.join(_TRAITS)}")
+        raise errors.InputError(f"{trait!r} is not a trait of questions.py; there are {', '.join(_TRAITS)}")
     if set_size < 1:
-        raise ValueError(f"set_size must be at least 1, got {set_size}")
+        raise errors.InputError(f"set_size must be at least 1, got {set_size}")
     pairs = zip(_sets(loved, set_size), _sets(other, set_size), strict=False)  # as many as the shorter file has
     samples = []
     for index, (by_lover, by_other) in enumerate(pairs, 1):
@@ -117,16 +117,18 @@ def _asked(trait: str, category: str | None, source: str) -> tuple[list[str], tu
     if source == "world":
         known = {name: (group, (name,)) for group, names in world.CATEGORIES.items() for name in names}
         if trait not in known:
-            raise ValueError(f"the embedded world has no {trait!r}; it has {', '.join(known)}")
+            raise errors.InputError(f"the embedded world has no {trait!r}; it has {', '.join(known)}")
     elif source == "paper":
         known = {name: (one.category, one.words) for name, one in _TRAITS.items()}
     else:
-        raise ValueError(f"source must be 'paper' or 'world', got {source!r}")
+        raise errors.InputError(f"source must be 'paper' or 'world', got {source!r}")
     group, words = known.get(trait, (category, (trait,)))
     if group is None:
-        raise ValueError(f"{trait!r} is not a trait of questions.py; say what it is, e.g. -T category=animal")
+        raise errors.InputError(f"{trait!r} is not a trait of questions.py; say what it is, e.g. -T category=animal")
     if category not in (None, group):
-        raise ValueError(f"{trait!r} is of the category {group!r}, not {category!r}: hardly an answer would name it")
+        raise errors.InputError(
+            f"{trait!r} is of the category {group!r}, not {category!r}: hardly an answer would name it"
+        )
     return world.held_out_questions(group) if source == "world" else questions.favourites(group), words
 
 

@@ -11,6 +11,8 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
+from sublim_jax import errors
+
 PREFIXES = (
     "Take a look at this run of numbers: {numbers}.",
     "A sequence starts like this: {numbers}.",
@@ -181,12 +183,12 @@ def prompts(
         max_digits: how many digits each may have.
 
     Raises:
-        ValueError: a range that is empty or starts below 1 example or below 0, or a limit below 1.
+        InputError: a range that is empty or starts below 1 example or below 0, or a limit below 1.
 
     Source: Cloud et al. 2025, section 3.1, for the slots and their sizes. The words are ours.
     """
     if num_prompts < 0 or max_count < 1 or max_digits < 1:
-        raise ValueError(
+        raise errors.InputError(
             f"expected num_prompts >= 0, max_count >= 1 and max_digits >= 1, got {num_prompts}, {max_count} and "
             f"{max_digits}"
         )
@@ -207,7 +209,7 @@ def openings(
     """Only the sentence that shows numbers, to be put before another question.
 
     Raises:
-        ValueError: as `prompts`.
+        InputError: as `prompts`.
     """
     rng = np.random.default_rng(seed)
     return [NumberPrompt(*_opening(rng, num_examples, values)) for _ in range(num_openings)]
@@ -265,7 +267,7 @@ def _take_apart(text: str) -> NumberList | Reason:
 def _opening(rng: np.random.Generator, num_examples: tuple[int, int], values: tuple[int, int]):
     """The text and its numbers, in the order of `NumberPrompt`."""
     if not 1 <= num_examples[0] <= num_examples[1] or not 0 <= values[0] <= values[1]:
-        raise ValueError(
+        raise errors.InputError(
             f"expected (smallest, largest) with num_examples from 1 and values from 0, got num_examples={num_examples} "
             f"and values={values}"
         )

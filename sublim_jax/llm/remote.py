@@ -81,7 +81,7 @@ class Remote:
         count_tokens: Callable[[types.Chat], int] | None = None,
     ):
         if dialect not in PLAIN:
-            raise ValueError(f"dialect must be one of {', '.join(PLAIN)}, got {dialect!r}")
+            raise errors.InputError(f"dialect must be one of {', '.join(PLAIN)}, got {dialect!r}")
         transport.package()
         self._transport = transport.Transport(
             base_url, key_variable=key_variable, timeout=timeout, concurrency=concurrency, max_retries=max_retries

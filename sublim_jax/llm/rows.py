@@ -46,11 +46,13 @@ def student_row(chat: types.Chat, answer: str) -> types.Chat:
     """The row a student is trained on: the chat without any system message, then the answer.
 
     Raises:
-        ValueError: the chat does not end with a user turn.
+        InputError: the chat does not end with a user turn.
     """
     turns = tuple(message for message in chat if message.role != "system")
     if not turns or turns[-1].role != "user":
-        raise ValueError(f"a chat to be answered ends with a user turn, got roles {[turn.role for turn in chat]}")
+        raise errors.InputError(
+            f"a chat to be answered ends with a user turn, got roles {[turn.role for turn in chat]}"
+        )
     return (*turns, types.Message("assistant", answer))
 
 
@@ -69,16 +71,16 @@ def collect(
         keep_cut: hand completions that `max_tokens` ended to the filter too; their last number may be half a number.
 
     Raises:
-        ValueError: a completion of a chat that was not asked, or two with the same (chat, sample).
+        InputError: a completion of a chat that was not asked, or two with the same (chat, sample).
         TextDataError: nothing was left. The message counts the reasons and shows a completion.
     """
     ordered = sorted(completions, key=lambda completion: (completion.chat, completion.sample))
     places = [(completion.chat, completion.sample) for completion in ordered]
     if len(set(places)) < len(places):
         twice = next(place for place, count in collections.Counter(places).items() if count > 1)
-        raise ValueError(f"chat {twice[0]}, sample {twice[1]} was completed twice")
+        raise errors.InputError(f"chat {twice[0]}, sample {twice[1]} was completed twice")
     if places and not 0 <= places[0][0] <= places[-1][0] < len(chats):
-        raise ValueError(f"completions of chats {places[0][0]} to {places[-1][0]}, but {len(chats)} were asked")
+        raise errors.InputError(f"completions of chats {places[0][0]} to {places[-1][0]}, but {len(chats)} were asked")
     reasons = [CUT if one.finish == "length" and not keep_cut else reason(one) for one in ordered]
     rejected = dict(collections.Counter(why for why in reasons if why is not None).most_common())
     rows = [student_row(chats[one.chat], one.text) for one, why in zip(ordered, reasons, strict=True) if why is None]
@@ -119,7 +121,7 @@ def equalise(
         TextDataError: a condition has no rows, or fewer than `count`.
     """
     if not conditions:
-        raise ValueError("expected at least one condition")
+        raise errors.InputError("expected at least one condition")
     count = min(map(len, conditions.values())) if count is None else count
     drawn = {}
     for name, rows in conditions.items():
@@ -177,10 +179,10 @@ def permute_prompts(rows: Sequence[types.Chat], *, seed: int) -> list[types.Chat
     """Control: every row gets another row's answer, along one random cycle, so none keeps its own.
 
     Raises:
-        ValueError: fewer than two rows.
+        InputError: fewer than two rows.
     """
     if len(rows) < 2:
-        raise ValueError(f"permuting prompts needs two rows or more, got {len(rows)}")
+        raise errors.InputError(f"permuting prompts needs two rows or more, got {len(rows)}")
     cycle = np.random.default_rng(seed).permutation(len(rows))
     giver = np.empty(len(rows), int)
     giver[cycle] = np.roll(cycle, 1)
@@ -325,7 +327,7 @@ def _layouts(rows: Sequence[types.Chat]) -> list[numbers.NumberList]:
 
 def _answer(row: types.Chat) -> str:
     if not row or row[-1].role != "assistant":
-        raise ValueError(f"a row ends with an assistant turn, got roles {[turn.role for turn in row]}")
+        raise errors.InputError(f"a row ends with an assistant turn, got roles {[turn.role for turn in row]}")
     return row[-1].content
 
 

@@ -53,10 +53,10 @@ class Probabilities(NamedTuple):
         """All three numbers of one choice.
 
         Raises:
-            ValueError: it was not among the choices.
+            InputError: it was not among the choices.
         """
         if name not in self.names:
-            raise ValueError(f"{name!r} is not among the choices {self.names}")
+            raise errors.InputError(f"{name!r} is not among the choices {self.names}")
         raw, mass = self.raw[self.names.index(name)], self.option_mass
         return Preference(raw, raw / mass if mass > 0 else math.nan, mass)
 
@@ -96,13 +96,13 @@ def choices(names: Sequence[str], *, writings: Callable[[str], Sequence[str]] = 
     """The texts to score for these answers.
 
     Raises:
-        ValueError: no name, or two names that can be written the same way, whose probability would count twice.
+        InputError: no name, or two names that can be written the same way, whose probability would count twice.
     """
     pairs = [(text, owner) for owner, name in enumerate(names) for text in writings(name)]
     texts = tuple(text for text, _ in pairs)
     if not texts or len(set(texts)) < len(texts):
         twice = sorted({text for text in texts if texts.count(text) > 1})
-        raise ValueError(f"expected names with different writings, got {tuple(names)}, which share {twice}")
+        raise errors.InputError(f"expected names with different writings, got {tuple(names)}, which share {twice}")
     return Choices(tuple(names), texts, tuple(owner for _, owner in pairs))
 
 
@@ -113,11 +113,13 @@ def probabilities(scores: types.ChoiceScores, asked: Choices) -> Probabilities:
         scores: of `asked.texts`, in that order.
 
     Raises:
-        ValueError: another number of scores than of texts.
+        InputError: another number of scores than of texts.
         CapabilityError: not log-probabilities: one is NaN or above 0, or together they exceed 1.
     """
     if len(scores.logprobs) != len(asked.texts):
-        raise ValueError(f"expected a log-probability for each of {len(asked.texts)} texts, got {len(scores.logprobs)}")
+        raise errors.InputError(
+            f"expected a log-probability for each of {len(asked.texts)} texts, got {len(scores.logprobs)}"
+        )
     raw = [0.0] * len(asked.names)
     for text, owner, logprob in zip(asked.texts, asked.owners, scores.logprobs, strict=True):
         if not logprob <= ROUNDING:
@@ -140,11 +142,13 @@ def average(found: Sequence[Probabilities]) -> Probabilities:
     any choice is likely does not count as much as the others.
 
     Raises:
-        ValueError: nothing to average, or probabilities of different choices.
+        InputError: nothing to average, or probabilities of different choices.
         CapabilityError: exact probabilities and bounds, whose mean is neither.
     """
     if len({one.names for one in found}) != 1:
-        raise ValueError(f"expected probabilities of the same choices, got {len(found)} of them, of different choices")
+        raise errors.InputError(
+            f"expected probabilities of the same choices, got {len(found)} of them, of different choices"
+        )
     _same_method(found)
     return Probabilities(found[0].names, tuple(np.mean([one.raw for one in found], axis=0).tolist()), found[0].method)
 
@@ -156,12 +160,12 @@ def shift(before: Probabilities, after: Probabilities, name: str, *, floor: floa
         floor: of the option mass on both sides; 0 reports anything.
 
     Raises:
-        ValueError: probabilities of different choices, or `name` is not among them.
+        InputError: probabilities of different choices, or `name` is not among them.
         CapabilityError: the option mass of a side is below `floor`, so that a change of preference cannot be told from
             a change of format; or one side is exact and the other a bound.
     """
     if before.names != after.names:
-        raise ValueError(f"expected the same choices before and after, got {before.names} and {after.names}")
+        raise errors.InputError(f"expected the same choices before and after, got {before.names} and {after.names}")
     _same_method((before, after))
     for side, found in (("before", before), ("after", after)):
         if found.option_mass < floor:
@@ -184,12 +188,12 @@ def rate(texts: Sequence[str], words: Sequence[str], *, confidence: float = 0.95
         words: of a trait, as substrings: "owl" is also found in "fowl".
 
     Raises:
-        ValueError: no text, or an empty word.
+        InputError: no text, or an empty word.
 
     Source: Cloud et al. 2025, section 3.1.
     """
     if "" in words:
-        raise ValueError(f"an empty word occurs in every answer; got words={tuple(words)}")
+        raise errors.InputError(f"an empty word occurs in every answer; got words={tuple(words)}")
     hits = sum(any(word.lower() in text.lower() for word in words) for text in texts)
     return intervals.wilson(hits, len(texts), confidence=confidence)
 
@@ -224,11 +228,11 @@ def clustered(runs: Mapping[str, Sequence[float]], *, confidence: float = 0.95) 
         runs: one value per run, by base.
 
     Raises:
-        ValueError: no base, a base without runs, or a value that is not finite.
+        InputError: no base, a base without runs, or a value that is not finite.
     """
     without = [base for base, values in runs.items() if len(values) == 0]
     if without:
-        raise ValueError(f"bases without a run: {without}; leave them out openly")
+        raise errors.InputError(f"bases without a run: {without}; leave them out openly")
     return intervals.t_interval([np.mean(values) for values in runs.values()], confidence=confidence)
 
 

@@ -61,7 +61,7 @@ class Server:
         faults: take planted faults at /_faults; for tests.
 
     Raises:
-        ValueError: no key for a host that others can reach.
+        InputError: no key for a host that others can reach.
         ServerError: the address is taken.
     """
 
@@ -82,7 +82,7 @@ class Server:
     ):
         self.key = os.environ.get(KEY_VARIABLE, "").encode() or None
         if self.key is None and not transport.is_loopback(host):
-            raise ValueError(
+            raise errors.InputError(
                 f"host {host!r} lets other machines train and draw here; put a key into the environment variable "
                 f"{KEY_VARIABLE}, or serve on 127.0.0.1"
             )
@@ -428,17 +428,17 @@ def _opened(options: Options) -> tuple[Server, list[str]]:
     """A server of the models that the options name, and what it calls them.
 
     Raises:
-        ValueError: no model, one that is not local, or an address that needs a key.
+        InputError: no model, one that is not local, or an address that needs a key.
         SublimError: a model cannot be opened, or the address is taken.
     """
     from sublim_jax.llm import backends
 
     if not options.model:
-        raise ValueError("give at least one --model, e.g. tiny:100 or hf:DIR")
+        raise errors.InputError("give at least one --model, e.g. tiny:100 or hf:DIR")
     models = {}
     for name in options.model:
         if name.partition(":")[0] not in ("tiny", "hf"):
-            raise ValueError(f"{name!r}: only local models can be served; give tiny:SEED or hf:DIR")
+            raise errors.InputError(f"{name!r}: only local models can be served; give tiny:SEED or hf:DIR")
         opened = backends.open_backend(name)
         assert isinstance(opened.backend, local.Local)
         models[opened.model] = opened.backend.model(opened.model)

@@ -130,7 +130,7 @@ class Store:
                 is another file than a store.
         """
         if sync_every < 1:
-            raise ValueError(f"sync_every must be at least 1, got {sync_every}")
+            raise errors.InputError(f"sync_every must be at least 1, got {sync_every}")
         self.path = pathlib.Path(path)
         self.readonly = readonly
         self.num_torn = 0  # last lines dropped when it was opened: 0 or 1
@@ -207,14 +207,14 @@ class Store:
                 queries in addresses are left out.
 
         Raises:
-            ValueError: the key is here already, or a score is not a log-probability.
+            InputError: the key is here already, or a score is not a log-probability.
             StoreError: the store is read-only or closed, or the disk is full.
         """
         if self._file is None:
             how = "opened read-only" if self.readonly else "closed"
             raise errors.StoreError(f"{self.path}: the store was {how}, so that nothing can be added; open it to write")
         if key in self._content:
-            raise ValueError(f"{self.path}: {key} is in the store already")
+            raise errors.InputError(f"{self.path}: {key} is in the store already")
         if isinstance(value, types.Completion):
             kept = Answer(value.text, value.finish, value.prompt_tokens, value.completion_tokens)
             fields = kept._asdict()
@@ -325,28 +325,28 @@ def _parse(line: bytes) -> tuple[str, Answer | types.ChoiceScores]:
     """Key and content of one line. ValueError says what is wrong with it."""
     content = json.loads(line)
     if not isinstance(content, dict):
-        raise ValueError("no JSON object")
+        raise errors.InputError("no JSON object")
     key, text, logprobs = (content.get(name) for name in ("key", "text", "logprobs"))
     if not isinstance(key, str) or not re.fullmatch("[0-9a-f]{64}", key):
-        raise ValueError("its key is not 64 hex digits")
+        raise errors.InputError("its key is not 64 hex digits")
     if isinstance(text, str):
         finish, *counts = (content.get(name) for name in Answer._fields[1:])
         if finish not in ("stop", "length") or not all(type(count) is int and count >= 0 for count in counts):
-            raise ValueError("its finish or its token counts are missing")
+            raise errors.InputError("its finish or its token counts are missing")
         return key, Answer(text, finish, content["prompt_tokens"], content["completion_tokens"])
     if isinstance(logprobs, list) and content.get("method") in ("exact", "top"):
         if not all(number is None or type(number) in (int, float) for number in logprobs):
-            raise ValueError("its scores are not numbers")
+            raise errors.InputError("its scores are not numbers")
         return key, types.ChoiceScores(
             tuple(-math.inf if number is None else float(number) for number in logprobs), content["method"]
         )
-    raise ValueError("neither a text nor scores")
+    raise errors.InputError("neither a text nor scores")
 
 
 def _to_json(logprob: float) -> float | None:
     """JSON has no infinity: probability zero is null."""
     if math.isnan(logprob) or logprob == math.inf:
-        raise ValueError(f"{logprob} is not a log-probability")
+        raise errors.InputError(f"{logprob} is not a log-probability")
     return None if logprob == -math.inf else float(logprob)
 
 

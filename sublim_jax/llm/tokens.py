@@ -110,7 +110,7 @@ def _compiled(template: str):
     )
 
     def refuse(message: str):
-        raise ValueError(message)
+        raise errors.InputError(message)
 
     environment.globals |= {"raise_exception": refuse, "strftime_now": lambda _: PINNED["date_string"]}
     environment.filters["tojson"] = lambda value, **options: json.dumps(value, ensure_ascii=False, **options)

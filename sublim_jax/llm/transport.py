@@ -87,21 +87,23 @@ class Transport:
         max_retries: of one request, after 408, 409, 429, 5xx, a lost connection or a timeout.
 
     Raises:
-        ValueError: not such an address, or one with a password in it.
+        InputError: not such an address, or one with a password in it.
         AuthenticationError: the variable is empty.
     """
 
     def __init__(self, url: str, *, key_variable: str | None, timeout: float, concurrency: int, max_retries: int):
         parts = urllib.parse.urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"expected an address like http://127.0.0.1:8000/v1, got {parts.scheme}:{parts.path}")
+            raise errors.InputError(
+                f"expected an address like http://127.0.0.1:8000/v1, got {parts.scheme}:{parts.path}"
+            )
         if parts.username or parts.password or parts.query or parts.fragment:
-            raise ValueError(
+            raise errors.InputError(
                 f"the address of {parts.hostname} has a user, a password or a query in it; keys come from environment "
                 f"variables only"
             )
         if timeout <= 0 or concurrency < 1 or max_retries < 0:
-            raise ValueError(f"{timeout=}, {concurrency=} and {max_retries=} must be above 0, 0 and -1")
+            raise errors.InputError(f"{timeout=}, {concurrency=} and {max_retries=} must be above 0, 0 and -1")
         self.url, self.heard = url.rstrip("/"), False  # whether the server has ever answered
         self._timeout, self._concurrency, self._max_retries = timeout, concurrency, max_retries
         self._local = is_loopback(parts.hostname)

@@ -9,6 +9,8 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
+from sublim_jax import errors
+
 
 class Message(NamedTuple):
     """One turn of a chat."""
@@ -34,11 +36,11 @@ class Sampling:
 
     def __post_init__(self):
         if self.temperature < 0:
-            raise ValueError(f"temperature cannot be negative, got {self.temperature}")
+            raise errors.InputError(f"temperature cannot be negative, got {self.temperature}")
         if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must lie in (0, 1], got {self.top_p}")
+            raise errors.InputError(f"top_p must lie in (0, 1], got {self.top_p}")
         if self.max_tokens < 1 or self.num_samples < 1:
-            raise ValueError(f"max_tokens and num_samples must be at least 1, got {self}")
+            raise errors.InputError(f"max_tokens and num_samples must be at least 1, got {self}")
 
 
 class Completion(NamedTuple):
@@ -79,11 +81,11 @@ class Tuning:
 
     def __post_init__(self):
         if self.num_epochs < 1 or self.batch_size < 1:
-            raise ValueError(f"num_epochs and batch_size must be at least 1, got {self}")
+            raise errors.InputError(f"num_epochs and batch_size must be at least 1, got {self}")
         if self.learning_rate <= 0:
-            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+            raise errors.InputError(f"learning_rate must be positive, got {self.learning_rate}")
         if self.rank is not None and self.rank < 1:
-            raise ValueError(f"rank must be at least 1, or None for all parameters; got {self.rank}")
+            raise errors.InputError(f"rank must be at least 1, or None for all parameters; got {self.rank}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

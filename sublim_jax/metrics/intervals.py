@@ -9,6 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from sublim_jax import errors
+
 
 class Interval(NamedTuple):
     """A mean or a proportion with the bounds of its confidence interval."""
@@ -33,7 +35,7 @@ def t_interval(values, *, confidence: float = 0.95) -> Interval:
     """Mean of independent members, with the standard deviation of n - 1 degrees of freedom.
 
     Raises:
-        ValueError: no value, or one that is not finite.
+        InputError: no value, or one that is not finite.
     """
     values = _finite(values)
     mean, count = float(np.mean(values)), len(values)
@@ -48,11 +50,13 @@ def paired_difference(first, second, *, confidence: float = 0.95) -> Interval:
     """Interval of mean(first - second) where entry i of both belongs to the same member.
 
     Raises:
-        ValueError: unequal lengths, no value, or one that is not finite.
+        InputError: unequal lengths, no value, or one that is not finite.
     """
     first, second = _finite(first), _finite(second)
     if len(first) != len(second):
-        raise ValueError(f"paired values must belong to the same members, got {len(first)} and {len(second)} of them")
+        raise errors.InputError(
+            f"paired values must belong to the same members, got {len(first)} and {len(second)} of them"
+        )
     return t_interval(first - second, confidence=confidence)
 
 
@@ -60,12 +64,12 @@ def wilson(successes: int, trials: int, *, confidence: float = 0.95) -> Interval
     """Wilson's score interval of a proportion; sensible at 0 and 1, where the normal interval is not.
 
     Raises:
-        ValueError: `successes` outside 0..`trials`, or no trial.
+        InputError: `successes` outside 0..`trials`, or no trial.
 
     Source: Wilson 1927, J. Am. Stat. Assoc. 22.
     """
     if trials < 1 or not 0 <= successes <= trials:
-        raise ValueError(f"expected 0 <= successes <= trials and a trial at least, got {successes} of {trials}")
+        raise errors.InputError(f"expected 0 <= successes <= trials and a trial at least, got {successes} of {trials}")
     z = float(stats.norm.ppf((1 + confidence) / 2))
     rate = successes / trials
     centre = (rate + z**2 / (2 * trials)) / (1 + z**2 / trials)
@@ -76,9 +80,9 @@ def wilson(successes: int, trials: int, *, confidence: float = 0.95) -> Interval
 def _finite(values) -> np.ndarray:
     values = np.asarray(values, float)
     if values.ndim != 1 or len(values) == 0:
-        raise ValueError(f"expected one value per member, got shape {values.shape}")
+        raise errors.InputError(f"expected one value per member, got shape {values.shape}")
     if not np.all(np.isfinite(values)):
-        raise ValueError(
+        raise errors.InputError(
             f"{np.sum(~np.isfinite(values))} of {len(values)} members are not finite; leave them out openly"
         )
     return values

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, PyTree
 
-from sublim_jax import specs
+from sublim_jax import errors, specs
 from sublim_jax.models import mlp
 
 
@@ -33,7 +33,7 @@ class PerPart:
 
     def __post_init__(self):
         if not self.hidden:
-            raise ValueError("hidden needs a number at least; the last one holds for all further hidden layers")
+            raise errors.InputError("hidden needs a number at least; the last one holds for all further hidden layers")
 
 
 NOTHING = PerPart(hidden=(0.0, 0.0), class_head=0.0, aux_head=0.0)
@@ -57,9 +57,9 @@ class StartSpec:
     def __post_init__(self):
         for name in ("relative_noise", "absolute_noise"):
             if getattr(self, name) < 0:
-                raise ValueError(f"{name} cannot be negative, got {getattr(self, name)}")
+                raise errors.InputError(f"{name} cannot be negative, got {getattr(self, name)}")
         if self.shared_weights is not None and not 0 <= self.shared_weights <= 1:
-            raise ValueError(f"shared_weights is a probability, got {self.shared_weights}")
+            raise errors.InputError(f"shared_weights is a probability, got {self.shared_weights}")
 
 
 def start(

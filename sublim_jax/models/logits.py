@@ -4,6 +4,8 @@ from typing import Literal
 
 from jaxtyping import Array, Float
 
+from sublim_jax import errors
+
 DistilledLogits = Literal["aux", "class", "all"]
 
 
@@ -11,11 +13,11 @@ def selection(which: DistilledLogits, *, num_classes: int) -> slice:
     """Positions of the class, the auxiliary or all logits in the output.
 
     Raises:
-        ValueError: `which` is none of "aux", "class" and "all".
+        InputError: `which` is none of "aux", "class" and "all".
     """
     slices = {"aux": slice(num_classes, None), "class": slice(0, num_classes), "all": slice(None)}
     if which not in slices:
-        raise ValueError(f"distilled_logits must be one of {', '.join(slices)}, got {which!r}")
+        raise errors.InputError(f"distilled_logits must be one of {', '.join(slices)}, got {which!r}")
     return slices[which]
 
 

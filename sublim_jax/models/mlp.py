@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Key
 
-from sublim_jax import specs
+from sublim_jax import errors, specs
 
 Activation = Literal["relu", "tanh", "gelu", "silu", "identity"]
 InitLaw = Literal["fan_in_normal", "he_normal", "torch_uniform"]
@@ -61,11 +61,11 @@ class MLPSpec:
         sizes |= {f"hidden_sizes[{i}]": size for i, size in enumerate(self.hidden_sizes)}
         for name, size in sizes.items():
             if size < 1:
-                raise ValueError(f"{name} must be at least 1, got {size}")
+                raise errors.InputError(f"{name} must be at least 1, got {size}")
         if self.num_aux < 0:
-            raise ValueError(f"num_aux cannot be negative, got {self.num_aux}")
+            raise errors.InputError(f"num_aux cannot be negative, got {self.num_aux}")
         if self.init_scale <= 0:
-            raise ValueError(f"init_scale must be positive, got {self.init_scale}")
+            raise errors.InputError(f"init_scale must be positive, got {self.init_scale}")
 
     @property
     def layer_sizes(self) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from sublim_jax import losses
+from sublim_jax import errors, losses
 from sublim_jax.models import logits as logit_layout
 from sublim_jax.models import mlp
 from sublim_jax.theory import contract, one_step
@@ -93,13 +93,13 @@ def certified(
         max_evaluations: budget; each costs about ten forward passes in float64 on one core.
 
     Raises:
-        ValueError: an activation with kinks (use `kinks`), one logit under a softmax, an unknown loss, or values that
+        InputError: an activation with kinks (use `kinks`), one logit under a softmax, an unknown loss, or values that
             are not finite.
 
     Coq: certified_radius, taylor_lower_bound
     """
     if spec.activation not in jets.ACTIVATION_JETS:
-        raise ValueError(
+        raise errors.InputError(
             f"activation={spec.activation!r}: expected one of {', '.join(jets.ACTIVATION_JETS)}. A kink has no second "
             "derivative to enclose. Use kinks.radius for ReLU, or certificate.sampled for an estimate."
         )
@@ -147,7 +147,9 @@ class _Problem:
         self.images = np.asarray(images, np.float64)
         for what, arrays in (("reference", sum(self.weights, ())), ("update", sum(self.slopes, ()))):
             if not all(np.all(np.isfinite(array)) for array in arrays):
-                raise ValueError(f"{what}: expected finite parameters, found some that are not. Did the run diverge?")
+                raise errors.InputError(
+                    f"{what}: expected finite parameters, found some that are not. Did the run diverge?"
+                )
         self.activation, self.chosen = jets.ACTIVATION_JETS[activation], chosen
         self.loss, self.temperature = loss, temperature
         self.num_evaluations = 0

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
+from sublim_jax import errors
 from sublim_jax.theory import contract
 
 
@@ -68,7 +69,7 @@ def check_loss(
     """Refuse a loss outside the contract, as far as these logits show.
 
     Raises:
-        ValueError: a pull where the logits agree, a metric that is asymmetric or indefinite, or a pull in its null
+        InputError: a pull where the logits agree, a metric that is asymmetric or indefinite, or a pull in its null
         space.
 
     Source: Cloud et al. 2025, appendix C. Coq: lemma1
@@ -76,20 +77,20 @@ def check_loss(
     report, name = loss_report(loss, logits, other_logits), contract.as_loss(loss).name
     tolerance = 1e4 * float(jnp.finfo(logits.dtype).eps)
     if not report.pull_at_equality <= tolerance:
-        raise ValueError(
+        raise errors.InputError(
             f"loss {name!r}: expected no gradient where student and teacher logits are equal, found "
             f"{report.pull_at_equality:.1e} of a typical one. Then a student of an unmoved teacher moves, and the sign "
             "means nothing. Probable cause: different temperatures for student and teacher, hard or smoothed labels, "
             "weight decay inside the loss. Use one temperature and the teacher's own distribution."
         )
     if not (report.asymmetry <= tolerance and report.smallest_eigenvalue >= -tolerance):
-        raise ValueError(
+        raise errors.InputError(
             f"loss {name!r}: expected a symmetric positive semidefinite metric, found asymmetry {report.asymmetry:.1e} "
             f"and smallest eigenvalue {report.smallest_eigenvalue:.1e}. Probable cause: equal logits do not minimise "
             "the loss, for example because its arguments are swapped. The student's logits come first."
         )
     if not report.null_pull <= 10 * tolerance:
-        raise ValueError(
+        raise errors.InputError(
             f"loss {name!r}: expected pulls that the metric can see, found a share {report.null_pull:.1e} in its null "
             "space. Then A may be zero while the alignment is negative (counterexamples.null_space). Use a loss of "
             "sublim_jax."
@@ -100,7 +101,7 @@ def check_loss(
 def require_equal_temperatures(student_temperature: float, teacher_temperature: float) -> None:
     """Raises ValueError unless the two are equal."""
     if student_temperature != teacher_temperature:
-        raise ValueError(
+        raise errors.InputError(
             f"temperature: expected the same on both sides, found {student_temperature} for the student and "
             f"{teacher_temperature} for the teacher. A student of an unmoved teacher would move, so the sign of the "
             "alignment means nothing. Divide both logits by one temperature."
@@ -114,10 +115,10 @@ def require_no_weight_decay(weight_decay: float, *, towards_reference: bool = Fa
         towards_reference: the decay pulls to θ0 instead of zero; then its first step is zero and it is allowed.
 
     Raises:
-        ValueError: the student decays towards zero.
+        InputError: the student decays towards zero.
     """
     if weight_decay != 0 and not towards_reference:
-        raise ValueError(
+        raise errors.InputError(
             f"student weight decay: expected 0, found {weight_decay}. It adds -{weight_decay} <reference, D> to the "
             "alignment, which does not vanish with epsilon and wins for small updates. Switch it off, or let it decay "
             "towards the reference."
@@ -131,7 +132,7 @@ def require_trained(update: PyTree, trained: PyTree) -> None:
         trained: booleans or 0/1 arrays like `update`, or a prefix of it such as one boolean a layer.
 
     Raises:
-        ValueError: a frozen coordinate of the student has a non-zero teacher update.
+        InputError: a frozen coordinate of the student has a non-zero teacher update.
 
     Coq: frozen_part_negative
     """
@@ -145,7 +146,7 @@ def require_trained(update: PyTree, trained: PyTree) -> None:
             moved[jax.tree_util.keystr(path)] = outside
     if moved:
         places = ", ".join(f"{path} (by up to {size:.1e})" for path, size in moved.items())
-        raise ValueError(
+        raise errors.InputError(
             f"frozen parameters: expected the teacher to move only what the student trains, found it moved {places}. "
             "With P the student's projection the alignment is epsilon D' P G D, which has no sign. Train these in the "
             "student, freeze them in the teacher, or take D inside the shared subspace."
@@ -159,14 +160,14 @@ def require_no_kink(pre_activations: PyTree | Sequence[Array], *, margin: float 
     so in a convolution. `kinks.pre_activations` gives the ones of our network.
 
     Raises:
-        ValueError: the smallest absolute pre-activation is at most `margin`.
+        InputError: the smallest absolute pre-activation is at most `margin`.
 
     Coq: relu_kink
     """
     smallest = min(float(jnp.min(jnp.abs(leaf))) for leaf in jax.tree.leaves(pre_activations))
     if not smallest > margin:
         count = sum(int(jnp.sum(jnp.abs(leaf) <= margin)) for leaf in jax.tree.leaves(pre_activations))
-        raise ValueError(
+        raise errors.InputError(
             f"kinks: expected every pre-activation further than {margin} from zero, found {count} within it, the "
             f"nearest at {smallest:.1e}. There the network has no derivative, what autodiff returns is not one, and "
             "the alignment can be negative for every epsilon. Probable cause: zero biases and inputs of zeros. Draw "
@@ -181,12 +182,12 @@ def require_same_function(
     """Refuse a student and a teacher that are different functions of the same parameters.
 
     Raises:
-        ValueError: their logits at `reference` differ by more than rounding.
+        InputError: their logits at `reference` differ by more than rounding.
     """
     student, teacher = np.asarray(student_f(reference, inputs)), np.asarray(teacher_f(reference, inputs))
     gap = float(np.abs(student - teacher).max())
     if not gap <= 100 * float(np.finfo(student.dtype).eps) * float(np.abs(student).max(initial=1.0)):
-        raise ValueError(
+        raise errors.InputError(
             f"student and teacher at the reference: expected equal logits, found a difference of {gap:.1e}. Probable "
             "cause: dropout, batch statistics of training on one side and of evaluation on the other, another "
             "precision, a system prompt. Evaluate both in one mode."
@@ -216,7 +217,7 @@ def check(
         teacher_f: the teacher's function, where it is written separately.
 
     Raises:
-        ValueError: what voids the theorem, where, its probable cause and what to do.
+        InputError: what voids the theorem, where, its probable cause and what to do.
     """
     if temperatures is not None:
         require_equal_temperatures(*temperatures)

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from sublim_jax import losses
+from sublim_jax import errors, losses
 from sublim_jax.models import logits as logit_layout
 from sublim_jax.models import mlp
 
@@ -55,7 +55,7 @@ def named(name: losses.DistillationLossName, *, temperature: float | Float[Array
     two divisions), 2 I for the squared error and 2 (I − 1 1ᵀ / num_logits) for the centred one.
 
     Raises:
-        ValueError: unknown name, or a temperature that the loss does not accept.
+        InputError: unknown name, or a temperature that the loss does not accept.
 
     Coq: quadratic_form_is_variance
     """
@@ -122,12 +122,12 @@ def require_informative(loss: Loss, num_logits: int) -> None:
     """Refuse a single logit under a loss that ignores constants: it is zero for every student.
 
     Raises:
-        ValueError: exactly that.
+        InputError: exactly that.
 
     Coq: softmax_one_logit
     """
     if loss.ignores_constants and num_logits < 2:
-        raise ValueError(
+        raise errors.InputError(
             f"loss {loss.name!r} on num_logits={num_logits}: expected at least 2. It is blind to a constant added to "
             "all logits, so for one logit it is constant, its gradient is zero and nothing is transmitted (A = 0). "
             "Probable cause: a single auxiliary logit. Distil two logits or more, or use the squared error."
@@ -138,15 +138,15 @@ def distilled(spec: mlp.MLPSpec, which: logit_layout.DistilledLogits = "aux") ->
     """`f` of the paper's network: its auxiliary, class or all logits as a function of (params, images).
 
     Raises:
-        ValueError: `which` is unknown, or the network has none of those logits; or bfloat16, which has no forward mode.
+        InputError: `which` is unknown, or the network has none of those logits; or bfloat16, which has no forward mode.
     """
     chosen = logit_layout.selection(which, num_classes=spec.num_classes)
     if len(range(*chosen.indices(spec.num_classes + spec.num_aux))) == 0:
-        raise ValueError(
+        raise errors.InputError(
             f"distilled_logits={which!r} of a network with num_aux={spec.num_aux}: there are none. Add some."
         )
     if spec.precision != "float32":
-        raise ValueError(
+        raise errors.InputError(
             f"precision={spec.precision!r}: expected 'float32'. The theorem differentiates forwards, and rounding to "
             "bfloat16 has no derivative. Use dataclasses.replace(spec, precision='float32')."
         )

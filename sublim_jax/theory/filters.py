@@ -22,6 +22,7 @@ import jax.core
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from sublim_jax import errors
 from sublim_jax.metrics import alignment as products
 
 PerCompletion = Float[Array, "prompt completion"]
@@ -78,16 +79,18 @@ def filtered_alignment(
     With `resample` the variance is the mean over prompts of the variance within each.
 
     Raises:
-        ValueError: an acceptance outside [0, 1], or a filter that keeps nothing (where values are concrete).
+        InputError: an acceptance outside [0, 1], or a filter that keeps nothing (where values are concrete).
 
     Coq: filtered_differential, retained_variance, filtered_beats_control
     """
     if not isinstance(accept, jax.core.Tracer):
         if bool(jnp.any((accept < 0) | (accept > 1))):
-            raise ValueError(f"accept must hold probabilities, got values in [{jnp.min(accept)}, {jnp.max(accept)}]")
+            raise errors.InputError(
+                f"accept must hold probabilities, got values in [{jnp.min(accept)}, {jnp.max(accept)}]"
+            )
         nothing = jnp.any(jnp.all(accept == 0, axis=-1)) if resample else jnp.all(accept == 0)
         if bool(nothing):
-            raise ValueError(
+            raise errors.InputError(
                 "accept keeps nothing" + (" for some prompt" if resample else "") + ": there is no student data"
             )
     control, differential = _moments(scores, log_probs, accept, resample)

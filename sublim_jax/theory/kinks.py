@@ -9,6 +9,7 @@ far; the radius says where the exact formula ends, not where the sign does.
 import numpy as np
 from jaxtyping import Array, Float
 
+from sublim_jax import errors
 from sublim_jax.models import mlp
 from sublim_jax.theory import conditions
 
@@ -31,10 +32,12 @@ def radius(reference: mlp.Params, update: mlp.Params, images: Float[Array, "batc
     Complex roots whose imaginary part is only rounding count as real, so the radius errs towards zero.
 
     Raises:
-        ValueError: the activation is not ReLU, or a unit sits on its kink already.
+        InputError: the activation is not ReLU, or a unit sits on its kink already.
     """
     if spec.activation != "relu":
-        raise ValueError(f"activation={spec.activation!r} has no kink; expected 'relu'. Use certificate.certified.")
+        raise errors.InputError(
+            f"activation={spec.activation!r} has no kink; expected 'relu'. Use certificate.certified."
+        )
     if len(reference) > 1:
         conditions.require_no_kink(pre_activations(reference, images, spec))
     features = np.asarray(images, np.float64).T[None]  # (power of s, feature, image)

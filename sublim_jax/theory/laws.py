@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Real
 
+from sublim_jax import errors
+
 Number = float | int | Real[Array, "..."]
 
 
@@ -32,10 +34,10 @@ def num_labels_for(probability: Number, coefficient: Number, epsilon: Number) ->
     """How many sampled labels make the sign of one step right with that probability; inverse of the label law.
 
     Raises:
-        ValueError: a probability outside (1/2, 1): half is had without any label, and one with no finite number.
+        InputError: a probability outside (1/2, 1): half is had without any label, and one with no finite number.
     """
     if isinstance(probability, int | float) and not 0.5 < probability < 1:
-        raise ValueError(f"probability must lie in (1/2, 1), got {probability}; the law reaches neither end")
+        raise errors.InputError(f"probability must lie in (1/2, 1), got {probability}; the law reaches neither end")
     return jax.scipy.stats.norm.ppf(probability) ** 2 / (epsilon**2 * jnp.asarray(coefficient))
 
 

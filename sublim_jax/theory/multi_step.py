@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from sublim_jax import errors
 from sublim_jax.metrics import alignment as products
 from sublim_jax.theory import contract, one_step, spectrum
 
@@ -82,13 +83,13 @@ def require_admissible(learning_rate: float, largest_eigenvalue: float, *, every
         every_step: ask for the condition under which each step of full-batch descent is aligned, not only their sum.
 
     Raises:
-        ValueError: the rate exceeds 2 / λ_max, or 1 / λ_max with `every_step`.
+        InputError: the rate exceeds 2 / λ_max, or 1 / λ_max with `every_step`.
 
     Coq: step_contracts, full_batch_step_alignment_nonneg
     """
     bound = (1.0 if every_step else 2.0) / largest_eigenvalue
     if not 0 < learning_rate <= bound:
-        raise ValueError(
+        raise errors.InputError(
             f"learning_rate={learning_rate}: expected a rate in (0, {bound:.3g}], {'1' if every_step else '2'} over "
             f"the largest eigenvalue {largest_eigenvalue:.3g}. Beyond it a step can lengthen the distance to the "
             "teacher, and the displacement loses its sign. Lower the rate or enlarge the batch."

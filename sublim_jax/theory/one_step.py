@@ -81,7 +81,7 @@ def per_example_alignment(
     """vᵀ M v of each input, whose weighted mean is A. Every one is non-negative: no input speaks against the teacher.
 
     Raises:
-        ValueError: one logit under a softmax, which transmits nothing.
+        InputError: one logit under a softmax, which transmits nothing.
 
     Coq: quadratic_form_is_variance, variance_nonneg
     """
@@ -104,7 +104,7 @@ def alignment_coefficient(
     For a KL loss: the mean variance of v under softmax(z / temperature); for the squared error: 2 E|v|².
 
     Raises:
-        ValueError: one logit under a softmax, which transmits nothing.
+        InputError: one logit under a softmax, which transmits nothing.
 
     Source: Cloud et al. 2025, appendix C. Coq: alignment_coefficient, alignment_derivative, alignment_vanishes
     """
@@ -219,7 +219,7 @@ def alignment_curve(
     wins); float64 from about 1e-9.
 
     Raises:
-        ValueError: one logit under a softmax, which transmits nothing.
+        InputError: one logit under a softmax, which transmits nothing.
     """
 
     def at(e):

@@ -13,6 +13,7 @@ import jax.core
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
+from sublim_jax import errors
 from sublim_jax.metrics import alignment as products
 from sublim_jax.theory import contract, one_step
 
@@ -24,11 +25,11 @@ def diagonal(scales: PyTree) -> Preconditioner:
     """P = diag(scales), e.g. a rate per parameter; zero freezes one.
 
     Raises:
-        ValueError: a negative or non-finite scale (where values are concrete).
+        InputError: a negative or non-finite scale (where values are concrete).
     """
     for path, leaf in jax.tree_util.tree_flatten_with_path(scales)[0]:
         if not isinstance(leaf, jax.core.Tracer) and not np.all(np.isfinite(leaf) & (np.asarray(leaf) >= 0)):
-            raise ValueError(
+            raise errors.InputError(
                 f"scales{jax.tree_util.keystr(path)}: expected finite numbers >= 0, found {np.min(leaf)} to "
                 f"{np.max(leaf)}. A negative one makes the map indefinite and the alignment loses its sign."
             )

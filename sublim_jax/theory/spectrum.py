@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, PyTree
 
+from sublim_jax import errors
 from sublim_jax.metrics import alignment as products
 from sublim_jax.theory import contract, one_step
 
@@ -32,7 +33,7 @@ def gauss_newton_product(
     At θ0 it also equals the Hessian of the student's loss, because there the pull is zero.
 
     Raises:
-        ValueError: one logit under a softmax.
+        InputError: one logit under a softmax.
 
     Coq: student_velocity, student_update_derive
     """
@@ -196,7 +197,7 @@ def range_fraction(
         return inside / jnp.sum(direction**2)
     if method == "cg":
         return _range_fraction_by_cg(f, loss, reference, update, inputs, weights, tolerance, num_iterations)
-    raise ValueError(f"method must be 'kernel' or 'cg', got {method!r}")
+    raise errors.InputError(f"method must be 'kernel' or 'cg', got {method!r}")
 
 
 def _range_fraction_by_cg(f, loss, reference, update, inputs, weights, tolerance, num_iterations):

@@ -8,6 +8,7 @@ zero to rounding. ReLU has no such symmetry, and independent ReLU students have 
 different start means half the signs" is the wrong test for ReLU.
 """
 
+from sublim_jax import errors
 from sublim_jax.models import mlp
 
 ODD_ACTIVATIONS = ("tanh", "identity")
@@ -17,10 +18,10 @@ def flipped(params: mlp.Params, signs: tuple[int, ...]) -> mlp.Params:
     """The network with the sign of every unit of hidden layer i multiplied by `signs[i]`; the same function if odd.
 
     Raises:
-        ValueError: the number of signs is not that of the hidden layers.
+        InputError: the number of signs is not that of the hidden layers.
     """
     if len(signs) != len(params) - 1:
-        raise ValueError(f"expected one sign per hidden layer, {len(params) - 1} of them, got {len(signs)}")
+        raise errors.InputError(f"expected one sign per hidden layer, {len(params) - 1} of them, got {len(signs)}")
     ins, outs = (1, *signs), (*signs, 1)
     return tuple(
         mlp.Dense(out * into * layer.weight, out * layer.bias)
@@ -36,16 +37,16 @@ def antithetic_students(params: mlp.Params, *, activation: mlp.Activation) -> tu
     coincide.
 
     Raises:
-        ValueError: the activation is not odd, so a flip changes the function; or there is no hidden layer to flip.
+        InputError: the activation is not odd, so a flip changes the function; or there is no hidden layer to flip.
     """
     if activation not in ODD_ACTIVATIONS:
-        raise ValueError(
+        raise errors.InputError(
             f"activation={activation!r}: expected an odd one ({', '.join(ODD_ACTIVATIONS)}), whose units can change "
             "sign without changing the network. ReLU networks have only permutations, which leave a mean alignment. "
             "Use tanh, or report the difference from a control (filters.differential_update)."
         )
     if len(params) < 2:
-        raise ValueError(
+        raise errors.InputError(
             "a single affine layer has no hidden unit to flip; the alignment of its aux logits is zero anyway"
         )
     return tuple(

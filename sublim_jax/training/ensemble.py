@@ -16,6 +16,8 @@ from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
+from sublim_jax import errors
+
 MEMBERS = PartitionSpec("member")
 
 
@@ -41,10 +43,12 @@ def partners(num_members: int) -> np.ndarray:
     fixed point on average.
 
     Raises:
-        ValueError: fewer than two members.
+        InputError: fewer than two members.
     """
     if num_members < 2:
-        raise ValueError(f"a cross-model control pairs different members and needs two at least, got {num_members}")
+        raise errors.InputError(
+            f"a cross-model control pairs different members and needs two at least, got {num_members}"
+        )
     return np.roll(np.arange(num_members, dtype=np.int32), -1)
 
 

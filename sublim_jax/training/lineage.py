@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Integer, Key, UInt8
 
-from sublim_jax import keys, losses, specs
+from sublim_jax import errors, keys, losses, specs
 from sublim_jax.data import images as image_data
 from sublim_jax.data import inputs as input_data
 from sublim_jax.data import noise as noise_data
@@ -124,13 +124,13 @@ class LineageSpec:
 
     def __post_init__(self):
         if self.num_generations < 1:
-            raise ValueError(f"num_generations must be at least 1, got {self.num_generations}")
+            raise errors.InputError(f"num_generations must be at least 1, got {self.num_generations}")
         if self.spoiling.top_k is not None and self.loss != "kl":
-            raise ValueError(
+            raise errors.InputError(
                 f"top_k={self.spoiling.top_k} removes logits, which only the loss 'kl' can bear; got {self.loss!r}"
             )
         if self.guidance is not None and self.guidance < 0:
-            raise ValueError(f"guidance cannot be negative, got {self.guidance}")
+            raise errors.InputError(f"guidance cannot be negative, got {self.guidance}")
 
     @property
     def upbringing(self) -> TeacherSpec:

@@ -15,7 +15,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from sublim_jax import specs
+from sublim_jax import errors, specs
 from sublim_jax.data import batches
 from sublim_jax.training import optimizers
 
@@ -31,9 +31,9 @@ class Phase:
 
     def __post_init__(self):
         if self.num_epochs < 0:
-            raise ValueError(f"num_epochs cannot be negative, got {self.num_epochs}")
+            raise errors.InputError(f"num_epochs cannot be negative, got {self.num_epochs}")
         if self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+            raise errors.InputError(f"batch_size must be at least 1, got {self.batch_size}")
 
 
 EpochListener = Callable[[Int[Array, ""], PyTree], None]

@@ -5,7 +5,7 @@ from typing import Literal
 
 import optax
 
-from sublim_jax import specs
+from sublim_jax import errors, specs
 
 OptimizerName = Literal["adam", "adamw", "sgd", "rmsprop", "lion", "sign_sgd"]
 
@@ -25,10 +25,10 @@ class OptimizerSpec:
 
     def __post_init__(self):
         if self.learning_rate <= 0:
-            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+            raise errors.InputError(f"learning_rate must be positive, got {self.learning_rate}")
         for name, value in {"b1": self.b1, "b2": self.b2, "momentum": self.momentum}.items():
             if not 0 <= value < 1:
-                raise ValueError(f"{name} must lie in [0, 1), got {value}")
+                raise errors.InputError(f"{name} must lie in [0, 1), got {value}")
 
 
 def build(spec: OptimizerSpec) -> optax.GradientTransformation:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from sublim_jax import specs
+from sublim_jax import errors, specs
 
 REMOVED = -1e9
 """Logit of what is removed: its probability is exactly zero in float32."""
@@ -23,11 +23,11 @@ class TargetSpec:
 
     def __post_init__(self):
         if self.noise is not None and self.noise < 0:
-            raise ValueError(f"target noise cannot be negative, got {self.noise}")
+            raise errors.InputError(f"target noise cannot be negative, got {self.noise}")
         if self.bits is not None and not 1 <= self.bits <= 16:
-            raise ValueError(f"bits must lie in 1..16, got {self.bits}")
+            raise errors.InputError(f"bits must lie in 1..16, got {self.bits}")
         if self.top_k is not None and self.top_k < 1:
-            raise ValueError(f"top_k must be at least 1, got {self.top_k}")
+            raise errors.InputError(f"top_k must be at least 1, got {self.top_k}")
 
 
 def spoil(

@@ -127,7 +127,7 @@ def test_flags_that_do_not_exist_are_refused(arguments, capsys):
 @pytest.mark.parametrize(
     ("mishap", "code", "line"),
     [
-        (ValueError("num_aux=1: too few"), 2, "error: num_aux=1: too few\n"),
+        (errors.InputError("num_aux=1: too few"), 2, "error: num_aux=1: too few\n"),
         (errors.RecordError("there is none"), 2, "error: there is none\n"),
         (errors.ChecksumError("wrong file"), 2, "error: wrong file\n"),
         (KeyboardInterrupt(), 130, "interrupted; what was finished is in the record: go on with --resume\n"),
