@@ -94,6 +94,53 @@ def test_the_march_stops_before_a_known_sign_change():
     np.testing.assert_allclose([sampled.taylor, sampled.sign_change], [1.95, 2.05], rtol=1e-9)
 
 
+@pytest.mark.parametrize("first_step", [0.003, 0.01, 0.3, 0.7])
+def test_the_march_does_not_pass_a_dip_that_it_could_jump_over(first_step):
+    """Three layers of one identity unit, whose logit along D is ε (1 − ε) (1 − ε / 1.02), so that v = 1 and mse gives
+    g = 2 ε (1 − ε) (1 − ε / 1.02): negative on (1, 1.02) alone, and growing without bound beyond."""
+    spec = mlp.MLPSpec(in_size=1, hidden_sizes=(1, 1), num_classes=1, num_aux=1, activation="identity")
+
+    def layers(first, second, readout):
+        ends = jnp.array([[0.0], [readout]]), jnp.zeros(2)
+        return tuple(
+            mlp.Dense(*parts)
+            for parts in ((jnp.array([[first]]), jnp.zeros(1)), (jnp.array([[second]]), jnp.zeros(1)), ends)
+        )
+
+    reference, update = layers(0.0, 1.0, 1.0), layers(1.0, -1.0, -1 / 1.02)
+    found = certificate.certified(
+        reference, update, jnp.ones((1, 1)), spec=spec, loss="mse", first_step=first_step, limit=3.0, max_evaluations=400
+    )
+    assert 0.9 < found.radius <= 1
+    assert not found.limit_reached
+
+
+class Enclosed:
+    """A problem whose lower bounds on g, g' and g'' over an interval are a function of it, and A is 1."""
+
+    coefficient_low = 1.0
+
+    def __init__(self, bounds):
+        self.bounds, self.num_evaluations = bounds, 0
+
+    def enclose(self, low, high):
+        self.num_evaluations += 1
+        return self.bounds(low, high)
+
+
+def test_a_bound_that_is_positive_by_rounding_alone_proves_nothing():
+    """A + h / 2 g'' is 2^-53 however small h is: less than what its two operations can be wrong by."""
+    problem = Enclosed(lambda low, high: (0.0, 1.0, -2 * (1 - 2**-53) / (high - low) if high > low else 0.0))
+    assert certificate._march(problem, 1.0, 0.01, 80).radius == 0  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("value_low", [0.0, -1e-3])
+def test_the_march_ends_where_the_alignment_is_not_known_to_be_positive(value_low):
+    """At 0.01 the value has no positive lower bound, though the slope would carry it up again."""
+    problem = Enclosed(lambda low, high: (value_low, 1.0, 0.0))
+    assert certificate._march(problem, 1.0, 0.01, 80).radius == 0.01  # pyright: ignore[reportArgumentType]
+
+
 def test_an_affine_network_is_certified_up_to_the_limit():
     spec = mlp.MLPSpec(in_size=4, hidden_sizes=(), num_classes=3, num_aux=3, activation="identity")
     c = cases.case(spec)

@@ -38,6 +38,17 @@ def test_moments_by_hand_where_each_prompt_is_resampled():
     np.testing.assert_allclose(found.differential, np.sum(kept * (SCORES - means) ** 2) / 2, rtol=1e-12)
 
 
+def test_what_a_resampled_filter_retains_is_a_share_of_the_variance_within_prompts():
+    """A constant added to a prompt's scores changes no variance within it, with the filter or without."""
+    within = filters.filtered_alignment(jnp.array(SCORES), jnp.array(LOG_P), jnp.array(ACCEPT), resample=True)
+    means = np.sum(np.exp(LOG_P) * SCORES, axis=1, keepdims=True)
+    unfiltered = np.sum(np.exp(LOG_P) * (SCORES - means) ** 2) / 2
+    np.testing.assert_allclose(within.retention, within.differential / unfiltered, rtol=1e-12)
+    shifted = SCORES + np.array([[2.0], [-5.0]])
+    found = filters.filtered_alignment(jnp.array(shifted), jnp.array(LOG_P), jnp.array(ACCEPT), resample=True)
+    np.testing.assert_allclose(found.retention, within.retention, rtol=1e-12)
+
+
 def test_no_filter_has_no_control_and_keeps_everything():
     found = filters.filtered_alignment(jnp.array(SCORES), jnp.array(LOG_P), jnp.ones((2, 3)), resample=True)
     np.testing.assert_allclose(found.control, np.mean(np.sum(np.exp(LOG_P) * SCORES, axis=1)), atol=1e-15)

@@ -68,6 +68,14 @@ def test_roots_that_are_complex_or_negative_do_not_count():
     np.testing.assert_allclose(found, 1.0, rtol=1e-12)
 
 
+def test_a_unit_that_touches_its_kink_counts():
+    """(1 − s / r)² touches zero at r. Rounding splits the double root by about the square root of its size, mostly into
+    a complex pair."""
+    for root in np.geomspace(0.03, 30, 200):
+        touching = np.array([[1.0], [-2 / root], [1 / root**2]])
+        np.testing.assert_allclose(kinks._smallest_positive_root(touching), root, rtol=1e-7)
+
+
 def test_a_unit_on_its_kink_and_a_smooth_activation_are_refused():
     c = cases.case(ONE)
     black = jnp.zeros_like(c.inputs)

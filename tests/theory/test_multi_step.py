@@ -63,6 +63,13 @@ def test_the_cumulative_alignment_is_signed_and_the_distance_falls(named, plan, 
     assert jnp.all(multi_step.recovered_bound(found.distance, c.update) <= found.cumulative + 1e-15)
 
 
+def test_the_bound_is_the_formula_and_zero_for_a_student_further_away_than_it_began():
+    """|D|² − |D| |w| by hand, for |D| = 5."""
+    update = {"weight": jnp.array([3.0, 0.0]), "bias": jnp.array(4.0)}
+    found = multi_step.recovered_bound(jnp.array([0.0, 1.0, 4.0, 5.0, 7.5]), update)
+    np.testing.assert_allclose(found, [25.0, 20.0, 5.0, 0.0, 0.0], atol=1e-14)
+
+
 def test_one_batch_and_a_small_rate_sign_every_step(named):
     c = cases.case()
     batches = jnp.broadcast_to(c.inputs, (NUM_STEPS, *c.inputs.shape))
