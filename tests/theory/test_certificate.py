@@ -109,7 +109,14 @@ def test_the_march_does_not_pass_a_dip_that_it_could_jump_over(first_step):
 
     reference, update = layers(0.0, 1.0, 1.0), layers(1.0, -1.0, -1 / 1.02)
     found = certificate.certified(
-        reference, update, jnp.ones((1, 1)), spec=spec, loss="mse", first_step=first_step, limit=3.0, max_evaluations=400
+        reference,
+        update,
+        jnp.ones((1, 1)),
+        spec=spec,
+        loss="mse",
+        first_step=first_step,
+        limit=3.0,
+        max_evaluations=400,
     )
     assert 0.9 < found.radius <= 1
     assert not found.limit_reached
