@@ -6,7 +6,7 @@ VENV ?= .venv
 RUN = $(VENV)/bin/python
 READY = $(VENV)/.ready
 
-.PHONY: mnist test lint figures mutants cluster proofs clean
+.PHONY: mnist test lint figures mutants cluster proofs matrix clean
 
 mnist: $(READY)
 	$(RUN) -m experiments.mnist_aux $(ARGS)
@@ -34,6 +34,11 @@ mutants: $(READY)
 cluster: $(READY)
 	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray]'
 	$(RUN) -m pytest tests/experiments/atlas -m cluster $(ARGS)
+
+# The tests on Python 3.11, 3.12 and 3.13, with constraints.txt, with the newest releases and with the lowest bounds.
+matrix: $(READY)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt nox uv
+	PATH="$(abspath $(VENV))/bin:$$PATH" $(RUN) -m nox $(ARGS)
 
 # The machine-checked theorem. Needs Coq 8.16 or newer and Coquelicot, which Debian and Ubuntu package.
 proofs:

@@ -184,3 +184,10 @@ def test_the_example_for_ones_own_model_runs(capsys):
     assert one_step.alignment_coefficient(*found["problem"], found["inputs"]) > 0
     printed = capsys.readouterr().out
     assert [line.split()[0] for line in printed.splitlines()] == ["A", "cosine", "epsilon*"]
+
+
+def test_a_compiler_option_is_set_only_where_it_exists():
+    """The set of options changes from one jaxlib to the next; one that is unknown stops every compilation."""
+    assert problems._is_known("xla_backend_optimization_level", 0)
+    assert not problems._is_known("xla_cpu_an_option_of_the_future", True)
+    assert problems.quick_compilation()["xla_backend_optimization_level"] == 0

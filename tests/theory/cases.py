@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from experiments.theorem import problems
 from sublim_jax.models import mlp
 from sublim_jax.theory import contract, one_step
-from tests.theory import effort
 
 SPEC = mlp.MLPSpec(in_size=4, hidden_sizes=(5, 6), num_classes=3, num_aux=3, activation="tanh")
 LOSSES = ("kl", "reverse_kl", "jeffreys", "mse", "centred_mse")
@@ -64,7 +64,7 @@ def compiled(function):
     """A function of (f, loss, arrays...) compiled for its f and its loss; eagerly each operation is compiled alone."""
     options = {"method", "num_iterations", "num_probes"} & set(inspect.signature(function).parameters)
     return jax.jit(
-        function, static_argnums=(0, 1), static_argnames=tuple(options), compiler_options=effort.QUICK_COMPILATION
+        function, static_argnums=(0, 1), static_argnames=tuple(options), compiler_options=problems.quick_compilation()
     )
 
 
@@ -81,7 +81,8 @@ class Dense(NamedTuple):
 def jacobian_of(spec: mlp.MLPSpec):
     f = distilled(spec)
     return jax.jit(
-        jax.jacfwd(lambda flat, like, x: f(ravel_pytree(like)[1](flat), x)), compiler_options=effort.QUICK_COMPILATION
+        jax.jacfwd(lambda flat, like, x: f(ravel_pytree(like)[1](flat), x)),
+        compiler_options=problems.quick_compilation(),
     )
 
 

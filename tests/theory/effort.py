@@ -1,13 +1,6 @@
-"""What a test may cost: examples per property, and how hard the compiler works on functions that run a few times."""
+"""What a test may cost: examples per property."""
 
 import hypothesis
-
-QUICK_COMPILATION = {
-    "xla_backend_optimization_level": 0,
-    "xla_llvm_disable_expensive_passes": True,
-    "xla_cpu_use_fusion_emitters": False,
-}
-"""Compiler options for `jax.jit` on a CPU: a fifth of the time to compile, twice the time to run."""
 
 
 def examples(count: int) -> hypothesis.settings:

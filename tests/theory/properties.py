@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.theorem import problems
 from sublim_jax import losses
 from sublim_jax.metrics import alignment as products
 from sublim_jax.models import mlp
@@ -28,7 +29,7 @@ from sublim_jax.theory import (
     spectrum,
     symmetry,
 )
-from tests.theory import effort, universal
+from tests.theory import universal
 
 EPS = float(np.finfo(np.float64).eps)
 TINY = 1e-30
@@ -381,4 +382,6 @@ PROPERTIES: dict[str, Property] = {
 
 def compiled(names=tuple(PROPERTIES)):
     """All properties of one problem in one compilation: name -> error over tolerance."""
-    return jax.jit(lambda p: {name: PROPERTIES[name](p) for name in names}, compiler_options=effort.QUICK_COMPILATION)
+    return jax.jit(
+        lambda p: {name: PROPERTIES[name](p) for name in names}, compiler_options=problems.quick_compilation()
+    )

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.theorem import problems
 from sublim_jax import losses
 from sublim_jax.metrics import alignment as products
 from sublim_jax.theory import conditions, contract, one_step, spectrum
-from tests.theory import cases, effort, sequence_model
+from tests.theory import cases, sequence_model
 
 
 class Convolution(nn.Module):
@@ -67,7 +68,7 @@ def test_the_theorem_holds(network, name):
     loss = cases.loss(name)
     update = one_step.normalised(cases.random_like(reference, 7))
 
-    @functools.partial(jax.jit, compiler_options=effort.QUICK_COMPILATION)
+    @functools.partial(jax.jit, compiler_options=problems.quick_compilation())
     def measure(reference, update):
         arguments = (f, loss, reference, update)
 

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from experiments.theorem import problems
 from sublim_jax.models import logits, mlp
 from sublim_jax.theory import certificate, one_step
 from tests import strategies
-from tests.theory import cases, effort
+from tests.theory import cases
 from tests.theory.effort import examples
 
 SPECS = {
@@ -40,7 +41,7 @@ def _compiled(f, name):
             return value(epsilon), slope, one_step.curvature(f, loss, reference, update, epsilon, inputs)
 
         _CACHE[f, name] = jax.jit(
-            jax.vmap(at, in_axes=(None, None, None, 0)), compiler_options=effort.QUICK_COMPILATION
+            jax.vmap(at, in_axes=(None, None, None, 0)), compiler_options=problems.quick_compilation()
         )
     return _CACHE[f, name]
 

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.theorem import problems
 from sublim_jax.metrics import alignment as products
 from sublim_jax.theory import filters, one_step
-from tests.theory import effort, sequence_model
+from tests.theory import sequence_model
 
 LOG_P = np.log(np.array([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]]))
 SCORES = np.array([[1.0, -1.0, -1.0], [3.0, 1.0, -0.5]])  # mean zero under each row, as scores are
@@ -82,7 +83,7 @@ def test_a_transformers_filtered_sequences_by_exact_enumeration():
     def log_probability(p):
         return sequence_model.log_probability(p, sequences)[None]
 
-    @functools.partial(jax.jit, compiler_options=effort.QUICK_COMPILATION)
+    @functools.partial(jax.jit, compiler_options=problems.quick_compilation())
     def student_step(epsilon):
         teacher = log_probability(one_step.moved(params, update, epsilon))
         kept = filters.kept_distribution(teacher, accept)

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.theorem import problems
 from sublim_jax import losses
 from sublim_jax.metrics import alignment as products
 from sublim_jax.theory import laws, one_step, spectrum
-from tests.theory import cases, effort
+from tests.theory import cases
 
 NUM_TRIALS = 2000
 
@@ -29,7 +30,7 @@ def test_sampled_labels(c, epsilon, num_labels):
     """One step on hard labels drawn from the teacher; truncation: the law is first order in ε."""
     coefficient = cases.compiled(one_step.alignment_coefficient)(c.f, cases.loss("kl"), c.reference, c.update, c.inputs)
 
-    @functools.partial(jax.jit, compiler_options=effort.QUICK_COMPILATION)
+    @functools.partial(jax.jit, compiler_options=problems.quick_compilation())
     def alignments(key):
         logits, tangents = one_step.logit_tangent(c.f, c.reference, c.update, c.inputs)
         teacher_logits = c.f(one_step.moved(c.reference, c.update, epsilon), c.inputs)
@@ -81,7 +82,7 @@ def test_noise_between_the_starts(c, sigma):
     loss, epsilon = cases.loss("mse"), 0.03
     cosine = cases.compiled(spectrum.alignment_cosine)(c.f, loss, c.reference, c.update, c.inputs).cosine
 
-    @functools.partial(jax.jit, compiler_options=effort.QUICK_COMPILATION)
+    @functools.partial(jax.jit, compiler_options=problems.quick_compilation())
     def alignments(key):
         teacher = one_step.moved(c.reference, c.update, epsilon)
 

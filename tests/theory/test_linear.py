@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
+from experiments.theorem import problems
 from sublim_jax import losses
 from sublim_jax.models import mlp
 from sublim_jax.theory import linear, multi_step, one_step
-from tests.theory import cases, effort
+from tests.theory import cases
 
 ONE = mlp.MLPSpec(in_size=4, hidden_sizes=(), num_classes=3, num_aux=3, activation="identity")
 TWO = mlp.MLPSpec(in_size=4, hidden_sizes=(5,), num_classes=3, num_aux=3, activation="identity")
@@ -21,7 +22,7 @@ def taught(spec, steps=20):
     """A reference and the update of a teacher that learned class labels."""
     c = cases.case(spec)
 
-    @functools.partial(jax.jit, compiler_options=effort.QUICK_COMPILATION)
+    @functools.partial(jax.jit, compiler_options=problems.quick_compilation())
     def teach(params):
         def descend(params, _):
             update = one_step.teacher_update(

@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.theorem import problems
 from sublim_jax import losses
 from sublim_jax.metrics import alignment as products
 from sublim_jax.models import mlp
 from sublim_jax.theory import one_step, symmetry
-from tests.theory import cases, effort
+from tests.theory import cases
 
 
 @pytest.mark.parametrize("hidden", [(5,), (5, 4), (3, 4, 5, 3)])
@@ -19,7 +20,7 @@ def test_antithetic_students_are_one_function_and_cancel(hidden):
     spec = mlp.MLPSpec(in_size=4, hidden_sizes=hidden, num_classes=3, num_aux=2, activation="tanh")
     c, other = cases.case(spec), cases.case(spec, seed=50).reference
 
-    @functools.partial(jax.jit, compiler_options=effort.QUICK_COMPILATION)
+    @functools.partial(jax.jit, compiler_options=problems.quick_compilation())
     def alignments():
         update = one_step.teacher_update(
             lambda p: losses.cross_entropy(mlp.apply(p, c.inputs, spec)[:, :3], jnp.arange(5) % 3), c.reference
