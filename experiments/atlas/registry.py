@@ -16,10 +16,14 @@ from typing import Annotated, Any, Literal
 import annotated_types
 import jax
 
+from experiments.atlas import sources
 from sublim_jax import errors, records, specs
 from sublim_jax.data import noise
 from sublim_jax.models import mlp, precision
 from sublim_jax.training import lineage, loop
+
+Recorded = Literal[lineage.Condition, "reference", "teacher", "matched_start"]
+"""What a lineage reports accuracies of."""
 
 Axis = Literal[
     "baseline",
@@ -86,10 +90,24 @@ class Published:
 
     source: str  # key of `sources.SOURCES`
     value: float
-    condition: str = "student_aux"
-    measure: str = "accuracy"  # or "gap": student_aux minus cross_model_aux; or a measure of `lineage.Outcome`
+    condition: Recorded = "student_aux"
+    measure: Literal[
+        "accuracy",
+        "gap",
+        "validation_accuracy",
+        "true_label_accuracy",
+        "movement_cosine",
+        "hidden_cosine",
+        "cka",
+        "probe_accuracy",
+    ] = "accuracy"
+    """`gap`: student_aux minus cross_model_aux; else as `lineage.Outcome` has it."""
     half_width: specs.NonNegative | None = None  # of a 95 % interval, if one was published
     how: str = ""  # why it cannot be compared, where it cannot; empty if it can
+
+    def __post_init__(self):
+        if self.source not in sources.SOURCES:
+            raise errors.InputError(f"source={self.source!r}: expected one of {', '.join(sources.SOURCES)}")
 
 
 @specs.checked
@@ -229,7 +247,7 @@ def epochs(values: Sequence[int], published: Mapping[float, Sequence[Published]]
 
 
 def table(
-    source: str, values: Mapping[float, float], condition: str = "student_aux", **options: Any
+    source: str, values: Mapping[float, float], condition: Recorded = "student_aux", **options: Any
 ) -> dict[float, list[Published]]:
     """Published values along a sweep, by their place."""
     return {x: [Published(source, value, condition, **options)] for x, value in values.items()}
