@@ -28,11 +28,14 @@ def run(member=2, partner=3, *, spec=tiny.SMALL, **arrays):
 
 def test_whole_numbers_of_python_are_members():
     assert run().accuracy["student_aux"].shape == ()
-    spec = tiny.SPEC.origin
-    for member, partner in ((0, 1), (2, 0)):
-        plain = lineage.originate(member, partner, tiny.images(), seed=0, spec=spec)
-        arrays = (jnp.asarray(number, jnp.int32) for number in (member, partner))
-        jax.tree.map(np.testing.assert_array_equal, plain, lineage.originate(*arrays, tiny.images(), seed=0, spec=spec))
+    spec = lineage.OriginSpec(model=mlp.MLPSpec(in_size=2, hidden_sizes=(), num_classes=2, num_aux=0))
+
+    @jax.jit
+    def both(member, partner):
+        plain = lineage.originate(2, 3, tiny.images(), seed=0, spec=spec)
+        return plain, lineage.originate(member, partner, tiny.images(), seed=0, spec=spec)
+
+    jax.tree.map(np.testing.assert_array_equal, *both(jnp.array(2), jnp.array(3)))
 
 
 @pytest.mark.parametrize(
@@ -45,10 +48,8 @@ def test_whole_numbers_of_python_are_members():
         ({"test_images": TEST[:0], "test_labels": TEST_LABELS[:0]}, "test images: there are none"),
         ({"train_labels": LABELS[:-1]}, r"labels of training images are uint8 of shape \(21,\): .* each of 22 images"),
         ({"test_labels": np.eye(4, dtype=np.uint8)[TEST_LABELS]}, r"labels of test images are uint8 of shape \(9, 4\)"),
-        ({"train_labels": LABELS.astype(np.float32)}, "labels of training images are float32"),
         ({"train_labels": np.where(np.arange(22) < 5, LABELS, 7)}, "training images: label 5 is 7, expected 0 to 3"),
         ({"test_labels": TEST_LABELS.astype(np.int32) - 1}, r"label \d is -1, expected 0 to 3"),
-        ({"train_images": TRAIN / np.float32(255)}, r"must be bytes \(uint8\), got float32.* scaled to \[-1, 1\] here"),
     ],
 )
 def test_images_and_labels_that_do_not_fit_are_refused(arrays, message):
@@ -86,6 +87,10 @@ def test_teaching_and_scoring_refuse_on_their_own():
     teaching = {"spec": tiny.MODEL, "phase": loop.Phase(num_epochs=1)}
     with pytest.raises(errors.InputError, match=r"training images of shape \(22, 4, 4\)"):
         inspect.unwrap(teach.teach)(KEY, PARAMS, TRAIN.reshape(-1, 4, 4), LABELS, **teaching)
+    with pytest.raises(errors.InputError, match=r"must be bytes \(uint8\), got float32.* scaled to \[-1, 1\] here"):
+        inspect.unwrap(teach.teach)(KEY, PARAMS, TRAIN / np.float32(255), LABELS, **teaching)
+    with pytest.raises(errors.InputError, match=r"labels of images are float32 of shape \(22,\): expected the whole"):
+        inspect.unwrap(image_data.require_fitting)(TRAIN, LABELS.astype(np.float32), in_size=16, num_classes=4)
     with pytest.raises(errors.InputError, match="label 0 is 4, expected 0 to 3, as the network has num_classes=4"):
         teach.teach(KEY, PARAMS, jnp.asarray(TRAIN), jnp.full(22, 4), **teaching)
     with pytest.raises(errors.InputError, match="test images: there are none"):
