@@ -236,7 +236,7 @@ def _labels(config, dataset) -> list[str]:
     available = min(config.num_train_images or len(dataset.train_images), len(dataset.train_images))
     matched = any(lineage.start_of(condition) == "matched" for condition in config.conditions)
     if matched and config.matching.num_images > available:
-        notes.append(f"matched students imitated on all {available} training images: there are no more")
+        notes.append(f"matched students were prepared on all {available} training images, as there are no more")
     if changed := departures(config):
         notes.append("not the paper's protocol: " + ", ".join(changed))
     return notes
