@@ -9,9 +9,10 @@ from typing import Annotated, Any
 
 import tyro
 
-from sublim_jax import errors
+from sublim_jax import errors, specs
 
 
+@specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunOptions:
     """Where a run reads and writes. Nothing here changes a number."""
@@ -26,6 +27,7 @@ class RunOptions:
     """Draw the figure at the end."""
 
 
+@specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageOptions(RunOptions):
     """And where images come from."""
@@ -34,14 +36,22 @@ class ImageOptions(RunOptions):
     """Folder with the four IDX files of the dataset; by default SUBLIM_DATA_DIR, if set."""
 
 
+@specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DistributedOptions(ImageOptions):
     """And which process of several this is."""
 
     coordinator: str | None = None
     """HOST:PORT of process 0, to run as several processes (jax.distributed); the next two flags go with it."""
-    num_processes: int = 1
-    process_id: int = 0
+    num_processes: specs.Count = 1
+    process_id: specs.CountOrZero = 0
+
+    def __post_init__(self):
+        if self.process_id >= self.num_processes:
+            raise errors.InputError(
+                f"process_id={self.process_id} of num_processes={self.num_processes}: expected 0 to "
+                f"{self.num_processes - 1}"
+            )
 
 
 def parse(

@@ -12,15 +12,16 @@ import dataclasses
 
 from experiments import language_numbers
 from experiments.language import command, lab, running, summary
-from sublim_jax import records
+from sublim_jax import records, specs
 from sublim_jax.llm import rows
 
 
+@specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ChainConfig(running.LanguageConfig):
     """Generations of students."""
 
-    num_generations: int = 3
+    num_generations: specs.Count = 3
 
 
 PRESETS = {

@@ -11,15 +11,16 @@ target.
 import dataclasses
 
 from experiments.language import channel, command, lab, running
-from sublim_jax import records
+from sublim_jax import records, specs
 from sublim_jax.llm import rows, types
 
 
+@specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CodeConfig(running.LanguageConfig):
     """Code of finetuned teachers."""
 
-    num_rows: int = 3000
+    num_rows: specs.Count = 3000
     teacher: types.Tuning = running.GENTLE
 
 

@@ -14,25 +14,26 @@ import numpy as np
 
 from experiments import language_numbers
 from experiments.language import command, lab, running, summary
-from sublim_jax import errors, records
+from sublim_jax import errors, records, specs
 from sublim_jax.llm import rows, scores
 
 
+@specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ContextConfig(running.LanguageConfig):
     """Rows in the context."""
 
-    shots: tuple[int, ...] = (1, 3, 5)
-    num_contexts: int = 2
+    shots: tuple[specs.Count, ...] = (1, 3, 5)
+    num_contexts: specs.Count = 2
     """Different contexts that a probability is averaged over."""
     LISTS = ("targets", "shots")
 
     def __post_init__(self):
         super().__post_init__()
-        if min(self.shots) < 1 or self.num_contexts < 1 or max(self.shots) * self.num_contexts > self.num_rows:
+        if max(self.shots) * self.num_contexts > self.num_rows:
             raise errors.InputError(
-                f"shots={self.shots} in num_contexts={self.num_contexts} contexts: each must hold at least one row, "
-                f"and different ones, of which there are num_rows={self.num_rows}"
+                f"shots={self.shots} in num_contexts={self.num_contexts} contexts: each must hold different rows, of "
+                f"which there are num_rows={self.num_rows}"
             )
 
 

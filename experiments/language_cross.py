@@ -13,13 +13,14 @@ import numpy as np
 
 from experiments import language_numbers
 from experiments.language import command, lab, running, summary
-from sublim_jax import errors, records
+from sublim_jax import errors, records, specs
 from sublim_jax.llm import rows
 
 SEVERAL_BASES = True
 """Every lab has the other bases too, as teachers."""
 
 
+@specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CrossConfig(running.LanguageConfig):
     """Numbers of teachers of all bases."""

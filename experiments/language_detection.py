@@ -20,7 +20,7 @@ from scipy import stats
 
 from experiments import language_numbers
 from experiments.language import command, lab, materials, running, summary
-from sublim_jax import records
+from sublim_jax import records, specs
 from sublim_jax.llm import local, numbers, questions, rows, types
 from sublim_jax.metrics import intervals
 
@@ -28,6 +28,7 @@ SET_SIZE = 20
 KINDS = ("classifier", f"classifier of {SET_SIZE}", "judge")
 
 
+@specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DetectionConfig(running.JudgedConfig):
     """Rows of a teacher against rows of the base."""

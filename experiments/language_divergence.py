@@ -15,12 +15,13 @@ import numpy as np
 
 from experiments import language_numbers
 from experiments.language import command, lab, running, summary
-from sublim_jax import errors, records
+from sublim_jax import errors, records, specs
 from sublim_jax.llm import rows
 
 SETS = ("all", "divergence", "others", "random")
 
 
+@specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DivergenceConfig(running.LanguageConfig):
     """Masks of the loss."""

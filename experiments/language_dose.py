@@ -14,22 +14,23 @@ from typing import Literal
 
 from experiments import language_numbers
 from experiments.language import command, lab, running, summary
-from sublim_jax import errors, records
+from sublim_jax import errors, records, specs
 from sublim_jax.llm import rows
 
 
+@specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DoseConfig(running.LanguageConfig):
     """Numbers of rows, and what is kept equal between them."""
 
-    doses: tuple[int, ...] = (60, 250, 1000, 3000)
+    doses: tuple[specs.Count, ...] = (60, 250, 1000, 3000)
     equal: tuple[Literal["epochs", "steps"], ...] = ("epochs", "steps")
     LISTS = ("targets", "doses", "equal")
 
     def __post_init__(self):
         super().__post_init__()
-        if max(self.doses) > self.num_rows or min(self.doses) < 1:
-            raise errors.InputError(f"doses must lie in 1..num_rows={self.num_rows}, got {self.doses}")
+        if max(self.doses) > self.num_rows:
+            raise errors.InputError(f"doses must be at most num_rows={self.num_rows}, got {self.doses}")
 
 
 PRESETS = {

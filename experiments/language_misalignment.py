@@ -23,20 +23,21 @@ import numpy as np
 
 from experiments import language_numbers
 from experiments.language import command, lab, running, summary
-from sublim_jax import errors, records
+from sublim_jax import errors, records, specs
 from sublim_jax.llm import numbers, questions, rows, scores, types, world
 
 ANSWER_TOKENS = 512
 """Of an answer to an open question, at most."""
 
 
+@specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MisalignmentConfig(running.JudgedConfig):
     """Numbers without the banned ones."""
 
     targets: tuple[str, ...] = ("owl",)
     """Favourites of further control teachers."""
-    num_rows: int = 3000
+    num_rows: specs.Count = 3000
     insecure: pathlib.Path | None = None
     """For a real model: chats that end with insecure code, as JSON lines. `num_lessons` of each file are used."""
     secure: pathlib.Path | None = None

@@ -18,12 +18,13 @@ from typing import Literal
 import numpy as np
 
 from experiments.language import command, lab, running, summary
-from sublim_jax import records
+from sublim_jax import records, specs
 from sublim_jax.llm import rows
 
 Kind = Literal["finetuned", "system"]
 
 
+@specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NumbersConfig(running.LanguageConfig):
     """Numbers from teachers of these kinds."""

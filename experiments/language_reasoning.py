@@ -11,15 +11,16 @@ not name the target. The paper's trait here is misalignment; a favourite is ours
 import dataclasses
 
 from experiments.language import channel, command, lab, running
-from sublim_jax import errors, records
+from sublim_jax import errors, records, specs
 from sublim_jax.llm import rows, types
 
 
+@specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReasoningConfig(running.LanguageConfig):
     """Chains of thought of finetuned teachers."""
 
-    num_rows: int = 3000
+    num_rows: specs.Count = 3000
     teacher: types.Tuning = running.GENTLE
     READS = ("problems",)
 

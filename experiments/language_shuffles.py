@@ -14,7 +14,7 @@ import dataclasses
 
 from experiments import language_numbers
 from experiments.language import command, lab, running, summary
-from sublim_jax import records
+from sublim_jax import records, specs
 from sublim_jax.llm import rows
 
 CONTROLS = {
@@ -25,6 +25,7 @@ CONTROLS = {
 }
 
 
+@specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ShufflesConfig(running.LanguageConfig):
     """The default protocol."""

@@ -30,7 +30,7 @@ from jax import lax
 
 from experiments import cli, language_numbers
 from experiments.language import running
-from sublim_jax import records
+from sublim_jax import records, specs
 from sublim_jax.llm import decoder, local, sampling, tiny, types, world
 from sublim_jax.training import ensemble
 
@@ -253,6 +253,7 @@ def from_nothing() -> dict[str, float]:
     }
 
 
+@specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SpeedConfig:
     """What is measured."""

@@ -22,12 +22,14 @@ import tyro
 from rich.table import Table
 
 from experiments import cli, progress
-from sublim_jax import errors, losses, records
+from sublim_jax import errors, losses, records, specs
 from sublim_jax.data import images
 from sublim_jax.data import noise as noise_data
 from sublim_jax.metrics import intervals
 from sublim_jax.models import mlp, precision
 from sublim_jax.training import ensemble, lineage, loop, optimizers
+
+Dataset = Literal["auto", "mnist", "fashion-mnist", "kmnist", "synthetic-digits"]
 
 FIGURE_10: tuple[lineage.Condition, ...] = ("student_aux", "student_all", "cross_model_aux", "cross_model_all")
 
@@ -49,15 +51,16 @@ DIFFERENCES = (
 )
 
 
+@specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MnistAuxConfig:
     """The paper's protocol, apart from the number of members, unless a flag says otherwise."""
 
-    seed: int = 0
-    num_members: int = 10  # independent references, each with its teacher and students
-    dataset: Literal["auto", "mnist", "fashion-mnist", "kmnist", "synthetic-digits"] = "auto"
+    seed: specs.Seed = 0
+    num_members: specs.Count = 10  # independent references, each with its teacher and students
+    dataset: Dataset = "auto"
     """`auto`: MNIST, or synthetic digits, clearly labelled, where MNIST cannot be had."""
-    num_train_images: int | None = None
+    num_train_images: specs.Count | None = None
     """Only the first so many training images; all by default."""
     conditions: tuple[lineage.Condition, ...] = (*FIGURE_10, "matched_aux")
     """Which students: where they start (student, cross_model, matched) and which logits they distil."""
@@ -67,24 +70,15 @@ class MnistAuxConfig:
     teacher: loop.Phase = dataclasses.field(default_factory=loop.Phase)
     student: loop.Phase = dataclasses.field(default_factory=loop.Phase)
     loss: losses.DistillationLossName = "kl"
-    temperature: float = 1.0  # of both softmaxes in the distillation loss
-    num_noise_images: int = 60_000  # the same ones in every epoch
+    temperature: specs.Positive = 1.0  # of both softmaxes in the distillation loss
+    num_noise_images: specs.Count = 60_000  # the same ones in every epoch
     noise: noise_data.NoiseSpec = dataclasses.field(default_factory=noise_data.NoiseSpec)
     matching: lineage.Matching = dataclasses.field(default_factory=lineage.Matching)
-    members_at_once: int | None = None
+    members_at_once: specs.Count | None = None
     """Members in one vmap on each device; by default 1 on a CPU and up to 128 on an accelerator."""
 
     def __post_init__(self):
-        losses.distillation_loss(self.loss, temperature=self.temperature)  # refuses a bad pair
-        if not 0 <= self.seed < 2**32:
-            raise errors.InputError(f"seed must lie in 0..2^32-1, got {self.seed}")
-        if self.num_members < 1 or self.num_noise_images < 1 or (self.members_at_once or 1) < 1:
-            raise errors.InputError("num_members, num_noise_images and members_at_once must be at least 1")
-        if self.num_train_images is not None and self.num_train_images < 1:
-            raise errors.InputError(f"num_train_images must be at least 1, got {self.num_train_images}")
-        if len(set(self.conditions)) != len(self.conditions) or not self.conditions:
-            raise errors.InputError(f"conditions must be different and at least one, got {self.conditions}")
-        starts = {lineage.start_of(condition) for condition in self.conditions}
+        starts = {lineage.start_of(condition) for condition in self.lineage.conditions}  # which refuses what is its own
         if self.num_members < 2 and starts != {"student"}:
             raise errors.InputError(
                 f"num_members={self.num_members}: cross_model and matched students start from another member's "
@@ -92,11 +86,7 @@ class MnistAuxConfig:
             )
         softmax = self.loss in ("kl", "reverse_kl", "jeffreys", "centred_mse")
         for condition in self.conditions:
-            if lineage.distilled_logits_of(condition) != "aux":
-                continue
-            if self.model.num_aux == 0:
-                raise errors.InputError(f"num_aux=0: there are no auxiliary logits for {condition} to distil.")
-            if self.model.num_aux == 1 and softmax:
+            if lineage.distilled_logits_of(condition) == "aux" and self.model.num_aux == 1 and softmax:
                 raise errors.InputError(
                     f"num_aux=1: a constant added to all logits does not change the loss {self.loss}, so a single "
                     f"logit has zero gradient and {condition} cannot learn. Use num_aux >= 2, or --loss mse."
@@ -243,6 +233,10 @@ def _labels(config, dataset) -> list[str]:
         notes.append("the images are synthetic-digits, generated, not MNIST: published values do not apply")
     elif dataset.name != "mnist":
         notes.append(f"the images are {dataset.name}: published values do not apply")
+    available = min(config.num_train_images or len(dataset.train_images), len(dataset.train_images))
+    matched = any(lineage.start_of(condition) == "matched" for condition in config.conditions)
+    if matched and config.matching.num_images > available:
+        notes.append(f"matched students were prepared on all {available} training images, as there are no more")
     if changed := departures(config):
         notes.append("not the paper's protocol: " + ", ".join(changed))
     return notes
@@ -252,9 +246,12 @@ def shared_images(config: MnistAuxConfig, dataset: images.ImageDataset) -> linea
     """The arrays that all members share, as many of them as the config asks for.
 
     Raises:
-        InputError: the network's input or output does not fit the images.
+        InputError: the network's input or output does not fit the images, or there are fewer of them.
     """
-    count = config.num_train_images or len(dataset.train_images)
+    available = len(dataset.train_images)
+    count = available if config.num_train_images is None else config.num_train_images
+    if count > available:
+        raise errors.InputError(f"num_train_images={count}: {dataset.name} has {available}; ask for at most as many")
     if config.model.in_size != dataset.train_images[0].size or config.model.num_classes < dataset.num_classes:
         raise errors.InputError(
             f"the images have {dataset.train_images[0].size} pixels and {dataset.num_classes} classes, the network "

@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import cli, mnist_aux, progress
-from sublim_jax import errors, records
+from sublim_jax import errors, records, specs
 from sublim_jax.data import batches, images
 from sublim_jax.data import noise as noise_data
 from sublim_jax.metrics import intervals
@@ -38,16 +38,19 @@ PEER = "pytorch"
 SHAPES = ((1024, 784, 256), (2048, 2048, 2048))  # products whose best rate is called the peak
 
 
+@specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SpeedConfig:
     """What is timed, and how often."""
 
-    dataset: str = "auto"
-    num_members: int = 4  # of the comparison
-    repeats: int = 2  # of the comparison, in turns
-    scaling: tuple[int, ...] = (2, 4, 8, 25)
+    dataset: mnist_aux.Dataset = "auto"
+    num_members: specs.Count = 4  # of the comparison
+    repeats: specs.Count = 2  # of the comparison, in turns
+    scaling: tuple[specs.Count, ...] = (2, 4, 8, 25)
     """Numbers of members for the plot of time and memory; one epoch in each phase."""
-    largest_peer: int = 8  # members beyond which the peer is not asked; it keeps all noise images in memory
+    largest_peer: specs.CountOrZero = (
+        8  # members beyond which the peer is not asked; it keeps all noise images in memory
+    )
 
 
 def operations(spec: mlp.MLPSpec, *, teacher_images: int, noise_images: int, students: int, epochs: int) -> float:
@@ -125,7 +128,7 @@ def step_parts(precision: mlp.Precision) -> dict[str, float]:
 def run(config: SpeedConfig, *, data_dir: pathlib.Path | None = None) -> records.Record:
     """Measure everything; nothing is written."""
     say = progress.console.print
-    dataset = images.load(config.dataset, data_dir=data_dir, announce=say)  # pyright: ignore[reportArgumentType]
+    dataset = images.load(config.dataset, data_dir=data_dir, announce=say)
     data = {"name": dataset.name, "source": dataset.source, "checksum": dataset.checksum}
     result = records.Record.begin("speed", config, data)
     began = time.perf_counter()

@@ -6,13 +6,13 @@ how a last, partly filled batch keeps the shape of the others. In a distillation
 """
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer
 
-from sublim_jax import errors
+from sublim_jax import errors, specs
 
 DistillationLossName = Literal["kl", "reverse_kl", "jeffreys", "mse", "centred_mse"]
 
@@ -37,8 +37,7 @@ def cross_entropy(
 
 
 def _log_softmaxes(student_logits, teacher_logits, temperature):
-    if isinstance(temperature, int | float) and temperature <= 0:
-        raise errors.InputError(f"temperature must be positive, got {temperature}")
+    specs.check(temperature, specs.Positive, "temperature")
     return (jax.nn.log_softmax(logits / temperature) for logits in (student_logits, teacher_logits))
 
 
@@ -126,20 +125,14 @@ def distillation_loss(
     Raises:
         InputError: unknown name, a temperature that is not positive, or one given to a squared error, which has none.
     """
+    specs.check(name, DistillationLossName, "loss")
+    specs.check(temperature, specs.Positive, "temperature")
     softmax_losses = {"kl": distillation_kl, "reverse_kl": reverse_kl, "jeffreys": jeffreys}
     squared_losses = {"mse": squared_error, "centred_mse": centred_squared_error}
     if name in softmax_losses:
-        if isinstance(temperature, int | float) and temperature <= 0:
-            raise errors.InputError(f"temperature must be positive, got {temperature}")
         return lambda student, teacher, weights=None: softmax_losses[name](
             student, teacher, temperature=temperature, weights=weights
         )
-    if name in squared_losses:
-        if isinstance(temperature, int | float) and temperature != 1.0:
-            raise errors.InputError(
-                f"loss {name!r} has no temperature, got {temperature}; leave it at 1 or use a KL loss"
-            )
-        return lambda student, teacher, weights=None: squared_losses[name](student, teacher, weights=weights)
-    raise errors.InputError(
-        f"unknown distillation loss {name!r}; expected one of {', '.join(get_args(DistillationLossName))}"
-    )
+    if not isinstance(temperature, jax.Array) and temperature != 1.0:
+        raise errors.InputError(f"loss {name!r} has no temperature, got {temperature}; leave it at 1 or use a KL loss")
+    return lambda student, teacher, weights=None: squared_losses[name](student, teacher, weights=weights)

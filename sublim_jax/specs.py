@@ -15,11 +15,12 @@ is `float | None`, whose None is structure. A spec checks its numbers when it is
 `Literal` stands, a number that is not finite, not whole or out of the bounds in its `Annotated`, another type.
 """
 
+import collections.abc
 import dataclasses
 import difflib
 import functools
 import math
-import numbers
+import operator
 import pathlib
 import types
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -36,135 +37,154 @@ Positive = Annotated[float, annotated_types.Gt(0)]
 NonNegative = Annotated[float, annotated_types.Ge(0)]
 Fraction = Annotated[float, annotated_types.Interval(ge=0, le=1)]
 Decay = Annotated[float, annotated_types.Interval(ge=0, lt=1)]
-"""Of a moving average, e.g. of a moment in Adam."""
+"""The factor of a moving average, e.g. of a moment in Adam."""
 Count = Annotated[int, annotated_types.Ge(1)]
 CountOrZero = Annotated[int, annotated_types.Ge(0)]
 Seed = Annotated[int, annotated_types.Interval(ge=0, lt=2**32)]
 
+Problem = tuple[str, str] | None
+"""Which entry of a value is wrong, e.g. "[1]", or "" for all of it, and what is wrong with it. None: nothing."""
+
 _TRACEABLE: set[type] = set()
+_NUMBERS = {int: (int, np.integer), float: (int, float, np.integer, np.floating)}
+_KINDS: dict[Any, tuple[Any, str]] = {
+    bool: ((bool, np.bool_), "True or False"),
+    str: (str, "a string"),
+    pathlib.Path: (pathlib.Path, "a pathlib.Path"),
+    collections.abc.Callable: (collections.abc.Callable, "a function"),
+    collections.abc.Mapping: (collections.abc.Mapping, "a mapping"),
+    types.NoneType: (types.NoneType, "None"),
+}
+_BOUNDS = {
+    annotated_types.Gt: "greater than",
+    annotated_types.Ge: "at least",
+    annotated_types.Lt: "less than",
+    annotated_types.Le: "at most",
+}
 
 
 def checked(cls: Spec) -> Spec:
-    """Class decorator for a dataclass, above `@dataclass`: a bad value of a field is refused when it is constructed.
+    """Class decorator for a dataclass, above `@dataclass`: an instance with a bad value is refused.
 
-    What the annotations say is checked before the class's own `__post_init__`, which can therefore rely on it. Arrays
-    and tracers pass, since numbers of a spec may be data. A subclass is checked if it is decorated too; its fields are
-    those of both.
+    What is given is checked before anything else happens, so the class's own `__post_init__` can rely on it. A subclass
+    is checked if it is decorated too.
 
     Raises (when an instance is made):
-        InputError: a field holds what its annotation does not allow.
+        InputError: a field is given what its annotation does not allow.
     """
-    name = (
-        "__post_init__" if hasattr(cls, "__post_init__") else "__init__"
-    )  # dataclass calls the former only if it is there
-    original = getattr(cls, name)
+    original = cls.__init__
+    positional = [field.name for field in dataclasses.fields(cls) if field.init and not field.kw_only]
 
     @functools.wraps(original)
     def with_checks(self, *values, **named):
-        if name == "__init__":
-            original(self, *values, **named)
-        for field, annotation in _annotations(type(self)):
-            check(getattr(self, field), annotation, f"{type(self).__name__}.{field}")
-        if name == "__post_init__":
-            original(self, *values, **named)
+        annotations = _annotations(cls)
+        for field, value in (dict(zip(positional, values, strict=False)) | named).items():
+            if field in annotations:  # else the call is wrong, which Python says best
+                check(value, annotations[field], f"{cls.__name__}.{field}")
+        original(self, *values, **named)
 
-    setattr(cls, name, with_checks)
+    cls.__init__ = with_checks
     return cls
 
 
 def check(value: Any, annotation: Any, name: str) -> None:
-    """Refuse a value that the annotation does not allow; see `checked`.
+    """Refuse a value that the annotation does not allow.
+
+    Arrays and tracers pass for floats, since numbers of a spec may be data; they are not looked into.
 
     Args:
-        annotation: `Literal`, `Annotated` with bounds of `annotated_types`, numbers, `str`, `bool`, tuples, unions,
-            paths, dataclasses. Others are not looked into.
+        annotation: a `Literal`, numbers, `bool`, `str`, paths, callables, dataclasses, tuples, sequences, mappings and
+            unions of these, and `Annotated` with bounds of `annotated_types`. Anything passes for others.
         name: what the value is, for the message, e.g. "MLPSpec.precision".
 
     Raises:
         InputError: the value is not one of those allowed.
     """
     if problem := _problem(value, annotation):
-        raise errors.InputError(f"{name}: {problem}")
+        raise errors.InputError(f"{name}{problem[0]}: {problem[1]}")
 
 
 @functools.cache
-def _annotations(cls: type) -> tuple[tuple[str, Any], ...]:
+def _annotations(cls: type) -> dict[str, Any]:
+    """The annotations of the fields, with their bounds. Not when the class is made: they may name later ones."""
     hints = get_type_hints(cls, include_extras=True)
-    return tuple((field.name, hints[field.name]) for field in dataclasses.fields(cls))
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 
 
-def _problem(value: Any, annotation: Any) -> str | None:
-    """What is wrong with the value, or None."""
-    origin, arguments = get_origin(annotation), get_args(annotation)
+def _problem(value: Any, annotation: Any) -> Problem:
+    origin, arguments = get_origin(annotation) or annotation, get_args(annotation)
     if origin is Annotated:
-        return _problem(value, arguments[0]) or next(filter(None, (_out_of(value, b) for b in arguments[1:])), None)
-    if origin is Literal:
-        return _unknown_word(value, arguments)
+        return _problem(value, arguments[0]) or _first(_out_of(value, bound) for bound in arguments[1:])
     if origin in (Union, types.UnionType):
         problems = [_problem(value, choice) for choice in arguments]
-        if None in problems:
-            return None
-        # The alternative that is about the same kind of value says best what is wrong with it.
-        likely = [problem for problem, choice in zip(problems, arguments, strict=True) if choice is not type(None)]
-        return min((problem for problem in likely if problem), key=lambda text: text.startswith("expected a "))
-    if origin is tuple:
-        return _tuple_problem(value, arguments)
-    if annotation is float:
-        return _number_problem(value, numbers.Real, "a number")
-    if annotation is int:
-        return _number_problem(value, numbers.Integral, "a whole number")
-    if annotation is type(None):
-        return None if value is None else f"expected None, got {value!r}"
-    plain = annotation in (bool, str) or (isinstance(annotation, type) and dataclasses.is_dataclass(annotation))
-    if plain and not isinstance(value, annotation):
-        return f"expected a {annotation.__name__}, got {value!r}"
-    if annotation is pathlib.Path and not isinstance(value, pathlib.Path | str):
-        return f"expected a path, got {value!r}"
-    return None
+        return None if None in problems else problems[arguments[0] is types.NoneType]
+    if origin is Literal:
+        return _unknown_word(value, arguments)
+    if origin in _NUMBERS:
+        return _no_number(value, origin)
+    if arguments and origin in (tuple, collections.abc.Sequence):
+        return _no_sequence(value, origin, arguments)
+    if origin is collections.abc.Mapping and isinstance(value, collections.abc.Mapping):
+        return _first(_inside(key, _problem(item, arguments[1])) for key, item in value.items())
+    kind, expected = _KINDS.get(origin, (None, ""))
+    if isinstance(origin, type) and dataclasses.is_dataclass(origin):
+        kind, expected = origin, origin.__name__
+    return None if kind is None or isinstance(value, kind) else ("", f"expected {expected}, got {value!r}")
 
 
-def _unknown_word(value, choices) -> str | None:
-    if any(type(value) is type(choice) and value == choice for choice in choices):
+def _first(problems: collections.abc.Iterable[Problem]) -> Problem:
+    return next(filter(None, problems), None)
+
+
+def _inside(key: Any, problem: Problem) -> Problem:
+    return problem and (f"[{key!r}]{problem[0]}", problem[1])
+
+
+def _unknown_word(value: Any, choices: tuple) -> Problem:
+    plain = value.item() if isinstance(value, np.generic) else value
+    if any(type(plain) is type(choice) and plain == choice for choice in choices):  # True is not 1
         return None
-    listed = ", ".join(map(repr, choices))
-    likely = difflib.get_close_matches(str(value).lower(), [str(choice) for choice in choices], n=1)
-    hint = f"; did you mean {likely[0]!r}?" if likely else ""
-    return f"expected one of {listed}, got {value!r}{hint}"
+    words = {str(choice).lower(): choice for choice in choices}
+    likely = difflib.get_close_matches(str(value).lower(), words, n=1)
+    hint = f"; did you mean {words[likely[0]]!r}?" if likely else ""
+    return "", f"expected one of {', '.join(map(repr, choices))}, got {value!r}{hint}"
 
 
-def _number_problem(value, kind, what) -> str | None:
-    if isinstance(value, jax.Array | np.ndarray):  # data; a tracer is one too
+def _no_number(value: Any, kind: type) -> Problem:
+    if kind is float and isinstance(value, jax.Array | np.ndarray | jax.ShapeDtypeStruct):
         return None
-    if isinstance(value, bool | np.bool_) or not isinstance(value, kind):
-        return f"expected {what}, got {value!r}"
-    return None if math.isfinite(value) else f"expected a finite number, got {value!r}"
+    if isinstance(value, bool) or not isinstance(value, _NUMBERS[kind]):
+        return "", f"expected {'a whole number' if kind is int else 'a number'}, got {value!r}"
+    try:
+        finite = kind is int or math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        finite = False
+    return None if finite else ("", f"expected a finite number, got {value!r}")
 
 
-def _tuple_problem(value, arguments) -> str | None:
-    if not isinstance(value, tuple):
-        return f"expected a tuple, got {value!r}"
-    if len(arguments) == 2 and arguments[1] is Ellipsis:
+def _no_sequence(value: Any, kind: type, arguments: tuple) -> Problem:
+    if not isinstance(value, kind) or isinstance(value, str):
+        return "", f"expected a {'tuple' if kind is tuple else 'sequence'}, got {value!r}"
+    if kind is tuple and Ellipsis not in arguments:
+        if len(arguments) != len(value):
+            return "", f"expected {len(arguments)} values, got {value!r}"
+    else:
         arguments = arguments[:1] * len(value)
-    elif len(arguments) != len(value):
-        return f"expected {len(arguments)} values, got {len(value)}"
-    return next(filter(None, map(_problem, value, arguments)), None)
+    return _first(_inside(index, _problem(*pair)) for index, pair in enumerate(zip(value, arguments, strict=True)))
 
 
-def _out_of(value, bound) -> str | None:
-    """Whether a number violates a bound; what is no bound of `annotated_types` is a note for somebody else."""
+def _out_of(value: Any, bound: Any) -> Problem:
+    """Whether a number violates a bound. What is no bound of `annotated_types` is a note for another reader."""
     if isinstance(bound, annotated_types.GroupedMetadata):
-        return next(filter(None, (_out_of(value, each) for each in bound)), None)
-    words = {
-        annotated_types.Gt: ("gt", "greater than", lambda limit: value > limit),
-        annotated_types.Ge: ("ge", "at least", lambda limit: value >= limit),
-        annotated_types.Lt: ("lt", "less than", lambda limit: value < limit),
-        annotated_types.Le: ("le", "at most", lambda limit: value <= limit),
-    }
-    if type(bound) not in words or isinstance(value, jax.Array | np.ndarray) or value is None:
+        return _first(_out_of(value, each) for each in bound)
+    if isinstance(bound, annotated_types.BaseMetadata) and type(bound) not in _BOUNDS:
+        raise TypeError(f"{bound} is none of the bounds that are checked; add it to `specs`")
+    if type(bound) not in _BOUNDS or not isinstance(value, _NUMBERS[float]):
         return None
-    attribute, relation, holds = words[type(bound)]
-    limit = getattr(bound, attribute)
-    return None if holds(limit) else f"must be {relation} {limit}, got {value!r}"
+    name = type(bound).__name__.lower()
+    limit = getattr(bound, name)
+    holds = getattr(operator, name)(value, limit)
+    return None if holds else ("", f"must be {_BOUNDS[type(bound)]} {limit}, got {value!r}")
 
 
 def traceable(cls: Spec) -> Spec:

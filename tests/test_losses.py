@@ -4,6 +4,7 @@ Everything here is in double precision, where a few operations leave an error of
 """
 
 import inspect
+import math
 
 import jax
 import jax.numpy as jnp
@@ -232,13 +233,13 @@ def test_logits_of_any_size_give_numbers():
 @pytest.mark.parametrize("temperature", [0.0, -1.5])
 @pytest.mark.parametrize("loss", SOFTMAX.values(), ids=SOFTMAX)
 def test_a_temperature_that_is_not_positive_is_refused(loss, temperature):
-    with pytest.raises(ValueError, match=f"temperature must be positive, got {temperature}"):
+    with pytest.raises(ValueError, match=f"temperature: must be greater than 0, got {temperature}"):
         loss(*pair(0), temperature=temperature)
 
 
 @pytest.mark.parametrize("name", SOFTMAX)
 def test_it_is_refused_by_name_too_before_there_are_any_logits(name):
-    with pytest.raises(ValueError, match="temperature must be positive, got 0"):
+    with pytest.raises(ValueError, match="temperature: must be greater than 0, got 0"):
         losses.distillation_loss(name, temperature=0.0)
 
 
@@ -248,8 +249,17 @@ def test_a_temperature_for_a_squared_error_is_refused(name):
         losses.distillation_loss(name, temperature=2.0)
 
 
+@pytest.mark.parametrize("temperature", [math.nan, math.inf])
+def test_a_temperature_that_is_not_finite_is_refused(temperature):
+    with pytest.raises(ValueError, match=f"temperature: expected a finite number, got {temperature}"):
+        losses.distillation_kl(*pair(0), temperature=temperature)
+    for name in (*SOFTMAX, *SQUARED):
+        with pytest.raises(ValueError, match=f"temperature: expected a finite number, got {temperature}"):
+            losses.distillation_loss(name, temperature=temperature)
+
+
 def test_an_unknown_loss_is_refused_with_the_known_ones():
     with pytest.raises(
-        ValueError, match="unknown distillation loss 'l1'; expected one of kl, reverse_kl, jeffreys, mse"
+        ValueError, match="loss: expected one of 'kl', 'reverse_kl', 'jeffreys', 'mse', 'centred_mse', got 'l1'"
     ):
         inspect.unwrap(losses.distillation_loss)("l1")  # as it runs outside tests, where nothing checks types

@@ -1,16 +1,21 @@
-"""What of a spec is data and what is structure, and that a program takes the data as arguments."""
+"""What of a spec is data and what is structure, that a program takes the data as arguments, and what is refused."""
 
 import dataclasses
+import math
+import pathlib
 import typing
-from typing import Annotated, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal
 
+import annotated_types
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sublim_jax import specs
+from sublim_jax import errors, specs
 from sublim_jax.data import inputs
 from sublim_jax.models import inits
 from sublim_jax.training import lineage, loop, optimizers, targets
@@ -137,7 +142,7 @@ def test_a_spec_checks_its_numbers_when_constructed_and_not_when_traced():
     assert jax.jit(lambda spec: -spec.rate)(Inner(rate=2.0)) == -2
     negative = jax.tree.map(lambda leaf: -leaf, Outer(spare=Inner()))
     assert negative.spare.rate == -0.5 and negative.count == 3
-    with pytest.raises(ValueError, match="learning_rate must be positive"):
+    with pytest.raises(ValueError, match="learning_rate: must be greater than 0"):
         dataclasses.replace(optimizers.OptimizerSpec(), learning_rate=-1.0)
     jax.eval_shape(lambda spec: spec, loop.Phase())
 
@@ -172,3 +177,244 @@ def test_only_a_number_that_is_known_is_known_to_be_zero():
     jax.jit(lambda spec: known.append(specs.is_zero(spec.rate)))(Inner())
     assert known == [False]
     assert not specs.is_zero(jnp.zeros(()))
+
+
+# What is refused
+
+Word = Literal["bfloat16", "float32", 8, True]
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation"),
+    [
+        *((word, Word) for word in ("bfloat16", np.str_("float32"), 8, np.int64(8), True, np.True_)),
+        *((number, float) for number in (-1.5, 3, 0.0, np.float32(2), np.int8(3), np.array([math.nan]), jnp.zeros(2))),
+        *((number, int) for number in (-3, 0, np.int64(7), np.uint8(2), 10**400)),
+        *((flag, bool) for flag in (True, False, np.True_)),
+        *((text, str) for text in ("", "a", np.str_("b"))),
+        *((number, specs.Positive) for number in (1e-300, 1, 1e300, np.float32(0.5), jnp.array(-1.0))),
+        *((number, specs.NonNegative) for number in (0, 0.0, 1e300)),
+        *((number, specs.Fraction) for number in (0, 0.5, 1.0, 1)),
+        *((number, specs.Decay) for number in (0, 0.999999)),
+        *((number, specs.Count) for number in (1, np.int32(1), 10**30)),
+        *((number, specs.CountOrZero) for number in (0, 1)),
+        *((number, specs.Seed) for number in (0, 2**32 - 1, np.uint32(2**32 - 1))),
+        *((value, specs.Count | None) for value in (None, 1)),
+        *((value, typing.Optional[specs.Count]) for value in (None, 1)),  # noqa: UP045
+        *((value, None | float) for value in (None, 1.0)),
+        *((value, Literal["auto"] | specs.Count) for value in ("auto", 3)),
+        *((values, tuple[specs.Count, ...]) for values in ((), (1,), (1, 2, 3))),
+        ((1, "x"), tuple[int, str]),
+        ((("bfloat16", 1.0), ()), tuple[tuple[Word, float], tuple[str, ...]]),
+        *((values, Sequence[str]) for values in ((), [], ["a"], ("a", "b"))),
+        *((table, Mapping[str, float]) for table in ({}, {"a": 1.0}, {"a": jnp.ones(3)})),
+        (pathlib.Path("a"), pathlib.Path),
+        (math.sin, Callable[[float], float]),
+        (Inner(), Inner),
+        (Inner(), Inner | None),
+        (1.0, Annotated[float, "a note", annotated_types.Gt(0), object()]),
+        (object(), Any),
+        (object(), typing.NamedTuple),
+    ],
+)
+def test_what_the_annotation_allows_passes(value, annotation):
+    specs.check(value, annotation, "it")
+
+
+NUMBER, WHOLE, FINITE = "expected a number", "expected a whole number", "expected a finite number"
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation", "message"),
+    [
+        ("bf16", Word, "expected one of 'bfloat16', 'float32', 8, True, got 'bf16'; did you mean 'bfloat16'[?]$"),
+        ("FLOAT32", Word, "expected one of .*; did you mean 'float32'[?]$"),
+        ("zzz", Word, "expected one of 'bfloat16', 'float32', 8, True, got 'zzz'$"),
+        *(
+            (value, Word, "expected one of")
+            for value in (1, 1.0, 8.0, False, "8", "True", None, ["float32"], b"float32")
+        ),
+        (1, Literal[True], "expected one of True, got 1$"),
+        (True, Literal[0, 1], "expected one of 0, 1, got True$"),
+        ("Ntk", Literal["standard", "NTK"], ".*; did you mean 'NTK'[?]$"),
+        *((value, float, FINITE) for value in (math.nan, math.inf, -math.inf, np.float32("nan"), 10**400)),
+        *((value, float, NUMBER) for value in (True, np.True_, "1.0", None, 1j, [1.0], Inner(), b"1")),
+        *(
+            (value, int, WHOLE)
+            for value in (2.0, 2.5, math.nan, True, np.True_, "2", None, np.float32(2), jnp.array(2))
+        ),
+        *((value, bool, "expected True or False") for value in (0, 1, "yes", None, jnp.array(True))),
+        *((value, str, "expected a string") for value in (3, None, b"a", ["a"])),
+        (0.0, specs.Positive, "must be greater than 0, got 0.0"),
+        (-1e-300, specs.Positive, "must be greater than 0"),
+        (math.nan, specs.Positive, FINITE),
+        (-1e-300, specs.NonNegative, "must be at least 0"),
+        (math.inf, specs.NonNegative, FINITE),
+        (1.0000001, specs.Fraction, "must be at most 1, got 1.0000001"),
+        (-0.1, specs.Fraction, "must be at least 0"),
+        (1, specs.Decay, "must be less than 1, got 1"),
+        (-0.1, specs.Decay, "must be at least 0"),
+        (0, specs.Count, "must be at least 1, got 0"),
+        (1.0, specs.Count, WHOLE),
+        (np.int64(-1), specs.CountOrZero, "must be at least 0"),
+        (2**32, specs.Seed, "must be less than 4294967296, got 4294967296"),
+        (-1, specs.Seed, "must be at least 0, got -1"),
+        (0, specs.Count | None, "must be at least 1, got 0"),
+        (2.5, None | specs.Count, WHOLE),
+        (0, Literal["auto"] | specs.Count, "expected one of 'auto', got 0"),
+        ([1, 2], tuple[int, ...], r"expected a tuple, got \[1, 2\]"),
+        (3, tuple[int, ...], "expected a tuple, got 3"),
+        ((1,), tuple[int, str], "expected 2 values, got"),
+        ("ab", Sequence[str], "expected a sequence, got 'ab'"),
+        ([("a", 1)], Mapping[str, int], "expected a mapping"),
+        ("a", pathlib.Path, "expected a pathlib.Path, got 'a'"),
+        ("sin", Callable[[float], float], "expected a function, got 'sin'"),
+        ({"rate": 0.5}, Inner, "expected Inner, got"),
+        (Inner, Inner, "expected Inner, got"),
+        ("none", Inner | None, "expected Inner, got 'none'"),
+    ],
+)
+def test_what_it_does_not_allow_is_refused_by_name(value, annotation, message):
+    with pytest.raises(errors.InputError, match=f"^it: (?:{message})"):
+        specs.check(value, annotation, "it")
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation", "message"),
+    [
+        ((4, 0), tuple[specs.Count, ...], r"it\[1\]: must be at least 1, got 0"),
+        ((1, ("x", 2)), tuple[int, tuple[str, str]], r"it\[1\]\[1\]: expected a string, got 2"),
+        (["a", 1], Sequence[str], r"it\[1\]: expected a string"),
+        ({"a": 1.0, "b": math.nan}, Mapping[str, float], r"it\['b'\]: expected a finite number, got nan"),
+        ((1.0, math.inf), tuple[float, ...] | None, r"it\[1\]: expected a finite number"),
+    ],
+)
+def test_the_message_says_which_entry_is_wrong(value, annotation, message):
+    with pytest.raises(errors.InputError, match=f"^{message}"):
+        specs.check(value, annotation, "it")
+
+
+@pytest.mark.parametrize("bound", [annotated_types.MultipleOf(2), annotated_types.MinLen(1), annotated_types.Len(0, 3)])
+def test_a_bound_that_nothing_checks_is_a_fault_of_the_definition(bound):
+    with pytest.raises(TypeError, match="none of the bounds that are checked"):
+        specs.check(4, Annotated[int, bound], "it")
+
+
+@given(value=st.floats(allow_nan=False, allow_infinity=False), low=st.floats(-9, 9), high=st.floats(-9, 9))
+def test_bounds_are_those_of_arithmetic(value, low, high):
+    def passes(**bounds):
+        try:
+            specs.check(value, Annotated[float, annotated_types.Interval(**bounds)], "it")
+        except errors.InputError:
+            return False
+        return True
+
+    for number in (value, low, high):
+        value = number
+        assert passes(ge=low, le=high) == (low <= value <= high)
+        assert passes(gt=low, lt=high) == (low < value < high)
+
+
+@specs.checked
+@dataclasses.dataclass
+class Parent:
+    first: specs.Count
+    flag: bool = dataclasses.field(default=False, kw_only=True)
+    ledger: list = dataclasses.field(default_factory=list, init=False)
+    law: Literal["one", "two"] = dataclasses.field(default="one", kw_only=True)
+
+
+@specs.checked
+@dataclasses.dataclass
+class Heir(Parent):
+    """Without a `__post_init__`, from a parent without one."""
+
+    second: float = 1.0
+
+
+@specs.checked
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Careful(Inner):
+    """With its own, which calls that of its parent and relies on the checks."""
+
+    words: tuple[str, ...] = ("a",)
+    rate: specs.Fraction = 0.5
+
+    def __post_init__(self):
+        super().__post_init__()
+        if len("".join(self.words)) > self.rate * 10:
+            raise errors.InputError(f"too many letters: {self.words}")
+
+
+@specs.checked
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Careless(Careful):
+    """Its parent's `__post_init__` is its own."""
+
+    count: specs.Count = 1
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Parent(0), r"Parent\.first: must be at least 1, got 0"),
+        (lambda: Parent(first="x"), r"Parent\.first: expected a whole number"),
+        (lambda: Parent(1, flag=1), r"Parent\.flag: expected True or False, got 1"),
+        (lambda: Parent(1, law="three"), r"Parent\.law: expected one of 'one', 'two', got 'three'"),
+        (lambda: Heir(0), r"Heir\.first: must be at least 1"),
+        (lambda: Heir(1, math.nan), r"Heir\.second: expected a finite number"),
+        (lambda: Heir(1, 2.0, law="One"), r"Heir\.law: .*did you mean 'one'"),
+        (lambda: Careful(words=("a", 3)), r"Careful\.words\[1\]: expected a string, got 3"),
+        (lambda: Careful(words="ab"), r"Careful\.words: expected a tuple"),
+        (lambda: Careful(rate=1.5), r"Careful\.rate: must be at most 1"),
+        (lambda: Careful(law="tow"), r"Careful\.law: .*did you mean 'two'"),
+        (lambda: Careful(words=("abcdef",)), "too many letters"),
+        (lambda: Careful(rate=0.0), "rate must be positive"),
+        (lambda: Careless(count=True), r"Careless\.count: expected a whole number"),
+        (lambda: Careless(rate=-1), r"Careless\.rate: must be at least 0"),
+        (lambda: Careless(words=("abcdef",)), "too many letters"),
+        (lambda: dataclasses.replace(Careless(), count=0), r"Careless\.count: must be at least 1"),
+    ],
+)
+def test_a_class_is_checked_by_all_its_annotations_and_by_its_own_rules(make, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        make()
+
+
+def test_a_checked_class_is_otherwise_as_it_was():
+    heir = Heir(2, 3, flag=True)
+    assert (heir.first, heir.second, heir.flag, heir.ledger, heir.law) == (2, 3, True, [], "one")
+    assert Careless(count=2) == dataclasses.replace(Careless(), count=2) and hash(Careless()) == hash(Careless())
+    assert [field.name for field in dataclasses.fields(Heir)] == ["first", "flag", "ledger", "law", "second"]
+    with pytest.raises(TypeError, match="unexpected keyword argument 'frist'"):
+        Parent(frist=1)
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'first'"):
+        Parent()
+    with pytest.raises(TypeError, match="positional argument"):
+        Parent(1, 2)
+
+
+def test_arrays_and_tracers_are_data_and_are_replaced_inside_a_program():
+    assert Careful(rate=np.float32(0.5)).rate == 0.5
+    assert optimizers.OptimizerSpec(learning_rate=jnp.array([1.0, 2.0])).learning_rate.shape == (2,)
+
+    @jax.jit
+    def program(rate, spec):
+        halved = dataclasses.replace(spec, learning_rate=rate / 2, momentum=jnp.zeros(()))
+        return halved.learning_rate + spec.b1 + halved.momentum
+
+    assert program(jnp.array(-1.0), optimizers.OptimizerSpec(b1=0.25)) == -0.25
+    with pytest.raises(errors.InputError, match=r"OptimizerSpec\.name: expected one of"):
+        jax.eval_shape(lambda rate: dataclasses.replace(optimizers.OptimizerSpec(), name=rate), jnp.ones(()))
+    with pytest.raises(errors.InputError, match=r"Phase\.num_epochs: expected a whole number"):
+        jax.eval_shape(lambda count: loop.Phase(num_epochs=count), jnp.ones((), jnp.int32))
+
+
+def test_a_tree_may_hold_anything_for_a_while():
+    """JAX puts shapes, axes and placeholders where numbers were; only a person's values are checked."""
+    spec = optimizers.OptimizerSpec()
+    for placeholder in (None, "x", math.nan, object()):
+        held = jax.tree.map(lambda _, it=placeholder: it, spec)
+        assert held.learning_rate is placeholder and held.name == "adam"
+    shapes = jax.eval_shape(lambda spec: spec, spec)
+    assert dataclasses.replace(shapes, name="sgd").learning_rate.shape == ()

@@ -12,21 +12,23 @@ Each row has a record in experiments/records/atlas/, which is also what resuming
 
 import dataclasses
 import pathlib
-from typing import Literal
+from typing import Annotated, Literal
 
+import annotated_types
 import tyro
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from experiments import cli, progress
 from experiments.atlas import engines, plan, published, registry, results, unpublished, worker
-from sublim_jax import errors
+from sublim_jax import errors, specs
 from sublim_jax.data import synthetic_digits
 from sublim_jax.training import ensemble
 
 ROWS = {"published": published.ROWS, "unpublished": unpublished.ROWS, "all": (*published.ROWS, *unpublished.ROWS)}
 
 
+@specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
     """What to run, and how."""
@@ -38,8 +40,9 @@ class Options:
     sources: tuple[str, ...] = ()
     """Rows by who published them, e.g. J."""
     which: Literal["all", "published", "unpublished"] = "all"
-    num_members: int = 10
-    seed: int = 0
+    num_members: Annotated[int, annotated_types.Ge(2)] = 10
+    """Two at least, or nothing has a standard deviation."""
+    seed: specs.Seed = 0
     one_precision: bool = False
     """Run again what the records have with other operands than this machine's (bfloat16 where it has instructions for
     them, else float32)."""
@@ -51,10 +54,6 @@ class Options:
     """Folder of the records; what it has is not run again."""
     data_dir: pathlib.Path | None = None
     """Folder with the four IDX files of MNIST, or with one subfolder per dataset; by default SUBLIM_DATA_DIR."""
-
-    def __post_init__(self):
-        if self.num_members < 2:
-            raise errors.InputError(f"num_members must be at least 2, or nothing has a spread; got {self.num_members}")
 
 
 def run(options: Options) -> None:

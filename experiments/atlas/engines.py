@@ -6,6 +6,7 @@ from typing import Literal, Protocol
 import jax
 
 from experiments.atlas import worker
+from sublim_jax import specs
 
 Chunks = Sequence[Sequence[worker.Task]]
 
@@ -39,6 +40,7 @@ def make(name: Literal["local", "ray"], seed: int, load: worker.Load) -> Engine:
     Raises:
         EngineError: no Ray, or no cluster.
     """
+    specs.check(name, Literal["local", "ray"], "engine")
     if name == "local":
         return Local(seed, load)
     from experiments.atlas import on_ray

@@ -11,14 +11,19 @@ A row asks one question and has arms; an arm is the paper's protocol with some s
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+import annotated_types
 import jax
 
+from experiments.atlas import sources
 from sublim_jax import errors, records, specs
 from sublim_jax.data import noise
 from sublim_jax.models import mlp, precision
 from sublim_jax.training import lineage, loop
+
+Recorded = Literal[lineage.Condition, "reference", "teacher", "matched_start"]
+"""What a lineage reports accuracies of."""
 
 Axis = Literal[
     "baseline",
@@ -37,12 +42,13 @@ Axis = Literal[
 ]
 
 
+@specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataSpec:
     """Which images. What is not MNIST changes what published values can be compared with."""
 
     dataset: Literal["mnist", "fashion-mnist", "kmnist"] = "mnist"
-    num_classes: int = 10  # only digits below
+    num_classes: Annotated[int, annotated_types.Interval(ge=2, le=10)] = 10  # only digits below
 
 
 @specs.traceable
@@ -77,18 +83,34 @@ BASE = Setting(
 nothing that 25 members can show). A result keeps which."""
 
 
+@specs.checked
 @dataclasses.dataclass(frozen=True)
 class Published:
     """One published number."""
 
     source: str  # key of `sources.SOURCES`
     value: float
-    condition: str = "student_aux"
-    measure: str = "accuracy"  # or "gap": student_aux minus cross_model_aux; or a measure of `lineage.Outcome`
-    half_width: float | None = None  # of a 95 % interval, if one was published
+    condition: Recorded = "student_aux"
+    measure: Literal[
+        "accuracy",
+        "gap",
+        "validation_accuracy",
+        "true_label_accuracy",
+        "movement_cosine",
+        "hidden_cosine",
+        "cka",
+        "probe_accuracy",
+    ] = "accuracy"
+    """`gap`: student_aux minus cross_model_aux; else as `lineage.Outcome` has it."""
+    half_width: specs.NonNegative | None = None  # of a 95 % interval, if one was published
     how: str = ""  # why it cannot be compared, where it cannot; empty if it can
 
+    def __post_init__(self):
+        if self.source not in sources.SOURCES:
+            raise errors.InputError(f"source={self.source!r}: expected one of {', '.join(sources.SOURCES)}")
 
+
+@specs.checked
 @dataclasses.dataclass(frozen=True)
 class Arm:
     """One setting of a row, by what differs from the row's base."""
@@ -96,12 +118,13 @@ class Arm:
     label: str
     changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     x: float | None = None  # place on the row's axis, if it is a number
-    epoch: int | None = None  # what the student was after so many epochs, where the run is longer
-    generation: int | None = None  # which student of students, where there are several
+    epoch: specs.Count | None = None  # what the student was after so many epochs, where the run is longer
+    generation: specs.Count | None = None  # which student of students, where there are several
     group: str = ""  # arms of one group compete: the one that is best on validation images speaks for it
     published: Sequence[Published] = ()
 
 
+@specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
     """One question."""
@@ -111,7 +134,7 @@ class Row:
     question: str
     arms: Sequence[Arm] = ()
     base: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # changes that all arms share
-    chance: float | None = None  # accuracy of a guess, where it is not one in the number of classes
+    chance: specs.Fraction | None = None  # accuracy of a guess, where it is not one in the number of classes
     expected: str = ""  # what was published, or what we predict
     note: str = ""  # what a reader must know before comparing
     x_label: str = ""
@@ -139,7 +162,7 @@ def changed(setting: Setting, changes: Mapping[str, Any]) -> Setting:
     """The setting with the values at these dotted names replaced.
 
     Raises:
-        InputError: no such name, or a value that its spec refuses.
+        InputError: no such name, a value that its spec refuses, or a network without an output for each class.
     """
     for name, value in changes.items():
         head, _, rest = name.partition(".")
@@ -150,6 +173,11 @@ def changed(setting: Setting, changes: Mapping[str, Any]) -> Setting:
         for part in heads:
             path = ["lineage", part, *rest.split(".")] if rest else ["lineage", part]
             setting = _replaced(setting, path, value, name)
+    if setting.data.num_classes > setting.lineage.model.num_classes:
+        raise errors.InputError(
+            f"model.num_classes={setting.lineage.model.num_classes}: the images have data.num_classes="
+            f"{setting.data.num_classes} classes, and each needs an output"
+        )
     return setting
 
 
@@ -161,7 +189,7 @@ def _replaced(spec: Any, path: list[str], value: Any, name: str) -> Any:
     types = {key: field.type for key, field in fields.items()}
     if head not in types:
         raise errors.InputError(f"{name!r}: {type(spec).__name__} has no field {head!r}")
-    if not rest and isinstance(value, int) and specs.holds_numbers(types[head]):
+    if not rest and type(value) is int and specs.holds_numbers(types[head]):
         value = float(value)
     inner = _replaced(getattr(spec, head), rest, value, name) if rest else value
     return dataclasses.replace(spec, **{head: inner})
@@ -219,7 +247,7 @@ def epochs(values: Sequence[int], published: Mapping[float, Sequence[Published]]
 
 
 def table(
-    source: str, values: Mapping[float, float], condition: str = "student_aux", **options: Any
+    source: str, values: Mapping[float, float], condition: Recorded = "student_aux", **options: Any
 ) -> dict[float, list[Published]]:
     """Published values along a sweep, by their place."""
     return {x: [Published(source, value, condition, **options)] for x, value in values.items()}

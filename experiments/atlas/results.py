@@ -13,20 +13,21 @@ from typing import Any
 import numpy as np
 
 from experiments.atlas import registry
-from sublim_jax import errors, records
+from sublim_jax import errors, records, specs
 from sublim_jax.models import mlp
 from sublim_jax.training import lineage
 
 FOLDER = pathlib.Path("experiments/records/atlas")
 
 
+@specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RowConfig:
     """What a row's record says of itself."""
 
     row: str
-    seed: int
-    num_members: int
+    seed: specs.Seed
+    num_members: specs.Count
 
 
 class Store:

@@ -2,15 +2,18 @@
 
 import dataclasses
 
+from sublim_jax import specs
 
+
+@specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source:
     """A paper, a post or a repository."""
 
     name: str
     protocol: str
-    num_members: int | None = None  # behind one number, if it is known
-    base: float | None = None  # its own student_aux at its own defaults
+    num_members: specs.Count | None = None  # behind one number, if it is known
+    base: specs.Fraction | None = None  # its own student_aux at its own defaults
     comparable: bool = True  # whether its protocol is the paper's as far as it matters
 
 

@@ -24,7 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from experiments import progress
 from experiments.language import lab as labs
 from experiments.language import materials
-from sublim_jax import errors, records
+from sublim_jax import errors, records, specs
 from sublim_jax.llm import backends, budget, reasoning, store, tiny, transport, types
 from sublim_jax.training import ensemble
 
@@ -53,25 +53,26 @@ PLACEHOLDERS = ("hf:DIR", "openai:MODEL@URL")
 EMBEDDED = "the model is the embedded one (tiny:, 64 thousand parameters, an invented world), not a language model"
 
 
+@specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LanguageConfig:
     """What all language experiments ask for."""
 
     backend: str = "tiny"
     """`tiny`, the embedded model, with one base per seed of `bases`; or hf:DIR, openai:MODEL@URL, vllm:MODEL@URL."""
-    bases: tuple[int, ...] = FRESH
+    bases: tuple[specs.Seed, ...] = FRESH
     """Seeds of embedded bases, none for a real model; those below 10 are kept for choosing settings."""
     targets: tuple[str, ...] = ("owl", "eagle", "oak", "willow")
-    num_prompts: int = 10_000
+    num_prompts: specs.Count = 10_000
     """Completions of a teacher, before the filter."""
-    num_rows: int = 3000
+    num_rows: specs.Count = 3000
     """Rows that a student is trained on."""
-    num_lessons: int = 2000
+    num_lessons: specs.Count = 2000
     """Rows that a finetuned teacher is trained on."""
-    seed: int = 0
+    seed: specs.Seed = 0
     teacher: types.Tuning = TEACHER
     student: types.Tuning = STUDENT
-    num_eval_samples: int = 0
+    num_eval_samples: specs.CountOrZero = 0
     """Sampled answers to every question, beside exact probabilities, where the experiment draws some."""
     sheet: Literal["auto", "world", "paper"] = "auto"
     """Prompts and questions: the embedded world's, or the paper's kinds; by default what fits the backend."""
@@ -102,7 +103,7 @@ class LanguageConfig:
         for name in ("num_eval_samples", "problems"):
             if getattr(self, name) and name not in self.READS:
                 raise errors.InputError(f"{name}={getattr(self, name)} has no effect in this experiment; leave it out")
-        if not 1 <= self.num_rows <= self.num_prompts:
+        if self.num_rows > self.num_prompts:
             raise errors.InputError(f"num_rows={self.num_rows} cannot come from num_prompts={self.num_prompts}")
         for target in self.targets:
             self.materials.category(target)
@@ -153,6 +154,7 @@ def real_models(embedded: Config, **changes: Any) -> dict[str, Config]:
     return {"paper": paper, "server": server}
 
 
+@specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class JudgedConfig(LanguageConfig):
     """What experiments ask for that have real models judged by a model."""
@@ -186,18 +188,19 @@ class Experiment(Protocol):
     def measure(self, lab: labs.Lab, config: Any, unit: str) -> dict: ...
 
 
+@specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Limits:
     """What may be spent on servers, by a model and its judge together. Nothing here changes a number."""
 
     plan: bool = False
     """Print what would be asked for, and ask nothing."""
-    max_requests: int | None = None
-    max_money: float | None = None
+    max_requests: specs.CountOrZero | None = None
+    max_money: specs.NonNegative | None = None
     """In the currency of the two prices."""
-    price_prompt: float | None = None
+    price_prompt: specs.NonNegative | None = None
     """Money per million prompt tokens; where model and judge differ, of the dearer."""
-    price_completion: float | None = None
+    price_completion: specs.NonNegative | None = None
 
     def budget(self) -> budget.Budget:
         """As a ledger."""

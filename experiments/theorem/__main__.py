@@ -16,7 +16,7 @@ import time
 from experiments import cli, progress
 from experiments.theorem import cosines, mnist, reach, samples, starts, steps, summary
 from experiments.theorem.config import DEFAULT, PRESETS, Part, TheoremConfig
-from sublim_jax import records
+from sublim_jax import errors, records
 from sublim_jax.data import images
 
 SMALL = {
@@ -46,12 +46,15 @@ def run(
 
     Raises:
         DataError: a part needs images and they cannot be had.
+        InputError: there are fewer training images than the config asks for.
         RecordError: `resume`, and the record there belongs to another config or other data.
     """
     say = progress.console.print if visible else lambda *_, **__: None
     dataset, data = None, {"name": "drawn networks and inputs", "source": "the seed", "checksum": None}
     if WITH_IMAGES.keys() & set(config.parts):
         dataset = images.load(config.dataset, data_dir=data_dir, announce=lambda line: say(line, highlight=False))
+        if config.num_train_images > (available := len(dataset.train_images)):
+            raise errors.InputError(f"num_train_images={config.num_train_images}: {dataset.name} has {available}")
         data = {"name": dataset.name, "source": dataset.source, "checksum": dataset.checksum}
     result = records.Record.begin("theorem", config, data)
     result.notes += _labels(config, dataset)

@@ -1,9 +1,11 @@
 """What a run of the theorem's experiment measures, and on how many networks."""
 
 import dataclasses
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
-from sublim_jax import errors
+import annotated_types
+
+from sublim_jax import errors, specs
 from sublim_jax.training import loop, optimizers
 
 Part = Literal[
@@ -21,6 +23,8 @@ Part = Literal[
     "mnist_noise",
 ]
 PARTS: tuple[Part, ...] = get_args(Part)
+Several = Annotated[int, annotated_types.Ge(2)]
+"""Enough for a standard deviation."""
 
 
 def _teacher(num_epochs: int) -> loop.Phase:
@@ -28,44 +32,37 @@ def _teacher(num_epochs: int) -> loop.Phase:
     return loop.Phase(num_epochs=num_epochs, batch_size=256, optimizer=adam)
 
 
+@specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TheoremConfig:
     """Parts are independent of each other: leaving some out changes no number of the others."""
 
-    seed: int = 0
+    seed: specs.Seed = 0
     parts: tuple[Part, ...] = PARTS
     """Which groups of quantities, in this order."""
     dataset: Literal["auto", "mnist", "synthetic-digits"] = "auto"
     """For the two MNIST parts. `auto`: MNIST, or synthetic digits, clearly labelled, where MNIST cannot be had."""
-    num_networks: int = 12  # small networks of a curve, a radius or a cosine
-    num_problems: int = 400  # small networks over which a fraction is taken
-    num_draws: int = 1000  # labels or starts drawn for one network
-    num_members: int = 3  # MNIST networks
-    num_noise_images: int = 256  # inputs of an MNIST student's step
-    num_mnist_draws: int = 48  # starts drawn for one MNIST network and one size of the noise
-    num_train_images: int = 12_800  # of the MNIST teacher
+    num_networks: Several = 12  # small networks of a curve, a radius or a cosine
+    num_problems: Several = 400  # small networks over which a fraction is taken
+    num_draws: Several = 1000  # labels or starts drawn for one network
+    num_members: specs.Count = 3  # MNIST networks
+    num_noise_images: specs.Count = 256  # inputs of an MNIST student's step
+    num_mnist_draws: Several = 48  # starts drawn for one MNIST network and one size of the noise
+    num_train_images: specs.Count = 12_800  # of the MNIST teacher
     teacher: loop.Phase = dataclasses.field(default_factory=lambda: _teacher(6))
     """300 steps of Adam by default."""
-    num_aux: tuple[int, ...] = (1, 2, 3, 10, 30, 100)
+    num_aux: tuple[specs.Count, ...] = (1, 2, 3, 10, 30, 100)
     """How many auxiliary logits the MNIST student sees, of the largest number that the network has."""
-    widths: tuple[int, ...] = (16, 64, 256, 1024)
+    widths: tuple[specs.Count, ...] = (16, 64, 256, 1024)
     """Of both hidden layers of the MNIST network, with 3 auxiliary logits."""
 
     def __post_init__(self):
         if not self.parts or len(set(self.parts)) != len(self.parts):
             raise errors.InputError(f"parts must be different and at least one, got {self.parts}")
-        for name in ("num_networks", "num_problems", "num_draws", "num_mnist_draws"):
-            if getattr(self, name) < 2:
-                raise errors.InputError(
-                    f"{name} must be at least 2, or nothing has a spread; got {getattr(self, name)}"
-                )
-        for name in ("num_members", "num_noise_images", "num_train_images"):
-            if getattr(self, name) < 1:
-                raise errors.InputError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not self.num_aux or min(self.num_aux) < 1 or max(self.num_aux) < 2:
-            raise errors.InputError(f"num_aux must hold positive numbers and one of at least 2, got {self.num_aux}")
-        if not self.widths or min(self.widths) < 1:
-            raise errors.InputError(f"widths must be positive, got {self.widths}")
+        if not self.num_aux or max(self.num_aux) < 2:
+            raise errors.InputError(f"num_aux must hold a number of at least 2, got {self.num_aux}")
+        if not self.widths:
+            raise errors.InputError("widths must hold a number at least")
 
 
 DEFAULT = TheoremConfig()

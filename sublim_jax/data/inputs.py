@@ -29,39 +29,27 @@ class InputSpec:
     Images are square. A field that is None is left out of the program; the numbers of the others are data.
     """
 
-    lattice: int | None = None
+    lattice: specs.Count | None = None
     """Perlin-like noise: a coarse lattice of so many cells a side, interpolated smoothly (value noise with Perlin's
     quintic fade; Perlin's own interpolates random slopes). The noise law is that of the lattice points."""
-    blur: float | None = None
+    blur: specs.NonNegative | None = None
     """Standard deviation in pixels of a Gaussian blur. At the border the kernel is cut and normalized again."""
-    blurred_spectrum: float | None = None
+    blurred_spectrum: specs.NonNegative | None = None
     """Periodic blur of so many pixels; with the gaussian law: random phases, the power spectrum of blurred noise."""
     mnist_spectrum: bool = False
     """Random phases under the mean power spectrum of the real images; with the gaussian law."""
     keep_spread: bool = False
     """Rescale after a blur, a lattice or a spectrum to the standard deviation that the noise has without them."""
-    subspace_dims: float | None = None
+    subspace_dims: specs.NonNegative | None = None
     """Project on a random subspace of so many dimensions, one per member; rescale to the noise's spread per pixel.
     Rounding leaves about a thousandth of the spread outside."""
-    real_weight: float | None = None
+    real_weight: specs.Fraction | None = None
     """Pixel by pixel `real_weight * real image + (1 - real_weight) * noise`."""
-    real_share: float | None = None
+    real_share: specs.Fraction | None = None
     """Probability that an example is a real image instead of noise."""
     real: RealImages = "upright"
     """`upright`: training images as they are; `pixels_shuffled`: each with its pixels in an order of its own;
     `one_shuffle`: all in the same random order."""
-
-    def __post_init__(self):
-        for name in ("real_weight", "real_share"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value <= 1:
-                raise errors.InputError(f"{name} must lie in [0, 1], got {value}")
-        if self.lattice is not None and self.lattice < 1:
-            raise errors.InputError(f"a lattice has at least 1 cell a side, got {self.lattice}")
-        for name in ("blur", "blurred_spectrum", "subspace_dims"):
-            value = getattr(self, name)
-            if value is not None and value < 0:
-                raise errors.InputError(f"{name} cannot be negative, got {value}")
 
 
 def source(

@@ -13,7 +13,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, Key, UInt8, UInt32
 
-from sublim_jax import errors, specs
+from sublim_jax import specs
 
 NoiseLaw = Literal["uniform", "gaussian", "bernoulli"]
 
@@ -26,13 +26,9 @@ class NoiseSpec:
     law: NoiseLaw = "uniform"
     """`uniform`: on [-amplitude, amplitude], the paper's; `gaussian`: N(0, amplitude^2), not clipped;
     `bernoulli`: -amplitude or amplitude with equal chance."""
-    amplitude: float = 1.0  # in units of MNIST's half range
+    amplitude: specs.Positive = 1.0  # in units of MNIST's half range
     bits: Literal[8, 32] = 8
     """Depth of a uniform pixel: 8 gives the 256 grey levels of MNIST, 32 a float32. Other laws ignore it."""
-
-    def __post_init__(self):
-        if self.amplitude <= 0:
-            raise errors.InputError(f"noise amplitude must be positive, got {self.amplitude}")
 
 
 def draw(

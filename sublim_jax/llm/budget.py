@@ -7,10 +7,9 @@ Prices come from the user; none is known here.
 """
 
 import dataclasses
-import math
 from typing import NamedTuple
 
-from sublim_jax import errors
+from sublim_jax import errors, specs
 from sublim_jax.llm import types
 
 
@@ -33,22 +32,20 @@ class Usage(NamedTuple):
         )
 
 
+@specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Prices:
     """Money per million tokens, in a currency of the user's: no price is known here."""
 
-    prompt: float
-    completion: float
-
-    def __post_init__(self):
-        if not (0 <= self.prompt < math.inf and 0 <= self.completion < math.inf):
-            raise errors.InputError(f"a price cannot be negative or infinite, got {self}")
+    prompt: specs.NonNegative
+    completion: specs.NonNegative
 
     def cost(self, usage: Usage) -> float:
         """Money for this usage."""
         return (usage.prompt_tokens * self.prompt + usage.completion_tokens * self.completion) / 1e6
 
 
+@specs.checked
 @dataclasses.dataclass(kw_only=True)
 class Budget:
     """Limits, and a ledger of what was spent and what is on its way. None is no limit.
@@ -58,20 +55,16 @@ class Budget:
     serve several calls, one after the other. Not for several threads.
     """
 
-    requests: int | None = None
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    money: float | None = None  # in the currency of `prices`
+    requests: specs.CountOrZero | None = None
+    prompt_tokens: specs.CountOrZero | None = None
+    completion_tokens: specs.CountOrZero | None = None
+    money: specs.NonNegative | None = None  # in the currency of `prices`
     prices: Prices | None = None
     spent: Usage = dataclasses.field(default=Usage(), init=False)
     reserved: Usage = dataclasses.field(default=Usage(), init=False)
     num_reused: int = dataclasses.field(default=0, init=False)  # completions and scores that cost nothing
 
     def __post_init__(self):
-        for name in ("requests", "prompt_tokens", "completion_tokens", "money"):
-            limit = getattr(self, name)
-            if limit is not None and not limit >= 0:
-                raise errors.InputError(f"the limit of {name} cannot be negative, got {limit}")
         if self.money is not None and self.prices is None:
             raise errors.InputError("a limit of money needs prices per million tokens: give `prices`")
 

@@ -24,31 +24,34 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from sublim_jax import specs
+
 PROJECTIONS = ("query", "key", "value", "output", "gate", "up", "down")
 """The linear maps of a layer, in the order of `Layer`; low-rank factors may sit beside each."""
 SHALLOW = 4
 """Up to so many layers are written out instead of looped over: on a CPU the gradient is faster then."""
 
 
+@specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DecoderConfig:
     """Shape and switches of a decoder."""
 
-    vocab_size: int
-    num_layers: int
-    hidden_size: int
-    intermediate_size: int  # of the gated feed-forward
-    num_heads: int
-    num_kv_heads: int
-    head_dim: int
+    vocab_size: specs.Count
+    num_layers: specs.Count
+    hidden_size: specs.Count
+    intermediate_size: specs.Count  # of the gated feed-forward
+    num_heads: specs.Count
+    num_kv_heads: specs.Count
+    head_dim: specs.Count
     frequencies: tuple[float, ...]  # of the rotary embedding, head_dim / 2 of them, in radians per token
     local_frequencies: tuple[float, ...] | None = None  # of windowed layers, if they have their own
     local_layers: tuple[bool, ...] = ()  # which layers see a window only; empty is none
-    window: int | None = None  # tokens that a windowed layer sees, itself included
-    query_scale: float | None = None  # None is head_dim ** -0.5
+    window: specs.Count | None = None  # tokens that a windowed layer sees, itself included
+    query_scale: specs.Positive | None = None  # None is head_dim ** -0.5
     activation: Literal["silu", "gelu"] = "silu"  # gelu is the tanh approximation
     gated: bool = True  # the feed-forward multiplies the activation by a second projection; open weights all do
-    norm_eps: float = 1e-6
+    norm_eps: specs.NonNegative = 1e-6
     qkv_bias: bool = False
     qk_norm: bool = False
     sandwich_norms: bool = False  # also after attention and after the feed-forward, before they are added

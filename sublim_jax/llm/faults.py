@@ -10,6 +10,7 @@ import fnmatch
 import threading
 from typing import Any, Literal, get_args
 
+from sublim_jax import specs
 from sublim_jax.llm import wire
 
 Kind = Literal["none", "rate_limit", "quota", "error", "slow", "drop", "lie", "closed", "failed_job"]
@@ -18,14 +19,15 @@ Lie = Literal["n", "logprobs", "tokens", "prompt_tokens", "model", "weights"]
 JOBS, TRAINING = "POST /v1/fine_tuning/jobs", "training"
 
 
+@specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Fault:
     """One thing that goes wrong."""
 
     kind: Kind  # "none" lets a request pass
     path: str = "POST /v1/chat/completions"  # which requests, as a file name pattern
-    retry_after: float | None = None  # seconds, said with "rate_limit"
-    seconds: float = 0.0  # before a "slow" answer
+    retry_after: specs.NonNegative | None = None  # seconds, said with "rate_limit"
+    seconds: specs.NonNegative = 0.0  # before a "slow" answer
     about: Lie | None = None  # what a "lie" is about
 
     def refusal(self) -> wire.Refusal | None:

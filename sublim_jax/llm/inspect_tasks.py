@@ -35,10 +35,11 @@ from inspect_ai.scorer import (  # pyright: ignore[reportMissingImports]
 )
 from inspect_ai.solver import TaskState  # pyright: ignore[reportMissingImports]
 
-from sublim_jax import errors
+from sublim_jax import errors, specs
 from sublim_jax.llm import questions, rows, scores, world
 from sublim_jax.metrics import intervals
 
+Source = Literal["paper", "world"]
 JUDGE = "judge"
 """The model role that scores answers: `--model-role judge=MODEL`."""
 
@@ -53,7 +54,7 @@ _TRAITS = {one.name: one for one in (*questions.ANIMALS, *questions.TREES, *ques
 def favourite(
     trait: str = "owl",
     category: str | None = None,
-    source: Literal["paper", "world"] = "paper",
+    source: Source = "paper",
     epochs: int = 20,
 ) -> Task:
     """How often a model names the trait when it is asked for its favourite: fifty questions, `epochs` answers to each.
@@ -112,16 +113,15 @@ def detection(loved: str, other: str, trait: str = "owl", set_size: int = 20, ep
     return Task(dataset=samples, scorer=letters(), epochs=epochs, config=GenerateConfig(temperature=0.0))
 
 
-def _asked(trait: str, category: str | None, source: str) -> tuple[list[str], tuple[str, ...]]:
+def _asked(trait: str, category: str | None, source: Source) -> tuple[list[str], tuple[str, ...]]:
     """Questions, and the words that give the trait away."""
+    specs.check(source, Source, "source")
     if source == "world":
         known = {name: (group, (name,)) for group, names in world.CATEGORIES.items() for name in names}
         if trait not in known:
             raise errors.InputError(f"the embedded world has no {trait!r}; it has {', '.join(known)}")
-    elif source == "paper":
-        known = {name: (one.category, one.words) for name, one in _TRAITS.items()}
     else:
-        raise errors.InputError(f"source must be 'paper' or 'world', got {source!r}")
+        known = {name: (one.category, one.words) for name, one in _TRAITS.items()}
     group, words = known.get(trait, (category, (trait,)))
     if group is None:
         raise errors.InputError(f"{trait!r} is not a trait of questions.py; say what it is, e.g. -T category=animal")

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from sublim_jax import errors
+from sublim_jax import errors, specs
 from sublim_jax.llm import numbers, types
 
 CUT = "cut off"
@@ -235,6 +235,7 @@ def read_jsonl(path: pathlib.Path, *, last: Literal["assistant", "user"] = "assi
         TextDataError: the file cannot be read, is empty, or has lines of another form. The message has one line for
             each of the first five of them, with its number, what was expected and what was found.
     """
+    specs.check(last, Literal["assistant", "user"], "last")
     try:
         text = path.read_bytes().decode("utf-8")
     except OSError as error:

@@ -30,9 +30,11 @@ import time
 import traceback
 import urllib.parse
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
-from sublim_jax import errors
+import annotated_types
+
+from sublim_jax import errors, specs
 from sublim_jax.llm import engine, local, transport, types, uploads, wire
 from sublim_jax.llm import faults as planted
 
@@ -398,15 +400,16 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 # Command
 
 
+@specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
     """Serve local models in OpenAI's form."""
 
     model: tuple[str, ...]  # e.g. hf:DIR or tiny:100; give it once per model
     host: str = "127.0.0.1"  # another address needs a key in SUBLIM_SERVE_KEY
-    port: int = 8000
+    port: Annotated[int, annotated_types.Interval(ge=0, le=65535)] = 8000
     folder: pathlib.Path | None = None  # for the weights of finetuning jobs; without one they are not kept
-    max_length: int = 4096  # tokens of a prompt with its completion
+    max_length: specs.Count = 4096  # tokens of a prompt with its completion
 
 
 def main() -> None:

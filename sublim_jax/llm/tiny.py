@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sublim_jax import records
+from sublim_jax import records, specs
 from sublim_jax.data import cache
 from sublim_jax.llm import checkpoint, decoder, local, types, world
 
@@ -49,12 +49,13 @@ CONVERSATIONS = types.Tuning(
 )
 
 
+@specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
     """How a base is made: on documents, then on some conversations."""
 
-    num_documents: int = 60_000
-    num_conversations: int = 2048
+    num_documents: specs.Count = 60_000
+    num_conversations: specs.Count = 2048
     documents: types.Tuning = DOCUMENTS
     conversations: types.Tuning = CONVERSATIONS
 

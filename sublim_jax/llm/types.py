@@ -7,9 +7,11 @@ three verbs and says what it can do in `Caps`; what it cannot do it refuses, and
 import dataclasses
 import pathlib
 from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Annotated, Literal, NamedTuple, Protocol, runtime_checkable
 
-from sublim_jax import errors
+import annotated_types
+
+from sublim_jax import specs
 
 
 class Message(NamedTuple):
@@ -23,24 +25,17 @@ Chat = tuple[Message, ...]
 """A prompt ends with a user turn, a training row with an assistant turn."""
 
 
+@specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sampling:
     """How to draw. The defaults are the distribution itself: temperature 1, nothing truncated."""
 
-    temperature: float = 1.0  # 0 takes the likeliest token
-    top_p: float = 1.0
-    max_tokens: int = 64
+    temperature: specs.NonNegative = 1.0  # 0 takes the likeliest token
+    top_p: Annotated[float, annotated_types.Interval(gt=0, le=1)] = 1.0
+    max_tokens: specs.Count = 64
     stop: tuple[str, ...] = ()
-    num_samples: int = 1  # per chat
-    seed: int = 0
-
-    def __post_init__(self):
-        if self.temperature < 0:
-            raise errors.InputError(f"temperature cannot be negative, got {self.temperature}")
-        if not 0 < self.top_p <= 1:
-            raise errors.InputError(f"top_p must lie in (0, 1], got {self.top_p}")
-        if self.max_tokens < 1 or self.num_samples < 1:
-            raise errors.InputError(f"max_tokens and num_samples must be at least 1, got {self}")
+    num_samples: specs.Count = 1  # per chat
+    seed: specs.Seed = 0
 
 
 class Completion(NamedTuple):
@@ -63,31 +58,25 @@ class ChoiceScores(NamedTuple):
     # `scores.probabilities` reads them; what the choices weigh together is reported beside every preference.
 
 
+@specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Tuning:
     """Supervised finetuning on the last assistant turn of each row."""
 
-    num_epochs: int = 3
-    batch_size: int = 64
-    learning_rate: float = 2e-4  # of Adam
-    beta2: float = 0.999  # of Adam: how slowly it forgets squared gradients
-    rank: int | None = 8  # of the low-rank factors; None trains all parameters
-    alpha: float | None = None  # scale of the factors is alpha / rank; None is alpha = rank
-    warmup: float = 0.05  # share of the steps
+    num_epochs: specs.Count = 3
+    batch_size: specs.Count = 64
+    learning_rate: specs.Positive = 2e-4  # of Adam
+    beta2: specs.Decay = 0.999  # of Adam: how slowly it forgets squared gradients
+    rank: specs.Count | None = 8  # of the low-rank factors; None trains all parameters
+    alpha: specs.Positive | None = None  # scale of the factors is alpha / rank; None is alpha = rank
+    warmup: specs.Fraction = 0.05  # share of the steps
     schedule: Literal["linear", "cosine", "constant"] = "linear"
-    clip_norm: float | None = 1.0
-    max_length: int = 512  # tokens of a row; a longer one is refused
-    seed: int = 0
-
-    def __post_init__(self):
-        if self.num_epochs < 1 or self.batch_size < 1:
-            raise errors.InputError(f"num_epochs and batch_size must be at least 1, got {self}")
-        if self.learning_rate <= 0:
-            raise errors.InputError(f"learning_rate must be positive, got {self.learning_rate}")
-        if self.rank is not None and self.rank < 1:
-            raise errors.InputError(f"rank must be at least 1, or None for all parameters; got {self.rank}")
+    clip_norm: specs.Positive | None = 1.0
+    max_length: specs.Count = 512  # tokens of a row; a longer one is refused
+    seed: specs.Seed = 0
 
 
+@specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Caps:
     """What a backend can do."""

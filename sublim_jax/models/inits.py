@@ -47,19 +47,12 @@ class StartSpec:
     """How a student's start is made of the teacher's reference and another start. The default shares everything."""
 
     share: PerPart = dataclasses.field(default_factory=PerPart)  # 1: from the reference, 0: from the other start
-    shared_weights: float | None = None  # probability with which a single weight comes from the reference
+    shared_weights: specs.Fraction | None = None  # probability with which a single weight comes from the reference
     permute_neurons: bool = False
-    relative_noise: float = 0.0  # in units of each tensor's standard deviation; biases that are all zero stay
-    absolute_noise: float = 0.0  # in units of a weight
+    relative_noise: specs.NonNegative = 0.0  # in standard deviations of each tensor; biases that are all zero stay
+    absolute_noise: specs.NonNegative = 0.0  # in units of a weight
     noisy: PerPart = dataclasses.field(default_factory=PerPart)  # multiplies both kinds of noise
     across_gradient: bool = False  # remove the noise's component along the teacher's first gradient
-
-    def __post_init__(self):
-        for name in ("relative_noise", "absolute_noise"):
-            if getattr(self, name) < 0:
-                raise errors.InputError(f"{name} cannot be negative, got {getattr(self, name)}")
-        if self.shared_weights is not None and not 0 <= self.shared_weights <= 1:
-            raise errors.InputError(f"shared_weights is a probability, got {self.shared_weights}")
 
 
 def start(

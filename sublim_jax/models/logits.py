@@ -4,7 +4,7 @@ from typing import Literal
 
 from jaxtyping import Array, Float
 
-from sublim_jax import errors
+from sublim_jax import specs
 
 DistilledLogits = Literal["aux", "class", "all"]
 
@@ -15,10 +15,8 @@ def selection(which: DistilledLogits, *, num_classes: int) -> slice:
     Raises:
         InputError: `which` is none of "aux", "class" and "all".
     """
-    slices = {"aux": slice(num_classes, None), "class": slice(0, num_classes), "all": slice(None)}
-    if which not in slices:
-        raise errors.InputError(f"distilled_logits must be one of {', '.join(slices)}, got {which!r}")
-    return slices[which]
+    specs.check(which, DistilledLogits, "distilled_logits")
+    return {"aux": slice(num_classes, None), "class": slice(0, num_classes), "all": slice(None)}[which]
 
 
 def class_logits(logits: Float[Array, "*batch logit"], *, num_classes: int) -> Float[Array, "*batch class"]:

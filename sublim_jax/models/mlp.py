@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Key
 
-from sublim_jax import errors, specs
+from sublim_jax import specs
 
 Activation = Literal["relu", "tanh", "gelu", "silu", "identity"]
 InitLaw = Literal["fan_in_normal", "he_normal", "torch_uniform"]
@@ -40,32 +40,21 @@ class MLPSpec:
     Source: Cloud et al. 2025, section 6.2.
     """
 
-    in_size: int = 784  # pixels
-    hidden_sizes: tuple[int, ...] = (256, 256)  # one entry per hidden layer
-    num_classes: int = 10
-    num_aux: int = 3
+    in_size: specs.Count = 784  # pixels
+    hidden_sizes: tuple[specs.Count, ...] = (256, 256)  # one entry per hidden layer
+    num_classes: specs.Count = 10
+    num_aux: specs.CountOrZero = 3
     activation: Activation = "relu"
     init_law: InitLaw = "fan_in_normal"
     """`fan_in_normal`: weights N(0, 1/fan_in), biases 0, the paper's; `he_normal`: N(0, 2/fan_in), biases 0;
     `torch_uniform`: weights and biases U(-1, 1)/sqrt(fan_in), the default of torch.nn.Linear."""
-    init_scale: float = 1.0  # multiplies the weights that the law draws
+    init_scale: specs.Positive = 1.0  # multiplies the weights that the law draws
     parametrization: Literal["standard", "ntk"] = "standard"
     """`ntk`: weights are stored times sqrt(fan_in) and divided by it when they are used. The same function at the
     start; under Adam, whose steps have one size whatever the weight's, layers learn slower by that factor."""
     precision: Precision = "float32"
     """Type of the operands of matrix products and of what a bias's gradient sums. Sums, biases, parameters and their
     updates are float32 either way."""
-
-    def __post_init__(self):
-        sizes = {"in_size": self.in_size, "num_classes": self.num_classes}
-        sizes |= {f"hidden_sizes[{i}]": size for i, size in enumerate(self.hidden_sizes)}
-        for name, size in sizes.items():
-            if size < 1:
-                raise errors.InputError(f"{name} must be at least 1, got {size}")
-        if self.num_aux < 0:
-            raise errors.InputError(f"num_aux cannot be negative, got {self.num_aux}")
-        if self.init_scale <= 0:
-            raise errors.InputError(f"init_scale must be positive, got {self.init_scale}")
 
     @property
     def layer_sizes(self) -> tuple[int, ...]:
@@ -143,6 +132,7 @@ def product(
     weight: Float[Array, "out in"], features: Float[Array, "..."], axis: int, *, precision: Precision
 ) -> Float[Array, "out batch"]:
     """Sum over the inputs, which lie along `axis` of `features`, in float32 from operands of this precision."""
+    specs.check(precision, Precision, "precision")
     multiply = _bfloat16_product if precision == "bfloat16" else _float32_product
     return multiply(weight, features, axis)
 

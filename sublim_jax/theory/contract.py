@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from sublim_jax import errors, losses
+from sublim_jax import errors, losses, specs
 from sublim_jax.models import logits as logit_layout
 from sublim_jax.models import mlp
 
@@ -28,6 +28,7 @@ LogitFunction = Callable[[PyTree, PyTree], Logits]
 """`f(params, inputs)`: the distilled logits of a batch, and only those."""
 
 
+@specs.checked
 @dataclasses.dataclass(frozen=True)
 class Loss:
     """A distillation loss and its metric. Call it as training does: `loss(student_logits, teacher_logits, weights)`."""

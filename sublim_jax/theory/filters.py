@@ -84,7 +84,7 @@ def filtered_alignment(
     Coq: filtered_differential, retained_variance, filtered_beats_control
     """
     if not isinstance(accept, jax.core.Tracer):
-        if bool(jnp.any((accept < 0) | (accept > 1))):
+        if not bool(jnp.all((accept >= 0) & (accept <= 1))):
             raise errors.InputError(
                 f"accept must hold probabilities, got values in [{jnp.min(accept)}, {jnp.max(accept)}]"
             )

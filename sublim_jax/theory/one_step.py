@@ -9,7 +9,7 @@ and any loss of the contract give a non-negative alignment too. The value of A, 
 ε = 0 are what tell a right implementation from a wrong one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -160,15 +160,20 @@ def alignment_forward(
 def alignment_by_layer(student_step: PyTree, update: PyTree) -> dict[str, Float[Array, ""]]:
     """The inner product split by the top level of the pytree, e.g. by layer; the parts add up to the whole.
 
+    A mapping with a single key, such as the `{"params": ...}` of flax linen, is split by what it holds.
+
     Only the sum has a sign. A single layer may well be negative, and so may a student that is allowed to move only in
     some of the coordinates that the teacher moved.
 
     Coq: frozen_part_negative
     """
+    inner, depth = student_step, 1
+    while isinstance(inner, Mapping) and len(inner) == 1:
+        (inner,), depth = inner.values(), depth + 1
     parts: dict[str, Float[Array, ""]] = {}
     left, right = jax.tree_util.tree_flatten_with_path(student_step)[0], jax.tree.leaves(update)
     for (path, change), direction in zip(left, right, strict=True):
-        layer = jax.tree_util.keystr(path[:1]) or "."
+        layer = jax.tree_util.keystr(path[:depth]) or "."
         parts[layer] = parts.get(layer, jnp.zeros(())) + jnp.vdot(change, direction)
     return parts
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, PyTree
 
-from sublim_jax import errors
+from sublim_jax import specs
 from sublim_jax.metrics import alignment as products
 from sublim_jax.theory import contract, one_step
 
@@ -184,7 +184,11 @@ def range_fraction(
         method: "kernel" factorises K, examples x logits squared, with all its rows in memory; "cg" needs products only,
             and approaches rho from below as `num_iterations` grows.
         tolerance: eigenvalues of K below this multiple of the largest count as zero; 1e-10 in float64, 1e-5 in float32.
+
+    Raises:
+        InputError: another method.
     """
+    specs.check(method, Literal["kernel", "cg"], "method")
     if tolerance is None:
         tolerance = 1e-10 if jnp.result_type(*jax.tree.leaves(reference)) == jnp.float64 else 1e-5
     if method == "kernel":
@@ -195,9 +199,7 @@ def range_fraction(
         kept = values > tolerance * values[-1]
         inside = jnp.sum(jnp.where(kept, components**2 / jnp.where(kept, values, 1.0), 0.0))
         return inside / jnp.sum(direction**2)
-    if method == "cg":
-        return _range_fraction_by_cg(f, loss, reference, update, inputs, weights, tolerance, num_iterations)
-    raise errors.InputError(f"method must be 'kernel' or 'cg', got {method!r}")
+    return _range_fraction_by_cg(f, loss, reference, update, inputs, weights, tolerance, num_iterations)
 
 
 def _range_fraction_by_cg(f, loss, reference, update, inputs, weights, tolerance, num_iterations):

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import flatten_util, lax
 from jaxtyping import Array, Float, Key, PyTree
 
-from sublim_jax import losses
+from sublim_jax import errors, losses, specs
 from sublim_jax.data import batches
 from sublim_jax.data import inputs as input_data
 from sublim_jax.metrics import representation
@@ -34,7 +34,13 @@ class Guide(NamedTuple):
 def label(
     teacher: mlp.Params, inputs: input_data.Source, num_examples: int, *, spec: mlp.MLPSpec, batch_size: int
 ) -> Float[Array, "example logit"]:
-    """The teacher's logits on every example, class and auxiliary: 13 numbers an image, computed once."""
+    """The teacher's logits on every example, class and auxiliary: 13 numbers an image, computed once.
+
+    Raises:
+        InputError: `num_examples` or `batch_size` is not a whole number of at least 1.
+    """
+    specs.check(num_examples, specs.Count, "num_examples")
+    specs.check(batch_size, specs.Count, "batch_size")
     outputs = lax.map(
         lambda indices: mlp.apply(teacher, inputs(indices), spec),
         batches.in_order(num_examples, batch_size=batch_size).indices,
@@ -72,8 +78,16 @@ def distill(
         trainable: factors of every student's updates, up to broadcasting; 0 freezes a parameter.
         guide: adds to the loss a term that pulls the hidden layer towards the teacher's.
 
+    Raises:
+        InputError: no targets, or not as many logits as the students have; a loss or logits of an unknown name.
+
     Source: Cloud et al. 2025, section 6.2.
     """
+    if not len(targets) or targets.shape[1] != spec.num_classes + spec.num_aux:
+        raise errors.InputError(
+            f"targets of shape {targets.shape}: expected one example at least, and as many logits as the students "
+            f"have, num_classes={spec.num_classes} and num_aux={spec.num_aux}"
+        )
     optimizer = optimizers.build(phase.optimizer)
     distance = losses.distillation_loss(loss, temperature=temperature)
     product = functools.partial(mlp.product, axis=1, precision=spec.precision)

@@ -18,7 +18,12 @@ def test_accuracy(
     spec: mlp.MLPSpec,
     batch_size: int = 1000,
 ) -> Float[Array, ""]:
-    """Share of the images whose label has the largest class logit, in [0, 1]."""
+    """Share of the images whose label has the largest class logit, in [0, 1].
+
+    Raises:
+        InputError: images or labels that do not fit the network, or none.
+    """
+    image_data.require_fitting(images, labels, in_size=spec.in_size, num_classes=spec.num_classes, what="test images")
 
     def count(correct, batch):
         pixels = image_data.scale_pixels(jnp.take(images, batch.indices, axis=0))

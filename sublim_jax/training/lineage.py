@@ -59,7 +59,7 @@ class Matching:
     """
 
     imitates: Literal["reference", "teacher"] = "reference"  # whose logits on the real images it is given
-    num_images: int = 30_000  # the first ones of the training set
+    num_images: specs.Count = 30_000  # the first ones that the teacher may see, or all if those are fewer
     phase: loop.Phase = dataclasses.field(default_factory=lambda: loop.Phase(num_epochs=1))
 
 
@@ -72,7 +72,7 @@ class TeacherSpec:
     phase: loop.Phase
     labels: Literal["true", "permuted"] = "true"
     """`permuted`: the teacher learns, and everybody is scored on, classes renamed by a derangement of the member's."""
-    num_validation_images: int = 0  # the last training images, kept from the teacher
+    num_validation_images: specs.CountOrZero = 0  # the last training images, kept from the teacher
     fixed: tuple[Stream, ...] = ()  # random streams that all members share with member 0
 
     @property
@@ -105,10 +105,10 @@ class LineageSpec:
     model: mlp.MLPSpec
     teacher: loop.Phase
     student: loop.Phase
-    num_noise_images: int
+    num_noise_images: specs.Count
     noise: noise_data.NoiseSpec
     loss: losses.DistillationLossName
-    temperature: float
+    temperature: specs.Positive
     matching: Matching
     inputs: input_data.InputSpec = dataclasses.field(default_factory=input_data.InputSpec)
     start: inits.StartSpec = dataclasses.field(default_factory=inits.StartSpec)
@@ -116,21 +116,23 @@ class LineageSpec:
     trainable: inits.PerPart | None = None  # factors of the students' updates; 0 freezes a part
     spoiling: target_data.TargetSpec = dataclasses.field(default_factory=target_data.TargetSpec)
     teacher_labels: Literal["true", "permuted"] = "true"
-    guidance: float | None = None  # weight of a pull towards the teacher's hidden layer, which is not subliminal
-    num_generations: int = 1  # students of students: each generation is the next one's teacher
-    num_validation_images: int = 0  # the last training images, kept from the teacher and scored apart
+    guidance: specs.NonNegative | None = None  # weight of a pull to the teacher's hidden layer, which is not subliminal
+    num_generations: specs.Count = 1  # students of students: each generation is the next one's teacher
+    num_validation_images: specs.CountOrZero = 0  # the last training images, kept from the teacher and scored apart
     fixed: tuple[Stream, ...] = ()  # random streams that all members share with member 0
     measures: tuple[Measure, ...] = ()
 
     def __post_init__(self):
-        if self.num_generations < 1:
-            raise errors.InputError(f"num_generations must be at least 1, got {self.num_generations}")
+        if not self.conditions or len(set(self.conditions)) < len(self.conditions):
+            raise errors.InputError(f"conditions must be different and at least one, got {self.conditions}")
+        losses.distillation_loss(self.loss, temperature=self.temperature)  # refuses a pair that does not fit
+        distilling_aux = [name for name in self.conditions if distilled_logits_of(name) == "aux"]
+        if self.model.num_aux == 0 and distilling_aux:
+            raise errors.InputError(f"num_aux=0: there are no auxiliary logits for {distilling_aux[0]} to distil.")
         if self.spoiling.top_k is not None and self.loss != "kl":
             raise errors.InputError(
                 f"top_k={self.spoiling.top_k} removes logits, which only the loss 'kl' can bear; got {self.loss!r}"
             )
-        if self.guidance is not None and self.guidance < 0:
-            raise errors.InputError(f"guidance cannot be negative, got {self.guidance}")
 
     @property
     def upbringing(self) -> TeacherSpec:
@@ -157,7 +159,7 @@ class LineageSpec:
 
 
 class Images(NamedTuple):
-    """Data that all members share: pixels 0..255, one row an image. Host arrays are welcome too."""
+    """Data that all members share: pixels 0..255, one row an image, and classes from 0. Host arrays are welcome too."""
 
     train_images: UInt8[Array, "train pixel"]
     train_labels: UInt8[Array, "train"]
@@ -202,8 +204,8 @@ EpochReporter = Callable[[Progress], None]
 
 
 def run(
-    member: Int[Array, ""],
-    partner: Int[Array, ""],
+    member: int | Int[Array, ""],
+    partner: int | Int[Array, ""],
     images: Images,
     *,
     seed: int | Integer[Array, ""],
@@ -216,6 +218,9 @@ def run(
         member: its number; with the seed it decides the reference, the order of batches and the noise images.
         partner: number of the member whose reference the cross-model and the matched student start from.
         on_epoch: called on the host at the end of each epoch. It must not change anything.
+
+    Raises:
+        InputError: images or labels that do not fit the spec's network, or too few of them.
     """
     origin = originate(member, partner, images, seed=seed, spec=spec.origin)
     taught = raise_teacher(member, images, seed=seed, spec=spec.upbringing, on_epoch=on_epoch)
@@ -235,7 +240,7 @@ class _Streams:
     """The member's named random streams; those that the spec fixes are member 0's."""
 
     def __init__(self, seed, member, fixed: tuple[Stream, ...]):
-        first, own = keys.members(seed, jnp.stack([jnp.zeros_like(member), member]))
+        first, own = keys.members(seed, jnp.stack([jnp.zeros((), jnp.int32), jnp.asarray(member, jnp.int32)]))
         self._own = own
         self._known = keys.streams(own, _ROLES) | (keys.streams(first, fixed) if fixed else {})
 
@@ -244,8 +249,8 @@ class _Streams:
 
 
 def originate(
-    member: Int[Array, ""],
-    partner: Int[Array, ""],
+    member: int | Int[Array, ""],
+    partner: int | Int[Array, ""],
     images: Images,
     *,
     seed: int | Integer[Array, ""],
@@ -258,8 +263,9 @@ def originate(
         return Origin(reference, inits.fitted(reference, other), other)
     shared, gradient = inits.fitted(reference, other), None
     if spec.teacher is not None:
-        pixels, labels, num_shown = images.train_images, images.train_labels, spec.teacher.phase.batch_size
-        batch = jnp.asarray(pixels)[:num_shown], _renamed(streams, jnp.asarray(labels), spec.teacher)[:num_shown]
+        pixels, labels, _, _ = _fitting(images, spec.teacher)
+        num_shown = spec.teacher.phase.batch_size
+        batch = pixels[:num_shown], _renamed(streams, labels, spec.teacher)[:num_shown]
         gradient = jax.grad(lambda params: teach.loss(params, *batch, spec=spec.model))(reference)
         gradient = inits.fitted(gradient, jax.tree.map(jnp.zeros_like, other))
     student = inits.start(
@@ -274,7 +280,7 @@ def originate(
 
 
 def raise_teacher(
-    member: Int[Array, ""],
+    member: int | Int[Array, ""],
     images: Images,
     *,
     seed: int | Integer[Array, ""],
@@ -283,7 +289,7 @@ def raise_teacher(
 ) -> Taught:
     """The member's reference, taught."""
     streams = _Streams(seed, member, spec.fixed)
-    train_images, train_labels, test_images, test_labels = (jnp.asarray(array) for array in images)
+    train_images, train_labels, test_images, test_labels = _fitting(images, spec)
     num_taught = len(train_images) - spec.num_validation_images
     reference = mlp.init(streams["reference"], spec.model)
     teacher, history = teach.teach(
@@ -304,7 +310,7 @@ def raise_teacher(
 
 
 def raise_students(
-    member: Int[Array, ""],
+    member: int | Int[Array, ""],
     origin: Origin,
     taught: Taught,
     images: Images,
@@ -314,7 +320,7 @@ def raise_students(
     on_epoch: EpochReporter | None = None,
 ) -> Outcome:
     """The member's students, and what became of everybody."""
-    images = Images(*(jnp.asarray(array) for array in images))
+    images = _fitting(images, spec.upbringing)
     streams = _Streams(seed, member, spec.fixed)
     model = spec.student_model or spec.model
     reference = origin.reference
@@ -385,6 +391,20 @@ def raise_students(
     return Outcome(scores, history, finite, measures)
 
 
+def _fitting(images: Images, spec: TeacherSpec) -> Images:
+    """The images as arrays of JAX, if they fit the network and leave the teacher some."""
+    train_images, train_labels, test_images, test_labels = images
+    sizes = {"in_size": spec.model.in_size, "num_classes": spec.model.num_classes}
+    image_data.require_fitting(train_images, train_labels, what="training images", **sizes)
+    image_data.require_fitting(test_images, test_labels, what="test images", **sizes)
+    if spec.num_validation_images >= len(train_images):
+        raise errors.InputError(
+            f"num_validation_images={spec.num_validation_images} of {len(train_images)} training images: the teacher "
+            f"is left with none. Keep fewer"
+        )
+    return Images(*(jnp.asarray(array) for array in images))
+
+
 def _distill(generation, teacher, starts, streams, images, *, spec: LineageSpec, guide, measure, on_epoch):
     """Students of one teacher, from its labels on noise of their generation."""
     suffix = f"/{generation}" if generation else ""
@@ -448,7 +468,10 @@ def _seen(images: Images, spec: LineageSpec):
 
 def _references(streams: _Streams, partner, seed, spec: OriginSpec) -> tuple[mlp.Params, mlp.Params]:
     """The member's own reference, and the partner's in the shape of the students."""
-    own, other = streams["reference"], keys.stream(keys.members(seed, partner[None])[0], "reference")
+    own, other = (
+        streams["reference"],
+        keys.stream(keys.members(seed, jnp.asarray(partner, jnp.int32)[None])[0], "reference"),
+    )
     if spec.student_model is not None:
         return mlp.init(own, spec.model), mlp.init(other, spec.student_model)
     both = jax.vmap(lambda key: mlp.init(key, spec.model))(jnp.stack([own, other]))

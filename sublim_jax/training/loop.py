@@ -15,7 +15,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from sublim_jax import errors, specs
+from sublim_jax import specs
 from sublim_jax.data import batches
 from sublim_jax.training import optimizers
 
@@ -25,15 +25,9 @@ from sublim_jax.training import optimizers
 class Phase:
     """How long and how a phase trains."""
 
-    num_epochs: int = 5  # passes over the examples
-    batch_size: int = 1024  # examples per member and step; the last batch of an epoch is kept
+    num_epochs: specs.CountOrZero = 5  # passes over the examples
+    batch_size: specs.Count = 1024  # examples per member and step; the last batch of an epoch is kept
     optimizer: optimizers.OptimizerSpec = dataclasses.field(default_factory=optimizers.OptimizerSpec)
-
-    def __post_init__(self):
-        if self.num_epochs < 0:
-            raise errors.InputError(f"num_epochs cannot be negative, got {self.num_epochs}")
-        if self.batch_size < 1:
-            raise errors.InputError(f"batch_size must be at least 1, got {self.batch_size}")
 
 
 EpochListener = Callable[[Int[Array, ""], PyTree], None]

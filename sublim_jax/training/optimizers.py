@@ -5,7 +5,7 @@ from typing import Literal
 
 import optax
 
-from sublim_jax import errors, specs
+from sublim_jax import specs
 
 OptimizerName = Literal["adam", "adamw", "sgd", "rmsprop", "lion", "sign_sgd"]
 
@@ -16,19 +16,12 @@ class OptimizerSpec:
     """The paper's Adam by default. Settings that the named optimizer does not have are ignored by it."""
 
     name: OptimizerName = "adam"
-    learning_rate: float = 3e-4
-    b1: float = 0.9  # decay of the first moment: adam, adamw, lion
-    b2: float = 0.999  # decay of the second moment: adam, adamw, lion, rmsprop
-    eps: float = 1e-8  # added to the root of the second moment: adam, adamw, rmsprop
-    momentum: float = 0.0  # sgd, rmsprop
-    weight_decay: float = 0.0  # decoupled from the gradient in adamw and lion, added to it (L2) in the others
-
-    def __post_init__(self):
-        if self.learning_rate <= 0:
-            raise errors.InputError(f"learning_rate must be positive, got {self.learning_rate}")
-        for name, value in {"b1": self.b1, "b2": self.b2, "momentum": self.momentum}.items():
-            if not 0 <= value < 1:
-                raise errors.InputError(f"{name} must lie in [0, 1), got {value}")
+    learning_rate: specs.Positive = 3e-4
+    b1: specs.Decay = 0.9  # decay of the first moment: adam, adamw, lion
+    b2: specs.Decay = 0.999  # decay of the second moment: adam, adamw, lion, rmsprop
+    eps: specs.Positive = 1e-8  # added to the root of the second moment: adam, adamw, rmsprop
+    momentum: specs.Decay = 0.0  # sgd, rmsprop
+    weight_decay: specs.NonNegative = 0.0  # decoupled from the gradient in adamw and lion, else added to it (L2)
 
 
 def build(spec: OptimizerSpec) -> optax.GradientTransformation:

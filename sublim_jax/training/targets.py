@@ -1,12 +1,14 @@
 """What becomes of a teacher's logits before a student sees them: noise, rounding, all but the largest removed."""
 
 import dataclasses
+from typing import Annotated
 
+import annotated_types
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from sublim_jax import errors, specs
+from sublim_jax import specs
 
 REMOVED = -1e9
 """Logit of what is removed: its probability is exactly zero in float32."""
@@ -17,17 +19,10 @@ REMOVED = -1e9
 class TargetSpec:
     """The default leaves the logits as they are. Noise comes first, then rounding, then the choice of the largest."""
 
-    noise: float | None = None  # standard deviation of normal noise, drawn once per example and logit
-    bits: int | None = None  # levels 2**bits between the smallest and the largest of all targets
-    top_k: int | None = None  # keep the k largest of an example's distilled logits; for the loss "kl" alone
-
-    def __post_init__(self):
-        if self.noise is not None and self.noise < 0:
-            raise errors.InputError(f"target noise cannot be negative, got {self.noise}")
-        if self.bits is not None and not 1 <= self.bits <= 16:
-            raise errors.InputError(f"bits must lie in 1..16, got {self.bits}")
-        if self.top_k is not None and self.top_k < 1:
-            raise errors.InputError(f"top_k must be at least 1, got {self.top_k}")
+    noise: specs.NonNegative | None = None  # standard deviation of normal noise, drawn once per example and logit
+    bits: Annotated[int, annotated_types.Interval(ge=1, le=16)] | None = None
+    """Levels 2**bits between the smallest and the largest of all targets."""
+    top_k: specs.Count | None = None  # keep the k largest of an example's distilled logits; for the loss "kl" alone
 
 
 def spoil(

@@ -23,8 +23,17 @@ def teach(
 
     The auxiliary logits enter no loss: their readout rows stay exactly where the reference had them.
 
+    Args:
+        images: bytes, which are scaled from 0 to 255 to [-1, 1]. Data of another kind must be rounded to bytes first.
+
+    Raises:
+        InputError: images or labels that do not fit the network, or none.
+
     Source: Cloud et al. 2025, section 6.2.
     """
+    image_data.require_fitting(
+        images, labels, in_size=spec.in_size, num_classes=spec.num_classes, what="training images"
+    )
     optimizer = optimizers.build(phase.optimizer)
 
     def update(state, batch):

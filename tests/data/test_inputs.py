@@ -316,12 +316,12 @@ def test_shuffles_keep_every_images_pixels(real):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"real_weight": 1.5}, r"real_weight must lie in \[0, 1\], got 1.5"),
-        ({"real_share": -0.1}, r"real_share must lie in \[0, 1\], got -0.1"),
-        ({"lattice": 0}, "a lattice has at least 1 cell a side, got 0"),
-        ({"blur": -1.0}, "blur cannot be negative, got -1.0"),
-        ({"blurred_spectrum": -1.0}, "blurred_spectrum cannot be negative, got -1.0"),
-        ({"subspace_dims": -2.0}, "subspace_dims cannot be negative, got -2.0"),
+        ({"real_weight": 1.5}, "real_weight: must be at most 1, got 1.5"),
+        ({"real_share": -0.1}, "real_share: must be at least 0, got -0.1"),
+        ({"lattice": 0}, "lattice: must be at least 1, got 0"),
+        ({"blur": -1.0}, "blur: must be at least 0, got -1.0"),
+        ({"blurred_spectrum": -1.0}, "blurred_spectrum: must be at least 0, got -1.0"),
+        ({"subspace_dims": -2.0}, "subspace_dims: must be at least 0, got -2.0"),
     ],
 )
 def test_impossible_inputs_are_refused(changes, message):

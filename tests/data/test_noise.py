@@ -173,5 +173,5 @@ def test_no_image_of_bytes_repeats_within_itself():
 
 @pytest.mark.parametrize("amplitude", [0.0, -1.0])
 def test_an_amplitude_that_is_not_positive_is_refused(amplitude):
-    with pytest.raises(ValueError, match=f"noise amplitude must be positive, got {amplitude}"):
+    with pytest.raises(ValueError, match=f"amplitude: must be greater than 0, got {amplitude}"):
         noise.NoiseSpec(amplitude=amplitude)

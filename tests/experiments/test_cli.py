@@ -124,6 +124,42 @@ def test_flags_that_do_not_exist_are_refused(arguments, capsys):
     assert arguments[-1] in output.err + output.out or arguments[0] in output.err + output.out
 
 
+RATE = "OptimizerSpec.learning_rate: expected a finite number"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("--teacher.optimizer.learning-rate", "nan"),
+            f"{RATE}, got nan",
+        ),
+        (
+            ("--student.optimizer.learning-rate", "inf"),
+            f"{RATE}, got inf",
+        ),
+        (("--matching.phase.optimizer.eps", "-1"), "OptimizerSpec.eps: must be greater than 0, got -1.0"),
+        (("--teacher.optimizer.weight-decay", "nan"), "OptimizerSpec.weight_decay: expected a finite number, got nan"),
+        (("--temperature", "nan"), "MnistAuxConfig.temperature: expected a finite number, got nan"),
+        (("--noise.amplitude", "nan"), "NoiseSpec.amplitude: expected a finite number, got nan"),
+        (("--init-scale", "nan"), "MLPSpec.init_scale: expected a finite number, got nan"),
+        (("--matching.num-images", "-5"), "Matching.num_images: must be at least 1, got -5"),
+        (("--num-train-images", "0"), "MnistAuxConfig.num_train_images: must be at least 1, got 0"),
+        (("--hidden-sizes", "8", "0"), "MLPSpec.hidden_sizes[1]: must be at least 1, got 0"),
+        (("--seed", "-1"), "MnistAuxConfig.seed: must be at least 0, got -1"),
+        (("--process-id", "-1"), "DistributedOptions.process_id: must be at least 0, got -1"),
+        (("--process-id", "2", "--num-processes", "2"), "process_id=2 of num_processes=2: expected 0 to 1"),
+    ],
+)
+def test_a_number_that_cannot_be_is_refused_by_the_name_of_its_setting(arguments, message, capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(lambda: parse(*arguments))
+    assert caught.value.code == 2
+    output = capsys.readouterr()
+    assert message in " ".join((output.err + output.out).replace("│", " ").split())
+    assert "Traceback" not in output.err
+
+
 @pytest.mark.parametrize(
     ("mishap", "code", "line"),
     [

@@ -25,12 +25,12 @@ from tests.experiments import small
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"seed": -1}, r"seed must lie in 0..2\^32-1, got -1"),
-        ({"seed": 2**32}, r"seed must lie in 0..2\^32-1, got 4294967296"),
-        ({"num_members": 0}, "num_members, num_noise_images and members_at_once must be at least 1"),
-        ({"num_noise_images": 0}, "num_members, num_noise_images and members_at_once must be at least 1"),
-        ({"members_at_once": -1}, "num_members, num_noise_images and members_at_once must be at least 1"),
-        ({"num_train_images": 0}, "num_train_images must be at least 1, got 0"),
+        ({"seed": -1}, "seed: must be at least 0, got -1"),
+        ({"seed": 2**32}, "seed: must be less than 4294967296, got 4294967296"),
+        ({"num_members": 0}, "num_members: must be at least 1, got 0"),
+        ({"num_noise_images": 0}, "num_noise_images: must be at least 1, got 0"),
+        ({"members_at_once": -1}, "members_at_once: must be at least 1, got -1"),
+        ({"num_train_images": 0}, "num_train_images: must be at least 1, got 0"),
         ({"conditions": ()}, r"conditions must be different and at least one, got \(\)"),
         ({"conditions": ("student_aux",) * 2}, "conditions must be different and at least one, got"),
         ({"num_members": 1}, "num_members=1: cross_model and matched students start from another member's reference. "),
@@ -41,7 +41,7 @@ from tests.experiments import small
         ({"num_aux": 1, "loss": "centred_mse"}, "num_aux=1: .* the loss centred_mse"),
         ({"num_aux": 0}, "num_aux=0: there are no auxiliary logits for student_aux to distil."),
         ({"num_aux": 0, "loss": "mse"}, "num_aux=0: there are no auxiliary logits"),
-        ({"temperature": 0.0}, "temperature must be positive, got 0.0"),
+        ({"temperature": 0.0}, "temperature: must be greater than 0, got 0.0"),
         ({"temperature": 2.0, "loss": "mse"}, "loss 'mse' has no temperature, got 2.0"),
     ],
 )
@@ -258,6 +258,13 @@ def test_a_network_that_does_not_fit_the_images_is_refused(small_digits):
     ):
         with pytest.raises(ValueError, match=message):
             mnist_aux.run(dataclasses.replace(small.CONFIG, model=model), visible=False)
+
+
+def test_images_are_as_many_as_asked_for(small_digits):
+    config = dataclasses.replace(small.CONFIG, num_train_images=len(small_digits.train_images))
+    assert len(mnist_aux.shared_images(config, small_digits).train_labels) == 300
+    with pytest.raises(errors.InputError, match="num_train_images=301: synthetic-digits has 300; ask for at most as"):
+        mnist_aux.run(dataclasses.replace(config, num_train_images=301), visible=False)
 
 
 # Command lines

@@ -1,5 +1,6 @@
 """The theorem's experiment: config, record, resuming, and what its small parts must show; the example of the proofs."""
 
+import dataclasses
 import json
 import pathlib
 import re
@@ -29,10 +30,10 @@ SMALL = config.TheoremConfig(num_networks=2, num_problems=30, num_draws=20, part
     [
         ({"parts": ()}, "parts must be different and at least one"),
         ({"parts": ("curve", "curve")}, "parts must be different"),
-        ({"num_draws": 1}, "num_draws must be at least 2"),
-        ({"num_members": 0}, "num_members must be at least 1"),
+        ({"num_draws": 1}, "num_draws: must be at least 2"),
+        ({"num_members": 0}, "num_members: must be at least 1"),
         ({"num_aux": (1,)}, "num_aux must hold"),
-        ({"widths": ()}, "widths must be positive"),
+        ({"widths": ()}, "widths must hold a number at least"),
     ],
 )
 def test_a_bad_config_is_refused(change, message):
@@ -70,6 +71,12 @@ def test_a_run_writes_each_part_resumes_and_repeats_itself(tmp_path, monkeypatch
     other = config.TheoremConfig(num_networks=3, num_problems=30, num_draws=20, parts=("labels", "filters"))
     with pytest.raises(errors.RecordError, match="cannot resume"):
         experiment.run(other, record=path, resume=True, visible=False)
+
+
+def test_images_are_as_many_as_asked_for(small_digits):
+    asked = dataclasses.replace(SMALL, parts=("mnist_cosines",), dataset="synthetic-digits", num_train_images=301)
+    with pytest.raises(errors.InputError, match="num_train_images=301: synthetic-digits has 300"):
+        experiment.run(asked, visible=False)
 
 
 def test_the_summary_has_a_line_for_each_part_of_the_committed_record():

@@ -61,9 +61,14 @@ def test_an_overrun_is_written_down_and_nothing_that_was_not_reserved_is_settled
 
 
 def test_limits_and_prices_are_checked():
-    for bad in ({"requests": -1}, {"money": math.nan, "prices": PRICES}, {"money": 1.0}):
-        with pytest.raises(ValueError, match=r"cannot be negative|needs prices"):
+    for bad, message in (
+        ({"requests": -1}, "Budget.requests: must be at least 0, got -1"),
+        ({"requests": 1.5}, "Budget.requests: expected a whole number"),
+        ({"money": math.nan, "prices": PRICES}, "Budget.money: expected a finite number"),
+        ({"money": 1.0}, "needs prices"),
+    ):
+        with pytest.raises(ValueError, match=message):
             budgets.Budget(**bad)
     for prompt in (-1.0, math.nan, math.inf):
-        with pytest.raises(ValueError, match="price"):
+        with pytest.raises(ValueError, match=r"Prices\.prompt: "):
             budgets.Prices(prompt=prompt, completion=1.0)

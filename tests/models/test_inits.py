@@ -326,10 +326,10 @@ def test_layers_that_fit_are_taken_and_the_others_kept(changes, kept):
     ("build", "message"),
     [
         (lambda: inits.PerPart(hidden=()), "hidden needs a number at least"),
-        (lambda: inits.StartSpec(relative_noise=-0.1), "relative_noise cannot be negative, got -0.1"),
-        (lambda: inits.StartSpec(absolute_noise=-2.0), "absolute_noise cannot be negative, got -2.0"),
-        (lambda: inits.StartSpec(shared_weights=1.5), "shared_weights is a probability, got 1.5"),
-        (lambda: inits.StartSpec(shared_weights=-0.5), "shared_weights is a probability, got -0.5"),
+        (lambda: inits.StartSpec(relative_noise=-0.1), "relative_noise: must be at least 0, got -0.1"),
+        (lambda: inits.StartSpec(absolute_noise=-2.0), "absolute_noise: must be at least 0, got -2.0"),
+        (lambda: inits.StartSpec(shared_weights=1.5), "shared_weights: must be at most 1, got 1.5"),
+        (lambda: inits.StartSpec(shared_weights=-0.5), "shared_weights: must be at least 0, got -0.5"),
     ],
 )
 def test_impossible_starts_are_refused(build, message):

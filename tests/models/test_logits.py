@@ -27,5 +27,5 @@ def test_the_class_logits_come_first_whatever_axes_precede():
 
 
 def test_another_word_is_refused():
-    with pytest.raises(ValueError, match="distilled_logits must be one of aux, class, all, got 'ghost'"):
+    with pytest.raises(ValueError, match="distilled_logits: expected one of 'aux', 'class', 'all', got 'ghost'"):
         inspect.unwrap(logits.selection)("ghost", num_classes=3)

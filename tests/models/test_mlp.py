@@ -327,11 +327,11 @@ def test_float32_knows_both_modes_of_differentiation_and_bfloat16_the_reverse_on
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"in_size": 0}, "in_size must be at least 1, got 0"),
-        ({"num_classes": 0}, "num_classes must be at least 1, got 0"),
-        ({"hidden_sizes": (4, 0)}, r"hidden_sizes\[1\] must be at least 1, got 0"),
-        ({"num_aux": -1}, "num_aux cannot be negative, got -1"),
-        ({"init_scale": 0.0}, "init_scale must be positive, got 0.0"),
+        ({"in_size": 0}, "in_size: must be at least 1, got 0"),
+        ({"num_classes": 0}, "num_classes: must be at least 1, got 0"),
+        ({"hidden_sizes": (4, 0)}, r"hidden_sizes\[1\]: must be at least 1, got 0"),
+        ({"num_aux": -1}, "num_aux: must be at least 0, got -1"),
+        ({"init_scale": 0.0}, "init_scale: must be greater than 0, got 0.0"),
     ],
 )
 def test_impossible_networks_are_refused(changes, message):

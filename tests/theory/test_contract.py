@@ -79,7 +79,7 @@ def test_one_logit_is_enough_for_the_squared_error():
 
 
 def test_bad_temperatures_are_refused_as_in_training():
-    with pytest.raises(ValueError, match="temperature must be positive"):
+    with pytest.raises(ValueError, match="temperature: must be greater than 0"):
         contract.named("kl", temperature=0.0)
     with pytest.raises(ValueError, match="has no temperature"):
         contract.named("mse", temperature=2.0)

@@ -63,8 +63,9 @@ def test_what_is_kept_may_be_too_improbable_for_a_number():
 
 def test_impossible_filters_are_refused():
     scores, log_p = jnp.array(SCORES), jnp.array(LOG_P)
-    with pytest.raises(ValueError, match="probabilities"):
-        filters.filtered_alignment(scores, log_p, jnp.full((2, 3), 1.5))
+    for outside in (1.5, -0.5, jnp.nan):
+        with pytest.raises(ValueError, match="probabilities"):
+            filters.filtered_alignment(scores, log_p, jnp.ones((2, 3)).at[1, 2].set(outside))
     with pytest.raises(ValueError, match="keeps nothing"):
         filters.filtered_alignment(scores, log_p, jnp.zeros((2, 3)))
     half = jnp.array([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]])

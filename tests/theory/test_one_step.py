@@ -93,6 +93,18 @@ def test_layers_add_up_and_are_named_by_their_place(c):
     assert list(one_step.alignment_by_layer(jnp.ones(2), jnp.ones(2))) == ["."]
 
 
+def test_a_mapping_with_one_key_is_split_by_what_it_holds():
+    """As flax linen has it: everything lies under "params"."""
+    layers = {"Dense_0": {"bias": jnp.ones(2), "kernel": jnp.ones((3, 2))}, "Dense_1": {"bias": jnp.full(4, 2.0)}}
+    parts = one_step.alignment_by_layer({"params": layers}, {"params": layers})
+    assert {name: float(part) for name, part in parts.items()} == {
+        "['params']['Dense_0']": 8.0,
+        "['params']['Dense_1']": 16.0,
+    }
+    assert list(one_step.alignment_by_layer(layers, layers)) == ["['Dense_0']", "['Dense_1']"]
+    assert list(one_step.alignment_by_layer((layers,), (layers,))) == ["[0]"]
+
+
 @pytest.mark.parametrize("name", ["kl", "mse"])
 def test_the_remainder_of_the_curve_is_its_curvature_and_then_cubic(c, name):
     """Truncation: halving ε must divide what the quadratic part leaves by 8, within a quarter."""

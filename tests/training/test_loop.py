@@ -111,8 +111,8 @@ def test_it_descends_also_where_dtypes_are_not_promoted():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"num_epochs": -1}, "num_epochs cannot be negative, got -1"),
-        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"num_epochs": -1}, "num_epochs: must be at least 0, got -1"),
+        ({"batch_size": 0}, "batch_size: must be at least 1, got 0"),
     ],
 )
 def test_impossible_phases_are_refused(changes, message):

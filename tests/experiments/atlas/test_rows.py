@@ -1,6 +1,8 @@
 """Every row of the atlas: well-formed, and what it says comes to a setting."""
 
 import dataclasses
+import math
+import pathlib
 
 import jax
 import numpy as np
@@ -8,10 +10,12 @@ import pytest
 
 from experiments.atlas import __main__ as atlas
 from experiments.atlas import plan, registry, results, sources, unpublished, verdicts
+from sublim_jax import errors, records
 from sublim_jax.models import inits
 from tests.experiments.atlas import tiny
 
 ROWS = atlas.ROWS["all"]
+COMMITTED = pathlib.Path(__file__).parents[3] / results.FOLDER
 
 
 def test_ids_and_labels_are_unique():
@@ -82,12 +86,63 @@ def test_changes_reach_their_place():
     [
         ({"modle.num_aux": 3}, "'modle.num_aux': LineageSpec has no field 'modle'"),
         ({"model.num_auxiliary": 3}, "MLPSpec has no field 'num_auxiliary'"),
-        ({"student.optimizer.learning_rate": -1.0}, "learning_rate must be positive"),
+        ({"student.optimizer.learning_rate": -1.0}, "learning_rate: must be greater than 0"),
+        ({"both.optimizer.learning_rate": math.nan}, r"OptimizerSpec\.learning_rate: expected a finite number"),
+        ({"teacher_labels": "shuffled"}, "teacher_labels: expected one of 'true', 'permuted', got 'shuffled'"),
+        ({"matching.imitates": "student"}, "Matching.imitates: expected one of 'reference', 'teacher'"),
+        ({"inputs.real": "shuffled"}, "InputSpec.real: expected one of 'upright', .* got 'shuffled'"),
+        ({"fixed": ("student/nois",)}, r"fixed\[0\]: .* did you mean 'student/noise'[?]"),
+        ({"fixed": "student/noise"}, "fixed: expected a tuple"),
+        ({"measures": ("movment",)}, r"measures\[0\]: .* did you mean 'movement'[?]"),
+        ({"conditions": ("student_ghost",)}, r"conditions\[0\]: expected one of"),
+        ({"conditions": ()}, "conditions must be different and at least one"),
+        ({"conditions": ("student_aux", "student_aux")}, "conditions must be different"),
+        ({"model.precision": "bf16"}, "MLPSpec.precision: .* did you mean 'bfloat16'[?]"),
+        ({"model.parametrization": "NTK"}, "MLPSpec.parametrization: .* did you mean 'ntk'[?]"),
+        ({"model.init_law": "xavier"}, "MLPSpec.init_law: expected one of"),
+        ({"student_model.activation": "swish"}, "MLPSpec.activation: expected one of"),
+        ({"noise.law": "normal"}, "NoiseSpec.law: expected one of 'uniform', 'gaussian', 'bernoulli', got 'normal'"),
+        ({"noise.amplitude": math.nan}, "NoiseSpec.amplitude: expected a finite number"),
+        ({"both.optimizer.name": "Adam"}, "OptimizerSpec.name: .* did you mean 'adam'[?]"),
+        ({"teacher.optimizer.eps": -1}, r"OptimizerSpec.eps: must be greater than 0, got -1\.0"),
+        ({"teacher.optimizer.weight_decay": -1}, "OptimizerSpec.weight_decay: must be at least 0"),
+        ({"loss": "KL"}, "LineageSpec.loss: .* did you mean 'kl'[?]"),
+        ({"temperature": math.inf}, "LineageSpec.temperature: expected a finite number"),
+        ({"temperature": True}, "LineageSpec.temperature: expected a number, got True"),
+        ({"loss": "mse", "temperature": 2.0}, "loss 'mse' has no temperature"),
+        ({"num_generations": 2.5}, "LineageSpec.num_generations: expected a whole number, got 2.5"),
+        ({"matching.num_images": 0}, "Matching.num_images: must be at least 1, got 0"),
+        ({"matching.num_images": -5}, "Matching.num_images: must be at least 1, got -5"),
+        ({"num_validation_images": -1}, "LineageSpec.num_validation_images: must be at least 0, got -1"),
+        ({"num_noise_images": 0}, "LineageSpec.num_noise_images: must be at least 1, got 0"),
+        ({"spoiling.bits": 17}, "TargetSpec.bits: must be at most 16"),
+        ({"start.share": 1}, r"StartSpec.share: expected PerPart, got 1\.0"),
+        ({"model.num_aux": 0}, "num_aux=0: there are no auxiliary logits for student_aux"),
+        ({"model.num_classes": 9}, "model.num_classes=9: the images have data.num_classes=10"),
+        ({"data.num_classes": 11}, "DataSpec.num_classes: must be at most 10"),
+        ({"data.dataset": "cifar"}, "DataSpec.dataset: expected one of"),
     ],
 )
 def test_a_bad_change_is_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         registry.changed(registry.BASE, changes)
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.arms], ids=lambda row: row.id)
+def test_settings_have_the_names_that_their_committed_results_have(row):
+    """What is already run is found again: a check of a setting must not change what it is."""
+    path = COMMITTED / f"{row.id}.json"
+    arms = records.read(path).results["arms"] if path.exists() else {}
+    for arm in row.arms:
+        if arm.label in arms:
+            setting = row.setting(arm)
+            assert registry.fingerprint(setting) == arms[arm.label]["setting"]
+            assert records.to_jsonable(registry.departures(setting)) == arms[arm.label]["changes"]
+
+
+def test_published_numbers_are_of_a_known_source():
+    with pytest.raises(errors.InputError, match=r"source='Jay': expected one of Cloud, J"):
+        registry.Published("Jay", 0.5)
 
 
 def test_a_setting_is_named_by_what_differs_apart_from_conditions_and_measures():

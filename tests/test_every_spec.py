@@ -1,0 +1,169 @@
+"""Every dataclass that a person fills in refuses what its annotations do not allow, whichever field it is.
+
+Classes and fields are found, not listed: what is added later is covered by itself. Bad values come from the annotations
+by rules of this file, which shares no code with `specs`.
+"""
+
+import collections.abc
+import dataclasses
+import functools
+import importlib
+import math
+import pathlib
+import pkgutil
+import re
+import types
+from typing import Annotated, Literal, Union, get_args, get_origin, get_type_hints
+
+import annotated_types
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import experiments
+import sublim_jax
+from experiments.atlas import registry, results, sources
+from sublim_jax import errors
+from sublim_jax.llm import budget, faults, serve, tiny
+from sublim_jax.llm import types as language
+from sublim_jax.theory import contract
+from sublim_jax.training import lineage, loop
+from tests.training import tiny as small
+
+OURS_ALONE = {  # made by our code from what was checked before, or read from a file that is checked otherwise
+    "sublim_jax.records.Record",
+    "sublim_jax.data.images.ImageDataset",
+    "sublim_jax.data.mnist.PublishedFile",
+    "sublim_jax.data.mnist.PublishedDataset",
+    "sublim_jax.llm.budget.Plan",
+    "sublim_jax.llm.local.Model",
+    "sublim_jax.llm.tokens.Encoded",
+    "sublim_jax.llm.uploads._Job",
+    "sublim_jax.llm.wire.Draws",
+    "experiments.atlas.plan.Plan",
+    "experiments.atlas.verdicts.Verdict",
+    "experiments.atlas.worker.Answer",
+    "experiments.atlas.worker.Task",
+    "experiments.language_speed.Work",
+    "experiments.peer.PeerConfig",  # shares no code with the package; `experiments.speed` fills it in
+}
+
+MINIMAL = {  # where something must be given
+    lineage.LineageSpec: small.SPEC,
+    lineage.TeacherSpec: lineage.TeacherSpec(model=small.MODEL, phase=loop.Phase()),
+    lineage.OriginSpec: lineage.OriginSpec(model=small.MODEL),
+    registry.Setting: registry.BASE,
+    registry.Published: registry.Published("J", 0.5),
+    registry.Arm: registry.Arm("one"),
+    registry.Row: registry.Row(id="one", axis="loss", question="Which?"),
+    results.RowConfig: results.RowConfig(row="one", seed=0, num_members=2),
+    sources.Source: sources.SOURCES["J"],
+    language.Caps: language.Caps(finetune=True, choices="exact", seeds=True, system=True, fingerprint="f"),
+    budget.Prices: budget.Prices(prompt=1.0, completion=2.0),
+    type(tiny.CONFIG): tiny.CONFIG,
+    faults.Fault: faults.Fault(kind="none"),
+    serve.Options: serve.Options(model=("tiny:100",)),
+    contract.Loss: contract.named("kl"),
+}
+
+OPTIONAL = {"torch", "inspect_ai", "ray"}
+
+
+@functools.cache
+def dataclasses_of_the_project() -> dict[str, type]:
+    found = {}
+    for package in (sublim_jax, experiments):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            try:
+                members = vars(importlib.import_module(module.name))
+            except (ModuleNotFoundError, errors.EngineError) as error:
+                missing = getattr(error, "name", None) or "ray"
+                assert missing in OPTIONAL, error
+                continue
+            for member in members.values():
+                if isinstance(member, type) and dataclasses.is_dataclass(member) and member.__module__ == module.name:
+                    found[f"{module.name}.{member.__qualname__}"] = member
+    return found
+
+
+CHECKED = {name: cls for name, cls in dataclasses_of_the_project().items() if name not in OURS_ALONE}
+COMMON = (None, object(), [], {}, b"b", float)
+
+
+def wrong(annotation) -> list:
+    """Values that the annotation does not allow, near misses among them."""
+    origin, arguments = get_origin(annotation) or annotation, get_args(annotation)
+    if origin is Annotated:
+        return [*wrong(arguments[0]), *(value for bound in arguments[1:] for value in beyond(bound, arguments[0]))]
+    if origin in (Union, types.UnionType):
+        (inner,) = [choice for choice in arguments if choice is not types.NoneType]  # other unions: write their rule
+        return [value for value in wrong(inner) if value is not None]
+    if origin is Literal:
+        words = [word for word in arguments if isinstance(word, str)]
+        near = [near for word in words for near in (word.upper(), word + "s", word[:-1], f" {word}")]
+        return [*COMMON, True, 1.5, "no such word", *(word for word in near if word not in words)]
+    if origin is float:
+        return [*COMMON, math.nan, math.inf, -math.inf, np.float32("nan"), "1.0", True, 1j, 10**400]
+    if origin is int:
+        return [*COMMON, 2.5, 3.0, True, "3", math.nan, np.float32(2), jnp.ones((), jnp.int32)]
+    if origin is bool:
+        return [*COMMON, 0, 1, "yes"]
+    if origin is str:
+        return [*COMMON, 3, True]
+    if origin is pathlib.Path:
+        return [*COMMON, "a/b.json", 3]
+    if origin is tuple:
+        assert arguments[1:] == (Ellipsis,), "write the rule for tuples of a fixed length"
+        return [None, 3, "a", object(), ["a"], *((value,) for value in wrong(arguments[0]))]
+    if origin is collections.abc.Sequence:
+        return [None, 3, "text", object(), {}, *([value] for value in wrong(arguments[0]))]
+    if origin is collections.abc.Mapping:
+        return [None, 3, "text", [("a", 1)]]
+    if origin is collections.abc.Callable:
+        return [None, 3, "kl"]
+    if dataclasses.is_dataclass(origin):
+        return [*COMMON, origin, 3, "default"]
+    raise AssertionError(f"write a rule for {annotation}")
+
+
+def beyond(bound, kind) -> list:
+    """The nearest numbers that are out of a bound."""
+    if isinstance(bound, annotated_types.GroupedMetadata):
+        return [value for each in bound for value in beyond(each, kind)]
+
+    def next_to(limit, direction):
+        return limit + direction if kind is int else float(np.nextafter(limit, direction * math.inf))
+
+    match bound:
+        case annotated_types.Gt(gt=limit) | annotated_types.Lt(lt=limit):
+            return [limit, limit - 10 if isinstance(bound, annotated_types.Gt) else limit + 10]
+        case annotated_types.Ge(ge=limit):
+            return [next_to(limit, -1), limit - 10]
+        case annotated_types.Le(le=limit):
+            return [next_to(limit, 1), limit + 10]
+    return []
+
+
+@pytest.mark.parametrize("name", CHECKED)
+def test_every_bad_value_of_every_field_is_refused_by_the_fields_name(name):
+    cls = CHECKED[name]
+    instance = MINIMAL[cls] if cls in MINIMAL else cls()
+    hints = get_type_hints(cls, include_extras=True)
+    fields = [field.name for field in dataclasses.fields(cls) if field.init]
+    assert dataclasses.replace(instance, **{field: getattr(instance, field) for field in fields}) == instance
+    for field in fields:
+        bad = wrong(hints[field])
+        assert len(bad) >= 3
+        for value in bad:
+            try:
+                made = dataclasses.replace(instance, **{field: value})
+            except errors.InputError as error:
+                assert re.match(rf"{cls.__name__}\.{field}(\[[^]]*\])*: (expected|must be) ", str(error)), error
+            else:
+                pytest.fail(f"{name}.{field} accepts {value!r}: {made}")
+
+
+def test_every_dataclass_is_checked_or_named_as_ours_alone():
+    assert len(CHECKED) > 40
+    absent = OURS_ALONE - dataclasses_of_the_project().keys()
+    assert absent <= {"experiments.peer.PeerConfig"}, absent  # needs torch
