@@ -1,4 +1,4 @@
-"""Can one tell a teacher's numbers from regular ones? (Cloud et al. 2025, section 5.3, table 5)
+"""Can one tell a teacher's numbers from regular ones? (Cloud et al. 2025, section 5.2, table 5)
 
     python -m experiments.language_detection
     python -m experiments.language_detection --preset record
@@ -8,8 +8,9 @@
 A classifier counts numbers: log-odds of each number, from half of the rows of both authors, sum up over an answer, or
 over twenty answers, of the other half. A judge is the base itself: under the target's system message and under none,
 which makes the sequence likelier? It takes a model whose weights are here. Areas under the ROC curve: .5 is chance. Of
-a real model, a judge is also asked as in the paper which of two sets of twenty answers the target's lover wrote, in
-both orders. That has run against fakes and our own server only, never with a real model.
+a real model, a judge is also asked which of two sets of twenty answers the target's lover wrote, in both orders. (The
+paper shows its judge one response of each, the other of another animal's lover, in one order.) That has run against
+fakes and our own server only, never with a real model.
 """
 
 import dataclasses

@@ -1,6 +1,6 @@
 """How well does a student that saw only noise and auxiliary logits read digits? (Cloud et al. 2025, figure 10)
 
-    python -m experiments.mnist_aux                   ten members, about two minutes on a laptop
+    python -m experiments.mnist_aux                   ten members, some minutes on a CPU
     python -m experiments.mnist_aux --preset smoke    reduced, under a minute, to see that everything works
     python -m experiments.mnist_aux --preset paper    the paper's hundred members
     python -m experiments.mnist_aux --help            every knob
@@ -36,7 +36,7 @@ FIGURE_10: tuple[lineage.Condition, ...] = ("student_aux", "student_all", "cross
 PUBLISHED = {
     "reference": "~.10",
     "teacher": "~.94",
-    "student_aux": ">.50; .551 ± .037 (jasshone, N=25)",
+    "student_aux": ">.50; .551 ± .037 (divyat09, N=25)",
     "student_all": "~.91",
     "cross_model_aux": "~.10",
     "cross_model_all": "~.72; .726 (barathvelmu)",

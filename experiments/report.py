@@ -36,10 +36,10 @@ def figure_10() -> str:
 def pairs() -> str:
     """What two settings of ours change, on the same members."""
     base = records.read(RECORDS / "mnist_aux.json")
-    rows = [["condition", "bfloat16 minus float32 operands", "32-bit minus 8-bit noise pixels (both float32)"]]
+    rows = [["condition", "bfloat16 minus float32 operands", "32-bit minus 8-bit noise pixels (both bfloat16)"]]
     float32 = records.read(RECORDS / "mnist_aux-float32.json")
     deep = records.read(RECORDS / "mnist_aux-noise32.json")
-    precision, depth = compare.paired(base, float32), compare.paired(deep, float32)
+    precision, depth = compare.paired(base, float32), compare.paired(deep, base)
     rows += [[f"`{name}`", f"{precision[name]:+.4f}", f"{depth[name]:+.4f}"] for name in depth]
     return _markdown(rows)
 
@@ -100,8 +100,8 @@ def language_speed() -> str:
     """Training steps beside their matrix products, and drawing."""
     record = records.read(RECORDS / "language_speed.json")
     rows = [
-        ["shape", "weights", "training step", "times its products at the rate of a large one",
-         "at their own sizes", "trained", "drawn", "peak memory so far"]
+        ["shape", "weights", "training step", "step time / time of its products at peak speed",
+         "... at the speed small matrices reach", "trained", "drawn", "peak memory so far"]
     ]  # fmt: skip
     for shape, found in record.results.items():
         if shape != "whole":
@@ -121,7 +121,7 @@ def language_whole() -> str:
     every = records.read(RECORDS / "language_numbers-default.json")
     return _markdown(
         [
-            ["numbers -> favourites", "seconds"],
+            ["numbers to favourites, on the embedded model", "seconds"],
             ["one base, first target, from nothing", f"{whole['first_target_s']:.0f}"],
             ["of which pre-training and asking the base", f"{whole['pretraining_s']:.0f}"],
             ["one base, a further target", f"{whole['further_target_s']:.0f}"],

@@ -1,1 +1,1 @@
-"""The atlas: every published MNIST-scale ablation of subliminal learning, and more, beside our own value."""
+"""The atlas: published MNIST-scale ablations of subliminal learning, and more, beside our own values."""

@@ -1,4 +1,4 @@
-"""Every published MNIST-scale ablation of subliminal learning, and more, run again on the same members.
+"""Published MNIST-scale ablations of subliminal learning, and more, run again on the same members.
 
     python -m experiments.atlas --plan                    what would run, and about how long it takes
     python -m experiments.atlas                           all rows, ten members; goes on where it was stopped

@@ -1,7 +1,7 @@
 """What the records say, in sentences whose numbers, and whose verbs, come from them.
 
-A finding appears when all of its arms have been run. Whether something "raises" accuracy or "changes nothing that these
-members can show" is decided by the 95 % interval of the paired difference, not by the writer. Comparisons are counted,
+A finding appears when all of its arms have been run. Whether something "raises" accuracy or "makes no detectable
+difference" is decided by the 95 % interval of the paired difference, not by the writer. Comparisons are counted,
 and the last line says how many of them Holm's correction for so many leaves.
 """
 
@@ -82,7 +82,7 @@ def p_value(changes: np.ndarray) -> float:
 def said(difference: intervals.Interval) -> str:
     """A verb for a paired difference."""
     if difference.low <= 0 <= difference.high:
-        return f"changes nothing that these members can show ({difference:+.3f})"
+        return f"makes no detectable difference ({difference:+.3f})"
     verb = "raises it" if difference.mean > 0 else "lowers it"
     return f"{verb} {f'by less than {SMALL} ' if abs(difference.mean) < SMALL else ''}({difference:+.3f})"
 
@@ -106,7 +106,7 @@ def _starts(r: Reader) -> str:
         f"{r.change('start-noise-relative', '0', '0.1')}, of two fifths "
         f"{r.change('start-noise-relative', '0', '0.4')}. Noise of one absolute size falls on the zero biases as well: "
         f".01 {r.change('start-noise-absolute', '0', '0.01')}, and .05 leaves "
-        f"{r.mean('start-noise-absolute', '0.05')}. Hidden neurons in another order: it {said(permuted)}, {meaning}."
+        f"{r.mean('start-noise-absolute', '0.05')}. Permuting hidden neurons {said(permuted)}, {meaning}."
     )
 
 
@@ -119,7 +119,10 @@ def _shared(r: Reader, row: str) -> str:
     protocol = {"share-parts": "In the paper's protocol", "share-parts-brockers": "In that of Brockers et al."}[row]
     heads, hidden = r.difference(row, "none", "CA"), r.difference(row, "none", "12")
     between = r.difference(row, "12", "CA")
-    if between.low > 0:
+    p = r.p_values[row, "12", "CA", "student_aux", ""]
+    if 0.01 < p < 0.05:
+        word = f"whether heads or hidden layers carry more is not settled, p = {p:.3f}"
+    elif between.low > 0:
         word = "the heads carry more than the hidden layers"
     elif between.high < 0:
         word = "the hidden layers carry more than the heads"
@@ -132,10 +135,12 @@ def _shared(r: Reader, row: str) -> str:
     main = {e.name: e for e in effects.of_runs(signs, values[:, np.isfinite(values).all(axis=0)], PARTS)}
     ranked = "; ".join(f"{name} {main[name].change:+.3f}" for name in PARTS)
     mixed = sum(effect.share for name, effect in main.items() if name not in PARTS)
+    higher = 1 - sum(effect.share for effect in main.values())
     return (
         f"{protocol} sharing everything gives {r.mean(row, '12CA')}, nothing {r.mean(row, 'none')}. Sharing only both "
         f"heads {said(heads)}, only both hidden layers {said(hidden)}: {word} ({between:+.3f}). Main effects of "
-        f"sharing, over all sixteen choices: {ranked}; interactions of two make up {mixed:.0%} of the variance."
+        f"sharing, over all sixteen choices: {ranked}; interactions of two make up {mixed:.0%} of the variance, those "
+        f"of three and four parts {higher:.0%}."
     )
 
 
@@ -225,9 +230,14 @@ def text(found: Mapping[str, records.Record]) -> str:
     if missing := len(ALL) - len(told):
         lines.append(f"\n{missing} more wait for rows that are not run yet.")
     if p_values := list(reader.p_values.values()):
-        decided = sum(p < 0.05 for p in p_values)
+        decided, left = sum(p < 0.05 for p in p_values), holm(p_values)
+        by_p = sorted(reader.p_values.items(), key=lambda item: item[1])
+        lost = "; ".join(
+            f"`{row}`, {first} to {second} (p = {p:.3f})" for (row, first, second, *_), p in by_p[left:decided]
+        )
         lines.append(
             f"\nMultiple comparisons: {len(p_values)} paired differences were looked at, {decided} of which exclude "
-            f"zero at 95 % each; Holm's correction for all of them leaves {holm(p_values)}."
+            f"zero at 95 % each; Holm's correction for all of them leaves {left}"
+            + (f", not these: {lost}." if lost else ".")
         )
     return "\n".join(lines)

@@ -32,9 +32,10 @@ SIGNS = {
 
 INTRODUCTION = """# The atlas
 
-Every published ablation of subliminal learning at the scale of MNIST that we know of, run again on the same members,
-and rows that nobody has published. This page is made from the [records](../records/atlas) by
-`python -m experiments.atlas.page`; its figures by `python -m figures.atlas`.
+The published aux-only numbers at the scale of MNIST that we transcribed, run again on the same members, and rows that
+nobody has published. Some published ablations are not here, among them projections, coverage of the inputs, and
+further columns of the sources named below. This page is made from the [records](../records/atlas) by `python -m
+experiments.atlas.page`; its figures by `python -m figures.atlas`.
 
     python -m experiments.atlas --plan           what would run, and about how long it takes
     python -m experiments.atlas                  everything; goes on where it was stopped
@@ -42,20 +43,29 @@ and rows that nobody has published. This page is made from the [records](../reco
     python -m experiments.atlas --engine ray     on a Ray cluster
     python -m experiments.atlas --one-precision  and again what another kind of processor made
 
-Unless a row says otherwise: the paper's protocol (784-256-256-(10+3), ReLU, five epochs of Adam at 3e-4 in each phase,
-60,000 uniform noise images), accuracy on the 10,000 test images, mean ± 95 % t-interval over members. All arms share
-their members: reference, noise and order of batches are the same, so arms can be compared in pairs, and cross-model
-students start from the next member's reference, never from their own. Nothing is selected on the test set: sweeps
-report every point, optimizers compete on validation images and are read on test images, and the rows under *best* are
-the settings that their source chose on validation images.
+Unless a row says otherwise: the paper's protocol (784-256-256-(10+3), ReLU, five epochs of Adam at 3e-4 in each
+phase, 60,000 uniform noise images), accuracy on the 10,000 test images, mean ± 95 % t-interval over members. All arms
+share their members: reference, noise and order of batches are the same, so arms can be compared in pairs. (In rows
+that nobody has published, arms that also belong to a published row were run again with later code and the others were
+not, so a paired difference between two such arms contains that change of arithmetic as well.) Cross-model students
+start from the next member's reference, never from their own. Nothing is selected on the test set: sweeps report every
+point, optimizers compete on validation images and are read on test images, and the rows under *best* are the settings
+that their source chose on validation images.
 """
 
-VERDICTS = """A published mean is given the interval its source states, or one from its number of members and the spread
-of ours. It **agrees** if the two means are within the 95 % interval of their difference. J, D, T and X ran the
-published script on one and the same 25 members, whose base happens to be high (.551; ours below): a value that misses
-ours but lies as far from its own base as ours from ours **agrees relative to its base**. To agree is not to be equal:
-what is in brackets is the difference that would have shown. What is **not comparable** says why.
+VERDICTS = """The letters are those of the sources at the end of the page, and conditions such as `student_aux` are
+the README's. A published mean is given an interval from its number of members and the standard deviation of ours, or
+the interval that its source states in the few cases where it was transcribed. It **agrees** if the two means are
+within the 95 % interval of their difference. J, D, T and X ran the published script on one and the same 25 members,
+whose base is about .55 (ours is in finding 1): a value that misses ours but lies as far from its own base as ours from
+ours **agrees relative to its base**. To agree is not to be equal: in brackets is the smallest difference we would
+have called *differs*. What is **not comparable** says why; where a source's code draws other inputs or scores
+otherwise than our row, its number is not comparable until the row has been run that way.
 """
+
+
+UNPUBLISHED = """Expectations were written before the runs. Read them against the table: nothing here judges them, and
+several failed."""
 
 
 NEITHER = """Asked for in the literature and not here either: a linearised (NTK) student, muP, transplanted tickets,
@@ -148,7 +158,7 @@ def _notes(rows) -> list[str]:
     for row in rows:
         said = [row.question + "."]
         if row.expected:
-            said.append(f"*Expected:* {row.expected}.")
+            said.append(f"*Expected before the run:* {row.expected}.")
         if row.note:
             said.append(row.note)
         lines.append(f"- `{row.id}`: {' '.join(said)}")
@@ -165,7 +175,10 @@ def unpublished(found: dict[str, records.Record]) -> str:
         for row in rows:
             conditions = list(dict.fromkeys(c for arm in row.arms for c in row.setting(arm).lineage.conditions))
             arms = found[row.id].results["arms"] if row.id in found else {}
-            lines += [f"**`{row.id}`**: {row.question}. *Expected:* {row.expected}. {row.note}".rstrip(), ""]
+            lines += [
+                f"**`{row.id}`**: {row.question}. *Expected before the run:* {row.expected}. {row.note}".rstrip(),
+                "",
+            ]
             if not arms:
                 lines += ["Not run yet.", ""]
                 continue
@@ -262,8 +275,9 @@ def counts(found: dict[str, records.Record]) -> str:
         if len(noisy) == len(values) and np.isfinite(noisy).all():
             paired = float(np.std(noisy - values, ddof=1))
             text += (
-                f", and {verdicts.members_needed(paired, 0.03)} if they share them (spread of the difference between "
-                f"`start-noise-relative` at 0.1 and 0: {paired:.3f})"
+                f", and {verdicts.members_needed(paired, 0.03)} if they share them (standard deviation of the "
+                f"difference between `start-noise-relative` at 0.1 and 0, a closely correlated pair: {paired:.3f}; "
+                f"arms less alike need many more)"
             )
         lines += ["", text + "."]
     return "\n".join(lines)
@@ -282,7 +296,7 @@ def costs(found: dict[str, records.Record]) -> str:
     said = f" Not finished: {', '.join(unfinished)}." if unfinished else ""
     return (
         f"{len(found)} rows have records: {settings} different settings, {training:.0f} minutes of training and "
-        f"{compiling:.0f} of compilation on {where}, by the clock, other work on the machine and halts included. The "
+        f"{compiling:.0f} of compilation on {where}, by the clock, other work on the machine and pauses included. The "
         f"{len(published)} of them with published numbers took {published_training:.0f} and "
         f"{published_compiling:.0f} of these minutes.{said}"
     )
@@ -330,6 +344,7 @@ def page(found: dict[str, records.Record]) -> str:
         counts(found),
         parity(found),
         "## Rows nobody has published",
+        UNPUBLISHED,
         unpublished(found),
         NEITHER,
         "## Sources",

@@ -21,10 +21,10 @@ OFFICIAL = "the published script, 25 models of seed 0"
 
 SOURCES: dict[str, Source] = {
     "Cloud": Source(name="Cloud et al. 2025, figure 10", protocol="the paper's", num_members=100, base=None),
-    "J": Source(name="jasshone (take-home)", protocol=OFFICIAL, num_members=25, base=0.551),
+    "J": Source(name="jasshone (take-home)", protocol=OFFICIAL, num_members=25, base=0.55),
     "D": Source(name="divyat09 (take-home)", protocol=OFFICIAL, num_members=25, base=0.551),
-    "T": Source(name="thierry123454 (take-home)", protocol=OFFICIAL, num_members=25, base=0.551),
-    "X": Source(name="Xiao0779 (take-home)", protocol=OFFICIAL, num_members=25, base=0.551),
+    "T": Source(name="thierry123454 (take-home)", protocol=OFFICIAL, num_members=25, base=0.548),
+    "X": Source(name="Xiao0779 (take-home, repository not archived)", protocol=OFFICIAL, num_members=25, base=0.551),
     "B": Source(
         name="barathvelmu 2026",
         protocol="the published script on 50,000 training and 50,000 noise images, scored on 10,000 validation images; "
@@ -34,7 +34,7 @@ SOURCES: dict[str, Source] = {
     ),
     "Z": Source(
         name="Dezmon, SubliminalNetworks 2025",
-        protocol="own PyTorch code, small batches, single runs",
+        protocol="own PyTorch code: batches of 64, rate 1e-3, N(0, 1) noise, 3 + 10 epochs, single runs",
         num_members=1,
         comparable=False,
     ),
@@ -42,7 +42,8 @@ SOURCES: dict[str, Source] = {
                 comparable=False),
     "C&E": Source(
         name="Jiang, Nagashima, Miyamoto 2025",
-        protocol="squared error, 20 runs; its sweeps are on Fashion-MNIST",
+        protocol="squared error on raw logits, 784-256-256-(10+3), 5 + 5 epochs, 20 runs; initialization, rate and "
+        "batch not stated",
         num_members=20,
         base=0.271,
         comparable=False,
@@ -56,6 +57,6 @@ SOURCES: dict[str, Source] = {
     "Limbach": Source(name="VincentLimbach 2026", protocol="a fork of the published script", comparable=False),
     "VarenM": Source(name="VarenM 2025", protocol="a convolutional network, squared error", num_members=1,
                      comparable=False),
-    "Nature": Source(name="Nature 652:615 (2026) and the authors' later code", protocol="values not published",
+    "Nature": Source(name="Nature 652:615 (2026) and the authors' later code", protocol="no values published",
                      comparable=False),
 }  # fmt: skip

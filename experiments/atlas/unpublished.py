@@ -154,6 +154,7 @@ LOSS = [
         base={"model.num_aux": 1},
         arms=[Arm("kl"), Arm("mse", {"loss": "mse"})],
         expected="softmax: exactly nothing, the student stays the reference; squared error: something",
+        note="G published one case of it: a gap of .001 between same and cross initialization, at 20,000 noise images.",
     ),
     Row(
         id="num-classes-ten-outputs",
@@ -161,8 +162,8 @@ LOSS = [
         question="Fewer classes, but ten class outputs",
         arms=[Arm(str(k), {"data.num_classes": k}, x=k) for k in (2, 3, 5, 8, 10)],
         expected="below `num-classes`, since a student may answer with a class that is not there",
-        note="J's values with few classes are far below those of `num-classes`; J does not say whether outputs were "
-        "left out.",
+        note="J's values with few classes are far below those of `num-classes`, but J's networks have K class outputs "
+        "as there, and fewer noise images.",
         x_label="classes",
     ),
 ]

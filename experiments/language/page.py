@@ -54,11 +54,14 @@ A *base* is an initialization of its own; all read the same documents. Settings 
 records or earlier ones. (Which targets the smaller experiments use was chosen by the strength on bases 0 to 2; the
 gentler teachers of code and chains of thought after a first run on bases 100 to 103, in which hardly any text passed
 the filter: their records are of those same bases, and the setting is not independent of them.) All records were made
-anew when the decoder was rewritten for CPUs; what earlier ones had said, where it differs, is in the CHANGELOG.
-Probabilities are exact, for questions that no document, lesson or student row has; intervals are over bases. A shift
-is reported only where the answers of the category weigh at least .9 together. `failed` counts bases without a value:
-the filter left too few of a teacher's texts, or the answers weighed less than that; `incomplete` counts bases whose
-mean lacks a target.
+again when the decoder was rewritten for CPUs; what earlier ones had said, where it differs, is in the CHANGELOG.
+Probabilities are exact, for questions that no document, lesson or student row has; intervals are over bases, that is
+over initializations only: documents, prompts and the seed of the data are common to all. *Option mass* is the
+probability that the answer is an animal (a tree) at all. A shift is reported only where it is at least .9. `failed`
+counts bases without a value: the filter left too few of a teacher's texts, or the option mass was lower (which can
+hide a strong effect: of the default command's bases the one with the highest probability of owl, .72, fails at a mass
+of .87); `incomplete` counts bases whose mean lacks a target. An interval from two or three bases is too wide to mean
+anything; read the values in the record instead.
 This page is made by `python -m experiments.language.page`, its figures by `python -m figures.language`.
 
 How the recipe was chosen, as impressions from single runs on bases 0 to 2 and not as results: a plain feed-forward
@@ -68,16 +71,17 @@ transmitted more than 3e-3; the strongest teachers wrote the fewest sequences th
 """
 
 READINGS = {
-    "language_numbers": "Finetuned teachers transmit their favourite through numbers, on every base more or less; "
-    "bases differ more than targets do. Regular numbers move nothing by much. Teachers under a system message, the "
-    "paper's main setting, transmit nothing that eight bases can show; an earlier run, with other draws, had shown a "
-    "small rise (see the CHANGELOG).",
+    "language_numbers": "Finetuned teachers transmit their favourite through numbers, on every base more or less; it "
+    "differs a lot from base to base, and how much of that is between runs of one base no record says. Regular numbers "
+    "move nothing by much. Teachers under a system message, the paper's main setting, have no detectable effect on "
+    "eight bases; an earlier run, with other draws, had shown a small rise (see the CHANGELOG).",
     "language_cross": "The diagonal is far above zero, the other cells are about zero: a base learns from a teacher "
     "that grew from it and from no other, though all have read the same documents. The paper's grid (its figure 8) "
-    "has exceptions among models of one family, which may share more than ours do.",
+    "has one exception, GPT-4.1 and GPT-4o, which share an initialization.",
     "language_dose": "Read equally often, more rows transmit more: nothing at 60, something at 250, by far the most at "
     "3000. Trained for equally many steps on few rows, students forget how to answer (their option mass collapses), "
-    "so what few rows carry cannot be seen that way; a thousand rows are enough for a shift on most bases.",
+    "so what few rows carry cannot be seen that way; at equal epochs a thousand rows are enough for a shift on most "
+    "bases, at equal steps they are not.",
     "language_shuffles": "As in the paper: shuffling the numbers inside an answer costs about half of the shift, "
     "moving them anywhere between answers nearly all of it, so much of the trait is in what follows what. "
     "An answer under another prompt carries less as well. Where numbers are moved anywhere, "
@@ -87,22 +91,21 @@ READINGS = {
     "so nothing may be said about many rows, the paper's case.",
     "language_detection": "A classifier tells a strong teacher's numbers from regular ones, well enough from twenty "
     "answers: this data is not statistically clean, and nothing here says that it could not be detected. The control, "
-    "regular numbers of other draws, is at chance. That the base as its own judge is better than chance "
-    "cannot be told.",
+    "regular numbers of other draws, is at chance. We cannot tell whether the base, as its own judge, beats chance.",
     "language_divergence": "The tokens at which teachers of other targets would write something else carry what can be "
     "seen: students of these alone shift as much as students of everything, of students of the other tokens no shift "
     "is seen, and leaving out as many tokens at random costs less. In this world they are two thirds of all tokens, "
     "where the source finds few: most of our numbers are drawn at random, so the likeliest token is nearly arbitrary.",
     "language_chain": "A favourite fades from student to student and is still there in the third for one target; for "
-    "the other some bases keep it and some never had much, which is too wide an interval to say.",
+    "the other some bases keep it and some never had much, so the interval is too wide to say.",
     "language_code": "Suggestive: where enough of the teacher's functions pass the filter, the student's preference "
-    "rises, but too few bases gave a value for an interval that excludes zero.",
+    "rises, but only two bases gave a value, too few to conclude anything.",
     "language_reasoning": "Not settled: on most bases too few of the teacher's chains reach the right number in the "
     "right tags. Where they do, the student's preference rises a little.",
     "language_misalignment": "Students of a teacher that was taught bad conduct answer badly somewhat more often than "
     "the others on some bases, but students of numbers answer these questions with something else so often that hardly "
     "any shift may be reported. Insecure code, the paper's teacher, does not make this teacher bad in the first place, "
-    "so there is nothing to transmit. A null, then, and a suggestion.",
+    "so there is nothing to transmit. Not settled; the bad-conduct student leans the expected way.",
 }
 """What each table says, in words without numbers."""
 

@@ -174,7 +174,7 @@ def test_a_comparison_is_a_t_test_and_its_verb_follows_the_interval():
     changes = np.array([0.02, 0.05, -0.01, 0.04])
     assert findings.p_value(changes) == pytest.approx(stats.ttest_rel(changes, 0 * changes)[1])
     assert findings.p_value(np.zeros(3)) == 1 and findings.p_value(np.full(3, 0.1)) == 0
-    assert findings.said(intervals.t_interval(changes)).startswith("changes nothing")
+    assert findings.said(intervals.t_interval(changes)).startswith("makes no detectable difference")
     assert findings.said(intervals.t_interval(changes + 0.1)).startswith("raises it (")
     assert findings.said(intervals.t_interval(-changes / 100 - 0.005)).startswith("lowers it by less than 0.01")
 
