@@ -81,11 +81,11 @@ def matmul_peak(precision: mlp.Precision) -> float:
             else:
                 call, arguments = jax.jit(product), (left, right)
             work = 2 * rows * inner * columns * jax.device_count()
-            best = max(best, work / _seconds(call, *arguments) / 1e9)
+            best = max(best, work / seconds_of(call, *arguments) / 1e9)
     return best
 
 
-def _seconds(call, *arguments, calls: int = 20, rounds: int = 5) -> float:
+def seconds_of(call, *arguments, calls: int = 20, rounds: int = 5) -> float:
     """Shortest mean time of a call over several rounds of many."""
     jax.block_until_ready(call(*arguments))
     times = []
@@ -114,11 +114,11 @@ def step_parts(precision: mlp.Precision) -> dict[str, float]:
     gradient = jax.jit(jax.grad(loss))
     slopes = gradient(params, pixels)
     parts = {
-        "draw a batch of noise (once for all students)": _seconds(draw, numbers),
-        "forward": _seconds(jax.jit(lambda p, x: mlp.apply(p, x, spec)), params, pixels),
-        "forward and backward": _seconds(gradient, params, pixels),
-        "Adam": _seconds(jax.jit(optimizer.update), slopes, state.opt_state, params),
-        "order of an epoch (once in 59 steps)": _seconds(
+        "draw a batch of noise (once for all students)": seconds_of(draw, numbers),
+        "forward": seconds_of(jax.jit(lambda p, x: mlp.apply(p, x, spec)), params, pixels),
+        "forward and backward": seconds_of(gradient, params, pixels),
+        "Adam": seconds_of(jax.jit(optimizer.update), slopes, state.opt_state, params),
+        "order of an epoch (once in 59 steps)": seconds_of(
             jax.jit(lambda k: batches.shuffled(k, 60_000, batch_size=1024)), jax.random.key(2)
         ),
     }

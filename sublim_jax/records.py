@@ -203,8 +203,14 @@ def _first_difference(before: Any, now: Any) -> str:
 
 
 def _versions() -> dict[str, str]:
-    found = {package: importlib.metadata.version(package) for package in PACKAGES}
-    return {"python": platform.python_version(), **found}
+    return {"python": platform.python_version(), **{package: _version(package) for package in PACKAGES}}
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # run from a copy of the sources that nobody installed
+        return "not installed"
 
 
 def _device() -> dict[str, Any]:
