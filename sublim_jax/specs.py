@@ -115,7 +115,7 @@ def _problem(value: Any, annotation: Any) -> str | None:
         return _number_problem(value, numbers.Integral, "a whole number")
     if annotation is type(None):
         return None if value is None else f"expected None, got {value!r}"
-    plain = annotation in (bool, str) or (isinstance(annotation, type) and dataclasses.is_dataclass(annotation))
+    plain = annotation in (bool, str, dict) or (isinstance(annotation, type) and dataclasses.is_dataclass(annotation))
     if plain and not isinstance(value, annotation):
         return f"expected a {annotation.__name__}, got {value!r}"
     if annotation is pathlib.Path and not isinstance(value, pathlib.Path | str):
@@ -137,7 +137,10 @@ def _number_problem(value, kind, what) -> str | None:
         return None
     if isinstance(value, bool | np.bool_) or not isinstance(value, kind):
         return f"expected {what}, got {value!r}"
-    return None if math.isfinite(value) else f"expected a finite number, got {value!r}"
+    try:
+        return None if math.isfinite(value) else f"expected a finite number, got {value!r}"
+    except OverflowError:
+        return "expected a finite number, got a whole one that is larger than every float"
 
 
 def _tuple_problem(value, arguments) -> str | None:
