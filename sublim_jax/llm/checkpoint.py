@@ -105,7 +105,7 @@ class _Config:
     layer_types: tuple[Literal["full_attention", "sliding_attention"], ...] | None = None
     # Gemma's alone
     rope_local_base_freq: specs.Positive = 1e4
-    query_pre_attn_scalar: specs.Positive = 256
+    query_pre_attn_scalar: specs.Positive = 256.0
     sliding_window: specs.Count | None = None
     sliding_window_pattern: specs.Count | None = 6
 
@@ -232,7 +232,7 @@ def _frequencies(path: pathlib.Path, found: dict[str, Any], head_dim: int) -> tu
         value = getattr(rotary, name)
         if value is None:
             raise errors.ModelFormatError(f"{path}: rope_type {rotary.rope_type!r} needs the entry {name!r}")
-        return value
+        return float(value)
 
     plain = np.array(decoder.rotary_frequencies(head_dim, rotary.rope_theta))
     match rotary.rope_type:
@@ -310,7 +310,7 @@ class Stored:
 
     def rows(self, name: str, count: int) -> np.ndarray:
         """The first rows of a tensor."""
-        return self._readers[name].get_slice(name)[:count]
+        return self._readers[name].get_slice(name)[: min(count, self.shape(name)[0])]
 
     def __getitem__(self, name: str) -> np.ndarray:
         tensor = self._readers[name].get_tensor(name)

@@ -42,8 +42,10 @@ def of(cls: type[Entries], content: Mapping[str, Any], where: object) -> Entries
     for field, annotation in _fields(cls):
         if field.name in content:
             value = content[field.name]
-            values[field.name] = tuple(value) if isinstance(value, list) else value
-            check(values[field.name], annotation, f"{where}: {field.name}")
+            value = tuple(value) if isinstance(value, list) else value
+            check(value, annotation, f"{where}: {field.name}")
+            whole = specs.holds_numbers(annotation) and isinstance(value, int)  # JSON writes 1e6 as 1000000 too
+            values[field.name] = float(value) if whole else value
         elif field.default is dataclasses.MISSING:
             raise errors.ModelFormatError(f"{where}: the entry {field.name!r} is missing")
     return cls(**values)

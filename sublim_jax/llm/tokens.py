@@ -202,12 +202,21 @@ def _template(path: pathlib.Path, said: Mapping[str, Any]) -> str | dict[str, st
         except (OSError, ValueError) as error:
             raise errors.ModelFormatError(f"{path}: a chat template is not readable text ({error})") from error
     template = said.get("chat_template") or _json(path / "chat_template.json").get("chat_template")
-    named = template if isinstance(template, list) else []
-    if all(isinstance(entry, dict) and {"name", "template"} <= entry.keys() for entry in named):
-        template = {entry["name"]: entry["template"] for entry in named} or template
-    for text in template.values() if isinstance(template, dict) else [template or ""]:
-        entries.check(text, str, f"{path}: chat_template")
-    return template or None
+    if not isinstance(template, list):
+        entries.check(template, str | None, f"{path}: chat_template")
+        return template
+    for entry in template:
+        entries.check(entry, dict, f"{path}: chat_template")
+    named = [entries.of(_Named, entry, f"{path}: chat_template") for entry in template]
+    return {entry.name: entry.template for entry in named}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Named:
+    """One of several chat templates."""
+
+    name: str
+    template: str
 
 
 def _ends(path: pathlib.Path, tokenizer, special: Mapping[str, str]) -> list[int]:
