@@ -321,7 +321,8 @@ def split_place(place: str) -> tuple[str, str]:
     """`DIR+ADAPTER` as two folders, of which the second may be empty. Names of folders may have a plus themselves."""
     if "+" not in place or os.path.exists(place):
         return place, ""
-    pairs = [(place[:at], place[at + 1 :]) for at, character in enumerate(place) if character == "+"]
+    pluses = [at for at, character in enumerate(place) if character == "+"]
+    pairs = [(place[:at], place[at + 1 :]) for at in reversed(pluses)]
     there = [
         os.path.exists(os.path.join(folder, "config.json")) + os.path.exists(os.path.join(adapter, CONFIG))
         for folder, adapter in pairs

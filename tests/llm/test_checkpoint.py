@@ -65,9 +65,10 @@ def write(folder, family="qwen2", config=None, change=None, dtype=np.float32):
     head = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
     heads, kv = head * config["num_attention_heads"], head * config["num_key_value_heads"]
     hidden, inner = config["hidden_size"], config["intermediate_size"]
-    names = {"model.embed_tokens.weight": (11, hidden), "model.norm.weight": (hidden,)}
+    vocabulary = config["vocab_size"]
+    names = {"model.embed_tokens.weight": (vocabulary, hidden), "model.norm.weight": (hidden,)}
     if family in ("qwen3", "llama"):
-        names["lm_head.weight"] = (11, hidden)
+        names["lm_head.weight"] = (vocabulary, hidden)
     for i in range(config["num_hidden_layers"]):
         at = f"model.layers.{i}"
         names |= {

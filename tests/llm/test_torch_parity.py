@@ -353,8 +353,8 @@ def words(folder):
 
 
 def test_what_finetuning_leaves_is_opened_by_auto_classes(make, tmp_path):
-    """Two generations of factors, then all parameters: `AutoPeftModelForCausalLM` and `AutoModelForCausalLM` get folders
-    and nothing else, and their logits are those of the models in this process."""
+    """Two generations of factors, then all parameters: the Auto classes get folders and nothing else, and their logits
+    are those of the models in this process."""
     folder = words(make("qwen2-tied").folder)
     backend, base = backends.open_backend(f"hf:{folder}", batch_size=4)
     how = types.Tuning(num_epochs=1, batch_size=5, learning_rate=0.02, rank=3, alpha=6.0)
