@@ -41,8 +41,9 @@ def of(cls: type[Entries], content: Mapping[str, Any], where: object) -> Entries
     values = {}
     for field, annotation in _fields(cls):
         if field.name in content:
-            value = content[field.name]
-            value = tuple(value) if isinstance(value, list) else value
+            value: Any = content[field.name]
+            if isinstance(value, list):
+                value = tuple(value)
             check(value, annotation, f"{where}: {field.name}")
             whole = specs.holds_numbers(annotation) and isinstance(value, int)  # JSON writes 1e6 as 1000000 too
             values[field.name] = float(value) if whole else value
