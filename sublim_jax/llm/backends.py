@@ -77,6 +77,12 @@ def open_folder(place: str, *, announce: Callable[[str], object] = print) -> loc
         ModelFormatError: the folder is not a supported model, or the adapter is of another one.
     """
     folder, adapter = adapters.split_place(place)
+    if os.path.exists(os.path.join(folder, adapters.CONFIG)) and not os.path.exists(
+        os.path.join(folder, "config.json")
+    ):
+        raise errors.ModelFormatError(
+            f"{folder}: this is an adapter; open it with the folder of its base in front, as hf:BASE+{folder}"
+        )
     config, low_rank = checkpoint.read_config(folder), None
     if adapter:
         chain = adapters.chain(adapter)

@@ -237,9 +237,9 @@ def _frequencies(path: pathlib.Path, found: dict[str, Any], head_dim: int) -> tu
     plain = np.array(decoder.rotary_frequencies(head_dim, rotary.rope_theta))
     match rotary.rope_type:
         case "default":
-            return tuple(plain.tolist())
+            return tuple(plain)
         case "linear":
-            return tuple((plain / number("factor")).tolist())
+            return tuple(plain / number("factor"))
         case "llama3":
             low, high = number("low_freq_factor"), number("high_freq_factor")
             if high <= low:
@@ -248,7 +248,7 @@ def _frequencies(path: pathlib.Path, found: dict[str, Any], head_dim: int) -> tu
                 )
             turns = number("original_max_position_embeddings") * plain / (2 * math.pi)
             share = np.clip((turns - low) / (high - low), 0.0, 1.0)  # 1: fast, kept; 0: slow, divided by the factor
-            return tuple(((1 - share) * plain / number("factor") + share * plain).tolist())
+            return tuple((1 - share) * plain / number("factor") + share * plain)
     raise errors.ModelFormatError(
         f"{path}: rope_type {rotary.rope_type!r} is not supported; default, linear and llama3 are"
     )

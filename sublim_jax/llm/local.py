@@ -119,13 +119,19 @@ class Local:
         Raises:
             ModelFormatError: it is not among the models of this backend.
         """
-        bases = [(key, model) for key, model in self._models.items() if model.origin and not model.origin.merged]
-        for key, model in bases:
-            if model.origin and (model.origin.weights == weights if weights else name in (key, model.origin.base)):
+        for key, model in self._models.items():
+            assert model.origin is not None
+            same = (
+                model.origin.weights == weights if weights else {key, model.origin.base} & {name, os.path.abspath(name)}
+            )
+            if same and model.origin.merged is None:
                 return dataclasses.replace(model, low_rank=None)
         found = self.model(name)
-        if found.origin is None or (weights and found.origin.weights != weights):
-            raise errors.ModelFormatError(f"{name!r} has other weights than when it was finetuned; open its base")
+        assert found.origin is not None
+        if weights and found.origin.weights != weights:
+            raise errors.ModelFormatError(
+                f"{name}: its weights are not those that an adapter on it was trained on; was it trained again?"
+            )
         return dataclasses.replace(found, low_rank=None)
 
     def sample(self, model: str, chats: Sequence[types.Chat], how: types.Sampling) -> Iterator[types.Completion]:
@@ -197,7 +203,7 @@ class Local:
         """As `finetune`, on arrays, of which any places of the replies may be left out."""
         base = self.model(model)
         assert base.origin is not None  # every model of this class has one
-        _require_place(out, adapter=how.rank is not None)
+        _require_place(out, base.origin.base, adapter=how.rank is not None)
         trained = train(base, data, how, out, remat=self._remat)
         if how.rank is None:
             checkpoint.save_tuned(out, trained, base.config, base=base.origin.base)
@@ -250,11 +256,13 @@ def _with_origin(name: str, model: Model) -> Model:
     return dataclasses.replace(model, origin=Origin(name, checkpoint.fingerprint_of(model.params, model.config)))
 
 
-def _require_place(out: pathlib.Path, *, adapter: bool) -> None:
-    """Refuse a folder with a model that finetuning did not write, or with one of the other kind.
+def _require_place(out: pathlib.Path, base: str, *, adapter: bool) -> None:
+    """Refuse the base's own folder, one with a model that finetuning did not write, or with one of the other kind.
 
     A folder with both an adapter and all weights would be opened as the adapter.
     """
+    if os.path.abspath(out) == base:
+        raise errors.OutputError(f"{out}: this is the folder of the model that is to be trained; give another one")
     names = (checkpoint.WEIGHTS, "config.json"), (adapters.ADAPTER, adapters.CONFIG)
     for name in names[adapter]:
         files.require_free(out / name, ours=lambda path: (path.parent / STATE).exists(), what="finetuned model")

@@ -128,6 +128,7 @@ class Tokens:
 
 @functools.cache
 def _compiled(template: str):
+    sandbox = _hf()[1]
     from jinja2 import ext, nodes
 
     class Generation(ext.Extension):
@@ -143,7 +144,7 @@ def _compiled(template: str):
         def _text(self, caller):
             return caller()
 
-    environment = _hf()[1].ImmutableSandboxedEnvironment(
+    environment = sandbox.ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[Generation, "jinja2.ext.loopcontrols"]
     )
 
@@ -185,8 +186,8 @@ def read(folder: str | os.PathLike[str]) -> Tokens:
         raise errors.ModelFormatError(f"{path}: there is no readable tokenizer.json ({error})") from error
     said = _json(path / "tokenizer_config.json")
     template = _template(path, said)
-    where = f"{path / 'tokenizer_config.json'}"
-    special = {name: _content(said.get(name), f"{where}: {name}") for name in ("bos_token", "eos_token", "pad_token")}
+    names = ("bos_token", "eos_token", "pad_token")
+    special = {name: _content(said.get(name), f"{path / 'tokenizer_config.json'}: {name}") for name in names}
     made = Tokens(tokenizer, template, special, _ends(path, tokenizer, special))
     return Tokens(tokenizer, template, special, tuple(dict.fromkeys((*_turn_end(made), *made.end_ids))))
 

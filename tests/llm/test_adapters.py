@@ -95,6 +95,9 @@ CASES = {  # entries of the config; rank and scale of each module that has facto
     "no list of layers": ({"layers_to_transform": []}, dict.fromkeys(both("q_proj", "v_proj"), (2, 3.0))),
     "full names": ({"target_modules": ["model.layers.0.mlp.up_proj", "1.self_attn.k_proj"]},
                    {"0.mlp.up_proj": (2, 3.0), "1.self_attn.k_proj": (2, 3.0)}),
+    "a full name in another layer": ({"target_modules": ["model.layers.0.mlp.up_proj", "k_proj"],
+                                      "layers_to_transform": [1]},
+                                     {"0.mlp.up_proj": (2, 3.0), "1.self_attn.k_proj": (2, 3.0)}),
     "ranks": ({"rank_pattern": {"q_proj": 4, "layers.1.self_attn.v_proj": 1}},
               {"0.self_attn.q_proj": (4, 1.5), "1.self_attn.q_proj": (4, 1.5), "0.self_attn.v_proj": (2, 3.0),
                "1.self_attn.v_proj": (1, 6.0)}),
@@ -202,15 +205,14 @@ def test_strays_beside_an_adapter_are_not_read(model, tmp_path):
 
 def test_what_is_written_is_in_pefts_layout(model, tmp_path):
     config, params = checkpoint.load(model[0], dtype=jnp.float32)
-    fresh = decoder.init_low_rank(jax.random.key(0), params, rank=3, alpha=6.0)
-    trained = jax.tree.map(lambda leaf: leaf + 0.1, fresh)._replace(scale=fresh.scale)
-    adapters.save(tmp_path / "a", trained, base="m")
-    jax.tree.map(np.testing.assert_array_equal, adapters.load(tmp_path / "a", config), trained)
+    low_rank = drawn(params, rank=3, scale=2.0)
+    adapters.save(tmp_path / "a", low_rank, base="m")
+    jax.tree.map(np.testing.assert_array_equal, adapters.load(tmp_path / "a", config), low_rank)
     said = json.loads((tmp_path / "a" / "adapter_config.json").read_text())
     assert (said["r"], said["lora_alpha"], said["base_model_name_or_path"]) == (3, 6.0, "m")
     assert said["target_modules"] == sorted(MODULES)
     stored = load_file(tmp_path / "a" / "adapter_model.safetensors")
-    require_merged(trained, params, model[1], stored, dict.fromkeys(EVERYWHERE, 2.0))  # alpha / r = 2
+    require_merged(low_rank, params, model[1], stored, dict.fromkeys(EVERYWHERE, 2.0))  # alpha / r = 2
 
 
 def test_factors_of_two_generations_add_up():
@@ -245,19 +247,25 @@ TUNING = types.Tuning(rank=2, alpha=6.0)
 
 def trained(base, data, how, out, *, remat):
     """In place of training, which these tests are not about: random factors, or random changes of all parameters."""
+    if how.rank is not None:
+        return drawn(base.params, how.rank, how.alpha / how.rank, seed=how.seed)
     random = np.random.default_rng(how.seed)
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf + random.normal(size=leaf.shape).astype("f4")), base.merged)
 
-    def drawn(*shape):
+
+def drawn(params, rank, scale, *, seed=0):
+    """Random factors beside every projection."""
+    random = np.random.default_rng(seed)
+
+    def normal(*shape):
         return jnp.asarray(random.normal(scale=0.5, size=shape), jnp.float32)
 
-    if how.rank is None:
-        return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf) + drawn(*leaf.shape)), base.merged)
-    shapes = {name: getattr(base.params.layers, name).shape for name in decoder.PROJECTIONS}
+    shapes = {name: getattr(params.layers, name).shape for name in decoder.PROJECTIONS}
     factors = {
-        name: decoder.Factors(drawn(layers, fan_in, how.rank), drawn(layers, how.rank, fan_out))
+        name: decoder.Factors(normal(layers, fan_in, rank), normal(layers, rank, fan_out))
         for name, (layers, fan_in, fan_out) in shapes.items()
     }
-    return decoder.LowRank(factors, jnp.float32(how.alpha / how.rank))
+    return decoder.LowRank(factors, jnp.float32(scale))
 
 
 @pytest.fixture(autouse=True)
@@ -345,6 +353,10 @@ def test_finetuning_writes_into_no_model_of_the_users(model, generations, tmp_pa
         with pytest.raises(errors.OutputError, match=r"config.json: a file is there that sublim-jax did not write"):
             backend.finetune(base, ROWS, dataclasses.replace(TUNING, rank=rank), tmp_path / "mine")
     assert before == {path: path.read_bytes() for path in (tmp_path / "mine").rglob("*") if path.is_file()}
+    with pytest.raises(errors.OutputError, match="this is the folder of the model that is to be trained"):
+        backend.finetune(whole, ROWS, dataclasses.replace(TUNING, rank=None), pathlib.Path(whole))
+    with pytest.raises(errors.ModelFormatError, match=r"this is an adapter; open it with .*hf:BASE\+"):
+        backends.open_folder(first)
     with pytest.raises(errors.OutputError, match=r"adapter_model.safetensors: a file is there"):
         backend.finetune(base, ROWS, dataclasses.replace(TUNING, rank=None), pathlib.Path(first))
     with pytest.raises(errors.OutputError, match=r"model.safetensors: a file is there"):
@@ -370,7 +382,7 @@ def test_ours_know_their_base_by_its_weights(model, generations, tmp_path):
         assert file.metadata()["format"] == "pt"  # which transformers asks for
 
 
-def test_an_adapter_of_others_is_compared_by_the_folder_it_names(model, tmp_path):
+def test_an_adapter_of_others_is_compared_by_the_folder_it_names(model, tmp_path, monkeypatch):
     folder, tensors = model
     shutil.copytree(folder, tmp_path / "copy")
     test_checkpoint.write(
@@ -389,6 +401,14 @@ def test_an_adapter_of_others_is_compared_by_the_folder_it_names(model, tmp_path
         else:
             backends.open_folder(f"{folder}+{tmp_path / 'a'}", announce=heard.append)
         assert len(heard) == said, base
+    monkeypatch.chdir(folder.parent)
+    factors = write(tmp_path / "a", tensors, QV, PLAIN | {"base_model_name_or_path": folder.name})
+    backend = local.Local({"a name of its own": backends.open_folder(str(folder))})
+    found = backend.model(str(tmp_path / "a"))
+    require_merged(found.low_rank, found.params, tensors, factors, dict.fromkeys(QV, 3.0))
+    write(tmp_path / "a", tensors, QV, PLAIN | {"base_model_name_or_path": "Qwen/Qwen2.5-7B"})
+    with pytest.raises(errors.ModelFormatError, match=r"there is no model 'Qwen/Qwen2.5-7B'; there are a name"):
+        local.Local({"a name of its own": backends.open_folder(str(folder))}).model(str(tmp_path / "a"))
 
 
 def test_an_adapter_on_an_adapter_is_followed_to_the_model(model, tmp_path):

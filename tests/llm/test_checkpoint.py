@@ -401,11 +401,11 @@ def test_a_fingerprint_is_of_the_weights_and_not_of_their_precision(tmp_path, fa
     assert mark == checkpoint.fingerprint_of(half, config)
     checkpoint.save(tmp_path / "h", half, config, beside=config_of(family))
     assert mark == checkpoint.fingerprint(tmp_path / "h", config)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        touched = jax.tree_util.tree_map_with_path(
-            lambda at, value, path=path: value.at[0].add(1.0) if at == path else value, params
-        )
-        assert checkpoint.fingerprint_of(touched, config) != mark, (path, leaf.shape)
+    leaves, structure = jax.tree.flatten(jax.tree.map(np.array, params))
+    for leaf in leaves:
+        leaf.flat[0] += 1
+        assert checkpoint.fingerprint_of(jax.tree.unflatten(structure, leaves), config) != mark, leaf.shape
+        leaf.flat[0] -= 1
 
 
 def test_a_finetuned_model_leaves_a_folder_like_its_base(tmp_path):
@@ -415,7 +415,7 @@ def test_a_finetuned_model_leaves_a_folder_like_its_base(tmp_path):
     (tmp_path / "m" / "additional_chat_templates").mkdir()
     (tmp_path / "m" / "additional_chat_templates" / "rag.jinja").write_text("rag")
     config, params = checkpoint.load(tmp_path / "m", dtype=jnp.float32)
-    tuned = jax.tree.map(lambda leaf: leaf + 0.25, params)
+    tuned = jax.tree.map(lambda leaf: np.asarray(leaf) + np.float32(0.25), params)
     checkpoint.save_tuned(tmp_path / "t", tuned, config, base=str(tmp_path / "m"))
     files = {str(path.relative_to(tmp_path / "t")) for path in (tmp_path / "t").rglob("*") if path.is_file()}
     assert files == {
