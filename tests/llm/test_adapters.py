@@ -275,7 +275,7 @@ def no_training(monkeypatch):
 
 @pytest.fixture(scope="module")
 def generations(model, tmp_path_factory):
-    """A backend, and the folders of a first student, a student of it, and one of that with all parameters trained."""
+    """A backend, and folders: a first student, a student of it, one of that, and one with all parameters trained."""
     out = tmp_path_factory.mktemp("generations")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(local, "train", trained)
@@ -288,7 +288,8 @@ def made(model, out):
     first = backend.finetune(base, ROWS, TUNING, out / "first")
     second = backend.finetune(first, ROWS[::-1], dataclasses.replace(TUNING, seed=1), out / "second")
     whole = backend.finetune(second, ROWS, dataclasses.replace(TUNING, rank=None), out / "whole")
-    return backend, base, first, second, whole
+    third = backend.finetune(second, ROWS, dataclasses.replace(TUNING, seed=2, rank=1), out / "third")
+    return backend, base, first, second, third, whole
 
 
 def assert_same(found: local.Model, expected: local.Model):
@@ -302,8 +303,8 @@ def distance(found: local.Model, other: local.Model) -> float:
 
 
 def test_students_of_students_are_opened_on_the_bare_base(model, generations):
-    backend, base, first, second, _ = generations
-    for name in (first, second):
+    backend, base, first, second, third, _ = generations
+    for name in (third, first, second):
         said = json.loads((pathlib.Path(name) / "adapter_config.json").read_text())
         assert pathlib.Path(said["base_model_name_or_path"]).samefile(model[0]), "a folder that Auto classes accept"
         assert_same(backends.open_folder(f"{model[0]}+{name}"), backend.model(name))
@@ -323,7 +324,7 @@ def test_students_of_students_are_opened_on_the_bare_base(model, generations):
 
 
 def test_a_student_of_an_opened_adapter_has_its_factors_too(model, generations, tmp_path):
-    backend, _, first, _, _ = generations
+    backend, _, first, *_ = generations
     opened, name = backends.open_backend(f"hf:{model[0]}+{first}", batch_size=2)
     assert isinstance(opened, local.Local)
     second = opened.finetune(name, ROWS[::-1], dataclasses.replace(TUNING, seed=1), tmp_path / "second")
@@ -332,7 +333,7 @@ def test_a_student_of_an_opened_adapter_has_its_factors_too(model, generations, 
 
 
 def test_all_parameters_trained_are_a_folder_of_their_own(model, generations):
-    backend, _, _, second, whole = generations
+    backend, _, _, second, _, whole = generations
     assert_same(backends.open_folder(whole), backend.model(whole))
     assert distance(backend.model(whole), backend.model(second)) > 0.01
     fresh, _ = backends.open_backend(f"hf:{model[0]}")
@@ -346,7 +347,7 @@ def test_all_parameters_trained_are_a_folder_of_their_own(model, generations):
 
 
 def test_finetuning_writes_into_no_model_of_the_users(model, generations, tmp_path):
-    backend, base, first, _, whole = generations
+    backend, base, first, *_, whole = generations
     shutil.copytree(model[0], tmp_path / "mine")
     before = {path: path.read_bytes() for path in (tmp_path / "mine").rglob("*") if path.is_file()}
     for rank in (2, None):
@@ -365,7 +366,7 @@ def test_finetuning_writes_into_no_model_of_the_users(model, generations, tmp_pa
 
 def test_ours_know_their_base_by_its_weights(model, generations, tmp_path):
     """It may be moved; another model of the same shape is refused."""
-    backend, _, first, _, _ = generations
+    backend, _, first, *_ = generations
     shutil.copytree(model[0], tmp_path / "moved")
     assert_same(backends.open_folder(f"{tmp_path / 'moved'}+{first}"), backend.model(first))
     index = json.loads((tmp_path / "moved" / "model.safetensors.index.json").read_text())["weight_map"]
@@ -375,9 +376,10 @@ def test_ours_know_their_base_by_its_weights(model, generations, tmp_path):
     save_file(tensors, file)
     with pytest.raises(errors.ModelFormatError, match=rf"trained on other weights than those of .*moved.*{model[0]}"):
         backends.open_folder(f"{tmp_path / 'moved'}+{first}")
-    fresh = local.Local({"hf:moved": backends.open_folder(str(tmp_path / "moved"))})
-    with pytest.raises(errors.ModelFormatError, match="there is no model"):
-        fresh.model(first)
+    for other in (backends.open_folder(str(tmp_path / "moved")), backend.model(generations[3])):
+        fresh = local.Local({"another": other})  # the second generation has the first one's factors in its weights
+        with pytest.raises(errors.ModelFormatError, match="there is no model"):
+            fresh.model(first)
     with safe_open(pathlib.Path(first) / "adapter_model.safetensors", framework="numpy") as file:
         assert file.metadata()["format"] == "pt"  # which transformers asks for
 
