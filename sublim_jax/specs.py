@@ -53,6 +53,7 @@ _KINDS: dict[Any, tuple[Any, str]] = {
     pathlib.Path: (pathlib.Path, "a pathlib.Path"),
     collections.abc.Callable: (collections.abc.Callable, "a function"),
     collections.abc.Mapping: (collections.abc.Mapping, "a mapping"),
+    dict: (dict, "an object of names and values"),
     types.NoneType: (types.NoneType, "None"),
 }
 _BOUNDS = {

@@ -45,6 +45,8 @@ OURS_ALONE = {  # made by our code from what was checked before, or read from a 
     "experiments.atlas.worker.Answer",
     "experiments.atlas.worker.Task",
     "experiments.language_speed.Work",
+    "experiments.accelerator.Part",
+    "experiments.accelerator.Sizes",  # a script that starts where no package is installed
     "experiments.peer.PeerConfig",  # shares no code with the package; `experiments.speed` fills it in
 }
 

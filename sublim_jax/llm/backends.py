@@ -11,7 +11,7 @@ backend, model = backends.open_backend("hf:models/Qwen2.5-7B-Instruct")
 backend.sample(model, chats, types.Sampling())
 """
 
-import pathlib
+import os
 from collections.abc import Callable
 from typing import NamedTuple, get_args
 
@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from sublim_jax import errors
-from sublim_jax.llm import checkpoint, decoder, local, remote, tiny, tokens, types
+from sublim_jax.llm import adapters, checkpoint, decoder, local, remote, tiny, tokens, types
 
 SCHEMES = ("tiny", "hf", *get_args(remote.Dialect))
 
@@ -38,7 +38,7 @@ def open_backend(
 
     Args:
         batch_size: rows of open weights that are drawn or scored together.
-        announce: hears what takes long, e.g. pre-training.
+        announce: hears what takes long, e.g. pre-training, and which files of a folder are not read.
         key_variable: the environment variable with a server's key; by default as `transport.Transport` has it.
 
     Raises:
@@ -58,7 +58,7 @@ def open_backend(
             raise errors.InputError(f"{name!r}: expected tiny:SEED with a whole number, e.g. tiny:100")
         return Opened(tiny.open_bases([int(rest)], announce=announce), tiny.name(int(rest)))
     if scheme == "hf":
-        return Opened(local.Local({name: open_folder(rest)}, batch_size=batch_size), name)
+        return Opened(local.Local({name: open_folder(rest, announce=announce)}, batch_size=batch_size), name)
     model, _, url = rest.rpartition("@")
     if not model or not url.startswith(("http://", "https://")):
         raise errors.InputError(
@@ -68,22 +68,35 @@ def open_backend(
     return Opened(remote.Remote(model, url, dialect=dialect, key_variable=key_variable), model)
 
 
-def open_folder(place: str) -> local.Model:
+def open_folder(place: str, *, announce: Callable[[str], object] = print) -> local.Model:
     """Open weights: `DIR`, or `DIR+ADAPTER` with a PEFT adapter. bfloat16, on a CPU float32; divided among all devices.
+
+    An adapter that was trained on the model of another adapter is put beside the weights together with that one.
 
     Raises:
         ModelFormatError: the folder is not a supported model, or the adapter is of another one.
     """
-    folder, _, adapter = place.partition("+") if not pathlib.Path(place).exists() else (place, "", "")
+    folder, adapter = adapters.split_place(place)
+    if os.path.exists(os.path.join(folder, adapters.CONFIG)) and not os.path.exists(
+        os.path.join(folder, "config.json")
+    ):
+        raise errors.ModelFormatError(
+            f"{folder}: this is an adapter; open it with the folder of its base in front, as hf:BASE+{folder}"
+        )
+    config, low_rank = checkpoint.read_config(folder), None
+    if adapter:
+        chain = adapters.chain(adapter)
+        adapters.require_base(chain, folder, config, announce=announce)
+        low_rank = adapters.load_chain(chain, config)
     dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
-    config, params = checkpoint.load(folder, dtype=dtype)
+    params = checkpoint.load_tensors(folder, config, dtype=dtype, announce=announce)
     if jax.device_count() > 1:
         params = decoder.split(params, jax.devices())
-    low_rank = checkpoint.load_low_rank(adapter, config) if adapter else None
     reader = tokens.read(folder)
     if reader.size > config.vocab_size:
         raise errors.ModelFormatError(
             f"{folder}: the tokenizer has {reader.size} tokens and the model only {config.vocab_size}; they are not of "
             f"one model"
         )
-    return local.Model(config, params, reader, low_rank)
+    origin = local.Origin(os.path.abspath(folder), checkpoint.fingerprint(folder, config))
+    return local.Model(config, params, reader, low_rank, origin)

@@ -1,29 +1,36 @@
-"""Open weights on disk: a Hugging Face folder becomes a decoder, a decoder and its low-rank factors become a folder.
+"""Open weights on disk: a Hugging Face folder becomes a decoder, a decoder becomes a folder.
 
-    config, params = load("models/Qwen2.5-0.5B")           config.json and *.safetensors, every tensor accounted for
-    save_low_rank("runs/owl", factors, base=...)           two files as PEFT writes them
+    config, params = load("models/Qwen2.5-0.5B")           config.json and the weights, every tensor accounted for
+    save_tuned("runs/owl", params, config, base=...)       a folder that transformers opens
 
 Families: Qwen2 and 2.5, Qwen3, Llama 3.x (with its rotary scaling), Gemma 3 text. Anything else is refused by name, and
 so is anything that would be loaded wrongly: other rotary scalings, sliding windows outside Gemma, quantised weights,
-experts. Needs the extra `hf`.
+experts, weights that are not finite. `model.safetensors` or its index decides which files are read. Needs the extra
+`hf`.
 """
 
 import contextlib
+import dataclasses
+import hashlib
 import json
 import math
 import os
 import pathlib
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Annotated, Any, Literal
 
+import annotated_types
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from sublim_jax import errors
-from sublim_jax.llm import decoder
+from sublim_jax import errors, files, specs
+from sublim_jax.llm import decoder, entries
 
 FAMILIES = ("qwen2", "qwen3", "llama", "gemma3_text")
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 NAMES = {
     "query": "self_attn.q_proj.weight",
@@ -50,180 +57,342 @@ SANDWICH = {
 }
 """Where a family has norms around each part, these names stand for others."""
 
-OTHER_FACTORS = (
-    "use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "layer_replication", "alora_invocation_tokens",
-    "use_qalora", "use_bdlora", "arrow_config", "kasa_config", "monteclora_config", "velora_config",
-)  # fmt: skip
-"""Entries of an adapter's config with which its factors, or their scales, mean something else than in `LowRank`."""
+UNSUPPORTED = {
+    "quantization_config": "a quantised model",
+    "compression_config": "a quantised model",
+    "use_sliding_window": "use_sliding_window",
+    "attention_bias": "attention_bias",
+    "mlp_bias": "mlp_bias",
+    "use_bidirectional_attention": "use_bidirectional_attention",
+    "attn_logit_softcapping": "softcapping of logits",
+    "final_logit_softcapping": "softcapping of logits",
+    "transformers_weights": "another name of the weights (transformers_weights)",
+}
+"""Entries of config.json with which the decoder would be another one, and what they mean."""
+
+DEFAULTS: dict[str, Any] = {"hidden_act": "silu", "rope_theta": 1e4, "tie_word_embeddings": False}
+GEMMA_DEFAULTS = {
+    "hidden_activation": "gelu_pytorch_tanh",
+    "rope_theta": 1e6,
+    "rope_local_base_freq": 1e4,
+    "tie_word_embeddings": True,
+    "query_pre_attn_scalar": 256,
+    "sliding_window": 4096,
+}
+"""What transformers takes where config.json has no such entry."""
+
+_Size = Annotated[int, annotated_types.Interval(ge=1, le=2**24)]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Config:
+    """The entries of config.json that are used. Where null is allowed, transformers reads it as the default."""
+
+    hidden_size: _Size
+    vocab_size: _Size
+    num_hidden_layers: Annotated[int, annotated_types.Interval(ge=1, le=2**12)]
+    intermediate_size: _Size
+    num_attention_heads: _Size
+    rms_norm_eps: specs.Positive
+    num_key_value_heads: _Size | None = None
+    head_dim: _Size | None = None
+    tie_word_embeddings: bool | None
+    rope_theta: specs.Positive
+    rope_scaling: dict | None = None
+    rope_parameters: dict | None = None
+    max_position_embeddings: specs.Count | None = None
+    partial_rotary_factor: float | None = None
+    layer_types: tuple[Literal["full_attention", "sliding_attention"], ...] | None = None
+    # Gemma's alone
+    rope_local_base_freq: specs.Positive = 1e4
+    query_pre_attn_scalar: specs.Positive = 256.0
+    sliding_window: specs.Count | None = None
+    sliding_window_pattern: specs.Count | None = 6
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Rotary:
+    """The entries of a rotary embedding."""
+
+    rope_theta: specs.Positive
+    rope_type: str = "default"
+    factor: specs.Positive | None = None
+    low_freq_factor: specs.Positive | None = None
+    high_freq_factor: specs.Positive | None = None
+    original_max_position_embeddings: specs.Count | None = None
+    partial_rotary_factor: float | None = None
 
 
 def read_config(folder: str | os.PathLike[str]) -> decoder.DecoderConfig:
     """The decoder that `config.json` describes.
 
     Raises:
-        ModelFormatError: no such file, no JSON, a missing entry, or an architecture that is not supported.
+        ModelFormatError: no such file, no JSON, an entry that is missing or makes no sense, or an architecture that is
+            not supported.
     """
     path = pathlib.Path(folder) / "config.json"
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise errors.ModelFormatError(f"{path}: there is no such file; give a folder as the hub lays it out") from error
-    except (OSError, ValueError) as error:
-        raise errors.ModelFormatError(f"{path}: this is not a readable JSON file ({error})") from error
-    if not isinstance(found, dict):
-        raise errors.ModelFormatError(f"{path}: expected a JSON object, found a {type(found).__name__}")
-    try:
-        return _config(path, found)
-    except KeyError as error:
-        raise errors.ModelFormatError(f"{path}: the entry {error} is missing") from error
-    except (TypeError, AttributeError) as error:
-        raise errors.ModelFormatError(f"{path}: an entry is not of the kind it should be ({error})") from error
+    return _config(path, entries.read(path))
 
 
-def _config(path: pathlib.Path, c: dict[str, Any]) -> decoder.DecoderConfig:
-    family = c.get("model_type")
+def _config(path: pathlib.Path, content: dict[str, Any]) -> decoder.DecoderConfig:
+    family = content.get("model_type")
 
     def refuse(what: str) -> errors.ModelFormatError:
         return errors.ModelFormatError(f"{path}: {what} is not supported; supported are {', '.join(FAMILIES)}")
 
     if family not in FAMILIES:
         raise refuse(f"model_type {family!r}")
-    if c.get("quantization_config"):
-        raise refuse("a quantised model")
-    if c.get("use_sliding_window"):
-        raise refuse("use_sliding_window")
-    if c.get("attention_bias") and family != "qwen2":
-        raise refuse("attention_bias")
-    if c.get("mlp_bias"):
-        raise refuse("mlp_bias")
-    activation = c.get("hidden_act") or c.get("hidden_activation") or "silu"
+    for entry, meaning in UNSUPPORTED.items():
+        if content.get(entry) and not (entry == "attention_bias" and family == "qwen2"):  # Qwen2 has biases anyway
+            raise refuse(meaning)
+    gemma = family == "gemma3_text"
+    content = (GEMMA_DEFAULTS if gemma else DEFAULTS) | content
+    activation = content["hidden_activation" if gemma else "hidden_act"]
     if activation not in ("silu", "gelu_pytorch_tanh"):
         raise refuse(f"hidden_act {activation!r}")
-    gemma = family == "gemma3_text"
-    if c.get("use_bidirectional_attention"):
-        raise refuse("use_bidirectional_attention")
-    if c.get("attn_logit_softcapping") or c.get("final_logit_softcapping"):
-        raise refuse("softcapping of logits")
-    head_dim = c.get("head_dim") or c["hidden_size"] // c["num_attention_heads"]
-    num_layers = c["num_hidden_layers"]
-    full, local = _rotary(path, c, head_dim, gemma)
-    return decoder.DecoderConfig(
-        vocab_size=c["vocab_size"],
-        num_layers=num_layers,
-        hidden_size=c["hidden_size"],
-        intermediate_size=c["intermediate_size"],
-        num_heads=c["num_attention_heads"],
-        num_kv_heads=c.get("num_key_value_heads", c["num_attention_heads"]),
-        head_dim=head_dim,
-        frequencies=full,
-        local_frequencies=local,
-        local_layers=_local_layers(c, num_layers) if gemma else (),
-        window=c["sliding_window"] if gemma else None,
-        query_scale=c["query_pre_attn_scalar"] ** -0.5 if gemma else None,
-        activation="silu" if activation == "silu" else "gelu",
-        norm_eps=c["rms_norm_eps"],
-        qkv_bias=family == "qwen2",
-        qk_norm=family in ("qwen3", "gemma3_text"),
-        sandwich_norms=gemma,
-        norm_offset=1.0 if gemma else 0.0,
-        embedding_scale=c["hidden_size"] ** 0.5 if gemma else 1.0,
-        tied=bool(c.get("tie_word_embeddings", gemma)),
+    c = entries.of(_Config, content, path)
+    local = _local_layers(path, c, gemma)
+    if any(local) and not gemma:
+        raise refuse("sliding_attention in layer_types")
+    if c.head_dim is None and c.hidden_size % c.num_attention_heads:
+        raise errors.ModelFormatError(
+            f"{path}: hidden_size={c.hidden_size} is no multiple of num_attention_heads={c.num_attention_heads}, and "
+            f"there is no head_dim"
+        )
+    head_dim = c.head_dim or c.hidden_size // c.num_attention_heads
+    full_frequencies, local_frequencies = _rotary(path, c, head_dim, gemma)
+    try:
+        return decoder.DecoderConfig(
+            vocab_size=c.vocab_size,
+            num_layers=c.num_hidden_layers,
+            hidden_size=c.hidden_size,
+            intermediate_size=c.intermediate_size,
+            num_heads=c.num_attention_heads,
+            num_kv_heads=c.num_key_value_heads or c.num_attention_heads,
+            head_dim=head_dim,
+            frequencies=full_frequencies,
+            local_frequencies=local_frequencies,
+            local_layers=local,
+            window=c.sliding_window if gemma else None,
+            query_scale=c.query_pre_attn_scalar**-0.5 if gemma else None,
+            activation="silu" if activation == "silu" else "gelu",
+            norm_eps=c.rms_norm_eps,
+            qkv_bias=family == "qwen2",
+            qk_norm=family in ("qwen3", "gemma3_text"),
+            sandwich_norms=gemma,
+            norm_offset=1.0 if gemma else 0.0,
+            embedding_scale=c.hidden_size**0.5 if gemma else 1.0,
+            tied=bool(c.tie_word_embeddings),
+        )
+    except errors.InputError as error:
+        raise errors.ModelFormatError(f"{path}: {error}") from error
+
+
+def _local_layers(path: pathlib.Path, c: _Config, gemma: bool) -> tuple[bool, ...]:
+    """Which layers see a window only; none is an empty tuple outside Gemma."""
+    if c.layer_types is None:
+        pattern = c.sliding_window_pattern or 6
+        return tuple((index + 1) % pattern != 0 for index in range(c.num_hidden_layers)) if gemma else ()
+    if len(c.layer_types) != c.num_hidden_layers:
+        raise errors.ModelFormatError(
+            f"{path}: layer_types has {len(c.layer_types)} entries, and num_hidden_layers is {c.num_hidden_layers}"
+        )
+    local = tuple(kind == "sliding_attention" for kind in c.layer_types)
+    return local if gemma or any(local) else ()
+
+
+def _rotary(path: pathlib.Path, c: _Config, head_dim: int, gemma: bool):
+    """Frequencies of full and of windowed layers, from either spelling of the config."""
+    scaling, parameters = c.rope_scaling or {}, c.rope_parameters or {}
+    default = {
+        "rope_theta": c.rope_theta,
+        "partial_rotary_factor": c.partial_rotary_factor,
+        "original_max_position_embeddings": c.max_position_embeddings,
+    }
+    nested = [parameters.get(kind) or {} for kind in ("full_attention", "sliding_attention")]
+    for value in nested:
+        entries.check(value, dict, f"{path}: rope_parameters")
+    full, local = nested
+    if gemma:
+        local = default | {"rope_theta": c.rope_local_base_freq} | local
+        return _frequencies(path, default | full | scaling, head_dim), _frequencies(path, local, head_dim)
+    if full or local:
+        raise errors.ModelFormatError(f"{path}: rope_parameters by kind of layer are supported for Gemma alone")
+    return _frequencies(path, default | (scaling or parameters), head_dim), None
+
+
+def _frequencies(path: pathlib.Path, found: dict[str, Any], head_dim: int) -> tuple[float, ...]:
+    if "type" in found:  # the older name
+        found = {"rope_type": found["type"]} | found
+    rotary = entries.of(_Rotary, found, f"{path}: rotary embedding")
+    if rotary.partial_rotary_factor not in (None, 1):
+        raise errors.ModelFormatError(f"{path}: partial_rotary_factor {rotary.partial_rotary_factor} is not supported")
+
+    def number(name: str) -> float:
+        value = getattr(rotary, name)
+        if value is None:
+            raise errors.ModelFormatError(f"{path}: rope_type {rotary.rope_type!r} needs the entry {name!r}")
+        return float(value)
+
+    plain = np.array(decoder.rotary_frequencies(head_dim, rotary.rope_theta))
+    match rotary.rope_type:
+        case "default":
+            return tuple(plain)
+        case "linear":
+            return tuple(plain / number("factor"))
+        case "llama3":
+            low, high = number("low_freq_factor"), number("high_freq_factor")
+            if high <= low:
+                raise errors.ModelFormatError(
+                    f"{path}: high_freq_factor={high} must be greater than low_freq_factor={low}"
+                )
+            turns = number("original_max_position_embeddings") * plain / (2 * math.pi)
+            share = np.clip((turns - low) / (high - low), 0.0, 1.0)  # 1: fast, kept; 0: slow, divided by the factor
+            return tuple((1 - share) * plain / number("factor") + share * plain)
+    raise errors.ModelFormatError(
+        f"{path}: rope_type {rotary.rope_type!r} is not supported; default, linear and llama3 are"
     )
 
 
-def _local_layers(c: dict[str, Any], num_layers: int) -> tuple[bool, ...]:
-    if "layer_types" in c:
-        return tuple(kind == "sliding_attention" for kind in c["layer_types"])
-    pattern = c.get("sliding_window_pattern", 6)
-    return tuple((index + 1) % pattern != 0 for index in range(num_layers))
-
-
-def _rotary(path, c: dict[str, Any], head_dim: int, gemma: bool):
-    """Frequencies of full and of windowed layers, from either spelling of the config."""
-    old = {"rope_type": "default", "rope_theta": c.get("rope_theta", 10_000.0)} | _renamed(c.get("rope_scaling"))
-    rotary = _renamed(c.get("rope_parameters")) or old
-    if not gemma:
-        return _frequencies(path, rotary, head_dim), None
-    if "full_attention" in rotary:
-        full, local = rotary["full_attention"], rotary["sliding_attention"]
-    else:
-        full, local = old, {"rope_theta": c["rope_local_base_freq"]}
-    return _frequencies(path, full, head_dim), _frequencies(path, local, head_dim)
-
-
-def _renamed(scaling: dict[str, Any] | None) -> dict[str, Any]:
-    return {"rope_type" if name == "type" else name: value for name, value in (scaling or {}).items()}
-
-
-def _frequencies(path, rotary: dict[str, Any], head_dim: int) -> tuple[float, ...]:
-    plain = np.array(decoder.rotary_frequencies(head_dim, rotary["rope_theta"]))
-    kind = rotary.get("rope_type", "default")
-    if kind == "default":
-        return tuple(plain)
-    if kind == "linear":
-        return tuple(plain / rotary["factor"])
-    if kind == "llama3":
-        low, high = rotary["low_freq_factor"], rotary["high_freq_factor"]
-        turns = rotary["original_max_position_embeddings"] * plain / (2 * math.pi)
-        share = np.clip((turns - low) / (high - low), 0.0, 1.0)  # 1: fast, kept; 0: slow, divided by the factor
-        return tuple((1 - share) * plain / rotary["factor"] + share * plain)
-    raise errors.ModelFormatError(f"{path}: rope_type {kind!r} is not supported; default, linear and llama3 are")
-
-
 def load(
-    folder: str | os.PathLike[str], *, dtype: DTypeLike = jnp.bfloat16
+    folder: str | os.PathLike[str],
+    *,
+    dtype: DTypeLike = jnp.bfloat16,
+    announce: Callable[[str], object] = print,
 ) -> tuple[decoder.DecoderConfig, decoder.Params]:
     """The model of a folder. Every tensor in the files is used, and every tensor of the architecture is there.
 
     Layers are stacked on the host and copied to the device one kind at a time, so the device holds the weights once.
 
+    Args:
+        announce: hears of safetensors files in the folder that are not read.
+
     Raises:
-        ModelFormatError: the config, or a tensor that is missing, unexpected or of another shape.
+        ModelFormatError: the config; the files are not those of the index; or a tensor is missing, unexpected, of
+            another shape, not of floating-point numbers or not finite.
         ExtraMissingError: safetensors is not installed.
     """
     config = read_config(folder)
-    return config, load_tensors(folder, config, dtype=dtype)
+    return config, load_tensors(folder, config, dtype=dtype, announce=announce)
 
 
 def load_tensors(
-    folder: str | os.PathLike[str], config: decoder.DecoderConfig, *, dtype: DTypeLike = jnp.bfloat16
+    folder: str | os.PathLike[str],
+    config: decoder.DecoderConfig,
+    *,
+    dtype: DTypeLike = jnp.bfloat16,
+    announce: Callable[[str], object] = print,
 ) -> decoder.Params:
     """The weights of a folder, for a config that is known. Raises as `load`."""
-    with _tensors(pathlib.Path(folder)) as stored:
-        return _assemble(pathlib.Path(folder), config, stored, dtype)
+    path = pathlib.Path(folder)
+    with _weights(path, announce) as stored:
+        return _assemble(path, config, stored, dtype)
 
 
-class _Stored:
-    """The tensors of all files of a folder, read when they are asked for."""
+class Stored:
+    """The tensors of some files, read when they are asked for."""
 
-    def __init__(self, readers: dict[str, Any]):
-        self._readers, self.used = readers, set()
+    def __init__(self, folder: pathlib.Path, readers: dict[str, Any]):
+        self._folder, self._readers = folder, readers
 
     def names(self) -> set[str]:
         return set(self._readers)
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Of a tensor of floating-point numbers; any other is refused."""
+        stored = self._readers[name].get_slice(name)
+        if stored.get_dtype() not in ("F64", "F32", "F16", "BF16"):
+            raise errors.ModelFormatError(
+                f"{self._folder}: {name} holds {stored.get_dtype()}, expected floating-point numbers of 16 or more "
+                f"bits; quantised weights are not supported"
+            )
+        return tuple(stored.get_shape())
+
+    def rows(self, name: str, count: int) -> np.ndarray:
+        """The first rows of a tensor."""
+        return self._readers[name].get_slice(name)[: min(count, self.shape(name)[0])]
+
     def __getitem__(self, name: str) -> np.ndarray:
-        self.used.add(name)
-        return self._readers[name].get_tensor(name)
+        tensor = self._readers[name].get_tensor(name)
+        if not np.isfinite(tensor).all():
+            raise errors.ModelFormatError(
+                f"{self._folder}: {name} has numbers that are not finite; the training that wrote it diverged, or the "
+                f"file is damaged"
+            )
+        return tensor
 
 
 @contextlib.contextmanager
-def _tensors(folder: pathlib.Path) -> Iterator[_Stored]:
+def _weights(folder: pathlib.Path, announce: Callable[[str], object]) -> Iterator[Stored]:
+    """The tensors of a model: of the one file, or of those that the index names, as transformers chooses them."""
+    whole, index = folder / WEIGHTS, folder / INDEX
+    held = {path.name for path in folder.glob("*.safetensors")}
+    if index.exists():
+        places = _places(index)
+        if whole.exists() and WEIGHTS not in places.values():
+            raise errors.ModelFormatError(
+                f"{folder}: there are two models, {WEIGHTS} and the files that {INDEX} names; move one of them away"
+            )
+    elif whole.exists():
+        places = None
+    else:
+        others = f"without an index {', '.join(sorted(held))} is not read" if held else "other formats are not read"
+        raise errors.ModelFormatError(f"{folder}: there is neither {WEIGHTS} nor {INDEX}; {others}")
+    used = {WEIGHTS} if places is None else set(places.values())
+    if missing := sorted(used - held):
+        raise errors.ModelFormatError(
+            f"{folder}: {INDEX} names {', '.join(missing)}, and there is no such file; is the download complete?"
+        )
+    with opened(folder, sorted(used)) as readers:
+        for file, reader in readers.items():
+            _as_indexed(folder, file, set(reader.keys()), places)
+        if stray := sorted(held - used):
+            announce(f"{folder}: {', '.join(stray)} not read; {WEIGHTS if places is None else INDEX} decides what is")
+        yield Stored(folder, {name: reader for reader in readers.values() for name in reader.keys()})  # noqa: SIM118
+
+
+def _places(index: pathlib.Path) -> dict[str, str]:
+    """The file of each tensor, as the index has it."""
+    places = entries.read(index).get("weight_map")
+    if not isinstance(places, dict) or not places:
+        raise errors.ModelFormatError(f"{index}: expected an object weight_map with the file of each tensor")
+    for name, file in places.items():
+        if not isinstance(file, str) or pathlib.PurePath(file).name != file:
+            raise errors.ModelFormatError(f"{index}: expected the name of a file beside it for {name}, found {file!r}")
+    return places
+
+
+def _as_indexed(folder: pathlib.Path, file: str, held: set[str], places: dict[str, str] | None) -> None:
+    """Refuse a file that does not hold what the index says."""
+    if places is None:
+        return
+    promised = {name for name, place in places.items() if place == file}
+    if missing := sorted(promised - held):
+        raise errors.ModelFormatError(
+            f"{folder}: {INDEX} says that {missing[0]} is in {file}, and it is not there ({len(missing)} such "
+            f"tensors); are the index and the files of one model?"
+        )
+    for name in sorted(held - promised):
+        where = f"{INDEX} says that it is in {places[name]}" if name in places else f"{INDEX} does not name it"
+        raise errors.ModelFormatError(
+            f"{folder}: {file} holds {name}, and {where}; are the index and the files of one model?"
+        )
+
+
+@contextlib.contextmanager
+def opened(folder: pathlib.Path, names: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """A reader of each of these files."""
     safetensors = _safetensors()
-    paths = sorted(folder.glob("*.safetensors"))
-    if not paths:
-        raise errors.ModelFormatError(f"{folder}: there is no *.safetensors file; other formats are not read")
     with contextlib.ExitStack() as stack:
         readers = {}
-        for path in paths:
+        for name in names:
             try:
-                reader = stack.enter_context(safetensors.safe_open(path, framework="numpy"))
+                readers[name] = stack.enter_context(safetensors.safe_open(folder / name, framework="numpy"))
             except Exception as error:
                 raise errors.ModelFormatError(
-                    f"{path}: this is not a readable safetensors file ({error}); download it again"
+                    f"{folder / name}: this is not a readable safetensors file ({error}); download it again"
                 ) from error
-            readers |= dict.fromkeys(reader.keys(), reader)
-        yield _Stored(readers)
+        yield readers
 
 
 def _safetensors():
@@ -234,7 +403,7 @@ def _safetensors():
     return safetensors
 
 
-def _expected(config: decoder.DecoderConfig) -> dict[str, tuple[str, tuple[int, ...]]]:
+def shapes_of_layer(config: decoder.DecoderConfig) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Tensors of a layer: our name to theirs and its shape there."""
     c = config
     heads, kv, inner, hidden = c.num_heads * c.head_dim, c.num_kv_heads * c.head_dim, c.intermediate_size, c.hidden_size
@@ -255,19 +424,24 @@ def _expected(config: decoder.DecoderConfig) -> dict[str, tuple[str, tuple[int, 
     return {name: (names[name], shape) for name, shape in shapes.items()}
 
 
-def _assemble(folder, config: decoder.DecoderConfig, stored: _Stored, dtype) -> decoder.Params:
-    layers = _expected(config)
+def _shapes(config: decoder.DecoderConfig) -> dict[str, tuple[int, ...]]:
+    """All tensors of a folder, with their shapes there."""
     whole = {
         "model.embed_tokens.weight": (config.vocab_size, config.hidden_size),
         "model.norm.weight": (config.hidden_size,),
     }
     if not config.tied:
         whole["lm_head.weight"] = (config.vocab_size, config.hidden_size)
-    shapes = whole | {
+    return whole | {
         f"model.layers.{index}.{theirs}": shape
         for index in range(config.num_layers)
-        for theirs, shape in layers.values()
+        for theirs, shape in shapes_of_layer(config).values()
     }
+
+
+def _require_shapes(folder: pathlib.Path, config: decoder.DecoderConfig, stored: Stored) -> None:
+    """Refuse files whose tensors are not those of the config."""
+    shapes = _shapes(config)
     ignored = {"lm_head.weight"} if config.tied else set()  # a copy of the embedding
     missing = sorted(shapes.keys() - stored.names())
     unexpected = sorted(stored.names() - shapes.keys() - ignored)
@@ -276,25 +450,26 @@ def _assemble(folder, config: decoder.DecoderConfig, stored: _Stored, dtype) -> 
             f"{folder}: the files do not fit config.json: {len(missing)} tensors are missing {missing[:3]}, "
             f"{len(unexpected)} are unexpected {unexpected[:3]}; is the download complete, and of one model?"
         )
-
-    def tensor(name: str) -> np.ndarray:
-        found = stored[name]
-        if found.shape != shapes[name]:
+    for name, shape in shapes.items():
+        if stored.shape(name) != shape:
             raise errors.ModelFormatError(
-                f"{folder}: {name} has shape {found.shape}, and config.json says {shapes[name]}"
+                f"{folder}: {name} has shape {stored.shape(name)}, and config.json says {shape}"
             )
-        return found
+
+
+def _assemble(folder: pathlib.Path, config: decoder.DecoderConfig, stored: Stored, dtype) -> decoder.Params:
+    _require_shapes(folder, config, stored)
 
     def stacked(name: str, theirs: str) -> jnp.ndarray:
         linear = name in decoder.PROJECTIONS
-        parts = [tensor(f"model.layers.{index}.{theirs}") for index in range(config.num_layers)]
+        parts = [stored[f"model.layers.{index}.{theirs}"] for index in range(config.num_layers)]
         return jnp.asarray(np.stack([part.T if linear else part for part in parts]), dtype)
 
     return decoder.Params(
-        embedding=jnp.asarray(tensor("model.embed_tokens.weight"), dtype),
-        layers=decoder.Layer(**{name: stacked(name, theirs) for name, (theirs, _) in layers.items()}),
-        norm=jnp.asarray(tensor("model.norm.weight"), dtype),
-        head=None if config.tied else jnp.asarray(tensor("lm_head.weight"), dtype),
+        embedding=jnp.asarray(stored["model.embed_tokens.weight"], dtype),
+        layers=decoder.Layer(**{name: stacked(name, theirs) for name, (theirs, _) in shapes_of_layer(config).items()}),
+        norm=jnp.asarray(stored["model.norm.weight"], dtype),
+        head=None if config.tied else jnp.asarray(stored["lm_head.weight"], dtype),
     )
 
 
@@ -303,129 +478,114 @@ def tensors_of(params: decoder.Params, config: decoder.DecoderConfig) -> dict[st
     found = {"model.embed_tokens.weight": np.asarray(params.embedding), "model.norm.weight": np.asarray(params.norm)}
     if params.head is not None:
         found["lm_head.weight"] = np.asarray(params.head)
-    for name, (theirs, _) in _expected(config).items():
+    for name, (theirs, _) in shapes_of_layer(config).items():
         for index, part in enumerate(np.asarray(getattr(params.layers, name))):
             laid = part.T if name in decoder.PROJECTIONS else part
             found[f"model.layers.{index}.{theirs}"] = np.ascontiguousarray(laid)
     return found
 
 
-def save(folder: str | os.PathLike[str], params: decoder.Params, config: decoder.DecoderConfig, *, beside: Any) -> None:
+_ROWS = 16
+
+
+def fingerprint(folder: str | os.PathLike[str], config: decoder.DecoderConfig) -> str:
+    """Sixteen hex digits of a folder's weights, from the first rows of every tensor. Equal in every precision.
+
+    Raises:
+        ModelFormatError: the files do not fit the config.
+    """
+    path = pathlib.Path(folder)
+    with _weights(path, lambda _: None) as stored:
+        _require_shapes(path, config, stored)
+        return _digest({name: stored.rows(name, _ROWS) for name in _shapes(config)})
+
+
+def fingerprint_of(params: decoder.Params, config: decoder.DecoderConfig) -> str:
+    """What `fingerprint` says of a folder with these weights."""
+    host = jax.tree.map(np.asarray, params)
+    layers = {
+        name: leaf[..., :_ROWS] if name in decoder.PROJECTIONS else leaf[:, :_ROWS]  # there, rows are outputs
+        for name, leaf in host.layers._asdict().items()
+        if leaf is not None
+    }
+    head = None if host.head is None else host.head[:_ROWS]
+    first = decoder.Params(host.embedding[:_ROWS], decoder.Layer(**layers), host.norm[:_ROWS], head)
+    return _digest(tensors_of(first, config))
+
+
+def _digest(tensors: dict[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode() + np.asarray(tensors[name]).astype(jnp.bfloat16).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def save(
+    folder: str | os.PathLike[str],
+    params: decoder.Params,
+    config: decoder.DecoderConfig,
+    *,
+    beside: Any,
+    base: str = "",
+) -> None:
     """Write the weights as one safetensors file, with a config.
 
     Args:
-        beside: the content of config.json, e.g. that of the folder the model came from.
+        beside: the content of config.json, e.g. that of the folder the model came from. None writes no config.
+        base: name of the model that it was trained from.
     """
-    _safetensors()
-    from safetensors.numpy import save_file
-
     path = pathlib.Path(folder)
-    path.mkdir(parents=True, exist_ok=True)
-    save_file(tensors_of(params, config), path / "model.safetensors", metadata={"format": "pt"})
-    (path / "config.json").write_text(json.dumps(beside, indent=1) + "\n", encoding="utf-8")
+    save_file(path / WEIGHTS, tensors_of(params, config), {_BASE: base} if base else {})
+    if beside is not None:
+        files.write(path / "config.json", json.dumps(beside, indent=1) + "\n", ours=files.anything)
 
 
-def save_low_rank(folder: str | os.PathLike[str], low_rank: decoder.LowRank, *, base: str) -> None:
-    """Write the factors as PEFT does, so that peft and vLLM load them.
+def save_tuned(
+    folder: str | os.PathLike[str], params: decoder.Params, config: decoder.DecoderConfig, *, base: str
+) -> None:
+    """Write a model whose weights were all trained, as a folder that transformers opens.
 
     Args:
-        base: name or folder of the model they belong to.
+        base: folder of the model that it was trained from, whose config and tokenizer it shares. Of a model that has no
+            folder, the weights alone are written.
     """
+    path, source = pathlib.Path(folder), pathlib.Path(base)
+    if not (source / "config.json").exists():
+        return save(path, params, config, beside=None, base=base)
+    dtype = params.embedding.dtype.name
+    beside = entries.read(source / "config.json") | {"dtype": dtype, "torch_dtype": dtype}  # the newer and older name
+    for pattern in READER_FILES:
+        for file in sorted(source.glob(pattern)):
+            files.write(path / file.relative_to(source), file.read_bytes(), ours=files.anything)
+    save(path, params, config, beside=beside, base=base)
+
+
+READER_FILES = (
+    "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "generation_config.json",
+    "chat_template.*", "additional_chat_templates/*.jinja",
+)  # fmt: skip
+"""What a folder has beside its weights and their config."""
+
+_BASE = "sublim_jax.base"
+"""Name of the base in the metadata of a safetensors file, which other programs pass over."""
+
+
+def base_of(folder: str | os.PathLike[str]) -> str | None:
+    """The model that a folder of `save_tuned` was trained from; None if it is no such folder."""
+    path = pathlib.Path(folder)
+    return metadata(path / WEIGHTS).get(_BASE) if (path / WEIGHTS).exists() else None
+
+
+def metadata(path: pathlib.Path) -> dict[str, str]:
+    """What a safetensors file says of itself."""
+    with opened(path.parent, [path.name]) as readers:
+        return readers[path.name].metadata() or {}
+
+
+def save_file(path: pathlib.Path, tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
+    """Write a safetensors file."""
     _safetensors()
-    from safetensors.numpy import save_file
+    from safetensors import numpy as safetensors
 
-    path = pathlib.Path(folder)
-    path.mkdir(parents=True, exist_ok=True)
-    found, rank = {}, 0
-    for name, (a, b) in low_rank.factors.items():
-        module = NAMES[name].removesuffix(".weight")
-        rank = a.shape[-1]
-        for index in range(a.shape[0]):
-            prefix = f"base_model.model.model.layers.{index}.{module}"
-            found[f"{prefix}.lora_A.weight"] = np.ascontiguousarray(np.asarray(a[index], np.float32).T)
-            found[f"{prefix}.lora_B.weight"] = np.ascontiguousarray(np.asarray(b[index], np.float32).T)
-    config = {
-        "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": base,
-        "r": rank,
-        "lora_alpha": float(low_rank.scale) * rank,
-        "lora_dropout": 0.0,
-        "bias": "none",
-        "fan_in_fan_out": False,
-        "inference_mode": True,
-        "target_modules": sorted({NAMES[name].split(".")[1] for name in low_rank.factors}),
-    }
-    save_file(found, path / "adapter_model.safetensors", metadata={"format": "pt"})
-    (path / "adapter_config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
-
-
-class Adapter(NamedTuple):
-    """What an `adapter_config.json` says of its factors."""
-
-    base: str  # the model that they belong to
-    scale: float  # of their product
-
-
-def read_adapter(folder: str | os.PathLike[str]) -> Adapter:
-    """What PEFT's `adapter_config.json` says.
-
-    Raises:
-        ModelFormatError: no such file, no plain LORA adapter, or an entry that is missing or makes no sense.
-    """
-    path = pathlib.Path(folder)
-    try:
-        said = json.loads((path / "adapter_config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise errors.ModelFormatError(f"{path}: there is no readable adapter_config.json ({error})") from error
-    if not isinstance(said, dict):
-        raise errors.ModelFormatError(f"{path}: adapter_config.json holds a {type(said).__name__}, expected an object")
-    other = [name for name in OTHER_FACTORS if said.get(name)]
-    if said.get("init_lora_weights") not in (None, True, False, "gaussian", "orthogonal", "eva"):
-        other.append(f"init_lora_weights {said['init_lora_weights']!r}")  # which change the base as well
-    if said.get("peft_type") != "LORA" or other:
-        raise errors.ModelFormatError(
-            f"{path}: only plain LORA adapters are supported, this is "
-            f"{' with '.join([str(said.get('peft_type')), *other])}"
-        )
-    rank, alpha = said.get("r"), said.get("lora_alpha")
-    if not isinstance(rank, int) or rank < 1 or not isinstance(alpha, int | float):
-        raise errors.ModelFormatError(
-            f"{path}: adapter_config.json should have a rank r of at least 1 and a number lora_alpha, found {rank!r} "
-            f"and {alpha!r}"
-        )
-    return Adapter(str(said.get("base_model_name_or_path") or ""), alpha / rank)
-
-
-def load_low_rank(folder: str | os.PathLike[str], config: decoder.DecoderConfig) -> decoder.LowRank:
-    """Factors that `save_low_rank`, or PEFT, wrote. Projections without factors get none.
-
-    Raises:
-        ModelFormatError: not such a folder, factors of another model, or of a kind that is not supported.
-    """
-    path = pathlib.Path(folder)
-    scale = read_adapter(path).scale
-    expected = _expected(config)
-    factors: dict[str, decoder.Factors] = {}
-    with _tensors(path) as stored:
-        for name in decoder.PROJECTIONS:
-            module = NAMES[name].removesuffix(".weight")
-            names = [
-                [f"base_model.model.model.layers.{index}.{module}.lora_{side}.weight" for side in "AB"]
-                for index in range(config.num_layers)
-            ]
-            if not any(one in stored.names() for pair in names for one in pair):
-                continue
-            if missing := [one for pair in names for one in pair if one not in stored.names()]:
-                raise errors.ModelFormatError(f"{path}: the tensor {missing[0]} is missing")
-            a, b = (np.stack([stored[pair[side]].T for pair in names]) for side in (0, 1))
-            fan_out, fan_in = expected[name][1]
-            if a.shape[1] != fan_in or b.shape[2] != fan_out:
-                raise errors.ModelFormatError(
-                    f"{path}: the factors of {module} are for {a.shape[1]} to {b.shape[2]} features, the model has "
-                    f"{fan_in} to {fan_out}; they belong to another model"
-                )
-            factors[name] = decoder.Factors(jnp.asarray(a, jnp.float32), jnp.asarray(b, jnp.float32))
-        if unexpected := sorted(stored.names() - stored.used):
-            raise errors.ModelFormatError(f"{path}: the tensor {unexpected[0]} is unexpected; is it of another model?")
-    return decoder.LowRank(factors, jnp.asarray(scale, jnp.float32))
+    with files.writing(path, ours=files.anything) as temporary:
+        safetensors.save_file(tensors, temporary, metadata={"format": "pt"} | metadata)

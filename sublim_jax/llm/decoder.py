@@ -24,7 +24,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from sublim_jax import specs
+from sublim_jax import errors, specs
 
 PROJECTIONS = ("query", "key", "value", "output", "gate", "up", "down")
 """The linear maps of a layer, in the order of `Layer`; low-rank factors may sit beside each."""
@@ -44,20 +44,41 @@ class DecoderConfig:
     num_heads: specs.Count
     num_kv_heads: specs.Count
     head_dim: specs.Count
-    frequencies: tuple[float, ...]  # of the rotary embedding, head_dim / 2 of them, in radians per token
-    local_frequencies: tuple[float, ...] | None = None  # of windowed layers, if they have their own
+    frequencies: tuple[specs.Positive, ...]  # of the rotary embedding, head_dim / 2 of them, in radians per token
+    local_frequencies: tuple[specs.Positive, ...] | None = None  # of windowed layers, if they have their own
     local_layers: tuple[bool, ...] = ()  # which layers see a window only; empty is none
     window: specs.Count | None = None  # tokens that a windowed layer sees, itself included
     query_scale: specs.Positive | None = None  # None is head_dim ** -0.5
     activation: Literal["silu", "gelu"] = "silu"  # gelu is the tanh approximation
     gated: bool = True  # the feed-forward multiplies the activation by a second projection; open weights all do
-    norm_eps: specs.NonNegative = 1e-6
+    norm_eps: specs.Positive = 1e-6
     qkv_bias: bool = False
     qk_norm: bool = False
     sandwich_norms: bool = False  # also after attention and after the feed-forward, before they are added
     norm_offset: float = 0.0  # norms multiply by weight + offset
-    embedding_scale: float = 1.0
+    embedding_scale: specs.Positive = 1.0
     tied: bool = True  # the head is the embedding
+
+    def __post_init__(self):
+        if self.num_heads % self.num_kv_heads:
+            raise errors.InputError(
+                f"{self.num_heads} heads of the queries cannot share {self.num_kv_heads} heads of the keys in equal "
+                f"groups; the first number must be a multiple of the second"
+            )
+        if self.head_dim % 2:
+            raise errors.InputError(f"head_dim={self.head_dim} is odd; a rotary embedding turns pairs of features")
+        for table in (self.frequencies, self.local_frequencies):
+            if table is not None and len(table) != self.head_dim // 2:
+                raise errors.InputError(
+                    f"there are {len(table)} rotary frequencies, and head_dim={self.head_dim} takes half as many"
+                )
+        if len(self.local_layers) not in (0, self.num_layers):
+            raise errors.InputError(
+                f"for {len(self.local_layers)} layers it is said whether they see a window only, and there are "
+                f"{self.num_layers} layers"
+            )
+        if any(self.local_layers) and self.window is None:
+            raise errors.InputError("some layers see a window only, and the size of the window is missing")
 
 
 class Layer(NamedTuple):
@@ -185,6 +206,19 @@ def merged(params: Params, low_rank: LowRank) -> Params:
         product = jnp.einsum("lir,lro->lio", a, b, precision="highest") * low_rank.scale
         changed[name] = (weight.astype(jnp.float32) + product).astype(weight.dtype)
     return params._replace(layers=params.layers._replace(**changed))
+
+
+def joined(first: LowRank | None, second: LowRank) -> LowRank:
+    """Factors that add what two pairs of factors add one after the other; their ranks add up."""
+    if first is None:
+        return second
+    factors = {}
+    for name in PROJECTIONS:
+        pairs = [(low.factors[name], low.scale / second.scale) for low in (first, second) if name in low.factors]
+        if pairs:
+            a = jnp.concatenate([pair.a for pair, _ in pairs], axis=-1)
+            factors[name] = Factors(a, jnp.concatenate([pair.b * share for pair, share in pairs], axis=-2))
+    return LowRank(factors, second.scale)
 
 
 def split(params: Params, devices: Sequence[Any]) -> Params:

@@ -9,6 +9,7 @@ import collections
 import dataclasses
 import functools
 import hashlib
+import os
 import pathlib
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -21,11 +22,21 @@ import optax
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from sublim_jax import errors
-from sublim_jax.llm import checkpoint, decoder, sampling, tokens, types
+from sublim_jax import errors, files
+from sublim_jax.llm import adapters, checkpoint, decoder, sampling, tokens, types
 
 POSITIONS_AT_ONCE = 64
 """Places of a text whose scores over the vocabulary are held at one time in training."""
+STATE = "state.npz"
+"""What finetuning keeps in its folder after each epoch."""
+
+
+class Origin(NamedTuple):
+    """Where a model's weights come from, so that what is trained on it can be opened without this process."""
+
+    base: str  # folder of the base, or its name in the backend if it has none
+    weights: str  # `checkpoint.fingerprint` of the base
+    merged: decoder.LowRank | None = None  # factors that finetuning added since and that are in `params`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +47,7 @@ class Model:
     params: decoder.Params
     tokens: tokens.Reader
     low_rank: decoder.LowRank | None = None
+    origin: Origin | None = None  # None: a base of no folder
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -62,7 +74,8 @@ class Local:
     """
 
     def __init__(self, models: dict[str, Model], *, batch_size: int = 64, max_length: int = 4096, remat: bool = True):
-        self._models, self._batch_size, self._max_length = dict(models), batch_size, max_length
+        self._models = {name: _with_origin(name, model) for name, model in models.items()}
+        self._batch_size, self._max_length = batch_size, max_length
         self._remat = remat
         joined = "".join(sorted(name + model.fingerprint for name, model in models.items()))
         self._fingerprint = hashlib.sha256(joined.encode()).hexdigest()[:16]
@@ -81,14 +94,45 @@ class Local:
         """
         if name not in self._models:
             folder = pathlib.Path(name)
-            if not (folder / "adapter_config.json").exists():
+            if (folder / adapters.CONFIG).exists():
+                chain = adapters.chain(folder)
+                base = self._base(chain.base, chain.base_weights)
+                self._models[name] = dataclasses.replace(base, low_rank=adapters.load_chain(chain, base.config))
+            elif before := checkpoint.base_of(folder):
+                base = self._base(before)
+                params = checkpoint.load_tensors(folder, base.config, dtype=base.params.embedding.dtype)
+                placed = jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), params, base.params)
+                origin = Origin(os.path.abspath(folder), checkpoint.fingerprint(folder, base.config))
+                self._models[name] = dataclasses.replace(base, params=placed, origin=origin)
+            else:
                 raise errors.ModelFormatError(
                     f"there is no model {name!r}; there are {', '.join(sorted(self._models))}"
                 )
-            base = self.model(checkpoint.read_adapter(folder).base)
-            factors = checkpoint.load_low_rank(folder, base.config)
-            self._models[name] = dataclasses.replace(base, params=base.merged, low_rank=factors)
         return self._models[name]
+
+    def _base(self, name: str, weights: str | None = None) -> Model:
+        """The base that a folder of a finetuned model names, without factors.
+
+        Args:
+            weights: its fingerprint, which finds it under another name too.
+
+        Raises:
+            ModelFormatError: it is not among the models of this backend.
+        """
+        for key, model in self._models.items():
+            assert model.origin is not None
+            same = (
+                model.origin.weights == weights if weights else {key, model.origin.base} & {name, os.path.abspath(name)}
+            )
+            if same and model.origin.merged is None:
+                return dataclasses.replace(model, low_rank=None)
+        found = self.model(name)
+        assert found.origin is not None
+        if weights and found.origin.weights != weights:
+            raise errors.ModelFormatError(
+                f"{name}: its weights are not those that an adapter on it was trained on; was it trained again?"
+            )
+        return dataclasses.replace(found, low_rank=None)
 
     def sample(self, model: str, chats: Sequence[types.Chat], how: types.Sampling) -> Iterator[types.Completion]:
         """Completions, shortest prompts first; of equal chats, different draws. See `types.Backend`."""
@@ -141,9 +185,11 @@ class Local:
         """Train on the last turn of each row, which must be the assistant's. See `types.Backend`.
 
         After each epoch the state is written to `out`; a call with the same arguments goes on after the last one. With
-        a rank, `out` becomes a PEFT folder; without one its weights are reopened by the same call.
+        a rank, `out` becomes a PEFT folder, whose factors stand on the base, those of earlier finetuning included.
+        Without one, it becomes a folder like that of the base.
 
         Raises:
+            OutputError: `out` holds a model of the user's, or one of the other kind.
             TextDataError: no rows, or one that does not end with an assistant turn.
             ContextError: a row is longer than `how.max_length`.
         """
@@ -156,12 +202,22 @@ class Local:
     def finetune_on(self, model: str, data: "Rows", how: types.Tuning, out: pathlib.Path) -> str:
         """As `finetune`, on arrays, of which any places of the replies may be left out."""
         base = self.model(model)
+        assert base.origin is not None  # every model of this class has one
+        _require_place(out, base.origin.base, adapter=how.rank is not None)
         trained = train(base, data, how, out, remat=self._remat)
         if how.rank is None:
-            self._models[str(out)] = dataclasses.replace(base, params=trained, low_rank=None)
+            checkpoint.save_tuned(out, trained, base.config, base=base.origin.base)
+            origin = Origin(os.path.abspath(out), checkpoint.fingerprint(out, base.config))
+            tuned = dataclasses.replace(base, params=trained, low_rank=None, origin=origin)
         else:
-            checkpoint.save_low_rank(out, trained, base=model)
-            self._models[str(out)] = dataclasses.replace(base, params=base.merged, low_rank=trained)
+            before = base.origin.merged
+            if base.low_rank is not None:
+                before = decoder.joined(before, base.low_rank)
+            low_rank = decoder.joined(before, trained)
+            adapters.save(out, low_rank, base=base.origin.base, base_weights=base.origin.weights)
+            origin = base.origin._replace(merged=before)
+            tuned = dataclasses.replace(base, params=base.merged, low_rank=trained, origin=origin)
+        self._models[str(out)] = tuned
         return str(out)
 
     def likeliest(self, model: str, data: "Rows") -> Int[np.ndarray, "row time"]:
@@ -192,6 +248,26 @@ class Reply(NamedTuple):
     text: str  # without the end token and what a stop word cut off
     ended: bool  # by the model or by a stop word
     ids: tuple[int, ...]  # the end token included
+
+
+def _with_origin(name: str, model: Model) -> Model:
+    if model.origin is not None:
+        return model
+    return dataclasses.replace(model, origin=Origin(name, checkpoint.fingerprint_of(model.params, model.config)))
+
+
+def _require_place(out: pathlib.Path, base: str, *, adapter: bool) -> None:
+    """Refuse the base's own folder, one with a model that finetuning did not write, or with one of the other kind.
+
+    A folder with both an adapter and all weights would be opened as the adapter.
+    """
+    if os.path.abspath(out) == base:
+        raise errors.OutputError(f"{out}: this is the folder of the model that is to be trained; give another one")
+    names = (checkpoint.WEIGHTS, "config.json"), (adapters.ADAPTER, adapters.CONFIG)
+    for name in names[adapter]:
+        files.require_free(out / name, ours=lambda path: (path.parent / STATE).exists(), what="finetuned model")
+    for name in names[not adapter]:
+        files.require_free(out / name, what="finetuned model")
 
 
 def draw(
@@ -458,12 +534,12 @@ def _keep(out: pathlib.Path, name: str, state: _State, epochs: int) -> None:
     temporary = out / ".state.npz.new"
     with temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, name=np.array(name), epochs=np.array(epochs), **leaves)
-    temporary.replace(out / "state.npz")
+    temporary.replace(out / STATE)
 
 
 def _resumed(out: pathlib.Path, name: str, fresh: _State) -> tuple[_State, int]:
     """The state that an earlier call left for the same training, and its epochs; a fresh one if there is none."""
-    path = out / "state.npz"
+    path = out / STATE
     if not path.exists():
         return fresh, 0
     with np.load(path) as stored:

@@ -19,8 +19,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Int
 
-from sublim_jax import errors
-from sublim_jax.llm import types
+from sublim_jax import errors, specs
+from sublim_jax.llm import entries, types
 
 PINNED: dict[str, Any] = {"enable_thinking": False, "date_string": "26 Jul 2024", "tools": None, "documents": None}
 """Arguments that templates of Qwen3 and Llama 3 know. A date that changes would change the model's prompt every day."""
@@ -55,8 +55,15 @@ class Reader(Protocol):
 class Tokens:
     """A tokenizer with its chat template."""
 
-    def __init__(self, tokenizer: Any, template: str | None, special: Mapping[str, str], end_ids: Sequence[int]):
-        self._tokenizer, self._template, self._special = tokenizer, template, dict(special)
+    def __init__(
+        self,
+        tokenizer: Any,
+        template: str | Mapping[str, str] | None,
+        special: Mapping[str, str],
+        end_ids: Sequence[int],
+    ):
+        self._named = template if isinstance(template, Mapping) else {"default": template} if template else {}
+        self._tokenizer, self._template, self._special = tokenizer, self._named.get("default"), dict(special)
         self.end_ids = tuple(end_ids)  # tokens that end a reply
 
     @property
@@ -79,18 +86,34 @@ class Tokens:
             TemplateError: no template, or one that does not take this chat.
         """
         if self._template is None:
-            raise errors.TemplateError("this model has no chat template; use an instruction-tuned model")
-        messages = [message._asdict() for message in chat]
+            named = f" by default, only {', '.join(self._named)}" if self._named else ""
+            raise errors.TemplateError(f"this model has no chat template{named}; use an instruction-tuned model")
         try:
-            return _compiled(self._template).render(
-                messages=messages, add_generation_prompt=True, **self._special, **PINNED
-            )
+            return self._rendered(chat)
+        except errors.ExtraMissingError:
+            raise
         except Exception as error:
             roles = ", ".join(message.role for message in chat)
             raise errors.TemplateError(
-                f"the model's chat template does not take a chat of {roles}: {error}. "
-                f"Gemma, for one, has no system turn: put its text before the user's."
+                f"the model's chat template does not take a chat of {roles}: {error}.{self._advice(chat)}"
             ) from error
+
+    def _rendered(self, chat: types.Chat) -> str:
+        messages = [message._asdict() for message in chat]
+        assert self._template is not None
+        return _compiled(self._template).render(
+            messages=messages, add_generation_prompt=True, **self._special, **PINNED
+        )
+
+    def _advice(self, chat: types.Chat) -> str:
+        """What to do with a chat that is refused for its system turn; nothing if it is refused without one too."""
+        rest = tuple(message for message in chat if message.role != "system")
+        try:
+            if len(rest) < len(chat) and self._rendered(rest):
+                return " The template, as Gemma's, has no system turn: put its text before the user's."
+        except Exception:  # of the template, which is anybody's code
+            pass
+        return ""
 
     def chat(self, chat: types.Chat, reply: str | None = None) -> Encoded:
         """The chat in tokens and, with a reply, the reply's tokens and the end token after them.
@@ -105,15 +128,34 @@ class Tokens:
 
 @functools.cache
 def _compiled(template: str):
-    environment = _hf()[1].ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    sandbox = _hf()[1]
+    from jinja2 import ext, nodes
+
+    class Generation(ext.Extension):
+        """The tag with which transformers marks what the model is trained on. It leaves the text as it is."""
+
+        tags = {"generation"}  # noqa: RUF012
+
+        def parse(self, parser):
+            line = next(parser.stream).lineno
+            body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+            return nodes.CallBlock(self.call_method("_text"), [], [], body).set_lineno(line)
+
+        def _text(self, caller):
+            return caller()
+
+    environment = sandbox.ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, "jinja2.ext.loopcontrols"]
     )
+
+    def tojson(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False):
+        return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
     def refuse(message: str):
         raise errors.InputError(message)
 
     environment.globals |= {"raise_exception": refuse, "strftime_now": lambda _: PINNED["date_string"]}
-    environment.filters["tojson"] = lambda value, **options: json.dumps(value, ensure_ascii=False, **options)
+    environment.filters["tojson"] = tojson
     return environment.from_string(template)
 
 
@@ -132,7 +174,7 @@ def read(folder: str | os.PathLike[str]) -> Tokens:
     """The tokenizer of a hub folder.
 
     Raises:
-        ModelFormatError: no tokenizer.json, or one that cannot be read.
+        ModelFormatError: no tokenizer.json, or one that cannot be read; or another file is not what it should be.
         ExtraMissingError: tokenizers or jinja2 is not installed.
     """
     path = pathlib.Path(folder)
@@ -143,19 +185,47 @@ def read(folder: str | os.PathLike[str]) -> Tokens:
     except Exception as error:
         raise errors.ModelFormatError(f"{path}: there is no readable tokenizer.json ({error})") from error
     said = _json(path / "tokenizer_config.json")
-    separate = path / "chat_template.jinja"
-    template = separate.read_text(encoding="utf-8") if separate.exists() else said.get("chat_template")
-    if isinstance(template, list):  # several named ones
-        template = {entry["name"]: entry["template"] for entry in template}.get("default")
-    special = {name: _content(said.get(name)) for name in ("bos_token", "eos_token", "pad_token")}
+    template = _template(path, said)
+    names = ("bos_token", "eos_token", "pad_token")
+    special = {name: _content(said.get(name), f"{path / 'tokenizer_config.json'}: {name}") for name in names}
     made = Tokens(tokenizer, template, special, _ends(path, tokenizer, special))
     return Tokens(tokenizer, template, special, tuple(dict.fromkeys((*_turn_end(made), *made.end_ids))))
+
+
+def _template(path: pathlib.Path, said: Mapping[str, Any]) -> str | dict[str, str] | None:
+    """The chat template, or several by name: from files of their own, else the tokenizer's, else the processor's."""
+    separate = {file.stem: file for file in sorted((path / "additional_chat_templates").glob("*.jinja"))}
+    if (path / "chat_template.jinja").exists():
+        separate["default"] = path / "chat_template.jinja"
+    if separate:
+        try:
+            return {name: file.read_text(encoding="utf-8") for name, file in separate.items()}
+        except (OSError, ValueError) as error:
+            raise errors.ModelFormatError(f"{path}: a chat template is not readable text ({error})") from error
+    template = said.get("chat_template") or _json(path / "chat_template.json").get("chat_template")
+    if not isinstance(template, list):
+        entries.check(template, str | None, f"{path}: chat_template")
+        return template
+    for entry in template:
+        entries.check(entry, dict, f"{path}: chat_template")
+    named = [entries.of(_Named, entry, f"{path}: chat_template") for entry in template]
+    return {entry.name: entry.template for entry in named}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Named:
+    """One of several chat templates."""
+
+    name: str
+    template: str
 
 
 def _ends(path: pathlib.Path, tokenizer, special: Mapping[str, str]) -> list[int]:
     """What ends a reply: the generation config's tokens first, then the tokenizer's own."""
     said = _json(path / "generation_config.json").get("eos_token_id")
     found = said if isinstance(said, list) else [] if said is None else [said]
+    for index in found:
+        entries.check(index, specs.CountOrZero, f"{path / 'generation_config.json'}: eos_token_id")
     own = tokenizer.token_to_id(special["eos_token"]) if special["eos_token"] else None
     if own is not None:
         found = [own, *found]
@@ -174,17 +244,14 @@ def _turn_end(made: Tokens) -> list[int]:
     return [index for index in made.encode(text.rpartition(reply)[2]) if index in made.end_ids][:1]
 
 
-def _content(token: Any) -> str:
-    return (token.get("content", "") if isinstance(token, dict) else token) or ""
+def _content(token: Any, where: str) -> str:
+    text = (token.get("content") if isinstance(token, dict) else token) or ""
+    entries.check(text, str, where)
+    return text
 
 
 def _json(path: pathlib.Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise errors.ModelFormatError(f"{path}: this is not a readable JSON file ({error})") from error
+    return entries.read(path) if path.exists() else {}
 
 
 def left_padded(

@@ -16,6 +16,7 @@ pytest.importorskip("safetensors", reason="the extra hf is not installed")
 from safetensors.numpy import load_file, save_file
 
 HERE = pathlib.Path("config.json")
+SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 SHAPE = {
     "vocab_size": 11,
     "num_hidden_layers": 2,
@@ -25,19 +26,20 @@ SHAPE = {
     "num_key_value_heads": 1,
     "rms_norm_eps": 1e-5,
 }
+LLAMA_3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
 CONFIGS = {
     "qwen2": {"model_type": "qwen2", "rope_theta": 1e6, "tie_word_embeddings": True, "hidden_act": "silu"},
     "qwen3": {"model_type": "qwen3", "rope_parameters": {"rope_type": "default", "rope_theta": 1e6}, "head_dim": 6},
     "llama": {
         "model_type": "llama",
         "rope_theta": 5e5,
-        "rope_scaling": {
-            "rope_type": "llama3",
-            "factor": 8.0,
-            "low_freq_factor": 1.0,
-            "high_freq_factor": 4.0,
-            "original_max_position_embeddings": 64,
-        },
+        "rope_scaling": LLAMA_3,
     },
     "gemma3": {
         "model_type": "gemma3_text",
@@ -63,9 +65,10 @@ def write(folder, family="qwen2", config=None, change=None, dtype=np.float32):
     head = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
     heads, kv = head * config["num_attention_heads"], head * config["num_key_value_heads"]
     hidden, inner = config["hidden_size"], config["intermediate_size"]
-    names = {"model.embed_tokens.weight": (11, hidden), "model.norm.weight": (hidden,)}
+    vocabulary = config["vocab_size"]
+    names = {"model.embed_tokens.weight": (vocabulary, hidden), "model.norm.weight": (hidden,)}
     if family in ("qwen3", "llama"):
-        names["lm_head.weight"] = (11, hidden)
+        names["lm_head.weight"] = (vocabulary, hidden)
     for i in range(config["num_hidden_layers"]):
         at = f"model.layers.{i}"
         names |= {
@@ -87,9 +90,11 @@ def write(folder, family="qwen2", config=None, change=None, dtype=np.float32):
     folder.mkdir(exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config))
     half = len(tensors) // 2
-    parts = list(tensors.items())
-    save_file(dict(parts[:half]), folder / "model-00001-of-00002.safetensors")
-    save_file(dict(parts[half:]), folder / "model-00002-of-00002.safetensors")
+    parts = dict(zip(SHARDS, (list(tensors.items())[:half], list(tensors.items())[half:]), strict=True))
+    for name, part in parts.items():
+        save_file(dict(part), folder / name)
+    places = {tensor: name for name, part in parts.items() for tensor, _ in part}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
     return tensors
 
 
@@ -220,7 +225,9 @@ def test_a_folder_that_is_none(tmp_path):
     with pytest.raises(errors.ModelFormatError, match="the entry 'hidden_size' is missing"):
         checkpoint.load(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(config_of("qwen2")))
-    with pytest.raises(errors.ModelFormatError, match=r"there is no \*.safetensors file"):
+    with pytest.raises(
+        errors.ModelFormatError, match=r"there is neither model.safetensors nor .*; other formats are not read"
+    ):
         checkpoint.load(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"<html>not found</html>")
     with pytest.raises(errors.ModelFormatError, match="not a readable safetensors file"):
@@ -232,60 +239,192 @@ def test_a_tied_model_may_hold_a_copy_of_its_head(tmp_path):
     assert checkpoint.load(tmp_path / "m")[1].head is None
 
 
-def test_factors_survive_a_folder_in_pefts_layout(tmp_path):
-    write(tmp_path / "m", "qwen3")
-    config, params = checkpoint.load(tmp_path / "m", dtype=jnp.float32)
-    fresh = decoder.init_low_rank(jax.random.key(0), params, rank=3, alpha=6.0)
-    trained = jax.tree.map(lambda leaf: leaf + 0.1, fresh)._replace(scale=fresh.scale)
-    checkpoint.save_low_rank(tmp_path / "a", trained, base="m")
-    jax.tree.map(np.testing.assert_array_equal, checkpoint.load_low_rank(tmp_path / "a", config), trained)
-    said = json.loads((tmp_path / "a" / "adapter_config.json").read_text())
-    assert (said["r"], said["lora_alpha"]) == (3, 6.0)
-    assert said["target_modules"] == sorted(
-        ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-    )
-    stored = load_file(tmp_path / "a" / "adapter_model.safetensors")
-    name = "base_model.model.model.layers.1.mlp.down_proj"
-    product = stored[f"{name}.lora_B.weight"] @ stored[f"{name}.lora_A.weight"] * 2.0  # (out, in), alpha / r = 2
-    expected = np.asarray(params.layers.down[1]) + product.T
-    np.testing.assert_allclose(decoder.merged(params, trained).layers.down[1], expected, rtol=1e-5, atol=1e-6)
-
-
-def test_factors_of_another_model_are_refused(tmp_path):
-    write(tmp_path / "m", "qwen3")
-    config, params = checkpoint.load(tmp_path / "m", dtype=jnp.float32)
-    checkpoint.save_low_rank(tmp_path / "a", decoder.init_low_rank(jax.random.key(0), params, rank=2), base="m")
-    other = checkpoint._config(HERE, config_of("qwen3", hidden_size=16))
-    with pytest.raises(errors.ModelFormatError, match="they belong to another model"):
-        checkpoint.load_low_rank(tmp_path / "a", other)
-    shallow = checkpoint._config(HERE, config_of("qwen3", num_hidden_layers=1))
-    with pytest.raises(errors.ModelFormatError, match="is unexpected; is it of another model"):
-        checkpoint.load_low_rank(tmp_path / "a", shallow)
-    deep = checkpoint._config(HERE, config_of("qwen3", num_hidden_layers=3))
-    with pytest.raises(errors.ModelFormatError, match=r"layers.2.self_attn.q_proj.lora_A.weight is missing"):
-        checkpoint.load_low_rank(tmp_path / "a", deep)
-    said = json.loads((tmp_path / "a" / "adapter_config.json").read_text())
-    for changes, what in (
-        ({"peft_type": "LOHA"}, "LOHA"),
-        ({"use_rslora": True}, "LORA with use_rslora"),
-        ({"rank_pattern": {"q_proj": 4}, "alpha_pattern": {"q_proj": 1}}, "LORA with rank_pattern with alpha_pattern"),
-        ({"init_lora_weights": "pissa"}, "LORA with init_lora_weights 'pissa'"),
-    ):
-        (tmp_path / "a" / "adapter_config.json").write_text(json.dumps(said | changes))
-        with pytest.raises(errors.ModelFormatError, match=f"only plain LORA adapters are supported, this is {what}$"):
-            checkpoint.load_low_rank(tmp_path / "a", config)
-    for content, what in (
-        (said | {"r": 0}, r"rank r of at least 1 .* found 0 and 2"),
-        ({name: value for name, value in said.items() if name != "lora_alpha"}, r"found 2 and None"),
-        ([said], "holds a list, expected an object"),
-    ):
-        (tmp_path / "a" / "adapter_config.json").write_text(json.dumps(content))
-        with pytest.raises(errors.ModelFormatError, match=what):
-            checkpoint.load_low_rank(tmp_path / "a", config)
-
-
 def test_a_config_of_another_kind_is_refused(tmp_path):
-    for content, what in (([], "expected a JSON object, found a list"), (config_of("qwen3", hidden_size="12"), "kind")):
+    for content, what in (
+        ([], "expected a JSON object, found a list"),
+        (config_of("qwen3", hidden_size="12"), "hidden_size: expected a whole number, got '12'"),
+    ):
         (tmp_path / "config.json").write_text(json.dumps(content))
         with pytest.raises(errors.ModelFormatError, match=what):
             checkpoint.read_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "message"),
+    [
+        ("qwen2", {"num_attention_heads": 0}, "num_attention_heads: must be at least 1, got 0"),
+        ("qwen2", {"num_attention_heads": None}, "num_attention_heads: expected a whole number, got None"),
+        ("qwen2", {"num_key_value_heads": -1}, "num_key_value_heads: must be at least 1, got -1"),
+        ("qwen2", {"num_key_value_heads": 0}, "num_key_value_heads: must be at least 1, got 0"),
+        ("qwen2", {"num_attention_heads": 3, "head_dim": 4, "num_key_value_heads": 2}, "3 heads of the queries cannot"),
+        ("qwen2", {"num_hidden_layers": 3.0}, "num_hidden_layers: expected a whole number, got 3.0"),
+        ("qwen2", {"num_hidden_layers": 10**9}, "num_hidden_layers: must be at most 4096"),
+        ("qwen2", {"vocab_size": 10**400}, "vocab_size: expected a finite number"),
+        ("qwen2", {"vocab_size": True}, "vocab_size: expected a whole number, got True"),
+        ("qwen2", {"head_dim": 5}, "head_dim=5 is odd"),
+        ("qwen2", {"hidden_size": 9}, "hidden_size=9 is no multiple of num_attention_heads=2"),
+        ("qwen2", {"rms_norm_eps": math.nan}, "rms_norm_eps: expected a finite number, got nan"),
+        ("qwen2", {"rms_norm_eps": None}, "rms_norm_eps: expected a number, got None"),
+        ("qwen2", {"rope_theta": -1.0}, "rope_theta: must be greater than 0"),
+        ("qwen2", {"rope_theta": math.inf}, "rope_theta: expected a finite number"),
+        ("qwen2", {"rope_scaling": "linear"}, "rope_scaling: expected a dict, got 'linear'"),
+        ("qwen2", {"rope_scaling": {"type": "linear"}}, "rope_type 'linear' needs the entry 'factor'"),
+        ("qwen2", {"rope_scaling": {"type": "linear", "factor": 0}}, "embedding: factor: must be greater than 0"),
+        ("qwen2", {"partial_rotary_factor": 0.5}, "partial_rotary_factor 0.5 is not supported"),
+        ("qwen2", {"rope_parameters": {"full_attention": {"rope_theta": 5.0}}}, "by kind of layer are supported for G"),
+        ("qwen2", {"tie_word_embeddings": "false"}, "tie_word_embeddings: expected a bool, got 'false'"),
+        ("qwen2", {"layer_types": ["full_attention"] * 3}, "layer_types has 3 entries, and num_hidden_layers is 2"),
+        ("qwen2", {"layer_types": ["sliding_attention"] * 2}, "sliding_attention in layer_types is not supported"),
+        ("qwen2", {"layer_types": ["chunked_attention"] * 2}, "layer_types: expected one of 'full_attention'"),
+        ("qwen2", {"model_type": ["qwen2"]}, r"model_type \['qwen2'\] is not supported"),
+        ("llama", {"rope_scaling": LLAMA_3 | {"high_freq_factor": 1.0}}, "must be greater than low_freq_factor"),
+        ("gemma3", {"sliding_window": None}, "the size of the window is missing"),
+        ("gemma3", {"sliding_window": 0}, "sliding_window: must be at least 1"),
+        ("gemma3", {"layer_types": ["sliding_attention"]}, "layer_types has 1 entries"),
+        ("gemma3", {"layer_types": None, "sliding_window_pattern": 0}, "sliding_window_pattern: must be at least 1"),
+        ("gemma3", {"query_pre_attn_scalar": 0}, "query_pre_attn_scalar: must be greater than 0"),
+        ("gemma3", {"hidden_act": "silu", "hidden_activation": "relu"}, "hidden_act 'relu' is not supported"),
+        ("gemma3", {"rope_parameters": {"full_attention": [1.0]}}, "rope_parameters: expected a dict"),
+    ],
+)  # fmt: skip
+def test_an_entry_that_makes_no_sense_is_refused_in_one_line(family, changes, message):
+    with pytest.raises(errors.ModelFormatError, match=message) as refused:
+        checkpoint._config(HERE, config_of(family, **changes))
+    assert str(refused.value).startswith("config.json: ") and "\n" not in str(refused.value)
+
+
+def test_null_and_missing_entries_are_what_transformers_takes_for_them():
+    """By its own config classes; the parity tests compare the models."""
+    nulls = {"num_key_value_heads": None, "head_dim": None, "layer_types": None, "rope_scaling": None}
+    config = checkpoint._config(HERE, config_of("llama", **nulls))
+    assert (config.num_kv_heads, config.head_dim, config.local_layers) == (2, 4, ())
+    assert config.frequencies == decoder.rotary_frequencies(4, 5e5)
+    plain = {name: value for name, value in config_of("qwen2").items() if name != "rope_theta"}
+    assert checkpoint._config(HERE, plain).frequencies == decoder.rotary_frequencies(4, 1e4)
+    bare = {"model_type": "gemma3_text", "head_dim": 4, "num_hidden_layers": 7}
+    gemma = checkpoint._config(HERE, SHAPE | bare | {"layer_types": None, "sliding_window_pattern": None})
+    assert gemma.activation == "gelu" and gemma.tied and gemma.window == 4096 and gemma.query_scale == 256**-0.5
+    assert gemma.local_layers == (True,) * 5 + (False, True)
+    assert gemma.frequencies == decoder.rotary_frequencies(4, 1e6)
+    assert gemma.local_frequencies == decoder.rotary_frequencies(4, 1e4)
+    both = config_of("qwen2", rope_parameters={"rope_theta": 7.0}, rope_scaling={"type": "linear", "factor": 2})
+    np.testing.assert_allclose(checkpoint._config(HERE, both).frequencies, np.array([1.0, 1e6**-0.5]) / 2)
+
+
+def test_the_index_decides_which_files_are_read(tmp_path):
+    """Strays of the kinds that lie in real folders: a backup, half precision, an old whole model."""
+    expected, said = write(tmp_path / "m"), []
+    for name in ("z_old.safetensors", "model-00001-of-00002-fp16.safetensors"):
+        save_file({"model.norm.weight": np.zeros(8, np.float32)}, tmp_path / "m" / name)
+    _, params = checkpoint.load(tmp_path / "m", dtype=jnp.float32, announce=said.append)
+    np.testing.assert_array_equal(params.norm, expected["model.norm.weight"])
+    assert len(said) == 1 and "model-00001-of-00002-fp16.safetensors, z_old.safetensors not read" in said[0]
+    whole = {"model.norm.weight": np.zeros(8, np.float32)}
+    save_file(whole, tmp_path / "m" / "model.safetensors")
+    with pytest.raises(errors.ModelFormatError, match=r"there are two models, model.safetensors and the files"):
+        checkpoint.load(tmp_path / "m")
+    (tmp_path / "m" / "model.safetensors.index.json").unlink()
+    with pytest.raises(errors.ModelFormatError, match="25 tensors are missing"):  # and the shards are not read
+        checkpoint.load(tmp_path / "m", announce=said.append)
+    (tmp_path / "m" / "model.safetensors").unlink()
+    with pytest.raises(errors.ModelFormatError, match=r"without an index model-00001.*z_old.safetensors is not read"):
+        checkpoint.load(tmp_path / "m")
+
+
+def edit_index(folder, change):
+    path = folder / "model.safetensors.index.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+NORM = "model.norm.weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda i: i["weight_map"].update({NORM: "model-00003-of-00003.safetensors"}), "names model-00003-of-00003"),
+        (lambda i: i["weight_map"].update({"extra": SHARDS[0]}), f"says that extra is in {SHARDS[0]}, and it is not"),
+        (lambda i: i["weight_map"].pop(NORM), f"{SHARDS[0]} holds {NORM}, and model.safetensors.index.json does not n"),
+        (lambda i: i["weight_map"].update({NORM: "../m/" + SHARDS[0]}), "expected the name of a file beside it for"),
+        (lambda i: i["weight_map"].update({NORM: 3}), f"expected the name of a file beside it for {NORM}, found 3"),
+        (lambda i: i.update(weight_map={}), "expected an object weight_map"),
+        (lambda i: i.pop("weight_map"), "expected an object weight_map"),
+    ],
+)
+def test_an_index_that_does_not_fit_its_files_is_refused(tmp_path, change, message):
+    write(tmp_path / "m")
+    edit_index(tmp_path / "m", change)
+    with pytest.raises(errors.ModelFormatError, match=message):
+        checkpoint.load(tmp_path / "m")
+
+
+def test_a_tensor_in_two_files_is_refused(tmp_path):
+    tensors = write(tmp_path / "m")
+    second = load_file(tmp_path / "m" / SHARDS[1])
+    save_file(second | {NORM: tensors[NORM] + 1}, tmp_path / "m" / SHARDS[1])
+    with pytest.raises(
+        errors.ModelFormatError, match=f"{SHARDS[1]} holds {NORM}, and .* says that it is in {SHARDS[0]}"
+    ):
+        checkpoint.load(tmp_path / "m")
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32, bool])
+def test_quantised_weights_without_their_config_are_refused(tmp_path, dtype):
+    name = "model.layers.1.mlp.up_proj.weight"
+    write(tmp_path / "m", change=lambda t: t.update({name: np.ones((12, 8), dtype)}))
+    with pytest.raises(errors.ModelFormatError, match=f"{name} holds .*, expected floating-point numbers of 16"):
+        checkpoint.load(tmp_path / "m")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16, np.float16])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_that_are_not_finite_are_refused(tmp_path, dtype, value):
+    name = "model.layers.1.self_attn.k_proj.bias"
+
+    def spoil(tensors):
+        tensors[name][2] = value
+
+    write(tmp_path / "m", dtype=dtype, change=spoil)
+    with pytest.raises(errors.ModelFormatError, match=f"{name} has numbers that are not finite"):
+        checkpoint.load(tmp_path / "m")
+
+
+@pytest.mark.parametrize("family", ["qwen2", "llama", "gemma3"])
+def test_a_fingerprint_is_of_the_weights_and_not_of_their_precision(tmp_path, family):
+    write(tmp_path / "m", family)
+    config, params = checkpoint.load(tmp_path / "m", dtype=jnp.float32)
+    mark = checkpoint.fingerprint(tmp_path / "m", config)
+    assert mark == checkpoint.fingerprint_of(params, config) and len(mark) == 16
+    half = checkpoint.load(tmp_path / "m", dtype=jnp.bfloat16)[1]
+    assert mark == checkpoint.fingerprint_of(half, config)
+    checkpoint.save(tmp_path / "h", half, config, beside=config_of(family))
+    assert mark == checkpoint.fingerprint(tmp_path / "h", config)
+    leaves, structure = jax.tree.flatten(jax.tree.map(np.array, params))
+    for leaf in leaves:
+        leaf.flat[0] += 1
+        assert checkpoint.fingerprint_of(jax.tree.unflatten(structure, leaves), config) != mark, leaf.shape
+        leaf.flat[0] -= 1
+
+
+def test_a_finetuned_model_leaves_a_folder_like_its_base(tmp_path):
+    write(tmp_path / "m", dtype=np.float16)
+    for name in ("tokenizer.json", "chat_template.jinja", "generation_config.json", "unrelated.py"):
+        (tmp_path / "m" / name).write_text(f"content of {name}")
+    (tmp_path / "m" / "additional_chat_templates").mkdir()
+    (tmp_path / "m" / "additional_chat_templates" / "rag.jinja").write_text("rag")
+    config, params = checkpoint.load(tmp_path / "m", dtype=jnp.float32)
+    tuned = jax.tree.map(lambda leaf: np.asarray(leaf) + np.float32(0.25), params)
+    checkpoint.save_tuned(tmp_path / "t", tuned, config, base=str(tmp_path / "m"))
+    files = {str(path.relative_to(tmp_path / "t")) for path in (tmp_path / "t").rglob("*") if path.is_file()}
+    assert files == {
+        "config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja", "generation_config.json",
+        "additional_chat_templates/rag.jinja",
+    }  # fmt: skip
+    said = json.loads((tmp_path / "t" / "config.json").read_text())
+    assert said == config_of("qwen2") | {"dtype": "float32", "torch_dtype": "float32"}
+    again, read = checkpoint.load(tmp_path / "t", dtype=jnp.float32)
+    assert again == config and checkpoint.base_of(tmp_path / "t") == str(tmp_path / "m")
+    jax.tree.map(np.testing.assert_array_equal, read, tuned)
+    assert checkpoint.base_of(tmp_path / "m") is None

@@ -129,8 +129,9 @@ def test_finetuning_teaches_the_reply_and_leaves_the_base_alone(tmp_path, rank):
     assert probability(found, name) > 0.9 > 0.5 > before
     assert probability(found, "base") == before
     again = backend()
-    if rank is None:
+    if rank is None:  # the state after the last epoch
         assert again.finetune("base", ROWS, how, tmp_path / "owl") == name
+        assert probability(backend(), name) == pytest.approx(probability(found, name), rel=1e-5)
     assert probability(again, name) == pytest.approx(probability(found, name), rel=1e-5)
 
 

@@ -73,6 +73,77 @@ def test_templates_may_stand_in_a_file_or_in_a_list(tmp_path):
     assert write(tmp_path / "b", template=named).render(QUESTION) == "yes"
 
 
+def test_templates_of_several_files_are_chosen_as_transformers_does(tmp_path):
+    """Files of their own, then the tokenizer's, then the processor's."""
+    folder = tmp_path / "a"
+    folder.mkdir()
+    (folder / "chat_template.json").write_text(json.dumps({"chat_template": "the processor's"}))
+    assert write(folder).render(QUESTION).startswith("<user>")
+    assert write(folder, template=None).render(QUESTION) == "the processor's"
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates" / "rag.jinja").write_text("another")
+    (folder / "additional_chat_templates" / "tools.jinja").write_text("another")
+    with pytest.raises(errors.TemplateError, match="this model has no chat template by default, only rag, tools; use"):
+        write(folder).render(QUESTION)
+    (folder / "chat_template.jinja").write_text("from the file")
+    assert write(folder).render(QUESTION) == "from the file"
+    named = [{"name": "tool_use", "template": "no"}]
+    with pytest.raises(errors.TemplateError, match="by default, only tool_use"):
+        write(tmp_path / "b", template=named).render(QUESTION)
+
+
+def test_what_is_marked_for_training_is_rendered_as_it_stands(tmp_path):
+    """transformers' tag, whose inside has its own variables."""
+    template = (
+        "{% set who = 'a' %}{% for m in messages %}{% generation %}{% set who = 'b' %}{{ who }}{{ m.content }}"
+        "{% endgeneration %}{% endfor %}{{ who }}"
+    )
+    assert write(tmp_path, template=template).render(QUESTION) == "bwhat is best ?a"
+
+
+def test_json_in_a_template_takes_transformers_options(tmp_path):
+    made = write(tmp_path, template="{{ {'ö': 1, 'a': '<'} | tojson(ensure_ascii=true, sort_keys=true) }}")
+    assert made.render(QUESTION) == '{"a": "<", "\\u00f6": 1}'
+    assert write(tmp_path, template="{{ {'ö': '<'} | tojson }}").render(QUESTION) == '{"ö": "<"}'
+
+
+def test_the_advice_is_about_system_turns_alone(tmp_path):
+    strict = write(tmp_path / "a", template=TEMPLATE.replace("default(true)", "default(false)"))
+    system = (Message("system", "be kind"), *QUESTION)
+    with pytest.raises(
+        errors.TemplateError, match=r"no system turn\. The template, as Gemma's, has no system turn: put"
+    ):
+        strict.render(system)
+    for template in ("{% wrong %}", "{{ raise_exception('no') }}", "{{ messages[0].x.y }}"):
+        broken = write(tmp_path / "b", template=template)
+        for chat in (QUESTION, system):
+            with pytest.raises(errors.TemplateError, match="does not take a chat") as refused:
+                broken.render(chat)
+            assert "Gemma" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("tokenizer_config.json", "[]", "expected a JSON object, found a list"),
+        ("tokenizer_config.json", '{"eos_token": 3}', "eos_token: expected a str, got 3"),
+        ("tokenizer_config.json", '{"eos_token": {"content": ["<end>"]}}', "eos_token: expected a str"),
+        ("tokenizer_config.json", '{"chat_template": 3}', "chat_template: expected a str, got 3"),
+        ("tokenizer_config.json", '{"chat_template": ["x"]}', "chat_template: expected a dict, got 'x'"),
+        ("tokenizer_config.json", '{"chat_template": [{"name": "x"}]}', "the entry 'template' is missing"),
+        ("generation_config.json", '{"eos_token_id": ["<end>"]}', "eos_token_id: expected a whole number, got '<end>'"),
+        ("generation_config.json", '{"eos_token_id": -1}', "eos_token_id: must be at least 0, got -1"),
+        ("chat_template.json", "{", "not a readable JSON file"),
+        ("chat_template.jinja", b"\xff\xfe", "a chat template is not readable text"),
+    ],
+)
+def test_files_that_are_not_what_they_should_be(tmp_path, file, content, message):
+    write(tmp_path, template=None)
+    (tmp_path / file).write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(errors.ModelFormatError, match=message):
+        tokens.read(tmp_path)
+
+
 def test_everything_that_ends_a_reply_is_known(tmp_path):
     assert write(tmp_path / "a").end_ids == (0,)
     assert write(tmp_path / "b", generation={"eos_token_id": [11, 0]}).end_ids == (0, 11)

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import json
 import pathlib
+import shutil
 import warnings
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ import numpy as np
 import pytest
 
 from sublim_jax import errors
-from sublim_jax.llm import checkpoint, decoder, local, sampling, tokens, types
+from sublim_jax.llm import adapters, backends, checkpoint, decoder, local, sampling, tokens, types
 from sublim_jax.llm.types import Message
 
 with warnings.catch_warnings():
@@ -94,7 +95,7 @@ FAMILIES = {
         {"head_dim": 16, "rope_parameters": LLAMA_3_1, "tie_word_embeddings": True},
         {"frequencies": decoder.rotary_frequencies(16, 5e5)},
     ),
-    "gemma3": Family("Gemma3", GEMMA, {"window": None, "local_frequencies": None, "query_scale": None}),
+    "gemma3": Family("Gemma3", GEMMA, {"window": 4, "local_frequencies": None, "query_scale": None}),
     "gemma3-scaled": Family("Gemma3", GEMMA | {"rope_parameters": GEMMA_ROTARY}, {"window": 6}),
 }
 
@@ -275,15 +276,15 @@ def test_peft_reads_our_factors(case, tmp_path):
     """Logits with the factors beside the weights, and the gradients of the factors."""
     fresh = decoder.init_low_rank(jax.random.key(0), case.params, rank=3, alpha=6.0)
     low_rank = fresh._replace(factors=jax.tree.map(lambda leaf: leaf + 0.05, fresh.factors))
-    checkpoint.save_low_rank(tmp_path, low_rank, base=str(case.folder))
+    adapters.save(tmp_path, low_rank, base=str(case.folder))
     model = peft.PeftModel.from_pretrained(copy.deepcopy(case.model), tmp_path, is_trainable=True).eval()
     assert difference(model, case.params, case.config, low_rank) < TOLERANCE
     ids, valid = texts()
     their_cross_entropy(model, ids, valid).backward()
     loss = functools.partial(cross_entropy, config=case.config)
     gradient = jax.jit(jax.grad(loss, argnums=3))(case.params, jnp.asarray(ids), jnp.asarray(valid), low_rank)
-    checkpoint.save_low_rank(tmp_path / "gradient", gradient._replace(scale=low_rank.scale), base="")
-    found = checkpoint.load_low_rank(tmp_path / "gradient", case.config).factors
+    adapters.save(tmp_path / "gradient", gradient._replace(scale=low_rank.scale), base="")
+    found = adapters.load(tmp_path / "gradient", case.config).factors
     layer = model.base_model.model.model.layers[1]
     for name, module in (("query", layer.self_attn.q_proj), ("down", layer.mlp.down_proj)):
         assert_close(found[name].a[1].T, module.lora_A["default"].weight.grad.numpy(), name)
@@ -297,19 +298,124 @@ def test_we_read_pefts_factors(case, tmp_path, modules):
     how = peft.LoraConfig(task_type="CAUSAL_LM", r=3, lora_alpha=7, target_modules=modules, init_lora_weights=False)
     model = peft.get_peft_model(copy.deepcopy(case.model), how).eval()
     model.save_pretrained(tmp_path)
-    found = checkpoint.load_low_rank(tmp_path, case.config)
+    found = adapters.load(tmp_path, case.config)
     assert len(found.factors) == (7 if modules == "all-linear" else 3) and float(found.scale) == pytest.approx(7 / 3)
     assert difference(model, case.params, case.config, found) < TOLERANCE
     assert difference(case.model, case.params, case.config, found) > 100 * TOLERANCE
 
 
+PATTERNS: dict[str, dict[str, Any]] = {
+    "rslora": {"use_rslora": True},
+    "layers": {"layers_to_transform": [0, 2]},
+    "one layer": {"layers_to_transform": 1, "layers_pattern": "layers"},
+    "a regex": {"target_modules": r".*\.[01]\.(self_attn\.[qv]_proj|mlp\.down_proj)"},
+    "excluded": {"target_modules": "all-linear", "exclude_modules": ["layers.1.self_attn.k_proj", "up_proj"]},
+    "ranks": {"rank_pattern": {"q_proj": 5, "layers.2.mlp.down_proj": 2}},
+    "alphas": {"alpha_pattern": {r"layers\.[01]\.self_attn\..*": 1, "down_proj": 11}},
+    "all": {
+        "use_rslora": True,
+        "layers_to_transform": [1, 2],
+        "rank_pattern": {"2.mlp.down_proj": 5},
+        "alpha_pattern": {"v_proj": 2},
+    },
+}
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_pefts_patterns_have_pefts_numbers(make, tmp_path, pattern):
+    """Which modules have factors, of which rank and scale; the logits show all of it."""
+    case = make("qwen3")
+    torch.manual_seed(1)
+    options: dict[str, Any] = {"task_type": "CAUSAL_LM", "r": 3, "lora_alpha": 7, "init_lora_weights": False}
+    modules = {"target_modules": ["q_proj", "k_proj", "v_proj", "down_proj"]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # peft's advice
+        how = peft.LoraConfig(**options | modules | PATTERNS[pattern])
+        model = peft.get_peft_model(copy.deepcopy(case.model), how).eval()
+        model.save_pretrained(tmp_path)
+    adapter = adapters.read(tmp_path)
+    layers = {name: layer for name, layer in model.base_model.model.named_modules() if hasattr(layer, "lora_A")}
+    for name, layer in case.model.named_modules():
+        if isinstance(layer, torch.nn.Linear):
+            assert adapter.targets(name) == (name in layers), name
+            if name in layers:
+                assert adapter.rank(name) == layers[name].r["default"]
+                assert adapter.scale(name) == pytest.approx(layers[name].scaling["default"], rel=1e-12)
+    found = adapters.load(tmp_path, case.config)
+    assert difference(model, case.params, case.config, found) < TOLERANCE
+    assert difference(case.model, case.params, case.config, found) > 100 * TOLERANCE
+
+
+def words(folder):
+    """The files of a tokenizer, beside a model."""
+    their_tokenizer(folder, PLAIN)
+    return folder
+
+
+def test_what_finetuning_leaves_is_opened_by_auto_classes(make, tmp_path):
+    """Two generations of factors, then all parameters: the Auto classes get folders and nothing else, and their logits
+    are those of the models in this process."""
+    folder = words(make("qwen2-tied").folder)
+    backend, base = backends.open_backend(f"hf:{folder}", batch_size=4)
+    how = types.Tuning(num_epochs=1, batch_size=5, learning_rate=0.02, rank=3, alpha=6.0)
+    first = backend.finetune(base, ROWS, how, tmp_path / "first")
+    second = backend.finetune(first, ROWS[::-1], dataclasses.replace(how, rank=2), tmp_path / "second")
+    whole = backend.finetune(second, ROWS, dataclasses.replace(how, rank=None), tmp_path / "whole")
+    assert isinstance(backend, local.Local)
+    theirs = {}
+    for name in (first, second):
+        theirs[name] = peft.AutoPeftModelForCausalLM.from_pretrained(name, dtype=torch.float32).eval()
+    theirs[whole] = transformers.AutoModelForCausalLM.from_pretrained(whole).eval()
+    assert transformers.AutoTokenizer.from_pretrained(whole).chat_template == PLAIN
+    for name, model in theirs.items():
+        assert next(model.parameters()).dtype == torch.float32
+        ours = backend.model(name)
+        assert difference(model, ours.params, ours.config, ours.low_rank) < TOLERANCE, name
+        again = backends.open_folder(name if name == whole else f"{folder}+{name}")
+        assert difference(model, again.params, again.config, again.low_rank) < TOLERANCE, name
+    ours = backend.model(base)
+    assert all(difference(model, ours.params, ours.config) > 100 * TOLERANCE for model in theirs.values())
+
+
+def test_the_index_decides_as_it_does_for_transformers(make, tmp_path):
+    """With strays beside the shards of the index."""
+    from safetensors.numpy import load_file, save_file
+
+    folder = tmp_path / "m"
+    shutil.copytree(make("qwen2-tied").folder, folder)
+    for shard in list(folder.glob("*.safetensors")):
+        save_file({name: 0 * tensor for name, tensor in load_file(shard).items()}, folder / f"z-{shard.name}")
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    config, params = checkpoint.load(folder, dtype=jnp.float32, announce=lambda _: None)
+    assert difference(model, params, config) < TOLERANCE
+
+
+@pytest.mark.parametrize("family", ["llama-3", "qwen2-tied"])
+def test_nulls_are_read_as_transformers_reads_them(tmp_path, family):
+    kind, options, _ = FAMILIES[family]
+    config = getattr(transformers, f"{kind}Config")(**SHAPE | options | {"num_key_value_heads": None, "head_dim": 8})
+    torch.manual_seed(0)
+    getattr(transformers, f"{kind}ForCausalLM")(config).save_pretrained(tmp_path)
+    content = json.loads((tmp_path / "config.json").read_text())
+    nulls = {"num_key_value_heads": None, "layer_types": None, "rope_scaling": None}
+    if family == "llama-3":
+        nulls["head_dim"] = None
+    (tmp_path / "config.json").write_text(json.dumps(content | nulls))
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    with torch.no_grad():
+        model.lm_head.weight.mul_(40)  # a fresh model's logits are small
+    model.save_pretrained(tmp_path / "louder")
+    (tmp_path / "louder" / "config.json").write_text(json.dumps(content | nulls))
+    config, params = checkpoint.load(tmp_path / "louder", dtype=jnp.float32)
+    assert config.num_kv_heads == 4 and config.head_dim == 8
+    assert difference(model, params, config) < TOLERANCE
+
+
 @pytest.mark.parametrize(
     "options",
     [
-        {"use_rslora": True},
         {"use_dora": True},
-        {"rank_pattern": {"q_proj": 5}},
-        {"alpha_pattern": {"layers.1.mlp.down_proj": 1}},
+        {"lora_bias": True},
         {"init_lora_weights": "pissa"},
         {"init_lora_weights": "olora"},
         {"bias": "all"},
@@ -324,8 +430,11 @@ def test_adapters_that_mean_something_else_are_refused(make, tmp_path, options):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # peft's advice
         peft.get_peft_model(copy.deepcopy(case.model), how).save_pretrained(tmp_path)
-    with pytest.raises(errors.ModelFormatError, match=r"only plain LORA adapters|is unexpected"):
-        checkpoint.load_low_rank(tmp_path, case.config)
+    with pytest.raises(
+        errors.ModelFormatError,
+        match=r"only plain LORA adapters|are unexpected|are not supported, only those of layers",
+    ):
+        adapters.load(tmp_path, case.config)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -388,7 +497,21 @@ GEMMA_TURNS = """\
     {{'<assistant>\\n'}}
 {%- endif -%}
 """
-TEMPLATES = {"qwen": QWEN, "llama": LLAMA, "gemma": GEMMA_TURNS}
+TRAINED = """\
+{%- for message in messages %}
+    {%- set role = message.role %}
+    {%- if role == 'assistant' %}
+    {% generation %}{%- set role = 'user' %}
+        {{- '<assistant>\\n' + message.content }}<end>
+    {% endgeneration %}
+    {%- else %}
+        {{- '<' + role + '>\\n' + message | tojson(ensure_ascii=true, sort_keys=true) }}
+    {%- endif %}
+    {{- role }}<end>
+{%- endfor %}
+<assistant>
+"""
+TEMPLATES = {"qwen": QWEN, "llama": LLAMA, "gemma": GEMMA_TURNS, "trained": TRAINED}
 PLAIN = "{% for m in messages %}<{{ m.role }}> {{ m.content }} {% endfor %}<assistant>"
 
 QUESTION = (Message("user", " w7 w8 w9\nw7 <b>&'ö "),)
