@@ -259,7 +259,7 @@ def test_a_config_of_another_kind_is_refused(tmp_path):
         ("qwen2", {"num_attention_heads": 3, "head_dim": 4, "num_key_value_heads": 2}, "3 heads of the queries cannot"),
         ("qwen2", {"num_hidden_layers": 3.0}, "num_hidden_layers: expected a whole number, got 3.0"),
         ("qwen2", {"num_hidden_layers": 10**9}, "num_hidden_layers: must be at most 4096"),
-        ("qwen2", {"vocab_size": 10**400}, "vocab_size: expected a finite number"),
+        ("qwen2", {"vocab_size": 10**400}, "vocab_size: must be at most"),
         ("qwen2", {"vocab_size": True}, "vocab_size: expected a whole number, got True"),
         ("qwen2", {"head_dim": 5}, "head_dim=5 is odd"),
         ("qwen2", {"hidden_size": 9}, "hidden_size=9 is no multiple of num_attention_heads=2"),
