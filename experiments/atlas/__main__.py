@@ -69,9 +69,8 @@ def run(options: Options) -> None:
     load = worker.loader(options.data_dir)
     with progress.Display("loading the images") as display:
         rows, data = _with_data(rows, options, load, display.say)
-    rows.sort(
-        key=lambda row: sum(cost.students_seconds(row.setting(arm).lineage) for arm in row.arms)
-    )  # finish the quick first
+    # The quick ones are finished first.
+    rows.sort(key=lambda row: sum(cost.students_seconds(row.setting(arm).lineage) for arm in row.arms))
     folder = options.records
     if any(d["name"] == synthetic_digits.NAME for d in data.values()):
         folder = pathlib.Path("runs/atlas-synthetic-digits") if folder == results.FOLDER else folder
@@ -106,9 +105,12 @@ def execute(work: plan.Plan, engine, store: results.Store, rows, options: Option
     for row in rows:
         for arm in row.arms:
             users.setdefault(registry.fingerprint(row.setting(arm)), []).append(row)
-    left = collections.Counter(row.id for chunk in work.chunks for task in chunk for row in _rows_of(task, users))
+    waiting = {  # rows that each chunk serves, once for each of its tasks
+        index: [row.id for task in chunk for row in users[registry.fingerprint(task.setting)]]
+        for index, chunk in enumerate(work.chunks)
+    }
+    left = collections.Counter(itertools.chain.from_iterable(waiting.values()))
     costs = [sum(cost.students_seconds(task.setting.lineage) for task in chunk) for chunk in work.chunks]
-    waiting = dict(enumerate(work.chunks))
     compiling: dict[str, float] = {}
     with progress.Display(
         "atlas", total=work.num_tasks, unit="members of settings", seconds=work.seconds(engine.num_cores),
@@ -116,8 +118,7 @@ def execute(work: plan.Plan, engine, store: results.Store, rows, options: Option
     ) as display:  # fmt: skip
 
         def show_next() -> None:
-            for chunk in itertools.islice(waiting.values(), 1):
-                display.doing(" ".join(dict.fromkeys(row.id for task in chunk for row in _rows_of(task, users))))
+            display.doing(" ".join(dict.fromkeys(next(iter(waiting.values()), []))))
 
         show_next()
         for index, answer in engine.run(work.chunks):
@@ -128,24 +129,19 @@ def execute(work: plan.Plan, engine, store: results.Store, rows, options: Option
                 store.add(name, task.member, result)
                 spent = sum(value for what, value in answer.seconds.items() if what != "compile") / len(chunk)
                 store.seconds[name] = round(store.seconds.get(name, 0.0) + spent, 3)
-                touched |= {row.id: row for row in _rows_of(task, users)}
-            first = _rows_of(chunk[0], users)[0].id
+                touched |= {row.id: row for row in users[name]}
+            first = users[registry.fingerprint(chunk[0].setting)][0].id
             compiling[first] = compiling.get(first, 0.0) + answer.seconds.get("compile", 0.0)
             for row in touched.values():
                 store.write(row, options.num_members, data=data[_dataset(row)],
                             compile_seconds=compiling.get(row.id, 0.0))  # fmt: skip
-            del waiting[index]
-            left.subtract(row.id for task in chunk for row in _rows_of(task, users))
+            left.subtract(waiting.pop(index))
             display.advance(len(chunk), costs[index])
             show_next()
             for name in touched:
                 if not left[name]:
                     display.say(f"row {name} is done")
     return compiling
-
-
-def _rows_of(task: worker.Task, users: dict[str, list[registry.Row]]) -> list[registry.Row]:
-    return users[registry.fingerprint(task.setting)]
 
 
 def _dataset(row: registry.Row) -> str:
