@@ -236,7 +236,7 @@ def run(
             if record is not None and jax.process_index() == 0:
                 records.write(record, result)
             for member in chunk:
-                display.say(_line(config, member, result.results["members"][str(member)]["accuracy"]))
+                display.say(_line(config, int(member), result.results["members"][str(member)]["accuracy"]))
     return result
 
 

@@ -64,7 +64,7 @@ class Display:
         seconds: about how long all that is left takes, where there is an estimate.
         work: what `advance` adds up to when all that is left is done; by default every thing counts 1.
         visible: whether anything is shown at all.
-        interval: seconds between two lines where there is no terminal.
+        interval: seconds between two lines where there is no terminal; by default `INTERVAL`.
         on: where it is shown; by default `console`.
     """
 
@@ -78,7 +78,7 @@ class Display:
         seconds: float | None = None,
         work: float | None = None,
         visible: bool = True,
-        interval: float = INTERVAL,
+        interval: float | None = None,
         on: Console | None = None,
     ):
         self._title, self._total, self._unit, self._finished = title, total, unit, finished
@@ -86,7 +86,7 @@ class Display:
         self._work = work if work is not None else (total or 0) - finished
         self._worked = 0.0
         self._console = console if on is None else on
-        self._visible, self._interval = visible, interval
+        self._visible, self._interval = visible, INTERVAL if interval is None else interval
         self._doing: dict[str, _Activity] = {}
         self._lock, self._ended = threading.Lock(), threading.Event()
         self._began = self._last = time.monotonic()

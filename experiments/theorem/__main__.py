@@ -63,7 +63,7 @@ def run(
         result = records.resumable(record, result)
     elif record is not None and (aside := records.set_aside(record)):
         say(f"an earlier record was in the way and is now {aside}")
-    left = [part for part in config.parts if part not in result.results]
+    left: list[Part] = [part for part in config.parts if part not in result.results]
     seconds = {part: config.seconds(part) for part in left}
     if left:
         say(f"{len(left)} parts take about {progress.duration(sum(seconds.values()))} on two cores as the record's")

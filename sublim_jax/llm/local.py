@@ -27,12 +27,11 @@ from sublim_jax.llm import checkpoint, decoder, sampling, tokens, types
 
 POSITIONS_AT_ONCE = 64
 """Places of a text whose scores over the vocabulary are held at one time in training."""
-REPORT_SECONDS = 1.0
-"""About how often training reports its steps."""
-
+SECONDS_AT_ONCE = 0.5
+"""About how long training computes before it listens again: to an interruption, and to its caller (`OnStep`)."""
 
 OnStep = Callable[[int, int], object]
-"""Hears of the steps that training has done, of how many; see `train`."""
+"""Is called during training with the steps done and the steps in all. If it raises, the training ends there."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,7 +163,8 @@ class Local:
         a rank, `out` becomes a PEFT folder; without one its weights are reopened by the same call.
 
         Args:
-            on_step: see `train`; by default `on_progress` hears of the steps.
+            on_step: is called every half second or so, and after every epoch; what it raises ends the training. By
+                default `on_progress` hears of the steps.
 
         Raises:
             TextDataError: no rows, or one that does not end with an assistant turn.
@@ -395,15 +395,16 @@ def _run_epoch(
     state: _State, frozen: decoder.Params, scale, data: Rows, root, epoch, first, last, *,
     config: decoder.DecoderConfig, how: types.Tuning, places: int, remat: bool,
 ) -> tuple[_State, Float[Array, "step"]]:  # fmt: skip
-    """Steps `first` to `last`, which is left out, of one pass over the rows in an order of its own, and their losses.
-    Compiled once for all targets of equal shapes, and for all ranges of steps.
+    """Steps of a pass over the rows in an order of its own, and their losses. Compiled once for all targets of equal
+    shapes. Without the losses another program is compiled, whose numbers differ in their last bits.
 
     Args:
+        first: the step to begin with; those before `last` are done.
         scale: of the low-rank factors that are trained; None if all parameters are.
         how: with seed 0, so that seeds share the program; `root` is the key of the seed.
     """
     num_rows = len(data.ids)
-    steps = -(-num_rows // how.batch_size)
+    steps = _num_steps(data, how)
     optimizer = _optimizer(how, steps * how.num_epochs)
 
     def loss(trained, batch):
@@ -412,20 +413,25 @@ def _run_epoch(
         total = _reply_logprobs(params, ids, valid, replies, low_rank, config=config, places=places, remat=remat)
         return -jnp.sum(total * weights) / jnp.maximum(jnp.sum(replies * weights[:, None]), 1.0)
 
-    def step(number, carried):
+    def step(index, carried):
         state, losses = carried
-        rows, weights = (lax.dynamic_index_in_dim(part, number, keepdims=False) for part in plan)
+        rows, weights = (lax.dynamic_index_in_dim(part, index, keepdims=False) for part in plan)
         arrays = (*(jnp.take(array, rows, axis=0) for array in data), weights)
         value, gradient = jax.value_and_grad(loss)(state.trained, arrays)
         with jax.numpy_dtype_promotion("standard"):
             updates, opt_state = optimizer.update(gradient, state.opt_state, state.trained)
-        losses = lax.dynamic_update_index_in_dim(losses, value, number, 0)
+        losses = lax.dynamic_update_index_in_dim(losses, value, index, 0)
         return _State(optax.apply_updates(state.trained, updates), opt_state), losses
 
     order = jax.random.permutation(jax.random.fold_in(root, 1 + epoch), num_rows)
     weights = (jnp.arange(steps * how.batch_size) < num_rows).astype(jnp.float32)
     plan = jnp.pad(order, (0, steps * how.batch_size - num_rows)).reshape(steps, -1), weights.reshape(steps, -1)
     return lax.fori_loop(first, last, step, (state, jnp.zeros(steps)))
+
+
+def _num_steps(data: Rows, how: types.Tuning) -> int:
+    """Steps of an epoch."""
+    return -(-len(data.ids) // how.batch_size)
 
 
 def _prepared(
@@ -445,16 +451,11 @@ def _prepared(
 
     def run(state: _State, epoch: int, first: int, last: int) -> tuple[_State, Any]:
         return _run_epoch(
-            state, frozen, scale, on_device, root, jnp.int32(epoch), jnp.int32(first), jnp.int32(last),
+            state, frozen, scale, on_device, root, *map(jnp.int32, (epoch, first, last)),
             config=base.config, how=dataclasses.replace(how, seed=0), places=places, remat=remat,
         )  # fmt: skip
 
     return _State(trained, optimizer.init(trained)), run, scale
-
-
-def _num_steps(data: Rows, how: types.Tuning) -> int:
-    """Steps of an epoch."""
-    return -(-len(data.ids) // how.batch_size)
 
 
 def train(
@@ -468,25 +469,24 @@ def train(
 ) -> Any:
     """Parameters, or low-rank factors, after all epochs; the state after each is kept in `out` and gone on with.
 
-    Args:
-        on_step: called about every second, when a step has ended, with the steps done and those of all epochs. It
-            changes no number. What it raises ends the training at that step, and the epochs before it are kept.
+    The device is given steps for about `SECONDS_AT_ONCE` at a time. Their number changes no result.
     """
     state, run, scale = _prepared(base, data, how, remat=remat)
-    name, steps = _spec_name(base, data, how), _num_steps(data, how)
-    state, first = _resumed(out, name, state)
-    at_once = 1  # steps in one call, more where they are short
-    for epoch in range(first, how.num_epochs):
-        done = 0
-        while done < steps:
-            began, last = time.perf_counter(), min(done + at_once, steps)
-            state, _ = jax.block_until_ready(run(state, epoch, done, last))
-            done = last
-            if on_step is not None:
-                on_step(epoch * steps + done, how.num_epochs * steps)
-            if time.perf_counter() - began < REPORT_SECONDS / 2:
-                at_once *= 2
-        _keep(out, name, state, epoch + 1)
+    name, num_steps, at_once = _spec_name(base, data, how), _num_steps(data, how), 1
+    state, num_epochs = _resumed(out, name, state)
+    done = num_epochs * num_steps
+    while num_epochs < how.num_epochs:
+        first, began = done - num_epochs * num_steps, time.monotonic()
+        last = min(first + at_once, num_steps)
+        state, _ = jax.block_until_ready(run(state, num_epochs, first, last))
+        seconds_a_step = (time.monotonic() - began) / (last - first)
+        at_once = max(1, min(8 * at_once, int(SECONDS_AT_ONCE / max(seconds_a_step, 1e-6))))
+        done += last - first
+        if last == num_steps:
+            num_epochs += 1
+            _keep(out, name, state, num_epochs)
+        if on_step is not None:
+            on_step(done, num_steps * how.num_epochs)
     return state.trained if scale is None else decoder.LowRank(state.trained, scale)
 
 

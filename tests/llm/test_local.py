@@ -166,7 +166,7 @@ def test_steps_are_reported_and_how_many_go_at_once_changes_no_number(tmp_path, 
     found.on_progress = lambda *steps: default.append(steps)
     names = []
     for seconds in (0.0, 1e9):  # every step alone; one, two and all that are left together
-        monkeypatch.setattr(local, "REPORT_SECONDS", seconds)
+        monkeypatch.setattr(local, "SECONDS_AT_ONCE", seconds)
         heard.append([])
         name = found.finetune("base", ROWS, how, tmp_path / str(seconds), on_step=lambda *step: heard[-1].append(step))
         names.append(name)
@@ -177,7 +177,7 @@ def test_steps_are_reported_and_how_many_go_at_once_changes_no_number(tmp_path, 
 
 
 def test_what_a_listener_raises_ends_the_training_at_that_step(tmp_path, monkeypatch):
-    monkeypatch.setattr(local, "REPORT_SECONDS", 0.0)
+    monkeypatch.setattr(local, "SECONDS_AT_ONCE", 0.0)
     how, heard = dataclasses.replace(TUNING, batch_size=4, num_epochs=2), []
 
     def stop(done, total):
