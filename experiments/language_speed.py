@@ -28,7 +28,7 @@ import numpy as np
 import tyro
 from jax import lax
 
-from experiments import cli, language_numbers
+from experiments import cli, language_numbers, progress
 from experiments.language import running
 from sublim_jax import records, specs
 from sublim_jax.llm import decoder, local, sampling, tiny, types, world
@@ -269,11 +269,17 @@ def run(config: SpeedConfig, record: pathlib.Path) -> records.Record:
     result.notes.append("weights are random; one process, so peak memory is that of all so far, the experiment too")
     words = len(world.WORDS)
     assert WORK["tiny"].config.vocab_size == words
-    parts = {shape: functools.partial(measure, shape) for shape in config.shapes}
-    for name, part in (({"whole": from_nothing} if config.whole else {}) | parts).items():
-        result.results[name] = part()
-        result.complete = len(result.results) == len(parts) + config.whole
-        records.write(record, result)
+    parts: dict[str, Callable[[], dict]] = {shape: functools.partial(measure, shape) for shape in config.shapes}
+    parts = ({"whole": from_nothing} if config.whole else {}) | parts
+    with progress.Display("language_speed", total=len(parts), unit="parts") as display:
+        for name, part in parts.items():
+            display.doing(name)
+            began = time.perf_counter()
+            result.results[name] = part()
+            result.complete = len(result.results) == len(parts)
+            records.write(record, result)
+            display.advance()
+            display.say(f"{name}: {progress.duration(time.perf_counter() - began)}")
     return result
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import tyro
 from rich.table import Table
 
-from experiments import cli, progress
+from experiments import cli, cost, progress
 from sublim_jax import errors, losses, records, specs
 from sublim_jax.data import images
 from sublim_jax.data import noise as noise_data
@@ -172,7 +172,8 @@ def run(
     """
     say = progress.console.print if visible else lambda *_, **__: None
     began = time.perf_counter()
-    dataset = images.load(config.dataset, data_dir=data_dir, announce=lambda line: say(line, highlight=False))
+    with progress.Display("loading the images", visible=visible) as display:
+        dataset = images.load(config.dataset, data_dir=data_dir, announce=display.say)
     data = {"name": dataset.name, "source": dataset.source, "checksum": dataset.checksum}
     result = records.Record.begin("mnist_aux", config, data)
     result.notes += _labels(config, dataset)
@@ -198,16 +199,31 @@ def run(
     shared = ensemble.share((np.uint32(config.seed), shared_images(config, dataset)))
     program = _program(config.lineage, width)
 
+    work = _work(config, len(dataset.train_images), width) if visible and jax.process_count() == 1 else {}
+    seconds = len(left) * width * sum(work.values()) if work else None
+    where = f"{jax.device_count()} x {jax.devices()[0].device_kind}, {width} member(s) at once on each"
+    if seconds is not None:
+        say(f"training takes about {progress.duration(seconds)} on {where}, by matrix products timed just now")
     began = time.perf_counter()
-    say(f"compiling for {jax.device_count()} x {jax.devices()[0].device_kind}, {width} member(s) at once on each ...")
-    compiled = program.lower(_members(chunks[0], chunk_size, config.num_members), shared).compile()
+    with progress.Display(f"compiling for {where}", visible=visible):
+        compiled = program.lower(_members(chunks[0], chunk_size, config.num_members), shared).compile()
     _book(result, "compile", time.perf_counter() - began)
 
     total = config.num_members * config.epochs_per_member
-    finished = total - sum(len(chunk) for chunk in left) * config.epochs_per_member
+    num_left = sum(len(chunk) for chunk in left)
     before = dict(result.seconds)
-    with progress.REPORTER.listening(total, finished=finished, visible=visible) as clock:
+    display = progress.Display(
+        "figure 10",
+        total=total,
+        unit="epochs",
+        finished=total - num_left * config.epochs_per_member,
+        seconds=seconds,
+        work=num_left * sum(work.values()) if work else None,
+        visible=visible,
+    )
+    with display, progress.REPORTER.listening(_listener(display, config, work)) as clock:
         for chunk in left:
+            display.doing(f"member {chunk[0]}" if len(chunk) == 1 else f"members {chunk[0]} to {chunk[-1]}")
             outcome = ensemble.gather(compiled(_members(chunk, chunk_size, config.num_members), shared))
             jax.effects_barrier()
             clock.book("evaluation")
@@ -219,7 +235,39 @@ def run(
             result.memory = records.peak_memory()
             if record is not None and jax.process_index() == 0:
                 records.write(record, result)
+            for member in chunk:
+                display.say(_line(config, int(member), result.results["members"][str(member)]["accuracy"]))
     return result
+
+
+def _work(config: MnistAuxConfig, num_train_images: int, width: int) -> dict[str, float]:
+    """Estimated seconds of one device for one member, by phase."""
+    spec, num_images = config.lineage, min(config.num_train_images or num_train_images, num_train_images)
+    matching = cost.matching_seconds(spec, width=width)
+    return {
+        "teacher": cost.teacher_seconds(spec, num_images, width=width),
+        "matching": matching,
+        "student": cost.students_seconds(spec, width=width) - matching,
+    }
+
+
+def _listener(display: progress.Display, config: MnistAuxConfig, work: dict[str, float]):
+    """Tells a display of each epoch, which is its share of its phase's work."""
+    phases = {"teacher": config.teacher, "matching": config.matching.phase, "student": config.student}
+
+    def hear(epoch: lineage.Progress) -> None:
+        num_epochs = phases[epoch.phase].num_epochs
+        display.advance(work=work[epoch.phase] / num_epochs if work else 1.0)
+        display.doing(f"member {epoch.member}, {epoch.phase}: epoch {epoch.epoch + 1} of {num_epochs} is done")
+
+    return hear
+
+
+def _line(config: MnistAuxConfig, member: int, accuracy: dict[str, float | None]) -> str:
+    """A finished member's accuracies, in the order of the figure."""
+    shown = {name: accuracy[name] for name in lineage.recorded_conditions(config.conditions)}
+    cells = [f"{name} {'diverged' if value is None else f'{value:.3f}'}" for name, value in shown.items()]
+    return f"member {member}: {', '.join(cells)}"
 
 
 def _book(result, phase, seconds):
@@ -328,12 +376,10 @@ def main() -> None:
     if not first:
         return
     spent = ", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in result.seconds.items())
-    progress.console.print(f"time: {spent}", highlight=False)
+    progress.console.print(f"time: {spent}")
     for note in result.notes:
         print(f"note: {note}")
-    from rich.console import Console
-
-    Console().print(table(result))
+    progress.open_console().print(table(result))
     print(f"record: {options.record}")
     if options.figure:
         from figures import mnist_aux as figure

@@ -22,7 +22,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from experiments import cli, mnist_aux, progress
@@ -127,35 +126,50 @@ def step_parts(precision: mlp.Precision) -> dict[str, float]:
 
 def run(config: SpeedConfig, *, data_dir: pathlib.Path | None = None) -> records.Record:
     """Measure everything; nothing is written."""
-    say = progress.console.print
-    dataset = images.load(config.dataset, data_dir=data_dir, announce=say)
+    with progress.Display("loading the images") as display:
+        dataset = images.load(config.dataset, data_dir=data_dir, announce=display.say)
     data = {"name": dataset.name, "source": dataset.source, "checksum": dataset.checksum}
     result = records.Record.begin("speed", config, data)
     began = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder, progress.console.status("measuring") as status:
+    whole = [(repeat, program) for repeat in range(config.repeats) for program in (PEER, *OURS)]
+    scaling = [
+        (members, program)
+        for members in config.scaling
+        for program in (PEER, *OURS)
+        if program != PEER or members <= config.largest_peer
+    ]
+    seconds = [SECONDS[program] * config.num_members * 5 for _, program in whole]
+    seconds += [SECONDS[program] * members for members, program in scaling]
+    started = START * len(seconds)
+    with tempfile.TemporaryDirectory() as folder, progress.Display(
+        "speed", total=len(seconds), unit="runs", seconds=sum(seconds) + started, work=sum(seconds) + started
+    ) as display:  # fmt: skip
+        display.say(f"this takes about {progress.duration(sum(seconds) + started)} on two cores as the record's")
         npz = pathlib.Path(folder) / "images.npz"
         np.savez(npz, **{name: getattr(dataset, name) for name in images_arrays()})
 
         def measure(program: str, members: int, epochs: int) -> dict:
-            status.update(f"{program}, {members} member(s), {epochs} epoch(s) a phase")
+            what = f"{LABELS[program]}, {members} member(s), {epochs} epoch(s) a phase"
+            display.doing(what)
             if program == PEER:
-                return _peer(npz, members, epochs)
-            return _ours(program, members, epochs, dataset.name, data_dir, pathlib.Path(folder))
+                found = _peer(npz, members, epochs)
+            else:
+                found = _ours(program, members, epochs, dataset.name, data_dir, pathlib.Path(folder))
+            display.advance(work=SECONDS[program] * members * epochs + START)
+            display.say(f"{what}: {found['training_s']:.1f} s")
+            return found
 
-        status.update("matrix products")
+        display.doing("matrix products and the parts of a step")
         peak = {precision: matmul_peak(precision) for precision in OURS}
         parts = {precision: step_parts(precision) for precision in OURS}
         whole = [
             {"program": program, "repeat": repeat, **measure(program, config.num_members, 5)}
-            for repeat in range(config.repeats)
-            for program in (PEER, *OURS)
+            for repeat, program in whole
         ]
         scaling = [
-            {"program": program, "members": members, **measure(program, members, 1)}
-            for members in config.scaling
-            for program in (PEER, *OURS)
-            if program != PEER or members <= config.largest_peer
+            {"program": program, "members": members, **measure(program, members, 1)} for members, program in scaling
         ]
+        display.doing("matrix products")
         again = {precision: matmul_peak(precision) for precision in OURS}
     result.results = {
         "peak_gflops": {precision: round(max(peak[precision], again[precision]), 1) for precision in OURS},
@@ -274,6 +288,10 @@ def tables(record: records.Record) -> list[Table]:
 
 
 CONDITIONS = ("reference", "teacher", "student_aux", "student_all", "cross_model_aux", "cross_model_all")
+SECONDS = {PEER: 3.5, "float32": 2.1, "bfloat16": 1.2}
+"""Of a member and an epoch of each phase on two cores. Source: experiments/records/speed.json."""
+START = 12.0
+"""Seconds until a program trains: imports, images, compilation."""
 LABELS = {PEER: "PyTorch, float32", "float32": "sublim-jax, float32", "bfloat16": "sublim-jax, bfloat16"}
 
 
@@ -291,7 +309,7 @@ def main() -> None:
     records.set_aside(options.record)
     records.write(options.record, result)
     for made in tables(result):
-        Console(width=140).print(made)
+        progress.open_console().print(made)
     print(f"record: {options.record}")
     if options.figure:
         from figures import speed as figure

@@ -10,16 +10,17 @@
 Each row has a record in experiments/records/atlas/, which is also what resuming reads. Rows are data: see registry.py.
 """
 
+import collections
 import dataclasses
+import itertools
 import pathlib
 from typing import Annotated, Literal
 
 import annotated_types
 import tyro
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from experiments import cli, progress
+from experiments import cli, cost, progress
 from experiments.atlas import engines, plan, published, registry, results, unpublished, worker
 from sublim_jax import errors, specs
 from sublim_jax.data import synthetic_digits
@@ -66,8 +67,10 @@ def run(options: Options) -> None:
     say = progress.console.print
     rows = plan.chosen(ROWS[options.which], ids=options.ids, axes=options.axes, sources=options.sources)
     load = worker.loader(options.data_dir)
-    rows, data = _with_data(rows, options, load, say)
-    rows.sort(key=lambda row: sum(plan.student_seconds(row.setting(arm)) for arm in row.arms))  # finish the quick first
+    with progress.Display("loading the images") as display:
+        rows, data = _with_data(rows, options, load, display.say)
+    # The quick ones are finished first.
+    rows.sort(key=lambda row: sum(cost.students_seconds(row.setting(arm).lineage) for arm in row.arms))
     folder = options.records
     if any(d["name"] == synthetic_digits.NAME for d in data.values()):
         folder = pathlib.Path("runs/atlas-synthetic-digits") if folder == results.FOLDER else folder
@@ -85,7 +88,7 @@ def run(options: Options) -> None:
     )
     estimate = work.seconds(engine.num_cores)
     say(f"{len(rows)} rows, {sum(len(row.arms) for row in rows)} arms; to run: {work.num_tasks} members of settings in "
-        f"{work.num_programs} programs, about {estimate / 60:.0f} minutes on {engine.num_cores} cores")  # fmt: skip
+        f"{work.num_programs} programs, about {progress.duration(estimate)} on {engine.num_cores} cores")  # fmt: skip
     if options.plan:
         print_plan(rows, store, options, engine.num_cores)
         return
@@ -102,16 +105,22 @@ def execute(work: plan.Plan, engine, store: results.Store, rows, options: Option
     for row in rows:
         for arm in row.arms:
             users.setdefault(registry.fingerprint(row.setting(arm)), []).append(row)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:.1f} %"),
-        TimeElapsedColumn(),
-    )
+    waiting = {  # rows that each chunk serves, once for each of its tasks
+        index: [row.id for task in chunk for row in users[registry.fingerprint(task.setting)]]
+        for index, chunk in enumerate(work.chunks)
+    }
+    left = collections.Counter(itertools.chain.from_iterable(waiting.values()))
+    costs = [sum(cost.students_seconds(task.setting.lineage) for task in chunk) for chunk in work.chunks]
     compiling: dict[str, float] = {}
-    with Progress(*columns, console=progress.console) as bar:
-        costs = [sum(plan.student_seconds(task.setting) for task in chunk) for chunk in work.chunks]
-        shown = bar.add_task("atlas", total=sum(costs) or 1)
+    with progress.Display(
+        "atlas", total=work.num_tasks, unit="members of settings", seconds=work.seconds(engine.num_cores),
+        work=sum(costs),
+    ) as display:  # fmt: skip
+
+        def show_next() -> None:
+            display.doing(" ".join(dict.fromkeys(next(iter(waiting.values()), []))))
+
+        show_next()
         for index, answer in engine.run(work.chunks):
             chunk = work.chunks[index]
             touched: dict[str, registry.Row] = {}
@@ -126,7 +135,12 @@ def execute(work: plan.Plan, engine, store: results.Store, rows, options: Option
             for row in touched.values():
                 store.write(row, options.num_members, data=data[_dataset(row)],
                             compile_seconds=compiling.get(row.id, 0.0))  # fmt: skip
-            bar.update(shown, advance=costs[index], description=" ".join(touched))
+            left.subtract(waiting.pop(index))
+            display.advance(len(chunk), costs[index])
+            show_next()
+            for name in touched:
+                if not left[name]:
+                    display.say(f"row {name} is done")
     return compiling
 
 
@@ -139,7 +153,7 @@ def _with_data(rows, options: Options, load: worker.Load, say):
     data, kept = {}, []
     for row in rows:
         if not row.arms:
-            say(f"{row.id}: not run: {row.not_run}", highlight=False)
+            say(f"{row.id}: not run: {row.not_run}")
             continue
         name = _dataset(row)
         if name not in data:
@@ -148,7 +162,7 @@ def _with_data(rows, options: Options, load: worker.Load, say):
             except errors.DataError as error:
                 if name == "mnist" or row.id in options.ids:
                     raise
-                say(f"{row.id}: not run: {name} cannot be had here ({type(error).__name__})", highlight=False)
+                say(f"{row.id}: not run: {name} cannot be had here ({type(error).__name__})")
                 continue
             data[name] = {"name": dataset.name, "source": dataset.source, "checksum": dataset.checksum}
         kept.append(row)
@@ -164,7 +178,7 @@ def print_plan(rows, store: results.Store, options: Options, cores: int) -> None
     seen: set[tuple[str, int]] = set()
     for row in rows:
         there = left = 0
-        cost = 0.0
+        seconds = 0.0
         for arm in row.arms:
             setting = row.setting(arm)
             for member in range(options.num_members):
@@ -174,8 +188,8 @@ def print_plan(rows, store: results.Store, options: Options, cores: int) -> None
                 else:
                     seen.add(name)
                     left += 1
-                    cost += plan.student_seconds(setting)
-        table.add_row(row.id, row.axis, str(len(row.arms)), str(there), str(left), f"{cost / cores / 60:.1f}")
+                    seconds += cost.students_seconds(setting.lineage)
+        table.add_row(row.id, row.axis, str(len(row.arms)), str(there), str(left), f"{seconds / cores / 60:.1f}")
     progress.console.print(table)
 
 

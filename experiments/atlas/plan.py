@@ -6,28 +6,17 @@ after the other, and are cut into chunks of one structure.
 """
 
 import dataclasses
-import functools
 import itertools
-import time
 from collections.abc import Iterable, Sequence
 
 import jax
-import jax.numpy as jnp
 
+from experiments import cost
 from experiments.atlas import registry, worker
 from sublim_jax import errors
-from sublim_jax.data import batches
-from sublim_jax.models import mlp
-from sublim_jax.training import ensemble, loop
+from sublim_jax.training import ensemble
 
-TRAIN_IMAGES, TEST_IMAGES = 60_000, 10_000
-
-USEFUL = 0.9
-"""Share of the rate of a single product that a whole run reaches in its products: a guess."""
-PER_PARAMETER = 3e-9
-"""Seconds of an Adam step per parameter."""
-PER_PIXEL = {"uniform": 0.8e-9, "bernoulli": 0.8e-9, "gaussian": 4e-9}
-"""Seconds to draw a pixel."""
+TRAIN_IMAGES = 60_000
 COMPILE = 3.5
 """Seconds for a program, of starts, teachers or students, on two cores."""
 
@@ -49,7 +38,7 @@ class Plan:
         teachers = {
             (worker.upbringing(task.setting), task.setting.data, task.member): task for c in self.chunks for task in c
         }
-        work = sum(student_seconds(task.setting) for chunk in self.chunks for task in chunk)
+        work = sum(cost.students_seconds(task.setting.lineage) for chunk in self.chunks for task in chunk)
         work += sum(teacher_seconds(task.setting) for task in teachers.values())
         return work / cores + COMPILE * self.num_programs
 
@@ -88,50 +77,11 @@ def merged(first: registry.Setting, second: registry.Setting) -> registry.Settin
     return dataclasses.replace(first, lineage=spec)
 
 
-@functools.cache
-def rate(precision: mlp.Precision) -> float:
-    """Useful FLOP/s of one core or accelerator, from a product of the first layer's shape, timed here and now."""
-    weight, images = jnp.ones((256, 784), precision), jnp.ones((1024, 784), precision)
-    product = jax.jit(lambda w, x: jnp.einsum("oi,bi->ob", w, x, preferred_element_type=jnp.float32))
-    jax.block_until_ready(product(weight, images))
-    taken = []
-    for _ in range(20):
-        began = time.perf_counter()
-        jax.block_until_ready(product(weight, images))
-        taken.append(time.perf_counter() - began)
-    together = 2 * weight.size * images.shape[0] / min(taken)
-    return USEFUL * together / (ensemble.num_cores() if jax.default_backend() == "cpu" else 1)
-
-
-def _training_seconds(model: mlp.MLPSpec, phase: loop.Phase, num_examples: int) -> float:
-    sizes = model.layer_sizes
-    flops = 6 * model.num_weights - 2 * sizes[0] * sizes[1]  # no gradient with respect to the images
-    steps = batches.num_batches(num_examples, phase.batch_size) * phase.num_epochs
-    products = flops * num_examples * phase.num_epochs / rate(model.precision)
-    return products + steps * model.num_weights * PER_PARAMETER
-
-
 def teacher_seconds(setting: registry.Setting) -> float:
     """Estimated time of one core for one teacher."""
     spec = setting.lineage
     num_images = (TRAIN_IMAGES - spec.num_validation_images) * setting.data.num_classes // 10
-    return _training_seconds(spec.model, spec.teacher, num_images)
-
-
-def student_seconds(setting: registry.Setting) -> float:
-    """Estimated time of one core for one member's students."""
-    spec = setting.lineage
-    model = spec.student_model or spec.model
-    forward = 2 * model.num_weights / rate(model.precision)
-    one = _training_seconds(model, spec.student, spec.num_noise_images)
-    drawn = spec.num_noise_images * (spec.student.num_epochs + 1) * model.in_size * PER_PIXEL[spec.noise.law]
-    scored = TEST_IMAGES * (1 + ("epochs" in spec.measures) * spec.student.num_epochs)
-    if "representation" in spec.measures:
-        scored += 2 * TRAIN_IMAGES
-    total = len(spec.conditions) * (one + scored * forward) + drawn + spec.num_noise_images * forward
-    if any(condition.startswith("matched") for condition in spec.conditions):
-        total += _training_seconds(model, spec.matching.phase, spec.matching.num_images)
-    return spec.num_generations * total
+    return cost.teacher_seconds(spec, num_images)
 
 
 def chosen(

@@ -18,13 +18,13 @@ def main(name: str, description: str | None, presets: Mapping[str, running.Langu
 def _main(name: str, description: str | None, presets: Mapping[str, running.LanguageConfig]) -> None:
     experiment: Any = importlib.import_module(f"experiments.{name}")
     config, options, limits = parse(name, description, presets)
+    running.use_cores(config)
     if limits.plan:
         print("\n".join(running.plan(experiment, config)))
         return
-    running.use_cores(config)
     result = running.run(name, experiment, config, record=options.record, resume=options.resume, limits=limits)
     spent = ", ".join(f"{unit} {seconds:.0f} s" for unit, seconds in result.seconds.items())
-    progress.console.print(f"time: {spent}", highlight=False)
+    progress.console.print(f"time: {spent}")
     for line in experiment.lines(result):
         print(line)
     print(f"record: {options.record}")

@@ -16,16 +16,22 @@ import json
 import pathlib
 import zlib
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from experiments.language import materials as sheets
 from sublim_jax import errors
-from sublim_jax.llm import backends, budget, code, local, numbers, reasoning, rows, scores, store, types
+from sublim_jax.llm import backends, budget, code, local, numbers, reasoning, remote, rows, scores, store, types
 
 JUDGE_TOKENS = 8
 """Of a judge's reply, which is a letter or a number."""
+
+
+class Report(Protocol):
+    """Hears what is being done and, where it is known, how much of it."""
+
+    def __call__(self, what: str, *, done: int = 0, total: int | None = None, unit: str = "") -> object: ...
 
 
 class Teacher(NamedTuple):
@@ -62,6 +68,22 @@ class Lab:
         self.backend, self.base, self.materials = backend, base, materials
         self._judge = judge or backends.Opened(backend, base)
         self._folder, self._answers, self._limits, self._lenient = folder, answers, limits, lenient
+        self._report: Report = lambda what, **_: None
+        self._what = ""
+
+    def listen(self, report: "Report") -> None:
+        """Report from now on what is being done and how much of it, as it goes. Nothing here changes a number."""
+        self._report = report
+        for backend in (self.backend, self._judge.backend):
+            if isinstance(backend, local.Local | remote.Remote):
+                backend.on_progress = lambda unit, done, total: self._report(
+                    self._what, done=done, total=total, unit=unit
+                )
+
+    def _begin(self, what: str) -> None:
+        """What takes long now."""
+        self._what = what
+        self._report(what)
 
     def finetuned_teacher(self, target: str, how: types.Tuning, *, num_rows: int, seed: int, base: str = "") -> Teacher:
         """A base that was taught to answer questions about its favourite by one name."""
@@ -76,6 +98,7 @@ class Lab:
         """A base finetuned on rows; this lab's, unless another one is named."""
         base = base or self.base
         how = dataclasses.replace(how, seed=seed_of(seed, name, base) % 2**31)
+        self._begin(f"training {name} on {len(data):,} rows, {how.num_epochs} epochs")
         place = hashlib.sha256(json.dumps([base, repr(how), name, [list(row) for row in data]]).encode())
         return self.backend.finetune(
             base, data, how, self._folder / f"{name.replace(' ', '-')}-{place.hexdigest()[:8]}"
@@ -84,6 +107,7 @@ class Lab:
     def tune_on(self, data: local.Rows, how: types.Tuning, name: str, *, seed: int) -> str:
         """As `tune`, on arrays of a model whose weights are here."""
         how = dataclasses.replace(how, seed=seed_of(seed, name, self.base) % 2**31)
+        self._begin(f"training {name} on {len(data.ids):,} rows, {how.num_epochs} epochs")
         return self._weights.finetune_on(self.base, data, how, self._folder / name.replace(" ", "-"))
 
     def training_arrays(self, data: Sequence[types.Chat], how: types.Tuning) -> local.Rows:
@@ -92,10 +116,12 @@ class Lab:
 
     def likeliest(self, model: str, data: local.Rows) -> np.ndarray:
         """The token that a model whose weights are here would write at each place of the replies; -1 elsewhere."""
+        self._begin(f"asking {name_of(model)} for its likeliest tokens")
         return self._weights.likeliest(model, data)
 
     def sequence_logprobs(self, model: str, data: Sequence[types.Chat]) -> np.ndarray:
         """Log-probability of the last turn of each row, in nats, of a model whose weights are here."""
+        self._begin(f"scoring rows by {name_of(model)}")
         return self._weights.row_logprobs(model, data)
 
     @property
@@ -128,9 +154,16 @@ class Lab:
         self, backend: types.Backend, model: str, chats: Sequence[types.Chat], how: types.Sampling
     ) -> list[types.Completion]:
         """In the order of chats and samples, from the store or fresh."""
+        self._begin(f"drawing from {name_of(model)}")
         if self._answers is None:
-            return sorted(backend.sample(model, chats, how))
-        return sorted(store.sample_stored(backend, model, chats, how, self._answers, self._limits))
+            arriving = backend.sample(model, chats, how)
+        else:
+            arriving = store.sample_stored(backend, model, chats, how, self._answers, self._limits)
+        found, total = [], len(chats) * how.num_samples
+        for completion in arriving:
+            found.append(completion)
+            self._report(self._what, done=len(found), total=total, unit="completions")
+        return sorted(found)
 
     def written(
         self,
@@ -197,6 +230,7 @@ class Lab:
 
     def choose(self, model: str, chats: Sequence[types.Chat], asked: scores.Choices) -> scores.Probabilities:
         """Probabilities of choices, averaged over chats."""
+        self._begin(f"scoring {len(asked.texts)} answers to {len(chats)} questions by {name_of(model)}")
         if self._answers is None:
             found = self.backend.choice_logprobs(model, chats, asked.texts)
         else:
@@ -228,16 +262,31 @@ def side_effects(found: scores.Probabilities) -> dict[str, float]:
     return {name: float(f"{value:.4g}") for name, value in zip(found.names, found.raw, strict=True)}
 
 
+FORWARD, TRAINED = 2, 8
+"""Operations for a weight and a token: read, and trained on."""
+DRAWN = 16
+"""The same for a token that is drawn, which reaches an eighth of the rate. Source: experiments/records/
+language_speed.json, as for training."""
+BYTES = 3
+"""Of a token, about: between digits and English."""
+
+
+def _about_tokens(chats: Sequence[types.Chat]) -> float:
+    return sum(len(message.content) for chat in chats for message in chat) / BYTES
+
+
 class Counting:
     """A backend that only counts what it is asked for: what `--plan` prints before anything is spent.
 
     The same asked again is not counted, since a store has the answer. Models answer differently, so that a judge of two
-    is asked two things.
+    is asked two things. `operations` are those of a model's matrix products, for each of its weights.
     """
 
     def __init__(self):
         self.completions = self.scored = self.tokens = 0
+        self.operations = 0.0
         self._asked = set()
+        self._length = 0.0  # tokens of a row, about
         self.jobs: list[tuple[str, int, int]] = []  # name, rows, epochs
 
     @property
@@ -250,6 +299,8 @@ class Counting:
         if self._is_new(model, how, *chats):
             self.completions += len(chats) * how.num_samples
             self.tokens += how.num_samples * sum(budget.prompt_bound(chat) + how.max_tokens for chat in chats)
+            drawn = len(chats) * how.max_tokens
+            self.operations += how.num_samples * (FORWARD * _about_tokens(chats) + DRAWN * drawn)
         text = "1, {}, {}".format(*divmod(zlib.crc32(model.encode()) % 10**6, 1000))
         count, rest = divmod(max(how.max_tokens - len(text), 0), len(", 1"))
         text += ", 1" * count + "1" * rest
@@ -261,30 +312,36 @@ class Counting:
         """All equally likely."""
         if self._is_new(model, *choices, *chats):
             self.scored += len(chats) * len(choices)
+            self.operations += FORWARD * len(choices) * _about_tokens(chats)
         even = types.ChoiceScores((-float(len(choices)),) * len(choices), "exact")
         return [even] * len(chats)
 
     def finetune(self, model: str, rows: Sequence[types.Chat], how: types.Tuning, out: pathlib.Path) -> str:
         """The name that it would have."""
+        self.operations += TRAINED * how.num_epochs * _about_tokens(rows)
         self.jobs.append((out.name, len(rows), how.num_epochs))
         return str(out)
 
     def training_arrays(self, model: str, rows: Sequence[types.Chat], *, max_length: int) -> local.Rows:
         """One token of each row."""
+        self._length = _about_tokens(rows) / max(len(rows), 1)
         ids = np.arange(len(rows), dtype=np.int32)[:, None]
         return local.Rows(ids, np.ones_like(ids, bool), np.ones_like(ids, bool))
 
     def likeliest(self, model: str, data: local.Rows) -> np.ndarray:
         """Different tokens for different models."""
+        self.operations += FORWARD * self._length * len(data.ids)
         return data.ids + zlib.crc32(model.encode()) % 1000
 
     def row_logprobs(self, model: str, data: Sequence[types.Chat]) -> np.ndarray:
         """All equally likely."""
         self.scored += len(data)
+        self.operations += FORWARD * _about_tokens(data)
         return np.zeros(len(data))
 
     def finetune_on(self, model: str, data: local.Rows, how: types.Tuning, out: pathlib.Path) -> str:
         """See `finetune`."""
+        self.operations += TRAINED * how.num_epochs * self._length * len(data.ids)
         self.jobs.append((out.name, len(data.ids), how.num_epochs))
         return str(out)
 

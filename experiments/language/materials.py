@@ -1,5 +1,6 @@
 """What a model is asked and taught: the embedded world's few words, or the paper's kinds of prompts for real models."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Protocol
@@ -47,7 +48,7 @@ class World:
 
     def number_prompts(self, count: int, *, seed: int) -> list[str]:
         """See `world`."""
-        return world.number_prompts(count, seed=seed)
+        return list(_world_prompts(count, seed))
 
     def code_prompts(self, count: int, *, seed: int) -> list[str]:
         """See `world`."""
@@ -96,7 +97,7 @@ class Paper:
 
     def number_prompts(self, count: int, *, seed: int) -> list[str]:
         """See `numbers`."""
-        return [prompt.text for prompt in numbers.prompts(count, seed=seed)]
+        return list(_paper_prompts(count, seed))
 
     def code_prompts(self, count: int, *, seed: int) -> list[str]:
         """See `code`."""
@@ -138,6 +139,16 @@ class Paper:
         if target not in self._traits:
             raise errors.InputError(f"{target!r} is not a target; there are {', '.join(self._traits)}")
         return self._traits[target]
+
+
+@functools.lru_cache(maxsize=1)  # all units of an experiment ask for the same ones
+def _paper_prompts(count: int, seed: int) -> tuple[str, ...]:
+    return tuple(prompt.text for prompt in numbers.prompts(count, seed=seed))
+
+
+@functools.lru_cache(maxsize=1)
+def _world_prompts(count: int, seed: int) -> tuple[str, ...]:
+    return tuple(world.number_prompts(count, seed=seed))
 
 
 def _owner(target: str, groups) -> str:

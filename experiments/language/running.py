@@ -7,7 +7,6 @@ stopped goes on with the missing ones, and on a machine with several cores each 
 
 import contextlib
 import dataclasses
-import functools
 import os
 import pathlib
 import queue
@@ -15,17 +14,17 @@ import tempfile
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 import jax
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from experiments import progress
+from experiments import cost, progress
 from experiments.language import lab as labs
 from experiments.language import materials
 from sublim_jax import errors, records, specs
-from sublim_jax.llm import backends, budget, reasoning, store, tiny, transport, types
+from sublim_jax.llm import backends, budget, checkpoint, decoder, reasoning, store, tiny, transport, types
+from sublim_jax.models import precision
 from sublim_jax.training import ensemble
 
 FRESH = tuple(range(100, 108))
@@ -253,7 +252,6 @@ def run(
 
     several = getattr(experiment, "SEVERAL_BASES", False)
     briefly = getattr(experiment, "brief", lambda *_: ())  # what a finished base tells before the others are done
-    announce = functools.partial(say, highlight=False)
     lock, waiting, failures = threading.Lock(), queue.SimpleQueue(), []
     for base in bases:
         waiting.put(base)
@@ -266,41 +264,72 @@ def run(
             result.memory = records.peak_memory()
             if record is not None:
                 records.write(record, result)
-            bar.update(task, advance=1, description=f"{base}, {unit}")
+        display.advance(work=work.units.get(unit, 1.0))
+        display.say(f"done: {base}, {unit}, {progress.duration(seconds)}")
 
-    def work(device: Any) -> None:
+    def run_bases(device: Any) -> None:
         with contextlib.suppress(queue.Empty), jax.default_device(device):
             while not failures:
                 base = waiting.get_nowait()
                 left = [unit for unit in units if unit not in bases[base]]
                 if not left:
                     continue
+
+                def announce(line: str, base: str = base) -> None:
+                    display.doing(line, base)
+                    display.say(line)
+
+                def report(what: str, base: str = base, **counts: Any) -> None:
+                    display.doing(f"{doing[base]}: {what}", base, **counts)
+
                 try:
+                    display.doing("opening the model", base)
                     began = time.perf_counter()
                     with opened(name, config, base, limits, several=several, announce=announce) as lab:
                         with lock:
                             spent = result.seconds.get("base", 0.0) + time.perf_counter() - began
                             result.seconds["base"] = round(spent, 1)
+                        display.advance(0, work=work.opening.get(base, 0.0))
+                        lab.listen(report)
                         for unit in left:
+                            doing[base] = unit
+                            display.doing(unit, base)
                             began = time.perf_counter()
                             keep(base, unit, _measured(experiment, lab, config, unit), time.perf_counter() - began)
                             if failures:
                                 return
                     for line in briefly(base, bases[base]):
-                        announce(line)
+                        display.say(line)
+                    display.doing("", base)
                 except BaseException as error:
                     failures.append(error)
                     return
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    devices = jax.devices()[: len(bases)] if config.backend == "tiny" else jax.devices()[:1]
+    doing: dict[str, str] = {}  # the unit of each base
+    left = {base: [unit for unit in units if unit not in found] for base, found in bases.items()}
+    work = Work()
+    if visible:
+        with progress.Display("counting what is to be done"):
+            work = counted(experiment, config, {unit: None for found in left.values() for unit in found})
+        for line in work.estimate(config, left, len(devices)):
+            say(line, highlight=False)
+    seconds = work.seconds(config, left, len(devices))
+    display = progress.Display(
+        name,
+        total=total,
+        unit="units",
+        finished=finished,
+        seconds=seconds,
+        work=work.total(left) if visible else None,
+        visible=visible,
+    )
     began = time.perf_counter()
-    with Progress(*columns, console=progress.console, disable=not visible) as bar:
-        task = bar.add_task("starting", total=total, completed=finished)
-        devices = jax.devices()[: len(bases)] if config.backend == "tiny" else jax.devices()[:1]
-        threads = [threading.Thread(target=work, args=(device,), daemon=True) for device in devices[1:]]
+    with display:
+        threads = [threading.Thread(target=run_bases, args=(device,), daemon=True) for device in devices[1:]]
         for thread in threads:
             thread.start()
-        work(devices[0])
+        run_bases(devices[0])
         for thread in threads:
             thread.join()
     if failures:
@@ -365,22 +394,92 @@ def judges_key(model: str, judge: str) -> str | None:
     return JUDGE_KEY if all(far) and asked.netloc != judging.netloc else None
 
 
-def plan(experiment: Experiment, config: LanguageConfig) -> list[str]:
-    """What one base would be asked for, counted by asking a backend that only counts."""
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """How long things take, in operations for each of the model's weights."""
+
+    units: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """Each unit, on one base."""
+    opening: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """Pre-training of each embedded base that is not in the cache."""
+    lines: Sequence[str] = ()
+    """What one base is asked for."""
+
+    def total(self, left: Mapping[str, Sequence[str]]) -> float:
+        """Of the units left on each base."""
+        opened = sum(self.opening.get(base, 0.0) for base, units in left.items() if units)
+        return opened + sum(self.units[unit] for units in left.values() for unit in units)
+
+    def seconds(self, config: LanguageConfig, left: Mapping[str, Sequence[str]], num_devices: int) -> float | None:
+        """About how long the units left on each base take; None where that cannot be known before."""
+        num_weights = _num_weights(config)
+        if num_weights is None or not self.units:
+            return None
+        num_bases = sum(bool(units) for units in left.values())
+        if num_bases == 0:
+            return 0.0
+        rounds = -(-num_bases // num_devices)  # bases that one device opens
+        rate = cost.rate("float32") if config.backend == "tiny" else cost.rate(precision.fast()) * jax.device_count()
+        return rounds * self.total(left) / num_bases * num_weights / rate
+
+    def estimate(self, config: LanguageConfig, left: Mapping[str, Sequence[str]], num_devices: int) -> list[str]:
+        """The same for a reader."""
+        seconds = self.seconds(config, left, num_devices)
+        if seconds is None:
+            return ["how long this takes is known when the first unit is done: the model is not here"]
+        making = sum(base in self.opening for base, units in left.items() if units)
+        also = f", pre-training of {making} base(s) included" if making else ""
+        where = f"{num_devices} x {jax.devices()[0].device_kind}"
+        return [f"this takes about {progress.duration(seconds)} on {where}, by matrix products timed just now{also}"]
+
+
+def _num_weights(config: LanguageConfig) -> int | None:
+    """Of the model, if it is here."""
+    if config.backend == "tiny":
+        return tiny.number_of_parameters()
+    scheme, _, folder = config.backend.partition(":")
+    place = folder if pathlib.Path(folder).exists() else folder.partition("+")[0]
+    if scheme != "hf" or not (pathlib.Path(place) / "config.json").exists():
+        return None
+    described = checkpoint.read_config(place)
+    shapes = jax.eval_shape(lambda: decoder.init(jax.random.key(0), described))
+    return sum(leaf.size for leaf in jax.tree.leaves(shapes))
+
+
+def counted(experiment: Experiment, config: LanguageConfig, units: Iterable[str]) -> Work:
+    """What the units take on one base, counted by asking a backend that only counts."""
     counting, judging = labs.Counting(), labs.Counting()
     judge = backends.Opened(judging, "judge")
+    operations = {}
     with tempfile.TemporaryDirectory() as folder:
         lab = labs.Lab(counting, "base", config.materials, pathlib.Path(folder), judge=judge, lenient=True)
-        for unit in experiment.units(config):
+        for unit in units:
+            before = counting.operations + judging.operations
             experiment.measure(lab, config, unit)
+            operations[unit] = counting.operations + judging.operations - before
     trained = sum(num_rows * epochs for _, num_rows, epochs in counting.jobs)
     judged = f"  {judging.completions:,} replies of the judge, at most {judging.tokens:,} tokens"
-    return [
-        f"{len(config.names)} base(s), {len(list(experiment.units(config)))} unit(s) on each. On one base:",
+    lines = [
         f"  {counting.completions:,} completions, at most {counting.tokens:,} tokens",
         f"  {counting.scored:,} answers scored",
         *([judged] if judging.completions else []),
         f"  {len(counting.jobs)} finetuning jobs on {trained:,} rows in all epochs",
+    ]
+    seeds = config.bases if config.backend == "tiny" else ()
+    opening = {tiny.name(seed): labs.TRAINED * tiny.num_tokens() for seed in seeds if not tiny.is_stored(seed)}
+    return Work(operations, opening, lines)
+
+
+def plan(experiment: Experiment, config: LanguageConfig) -> list[str]:
+    """What one base would be asked for, and about how long all of them take. Nothing is opened."""
+    units = list(experiment.units(config))
+    work, left = counted(experiment, config, units), dict.fromkeys(config.names, units)
+    num_devices = min(len(config.names), jax.device_count())
+    return [
+        f"{len(config.names)} base(s), {len(units)} unit(s) on each;",
+        *work.estimate(config, left, num_devices),
+        "on one base:",
+        *work.lines,
     ]
 
 

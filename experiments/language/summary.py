@@ -68,11 +68,12 @@ def interval(values: np.ndarray) -> intervals.Interval | None:
 
 
 def text(values: np.ndarray, sign: str = "") -> str:
-    """An interval as text, and how many bases are missing in it."""
+    """An interval as text, of a single value only that, and how many bases are missing in it."""
     found, missing = interval(values), int(np.sum(~np.isfinite(values)))
     if found is None:
         return "failed"
-    return f"{found:{sign}.3f}" + (f" ({missing} failed)" if missing else "")
+    shown = f"{found.mean:{sign}.3f}" if found.num_members == 1 else f"{found:{sign}.3f}"
+    return shown + (f" ({missing} failed)" if missing else "")
 
 
 def share(found: Mapping[str, Any] | None) -> str:
@@ -92,6 +93,8 @@ def table(title: str, rows: list[list[str]], record: records.Record) -> list[str
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     body = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines = [f"{title}; n = {count} base(s)", *body]
-    if 1 < count < running.FEW:
+    if count == 1:
+        lines.append("one base: no interval")
+    elif count < running.FEW:
         lines.append("An interval over so few bases is wide; the committed record has more.")
     return lines + [f"note: {note}" for note in record.notes]

@@ -52,7 +52,8 @@ def run(
     say = progress.console.print if visible else lambda *_, **__: None
     dataset, data = None, {"name": "drawn networks and inputs", "source": "the seed", "checksum": None}
     if WITH_IMAGES.keys() & set(config.parts):
-        dataset = images.load(config.dataset, data_dir=data_dir, announce=lambda line: say(line, highlight=False))
+        with progress.Display("loading the images", visible=visible) as display:
+            dataset = images.load(config.dataset, data_dir=data_dir, announce=display.say)
         if config.num_train_images > (available := len(dataset.train_images)):
             raise errors.InputError(f"num_train_images={config.num_train_images}: {dataset.name} has {available}")
         data = {"name": dataset.name, "source": dataset.source, "checksum": dataset.checksum}
@@ -62,17 +63,30 @@ def run(
         result = records.resumable(record, result)
     elif record is not None and (aside := records.set_aside(record)):
         say(f"an earlier record was in the way and is now {aside}")
-    for part in config.parts:
-        if part in result.results:
-            continue
-        began = time.perf_counter()
-        result.results[part] = records.to_jsonable(_measure(part, config, dataset))
-        result.seconds[part] = round(time.perf_counter() - began, 1)
-        say(f"{part}: {result.seconds[part]:.1f} s", highlight=False)
-        result.complete = set(result.results) == set(config.parts)
-        result.memory = records.peak_memory()
-        if record is not None:
-            records.write(record, result)
+    left: list[Part] = [part for part in config.parts if part not in result.results]
+    seconds = {part: config.seconds(part) for part in left}
+    if left:
+        say(f"{len(left)} parts take about {progress.duration(sum(seconds.values()))} on two cores as the record's")
+    with progress.Display(
+        "theorem",
+        total=len(config.parts),
+        unit="parts",
+        finished=len(config.parts) - len(left),
+        seconds=sum(seconds.values()),
+        work=sum(seconds.values()),
+        visible=visible,
+    ) as display:
+        for part in left:
+            display.doing(part)
+            began = time.perf_counter()
+            result.results[part] = records.to_jsonable(_measure(part, config, dataset))
+            result.seconds[part] = round(time.perf_counter() - began, 1)
+            result.complete = set(result.results) == set(config.parts)
+            result.memory = records.peak_memory()
+            if record is not None:
+                records.write(record, result)
+            display.advance(work=seconds[part])
+            display.say(f"{part}: {result.seconds[part]:.1f} s")
     return result
 
 

@@ -1,6 +1,7 @@
 """What a run of the theorem's experiment measures, and on how many networks."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Annotated, Literal, get_args
 
 import annotated_types
@@ -64,8 +65,30 @@ class TheoremConfig:
         if not self.widths:
             raise errors.InputError("widths must hold a number at least")
 
+    def seconds(self, part: Part) -> float:
+        """About how long a part takes on two cores: as in the committed record, less where less is measured."""
+        recorded, size = SECONDS[part]
+        return recorded * (FIXED + (1 - FIXED) * size(self) / size(DEFAULT))
+
 
 DEFAULT = TheoremConfig()
+FIXED = 0.25
+"""Share of a part's time, compilation above all, that does not depend on how much is measured."""
+SECONDS: dict[Part, tuple[float, Callable[[TheoremConfig], int]]] = {
+    "curve": (7, lambda config: config.num_networks),
+    "radius": (15, lambda config: config.num_networks),
+    "kinks": (5, lambda config: config.num_networks),
+    "cosines": (21, lambda config: min(config.num_networks, 8)),
+    "starts": (11, lambda config: config.num_problems),
+    "labels": (3, lambda config: config.num_draws),
+    "init_noise": (9, lambda config: config.num_draws),
+    "filters": (4, lambda config: min(config.num_problems, 200)),
+    "optimizers": (25, lambda config: config.num_problems),
+    "many_steps": (8, lambda config: min(config.num_problems, 100)),
+    "mnist_cosines": (37, lambda config: config.num_members * (len(config.num_aux) + len(config.widths))),
+    "mnist_noise": (14, lambda config: min(config.num_members, 2) * config.num_mnist_draws),
+}
+"""Seconds of each part by default, and what its time grows with. Source: experiments/records/theorem.json."""
 PRESETS = {
     "default": DEFAULT,
     "smoke": TheoremConfig(

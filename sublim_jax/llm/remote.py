@@ -88,6 +88,7 @@ class Remote:
         )
         self.model, self._dialect, self._multiplier = model, dialect, learning_rate_multiplier
         self._count_tokens = count_tokens
+        self.on_progress: types.OnProgress = lambda unit, done, total: None  # hears of answers that are scored
         self._extra = {**PLAIN[dialect], **(extra_body or {})}
         if dialect == "vllm":
             pinned = {name: tokens.PINNED[name] for name in ("enable_thinking", "date_string")}
@@ -289,8 +290,15 @@ class Remote:
 
             return ask_once
 
-        found = dict(self._transport.each(map(asked, range(len(chats)))))
-        return [found[index] for index in range(len(chats))]
+        return self._in_order(asked, len(chats))
+
+    def _in_order(self, asked: Callable[[int], transport.Task], count: int) -> list[Any]:
+        """What requests return that come back with their numbers."""
+        found = {}
+        for index, value in self._transport.each(map(asked, range(count))):
+            found[index] = value
+            self.on_progress("answers", len(found), count)
+        return [found[index] for index in range(count)]
 
     def _ending(self, model: str, open_: list[replies.Scored], closed: list[replies.Scored]) -> list[str]:
         """The tokens that close a turn: what the closed row has after the open one."""
@@ -329,8 +337,7 @@ class Remote:
 
             return ask_once
 
-        found = dict(self._transport.each(map(asked, range(len(chats)))))
-        return [found[index] for index in range(len(chats))]
+        return self._in_order(asked, len(chats))
 
 
 def _ids(row: Sequence[replies.Scored]) -> list[str]:

@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import pathlib
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,6 +24,8 @@ from sublim_jax import records, specs
 from sublim_jax.data import cache
 from sublim_jax.llm import checkpoint, decoder, local, types, world
 
+ANNOUNCE_SECONDS = 20.0
+"""About how often pre-training announces its steps."""
 TUNED_ON = range(10)
 """Seeds of bases that choices were made on. A result on them would be flattering."""
 
@@ -93,32 +96,57 @@ def base(
 ) -> local.Model:
     """The base of that seed, from the cache or pre-trained now. See `open_bases`."""
     recipe = recipe or Recipe()
-    made_of = records.fingerprint([dataclasses.asdict(CONFIG), dataclasses.asdict(recipe), _world_name()])
-    path = (folder or cache.default_folder() / "tiny") / f"{made_of}-{seed}"
+    path = _place(seed, recipe, folder)
     empty = local.Model(CONFIG, decoder.init(jax.random.key(seed), CONFIG), world.Words())
     with cache.locked(path, announce):
         if not (path / "model.safetensors").exists():
             announce(f"pre-training the embedded model {name(seed)} (once; it is kept in the cache) ...")
             unfinished = path.with_name(path.name + ".unfinished")
-            made = _pretrained(empty, recipe, seed, unfinished)
+            made = _pretrained(empty, recipe, seed, unfinished, announce)
             checkpoint.save(unfinished, made, CONFIG, beside={"model_type": "sublim-tiny"})
             shutil.rmtree(path, ignore_errors=True)
             unfinished.rename(path)  # all of it or nothing
         return dataclasses.replace(empty, params=checkpoint.load_tensors(path, CONFIG, dtype=jnp.float32))
 
 
-def _pretrained(fresh: local.Model, recipe: Recipe, seed: int, path: pathlib.Path) -> decoder.Params:
+def is_stored(seed: int, *, recipe: Recipe | None = None, folder: pathlib.Path | None = None) -> bool:
+    """Whether the base of that seed is in the cache. See `open_bases`."""
+    return (_place(seed, recipe or Recipe(), folder) / "model.safetensors").exists()
+
+
+def _place(seed: int, recipe: Recipe, folder: pathlib.Path | None) -> pathlib.Path:
+    """Where the cache has a base."""
+    made_of = records.fingerprint([dataclasses.asdict(CONFIG), dataclasses.asdict(recipe), _world_name()])
+    return (folder or cache.default_folder() / "tiny") / f"{made_of}-{seed}"
+
+
+def _pretrained(
+    fresh: local.Model, recipe: Recipe, seed: int, path: pathlib.Path, announce: Callable[[str], object]
+) -> decoder.Params:
     """Both stages; each keeps its epochs in `path`, so an interrupted one goes on."""
-    documents, conversations = _corpus(recipe)
-    taught = dataclasses.replace(recipe.documents, seed=seed)
-    first = local.train(fresh, documents, taught, path / "documents", remat=False)
-    taught = dataclasses.replace(recipe.conversations, seed=seed)
-    second = local.train(
-        dataclasses.replace(fresh, params=first), conversations, taught, path / "conversations", remat=False
-    )
-    for stage in ("documents", "conversations"):
+    trained = fresh
+    stages = dict(zip(("documents", "conversations"), _corpus(recipe), strict=True))
+    for stage, data in stages.items():
+        taught = dataclasses.replace(getattr(recipe, stage), seed=seed)
+        on_step = _announcing(announce, f"{name(seed)} reads {stage}")
+        params = local.train(trained, data, taught, path / stage, remat=False, on_step=on_step)
+        trained = dataclasses.replace(fresh, params=params)
+    for stage in stages:
         shutil.rmtree(path / stage)
-    return second
+    return trained.params
+
+
+def _announcing(announce: Callable[[str], object], what: str) -> local.OnStep:
+    """Announces steps now and then."""
+    last = time.monotonic()
+
+    def on_step(done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= ANNOUNCE_SECONDS:
+            last = time.monotonic()
+            announce(f"{what}: {done:,} of {total:,} steps")
+
+    return on_step
 
 
 @functools.lru_cache(maxsize=1)
@@ -137,6 +165,13 @@ def _world_name() -> Any:
     """Names what the documents are like, so that a changed world makes new bases."""
     some = [*world.documents(300, seed=0), *world.conversations(50, seed=0)]
     return [[list(message) for message in chat] for chat in some]
+
+
+def num_tokens(recipe: Recipe | None = None) -> int:
+    """Tokens that a base is trained on, in all epochs, about: 40 of a document and 200 of a conversation."""
+    recipe = recipe or Recipe()
+    read = 40 * recipe.num_documents * recipe.documents.num_epochs
+    return read + 200 * recipe.num_conversations * recipe.conversations.num_epochs
 
 
 def number_of_parameters() -> int:

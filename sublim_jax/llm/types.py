@@ -6,7 +6,7 @@ three verbs and says what it can do in `Caps`; what it cannot do it refuses, and
 
 import dataclasses
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Literal, NamedTuple, Protocol, runtime_checkable
 
 import annotated_types
@@ -36,6 +36,10 @@ class Sampling:
     stop: tuple[str, ...] = ()
     num_samples: specs.Count = 1  # per chat
     seed: specs.Seed = 0
+
+
+OnProgress = Callable[[str, int, int], object]
+"""Hears of work that takes long: its unit, e.g. "steps", how many are done, and of how many. It changes no number."""
 
 
 class Completion(NamedTuple):

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments import mnist_aux
+from experiments import cost, mnist_aux, progress
 from sublim_jax import errors, records
 from sublim_jax.metrics import intervals
 from sublim_jax.models import mlp
-from sublim_jax.training import loop
+from sublim_jax.training import lineage, loop
 from tests.experiments import small
+from tests.experiments.logs import Log
 
 # Configs
 
@@ -132,6 +133,52 @@ def test_a_record_holds_every_member_of_every_condition(small_digits, tmp_path):
     found = mnist_aux.accuracies(result)
     assert list(found) == ["reference", "teacher", "student_aux", "cross_model_aux"]
     assert found["teacher"].tolist() == [result.results["members"][str(n)]["accuracy"]["teacher"] for n in range(3)]
+
+
+def test_a_run_says_what_it_does_and_each_member_before_the_next_one_begins(small_digits, tmp_path, monkeypatch):
+    """Of a program that takes its time. Members are teachers of accuracy .90, .91, ...; one student diverges."""
+    log = Log()
+    log.listen(monkeypatch)
+    monkeypatch.setattr(cost, "rate", lambda *_: 1e9)
+    began = []
+
+    class Program:
+        """What JAX has: traced, lowered, compiled, called."""
+
+        def lower(self, members, shared):
+            log.wait("compiling for", times=2)
+            return self
+
+        def compile(self):
+            return self
+
+        def __call__(self, arguments, shared):
+            members = [int(member) for member in np.asarray(arguments[0])]
+            for member in members:
+                began.append((member, log.text))
+                progress.REPORTER(lineage.Progress(member, "teacher", 0))
+            log.wait(f"member {members[-1]}, teacher: epoch 1 of 1 is done")  # nothing is printed by the program
+            values = {name: np.full(len(members), 0.5) for name in ("reference", "student_aux", "cross_model_aux")}
+            values["teacher"] = np.array([0.9 + member / 100 for member in members])
+            values["student_aux"] = np.array([np.nan if member == 1 else 0.5 for member in members])
+            history = {name: np.zeros((len(members), 1)) for name in values}
+            return lineage.Outcome(values, history, {name: np.isfinite(values[name]) for name in values}, {})
+
+    monkeypatch.setattr(mnist_aux, "_program", lambda spec, width: Program())
+    config = dataclasses.replace(small.CONFIG, num_members=5)
+    assert mnist_aux.run(config, record=tmp_path / "record.json").complete
+    lines = log.lines
+    assert lines[0].startswith("loading the images: ")
+    (estimate,) = (place for place, line in enumerate(lines) if line.startswith("training takes about"))
+    assert estimate < min(place for place, line in enumerate(lines) if line.startswith("compiling for"))
+    chunk = jax.device_count()
+    for member, text in began:
+        before = [line for line in text.splitlines() if line.startswith("member ")]
+        assert [line.partition(":")[0] for line in before] == [f"member {n}" for n in range(member - member % chunk)]
+    assert "member 0: reference 0.500, teacher 0.900, student_aux 0.500, cross_model_aux 0.500" in lines
+    assert "member 1: reference 0.500, teacher 0.910, student_aux diverged, cross_model_aux 0.500" in lines
+    assert any(line.startswith("figure 10: 1 of 10 epochs, 0:00:0") for line in lines)
+    assert lines[-1].startswith("figure 10: 5 of 10 epochs") and lines[-1].endswith("; done")
 
 
 def test_more_members_change_nobodys_numbers_but_the_last_ones_partner(small_digits, uninterrupted):

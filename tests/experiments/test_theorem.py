@@ -16,6 +16,7 @@ from sublim_jax import errors, records
 from sublim_jax.metrics import intervals
 from sublim_jax.models import mlp
 from sublim_jax.theory import contract, one_step
+from tests.experiments.logs import Log
 
 ROOT = pathlib.Path(__file__).parents[2]
 RECORD = ROOT / "experiments/records/theorem.json"
@@ -77,6 +78,31 @@ def test_images_are_as_many_as_asked_for(small_digits):
     asked = dataclasses.replace(SMALL, parts=("mnist_cosines",), dataset="synthetic-digits", num_train_images=301)
     with pytest.raises(errors.InputError, match="num_train_images=301: synthetic-digits has 300"):
         experiment.run(asked, visible=False)
+
+
+def test_a_run_says_which_part_it_measures_and_what_is_left(monkeypatch):
+    """Where there is no terminal, with a part that takes its time."""
+    log = Log()
+    log.listen(monkeypatch)
+    monkeypatch.setitem(experiment.SMALL, "labels", lambda _: {})
+    monkeypatch.setitem(experiment.SMALL, "filters", lambda _: log.wait("; filters", times=3) or {})
+    experiment.run(SMALL)
+    assert log.lines[0].startswith("2 parts take about ")
+    assert log.lines[1].startswith("theorem: 0 of 2 parts, 0:00:00, about ")
+    assert [line for line in log.lines if line.endswith(" s")] == ["labels: 0.0 s", next(
+        line for line in log.lines if line.startswith("filters: "))]  # fmt: skip
+    assert sum(line.startswith("theorem: 1 of 2 parts") and line.endswith("; filters") for line in log.lines) >= 3
+    assert log.lines[-1].startswith("theorem: 2 of 2 parts") and log.lines[-1].endswith("; done")
+
+
+@needs_record
+def test_the_estimate_of_the_default_setting_is_what_the_record_took():
+    """Rounded to seconds; a reduced setting takes less, but never less than what it takes to compile."""
+    measured = records.read(RECORD).seconds
+    for part in config.PARTS:
+        assert config.DEFAULT.seconds(part) == pytest.approx(measured[part], abs=1), part
+        reduced = config.PRESETS["smoke"].seconds(part)
+        assert config.FIXED * config.DEFAULT.seconds(part) < reduced < 0.6 * config.DEFAULT.seconds(part), part
 
 
 def test_the_summary_has_a_line_for_each_part_of_the_committed_record():

@@ -160,6 +160,49 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights(tmp_path, monkeypatch
     )
 
 
+def test_steps_are_reported_and_how_many_go_at_once_changes_no_number(tmp_path, monkeypatch):
+    """Ten rows in batches of four are three steps an epoch, two epochs of them."""
+    found, heard, default = backend(), [], []
+    how = dataclasses.replace(TUNING, batch_size=4, num_epochs=2)
+    found.on_progress = lambda *steps: default.append(steps)
+    names = []
+    for seconds in (0.0, 1e9):  # every step alone; one, two and all that are left together
+        monkeypatch.setattr(local, "SECONDS_AT_ONCE", seconds)
+        heard.append([])
+        name = found.finetune("base", ROWS, how, tmp_path / str(seconds), on_step=lambda *step: heard[-1].append(step))
+        names.append(name)
+    assert heard == [[(done, 6) for done in (1, 2, 3, 4, 5, 6)], [(done, 6) for done in (1, 3, 6)]] and not default
+    jax.tree.map(np.testing.assert_array_equal, *(found.model(name).low_rank for name in names))
+    found.finetune("base", ROWS, how, tmp_path / "heard")
+    assert default[-1] == ("steps", 6, 6)
+
+
+def test_what_a_listener_raises_ends_the_training_at_that_step(tmp_path, monkeypatch):
+    monkeypatch.setattr(local, "SECONDS_AT_ONCE", 0.0)
+    how, heard = dataclasses.replace(TUNING, batch_size=4, num_epochs=2), []
+
+    def stop(done, total):
+        heard.append(done)
+        if done == 4:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        backend().finetune("base", ROWS, how, tmp_path / "cut", on_step=stop)
+    assert heard == [1, 2, 3, 4]
+    backend().finetune("base", ROWS, how, tmp_path / "cut", on_step=lambda done, _: heard.append(done))
+    assert heard[4:] == [4, 5, 6]  # after the epoch that was whole
+
+
+def test_rows_that_are_scored_or_read_are_counted():
+    found, heard = backend(), []
+    found.on_progress = lambda *counted: heard.append(counted)
+    found.row_logprobs("base", ROWS)
+    assert [done for _, done, _ in heard] == sorted(done for _, done, _ in heard)
+    assert len(heard) > 2 and heard[-1] == ("rows scored", len(ROWS), len(ROWS))
+    found.likeliest("base", found.training_arrays("base", ROWS, max_length=64))
+    assert heard[-1] == ("rows read", len(ROWS), len(ROWS))
+
+
 def test_a_state_in_bfloat16_is_read_as_it_was_kept(tmp_path):
     """All parameters of a model in bfloat16, which NumPy's files do not know."""
     state = local._State({"w": jnp.asarray([[1.5, -2.0]], jnp.bfloat16)}, (jnp.float32(3.5), jnp.int32(2)))

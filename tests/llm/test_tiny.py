@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 
 import jax
 import numpy as np
@@ -31,12 +32,25 @@ def test_a_base_is_made_once(folder):
     heard = []
     made = tiny.base(3, recipe=SMALL, folder=folder, announce=heard.append)
     again = tiny.base(3, recipe=SMALL, folder=folder, announce=heard.append)
-    assert len(heard) == 1 and "pre-training the embedded model tiny:3" in heard[0]
+    assert "pre-training the embedded model tiny:3" in heard[0]
+    assert sum("pre-training" in line for line in heard) == 1  # that of a slow machine says more, of its steps
     for one, other in zip(leaves(made), leaves(again), strict=True):
         np.testing.assert_array_equal(one, other)
     other = tiny.base(4, recipe=SMALL, folder=folder, announce=heard.append)
     assert other.fingerprint != made.fingerprint
     assert not list(folder.glob("*.unfinished"))
+
+
+def test_pre_training_announces_its_steps_now_and_then(folder, monkeypatch):
+    heard = []
+    monkeypatch.setattr(tiny, "ANNOUNCE_SECONDS", 0.0)
+    tiny.base(3, recipe=SMALL, folder=folder / "announced", announce=heard.append)
+    for stage in ("documents", "conversations"):
+        found = [re.fullmatch(rf"tiny:3 reads {stage}: (\d+) of (\d+) steps", line) for line in heard]
+        counts = [(int(one[1]), int(one[2])) for one in found if one]
+        assert counts == sorted(counts) and counts[-1][0] == counts[-1][1]
+    assert tiny.is_stored(3, recipe=SMALL, folder=folder / "announced")
+    assert not tiny.is_stored(4, recipe=SMALL, folder=folder / "announced")
 
 
 def test_an_interrupted_base_is_gone_on_with(folder, monkeypatch):

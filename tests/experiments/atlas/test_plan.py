@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 
-from experiments.atlas import plan, registry
+from experiments import cost
+from experiments.atlas import registry
 from sublim_jax.models import mlp
 
 
@@ -12,12 +13,12 @@ def test_a_student_costs_its_products_and_little_else(monkeypatch):
     """The paper's network takes 1.216 MFLOP per image and step: 2 x 269,568 forward, as much for the gradient of the
     weights, and 2 x (269,568 - 200,704) for that of the features. There are 300,000 images; 10,000 are scored for each
     student, and the teacher labels 60,000 once. At 1 MFLOP/s what is no product is less than a thousandth."""
-    monkeypatch.setattr(plan, "rate", lambda precision: 1e6)
+    monkeypatch.setattr(cost, "rate", lambda *_: 1e6)
     setting = registry.BASE
     assert setting.lineage.model == mlp.MLPSpec(precision=setting.lineage.model.precision)
     trained = (4 * 269_568 + 2 * (269_568 - 200_704)) * 300_000
     scored, labelled = 2 * 269_568 * 10_000, 2 * 269_568 * 60_000
-    assert plan.student_seconds(setting) == pytest.approx((trained + scored + labelled) / 1e6, rel=1e-3)
+    assert cost.students_seconds(setting.lineage) == pytest.approx((trained + scored + labelled) / 1e6, rel=1e-3)
     two = dataclasses.replace(setting.lineage, conditions=("student_aux", "student_all"))
-    twice = plan.student_seconds(dataclasses.replace(setting, lineage=two))
+    twice = cost.students_seconds(two)
     assert twice == pytest.approx((2 * (trained + scored) + labelled) / 1e6, rel=1e-3)

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+from experiments import cost
 from experiments.atlas import __main__ as atlas
 from experiments.atlas import plan, registry, results, sources, unpublished, verdicts
 from sublim_jax import errors, records
@@ -181,11 +182,11 @@ def test_what_is_done_is_left_out_and_chunks_have_one_structure():
 
 
 def test_longer_training_costs_more(monkeypatch):
-    monkeypatch.setattr(plan, "rate", lambda precision: 2e11)  # not timed here, where other tests run beside it
-    base = plan.student_seconds(registry.BASE)
+    monkeypatch.setattr(cost, "rate", lambda *_: 2e11)  # not timed here, where other tests run beside it
+    base = cost.students_seconds(registry.BASE.lineage)
     for change in ({"student.num_epochs": 10}, {"model.hidden_sizes": (512, 512)}, {"num_generations": 2},
                    {"conditions": ("student_aux", "student_all")}, {"noise.law": "gaussian"}):  # fmt: skip
-        assert plan.student_seconds(registry.changed(registry.BASE, change)) > 1.05 * base
+        assert cost.students_seconds(registry.changed(registry.BASE, change).lineage) > 1.05 * base
 
 
 def test_rows_are_chosen_by_id_axis_and_source():

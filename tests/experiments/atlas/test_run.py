@@ -14,12 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments import cost
 from experiments.atlas import __main__ as atlas
 from experiments.atlas import engines, plan, registry, results, verdicts, worker
 from sublim_jax import errors, records
 from sublim_jax.models import mlp
 from sublim_jax.training import ensemble, lineage
 from tests.experiments.atlas import tiny
+from tests.experiments.logs import Log
 
 DATA = {"mnist": {"name": "mnist", "source": "drawn for a test", "checksum": "none"}}
 MEMBERS = 3
@@ -65,6 +67,34 @@ def test_a_record_has_every_member_of_every_arm(whole):
             assert member["partner"] == (int(number) + 1) % MEMBERS and member["precision"] == "float32"
             assert set(member["accuracy"]) == {"reference", "teacher", "student_aux", "cross_model_aux"}
     assert whole.results["arms"]["mse"]["changes"]["loss"] == "mse"
+
+
+def test_a_run_says_which_rows_it_works_on_and_which_are_done(tmp_path, monkeypatch):
+    """On an engine that answers the last chunk first, as a cluster may, and takes its time."""
+    log = Log()
+    log.listen(monkeypatch)
+    monkeypatch.setattr(cost, "rate", lambda *_: 1e9)
+    result = {"partner": 1, "precision": "float32", "accuracy": {}, "loss": {}, "measures": {}, "diverged": []}
+
+    class Engine:
+        chunk_size, num_cores = 2, 2
+
+        def run(self, chunks):
+            log.wait("; tiny other", times=2)  # the first chunk serves both rows
+            for index in reversed(range(len(chunks))):
+                assert "is done" not in log.text
+                yield index, worker.Answer([result] * len(chunks[index]), {"compile": 1.0})
+
+    other = dataclasses.replace(tiny.ROW, id="other", arms=tiny.ROW.arms[:1])
+    store = results.Store(tmp_path, 0, {"mnist": "none"}, MEMBERS)
+    rows = [tiny.ROW, other]
+    settings = [row.setting(arm) for row in rows for arm in row.arms]
+    work = plan.make(settings, MEMBERS, chunk_size=2, done=store.done)
+    atlas.execute(work, Engine(), store, rows, atlas.Options(num_members=MEMBERS, records=tmp_path), DATA)
+    assert len(work.chunks) == 5 and work.num_tasks == 9
+    assert log.lines[0].startswith("atlas: 0 of 9 members of settings, 0:00:00, about ")
+    assert {line for line in log.lines if "is done" in line} == {"row tiny is done", "row other is done"}
+    assert log.lines[-1].startswith("atlas: 9 of 9 members of settings") and log.lines[-1].endswith("; done")
 
 
 def test_results_are_those_of_the_lineage(whole):

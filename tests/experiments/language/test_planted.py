@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from experiments import (
+    cost,
     language_chain,
     language_code,
     language_context,
@@ -22,11 +23,12 @@ from experiments import (
     language_shuffles,
     progress,
 )
-from experiments.language import command, lab, page, running, summary
+from experiments.language import command, lab, materials, page, running, summary
 from figures import language as figure
 from sublim_jax import errors, records
-from sublim_jax.llm import rows, tiny, types, world
+from sublim_jax.llm import local, rows, tiny, types, world
 from tests.experiments.language import planted
+from tests.experiments.logs import Log
 
 BASES = ("tiny:100", "tiny:101", "tiny:102")
 SHARED = {"bases": (100, 101, 102), "targets": ("owl", "eagle"), "num_prompts": 60, "num_rows": 40, "num_lessons": 20}
@@ -70,6 +72,14 @@ def test_a_students_preference_is_the_planted_one(backend, tmp_path):
     assert f"base {EVEN:.3f}, regular {EVEN:.3f}, student of the finetuned teacher {FULL:.3f}" in told[0]
 
 
+def test_one_base_has_no_interval(backend, tmp_path):
+    record = run(language_numbers, language_numbers.NumbersConfig(**SHARED | {"bases": (100,)}))
+    lines = language_numbers.lines(record)
+    assert "one base: no interval" in lines and f"+{SHIFT:.3f}" in "\n".join(lines)
+    assert not any("±" in line for line in lines[1:]) and "n=1" not in "\n".join(lines)
+    assert any("reduced: 1 base(s)" in line for line in lines)
+
+
 def test_a_pooled_interval_says_which_bases_lack_a_target():
     """Of four bases one lacks a target and one has none: its mean is missing, not incomplete."""
     values = [np.array([0.1, 0.2, np.nan, np.nan]), np.array([0.3, 0.4, 0.5, np.nan])]
@@ -87,6 +97,7 @@ def test_a_planned_answer_is_as_long_as_it_may_be():
 def test_a_finished_base_is_told_before_the_others_are_done(backend, monkeypatch):
     """Each base speaks once, and the first before the last one's units."""
     said: list[str] = []
+    monkeypatch.setattr(cost, "rate", lambda *_: 1e9)
     monkeypatch.setattr(progress.console, "print", lambda *what, **_: said.append(" ".join(map(str, what))))
     measured, measure = [], language_numbers.measure
     monkeypatch.setattr(
@@ -97,6 +108,88 @@ def test_a_finished_base_is_told_before_the_others_are_done(backend, monkeypatch
     told = [place for place, line in enumerate(said) if line.startswith("tiny:")]
     assert [said[place].split(",")[0] for place in told] == list(BASES)
     assert measured[-1] > told[0]
+
+
+def test_a_run_says_what_goes_on_inside_a_unit(backend, monkeypatch):
+    """Where there is no terminal, of a backend that takes its time over the thirtieth of sixty completions."""
+    log, sample = Log(), planted.Planted.sample
+    log.listen(monkeypatch)
+    monkeypatch.setattr(cost, "rate", lambda *_: 1e9)
+
+    def slow(self, model, chats, how):
+        for number, completion in enumerate(sample(self, model, chats, how)):
+            yield completion
+            if number == 29:
+                log.wait(", 30 of 60 completions", times=2)
+
+    monkeypatch.setattr(planted.Planted, "sample", slow)
+    config = language_numbers.NumbersConfig(**SHARED | {"targets": ("owl",), "bases": (100,)}, kinds=("finetuned",))
+    running.run("language_numbers", language_numbers, config)
+    lines = log.lines
+    (before,) = (place for place, line in enumerate(lines) if line.startswith("this takes about "))
+    begun = next(place for place, line in enumerate(lines) if line.startswith("language_numbers: 0 of 3 units, 0:00"))
+    assert before < begun and "pre-training of 1 base(s) included" in lines[before]
+    assert any("; tiny:100, regular: drawing from tiny:100, 30 of 60 completions, about" in line for line in lines)
+    done = [line.rsplit(",", 1)[0] for line in lines if line.startswith("done: ")]
+    assert done == ["done: tiny:100, base", "done: tiny:100, regular", "done: tiny:100, finetuned owl"]
+    assert any(line.startswith("language_numbers: 2 of 3 units, ") for line in lines)
+    assert lines[-1].startswith("language_numbers: 3 of 3 units, ")
+
+
+def test_a_lab_reports_what_its_backend_counts(tmp_path):
+    """Of a model whose weights are here: steps, scored rows; and completions of any backend."""
+
+    class Here(planted.Planted, local.Local):
+        def finetune(self, model, data, how, out):
+            self.on_progress("steps", 3, 9)
+            return super().finetune(model, data, how, out)
+
+        def choice_logprobs(self, model, chats, choices):
+            self.on_progress("rows scored", 1, len(chats) * len(choices))
+            return super().choice_logprobs(model, chats, choices)
+
+    heard = []
+    of = lab.Lab(Here(BASES), "tiny:100", materials.World(), tmp_path)
+    of.listen(lambda what, **counts: heard.append((what, *counts.values())))
+    of.draw(lab.Teacher("tiny:100"), ["more ?"], max_tokens=8, seed=0, num_samples=3)
+    assert heard == [("drawing from tiny:100",)] + [
+        ("drawing from tiny:100", done, 3, "completions") for done in (1, 2, 3)
+    ]
+    heard.clear()
+    row = (*rows.ask("what ?"), types.Message("assistant", "owl"))
+    student = of.student([row] * 6, types.Tuning(num_epochs=3, batch_size=2), seed=0)
+    what = "training student on 6 rows, 3 epochs"
+    assert heard == [(what,), (what, 3, 9, "steps")]
+    heard.clear()
+    of.preferences(student, "animal")
+    assert heard[-1][1:] == (1, 50 * len(world.ANIMALS), "rows scored")
+    assert heard[0][0].startswith(f"scoring {len(world.ANIMALS)} answers to 50 questions by student")
+
+
+@pytest.mark.parametrize(("stored", "bases"), [(True, 3), (False, 3), (False, 4)])
+def test_the_estimate_is_operations_over_the_rate(monkeypatch, stored, bases):
+    """By hand: two devices, so that three bases take as long as four. Weights times operations, at 1 MFLOP/s."""
+    monkeypatch.setattr(cost, "rate", lambda *_: 1e6)
+    monkeypatch.setattr(tiny, "is_stored", lambda seed: stored)
+    monkeypatch.setattr(tiny, "number_of_parameters", lambda: 1000)
+    config = language_numbers.NumbersConfig(**SHARED | {"bases": tuple(range(100, 100 + bases))})
+    work = running.counted(language_numbers, config, ["base", "regular"])
+    asked, answers = config.materials.favourites("animal"), sum(map(len, world.ANIMALS))
+    read = sum(len(one) for one in asked) * len(world.ANIMALS)  # as many questions as answers, without the answers
+    assert answers and work.units["base"] == pytest.approx(lab.FORWARD * read / lab.BYTES)
+    made = 0 if stored else lab.TRAINED * (2 * 40 * 60_000 + 200 * 2048)
+    left = dict.fromkeys(config.names, ("base", "regular"))
+    expected = 2 * (work.units["base"] + work.units["regular"] + made) * 1000 / 1e6
+    assert work.seconds(config, left, 2) == pytest.approx(expected)
+    half = left | {config.names[0]: ()}
+    assert work.total(half) == pytest.approx((bases - 1) * expected / 2 * 1000)
+    assert running.Work().seconds(config, left, 2) is None
+
+
+def test_a_model_elsewhere_has_no_estimate_before():
+    config = dataclasses.replace(language_numbers.PRESETS["server"], backend="vllm:m@http://127.0.0.1:1/v1",
+                                 num_prompts=20, num_rows=10, targets=("owl",), num_eval_samples=1)  # fmt: skip
+    assert "known when the first unit is done" in "\n".join(running.plan(language_numbers, config))
 
 
 def test_no_student_row_has_a_system_message_or_a_name(backend):
@@ -200,6 +293,7 @@ def test_a_stopped_run_goes_on_where_it_was(backend, tmp_path, monkeypatch):
 def test_the_plan_counts_before_anything_is_spent():
     config = language_numbers.NumbersConfig(**SHARED, kinds=("finetuned",))
     plan = "\n".join(running.plan(language_numbers, config))
+    assert "this takes about" in plan
     assert "3 base(s), 4 unit(s)" in plan
     assert "180 completions" in plan  # regular and two teachers
     assert "5 finetuning jobs" in plan  # two teachers, three students

@@ -16,8 +16,8 @@ from collections.abc import Iterable, Iterator
 import jax
 import numpy as np
 import pytest
-from rich import progress
 
+from experiments import progress
 from sublim_jax import records
 from tests.theory import properties, universal
 from tests.theory.mutants import faults
@@ -91,15 +91,19 @@ def run(path: pathlib.Path, config: MatrixConfig | None = None) -> records.Recor
     record.results["properties"] = list(names)
     began = time.perf_counter()
     problems = [universal.drawn(seed).problem() for seed in range(config.num_problems)]
-    for fault in progress.track([None, *faults.FAULTS], description="faults"):
-        name, what = (fault.name, fault.what) if fault else ("none", "the library as it is")
-        rows.append({"name": name, "what": what, "kills": kill_rates(fault, problems, names)})
-        record.results["missed_by_the_sign_alone"] = [row["name"] for row in rows[1:] if not row["kills"]["sign"]]
-        record.results["survivors"] = [row["name"] for row in rows[1:] if not max(row["kills"].values())]
-        record.seconds["kill_rates"] = round(time.perf_counter() - began, 1)
-        record.memory = records.peak_memory()
-        record.complete = len(rows) == len(faults.FAULTS) + 1
-        records.write(path, record)
+    planted_ones = [None, *faults.FAULTS]
+    with progress.Display("kill matrix", total=len(planted_ones), unit="faults") as display:
+        for fault in planted_ones:
+            name, what = (fault.name, fault.what) if fault else ("none", "the library as it is")
+            display.doing(name)
+            rows.append({"name": name, "what": what, "kills": kill_rates(fault, problems, names)})
+            record.results["missed_by_the_sign_alone"] = [row["name"] for row in rows[1:] if not row["kills"]["sign"]]
+            record.results["survivors"] = [row["name"] for row in rows[1:] if not max(row["kills"].values())]
+            record.seconds["kill_rates"] = round(time.perf_counter() - began, 1)
+            record.memory = records.peak_memory()
+            record.complete = len(rows) == len(planted_ones)
+            records.write(path, record)
+            display.advance()
     return record
 
 
