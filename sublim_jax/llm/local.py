@@ -11,6 +11,7 @@ import functools
 import hashlib
 import os
 import pathlib
+import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -27,8 +28,14 @@ from sublim_jax.llm import adapters, checkpoint, decoder, sampling, tokens, type
 
 POSITIONS_AT_ONCE = 64
 """Places of a text whose scores over the vocabulary are held at one time in training."""
+SECONDS_AT_ONCE = 0.5
+"""About how long training computes before it listens again: to an interruption, and to its caller (`OnStep`)."""
+
 STATE = "state.npz"
 """What finetuning keeps in its folder after each epoch."""
+
+OnStep = Callable[[int, int], object]
+"""Is called during training with the steps done and the steps in all. If it raises, the training ends there."""
 
 
 class Origin(NamedTuple):
@@ -181,30 +188,44 @@ class Local:
                 )  # fmt: skip
         return scores
 
-    def finetune(self, model: str, rows: Sequence[types.Chat], how: types.Tuning, out: pathlib.Path) -> str:
+    def finetune(
+        self,
+        model: str,
+        rows: Sequence[types.Chat],
+        how: types.Tuning,
+        out: pathlib.Path,
+        *,
+        on_step: OnStep | None = None,
+    ) -> str:
         """Train on the last turn of each row, which must be the assistant's. See `types.Backend`.
 
         After each epoch the state is written to `out`; a call with the same arguments goes on after the last one. With
         a rank, `out` becomes a PEFT folder, whose factors stand on the base, those of earlier finetuning included.
         Without one, it becomes a folder like that of the base.
 
+        Args:
+            on_step: is called every half second or so, and after every epoch; what it raises ends the training.
+
         Raises:
             OutputError: `out` holds a model of the user's, or one of the other kind.
             TextDataError: no rows, or one that does not end with an assistant turn.
             ContextError: a row is longer than `how.max_length`.
         """
-        return self.finetune_on(model, self.training_arrays(model, rows, max_length=how.max_length), how, out)
+        data = self.training_arrays(model, rows, max_length=how.max_length)
+        return self.finetune_on(model, data, how, out, on_step=on_step)
 
     def training_arrays(self, model: str, rows: Sequence[types.Chat], *, max_length: int) -> "Rows":
         """Chats as the model would be trained on them. See the function of this name."""
         return training_arrays(self.model(model).tokens, rows, max_length=max_length)
 
-    def finetune_on(self, model: str, data: "Rows", how: types.Tuning, out: pathlib.Path) -> str:
+    def finetune_on(
+        self, model: str, data: "Rows", how: types.Tuning, out: pathlib.Path, *, on_step: OnStep | None = None
+    ) -> str:
         """As `finetune`, on arrays, of which any places of the replies may be left out."""
         base = self.model(model)
         assert base.origin is not None  # every model of this class has one
         _require_place(out, base.origin.base, adapter=how.rank is not None)
-        trained = train(base, data, how, out, remat=self._remat)
+        trained = train(base, data, how, out, remat=self._remat, on_step=on_step)
         if how.rank is None:
             checkpoint.save_tuned(out, trained, base.config, base=base.origin.base)
             origin = Origin(os.path.abspath(out), checkpoint.fingerprint(out, base.config))
@@ -440,17 +461,19 @@ class _State(NamedTuple):
 
 @functools.partial(jax.jit, static_argnames=("config", "how", "places", "remat"), donate_argnames="state")
 def _run_epoch(
-    state: _State, frozen: decoder.Params, scale, data: Rows, root, epoch, *, config: decoder.DecoderConfig,
-    how: types.Tuning, places: int, remat: bool,
-):  # fmt: skip
-    """One pass over the rows in an order of its own. Compiled once for all targets of equal shapes.
+    state: _State, frozen: decoder.Params, scale, data: Rows, root, epoch, first, last, *,
+    config: decoder.DecoderConfig, how: types.Tuning, places: int, remat: bool,
+) -> tuple[_State, Float[Array, "step"]]:  # fmt: skip
+    """Steps of a pass over the rows in an order of its own, and their losses. Compiled once for all targets of equal
+    shapes. Without the losses another program is compiled, whose numbers differ in their last bits.
 
     Args:
+        first: the step to begin with; those before `last` are done.
         scale: of the low-rank factors that are trained; None if all parameters are.
         how: with seed 0, so that seeds share the program; `root` is the key of the seed.
     """
     num_rows = len(data.ids)
-    steps = -(-num_rows // how.batch_size)
+    steps = _num_steps(data, how)
     optimizer = _optimizer(how, steps * how.num_epochs)
 
     def loss(trained, batch):
@@ -459,25 +482,32 @@ def _run_epoch(
         total = _reply_logprobs(params, ids, valid, replies, low_rank, config=config, places=places, remat=remat)
         return -jnp.sum(total * weights) / jnp.maximum(jnp.sum(replies * weights[:, None]), 1.0)
 
-    def step(state, batch):
-        rows, weights = batch
+    def step(index, carried):
+        state, losses = carried
+        rows, weights = (lax.dynamic_index_in_dim(part, index, keepdims=False) for part in plan)
         arrays = (*(jnp.take(array, rows, axis=0) for array in data), weights)
         value, gradient = jax.value_and_grad(loss)(state.trained, arrays)
         with jax.numpy_dtype_promotion("standard"):
             updates, opt_state = optimizer.update(gradient, state.opt_state, state.trained)
-        return _State(optax.apply_updates(state.trained, updates), opt_state), value
+        losses = lax.dynamic_update_index_in_dim(losses, value, index, 0)
+        return _State(optax.apply_updates(state.trained, updates), opt_state), losses
 
     order = jax.random.permutation(jax.random.fold_in(root, 1 + epoch), num_rows)
     weights = (jnp.arange(steps * how.batch_size) < num_rows).astype(jnp.float32)
     plan = jnp.pad(order, (0, steps * how.batch_size - num_rows)).reshape(steps, -1), weights.reshape(steps, -1)
-    return lax.scan(step, state, plan)
+    return lax.fori_loop(first, last, step, (state, jnp.zeros(steps)))
+
+
+def _num_steps(data: Rows, how: types.Tuning) -> int:
+    """Steps of an epoch."""
+    return -(-len(data.ids) // how.batch_size)
 
 
 def _prepared(
     base: Model, data: Rows, how: types.Tuning, *, remat: bool
-) -> tuple[_State, Callable[[_State, int], tuple[_State, Any]], Any]:
-    """The state before the first step, what runs an epoch and takes the state away from its caller, and the scale of
-    the low-rank factors, if it is they that are trained."""
+) -> tuple[_State, Callable[[_State, int, int, int], tuple[_State, Any]], Any]:
+    """The state before the first step, what runs some steps of an epoch and takes the state away from its caller, and
+    the scale of the low-rank factors, if it is they that are trained."""
     frozen, root = base.merged, jax.random.key(how.seed)
     scale: Any = None
     if how.rank is None:
@@ -485,38 +515,59 @@ def _prepared(
     else:
         fresh = decoder.init_low_rank(jax.random.fold_in(root, 0), frozen, rank=how.rank, alpha=how.alpha)
         scale, trained = fresh.scale, fresh.factors
-    optimizer = _optimizer(how, -(-len(data.ids) // how.batch_size) * how.num_epochs)
+    optimizer = _optimizer(how, _num_steps(data, how) * how.num_epochs)
     on_device, places = Rows(*map(jnp.asarray, data)), _places(np.asarray(data.replies))
 
-    def epoch(state: _State, number: int) -> tuple[_State, Any]:
+    def run(state: _State, epoch: int, first: int, last: int) -> tuple[_State, Any]:
         return _run_epoch(
-            state, frozen, scale, on_device, root, jnp.int32(number),
+            state, frozen, scale, on_device, root, *map(jnp.int32, (epoch, first, last)),
             config=base.config, how=dataclasses.replace(how, seed=0), places=places, remat=remat,
         )  # fmt: skip
 
-    return _State(trained, optimizer.init(trained)), epoch, scale
+    return _State(trained, optimizer.init(trained)), run, scale
 
 
-def train(base: Model, data: Rows, how: types.Tuning, out: pathlib.Path, *, remat: bool = True) -> Any:
-    """Parameters, or low-rank factors, after all epochs; the state after each is kept in `out` and gone on with."""
-    state, run_epoch, scale = _prepared(base, data, how, remat=remat)
-    name = _spec_name(base, data, how)
-    state, first = _resumed(out, name, state)
-    for epoch in range(first, how.num_epochs):
-        state, _ = run_epoch(state, epoch)
-        _keep(out, name, state, epoch + 1)
+def train(
+    base: Model,
+    data: Rows,
+    how: types.Tuning,
+    out: pathlib.Path,
+    *,
+    remat: bool = True,
+    on_step: OnStep | None = None,
+) -> Any:
+    """Parameters, or low-rank factors, after all epochs; the state after each is kept in `out` and gone on with.
+
+    The device is given steps for about `SECONDS_AT_ONCE` at a time. Their number changes no result.
+    """
+    state, run, scale = _prepared(base, data, how, remat=remat)
+    name, num_steps, at_once = _spec_name(base, data, how), _num_steps(data, how), 1
+    state, num_epochs = _resumed(out, name, state)
+    done = num_epochs * num_steps
+    while num_epochs < how.num_epochs:
+        first, began = done - num_epochs * num_steps, time.monotonic()
+        last = min(first + at_once, num_steps)
+        state, _ = jax.block_until_ready(run(state, num_epochs, first, last))
+        seconds_a_step = (time.monotonic() - began) / (last - first)
+        at_once = max(1, min(8 * at_once, int(SECONDS_AT_ONCE / max(seconds_a_step, 1e-6))))
+        done += last - first
+        if last == num_steps:
+            num_epochs += 1
+            _keep(out, name, state, num_epochs)
+        if on_step is not None:
+            on_step(done, num_steps * how.num_epochs)
     return state.trained if scale is None else decoder.LowRank(state.trained, scale)
 
 
 def timed_epoch(base: Model, data: Rows, how: types.Tuning, *, remat: bool) -> Callable[[], Any]:
     """A function that trains one epoch from the same start and returns the state, compiled: for measuring speed."""
-    state, run_epoch, _ = _prepared(base, data, how, remat=remat)
+    state, run, _ = _prepared(base, data, how, remat=remat)
 
-    def run():
-        return run_epoch(jax.tree.map(jnp.copy, state), 0)
+    def epoch():
+        return run(jax.tree.map(jnp.copy, state), 0, 0, _num_steps(data, how))
 
-    jax.block_until_ready(run())
-    return run
+    jax.block_until_ready(epoch())
+    return epoch
 
 
 def _spec_name(base: Model, data: Rows, how: types.Tuning) -> str:

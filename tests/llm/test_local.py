@@ -160,6 +160,33 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights(tmp_path, monkeypatch
     )
 
 
+def test_training_is_heard_of_and_can_be_stopped_between_any_two_steps(tmp_path, monkeypatch):
+    """How many steps run at once changes nothing; a caller that raises ends the training, and its epochs stay."""
+    heard: dict[str, list] = {"alone": [], "together": [], "cut": []}
+    trained = {}
+    for name, seconds in (("alone", 0.0), ("together", 1e9)):
+        monkeypatch.setattr(local, "SECONDS_AT_ONCE", seconds)
+        found, out = backend(), tmp_path / name
+        found.finetune("base", ROWS, TUNING, out, on_step=lambda *steps, name=name: heard[name].append(steps))
+        trained[name] = found.model(str(out)).low_rank
+    jax.tree.map(np.testing.assert_array_equal, trained["alone"], trained["together"])
+    assert heard["alone"] == [(step, 6) for step in range(1, 7)]  # ten rows in batches of four, twice
+    assert heard["together"] == [(1, 6), (3, 6), (6, 6)]
+
+    def stop(done, total):
+        heard["cut"].append(done)
+        if done == 4:
+            raise InterruptedError
+
+    monkeypatch.setattr(local, "SECONDS_AT_ONCE", 0.0)
+    with pytest.raises(InterruptedError):
+        backend().finetune("base", ROWS, TUNING, tmp_path / "cut", on_step=stop)
+    resumed = backend()
+    resumed.finetune("base", ROWS, TUNING, tmp_path / "cut", on_step=lambda done, _: heard["cut"].append(done))
+    assert heard["cut"] == [1, 2, 3, 4, 4, 5, 6]  # the second epoch is trained again from its beginning
+    jax.tree.map(np.testing.assert_array_equal, resumed.model(str(tmp_path / "cut")).low_rank, trained["alone"])
+
+
 def test_a_state_in_bfloat16_is_read_as_it_was_kept(tmp_path):
     """All parameters of a model in bfloat16, which NumPy's files do not know."""
     state = local._State({"w": jnp.asarray([[1.5, -2.0]], jnp.bfloat16)}, (jnp.float32(3.5), jnp.int32(2)))
