@@ -96,10 +96,10 @@ def models(server) -> set[str]:
 
 def test_a_cancelled_job_ends_at_once_and_the_next_one_begins():
     lines: list[str] = []
-    with serve.Server(Counting(10**6), ["base"], announce=lines.append, seconds_between=0.01) as server:
+    with serve.Server(Counting(60_000), ["base"], announce=lines.append, seconds_between=0.01) as server:
         first, second = begin(server)["id"], begin(server)["id"]
         running = until(lambda: [name for name in (first, second) if job(server, name)["status"] == "running"])[0]
-        until(lambda: any(f"{running}: " in line and "of 1,000,000 steps are done after" in line for line in lines))
+        until(lambda: any(f"{running}: " in line and "of 60,000 steps are done after" in line for line in lines))
         assert call(server, "POST", f"/v1/fine_tuning/jobs/{running}/cancel")["status"] == "cancelled"
         is_(server, first if running == second else second, "running")
         assert job(server, running)["fine_tuned_model"] is None
@@ -113,7 +113,7 @@ def test_a_cancelled_job_ends_at_once_and_the_next_one_begins():
 def test_a_signal_ends_the_server_while_it_trains(number, code, lasting, tmp_path):
     lines: list[str] = []
     folder = tmp_path / "jobs" if lasting else None
-    server = serve.Server(Counting(10**6), ["base"], folder=folder, announce=lines.append)
+    server = serve.Server(Counting(60_000), ["base"], folder=folder, announce=lines.append)
     name = begin(server)["id"]
     place = server.jobs._folder
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
@@ -252,7 +252,7 @@ def test_a_job_whose_server_was_killed_goes_on_until_it_has_killed_three(tmp_pat
 
 def test_a_job_that_was_interrupted_in_order_goes_on_every_time(tmp_path):
     for number in range(5):
-        with serve.Server(Counting(10**6), ["base"], folder=tmp_path) as server:
+        with serve.Server(Counting(60_000), ["base"], folder=tmp_path) as server:
             name = job(server, name)["id"] if number else begin(server)["id"]
             is_(server, name, "running")
     with serve.Server(Counting(), ["base"], folder=tmp_path) as server:
