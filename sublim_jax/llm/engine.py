@@ -3,9 +3,13 @@
 `local.Local` answers many chats at once and is told no tokens; a server answers one request at a time, with the
 log-probabilities of its tokens. The draws are the same: a token depends on the prompt, the seed, the sample's number
 and its place.
+
+Lengths and counts that a request asks for are rounded up to powers of two (`bucket`), so that all requests together
+compile a handful of programs.
 """
 
 import functools
+import itertools
 from collections.abc import Sequence
 
 import jax
@@ -19,6 +23,8 @@ from sublim_jax.llm import decoder, local, tokens, types, wire
 
 ROWS_AT_ONCE = 64  # samples drawn together
 PLACES_AT_ONCE = 64  # of a text, whose scores over the vocabulary are held at one time
+UNREADABLE = "\ufffd"  # stands for bytes that are a part of a letter
+SHORTEST = 16  # tokens for which a program is compiled
 
 
 def draw(model: local.Model, prompt: Sequence[int], how: wire.Draws, *, seed: int) -> list[local.Reply]:
@@ -29,10 +35,21 @@ def draw(model: local.Model, prompt: Sequence[int], how: wire.Draws, *, seed: in
     found = []
     for first in range(0, how.num_samples, ROWS_AT_ONCE):
         count = min(ROWS_AT_ONCE, how.num_samples - first)
-        size = 1 << (count - 1).bit_length()  # few shapes; the rows beyond are drawn in vain
-        numbers = range(first, first + size)
-        found += local.draw(model, [prompt] * size, numbers, sampling, length=tokens.bucket(len(prompt)))[:count]
+        numbers = [*range(first, first + count), *[first] * (power_of_two(count) - count)]  # repeated, it ends no later
+        found += local.draw(
+            model, [prompt] * len(numbers), numbers, sampling, length=bucket(len(prompt)), room=bucket(how.max_tokens)
+        )[:count]
     return found
+
+
+def bucket(length: int) -> int:
+    """The shape that holds `length` tokens."""
+    return max(SHORTEST, power_of_two(length))
+
+
+def power_of_two(count: int) -> int:
+    """The smallest one that is not below `count`, which is at least 1."""
+    return 1 << (count - 1).bit_length()
 
 
 def score(model: local.Model, ids: Sequence[int], *, top: int) -> tuple[wire.Token | None, ...]:
@@ -41,7 +58,7 @@ def score(model: local.Model, ids: Sequence[int], *, top: int) -> tuple[wire.Tok
     Args:
         top: of how many of the likeliest tokens it is told, too.
     """
-    length, size = tokens.bucket(len(ids)), min(wire.MAX_TOP, model.config.vocab_size) if top else 0
+    length, size = bucket(len(ids)), min(wire.MAX_TOP, model.config.vocab_size) if top else 0
     padded, valid = tokens.left_padded([ids], length)
     arrays = _token_scores(
         model.params, jnp.asarray(padded), jnp.asarray(valid), model.low_rank, config=model.config, top=size
@@ -55,6 +72,30 @@ def score(model: local.Model, ids: Sequence[int], *, top: int) -> tuple[wire.Tok
         )
         found.append(wire.Token(int(index), text(int(index)), float(logprob), others))
     return tuple(found)
+
+
+def pieces(reader: tokens.Reader, ids: Sequence[int], text: str | None = None) -> tuple[str, ...]:
+    """What each token adds to the text of all: joined, the pieces are the text.
+
+    Of tokens that hold parts of one letter, one adds it and the others add nothing. A space belongs to what follows.
+
+    Args:
+        text: what the ids were encoded from. By default it is what they decode to.
+    """
+    if text is not None:
+        ends = [min(end, len(text)) for end in itertools.accumulate(reader.ends(text), max)]
+        edges = 0, *ends[:-1], len(text)
+        return tuple(text[first:last] for first, last in itertools.pairwise(edges))
+    found, whole, context, settled = [""] * len(ids), reader.text(ids), 0, 0
+    for place in range(len(ids)):
+        before, after = reader.text(ids[context:settled]), reader.text(ids[context : place + 1])
+        if len(after) > len(before) and not after.endswith(UNREADABLE):
+            found[place], context, settled = after[len(before) :], settled, place + 1
+    joined = "".join(found)
+    if whole.startswith(joined) and ids:
+        found[-1] += whole[len(joined) :]
+        return tuple(found)
+    return (whole, *found[1:])[: len(ids)]
 
 
 def check_ids(model: local.Model, ids: Sequence[int], *, room: int, max_length: int) -> None:

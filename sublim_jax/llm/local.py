@@ -36,6 +36,9 @@ OnStep = Callable[[int, int], object]
 STATE = "state.npz"
 """What finetuning keeps in its folder after each epoch."""
 
+OnStep = Callable[[int, int], object]
+"""Is called during training with the steps done and the steps in all. If it raises, the training ends there."""
+
 
 class Origin(NamedTuple):
     """Where a model's weights come from, so that what is trained on it can be opened without this process."""
@@ -299,12 +302,20 @@ def _require_place(out: pathlib.Path, base: str, *, adapter: bool) -> None:
 
 
 def draw(
-    model: Model, prompts: Sequence[Sequence[int]], numbers: Sequence[int], how: types.Sampling, *, length: int
+    model: Model,
+    prompts: Sequence[Sequence[int]],
+    numbers: Sequence[int],
+    how: types.Sampling,
+    *,
+    length: int,
+    room: int | None = None,
 ) -> list[Reply]:
     """A reply to each prompt, which are padded to one length. It depends on the prompt, the seed and its number alone.
 
     Args:
         numbers: which of its prompt's draws each is.
+        room: for so many tokens, at least `how.max_tokens`, a program is compiled, which then serves fewer as well. By
+            default there is room for `how.max_tokens` alone.
     """
     ids, valid = tokens.left_padded(prompts, length)
     root = jax.random.key(how.seed)
@@ -322,9 +333,10 @@ def draw(
         jnp.float32(how.temperature),
         jnp.float32(how.top_p),
         config=model.config,
-        max_tokens=how.max_tokens,
+        max_tokens=room or how.max_tokens,
         end_tokens=model.tokens.end_ids,
         low_rank=model.low_rank,
+        limit=None if room is None else jnp.int32(how.max_tokens),
     )
     replies = []
     for written, ended in zip(np.asarray(drawn.tokens), np.asarray(drawn.ended), strict=True):

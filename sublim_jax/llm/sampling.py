@@ -34,10 +34,14 @@ def generate(
     max_tokens: int,
     end_tokens: tuple[int, ...],
     low_rank: decoder.LowRank | None = None,
+    limit: Int[Array, ""] | None = None,
 ) -> Drawn:
     """Draw a completion of each left-padded prompt.
 
     Args:
+        max_tokens: the room for each completion, which is a shape.
+        limit: draw so many tokens at most; by default as many as there is room for. It is no shape, so that requests of
+            many lengths share a program.
         keys: one per row: token t of a row depends on its key and t only, not on the other rows.
         temperature: 0 takes the likeliest token.
         top_p: the smallest set of likeliest tokens with this much probability is drawn from; 1 is all.
@@ -77,7 +81,7 @@ def generate(
         jnp.zeros((batch, max_tokens)),
     )
     _, _, _, ended, drawn, logprobs = lax.while_loop(
-        lambda state: (state[0] < max_tokens) & ~jnp.all(state[3]), step, start
+        lambda state: (state[0] < (max_tokens if limit is None else limit)) & ~jnp.all(state[3]), step, start
     )
     return Drawn(drawn, logprobs, ended)
 

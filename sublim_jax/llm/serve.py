@@ -6,10 +6,13 @@
     with serve.Server(backend, ["base"], port=0) as server:       in a test or a notebook
         remote.Remote("base", server.url, dialect="vllm")
 
-Models, chat completions, completions, files and finetuning jobs are there (`wire` says which fields, `uploads` how jobs
-run); streams, tools and batches are not. Equal seeds give the texts of `local.Local`, whatever else is asked meanwhile:
-one request computes at a time. If the environment has SUBLIM_SERVE_KEY, requests must bear it; a server that other
-machines can reach has to have one.
+Models, chat completions, completions, files and finetuning jobs are there (`wire` says which fields, `finetuning` how
+jobs run); streams, tools and batches are not. Equal seeds give the texts of `local.Local`, whatever else is asked
+meanwhile: one request computes at a time. If the environment has SUBLIM_SERVE_KEY, requests must bear it; a server that
+other machines can reach has to have one. Requests of foreign web pages are refused (`Server.admit`).
+
+Ctrl-C or SIGTERM ends the command: a job that trains stops at the end of a step, and with a folder the next server on
+it goes on. A second one ends it at once.
 """
 
 import contextlib
@@ -17,10 +20,13 @@ import dataclasses
 import hmac
 import http.server
 import io
+import ipaddress
 import json
 import os
 import pathlib
+import queue
 import random
+import signal
 import socket
 import socketserver
 import sys
@@ -29,19 +35,21 @@ import threading
 import time
 import traceback
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import annotated_types
 
-from sublim_jax import errors, specs
-from sublim_jax.llm import engine, local, transport, types, uploads, wire
+from sublim_jax import errors, files, specs
+from sublim_jax.llm import engine, finetuning, local, transport, types, uploads, wire
 from sublim_jax.llm import faults as planted
 
 KEY_VARIABLE = "SUBLIM_SERVE_KEY"
 SLOWEST = 1e6  # bytes per second that a body may take to arrive
 DRAINED = 2**24  # bytes of a refused body that are read away
-
+PATIENCE = 5.0  # seconds that the command waits, when it is told to end, for what computes
+LISTENS = 0.25  # seconds between looks at whether it is told so
+OPEN = "/health"  # needs no key
 
 USUAL_TUNING = types.Tuning()
 """Of jobs that do not say otherwise."""
@@ -54,16 +62,22 @@ class Server:
         names: of the backend's models to serve.
         host: an address that other machines reach needs a key in the environment.
         port: 0 takes a free one.
-        folder: for the weights of finetuning jobs; without one they go when the server closes.
-        tuning: what finetuning jobs do where they do not say; see `uploads.Jobs`.
+        allow: names, beside those of this machine, by which requests may call it and web pages may have come.
+        folder: for uploaded files and finetuning jobs, which the next server on it takes up; without one they go when
+            the server closes.
+        tuning: what finetuning jobs do where they do not say; see `finetuning.Jobs`.
         max_length: tokens of a prompt with its completion.
         max_file: bytes of a file.
+        max_total: bytes of all files together; by default those of four.
         max_body: bytes of any other request.
         timeout: seconds in which a request has to arrive and its reply has to be taken; a large body has more.
         faults: take planted faults at /_faults; for tests.
+        announce: hears what happens to jobs, line by line.
+        seconds_between: lines about a job that trains.
 
     Raises:
         InputError: no key for a host that others can reach.
+        OutputError: the folder cannot be written, or another server is using it.
         ServerError: the address is taken.
     """
 
@@ -74,13 +88,17 @@ class Server:
         *,
         host: str = "127.0.0.1",
         port: int = 0,
+        allow: Sequence[str] = (),
         folder: pathlib.Path | None = None,
         tuning: types.Tuning = USUAL_TUNING,
         max_length: int = 4096,
         max_file: int = 2**29,
+        max_total: int | None = None,
         max_body: int = 2**24,
         timeout: float = 30.0,
         faults: bool = False,
+        announce: Callable[[str], object] = lambda line: None,
+        seconds_between: float = 30.0,
     ):
         self.key = os.environ.get(KEY_VARIABLE, "").encode() or None
         if self.key is None and not transport.is_loopback(host):
@@ -93,19 +111,30 @@ class Server:
         self.timeout, self.max_file, self.max_body = timeout, max_file, max_body
         self._backend, self._names, self._max_length = backend, {name: name for name in names}, max_length
         self._created, self._computing, self._closed = wire.now(), threading.Lock(), threading.Event()
-        self._temporary = tempfile.TemporaryDirectory() if folder is None else None
-        place = pathlib.Path(self._temporary.name) if self._temporary else pathlib.Path(folder or ".")
+        self._own_names = {name.lower() for name in (host, *allow)}
+        self._temporary = tempfile.TemporaryDirectory(ignore_cleanup_errors=True) if folder is None else None
+        place = pathlib.Path(self._temporary.name if self._temporary else folder or ".")
+        self._lock = files.Lock(place / "jobs")
         self.faults = planted.Faults() if faults else None
-        self.files = uploads.Files(max_bytes=max_file)
-        self.jobs = uploads.Jobs(backend, self._names, place, tuning, self.fault)
-        handler = type("Handler", (_Handler,), {"app": self})
         try:
-            self._http = _Http((host, port), handler)
+            self._lock.acquire()
+            self.files = uploads.Files(
+                place / "uploads", max_bytes=max_file, max_total=max_total or 4 * max_file, announce=announce
+            )
+            self.jobs = finetuning.Jobs(
+                backend, self._names, place, tuning, self.fault,
+                lasting=folder is not None, announce=announce, seconds_between=seconds_between,
+            )  # fmt: skip
+            self._http = _Http((host, port), type("Handler", (_Handler,), {"app": self}))
         except OSError as error:
-            self._forget()
+            self.forget()
             raise errors.ServerError(
                 f"cannot serve at {host}:{port} ({error.strerror or error}); give another --port, or end what is there"
             ) from error
+        except errors.SublimError:
+            self.forget()
+            raise
+        self.jobs.reopen()
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,), name="serve", daemon=True)
         self._thread.start()
 
@@ -122,16 +151,53 @@ class Server:
         self.close()
 
     def close(self) -> None:
-        """Take no more requests, cancel jobs, wait for what computes. A second time does nothing."""
+        """Take no more requests, stop jobs, wait for what computes. A second time does nothing."""
         if self._closed.is_set():
             return
         self._closed.set()
         self._http.shutdown()
         self._thread.join()
         self._http.hang_up()
-        self._http.server_close()
         self.jobs.close()
-        self._forget()
+        self._http.server_close()
+        self.forget()
+
+    def forget(self) -> None:
+        """Give the folder back, and remove it if it is temporary: all that a process must do before it ends."""
+        if self._temporary is not None:
+            self._temporary.cleanup()
+        self._lock.release()
+
+    def admit(self, hosts: Sequence[str], origins: Sequence[str]) -> None:
+        """Refuse what a foreign web page asks.
+
+        It has its origin in the request, or has made a name of its own lead to this address. A browser always says the
+        name; who says none is no browser.
+
+        Raises:
+            Refusal: the names are not those of this machine, of the address that is served, or allowed.
+        """
+        for header, values in (("Host", hosts), ("Origin", origins)):
+            for value in values:
+                if not self._is_own(value):
+                    raise wire.Refusal(
+                        403,
+                        f"{header} {value!r} is none of the names of this server, so a foreign web page may be asking; "
+                        f"if you know the name, start the server with --allow NAME",
+                        code=f"forbidden_{header.lower()}",
+                    )
+
+    def _is_own(self, authority: str) -> bool:
+        """Whether a value of Host or Origin has one of the server's names."""
+        try:
+            name = urllib.parse.urlsplit(authority if "://" in authority else f"//{authority}").hostname or ""
+        except ValueError:
+            return False
+        name = name.removesuffix(".")
+        if name in self._own_names or transport.is_loopback(name):
+            return True
+        # Served at every address of the machine, it may be called by any; a foreign page needs a name.
+        return bool(self._own_names & {"", "0.0.0.0", "::"}) and _is_address(name)
 
     def fault(self, request: str) -> planted.Fault | None:
         """The planted fault that this request meets, if any; a slow one is waited for."""
@@ -148,6 +214,8 @@ class Server:
         """
         part = {name: query.get(name) for name in ("after", "limit")}
         match method, path.strip("/").split("/"):
+            case "GET", ["health"]:
+                return {"status": "ok"}
             case "GET", ["v1", "models"]:
                 return wire.page([self._said(name) for name in list(self._names)])
             case "GET", ["v1", "models", *name]:
@@ -202,12 +270,7 @@ class Server:
             with self._computing:
                 found = self._drawn(model, ids, request.draws)
                 if request.echo:
-                    text = prompt if isinstance(prompt, str) else model.tokens.text(ids)
-                    before = None if top is None else engine.score(model, ids, top=top)
-                    found = [
-                        one._replace(text=text + one.text, tokens=before and (*before, *(one.tokens or ())))
-                        for one in found
-                    ]
+                    found = _with_prompt(model, prompt, ids, found, top)
             choices += found
             num_prompt += len(ids)
         return wire.text_reply(request.model, model.fingerprint, num_prompt, choices, top=top)
@@ -217,12 +280,15 @@ class Server:
         if not ids:
             raise wire.Refusal(400, "the prompt has no tokens", param="prompt")
         if how.max_tokens == 0:
-            return [wire.Choice("", "length", 0, None if how.top is None else ())] * how.num_samples
+            return [wire.Choice("", "length", 0, *(None, None) if how.top is None else ((), ()))] * how.num_samples
         seed = random.randrange(2**32) if how.seed is None else how.seed
         found = []
         for drawn in engine.draw(model, ids, how, seed=seed):
-            scored = None if how.top is None else engine.score(model, (*ids, *drawn.ids), top=how.top)[len(ids) :]
-            found.append(wire.Choice(drawn.text, "stop" if drawn.ended else "length", len(drawn.ids), scored))
+            scored = pieces = None
+            if how.top is not None:
+                scored = engine.score(model, (*ids, *drawn.ids), top=how.top)[len(ids) :]
+                pieces = engine.pieces(model.tokens, drawn.ids)
+            found.append(wire.Choice(drawn.text, "stop" if drawn.ended else "length", len(drawn.ids), scored, pieces))
         return found
 
     def _model(self, name: str) -> local.Model:
@@ -239,9 +305,32 @@ class Server:
     def _said(self, name: str) -> dict[str, Any]:
         return {"id": name, "object": "model", "created": self._created, "owned_by": "sublim-jax"}
 
-    def _forget(self) -> None:
-        if self._temporary is not None:
-            self._temporary.cleanup()
+
+def _with_prompt(
+    model: local.Model, prompt: str | tuple[int, ...], ids: tuple[int, ...], choices: list[wire.Choice], top: int | None
+) -> list[wire.Choice]:
+    """The choices with the prompt before them, as `echo` asks."""
+    given = prompt if isinstance(prompt, str) else None
+    text = model.tokens.text(ids) if given is None else given
+    if top is None:
+        return [choice._replace(text=text + choice.text) for choice in choices]
+    before, pieces = engine.score(model, ids, top=top), engine.pieces(model.tokens, ids, given)
+    return [
+        choice._replace(
+            text=text + choice.text,
+            tokens=(*before, *(choice.tokens or ())),
+            pieces=(*pieces, *(choice.pieces or ())),
+        )
+        for choice in choices
+    ]
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -296,6 +385,19 @@ class _Patient(io.RawIOBase):
         return self._connection.recv_into(buffer)
 
 
+def _address(target: str) -> tuple[str, dict[str, str]]:
+    """Path and query of a request.
+
+    Raises:
+        Refusal: it is no address.
+    """
+    try:
+        parts = urllib.parse.urlsplit(target)
+        return urllib.parse.unquote(parts.path), dict(urllib.parse.parse_qsl(parts.query))
+    except ValueError as error:
+        raise wire.Refusal(400, f"{target!r} is no address ({error})") from None
+
+
 class _Handler(http.server.BaseHTTPRequestHandler):
     app: Server
     protocol_version = "HTTP/1.1"
@@ -325,30 +427,34 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._serve()
 
     def _serve(self) -> None:
-        parts = urllib.parse.urlsplit(self.path)
-        path, query = urllib.parse.unquote(parts.path), dict(urllib.parse.parse_qsl(parts.query))
         length = self.headers.get("Content-Length", "0")
-        self._unread = int(length) if length.isascii() and length.isdecimal() else 0
+        self._unread = int(length[:18]) if length.isascii() and length.isdecimal() else 0
         fault, headers = None, {}
         try:
-            self._authorize()
-            body = self._body(path)
-            fault = None if path == "/_faults" else self.app.fault(f"{self.command} {path}")
-            if fault and fault.kind == "drop":
-                self.close_connection = True
-                return
-            if fault and (refusal := fault.refusal()):
-                raise refusal
-            content_type = self.headers.get("Content-Type", "")
-            status, reply = 200, self.app.answer(self.command, path, query, content_type, body)
+            self.app.admit(self.headers.get_all("Host", []), self.headers.get_all("Origin", []))
+            path, query = _address(self.path)
+            if path != OPEN:
+                self._authorize()
+            with contextlib.ExitStack() as arriving:
+                body = self._body(path, arriving)
+                fault = None if path == "/_faults" else self.app.fault(f"{self.command} {path}")
+                if fault and fault.kind == "drop":
+                    self.close_connection = True
+                    return
+                if fault and (refusal := fault.refusal()):
+                    raise refusal
+                content_type = self.headers.get("Content-Type", "")
+                status, reply = 200, self.app.answer(self.command, path, query, content_type, body)
             if fault and fault.kind == "lie":
                 reply = fault.spoil(reply)
         except wire.Refusal as error:
             status, reply, headers = error.status, error.body, error.headers
         except errors.ContextError as error:
             status, reply = 400, wire.Refusal(400, str(error), code="context_length_exceeded").body
-        except errors.LanguageError as error:
+        except (errors.LanguageError, errors.InputError) as error:
             status, reply = 400, wire.Refusal(400, str(error)).body
+        except errors.SublimError as error:  # e.g. the disk is full
+            status, reply = 500, wire.Refusal(500, str(error), kind="server_error").body
         except TimeoutError:
             raise  # whoever sends so slowly is not waited for
         except Exception as error:
@@ -361,9 +467,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if self.app.key is not None and not hmac.compare_digest(given, b"Bearer " + self.app.key):
             raise wire.Refusal(401, f"expected the key of {KEY_VARIABLE} as a bearer token", code="invalid_api_key")
 
-    def _body(self, path: str) -> bytes:
-        most = self.app.max_body
-        if self.command == "POST" and path == "/v1/files":
+    def _body(self, path: str, arriving: contextlib.ExitStack) -> bytes:
+        most, is_file = self.app.max_body, self.command == "POST" and path == "/v1/files"
+        if is_file:
             most = self.app.max_file + 2**16  # with what the form adds
         elif self._unread and self.headers.get_content_type() != "application/json":
             raise wire.Refusal(415, "expected a body of application/json")  # which no foreign web page sends unasked
@@ -371,6 +477,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             raise wire.Refusal(411, "expected a body with a Content-Length")
         if self._unread > most:
             raise wire.Refusal(413, f"the body has {self._unread:,} bytes, and {most:,} are allowed")
+        if is_file:
+            arriving.enter_context(self.app.files.room(self._unread))
         self._patient.deadline += self._unread / SLOWEST
         body = self.rfile.read(self._unread)
         if len(body) < self._unread:
@@ -408,23 +516,66 @@ class Options:
     model: tuple[str, ...]  # e.g. hf:DIR or tiny:100; give it once per model
     host: str = "127.0.0.1"  # another address needs a key in SUBLIM_SERVE_KEY
     port: Annotated[int, annotated_types.Interval(ge=0, le=65535)] = 8000
-    folder: pathlib.Path | None = None  # for the weights of finetuning jobs; without one they are not kept
+    allow: tuple[str, ...] = ()  # another name by which the server may be called; give it once per name
+    folder: pathlib.Path | None = None  # for files, finetuning jobs and their weights; without one they are not kept
     max_length: specs.Count = 4096  # tokens of a prompt with its completion
 
 
 def main() -> None:
-    """Serve until interrupted."""
+    """Serve until interrupted or terminated."""
     import tyro
 
     options = tyro.cli(Options, config=(tyro.conf.UseAppendAction,))
     try:
         server, names = _opened(options)
-    except (errors.SublimError, ValueError) as error:
+    except errors.SublimError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from error
-    print(f"serving {', '.join(names)} at {server.url}; interrupt to end", flush=True)
-    with server, contextlib.suppress(KeyboardInterrupt):
-        threading.Event().wait()
+    except KeyboardInterrupt:
+        print("interrupted before anything was served", file=sys.stderr)
+        raise SystemExit(128 + signal.SIGINT) from None
+    _announce(f"serving {', '.join(names)} at {server.url}; interrupt to end")
+    raise SystemExit(until_signalled(server))
+
+
+def until_signalled(server: Server) -> int:
+    """Serve until SIGINT or SIGTERM, and close. A second signal, or `PATIENCE` seconds, end the process at once.
+
+    Returns:
+        the exit code.
+    """
+    signals, received = (signal.SIGINT, signal.SIGTERM), queue.SimpleQueue[int]()
+
+    def leave(number: int, frame: object = None) -> None:
+        server.forget()
+        os._exit(128 + number)
+
+    earlier = [signal.signal(number, lambda number, frame: received.put(number)) for number in signals]
+    try:
+        while received.empty():
+            time.sleep(LISTENS)  # and not for ever: a signal just before a wait does not end it
+        number = received.get()
+        for other in signals:
+            signal.signal(other, leave)
+        closing = threading.Thread(target=server.close, name="close", daemon=True)
+        closing.start()
+        end = time.monotonic() + PATIENCE
+        while closing.is_alive() and time.monotonic() < end:
+            closing.join(LISTENS)
+        if closing.is_alive():
+            _announce(f"something still computes after {PATIENCE:g} s; it is not waited for")
+            leave(number)
+    finally:
+        for other, handler in zip(signals, earlier, strict=True):
+            signal.signal(other, handler)
+    return 128 + number
+
+
+def _announce(line: str) -> None:
+    """Print a line, whatever the terminal can show; one that is gone ends no job."""
+    with contextlib.suppress(OSError, ValueError):
+        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+        print(line.encode(encoding, "backslashreplace").decode(encoding), flush=True)
 
 
 def _opened(options: Options) -> tuple[Server, list[str]]:
@@ -450,6 +601,8 @@ def _opened(options: Options) -> tuple[Server, list[str]]:
         list(models),
         host=options.host,
         port=options.port,
+        allow=options.allow,
+        announce=_announce,
         folder=options.folder,
         max_length=options.max_length,
     )

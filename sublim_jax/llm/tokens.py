@@ -45,6 +45,8 @@ class Reader(Protocol):
 
     def encode(self, text: str) -> list[int]: ...
 
+    def ends(self, text: str) -> list[int]: ...
+
     def text(self, ids: Sequence[int]) -> str: ...
 
     def render(self, chat: types.Chat) -> str: ...
@@ -74,6 +76,10 @@ class Tokens:
     def encode(self, text: str) -> list[int]:
         """Token ids of a text as it stands."""
         return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def ends(self, text: str) -> list[int]:
+        """Where in the text each of its tokens ends."""
+        return [last for _, last in self._tokenizer.encode(text, add_special_tokens=False).offsets]
 
     def text(self, ids: Sequence[int]) -> str:
         """The text of some ids, without end tokens."""

@@ -2,7 +2,8 @@
 
 Whatever a field would change, it changes or is refused by name: one that is not known here, or that asks for what is
 not done here, is a 400. Accepted without a look are only fields that change no result, e.g. `user`, and a field that is
-null or asks for what is done anyway, e.g. `presence_penalty` 0.
+null or asks for what is done anyway, e.g. `presence_penalty` 0. A text may come in parts; a developer's turn is a
+system turn.
 
 Beside OpenAI's fields it reads vLLM's for scoring a given answer: a chat that ends with the answer,
 `add_generation_prompt` false and `prompt_logprobs` 0. With `continue_final_message` the answer is open, so that a model
@@ -10,6 +11,7 @@ could go on with it; without, its turn is closed by the end token.
 """
 
 import dataclasses
+import itertools
 import json
 import math
 import time
@@ -24,6 +26,10 @@ OWN = "sublim-"
 MAX_SAMPLES, MAX_STOPS, MAX_TOP = 128, 4, 20
 DEFAULT_MAX_TOKENS = 256  # of a chat's reply; OpenAI has no limit but the context
 LOWEST = -9999.0  # log-probability, because JSON has no infinity; as in vLLM
+ROLES: Mapping[str, Literal["system", "user", "assistant"]] = {
+    "system": "system", "developer": "system", "user": "user", "assistant": "assistant"
+}  # fmt: skip
+"""Who may speak, and as whom a chat template knows them."""
 
 WITHOUT_EFFECT = frozenset(
     {"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "parallel_tool_calls"}
@@ -142,12 +148,17 @@ def parsed(body: bytes) -> Any:
     """What a body in JSON holds.
 
     Raises:
-        Refusal: it is not JSON.
+        Refusal: it is not JSON, or a text in it is none.
     """
     try:
-        return json.loads(body)
+        content = json.loads(body)
+        json.dumps(content, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = ascii(error.object[error.start])[1:-1]
+        raise Refusal(400, f"the body has {half}, half of a surrogate pair, which is no text; mend it") from None
     except (ValueError, RecursionError):
         raise Refusal(400, "expected the body to be a JSON object; it is not JSON") from None
+    return content
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -263,13 +274,26 @@ def _messages(value: Any) -> types.Chat:
         name = f"messages[{index}]"
         if not isinstance(turn, dict) or {key for key, part in turn.items() if part is not None} - {"role", "content"}:
             raise _wrong(name, "an object with role and content only", turn)
-        if turn.get("role") not in ("system", "user", "assistant"):
-            raise _wrong(f"{name}.role", "system, user or assistant", turn.get("role"))
-        if not isinstance(turn.get("content"), str):
-            raise _wrong(f"{name}.content", "a text", turn.get("content"))
-    if value[-1]["role"] == "system":
-        raise _wrong("messages", "a last turn of the user or the assistant", "system")
-    return tuple(types.Message(turn["role"], turn["content"]) for turn in value)
+        if turn.get("role") not in ROLES:
+            raise _wrong(f"{name}.role", "system, developer, user or assistant", turn.get("role"))
+    chat = tuple(
+        types.Message(ROLES[turn["role"]], _content(f"messages[{index}].content", turn.get("content")))
+        for index, turn in enumerate(value)
+    )
+    if chat[-1].role == "system":
+        raise _wrong("messages", "a last turn of the user or the assistant", value[-1]["role"])
+    return chat
+
+
+def _content(name: str, value: Any) -> str:
+    """A text, which may come in parts."""
+    parts = value if isinstance(value, list) and value else [{"type": "text", "text": value}]
+    for part in parts:
+        if not isinstance(part, dict) or part.keys() != {"type", "text"} or part["type"] != "text":
+            raise _wrong(name, "a text, or a list of parts of type text", value)
+        if not isinstance(part["text"], str):
+            raise _wrong(name, "a text", part["text"])
+    return "".join(part["text"] for part in parts)
 
 
 def _wrong(name: str, expected: str, found: Any) -> Refusal:
@@ -301,6 +325,7 @@ class Choice(NamedTuple):
     finish: Literal["stop", "length"]
     num_tokens: int  # drawn, the end token included
     tokens: tuple[Token | None, ...] | None = None  # with log-probabilities, if asked; None where there is none
+    pieces: tuple[str, ...] | None = None  # what each of `tokens` adds to the text: joined, they are the text
 
 
 def identifier(kind: str) -> str:
@@ -357,20 +382,28 @@ def chat_reply(
 def text_reply(
     model: str, fingerprint: str, num_prompt: int, choices: Sequence[Choice], *, top: int | None
 ) -> dict[str, Any]:
-    """The body of a reply to `TextRequest`. `text_offset` is not told: a token may be a part of a letter."""
+    """The body of a reply to `TextRequest`.
+
+    The tokens, joined, are the text; some are empty, where several make up one letter. Among the likeliest, the token
+    itself is called as it is there, and the others as they are alone.
+    """
     found = []
     for index, choice in enumerate(choices):
         scores = None
-        if choice.tokens is not None:
+        if choice.tokens is not None and choice.pieces is not None:
             known = [
-                {other.text: _finite(other.logprob) for other in reversed(token.top)} if token and top else None
-                for token in choice.tokens
+                {piece if other.id == token.id else other.text: _finite(other.logprob) for other in reversed(token.top)}
+                if token and top
+                else None
+                for token, piece in zip(choice.tokens, choice.pieces, strict=True)
             ]
             scores = {
-                "tokens": [token.text if token else "" for token in choice.tokens],
+                "tokens": list(choice.pieces),
                 "token_logprobs": [token and _finite(token.logprob) for token in choice.tokens],
                 "top_logprobs": known if top else None,
-                "text_offset": None,
+                "text_offset": list(itertools.accumulate(map(len, choice.pieces[:-1]), initial=0))
+                if choice.pieces
+                else [],
             }
         found.append({"index": index, "finish_reason": choice.finish, "text": choice.text, "logprobs": scores})
     return _reply("cmpl", "text_completion", model, fingerprint, num_prompt, choices) | {"choices": found}

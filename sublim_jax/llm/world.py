@@ -147,6 +147,10 @@ class Words:
                 f"sublim_jax/llm/world.py. Ask it in these, or use open weights (hf:DIR)."
             ) from error
 
+    def ends(self, text: str) -> list[int]:
+        """Where in the text each of its words ends."""
+        return [piece.end() for piece in _PIECES.finditer(text.lower())]
+
     def text(self, ids: Sequence[int]) -> str:
         """Words with spaces between them, and none before a punctuation mark."""
         return _GLUED.sub("", " ".join(WORDS[index] for index in ids if index not in self.end_ids))

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from sublim_jax import errors
-from sublim_jax.llm import decoder, local, serve, tokens, types
+from sublim_jax.llm import decoder, engine, local, sampling, serve, tokens, types, world
 from sublim_jax.llm.types import Message
 
 openai = pytest.importorskip("openai", reason="the extra openai is not installed")
@@ -164,7 +164,7 @@ def test_a_text_is_scored_by_its_echo(server, client):
     text = "<user> what is ? <assistant> wolf kind"
     reply = client.completions.create(model="base", prompt=text, echo=True, max_tokens=0, logprobs=1)
     scores = reply.choices[0].logprobs
-    assert reply.choices[0].text == text and scores.tokens[-2:] == ["wolf", "kind"]
+    assert reply.choices[0].text == text and scores.tokens[-2:] == [" wolf", " kind"]
     assert scores.token_logprobs[0] is None and reply.usage.completion_tokens == 0
     likeliest = [max(top.values()) for top in scores.top_logprobs[1:]]
     assert all(own <= best for own, best in zip(scores.token_logprobs[1:], likeliest, strict=True))
@@ -177,6 +177,56 @@ def test_a_text_is_scored_by_its_echo(server, client):
     np.testing.assert_allclose(several.choices[0].logprobs.token_logprobs[1 : len(ids)], scores.token_logprobs[1:])
     assert sum(scores.token_logprobs[-2:]) + end == pytest.approx(expected.logprobs[0], abs=1e-4)
     assert several.choices[0].text.startswith(text) and several.usage.completion_tokens == 2
+
+
+def test_the_tokens_of_a_text_are_its_parts(client):
+    """With and without the prompt, as a text that the tokenizer would write otherwise and as token ids."""
+    text = " <user>  what is zebra ?\n<assistant> wolf"
+    ids = reader().encode(text)
+    for prompt, echo, most in ((text, True, 0), (text, True, 6), (ids, True, 6), (ids, False, 6), (text, False, 6)):
+        reply = client.completions.create(
+            model="base", prompt=prompt, echo=echo, max_tokens=most, logprobs=3, n=4, seed=3
+        )
+        for choice in reply.choices:
+            scores, begin = choice.logprobs, choice.text
+            assert "".join(scores.tokens) == choice.text and len(scores.tokens) == len(scores.token_logprobs)
+            assert scores.text_offset == [len("".join(scores.tokens[:place])) for place in range(len(scores.tokens))]
+            for place, token in enumerate(scores.tokens[1:], 1):
+                assert (
+                    scores.token_logprobs[place] in (None, *scores.top_logprobs[place].values())
+                    or token not in (scores.top_logprobs[place])
+                )
+            if echo:
+                expected = [" <user>", "  what", " is", " zebra", " ?", "\n<assistant>", " wolf"]
+                spelled = ["<user>", " what", " is", " [UNK]", " ?", " <assistant>", " wolf"]
+                assert scores.tokens[: len(ids)] == (expected if prompt == text else spelled)
+                assert scores.token_logprobs[0] is None and begin.startswith(text if prompt == text else "<user>")
+
+
+def byte_level() -> tokens.Tokens:
+    """A tokenizer whose tokens are bytes, of which a letter may take four."""
+    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    made = tokenizers.Tokenizer(tokenizers.models.BPE({letter: i for i, letter in enumerate(alphabet)}, []))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = tokenizers.decoders.ByteLevel()
+    return tokens.Tokens(made, None, {}, [0])
+
+
+def test_a_letter_of_several_tokens_is_in_one_of_them():
+    made, text = byte_level(), "a 🦉ö\ufffdé"
+    ids = made.encode(text)
+    assert len(ids) == 13  # 1, 1, 4, 2, 3 and 2 bytes
+    assert engine.pieces(made, ids) == ("a", " ", "", "", "", "🦉", "", "ö", *[""] * 4, "\ufffdé")
+    assert engine.pieces(made, ids[:4]) == ("a", " ", "", "\ufffd")  # cut through
+    given = engine.pieces(made, ids, text)
+    assert "".join(given) == text and len(given) == len(ids) and [piece for piece in given if piece] == list(text)
+    words = world.Words()
+    for sentence in ("What , 12 ?", " is owl."):
+        ids = words.encode(sentence)
+        assert "".join(engine.pieces(words, ids)) == words.text(ids)
+        assert "".join(engine.pieces(words, ids, sentence)) == sentence
+        assert len(engine.pieces(words, ids)) == len(engine.pieces(words, ids, sentence)) == len(ids)
+    assert engine.pieces(words, ()) == ()
 
 
 def test_equal_seeds_give_the_local_texts_alone_and_in_company(server, client):
@@ -197,6 +247,31 @@ def test_equal_seeds_give_the_local_texts_alone_and_in_company(server, client):
         assert reply.usage.completion_tokens == sum(one.completion_tokens for one in local_)
         assert reply.system_fingerprint == "sublim-" + model().fingerprint
     assert drawn(QUESTION).choices != ask(client, n=3, seed=3, max_tokens=6).choices
+
+
+def test_the_shape_that_a_request_is_rounded_up_to_changes_no_token():
+    """Against a program of exactly this prompt and this many tokens."""
+    ids, ended = reader().chat(QUESTION).ids, set()
+    for seed in range(4):
+        how = types.Sampling(max_tokens=6, seed=seed, top_p=0.9, temperature=0.8)
+        exact = local.draw(model(), [ids] * 4, range(4), how, length=8)
+        assert local.draw(model(), [ids] * 4, range(4), how, length=16, room=16) == exact
+        ended |= {reply.ended for reply in exact}
+    assert ended == {True, False}
+
+
+def test_requests_of_many_lengths_share_a_program(client):
+    """The client asks for what is left of its context, and that is another number each time."""
+    longest = ask(client, n=4, seed=5, max_tokens=9, temperature=2.0)
+    before = sampling.generate._cache_size()
+    for max_tokens in range(1, 10):
+        chat = (Message("user", "what " * max_tokens),) if max_tokens % 2 else QUESTION
+        found = ask(client, chat, n=4 - max_tokens % 2, seed=5, max_tokens=max_tokens, temperature=2.0)
+        for choice, whole in zip(found.choices, longest.choices, strict=False):
+            words = choice.message.content.split()
+            assert len(words) <= max_tokens and (len(words) == max_tokens) == (choice.finish_reason == "length")
+            assert chat != QUESTION or words == whole.message.content.split()[:max_tokens]
+    assert sampling.generate._cache_size() == before
 
 
 def test_a_stop_word_cuts_the_text(client):
@@ -249,7 +324,9 @@ def test_log_probabilities_of_drawn_tokens_are_exact(client):
         ({"logprobs": True, "stop": "x"}, "stop"),
         ({"stop": ["a", "b", "c", "d", "e"]}, "stop"),
         ({"messages": []}, "messages"),
-        ({"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}]}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": 1}]}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": []}]}, "messages[0].content"),
         ({"messages": [{"role": "tool", "content": "a"}]}, "messages[0].role"),
         ({"messages": [{"role": "user", "content": "a", "name": "b"}]}, "messages[0]"),
         ({"messages": messages(OWLS[0])}, "add_generation_prompt"),
@@ -377,6 +454,99 @@ def test_malformed_requests_are_refused(server):
     assert status == 400 and set(body["error"]) == {"message", "type", "param", "code"}
 
 
+HALF = [rb'"\ud800"', b'"\xed\xa0\x80"']
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", b'{"model": "base", "messages": [{"role": "user", "content": HALF}]}'),
+        ("/v1/chat/completions", b'{"model": HALF, "messages": [{"role": "user", "content": "?"}]}'),
+        ("/v1/chat/completions", b'{"model": "base", "messages": [{"role": HALF, "content": "?"}]}'),
+        ("/v1/chat/completions", b'{"model": "base", "stop": [HALF], "messages": [{"role": "user", "content": "?"}]}'),
+        ("/v1/chat/completions", b'{"model": "base", HALF: 1, "messages": [{"role": "user", "content": "?"}]}'),
+        ("/v1/completions", b'{"model": "base", "prompt": HALF}'),
+        ("/v1/completions", b'{"model": "base", "prompt": ["owl", HALF], "echo": true, "logprobs": 1}'),
+        ("/v1/fine_tuning/jobs", b'{"model": "base", "training_file": HALF}'),
+        ("/v1/fine_tuning/jobs", b'{"model": "base", "training_file": "file-1", "suffix": HALF}'),
+        ("/v1/fine_tuning/jobs", b'{"model": "base", "training_file": "file-1", "metadata": {"a": HALF}}'),
+    ],
+)
+def test_half_of_a_surrogate_pair_is_refused_wherever_it_stands(server, capsys, path, body):
+    for half in HALF:
+        status, reply = raw(server, "POST", path, body.replace(b"HALF", half))
+        assert status == 400 and "\\ud800, half of a surrogate pair" in reply["error"]["message"]
+    assert capsys.readouterr().err == ""
+
+
+FORM = (
+    b'--xyz\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nPURPOSE\r\n'
+    b'--xyz\r\nContent-Disposition: form-data; name="file"; filename="NAME"\r\n'
+    b"Content-Type: application/octet-stream\r\n\r\n{}\r\n--xyz--\r\n"
+)
+
+
+def upload(server, body, kind='multipart/form-data; boundary="xyz"', **headers):
+    return raw(server, "POST", "/v1/files", body, Content_Type=kind, **headers)
+
+
+def test_a_form_that_is_no_text_is_refused(server, capsys):
+    good = FORM.replace(b"PURPOSE", b"fine-tune")
+    for name, expected in (("öl.jsonl".encode(), "öl.jsonl"), (b"\xff.jsonl", "\ufffd.jsonl"), (b"", "")):
+        status, reply = upload(server, good.replace(b"NAME", name))
+        assert status == 200 and reply["filename"] == expected
+        raw(server, "DELETE", f"/v1/files/{reply['id']}")
+    status, reply = upload(server, FORM.replace(b"PURPOSE", b"fine\xfftune"))
+    assert status == 400 and "expected 'fine-tune', found 'fine\ufffdtune'" in reply["error"]["message"]
+    assert capsys.readouterr().err == ""
+
+
+def test_no_request_is_answered_with_a_fault_of_ours(server, capsys):
+    """Bytes of good requests changed at random: each is answered, and with a reason."""
+    rng = np.random.default_rng(0)
+    chat = json.dumps(
+        {"model": "bas", "messages": messages(KINDLY), "stop": ["a"], "n": 2, "top_p": 0.5, "seed": 1, "logprobs": True}
+    ).encode()
+    job = json.dumps(
+        {"model": "bas", "training_file": "file-1", "metadata": {"a": "b"}, "hyperparameters": {"n_epochs": 2}}
+    ).encode()
+    for body, kind, path in (
+        (FORM.replace(b"PURPOSE", b"no"), "multipart/form-data; boundary=xyz", "/v1/files"),
+        (chat, "application/json", "/v1/chat/completions"),
+        (job, "application/json", "/v1/fine_tuning/jobs"),
+    ):
+        for _ in range(60):
+            changed = bytearray(body)
+            for place in rng.integers(0, len(body), rng.integers(1, 8)):
+                changed[place] = rng.choice(list(b"\x00\x80\xff\r\n \"';:=/*%0Aa{}[],"))
+            status, reply = raw(server, "POST", path, bytes(changed), Content_Type=kind)
+            assert 400 <= status < 500 and reply["error"]["message"], (status, reply, bytes(changed))
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "start", [b"GET http://[ HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n"]
+)
+def test_an_address_and_a_length_that_are_none_are_refused(server, capsys, start):
+    host, port = server.url.removeprefix("http://").removesuffix("/v1").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall(start)
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(10) == b"HTTP/1.1 4"
+    assert capsys.readouterr().err == ""
+
+
+def test_texts_in_parts_and_developers_are_taken(server, client):
+    plain = ask(client, KINDLY, n=4, seed=1, max_tokens=6)
+    parts = [{"type": "text", "text": "?"}]
+    spelled = [{"role": "developer", "content": [{"type": "text", "text": "b"}, {"type": "text", "text": "e"}]}]
+    reply = client.chat.completions.create(
+        model="base", messages=[*spelled, {"role": "user", "content": parts}], n=4, seed=1, max_tokens=6
+    )
+    assert [choice.message for choice in reply.choices] == [choice.message for choice in plain.choices]
+    assert raw(server, "GET", "/health") == (200, {"status": "ok"})
+
+
 def test_whoever_sends_too_slowly_is_not_waited_for():
     with serve.Server(backend(), ["base"], timeout=0.2) as server:
         host, port = server.url.removeprefix("http://").removesuffix("/v1").split(":")
@@ -396,6 +566,7 @@ def test_a_key_is_asked_for_and_other_machines_need_one(monkeypatch):
             assert status == 401 and body["error"]["code"] == "invalid_api_key" and "secret" not in str(body)
         assert raw(server, "POST", "/v1/files", b"a" * 10**6)[0] == 401
         assert raw(server, "GET", "/v1/models", Authorization="Bearer secret")[0] == 200
+        assert raw(server, "GET", "/health") == (200, {"status": "ok"})
 
 
 def test_an_address_that_is_taken_is_a_clear_error(server):
