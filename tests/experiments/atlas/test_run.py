@@ -67,11 +67,30 @@ def test_a_record_has_every_member_of_every_arm(whole):
     assert whole.results["arms"]["mse"]["changes"]["loss"] == "mse"
 
 
+def images_by_hand(num_classes: int) -> lineage.Images:
+    """Those of the classes, straight from the dataset."""
+    dataset, arrays = tiny.load("mnist"), []
+    for images, labels in (
+        (dataset.train_images, dataset.train_labels),
+        (dataset.test_images, dataset.test_labels),
+    ):
+        numbers = [number for number, label in enumerate(labels) if label < num_classes]
+        arrays += [jnp.asarray(images[numbers].reshape(len(numbers), 784)), jnp.asarray(labels[numbers])]
+    return lineage.Images(*arrays)
+
+
+@pytest.mark.parametrize("num_classes", [5, 10])
+def test_images_are_those_of_the_dataset_and_its_first_classes(num_classes):
+    shared = worker.Worker(0, tiny.load)._shared(registry.DataSpec(num_classes=num_classes))
+    for found, expected in zip(shared, images_by_hand(num_classes), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_results_are_those_of_the_lineage(whole):
     """The numbers as arguments of a shared program, against the spec compiled as it stands."""
     row = tiny.ROW
     setting = row.setting(row.arms[1])
-    data = lineage.Images(*worker.Worker(0, tiny.load)._shared(registry.DataSpec()))
+    data = images_by_hand(10)
     outcome = lineage.run(jnp.int32(1), jnp.int32(2), data, seed=0, spec=setting.lineage)
     for condition, value in members(whole)["0.01"]["1"]["accuracy"].items():
         assert value == pytest.approx(float(outcome.accuracy[condition]), abs=0.0101), condition  # one test image
@@ -105,6 +124,18 @@ def test_one_teacher_serves_all_students_of_equal_upbringing(monkeypatch):
     found.run([worker.Task(registry.changed(wider, decaying), 0, 1)])
     found.run([worker.Task(registry.changed(wider, {**decaying, "model.num_aux": 5}), 0, 1)])
     assert len(taught) == len(set(taught)) == 4
+
+
+@pytest.mark.parametrize("changes", [{"data.num_classes": 5}, {"data.dataset": "kmnist"}])
+def test_a_teacher_of_other_images_is_another_one(changes, monkeypatch):
+    """What the worker does with its teachers, without training any."""
+    taught, found = [], worker.Worker(0, tiny.load)
+    monkeypatch.setattr(found, "teach", lambda tasks: (taught.append(tasks[0]) or [object()], {}))
+    monkeypatch.setattr(found, "distill", lambda tasks, teachers: worker.Answer([teachers[0]], {}))
+    usual = tiny.ROW.setting(tiny.ROW.arms[0])
+    settings = [usual, registry.changed(usual, changes), registry.changed(usual, {"loss": "mse"})]
+    first, other, again = (found.run([worker.Task(setting, 0, 1)]).results[0] for setting in settings)
+    assert first is again is not other and len(taught) == 2
 
 
 def test_members_with_and_without_a_start_of_their_own_go_side_by_side():
