@@ -16,7 +16,7 @@ from experiments import mnist_aux
 from sublim_jax import errors, records
 from sublim_jax.metrics import intervals
 from sublim_jax.models import mlp
-from sublim_jax.training import loop
+from sublim_jax.training import lineage, loop
 from tests.experiments import small
 
 # Configs
@@ -224,6 +224,55 @@ def test_another_seed_is_other_members(uninterrupted):
         member["loss"]["teacher"][0] for found in (other, uninterrupted.results["members"]) for member in found.values()
     ]
     assert len(set(losses)) == 10
+
+
+class Told:
+    """A program whose members' accuracies say what it was given: the seed, the member, its partner."""
+
+    def lower(self, members, shared):
+        self.calls = []
+        return self
+
+    def compile(self):
+        return self
+
+    def __call__(self, members, shared):
+        (numbers, partners), (seed, images) = (np.asarray(a) for a in members), shared
+        self.calls.append(numbers.tolist())
+        values = np.asarray(seed) / 10 + numbers / 1e3 + partners / 1e5
+        finite = {name: np.ones(len(numbers), bool) for name in ("reference", "teacher", "student_aux")}
+        return lineage.Outcome(
+            accuracy=dict.fromkeys(finite, values) | {"reference": values + 0.05},
+            loss={"teacher": np.stack([values, np.mean(np.asarray(images.test_labels)) + 0 * values], axis=1)},
+            finite=finite,
+            measures={},
+        )
+
+
+@pytest.mark.parametrize("finished", [[], ["0", "1", "4"], ["2", "3"]], ids=str)
+@pytest.mark.parametrize("at_once", [1, 2, 7])
+def test_the_program_is_given_seed_members_and_partners_and_its_answers_are_theirs(
+    small_digits, monkeypatch, tmp_path, finished, at_once
+):
+    config = dataclasses.replace(
+        small.CONFIG, num_members=5, seed=3, members_at_once=at_once, conditions=("student_aux",)
+    )
+    program = Told()
+    monkeypatch.setattr(mnist_aux, "_program", lambda spec, width: program)
+    path = tmp_path / "record.json"
+    whole = mnist_aux.run(config, record=path, visible=False)
+    mean_label = float(f"{np.mean(small_digits.test_labels):.6g}")
+    for member in range(5):
+        value = round(0.3 + member / 1e3 + (member + 1) % 5 / 1e5, 6)
+        result = whole.results["members"][str(member)]
+        assert result["accuracy"] == {"reference": round(value + 0.05, 6), "teacher": value, "student_aux": value}
+        assert result["loss"] == {"teacher": [value, mean_label]} and result["diverged"] == []
+    partial = {"members": {number: whole.results["members"][number] for number in finished}}
+    records.write(path, dataclasses.replace(whole, results=partial, complete=False))
+    resumed = mnist_aux.run(config, record=path, resume=True, visible=False)
+    assert resumed.results == whole.results and resumed.complete
+    left = [numbers for numbers in program.calls if not {str(number) for number in numbers} <= set(finished)]
+    assert program.calls == left, "what is finished is not run again"
 
 
 @pytest.mark.parametrize("finished", [["0"], ["0", "1", "2", "3"], ["1", "4"]], ids=str)
