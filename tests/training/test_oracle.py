@@ -29,7 +29,7 @@ SPECS = {
         student=DESCENT,
         num_noise_images=21,  # more than the images shown, so that real ones come twice
         noise=noise.NoiseSpec(law="gaussian", amplitude=0.6),
-        inputs=inputs.InputSpec(blur=0.7, real_weight=0.5),
+        inputs=inputs.InputSpec(blur=0.7, real_weight=0.3),
         loss="jeffreys",
         temperature=3.0,
         spoiling=target_data.TargetSpec(noise=0.3, bits=2),
@@ -62,6 +62,7 @@ SPECS = {
         temperature=2.0,
         spoiling=target_data.TargetSpec(top_k=2),
         matching=lineage.Matching(),
+        num_generations=2,
         fixed=("reference", "student/batches"),
     ),
 }

@@ -9,6 +9,7 @@ import os
 import pathlib
 import signal
 import time
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -136,6 +137,23 @@ def test_a_teacher_of_other_images_is_another_one(changes, monkeypatch):
     settings = [usual, registry.changed(usual, changes), registry.changed(usual, {"loss": "mse"})]
     first, other, again = (found.run([worker.Task(setting, 0, 1)]).results[0] for setting in settings)
     assert first is again is not other and len(taught) == 2
+
+
+def test_a_result_is_the_members_row_with_the_loss_of_its_last_epochs():
+    outcome: Any = lineage.Outcome(
+        accuracy={"teacher": np.array([0.1, 0.2]), "student_aux": np.array([0.3, np.nan])},
+        loss={"teacher": np.array([[3.0, 2.0], [5.0, 4.0]]), "student_aux": np.zeros((2, 0))},
+        finite={"teacher": np.array([False, True]), "student_aux": np.array([True, False])},
+        measures={"epoch_accuracy": {"student_aux": np.array([[0.1, 0.2], [0.3, np.nan]])}},
+    )
+    assert worker._result(outcome, 1, worker.Task(tiny.ROW.setting(tiny.ROW.arms[0]), 4, 5)) == {
+        "partner": 5,
+        "precision": "float32",
+        "accuracy": {"teacher": 0.2, "student_aux": None},
+        "loss": {"teacher": 4.0},
+        "measures": {"epoch_accuracy": {"student_aux": [0.3, None]}},
+        "diverged": ["student_aux"],
+    }
 
 
 def test_members_with_and_without_a_start_of_their_own_go_side_by_side():
