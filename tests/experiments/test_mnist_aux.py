@@ -211,22 +211,24 @@ def test_other_test_labels_are_other_accuracies_and_nothing_else(small_digits, u
     """With each label the next class's, a network is right where it named that class."""
     renamed = dataclasses.replace(small_digits, test_labels=((small_digits.test_labels + 1) % 10).astype(np.uint8))
     monkeypatch.setattr(mnist_aux.images, "load", lambda *args, **options: renamed)
-    found = mnist_aux.run(dataclasses.replace(small.CONFIG, num_members=5), visible=False).results["members"]
+    members = mnist_aux.run(dataclasses.replace(small.CONFIG, num_members=5), visible=False).results["members"]
     for number, usual in uninterrupted.results["members"].items():
-        assert found[number]["loss"] == usual["loss"]
-        both = [member["accuracy"]["teacher"] for member in (found[number], usual)]
+        assert members[number]["loss"] == usual["loss"]
+        both = [member["accuracy"]["teacher"] for member in (members[number], usual)]
         assert both[0] != both[1] and sum(both) <= 1, "no image is of two classes"
 
 
 def test_another_seed_is_other_members(uninterrupted):
     other = mnist_aux.run(dataclasses.replace(small.CONFIG, num_members=5, seed=1), visible=False).results["members"]
     losses = [
-        member["loss"]["teacher"][0] for found in (other, uninterrupted.results["members"]) for member in found.values()
+        member["loss"]["teacher"][0]
+        for members in (other, uninterrupted.results["members"])
+        for member in members.values()
     ]
     assert len(set(losses)) == 10
 
 
-class Told:
+class Echo:
     """A program whose members' accuracies say what it was given: the seed, the member, its partner."""
 
     def lower(self, members, shared):
@@ -257,7 +259,7 @@ def test_the_program_is_given_seed_members_and_partners_and_its_answers_are_thei
     config = dataclasses.replace(
         small.CONFIG, num_members=5, seed=3, members_at_once=at_once, conditions=("student_aux",)
     )
-    program = Told()
+    program = Echo()
     monkeypatch.setattr(mnist_aux, "_program", lambda spec, width: program)
     path = tmp_path / "record.json"
     whole = mnist_aux.run(config, record=path, visible=False)

@@ -236,10 +236,10 @@ def steps_by_hand(leaves: list, gradients, how: types.Tuning, num_steps: int) ->
     """Adam on clipped gradients: `gradients(leaves, step)` for `num_steps` steps."""
     first, second = ([np.zeros_like(leaf) for leaf in leaves] for _ in range(2))
     for step in range(num_steps):
-        found = gradients(leaves, step)
-        norm = np.sqrt(sum(np.sum(g**2) for g in found))
+        drawn = gradients(leaves, step)
+        norm = np.sqrt(sum(np.sum(g**2) for g in drawn))
         factor = 1.0 if how.clip_norm is None else min(1.0, how.clip_norm / norm)
-        for i, g in enumerate(found):
+        for i, g in enumerate(drawn):
             first[i] = 0.9 * first[i] + 0.1 * factor * g
             second[i] = how.beta2 * second[i] + (1 - how.beta2) * (factor * g) ** 2
             mean, square = first[i] / (1 - 0.9 ** (step + 1)), second[i] / (1 - how.beta2 ** (step + 1))
@@ -299,14 +299,14 @@ def test_finetuning_is_adam_on_the_mean_over_a_batchs_reply_tokens(tmp_path):
         num_epochs=3, batch_size=3, learning_rate=0.03, beta2=0.9, rank=2, alpha=6.0, warmup=0.3, schedule="cosine",
         clip_norm=0.5, seed=4,
     )  # fmt: skip
-    found = backend()
-    trained = found.model(found.finetune("base", SEVEN, how, tmp_path / "seven")).low_rank
+    own = backend()
+    trained = own.model(own.finetune("base", SEVEN, how, tmp_path / "seven")).low_rank
     encoded = [reader().chat(row[:-1], row[-1].content) for row in SEVEN]
     ids = [jnp.asarray(text.ids) for text in encoded]
     replies = [jnp.arange(len(text.ids)) >= text.reply_start for text in encoded]
     root, leaves = jax.random.key(4), []
-    own = jax.random.split(jax.random.fold_in(root, 0), 7)
-    for key, name in zip(own, decoder.PROJECTIONS, strict=True):
+    starts = jax.random.split(jax.random.fold_in(root, 0), 7)
+    for key, name in zip(starts, decoder.PROJECTIONS, strict=True):
         _, fan_in, fan_out = getattr(model().params.layers, name).shape
         leaves += [np.asarray(jax.random.normal(key, (2, fan_in, 2)), float) * fan_in**-0.5, np.zeros((2, 2, fan_out))]
     orders = [np.asarray(jax.random.permutation(jax.random.fold_in(root, 1 + epoch), 7)) for epoch in range(3)]

@@ -50,18 +50,24 @@ def run(path: pathlib.Path, config: MatrixConfig | None = None, *, only: Sequenc
         config,
         {"name": "planted faults", "source": "tests/mutants/faults.py", "checksum": None},
     )
-    tests = tuple(dict.fromkeys(test for fault in FAULTS for test in fault.tests))
-    jobs = {"none": (None, tests)} | {fault.name: (fault, asked(fault, config)) for fault in FAULTS}
-    about = {"none": ("the source as it is", "")} | {fault.name: (fault.what, fault.file) for fault in FAULTS}
+    everything = tuple(dict.fromkeys(test for fault in FAULTS for test in fault.tests))
+    jobs: dict[str, tuple[Fault | None, tuple[str, ...]]] = {"none": (None, everything)}
+    jobs |= {fault.name: (fault, asked(fault, config)) for fault in FAULTS}
     old = records.read(path).results["mutants"] if only else []
     rows = {row["name"]: row for row in old if row["name"] in jobs and row["name"] not in only}
     chosen = [job for name, job in jobs.items() if name not in rows]
     began = time.perf_counter()
     for verdict in progress.track(planting.verdicts(chosen, all_tests=True), "faults", total=len(chosen)):
-        what, file = about[verdict.name]
-        passed = [] if verdict.name == "none" else list(verdict.passed)
-        rows[verdict.name] = {"name": verdict.name, "what": what, "file": file, "failed": list(verdict.failed),
-                              "passed": passed, "seconds": verdict.seconds}  # fmt: skip
+        fault, tests = jobs[verdict.name]
+        rows[verdict.name] = {
+            "name": verdict.name,
+            "what": fault.what if fault else "the source as it is",
+            "file": fault.file if fault else "",
+            "asked": list(tests),
+            "failed": list(verdict.failed),
+            "num_passed": len(verdict.passed),
+            "seconds": verdict.seconds,
+        }
         record.results["mutants"] = [rows[name] for name in jobs if name in rows]
         record.results["survivors"] = {fault.name: fault.survives for fault in FAULTS if fault.survives}
         record.seconds["tests"] = round(time.perf_counter() - began, 1)
@@ -74,6 +80,6 @@ def run(path: pathlib.Path, config: MatrixConfig | None = None, *, only: Sequenc
 if __name__ == "__main__":
     path, *words = sys.argv[1:]
     config = MatrixConfig(rooms="--rooms" in words)
-    found = run(pathlib.Path(path), config, only=[word for word in words if word != "--rooms"]).results["mutants"]
-    for row in found:
-        print(f"{row['name']:34s} {len(row['failed']):3d} of {len(row['failed']) + len(row['passed']):3d} tests fail")
+    rows = run(pathlib.Path(path), config, only=[word for word in words if word != "--rooms"]).results["mutants"]
+    for row in rows:
+        print(f"{row['name']:34s} {len(row['failed']):3d} of {len(row['failed']) + row['num_passed']:3d} tests fail")

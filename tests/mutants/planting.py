@@ -78,7 +78,7 @@ def verdicts(
         all_tests: go on after the first that fails.
         at_once: jobs side by side.
     """
-    content = [
+    described = [
         {
             "name": "none" if fault is None else fault.name,
             "file": None if fault is None else fault.file,
@@ -97,11 +97,11 @@ def verdicts(
     ) as process:
         assert process.stdin is not None and process.stdout is not None
         try:
-            json.dump(content, process.stdin)
+            json.dump(described, process.stdin)
             process.stdin.close()
             for line in process.stdout:
-                found = json.loads(line)
-                yield Verdict(**found | {what: tuple(found[what]) for what in ("passed", "failed")})
+                content = json.loads(line)
+                yield Verdict(**content | {what: tuple(content[what]) for what in ("passed", "failed")})
         finally:
             process.terminate()
 

@@ -83,8 +83,8 @@ def images_by_hand(num_classes: int) -> lineage.Images:
 @pytest.mark.parametrize("num_classes", [5, 10])
 def test_images_are_those_of_the_dataset_and_its_first_classes(num_classes):
     shared = worker.Worker(0, tiny.load)._shared(registry.DataSpec(num_classes=num_classes))
-    for found, expected in zip(shared, images_by_hand(num_classes), strict=True):
-        np.testing.assert_array_equal(found, expected)
+    for array, expected in zip(shared, images_by_hand(num_classes), strict=True):
+        np.testing.assert_array_equal(array, expected)
 
 
 def test_results_are_those_of_the_lineage(whole):
@@ -130,12 +130,12 @@ def test_one_teacher_serves_all_students_of_equal_upbringing(monkeypatch):
 @pytest.mark.parametrize("changes", [{"data.num_classes": 5}, {"data.dataset": "kmnist"}])
 def test_a_teacher_of_other_images_is_another_one(changes, monkeypatch):
     """What the worker does with its teachers, without training any."""
-    taught, found = [], worker.Worker(0, tiny.load)
-    monkeypatch.setattr(found, "teach", lambda tasks: (taught.append(tasks[0]) or [object()], {}))
-    monkeypatch.setattr(found, "distill", lambda tasks, teachers: worker.Answer([teachers[0]], {}))
+    taught, own = [], worker.Worker(0, tiny.load)
+    monkeypatch.setattr(own, "teach", lambda tasks: (taught.append(tasks[0]) or [object()], {}))
+    monkeypatch.setattr(own, "distill", lambda tasks, teachers: worker.Answer([teachers[0]], {}))
     usual = tiny.ROW.setting(tiny.ROW.arms[0])
     settings = [usual, registry.changed(usual, changes), registry.changed(usual, {"loss": "mse"})]
-    first, other, again = (found.run([worker.Task(setting, 0, 1)]).results[0] for setting in settings)
+    first, other, again = (own.run([worker.Task(setting, 0, 1)]).results[0] for setting in settings)
     assert first is again is not other and len(taught) == 2
 
 
