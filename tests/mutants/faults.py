@@ -1000,7 +1000,7 @@ FAULTS: tuple[Fault, ...] = (
         "experiments/language/lab.py",
         '"/".join((str(seed), *names))',
         '"/".join((str(seed),))',
-        ("tests/experiments/language/test_planted.py::test_draws_do_not_depend_on_the_folder",),
+        ("tests/experiments/language/test_planted.py::test_every_name_has_a_seed_of_its_own",),
     ),
     Fault(
         "banned_numbers_pass",
