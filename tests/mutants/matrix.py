@@ -4,8 +4,8 @@
     python -m tests.mutants.matrix experiments/records/mutants.json --rooms   each fault against all tests of its room
     python -m tests.mutants.matrix experiments/records/mutants.json NAME ...  these faults; the others' rows are kept
 
-A row is a fault: the tests that it was shown to, and those that failed. The first row is the source as it is, which no
-test may fail.
+A row is a fault: the tests that it was shown to, and those that failed. The last rows are the source as it is, by file
+of tests, none of which may fail.
 """
 
 import dataclasses
@@ -42,7 +42,7 @@ def run(path: pathlib.Path, config: MatrixConfig | None = None, *, only: Sequenc
     """Every fault against its tests, and none against all of them: the record at `path`, written row by row.
 
     Args:
-        only: names of faults, and "none"; rows of the others are those of the record that is there.
+        only: names of faults, or files of tests; rows of the others are those of the record that is there.
     """
     config = config or MatrixConfig()
     record = records.Record.begin(
@@ -50,12 +50,11 @@ def run(path: pathlib.Path, config: MatrixConfig | None = None, *, only: Sequenc
         config,
         {"name": "planted faults", "source": "tests/mutants/faults.py", "checksum": None},
     )
-    everything = tuple(dict.fromkeys(test for fault in FAULTS for test in fault.tests))
-    jobs: dict[str, tuple[Fault | None, tuple[str, ...]]] = {"none": (None, everything)}
-    jobs |= {fault.name: (fault, asked(fault, config)) for fault in FAULTS}
+    jobs: dict[str, planting.Job] = {fault.name: (fault, asked(fault, config)) for fault in FAULTS}
+    jobs |= planting.unharmed([test for fault in FAULTS for test in fault.tests])
     old = records.read(path).results["mutants"] if only else []
     rows = {row["name"]: row for row in old if row["name"] in jobs and row["name"] not in only}
-    chosen = [job for name, job in jobs.items() if name not in rows]
+    chosen = {name: job for name, job in jobs.items() if name not in rows}
     began = time.perf_counter()
     for verdict in progress.track(planting.verdicts(chosen, all_tests=True), "faults", total=len(chosen)):
         fault, tests = jobs[verdict.name]

@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from tests.mutants.faults import Fault
 
@@ -68,24 +68,31 @@ def edited(fault: Fault, root: pathlib.Path = ROOT) -> str:
     return source.replace(fault.old, fault.new)
 
 
-def verdicts(
-    jobs: Sequence[tuple[Fault | None, Sequence[str]]], *, all_tests: bool = False, at_once: int = 2
-) -> Iterator[Verdict]:
-    """What tests say of each fault, as they come in.
+Job = tuple[Fault | None, Sequence[str]]
+"""A fault, or None for the source as it is, and the tests to run."""
+
+
+def unharmed(tests: Sequence[str]) -> dict[str, Job]:
+    """Jobs that run the tests on the source as it is, which none may fail: one for each file, by its name."""
+    files = dict.fromkeys(test.partition("::")[0] for test in tests)
+    return {file: (None, [test for test in dict.fromkeys(tests) if test.startswith(file)]) for file in files}
+
+
+def verdicts(jobs: Mapping[str, Job], *, all_tests: bool = False, at_once: int = 2) -> Iterator[Verdict]:
+    """What tests say of each job, as they come in.
 
     Args:
-        jobs: a fault, or None for the source as it is, and the tests to run.
         all_tests: go on after the first that fails.
         at_once: jobs side by side.
     """
     described = [
         {
-            "name": "none" if fault is None else fault.name,
+            "name": name,
             "file": None if fault is None else fault.file,
             "source": None if fault is None else edited(fault),
             "tests": list(tests),
         }
-        for fault, tests in jobs
+        for name, (fault, tests) in jobs.items()
     ]
     with subprocess.Popen(
         [sys.executable, "-m", "tests.mutants.planting", str(at_once), *(["all"] if all_tests else [])],
@@ -115,7 +122,7 @@ def _serve(jobs: list[dict], at_once: int, options: list[str]) -> None:
         while jobs or running:
             while jobs and len(running) < at_once:
                 job = jobs.pop(0)
-                folder = _copied(pathlib.Path(place) / job["name"], job)
+                folder = _copied(pathlib.Path(tempfile.mkdtemp(dir=place)), job)
                 child = os.fork()
                 if child == 0:
                     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -144,7 +151,10 @@ def _copied(folder: pathlib.Path, job: dict) -> pathlib.Path:
 
 
 def _test(folder: pathlib.Path, tests: Sequence[str], options: Sequence[str]) -> None:
-    """Run the tests in the folder; what came of each goes to `outcomes.json` there, what pytest prints to `output`."""
+    """Run the tests in the folder; what came of each goes to `outcomes.json` there, what pytest prints to `output`.
+
+    Signatures are not checked: that takes longer than the tests, and they should see a wrong number by themselves.
+    """
     import pytest
 
     output = os.open(folder / "output", os.O_WRONLY | os.O_CREAT)
@@ -163,7 +173,7 @@ def _test(folder: pathlib.Path, tests: Sequence[str], options: Sequence[str]) ->
                 outcomes[report.nodeid] = report.passed and outcomes.get(report.nodeid, True)
 
     pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-W", "ignore::pytest.PytestAssertRewriteWarning",
-                 "--rootdir", str(folder), *options, *tests], plugins=[Keep()])  # fmt: skip
+                 "-o", "addopts=", "--rootdir", str(folder), *options, *tests], plugins=[Keep()])  # fmt: skip
     (folder / "outcomes.json").write_text(json.dumps(outcomes))
 
 
