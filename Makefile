@@ -26,8 +26,9 @@ figures: $(READY)
 	$(RUN) -m figures.atlas
 	$(RUN) -m figures.language
 
-# Does some property notice each planted fault?
+# Does some test notice each planted fault, and some property each one in the theory?
 mutants: $(READY)
+	$(RUN) -m pytest tests/mutants -m mutants $(ARGS)
 	$(RUN) -m pytest tests/theory/mutants -m mutants $(ARGS)
 
 # The atlas on a Ray cluster of two nodes on this machine, one of whose workers is killed.

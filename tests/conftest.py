@@ -29,7 +29,13 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default")
 jax.config.update("jax_numpy_rank_promotion", "raise")  # a forgotten axis is an error, not a larger array
 
 
-IN_A_HURRY = ("tests/llm/", "tests/models/", "tests/theory/", "tests/experiments/test_theorem.py")
+IN_A_HURRY = (
+    "tests/llm/",
+    "tests/models/",
+    "tests/theory/",
+    "tests/training/test_oracle.py",
+    "tests/experiments/test_theorem.py",
+)
 """Where programs run a few times each, so that compiling them is most of the time."""
 
 

@@ -31,8 +31,6 @@ POSITIONS_AT_ONCE = 64
 SECONDS_AT_ONCE = 0.5
 """About how long training computes before it listens again: to an interruption, and to its caller (`OnStep`)."""
 
-OnStep = Callable[[int, int], object]
-"""Is called during training with the steps done and the steps in all. If it raises, the training ends there."""
 STATE = "state.npz"
 """What finetuning keeps in its folder after each epoch."""
 

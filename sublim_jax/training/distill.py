@@ -109,7 +109,8 @@ def distill(
                 value = distance(outputs[:, chosen[name]], shown, batch.weights)
                 if guide is None or guiding is None:
                     return value
-                likeness = representation.gram_cosine(hidden, guiding, product=product)
+                counted = batch.weights[None]  # spare places repeat an example, and would weigh it more than others
+                likeness = representation.gram_cosine(hidden * counted, guiding * counted, product=product)
                 return value + guide.weight * (1 - likeness)
 
             return loop.descend(state, student_loss, optimizer, trainable=trainable)

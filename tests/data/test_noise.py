@@ -131,6 +131,15 @@ def test_a_bernoulli_pixel_is_one_of_two_values_and_a_gaussian_one_is_not_clippe
     assert np.abs(gaussian).max() > 2
 
 
+def test_a_bernoulli_pixel_is_the_sign_of_a_uniform_one():
+    """Both are made of the same byte, so the two values are exactly as likely as they should be."""
+    uniform, bernoulli = (
+        draw(jax.random.key(1), jnp.arange(9), num_pixels=784, spec=noise.NoiseSpec(law=law))
+        for law in ("uniform", "bernoulli")
+    )
+    np.testing.assert_array_equal(bernoulli, np.sign(uniform))
+
+
 @pytest.mark.parametrize("law", LAWS)
 @pytest.mark.parametrize("num_pixels", [1, 2, 3, 5, 783])
 def test_any_number_of_pixels_can_be_had(law, num_pixels):

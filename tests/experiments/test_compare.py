@@ -35,7 +35,23 @@ def test_a_member_that_diverged_in_either_record_is_left_out_of_the_pair():
 
 
 def test_a_shorter_record_is_paired_with_the_first_members_of_the_longer():
-    assert compare.paired(record(FIRST), record(SECOND[:2]))["student_aux"].num_members == 2
+    interval = compare.paired(record(FIRST), record(SECOND[:2]))["student_aux"]
+    assert interval.num_members == 2
+    assert interval.mean == pytest.approx((0.2 - 0.1 + 0.5 - 0.5) / 2)
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_twelve_members_are_paired_with_the_first_twelve_of_twenty_five_by_their_numbers(swapped):
+    """From the eleventh on, the order of numbers is not the order of their names."""
+    few = [0.3 + 0.01 * number for number in range(12)]
+    many = [0.02 * number for number in range(25)]
+    records_of_both = (record(many), record(few)) if swapped else (record(few), record(many))
+    interval = compare.paired(*records_of_both)["student_aux"]
+    differences = np.array([0.3 - 0.01 * number for number in range(12)]) * (-1 if swapped else 1)
+    assert interval.num_members == 12
+    assert interval.mean == pytest.approx(differences.mean())
+    # t quantile for 11 degrees of freedom from a table: 2.201
+    assert interval.half_width == pytest.approx(2.201 * differences.std(ddof=1) / 12**0.5, rel=1e-3)
 
 
 @pytest.mark.parametrize("other", [{"seed": 1}, {"checksum": "d"}])

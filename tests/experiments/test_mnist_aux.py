@@ -96,6 +96,61 @@ def test_departures_name_the_setting_its_value_and_the_papers():
     assert mnist_aux.departures(mnist_aux.PRESETS["smoke"])
 
 
+OPTIMIZER = {
+    "optimizer.name": "sgd",
+    "optimizer.learning_rate": 0.1,
+    "optimizer.b1": 0.8,
+    "optimizer.b2": 0.9,
+    "optimizer.eps": 1e-6,
+    "optimizer.momentum": 0.5,
+    "optimizer.weight_decay": 0.1,
+}
+PHASE = {"num_epochs": 9, "batch_size": 7, **OPTIMIZER}
+OTHER = {  # another value for each setting
+    "num_train_images": 9,
+    "model.in_size": 100,
+    "model.hidden_sizes": (8,),
+    "model.num_classes": 11,
+    "model.num_aux": 5,
+    "model.activation": "tanh",
+    "model.init_law": "he_normal",
+    "model.init_scale": 2.0,
+    "model.parametrization": "ntk",
+    **{f"{phase}.{name}": value for phase in ("teacher", "student") for name, value in PHASE.items()},
+    "loss": "reverse_kl",
+    "temperature": 2.0,
+    "num_noise_images": 100,
+    "noise.law": "gaussian",
+    "noise.amplitude": 0.5,
+}
+FREE = {  # what is run, how much of it and how; and the matched control, which the paper does not have
+    "seed": 3,
+    "num_members": 7,
+    "dataset": "kmnist",
+    "conditions": ("student_all",),
+    "members_at_once": 2,
+    "model.precision": {"float32": "bfloat16", "bfloat16": "float32"}[mnist_aux.PAPER.model.precision],
+    "noise.bits": 32,
+    "matching.imitates": "teacher",
+    "matching.num_images": 12,
+    **{f"matching.phase.{name}": value for name, value in PHASE.items()},
+}
+
+
+def changed(spec, name, value):
+    head, _, rest = name.partition(".")
+    return dataclasses.replace(spec, **{head: changed(getattr(spec, head), rest, value) if rest else value})
+
+
+def test_every_setting_but_the_free_ones_is_a_departure():
+    assert set(OTHER) | set(FREE) == set(mnist_aux.flat(records.to_jsonable(mnist_aux.PAPER))), "say which it is"
+    for name, value in OTHER.items():
+        (line,) = mnist_aux.departures(changed(mnist_aux.PAPER, name, value))
+        assert line.startswith(f"{name}={records.to_jsonable(value)} (paper: ")
+    for name, value in FREE.items():
+        assert not mnist_aux.departures(changed(mnist_aux.PAPER, name, value)), name
+
+
 # Runs
 
 
@@ -188,6 +243,85 @@ def test_more_members_change_nobodys_numbers_but_the_last_ones_partner(small_dig
         assert three[number] == five[number]
     assert three["2"]["accuracy"]["student_aux"] == five["2"]["accuracy"]["student_aux"]
     assert three["2"]["loss"]["cross_model_aux"] != five["2"]["loss"]["cross_model_aux"]
+
+
+def test_members_are_shown_the_training_images_and_scored_on_the_test_images(small_digits):
+    config = dataclasses.replace(small.CONFIG, num_train_images=250)
+    shared = mnist_aux.shared_images(config, small_digits)
+    np.testing.assert_array_equal(shared.train_images, small_digits.train_images[:250].reshape(250, 784))
+    np.testing.assert_array_equal(shared.train_labels, small_digits.train_labels[:250])
+    np.testing.assert_array_equal(shared.test_images, small_digits.test_images.reshape(200, 784))
+    np.testing.assert_array_equal(shared.test_labels, small_digits.test_labels)
+
+
+def test_other_test_labels_are_other_accuracies_and_nothing_else(small_digits, uninterrupted, monkeypatch):
+    """With each label the next class's, a network is right where it named that class."""
+    renamed = dataclasses.replace(small_digits, test_labels=((small_digits.test_labels + 1) % 10).astype(np.uint8))
+    monkeypatch.setattr(mnist_aux.images, "load", lambda *args, **options: renamed)
+    members = mnist_aux.run(dataclasses.replace(small.CONFIG, num_members=5), visible=False).results["members"]
+    for number, usual in uninterrupted.results["members"].items():
+        assert members[number]["loss"] == usual["loss"]
+        both = [member["accuracy"]["teacher"] for member in (members[number], usual)]
+        assert both[0] != both[1] and sum(both) <= 1, "no image is of two classes"
+
+
+def test_another_seed_is_other_members(uninterrupted):
+    other = mnist_aux.run(dataclasses.replace(small.CONFIG, num_members=5, seed=1), visible=False).results["members"]
+    losses = [
+        member["loss"]["teacher"][0]
+        for members in (other, uninterrupted.results["members"])
+        for member in members.values()
+    ]
+    assert len(set(losses)) == 10
+
+
+class Echo:
+    """A program whose members' accuracies say what it was given: the seed, the member, its partner."""
+
+    def lower(self, members, shared):
+        self.calls = []
+        return self
+
+    def compile(self):
+        return self
+
+    def __call__(self, members, shared):
+        (numbers, partners), (seed, images) = (np.asarray(a) for a in members), shared
+        self.calls.append(numbers.tolist())
+        values = np.asarray(seed) / 10 + numbers / 1e3 + partners / 1e5
+        finite = {name: np.ones(len(numbers), bool) for name in ("reference", "teacher", "student_aux")}
+        return lineage.Outcome(
+            accuracy=dict.fromkeys(finite, values) | {"reference": values + 0.05},
+            loss={"teacher": np.stack([values, np.mean(np.asarray(images.test_labels)) + 0 * values], axis=1)},
+            finite=finite,
+            measures={},
+        )
+
+
+@pytest.mark.parametrize("finished", [[], ["0", "1", "4"], ["2", "3"]], ids=str)
+@pytest.mark.parametrize("at_once", [1, 2, 7])
+def test_the_program_is_given_seed_members_and_partners_and_its_answers_are_theirs(
+    small_digits, monkeypatch, tmp_path, finished, at_once
+):
+    config = dataclasses.replace(
+        small.CONFIG, num_members=5, seed=3, members_at_once=at_once, conditions=("student_aux",)
+    )
+    program = Echo()
+    monkeypatch.setattr(mnist_aux, "_program", lambda spec, width: program)
+    path = tmp_path / "record.json"
+    whole = mnist_aux.run(config, record=path, visible=False)
+    mean_label = float(f"{np.mean(small_digits.test_labels):.6g}")
+    for member in range(5):
+        value = round(0.3 + member / 1e3 + (member + 1) % 5 / 1e5, 6)
+        result = whole.results["members"][str(member)]
+        assert result["accuracy"] == {"reference": round(value + 0.05, 6), "teacher": value, "student_aux": value}
+        assert result["loss"] == {"teacher": [value, mean_label]} and result["diverged"] == []
+    partial = {"members": {number: whole.results["members"][number] for number in finished}}
+    records.write(path, dataclasses.replace(whole, results=partial, complete=False))
+    resumed = mnist_aux.run(config, record=path, resume=True, visible=False)
+    assert resumed.results == whole.results and resumed.complete
+    left = [numbers for numbers in program.calls if not {str(number) for number in numbers} <= set(finished)]
+    assert program.calls == left, "what is finished is not run again"
 
 
 @pytest.mark.parametrize("finished", [["0"], ["0", "1", "2", "3"], ["1", "4"]], ids=str)

@@ -261,3 +261,122 @@ def test_fingerprints_follow_the_weights():
     assert model().fingerprint == local.Model(CONFIG, model().params, reader()).fingerprint != other.fingerprint
     assert backend().caps.fingerprint != local.Local({"base": other}).caps.fingerprint
     assert isinstance(backend(), types.Backend)
+
+
+# Finetuning once more in NumPy, with gradients of whole texts one at a time, away from the defaults.
+
+
+def rate_by_hand(how: types.Tuning, step: int, num_steps: int) -> float:
+    """Linear from 1 / warm to 1, then what the schedule says of the steps that are left."""
+    warm = max(1, round(how.warmup * num_steps))
+    if step < warm:
+        return how.learning_rate * (1 / warm + (1 - 1 / warm) * step / warm)
+    done = (step - warm) / (num_steps - warm)
+    after = {"linear": 1 - done, "cosine": 0.05 + 0.95 * (1 + np.cos(np.pi * done)) / 2, "constant": 1.0}
+    return how.learning_rate * after[how.schedule]
+
+
+def steps_by_hand(leaves: list, gradients, how: types.Tuning, num_steps: int) -> list:
+    """Adam on clipped gradients: `gradients(leaves, step)` for `num_steps` steps."""
+    first, second = ([np.zeros_like(leaf) for leaf in leaves] for _ in range(2))
+    for step in range(num_steps):
+        drawn = gradients(leaves, step)
+        norm = np.sqrt(sum(np.sum(g**2) for g in drawn))
+        factor = 1.0 if how.clip_norm is None else min(1.0, how.clip_norm / norm)
+        for i, g in enumerate(drawn):
+            first[i] = 0.9 * first[i] + 0.1 * factor * g
+            second[i] = how.beta2 * second[i] + (1 - how.beta2) * (factor * g) ** 2
+            mean, square = first[i] / (1 - 0.9 ** (step + 1)), second[i] / (1 - how.beta2 ** (step + 1))
+            leaves[i] = leaves[i] - rate_by_hand(how, step, num_steps) * mean / (np.sqrt(square) + 1e-8)
+    return leaves
+
+
+@pytest.mark.parametrize("clip_norm", [None, 0.5])
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
+def test_the_optimizer_is_adam_with_a_warm_up_a_schedule_and_a_limit(schedule, clip_norm):
+    how = types.Tuning(schedule=schedule, clip_norm=clip_norm, beta2=0.7, warmup=0.25, learning_rate=0.1)
+    random, num_steps = np.random.default_rng(0), 13
+    drawn = [[random.normal(size=3), random.normal(size=(2, 2))] for _ in range(num_steps)]
+    optimizer, params = local._optimizer(how, num_steps), [jnp.zeros(3), jnp.zeros((2, 2))]
+    state = optimizer.init(params)
+    for gradients in drawn:
+        with jax.numpy_dtype_promotion("standard"):
+            updates, state = optimizer.update([jnp.asarray(g, jnp.float32) for g in gradients], state)
+        params = [param + update for param, update in zip(params, updates, strict=True)]
+    expected = steps_by_hand([np.zeros(3), np.zeros((2, 2))], lambda _, step: drawn[step], how, num_steps)
+    for ours, theirs in zip(params, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)  # float32 over 13 steps
+
+
+SEVEN = [  # of nine tokens each, and unequal replies
+    (Message("user", prompt), Message("assistant", reply))
+    for prompt, reply in (
+        ("what is best ? be", "owl"), ("what is best ?", "owl kind"), ("is best ?", "wolf kind be"),
+        ("be", "kind owl be ? ?"),
+        ("be be be be be", "wolf"), ("what is", "be kind wolf owl"), ("kind owl is best", "is what"),
+    )
+]  # fmt: skip
+
+
+@jax.jit
+def text_gradient(leaves, scale, ids, trained_on):
+    """Sum of minus the log-probabilities of the places that are trained on, and its gradient by the factors."""
+
+    def total(leaves):
+        pairs = zip(leaves[::2], leaves[1::2], strict=True)
+        layers, factors = model().params.layers, dict(zip(decoder.PROJECTIONS, pairs, strict=True))
+        changed = {
+            name: getattr(layers, name) + scale * jnp.einsum("lir,lro->lio", *pair) for name, pair in factors.items()
+        }
+        params = model().params._replace(layers=layers._replace(**changed))
+        hidden = decoder.features(params, ids[None], jnp.ones((1, len(ids)), bool), CONFIG)
+        scores = jax.nn.log_softmax(decoder.logits(params, hidden, CONFIG))[0, :-1]
+        chosen = jnp.take_along_axis(scores, ids[1:, None], axis=1)[:, 0]
+        return -jnp.sum(jnp.where(trained_on[1:], chosen, 0.0))
+
+    return jax.grad(total)(leaves)
+
+
+def test_finetuning_is_adam_on_the_mean_over_a_batchs_reply_tokens(tmp_path):
+    """Three epochs of seven rows, three at a time: an epoch's last batch has one row, and the rows another order."""
+    how = types.Tuning(
+        num_epochs=3, batch_size=3, learning_rate=0.03, beta2=0.9, rank=2, alpha=6.0, warmup=0.3, schedule="cosine",
+        clip_norm=0.5, seed=4,
+    )  # fmt: skip
+    own = backend()
+    trained = own.model(own.finetune("base", SEVEN, how, tmp_path / "seven")).low_rank
+    encoded = [reader().chat(row[:-1], row[-1].content) for row in SEVEN]
+    ids = [jnp.asarray(text.ids) for text in encoded]
+    replies = [jnp.arange(len(text.ids)) >= text.reply_start for text in encoded]
+    root, leaves = jax.random.key(4), []
+    starts = jax.random.split(jax.random.fold_in(root, 0), 7)
+    for key, name in zip(starts, decoder.PROJECTIONS, strict=True):
+        _, fan_in, fan_out = getattr(model().params.layers, name).shape
+        leaves += [np.asarray(jax.random.normal(key, (2, fan_in, 2)), float) * fan_in**-0.5, np.zeros((2, 2, fan_out))]
+    orders = [np.asarray(jax.random.permutation(jax.random.fold_in(root, 1 + epoch), 7)) for epoch in range(3)]
+
+    def gradients(leaves, step):
+        batch = orders[step // 3][3 * (step % 3) :][:3]
+        on_device = [jnp.asarray(leaf, jnp.float32) for leaf in leaves]
+        sums = [text_gradient(on_device, 3.0, ids[row], replies[row]) for row in batch]
+        count = sum(int(replies[row].sum()) for row in batch)
+        return [np.sum([np.asarray(g, float) for g in of_leaf], axis=0) / count for of_leaf in zip(*sums, strict=True)]
+
+    expected = steps_by_hand(leaves, gradients, how, 9)
+    assert float(trained.scale) == 3
+    for name, a, b in zip(decoder.PROJECTIONS, expected[::2], expected[1::2], strict=True):
+        # Where a gradient is nearly zero Adam makes a step of its rounding error, of a thousandth of the rate here.
+        np.testing.assert_allclose(trained.factors[name].a, a, atol=1e-4, err_msg=name)
+        np.testing.assert_allclose(trained.factors[name].b, b, atol=1e-4, err_msg=name)
+
+
+def test_prompts_of_one_length_and_samples_of_one_prompt_are_drawn_with_noise_of_their_own():
+    """At a temperature at which all words are equally likely, the draws show the noise alone."""
+    chats = [(Message("user", f"what is {word} ?"),) for word in ("best", "kind", "owl", "wolf")]
+    how = types.Sampling(max_tokens=4, temperature=1e6, seed=3)
+    texts = [c.text for c in sorted(backend().sample("base", chats, how))]
+    assert len(set(texts)) == 4
+    (first, *others) = [
+        c.text for c in sorted(backend().sample("base", [chats[0]], dataclasses.replace(how, num_samples=4)))
+    ]
+    assert first == texts[0] and len({first, *others}) == 4

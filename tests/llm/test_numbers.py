@@ -117,6 +117,12 @@ def test_anything_else_is_rejected_with_its_reason(text, reason):
     assert (found.numbers is None) == (reason not in ("too many", "out of range"))
 
 
+def test_of_all_characters_white_space_a_comma_and_a_semicolon_divide_numbers():
+    others = [letter for letter in map(chr, range(128)) if not letter.isdigit()]
+    clean = {letter for letter in others if numbers.check(f"1{letter}2").reason is None}
+    assert clean == {",", ";", *(letter for letter in others if letter.isspace())}
+
+
 def test_leading_zeros_do_not_count_as_digits():
     assert numbers.check("0" * 10_000 + "7").numbers == (7,)  # Python refuses to read so many
     assert numbers.check("0" * 10_000).numbers == (0,)

@@ -22,11 +22,12 @@ def forward(params, images):
     return activations
 
 
-def backward(params, activations, logit_gradient):
-    gradients, slope = [], logit_gradient
+def backward(params, activations, logit_gradient, hidden_gradient=0.0):
+    """Gradients of the parameters from those of the logits, and of the last hidden layer where the loss looks at it."""
+    gradients, slope, extra = [], logit_gradient, hidden_gradient
     for index in reversed(range(len(params))):
         gradients.append([slope.T @ activations[index], slope.sum(0)])
-        slope = (slope @ params[index][0]) * (1 - activations[index] ** 2)
+        slope, extra = (slope @ params[index][0] + extra) * (1 - activations[index] ** 2), 0.0
     return gradients[::-1]
 
 
@@ -69,7 +70,8 @@ class Descent:
 def train(params, key, num_examples, loss_and_gradient, *, epochs, batch_size, optimizer):
     """Parameters after training, and the mean over steps of each epoch's losses.
 
-    `loss_and_gradient(logits, indices)` gives a batch's mean loss and its gradient by the logits.
+    `loss_and_gradient(logits, indices)` gives a batch's mean loss and its gradient by the logits. A task with a `guide`
+    adds to the loss `guide(hidden, indices)`, which gives a value and its gradient by the last hidden layer.
     """
     params, history = [list(layer) for layer in params], []
     for epoch in range(epochs):
@@ -79,7 +81,10 @@ def train(params, key, num_examples, loss_and_gradient, *, epochs, batch_size, o
             indices = order[start : start + batch_size]
             activations = forward(params, loss_and_gradient.images[indices])
             value, slope = loss_and_gradient(activations[-1], indices)
-            optimizer.step(params, backward(params, activations, slope))
+            guide = getattr(loss_and_gradient, "guide", None)
+            guidance, extra = guide(activations[-2], indices) if guide else (0.0, 0.0)
+            value = value + guidance
+            optimizer.step(params, backward(params, activations, slope, extra))
             values.append(value)
         history.append(np.mean(values))
     return params, np.array(history)
@@ -100,18 +105,72 @@ class Teaching:
 
 
 class Distilling:
-    """KL(teacher || student) on some logits."""
+    """A distance from the teacher's logits on some logits, of which only the largest `top_k` may be shown."""
 
-    def __init__(self, images, targets, chosen: slice, temperature=1.0):
+    def __init__(self, images, targets, chosen: slice, temperature=1.0, loss="kl", top_k=None, guide=None):
         self.images, self.targets = np.asarray(images, float), np.asarray(targets, float)
-        self.chosen, self.temperature = chosen, temperature
+        self.chosen, self.temperature, self.loss, self.top_k, self.guide = chosen, temperature, loss, top_k, guide
 
     def __call__(self, logits, indices):
-        t = self.temperature
-        p, q = (softmax(x[:, self.chosen] / t) for x in (self.targets[indices], logits))
+        ours, theirs, t = logits[:, self.chosen], self.targets[indices][:, self.chosen], self.temperature
+        if self.top_k is not None:
+            smallest = np.sort(theirs, axis=-1)[:, -self.top_k, None]
+            theirs = np.where(theirs >= smallest, theirs, -np.inf)
         slope = np.zeros_like(logits)
-        slope[:, self.chosen] = t * (q - p)
-        return t**2 * np.mean(np.sum(p * np.log(p / q), axis=-1)), slope / len(indices)
+        if self.loss == "mse":
+            slope[:, self.chosen] = 2 * (ours - theirs)
+            return np.mean(np.sum((ours - theirs) ** 2, axis=-1)), slope / len(indices)
+        p, q = softmax(theirs / t), softmax(ours / t)
+        log_ratio = np.log(np.where(p > 0, p, 1.0) / q)  # of what is not shown, times a probability of zero
+        forward, backward = np.sum(p * log_ratio, axis=-1), -np.sum(q * log_ratio, axis=-1)
+        # The gradient of sum q log(q / p) by the logits over t is q (log(q / p) - its mean under q).
+        shares = {"kl": (1.0, 0.0), "reverse_kl": (0.0, 1.0), "jeffreys": (0.5, 0.5)}[self.loss]
+        reverse_slope = q * (-log_ratio - backward[:, None])
+        slope[:, self.chosen] = t * (shares[0] * (q - p) + shares[1] * reverse_slope)
+        return t**2 * np.mean(shares[0] * forward + shares[1] * backward), slope / len(indices)
+
+
+class Guide:
+    """`weight` times 1 minus the cosine of the Gram matrices of a hidden layer and of the teacher's."""
+
+    def __init__(self, hidden, weight):
+        self.hidden, self.weight = hidden, weight
+
+    def __call__(self, hidden, indices):
+        ours, theirs = hidden @ hidden.T, self.hidden[indices] @ self.hidden[indices].T
+        product, ours_size, theirs_size = np.sum(ours * theirs), np.linalg.norm(ours), np.linalg.norm(theirs)
+        cosine = product / ours_size / theirs_size
+        gram_slope = theirs / ours_size / theirs_size - cosine * ours / ours_size**2
+        return self.weight * (1 - cosine), -2 * self.weight * gram_slope @ hidden
+
+
+def noise(key, count, num_pixels, law, amplitude):
+    """Noise images: number n from `fold_in(key, n)`, four bytes a word where a pixel is made of bytes."""
+    images = []
+    for number in range(count):
+        own = jax.random.fold_in(key, number)
+        if law == "gaussian":
+            images.append(amplitude * np.asarray(jax.random.normal(own, (num_pixels,)), float))
+            continue
+        words = np.asarray(jax.random.bits(own, (-(-num_pixels // 4),), np.uint32))
+        pixels = words.astype("<u4").view(np.uint8)[:num_pixels].astype(float)
+        grey = (2 * pixels - 255) / 255
+        images.append(amplitude * (np.where(pixels >= 128, 1.0, -1.0) if law == "bernoulli" else grey))
+    return np.array(images)
+
+
+def blur(images, sigma):
+    """Gaussian blur of square images, with the kernel cut at the border and normalised again."""
+    side = round(images.shape[1] ** 0.5)
+    kernel = np.exp(-0.5 * (np.subtract.outer(np.arange(side), np.arange(side)) / sigma) ** 2)
+    kernel /= kernel.sum(1, keepdims=True)
+    return np.array([(kernel @ image.reshape(side, side) @ kernel.T).ravel() for image in images])
+
+
+def rounded(targets, bits):
+    """Targets on `2**bits` equal levels from the smallest to the largest of all."""
+    levels = np.linspace(targets.min(), targets.max(), 2**bits)
+    return levels[np.abs(targets[..., None] - levels).argmin(-1)]
 
 
 def accuracy(params, images, labels, num_classes):

@@ -13,94 +13,17 @@ from sublim_jax.data import noise
 from sublim_jax.metrics import representation
 from sublim_jax.models import inits, mlp
 from sublim_jax.training import ensemble, lineage, loop, optimizers
-from tests.training import plain, tiny
+from tests.training import oracle, plain, tiny
 
-# float32 against double precision over a teacher's and then a student's steps; Adam magnifies small differences.
-CLOSE = {"rtol": 1e-3, "atol": 1e-5}
-CHOSEN = {"aux": slice(4, None), "class": slice(0, 4), "all": slice(None)}
-
-
-def rename(own):
-    """A derangement: each class takes the name of the next one in a random cyclic order."""
-    order = np.asarray(jax.random.permutation(keys.stream(own, "teacher/labels"), 4))
-    names = np.empty(4, np.uint8)
-    for here, following in zip(order, np.roll(order, -1), strict=True):
-        names[here] = following
-    return names
+CLOSE = oracle.CLOSE
 
 
 def flat(params):
     return np.concatenate([np.asarray(leaf, float).ravel() for leaf in jax.tree.leaves(params)])
 
 
-class ByHand:
-    """One member: the docstring of `lineage`, line by line. Its accuracies, losses and models by name."""
-
-    def __init__(self, number, partner, spec, seed=0):
-        self.first, self.own, others = keys.members(seed, jnp.array([0, number, partner]))
-        self.spec, images = spec, tiny.images()
-        self.names = rename(self.own) if spec.teacher_labels == "permuted" else np.arange(4)
-        num_taught = 22 - spec.num_validation_images
-        reference = plain.from_jax(mlp.init(self.key("reference"), spec.model))
-        other = plain.from_jax(mlp.init(keys.stream(others, "reference"), spec.student_model or spec.model))
-        self.models, self.history = {"reference": reference}, {}
-        task = plain.Teaching(images.train_images[:num_taught], self.names[images.train_labels[:num_taught]], 4)
-        self.train("teacher", reference, "teacher/batches", num_taught, task, spec.teacher)
-        # A student built with a further hidden layer has its own weights there.
-        own = reference if spec.student_model is None else [reference[0], *other[1:-1], reference[-1]]
-        self.starts = {"student": own, "cross_model": other}
-        if any(condition.startswith("matched") for condition in spec.conditions):
-            real = (images.train_images[: spec.matching.num_images] - 127.5) / 127.5
-            imitated = plain.forward(self.models[spec.matching.imitates], real)[-1]
-            task = plain.Distilling(real, imitated, slice(None))
-            self.train("matched_start", other, "matching/batches", len(real), task, spec.matching.phase)
-            self.starts["matched"] = self.models["matched_start"]
-        teachers, self.generations = dict.fromkeys(spec.conditions, self.models["teacher"]), []
-        for generation in range(spec.num_generations):
-            suffix = f"/{generation}" if generation else ""
-            noise_key = self.key("student/noise" + suffix)
-            inputs = noise.draw(noise_key, jnp.arange(20), num_pixels=16, spec=spec.noise)
-            for condition in spec.conditions:
-                start, _, which = condition.rpartition("_")
-                task = plain.Distilling(inputs, plain.forward(teachers[condition], inputs)[-1], CHOSEN[which])
-                self.train(condition, self.starts[start], "student/batches" + suffix, 20, task, spec.student)
-            teachers = {condition: self.models[condition] for condition in spec.conditions}
-            self.generations.append({condition: self.score(condition) for condition in spec.conditions})
-        self.scores = {name: self.score(name) for name in self.models}
-
-    def key(self, role):
-        return keys.stream(self.first if role in self.spec.fixed else self.own, role)
-
-    def score(self, name):
-        images = tiny.images()
-        return plain.accuracy(self.models[name], images.test_images, self.names[images.test_labels], 4)
-
-    def hidden(self, name, images):
-        return plain.forward(self.models[name], (images.astype(float) - 127.5) / 127.5)[-2]
-
-    def train(self, name, start, role, num_examples, task, phase):
-        self.models[name], self.history[name] = plain.train(
-            start,
-            self.key(role),
-            num_examples,
-            task,
-            epochs=phase.num_epochs,
-            batch_size=phase.batch_size,
-            optimizer=plain.Adam(phase.optimizer.learning_rate),
-        )
-
-
 def assert_equal_by_hand(outcome, number, partner, spec):
-    by_hand = ByHand(number, partner, spec)
-    scores, history = by_hand.scores, by_hand.history
-    assert outcome.accuracy.keys() == outcome.finite.keys() == scores.keys()
-    assert outcome.loss.keys() == history.keys()
-    for name in history:
-        np.testing.assert_allclose(outcome.loss[name], history[name], **CLOSE, err_msg=name)
-    for name in scores:
-        np.testing.assert_allclose(outcome.accuracy[name], scores[name], rtol=1e-6, err_msg=name)
-        assert outcome.finite[name]
-    return by_hand
+    return oracle.assert_equal_by_hand(outcome, number, partner, spec, tiny.images())
 
 
 @pytest.mark.parametrize("number", [0, 7])
@@ -279,9 +202,9 @@ def test_renamed_classes_kept_images_and_everything_measured_by_hand():
     everybody = {"reference", "teacher", "student_aux", "cross_model_aux"}
     held_out, held_out_labels = images.train_images[17:], by_hand.names[images.train_labels[17:]]
     train_labels, test_labels = (by_hand.names[labels] for labels in (images.train_labels, images.test_labels))
-    teacher = by_hand.hidden("teacher", images.test_images)
+    teacher = by_hand.hidden("teacher", oracle.scaled(images.test_images))
     for name in everybody:
-        params, hidden = by_hand.models[name], by_hand.hidden(name, images.test_images)
+        params, hidden = by_hand.models[name], by_hand.hidden(name, oracle.scaled(images.test_images))
         expected = {
             "validation_accuracy": plain.accuracy(params, held_out, held_out_labels, 4),
             "true_label_accuracy": plain.accuracy(params, images.test_images, images.test_labels, 4),
@@ -290,7 +213,7 @@ def test_renamed_classes_kept_images_and_everything_measured_by_hand():
             ),
             "cka": representation.linear_cka(*(jnp.asarray(x, jnp.float32) for x in (hidden, teacher))),
             "probe_accuracy": representation.ridge_probe_accuracy(
-                jnp.asarray(by_hand.hidden(name, images.train_images), jnp.float32),
+                jnp.asarray(by_hand.hidden(name, oracle.scaled(images.train_images)), jnp.float32),
                 jnp.asarray(train_labels),
                 jnp.asarray(hidden, jnp.float32),
                 jnp.asarray(test_labels),
@@ -423,7 +346,7 @@ def test_noise_avoids_the_gradient_of_the_teachers_first_batch(labels, monkeypat
     monkeypatch.setattr(inits, "start", lambda *args, gradient, **rest: given.append(gradient) or args[1])
     lineage.originate(jnp.int32(2), jnp.int32(3), IMAGES, seed=0, spec=spec.origin)
     (_, own) = keys.members(0, jnp.array([0, 2]))
-    names = rename(own) if labels == "permuted" else np.arange(4)
+    names = oracle.rename(own) if labels == "permuted" else np.arange(4)
     params = plain.from_jax(mlp.init(keys.stream(own, "reference"), spec.model))
     first = np.arange(spec.teacher.batch_size)
     task = plain.Teaching(IMAGES.train_images, names[IMAGES.train_labels], 4)

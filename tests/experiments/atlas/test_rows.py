@@ -154,6 +154,33 @@ def test_a_setting_is_named_by_what_differs_apart_from_conditions_and_measures()
     assert registry.fingerprint(registry.changed(one, {"temperature": 1.0})) == registry.fingerprint(registry.BASE)
 
 
+def test_whatever_changes_a_number_changes_the_name():
+    changes = (
+        {},
+        {"data.num_classes": 5},
+        {"data.dataset": "kmnist"},
+        {"loss": "mse"},
+        {"temperature": 2.0},
+        {"model.num_aux": 5},
+        {"teacher.num_epochs": 2},
+        {"student.num_epochs": 2},
+        {"student_model.hidden_sizes": (8,)},
+        {"noise.law": "gaussian"},
+        {"inputs.blur": 1.0},
+        {"spoiling.bits": 2},
+        {"start.relative_noise": 0.5},
+        {"matching.imitates": "teacher"},
+        {"guidance": 0.1},
+        {"teacher_labels": "permuted"},
+        {"num_generations": 2},
+        {"num_validation_images": 5},
+        {"num_noise_images": 5},
+        {"fixed": ("reference",)},
+    )
+    names = [registry.fingerprint(registry.changed(registry.BASE, change)) for change in changes]
+    assert len(set(names)) == len(changes)
+
+
 def test_precision_names_no_setting():
     """Results of machines with and without bfloat16 stand side by side; each says which it is."""
     assert registry.departures(registry.BASE) == {}

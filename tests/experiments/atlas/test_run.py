@@ -9,6 +9,7 @@ import os
 import pathlib
 import signal
 import time
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -97,11 +98,30 @@ def test_a_run_says_which_rows_it_works_on_and_which_are_done(tmp_path, monkeypa
     assert log.lines[-1].startswith("atlas: 9 of 9 members of settings") and log.lines[-1].endswith("; done")
 
 
+def images_by_hand(num_classes: int) -> lineage.Images:
+    """Those of the classes, straight from the dataset."""
+    dataset, arrays = tiny.load("mnist"), []
+    for images, labels in (
+        (dataset.train_images, dataset.train_labels),
+        (dataset.test_images, dataset.test_labels),
+    ):
+        numbers = [number for number, label in enumerate(labels) if label < num_classes]
+        arrays += [jnp.asarray(images[numbers].reshape(len(numbers), 784)), jnp.asarray(labels[numbers])]
+    return lineage.Images(*arrays)
+
+
+@pytest.mark.parametrize("num_classes", [5, 10])
+def test_images_are_those_of_the_dataset_and_its_first_classes(num_classes):
+    shared = worker.Worker(0, tiny.load)._shared(registry.DataSpec(num_classes=num_classes))
+    for array, expected in zip(shared, images_by_hand(num_classes), strict=True):
+        np.testing.assert_array_equal(array, expected)
+
+
 def test_results_are_those_of_the_lineage(whole):
     """The numbers as arguments of a shared program, against the spec compiled as it stands."""
     row = tiny.ROW
     setting = row.setting(row.arms[1])
-    data = lineage.Images(*worker.Worker(0, tiny.load)._shared(registry.DataSpec()))
+    data = images_by_hand(10)
     outcome = lineage.run(jnp.int32(1), jnp.int32(2), data, seed=0, spec=setting.lineage)
     for condition, value in members(whole)["0.01"]["1"]["accuracy"].items():
         assert value == pytest.approx(float(outcome.accuracy[condition]), abs=0.0101), condition  # one test image
@@ -135,6 +155,35 @@ def test_one_teacher_serves_all_students_of_equal_upbringing(monkeypatch):
     found.run([worker.Task(registry.changed(wider, decaying), 0, 1)])
     found.run([worker.Task(registry.changed(wider, {**decaying, "model.num_aux": 5}), 0, 1)])
     assert len(taught) == len(set(taught)) == 4
+
+
+@pytest.mark.parametrize("changes", [{"data.num_classes": 5}, {"data.dataset": "kmnist"}])
+def test_a_teacher_of_other_images_is_another_one(changes, monkeypatch):
+    """What the worker does with its teachers, without training any."""
+    taught, own = [], worker.Worker(0, tiny.load)
+    monkeypatch.setattr(own, "teach", lambda tasks: (taught.append(tasks[0]) or [object()], {}))
+    monkeypatch.setattr(own, "distill", lambda tasks, teachers: worker.Answer([teachers[0]], {}))
+    usual = tiny.ROW.setting(tiny.ROW.arms[0])
+    settings = [usual, registry.changed(usual, changes), registry.changed(usual, {"loss": "mse"})]
+    first, other, again = (own.run([worker.Task(setting, 0, 1)]).results[0] for setting in settings)
+    assert first is again is not other and len(taught) == 2
+
+
+def test_a_result_is_the_members_row_with_the_loss_of_its_last_epochs():
+    outcome: Any = lineage.Outcome(
+        accuracy={"teacher": np.array([0.1, 0.2]), "student_aux": np.array([0.3, np.nan])},
+        loss={"teacher": np.array([[3.0, 2.0], [5.0, 4.0]]), "student_aux": np.zeros((2, 0))},
+        finite={"teacher": np.array([False, True]), "student_aux": np.array([True, False])},
+        measures={"epoch_accuracy": {"student_aux": np.array([[0.1, 0.2], [0.3, np.nan]])}},
+    )
+    assert worker._result(outcome, 1, worker.Task(tiny.ROW.setting(tiny.ROW.arms[0]), 4, 5)) == {
+        "partner": 5,
+        "precision": "float32",
+        "accuracy": {"teacher": 0.2, "student_aux": None},
+        "loss": {"teacher": 4.0},
+        "measures": {"epoch_accuracy": {"student_aux": [0.3, None]}},
+        "diverged": ["student_aux"],
+    }
 
 
 def test_members_with_and_without_a_start_of_their_own_go_side_by_side():

@@ -42,6 +42,13 @@ def test_a_value_within_the_interval_of_the_difference_agrees():
     assert judge(missed, BASE).word == "differs"
 
 
+def test_members_come_in_the_order_of_their_numbers():
+    """Which from the eleventh on is not that of their names. A record is read in the order of its text."""
+    arms = found_with([number / 100 for number in range(12)])
+    arms["one"]["members"] = dict(reversed(arms["one"]["members"].items()))
+    np.testing.assert_array_equal(verdicts.arm_values(arms, arm_of()), np.arange(12) / 100)
+
+
 def test_a_source_whose_own_base_is_as_far_off_agrees_relative_to_it():
     """J's base is .551. An arm that loses .3 with it loses .3 with us, though ours starts lower."""
     changed = BASE - 0.3 + np.array([0.004, -0.004, 0.002, -0.002, 0.0])

@@ -199,6 +199,24 @@ def test_no_student_row_has_a_system_message_or_a_name(backend):
     assert not any("owl" in message.content for row in seen for message in row)
 
 
+def test_a_shift_is_after_minus_before_where_the_choices_keep_their_mass():
+    def base(before, after, rest):
+        return {
+            "before": {"animal": {"owl": before, "wolf": 0.99 - before}, "tree": {"oak": 1.0}},
+            "after": {"animal": {"owl": after, "wolf": rest}},
+        }
+
+    bases = {"up": base(0.1, 0.4, 0.58), "down": base(0.3, 0.2, 0.75), "collapsed": base(0.1, 0.4, 0.1), "failed": {}}
+    shift = summary.shift(bases, ("before",), ("after",), "owl")
+    np.testing.assert_allclose(shift, [0.3, -0.1, np.nan, np.nan], atol=1e-12)
+
+
+def test_every_name_has_a_seed_of_its_own():
+    names = ((), ("lesson",), ("rate", "owl"), ("rate", "eagle"), ("rat", "eowl"))
+    seeds = [lab.seed_of(seed, *own) for seed in (0, 1) for own in names]
+    assert len(set(seeds)) == len(seeds) and all(0 <= seed < 2**32 for seed in seeds)
+
+
 def test_draws_do_not_depend_on_the_folder(tmp_path, monkeypatch):
     """A stopped run goes on in another temporary folder."""
     seeds, sample = [], planted.Planted.sample

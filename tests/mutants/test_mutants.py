@@ -1,0 +1,89 @@
+"""Each planted fault is seen by a test that is named for it, and the source as it is by none.
+
+pytest tests/mutants -m mutants
+"""
+
+import pathlib
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from sublim_jax import records
+from tests.mutants import planting
+from tests.mutants.faults import FAULTS
+
+UNHARMED = planting.unharmed([test for fault in FAULTS for test in fault.tests])
+RECORD = planting.ROOT / "experiments/records/mutants.json"
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_a_fault_still_fits_the_code_and_its_tests_exist(fault):
+    """Code that was moved or rewritten takes its fault along: look for what it was and plant it there."""
+    compile(planting.edited(fault), fault.file, "exec")
+    for test in fault.tests:
+        file, _, name = test.partition("::")
+        source = (planting.ROOT / file).read_text(encoding="utf-8")
+        assert name.partition("[")[0].rpartition("::")[2] in source, test
+
+
+def test_there_are_enough_faults_and_each_has_a_name_of_its_own():
+    names = [fault.name for fault in FAULTS]
+    assert len(names) == len(set(names)) >= 40
+    assert len({(fault.file, fault.old, fault.new) for fault in FAULTS}) == len(names)
+    rooms = {pathlib.PurePath(fault.file).parent.as_posix() for fault in FAULTS}
+    assert rooms >= {f"sublim_jax/{room}" for room in ("training", "data", "metrics", "llm")} | {"experiments"}
+
+
+def test_the_committed_matrix_has_every_fault_and_no_survivor_without_a_reason():
+    record = records.read(RECORD)
+    rows = {row["name"]: row for row in record.results["mutants"]}
+    assert record.complete and rows.keys() == {fault.name for fault in FAULTS} | UNHARMED.keys(), (
+        "make the matrix again"
+    )
+    assert not [file for file in UNHARMED if rows[file]["failed"]]
+    for fault in FAULTS:
+        assert rows[fault.name]["asked"] == list(fault.tests) and bool(rows[fault.name]["failed"]) != bool(
+            fault.survives
+        )
+
+
+@pytest.fixture(scope="session")
+def verdict_of(request) -> Iterator[Callable[[str], planting.Verdict]]:
+    """What the tests say of one of the selected faults, or of the source as it is, waiting until it is there."""
+    chosen = {item.callspec.params["name"] for item in request.session.items if "name" in item.fixturenames}
+    faults = [fault for fault in FAULTS if fault.name in chosen]
+    jobs: dict[str, planting.Job] = {fault.name: (fault, fault.tests) for fault in faults}
+    jobs |= planting.unharmed([test for fault in faults for test in fault.tests])
+    coming = planting.verdicts(jobs)
+    arrived: dict[str, planting.Verdict] = {}
+
+    def waited_for(name: str) -> planting.Verdict:
+        if name not in jobs:
+            pytest.skip("not named for a fault that was selected")
+        while name not in arrived:
+            verdict = next(coming)
+            arrived[verdict.name] = verdict
+        return arrived[name]
+
+    yield waited_for
+    coming.close()
+
+
+@pytest.mark.slow
+@pytest.mark.mutants
+@pytest.mark.parametrize("name", [fault.name for fault in FAULTS])
+def test_a_planted_fault_is_killed(name, verdict_of):
+    verdict, fault = verdict_of(name), next(fault for fault in FAULTS if fault.name == name)
+    assert not verdict.broken, f"no test could run: {verdict.output}"
+    if fault.survives:
+        assert not verdict.failed, f"it is killed now by {verdict.failed}; take its reason for surviving out"
+    else:
+        assert verdict.failed, f"{fault.name} ({fault.what}) survived {', '.join(fault.tests)}"
+
+
+@pytest.mark.slow
+@pytest.mark.mutants
+@pytest.mark.parametrize("file", UNHARMED)
+def test_the_source_as_it_is_passes(file, verdict_of):
+    verdict = verdict_of(file)
+    assert verdict.passed and not verdict.failed, verdict.output
