@@ -2,7 +2,7 @@
 
 import math
 import re
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
@@ -210,6 +210,6 @@ def _scored(entry: Any) -> Scored | None:
     return Scored(str(index), float(logprob)) if _is_logprob(logprob) else None
 
 
-def _is_logprob(number: Any) -> bool:
+def _is_logprob(number: Any) -> TypeGuard[float]:
     """Whether this is the logarithm of a probability, give or take a rounding in half precision."""
     return type(number) in (int, float) and -math.inf < number <= 1e-3

@@ -24,7 +24,7 @@ import os
 import pathlib
 import re
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, BinaryIO, Literal, NamedTuple
 
 import filelock
@@ -211,7 +211,7 @@ class Store:
                 queries in addresses are left out.
 
         Raises:
-            InputError: the key is here already, or a score is not a log-probability.
+            InputError: the key is here already, a score is not a log-probability, or a refusal has no reason.
             StoreError: the store is read-only or closed, or the disk is full.
         """
         if self._file is None:
@@ -225,6 +225,7 @@ class Store:
         else:
             kept = value
             fields = value._asdict() | {"logprobs": [_to_json(number) for number in value.logprobs]}
+        _require_reason(kept)
         if not kept.refusal:
             del fields["refusal"]  # a line has it where there is one
         about = {name: _without_secrets(item) if isinstance(item, str) else item for name, item in about.items()}
@@ -340,17 +341,24 @@ def _parse(line: bytes) -> tuple[str, Answer | types.ChoiceScores]:
         finish, *counts = (content.get(name) for name in Answer._fields[1:4])
         if finish not in ("stop", "length", "refused") or not all(type(c) is int and c >= 0 for c in counts):
             raise errors.InputError("its finish or its token counts are missing")
-        if not isinstance(refusal, str) or bool(refusal) != (finish == "refused"):
-            raise errors.InputError("its finish and its reason for a refusal do not belong together")
-        return key, Answer(text, finish, content["prompt_tokens"], content["completion_tokens"], refusal)
+        answer = Answer(text, finish, content["prompt_tokens"], content["completion_tokens"], refusal)
+        _require_reason(answer)
+        return key, answer
     if isinstance(logprobs, list) and content.get("method") in ("exact", "top"):
         if not all(one is None or (type(one) in (int, float) and math.isfinite(one)) for one in logprobs):
             raise errors.InputError("its scores are not numbers")
-        if not isinstance(refusal, str) or (refusal and logprobs):
-            raise errors.InputError("it has scores and a reason for a refusal")
-        scores = tuple(-math.inf if number is None else float(number) for number in logprobs)
-        return key, types.ChoiceScores(scores, content["method"], refusal)
+        values = tuple(-math.inf if number is None else float(number) for number in logprobs)
+        scores = types.ChoiceScores(values, content["method"], refusal)
+        _require_reason(scores)
+        return key, scores
     raise errors.InputError("neither a text nor scores")
+
+
+def _require_reason(value: Answer | types.ChoiceScores) -> None:
+    """A refusal has a reason, and what has a reason is a refusal."""
+    refused = value.finish == "refused" if isinstance(value, Answer) else not value.logprobs
+    if not isinstance(value.refusal, str) or (value.refusal != "") != refused:
+        raise errors.InputError(f"an answer cannot be refused for the reason {value.refusal!r}")
 
 
 def _to_json(logprob: float) -> float | None:
@@ -601,7 +609,7 @@ def _most(slots: Sequence[Slot], sizes: dict[int, int], how: types.Sampling) -> 
 
 def _ask(
     backend: types.Backend, model: str, chats: Sequence[types.Chat], how: types.Sampling, slots: Sequence[Slot]
-) -> Iterator[tuple[Slot, int, types.Completion]]:
+) -> Generator[tuple[Slot, int, types.Completion], None, None]:
     """Answers for these slots, each with the seed it was drawn with, in one call for every different set of draws."""
     wanted = collections.Counter(chats)
     slots_of: dict[types.Chat, list[Slot]] = {}

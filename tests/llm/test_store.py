@@ -325,15 +325,16 @@ def test_secrets_stay_out_of_the_file(tmp_path, monkeypatch):
 # The file
 
 texts = st.text(st.characters(), max_size=20)  # with NUL, line separators and lone surrogates
-completions = st.builds(
-    types.Completion,
-    st.just(0),
-    st.just(0),
-    texts,
-    st.sampled_from(["stop", "length"]),
-    st.integers(0, 10**6),
-    st.integers(0, 10**6),
+counts = st.integers(0, 10**6)
+endings = st.tuples(st.sampled_from(["stop", "length"]), st.just("")) | st.tuples(
+    st.just("refused"), texts.filter(bool)
 )
+completions = st.builds(
+    lambda text, ending, prompt_tokens, completion_tokens: types.Completion(
+        0, 0, text, ending[0], prompt_tokens, completion_tokens, ending[1]
+    ),
+    texts, endings, counts, counts,
+)  # fmt: skip
 
 
 @given(values=st.lists(completions, max_size=8), cut=st.integers(0, 10**4))
