@@ -464,11 +464,11 @@ def sample_stored(
                 refusals.see(completion)
                 yield completion
                 refusals.check()
-                over = completion.prompt_tokens / max(1, sizes[slot.chat])
-                if over > 1:  # the server adds to the chats, which counts for those to come
-                    sizes = {chat: math.ceil(over * size) for chat, size in sizes.items()}
-                    if budget.short(budgets.Usage()):
-                        break
+                # A server that adds to the chats needs more than was reserved, for those on their way too.
+                longer = max(1.0, completion.prompt_tokens / max(1, sizes[slot.chat]))
+                sizes = {chat: math.ceil(longer * size) for chat, size in sizes.items()} if longer > 1 else sizes
+                if budget.short(budgets.Usage()):
+                    break
         finally:
             asking.close()
             for most in on_their_way.values():  # never came back
@@ -588,7 +588,7 @@ class Refusals:
             )
 
 
-def _paying(backend: types.Backend, budget: budgets.Budget | None) -> budgets.Budget:
+def _paying(backend: object, budget: budgets.Budget | None) -> budgets.Budget:
     """The budget, from which the backend now reserves what it sends on its own account."""
     budget = budgets.Budget() if budget is None else budget
     if isinstance(backend, budgets.Billed):

@@ -57,7 +57,7 @@ class Tally:
         if total := self.refusals.total():
             reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.refusals.most_common())
             share = 100 * total / self.num_answers
-            found.append(f"{share:.2g} % of {self.num_answers:,} answers were refused by the server: {reasons}")
+            found.append(f"{share:.3g} % of {self.num_answers:,} answers were refused by the server: {reasons}")
         return found + [note for _, note in self._equal.values()]
 
     def _compare(self, texts_of: Sequence[collections.Counter[str]]) -> None:
@@ -85,4 +85,4 @@ class Tally:
 
     def _note(self, share: float, text: str) -> None:
         kind = text.partition(" (")[0]
-        self._equal[kind] = max(self._equal.get(kind, (0.0, "")), (share, f"{100 * share:.2g} % {text}"))
+        self._equal[kind] = max(self._equal.get(kind, (0.0, "")), (share, f"{100 * share:.3g} % {text}"))

@@ -70,7 +70,7 @@ class Ask:
             explain: an error for a refusal, or None for the usual one.
         """
         openai, transport = package(), self._transport
-        deadline = time.monotonic() + transport.patience
+        deadline, cause = time.monotonic() + transport.patience, None
         for attempt in itertools.count():
             left = deadline - time.monotonic()
             try:
@@ -83,11 +83,13 @@ class Ask:
                     raise ErrorReply(beside["error"])
                 return reply
             except (openai.APIError, ErrorReply, TimeoutError, ValueError) as error:
+                if cause is None or not isinstance(error, TimeoutError) or left > transport.timeout:
+                    cause = error  # what was there before, if only the time was up
                 left = deadline - time.monotonic()
                 wait = transport.wait_before_retry(error, attempt, left, repeatable=repeatable)
                 if wait is None:
                     # Not "from error": it quotes the server, which may quote the key.
-                    raise transport.explained(error, attempt + 1, explain) from None
+                    raise transport.explained(cause, attempt + 1, explain) from None
             await asyncio.sleep(wait)
 
 
