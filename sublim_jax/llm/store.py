@@ -584,7 +584,7 @@ class Refusals:
                 f"{self._model}: the server refused {total:,} of the first {self._num_answers:,} answers "
                 f"({total / self._num_answers:.0%}): {reasons}. More than {self._limit:.0%} end the run, which would "
                 f"otherwise pay for what no filter keeps. What came is stored. Change the prompts or the server's "
-                f"content filter, or raise max_refused to go on."
+                f"content filter, or raise max_refused (--max-refused) to go on."
             )
 
 

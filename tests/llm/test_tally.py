@@ -1,4 +1,4 @@
-"""Equal answers, against answers whose law is known: those of a good server, of one that ignores seeds, of a sure model."""
+"""Equal answers, against answers whose law is known: those of a good server, one that ignores seeds, a sure model."""
 
 import random
 
