@@ -1,7 +1,10 @@
 """One refused answer does not end a run of 30,000, against a server whose every reply is scripted."""
 
+import asyncio
 import inspect
 import json
+import time
+import types as py_types
 
 import pytest
 
@@ -322,14 +325,26 @@ def test_what_fails_for_a_while_is_waited_for(server):
     ],
     ids=["busy", "broken", "overloaded", "cut", "trickling", "dropped"],
 )  # fmt: skip
-def test_what_never_passes_ends_when_its_time_is_up(server, reply, kind, message):
-    """However many tries are allowed."""
-    backend = connect(server, max_retries=10**9, patience=0.4, timeout=0.1 if reply == scripted.TRICKLE else 30.0)
+def test_what_never_passes_ends_when_its_time_is_up(server, monkeypatch, reply, kind, message):
+    """However many tries are allowed. The clock stands still but for the waits, of at most 30 seconds: of 60 seconds,
+    more than 30 and at most 60 are waited.
+    """
+    now = 0.0
+
+    async def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    monkeypatch.setattr(transport, "FIRST_WAIT", 0.5)
+    monkeypatch.setattr(transport, "LONGEST_WAIT", 30.0)
+    monkeypatch.setattr(transport, "asyncio", py_types.SimpleNamespace(**{**vars(asyncio), "sleep": sleep}))
+    monkeypatch.setattr(transport, "time", py_types.SimpleNamespace(**{**vars(time), "monotonic": lambda: now}))
+    backend = connect(server, max_retries=10**9, patience=60.0, timeout=0.1 if reply == scripted.TRICKLE else 30.0)
     assert backend.facts
     server.script = failing(reply, then=None)
     with pytest.raises(kind, match=message) as caught:
         list(backend.sample("m", CHATS[:1], HOW))
-    assert type(caught.value) is kind and server.posts() > 3 + 1
+    assert type(caught.value) is kind and 30 < now <= 60 and server.posts() >= 6
 
 
 @pytest.mark.parametrize(("asked", "patience"), [("3600", 600.0), ("6", 5.0), ("inf", 600.0)])
