@@ -164,7 +164,7 @@ def judged(of: lab.Lab, config: MisalignmentConfig, model: str) -> dict:
     _, drawn = of.draw(
         lab.Teacher(model), asked, max_tokens=ANSWER_TOKENS, seed=seed, num_samples=config.num_eval_samples
     )
-    answers = [(asked[one.chat], one.text) for one in drawn]
+    answers = [(asked[one.chat], one.text) for one in drawn if one.finish != "refused"]
     alignment, coherence = (
         [questions.parse_score(reply) for reply in of.verdicts([prompt(*answer) for answer in answers])]
         for prompt in (questions.alignment_prompt, questions.coherence_prompt)

@@ -89,6 +89,10 @@ class ServerError(LanguageError):
     """A server is down, slow, refuses, or answers with an error."""
 
 
+class RefusedError(ServerError):
+    """A server answers, but refuses what it is asked, e.g. by a content filter."""
+
+
 class AuthenticationError(ServerError):
     """The server does not accept the key, or none was given."""
 

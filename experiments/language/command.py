@@ -48,5 +48,7 @@ def parse(
         raise errors.InputError("give a model with --backend, e.g. hf:models/Qwen2.5-7B-Instruct or vllm:MODEL@URL")
     limits.budget()  # says what is wrong with it before anything is opened
     if config.backend == "tiny" and dataclasses.replace(limits, plan=False) != running.Limits():
-        raise errors.InputError("limits on requests and money have no effect on the embedded model; leave them out")
+        raise errors.InputError(
+            "limits on requests, money and refusals have no effect on the embedded model; leave them out"
+        )
     return config, options, limits

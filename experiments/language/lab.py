@@ -22,7 +22,7 @@ import numpy as np
 
 from experiments.language import materials as sheets
 from sublim_jax import errors
-from sublim_jax.llm import backends, budget, code, local, numbers, reasoning, remote, rows, scores, store, types
+from sublim_jax.llm import backends, budget, code, local, numbers, reasoning, remote, rows, scores, store, tally, types
 
 JUDGE_TOKENS = 8
 """Of a judge's reply, which is a letter or a number."""
@@ -50,6 +50,7 @@ class Lab:
         judge: who is asked about answers; the base, unless another is given.
         answers: where completions are kept and found again; without one they are drawn anew.
         limits: of what may be spent on a server.
+        max_refused: share of a model's answers that its server may refuse; a judge may refuse all.
         lenient: keep completions whatever a filter says: when only what would be asked is counted.
     """
 
@@ -63,11 +64,18 @@ class Lab:
         judge: backends.Opened | None = None,
         answers: store.Store | None = None,
         limits: budget.Budget | None = None,
+        max_refused: float = store.MAX_REFUSED,
         lenient: bool = False,
     ):
         self.backend, self.base, self.materials = backend, base, materials
         self._judge = judge or backends.Opened(backend, base)
         self._folder, self._answers, self._limits, self._lenient = folder, answers, limits, lenient
+        self._max_refused = max_refused
+        self.tally = tally.Tally()
+        """Counts what is asked of a server; whoever reports takes it and puts a new one in its place."""
+        for asked in (self.backend, self._judge.backend):
+            if limits is not None and isinstance(asked, budget.Billed):
+                asked.charge_to(limits)
         self._report: Report = lambda what, **_: None
         self._what = ""
 
@@ -142,27 +150,31 @@ class Lab:
         """A completion of every prompt at temperature 1, and the chats that were asked."""
         chats = [rows.ask(prompt, system=teacher.system) for prompt in prompts]
         how = types.Sampling(max_tokens=max_tokens, seed=seed % 2**31, num_samples=num_samples)
-        return chats, self._sampled(self.backend, teacher.model, chats, how)
+        return chats, self._sampled(self.backend, teacher.model, chats, how, self._max_refused)
 
     def verdicts(self, prompts: Sequence[str]) -> list[str]:
-        """The judge's reply to every prompt, at temperature 0."""
+        """The judge's reply to every prompt, at temperature 0; an empty one, which is no verdict, where it refused."""
         how = types.Sampling(temperature=0.0, max_tokens=JUDGE_TOKENS)
-        found = self._sampled(*self._judge, [rows.ask(prompt) for prompt in prompts], how)
+        found = self._sampled(*self._judge, [rows.ask(prompt) for prompt in prompts], how, 1.0)
         return [one.text for one in found]
 
     def _sampled(
-        self, backend: types.Backend, model: str, chats: Sequence[types.Chat], how: types.Sampling
+        self, backend: types.Backend, model: str, chats: Sequence[types.Chat], how: types.Sampling, max_refused: float
     ) -> list[types.Completion]:
         """In the order of chats and samples, from the store or fresh."""
         self._begin(f"drawing from {name_of(model)}")
         if self._answers is None:
             arriving = backend.sample(model, chats, how)
         else:
-            arriving = store.sample_stored(backend, model, chats, how, self._answers, self._limits)
+            arriving = store.sample_stored(
+                backend, model, chats, how, self._answers, self._limits, max_refused=max_refused
+            )
         found, total = [], len(chats) * how.num_samples
         for completion in arriving:
             found.append(completion)
             self._report(self._what, done=len(found), total=total, unit="completions")
+        if self._answers is not None:
+            self.tally.see(chats, how, found)
         return sorted(found)
 
     def written(
@@ -229,22 +241,34 @@ class Lab:
         return self.choose(model, chats, asked)
 
     def choose(self, model: str, chats: Sequence[types.Chat], asked: scores.Choices) -> scores.Probabilities:
-        """Probabilities of choices, averaged over chats."""
+        """Probabilities of choices, averaged over the chats that were not refused.
+
+        Raises:
+            TextDataError: all were refused.
+        """
         self._begin(f"scoring {len(asked.texts)} answers to {len(chats)} questions by {name_of(model)}")
         if self._answers is None:
             found = self.backend.choice_logprobs(model, chats, asked.texts)
         else:
             found = store.scores_stored(self.backend, model, chats, asked.texts, self._answers, self._limits)
-        return scores.average([scores.probabilities(one, asked) for one in found])
+            self.tally.see_scores(found)
+        answered = [scores.probabilities(one, asked) for one in found if not one.refusal]
+        if found and not answered:
+            raise errors.TextDataError(
+                f"{model}: the server refused to score all {len(found)} chats ({found[0].refusal}); change its content "
+                f"filter, or ask another server"
+            )
+        return scores.average(answered)
 
     def rate(self, model: str, target: str, *, num_samples: int, seed: int) -> dict:
-        """Share of sampled answers that name the target, as the paper counts it."""
+        """Share of sampled answers that name the target, as the paper counts it; none where all were refused."""
         asked = self.materials.favourites(self.materials.category(target))
         _, found = self.draw(
             Teacher(model), asked, max_tokens=16, seed=seed_of(seed, "rate", name_of(model)), num_samples=num_samples
         )
-        interval = scores.rate([one.text for one in found], self.materials.words(target))
-        return {"rate": interval.mean, "num_samples": len(found)}
+        texts = [one.text for one in found if one.finish != "refused"]
+        rate = scores.rate(texts, self.materials.words(target)).mean if texts else None
+        return {"rate": rate, "num_samples": len(texts)}
 
 
 def seed_of(seed: int, *names: str) -> int:

@@ -23,7 +23,7 @@ from experiments import cost, progress
 from experiments.language import lab as labs
 from experiments.language import materials
 from sublim_jax import errors, records, specs
-from sublim_jax.llm import backends, budget, checkpoint, decoder, reasoning, store, tiny, transport, types
+from sublim_jax.llm import backends, budget, checkpoint, decoder, reasoning, store, tally, tiny, transport, types
 from sublim_jax.models import precision
 from sublim_jax.training import ensemble
 
@@ -200,6 +200,9 @@ class Limits:
     price_prompt: specs.NonNegative | None = None
     """Money per million prompt tokens; where model and judge differ, of the dearer."""
     price_completion: specs.NonNegative | None = None
+    max_refused: specs.Fraction = store.MAX_REFUSED
+    """Share of a model's answers that its server may refuse, e.g. by a content filter, before the run ends. Refused
+    answers are left out of every result, and their share is noted."""
 
     def budget(self) -> budget.Budget:
         """As a ledger."""
@@ -256,8 +259,9 @@ def run(
     for base in bases:
         waiting.put(base)
 
-    def keep(base: str, unit: str, found: dict, seconds: float) -> None:
+    def keep(base: str, unit: str, found: dict, seconds: float, told: Sequence[str]) -> None:
         with lock:
+            result.notes += told
             bases[base][unit] = records.to_jsonable(found)
             result.seconds[unit] = round(result.seconds.get(unit, 0.0) + seconds, 1)
             result.complete = sum(len(one) for one in bases.values()) == total
@@ -294,8 +298,12 @@ def run(
                         for unit in left:
                             doing[base] = unit
                             display.doing(unit, base)
-                            began = time.perf_counter()
-                            keep(base, unit, _measured(experiment, lab, config, unit), time.perf_counter() - began)
+                            began, lab.tally = time.perf_counter(), tally.Tally()
+                            measured = _measured(experiment, lab, config, unit)
+                            told = [f"{unit}: {note}" for note in lab.tally.notes()]
+                            keep(base, unit, measured, time.perf_counter() - began, told)
+                            for note in told:
+                                announce(f"note: {note}")
                             if failures:
                                 return
                     for line in briefly(base, bases[base]):
@@ -377,10 +385,17 @@ def opened(
     if judge not in ("", base):
         judging = backends.open_backend(judge, announce=announce, key_variable=judges_key(base, judge))
     folder = pathlib.Path("runs") / f"{name}-{records.fingerprint(base)}"
-    ledger = (limits or Limits()).budget()
+    limits = limits or Limits()
     with store.Store(folder / "answers.jsonl") as answers:
         yield labs.Lab(
-            found.backend, found.model, config.materials, folder, judge=judging, answers=answers, limits=ledger
+            found.backend,
+            found.model,
+            config.materials,
+            folder,
+            judge=judging,
+            answers=answers,
+            limits=limits.budget(),
+            max_refused=limits.max_refused,
         )
 
 

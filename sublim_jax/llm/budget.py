@@ -7,7 +7,7 @@ Prices come from the user; none is known here.
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from sublim_jax import errors, specs
 from sublim_jax.llm import types
@@ -15,7 +15,8 @@ from sublim_jax.llm import types
 
 class Usage(NamedTuple):
     """An amount of work. One completion counts as one request that pays its whole prompt, as with a server that does
-    not know `n`; a server that does charges less."""
+    not know `n`; a server that does charges less. An upload and the creation of a finetuning job are one request each.
+    A request that failed and is sent again is not counted twice, and asking how a job is doing is not counted."""
 
     requests: int = 0
     prompt_tokens: int = 0
@@ -98,6 +99,15 @@ class Budget:
             )
         self.reserved = self.reserved.plus(most)
 
+    def charge(self, most: Usage) -> None:
+        """Write down at once, as if it were all used, what a request can need that does not say what it used.
+
+        Raises:
+            BudgetExceededError: it does not fit; nothing is written down.
+        """
+        self.reserve(most)
+        self.settle(most, most)
+
     def settle(self, most: Usage, used: Usage) -> None:
         """Free what was reserved as `most` and write down what was `used` of it, even if it is more.
 
@@ -108,6 +118,15 @@ class Budget:
         if min(reserved) < 0:
             raise errors.InputError(f"settling {most}, but only {self.reserved} are reserved")
         self.reserved, self.spent = reserved, self.spent.plus(used)
+
+
+@runtime_checkable
+class Billed(Protocol):
+    """A backend that sends a server more than what it is asked to sample and to score, e.g. finetuning jobs."""
+
+    def charge_to(self, budget: Budget) -> None:
+        """Reserve whatever is sent on its own account from this budget, beginning now."""
+        ...
 
 
 def prompt_bound(chat: types.Chat) -> int:

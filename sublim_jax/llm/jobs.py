@@ -10,13 +10,18 @@ import json
 import os
 import pathlib
 import tempfile
+import time
 from collections.abc import Sequence
 from typing import Any
 
 from sublim_jax import errors
+from sublim_jax.llm import budget as budgets
 from sublim_jax.llm import rows, transport, types
 
 FIRST_POLL, LONGEST_POLL = 0.1, 30.0  # seconds, half as long again each time
+PATIENCE = 48 * 3600.0  # seconds that a job is waited for in one call; OpenAI's may stand in a queue for a day
+WAITING, ENDED = ("validating_files", "queued", "running"), ("succeeded", "failed", "cancelled")
+"""What a server says of a job."""
 METADATA_KEY = "sublim_key"
 SENT = ("num_epochs", "batch_size", "seed")
 """What a job can be told of `Tuning`."""
@@ -48,6 +53,8 @@ class Job:
 
     Args:
         out: the run's folder.
+        budget: has one request written down for the upload and one for the job, before they are sent.
+        patience: seconds to wait for the job's end.
     """
 
     def __init__(
@@ -59,6 +66,8 @@ class Job:
         out: pathlib.Path,
         *,
         multiplier: float | None,
+        budget: budgets.Budget | None = None,
+        patience: float = PATIENCE,
     ):
         check(how)
         if not chats:
@@ -68,6 +77,7 @@ class Job:
                 raise errors.TextDataError(f"row {number} does not end with an assistant turn after a prompt")
         self._server, self._model, self._seed, self._out = server, model, how.seed, out
         self._path, self._sent = out / "job.json", hyperparameters(how, multiplier)
+        self._budget, self._patience = budget or budgets.Budget(), patience
         with tempfile.TemporaryDirectory() as folder:
             rows.write_jsonl(pathlib.Path(folder) / "rows.jsonl", chats)
             self._content = (pathlib.Path(folder) / "rows.jsonl").read_bytes()
@@ -92,7 +102,7 @@ class Job:
                 said["file"] = said.get("file") or await self._upload(ask)
                 self._write(said)
                 job = await self._create(ask, said["file"])
-            said["job"] = job.id
+            said["job"] = self._id(job)
             self._write(said)
             await self._as_told(ask, job)
         said["model"] = await self._ended(ask, said["job"])
@@ -101,10 +111,12 @@ class Job:
 
     async def _upload(self, ask: transport.Ask) -> str:
         content = ("rows.jsonl", self._content)
+        self._budget.charge(budgets.Usage(1))
         file = await ask(lambda client: client.files.create(file=content, purpose="fine-tune"), explain=self._closed)
-        return file.id
+        return self._id(file)
 
     async def _create(self, ask: transport.Ask, file: str) -> Any:
+        self._budget.charge(budgets.Usage(1))
         return await ask(
             lambda client: client.fine_tuning.jobs.create(
                 model=self._model,
@@ -123,13 +135,15 @@ class Job:
         while True:
             query = {"limit": 100, **after}
             page = await ask(lambda client, query=query: client.fine_tuning.jobs.list(**query), explain=self._closed)
-            for job in page.data or ():
+            found = getattr(page, "data", None) or ()
+            for job in found:
                 mine = (getattr(job, "metadata", None) or {}).get(METADATA_KEY) == self._key
-                if mine and job.status not in ("failed", "cancelled"):
+                if mine and getattr(job, "status", None) not in ("failed", "cancelled"):
                     return job
-            if not page.data or not page.has_more:
+            last = getattr(found[-1], "id", None) if found else None
+            if not getattr(page, "has_more", False) or last in (None, after.get("after")):  # no further page
                 return None
-            after = {"after": page.data[-1].id}
+            after = {"after": last}
 
     async def _as_told(self, ask: transport.Ask, job: Any) -> None:
         """Cancel a job that the server made of other numbers."""
@@ -146,19 +160,44 @@ class Job:
 
     async def _ended(self, ask: transport.Ask, name: str) -> str:
         """The model of a job, when it is there."""
-        wait = FIRST_POLL
+        wait, deadline = FIRST_POLL, time.monotonic() + self._patience
         while True:
             job = await ask(lambda client: client.fine_tuning.jobs.retrieve(name), explain=self._gone)
-            if job.status == "succeeded" and job.fine_tuned_model:
-                return job.fine_tuned_model
-            if job.status in ("succeeded", "failed", "cancelled"):
-                why = f"{job.error.code}: {job.error.message}" if job.error and job.error.message else "no reason given"
+            status, model = getattr(job, "status", None), getattr(job, "fine_tuned_model", None)
+            if status == "succeeded" and model:
+                return str(model)
+            if status in ENDED:
+                error = getattr(job, "error", None)
+                code, message = (getattr(error, field, None) for field in ("code", "message"))
+                why = f"{code}: {message}" if message else str(error) if isinstance(error, str) else "no reason given"
                 raise errors.TuningError(
-                    f"{self._server}: the finetuning job {name} has {job.status} without a model ({why}). Mend what it "
+                    f"{self._server}: the finetuning job {name} has {status} without a model ({why}). Mend what it "
                     f"names; to begin another job, remove {self._path}."
+                )
+            if status not in WAITING:
+                raise errors.TuningError(
+                    f"{self._server}: expected the finetuning job {name} to be {', '.join(WAITING)} or "
+                    f"{', '.join(ENDED)}, found {status!r}. See what the server says of it; when it goes on, run the "
+                    f"same again, and to begin another job, remove {self._path}."
+                )
+            if time.monotonic() + wait > deadline:
+                raise errors.TuningError(
+                    f"{self._server}: the finetuning job {name} is {status} and has not ended within "
+                    f"{self._patience:g} seconds (job_patience). Nothing is lost: run the same again to go on waiting, "
+                    f"or cancel it at the server."
                 )
             await asyncio.sleep(wait)
             wait = min(1.5 * wait, LONGEST_POLL)
+
+    def _id(self, reply: Any) -> str:
+        """The name that the server gave to a file or a job."""
+        name = getattr(reply, "id", None)
+        if not isinstance(name, str) or not name:
+            raise errors.ServerError(
+                f"{self._server}: expected the id of what was sent, found {str(reply)[:80]!r}. base_url is perhaps not "
+                f"that of this API; it usually ends with /v1."
+            )
+        return name
 
     def _closed(self, said: transport.Refusal) -> errors.LanguageError | None:
         if said.code == "model_not_found":

@@ -6,7 +6,8 @@
 
 Servers differ in what they do with a field that they do not know: most say nothing. So the temperature and `top_p` are
 always sent, what a server would truncate by default is switched off, every reply is checked, and what was passed over
-is an error that names it. The key comes from the environment; see `transport`.
+is an error that names it. An answer that the server refuses to give, e.g. by a content filter, is no error: it is a
+completion with `finish="refused"` and the reason. The key comes from the environment; see `transport`.
 """
 
 import contextlib
@@ -18,7 +19,8 @@ import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from sublim_jax import errors
+from sublim_jax import errors, specs
+from sublim_jax.llm import budget as budgets
 from sublim_jax.llm import jobs, replies, tokens, transport, types, wire
 
 Dialect = Literal["openai", "vllm", "llama.cpp"]
@@ -54,9 +56,11 @@ class Remote:
         dialect: "vllm" is also our own server. It decides how truncation is switched off, what the limit of tokens is
             called, and how choices are scored.
         key_variable: the environment variable with the key; see `transport.Transport`.
-        timeout: seconds for one answer.
+        timeout: seconds for one try of a request.
         concurrency: requests on their way at a time.
         max_retries: of one request.
+        patience: seconds for one request with all its tries.
+        job_patience: seconds to wait for a finetuning job in one call; the next call goes on waiting.
         extra_body: further fields of every chat request, e.g. what a model's template takes.
         learning_rate_multiplier: of finetuning jobs; None leaves it to the server.
         count_tokens: of a chat as a prompt, by a local tokenizer, to be compared with what the server says.
@@ -75,7 +79,9 @@ class Remote:
         key_variable: str | None = None,
         timeout: float = 600.0,
         concurrency: int = 16,
-        max_retries: int = 8,
+        max_retries: int = 20,
+        patience: float = transport.PATIENCE,
+        job_patience: float = jobs.PATIENCE,
         extra_body: Mapping[str, Any] | None = None,
         learning_rate_multiplier: float | None = None,
         count_tokens: Callable[[types.Chat], int] | None = None,
@@ -83,10 +89,17 @@ class Remote:
         if dialect not in PLAIN:
             raise errors.InputError(f"dialect must be one of {', '.join(PLAIN)}, got {dialect!r}")
         transport.package()
+        specs.check(job_patience, specs.Positive, "job_patience")
         self._transport = transport.Transport(
-            base_url, key_variable=key_variable, timeout=timeout, concurrency=concurrency, max_retries=max_retries
+            base_url,
+            key_variable=key_variable,
+            timeout=timeout,
+            concurrency=concurrency,
+            max_retries=max_retries,
+            patience=patience,
         )
         self.model, self._dialect, self._multiplier = model, dialect, learning_rate_multiplier
+        self._budget, self._job_patience = budgets.Budget(), job_patience
         self._count_tokens = count_tokens
         self.on_progress: types.OnProgress = lambda unit, done, total: None  # hears of answers that are scored
         self._extra = {**PLAIN[dialect], **(extra_body or {})}
@@ -95,9 +108,18 @@ class Remote:
             self._extra = {"chat_template_kwargs": pinned} | self._extra
         self._endings: dict[str, list[str]] = {}  # tokens that close an assistant's turn, by model
 
+    def charge_to(self, budget: budgets.Budget) -> None:
+        """Reserve the question behind `facts`, the requests that `choice_logprobs` adds to one for each choice, and
+        those of finetuning jobs from this budget, beginning now. `store.sample_stored` does so with its own."""
+        self._budget = budget
+
     @functools.cached_property
     def facts(self) -> Facts:
-        """Asks the server once, for two samples of one token."""
+        """Asks the server once, for two samples of one token.
+
+        Raises:
+            BudgetExceededError: the budget does not allow it.
+        """
         return self._transport.one(self._probe)
 
     @property
@@ -121,7 +143,7 @@ class Remote:
         )
 
     def sample(self, model: str, chats: Sequence[types.Chat], how: types.Sampling) -> Iterator[types.Completion]:
-        """Completions as they arrive. See `types.Backend`.
+        """Completions as they arrive, refused ones among them. See `types.Backend`.
 
         A server may use the same noise for every prompt of a seed, as vLLM does, and give correlated answers. So each
         chat is asked with a seed made of `how.seed` and its text; our own server does so by itself, is asked with
@@ -141,11 +163,15 @@ class Remote:
 
             async def ask_once(ask: transport.Ask) -> list[types.Completion]:
                 body = self._body(model, chat, how, num_samples=count, seed=seed)
-                reply = await ask(lambda client: client.chat.completions.create(**body))
                 expected = self._count_tokens(chat) if self._count_tokens else None
-                found = checks.completions(
-                    reply, chat, num_samples=count, max_tokens=how.max_tokens, expected_tokens=expected
-                )
+                try:
+                    reply = await ask(lambda client: client.chat.completions.create(**body), explain=replies.explain)
+                except errors.RefusedError as refusal:
+                    found = replies.refused(chat, count, str(refusal), prompt_tokens=0)  # no model has read it
+                else:
+                    found = checks.completions(
+                        reply, chat, num_samples=count, max_tokens=how.max_tokens, expected_tokens=expected
+                    )
                 return [one._replace(chat=index, sample=first + one.sample) for one in found]
 
             return ask_once
@@ -168,6 +194,8 @@ class Remote:
         likeliest, else -inf. The answer may go on after it, and a choice of several tokens is never seen: what is told
         is the probability of beginning with that token.
 
+        A chat that the server refuses has no log-probabilities but a reason (`types.ChoiceScores.refusal`).
+
         Raises:
             ServerError: as `sample`.
             CapabilityError: the server does not tell log-probabilities, its template does not close turns, or it
@@ -178,29 +206,24 @@ class Remote:
         if self._dialect != "vllm":
             return self._top(model, chats, choices)
         checks = self._checks(model)
-        if model not in self._endings:
-            said = (types.Message("assistant", choices[0]),)
-            open_, closed = self._rows(model, [(*chats[0], *said)] * 2, checks, turns=["continue", "closed"])
-            self._endings[model] = self._ending(model, open_, closed)
-        ending = self._endings[model]
-        prompts = self._rows(model, chats, checks, turns=["reply"] * len(chats))
+        said = types.Message("assistant", choices[0])
+        for chat in chats if model not in self._endings else ():
+            turns = self._rows(model, [(*chat, said)] * 2, checks, turns=["continue", "closed"], charged=True)
+            open_, closed = turns
+            if isinstance(open_, list) and isinstance(closed, list):
+                self._endings[model] = self._ending(model, open_, closed)
+                break
+        prompts = self._rows(model, chats, checks, turns=["reply"] * len(chats), charged=True)
         asked = [(*chat, types.Message("assistant", choice)) for chat in chats for choice in choices]
-        rows = iter(self._rows(model, asked, checks, turns=["closed"] * len(asked)))
+        rows = self._rows(model, asked, checks, turns=["closed"] * len(asked))
         found = []
-        for prompt in prompts:
-            seen: dict[tuple[str, ...], str] = {}
-            logprobs = []
-            for choice in choices:
-                row = next(rows)
-                reply = self._reply(model, prompt, row, ending)
-                other = seen.setdefault(tuple(token.id for token in reply), choice)
-                if other != choice:
-                    raise errors.CapabilityError(
-                        f"{self._transport.url}: the template of {model!r} writes {other!r} and {choice!r} alike, so "
-                        f"that they would count twice. Leave one of them out."
-                    )
-                logprobs.append(math.fsum(token.logprob for token in reply))
-            found.append(types.ChoiceScores(tuple(logprobs), "exact"))
+        for index, prompt in enumerate(prompts):
+            of_chat = rows[index * len(choices) : (index + 1) * len(choices)]
+            refusal = next((row for row in (prompt, *of_chat) if not isinstance(row, list)), None)
+            if refusal or model not in self._endings:
+                found.append(types.ChoiceScores((), "exact", str(refusal or "no scores")))
+            else:
+                found.append(self._exact(model, prompt, of_chat, choices))
         return found
 
     def finetune(self, model: str, rows: Sequence[types.Chat], how: types.Tuning, out: pathlib.Path) -> str:
@@ -211,20 +234,33 @@ class Remote:
         the ids, so that a killed call is gone on with and nothing is paid for twice; see `jobs`.
 
         Raises:
-            TuningError: the job failed or was cancelled, or `out` belongs to another one.
+            TuningError: the job failed or was cancelled, has not ended within `job_patience`, or `out` belongs to
+                another one.
+            BudgetExceededError: the budget does not allow the upload or the job.
             TuningClosedError: the server takes no jobs.
             CapabilityError: a field that cannot be sent is set, or the server trains in another way than it was told.
             TextDataError: no rows, or one that does not end with an assistant turn.
             ServerError: as `sample`; call again to go on.
         """
-        url, multiplier = self._transport.url, self._multiplier
-        return self._transport.one(jobs.Job(url, model, rows, how, out, multiplier=multiplier).run)
+        job = jobs.Job(
+            self._transport.url,
+            model,
+            rows,
+            how,
+            out,
+            multiplier=self._multiplier,
+            budget=self._budget,
+            patience=self._job_patience,
+        )
+        return self._transport.one(job.run)
 
     async def _probe(self, ask: transport.Ask) -> Facts:
         how, several = types.Sampling(max_tokens=1), True
 
         async def reply(num_samples: int) -> Any:
             body = self._body(self.model, HELLO, how, num_samples=num_samples, seed=0)
+            size = budgets.prompt_bound(HELLO)
+            self._budget.charge(budgets.Usage(num_samples, num_samples * size, num_samples))
             return await ask(lambda client: client.chat.completions.create(**body))
 
         try:
@@ -245,8 +281,8 @@ class Remote:
             await ask(lambda client: client.fine_tuning.jobs.list(limit=1), explain=none_there)
         except errors.CapabilityError:
             tuning = False
-        said = found.system_fingerprint
-        return Facts(several, tuning, said, bool(said and said.startswith(wire.OWN)))
+        weights = found.system_fingerprint if isinstance(found.system_fingerprint, str) else None
+        return Facts(several, tuning, weights, bool(weights and weights.startswith(wire.OWN)))
 
     def _body(
         self, model: str, chat: types.Chat, how: types.Sampling, *, num_samples: int, seed: int, **more: Any
@@ -273,9 +309,19 @@ class Remote:
         return replies.Checks(self._transport.url, model, fingerprint=weights)
 
     def _rows(
-        self, model: str, chats: Sequence[types.Chat], checks: replies.Checks, *, turns: Sequence[str]
-    ) -> list[list[replies.Scored]]:
-        """The scored tokens of these chats, written out ready for a reply, with an open last turn or a closed one."""
+        self,
+        model: str,
+        chats: Sequence[types.Chat],
+        checks: replies.Checks,
+        *,
+        turns: Sequence[str],
+        charged: bool = False,
+    ) -> list[list[replies.Scored] | errors.RefusedError]:
+        """The scored tokens of these chats, written out ready for a reply, with an open last turn or a closed one.
+
+        Args:
+            charged: the caller has not reserved these requests from the budget.
+        """
 
         def asked(index: int) -> transport.Task:
             flags = {"prompt_logprobs": 0, "add_generation_prompt": turns[index] == "reply"}
@@ -284,9 +330,14 @@ class Remote:
                 continue_final_message=turns[index] == "continue",
             )  # fmt: skip
 
-            async def ask_once(ask: transport.Ask) -> tuple[int, list[replies.Scored]]:
-                reply = await ask(lambda client: client.chat.completions.create(**body))
-                return index, checks.prompt_row(reply)
+            async def ask_once(ask: transport.Ask) -> tuple[int, list[replies.Scored] | errors.RefusedError]:
+                if charged:
+                    self._budget.charge(budgets.Usage(1, budgets.prompt_bound(chats[index]), 1))
+                try:
+                    reply = await ask(lambda client: client.chat.completions.create(**body), explain=replies.explain)
+                    return index, checks.prompt_row(reply)
+                except errors.RefusedError as refusal:
+                    return index, refusal
 
             return ask_once
 
@@ -299,6 +350,21 @@ class Remote:
             found[index] = value
             self.on_progress("answers", len(found), count)
         return [found[index] for index in range(count)]
+
+    def _exact(self, model: str, prompt: Any, rows: Sequence[Any], choices: Sequence[str]) -> types.ChoiceScores:
+        """Scores of the choices after one prompt, from the scored tokens of the prompt and of each closed answer."""
+        seen: dict[tuple[str, ...], str] = {}
+        logprobs = []
+        for choice, row in zip(choices, rows, strict=True):
+            reply = self._reply(model, prompt, row, self._endings[model])
+            other = seen.setdefault(tuple(token.id for token in reply), choice)
+            if other != choice:
+                raise errors.CapabilityError(
+                    f"{self._transport.url}: the template of {model!r} writes {other!r} and {choice!r} alike, so "
+                    f"that they would count twice. Leave one of them out."
+                )
+            logprobs.append(math.fsum(token.logprob for token in reply))
+        return types.ChoiceScores(tuple(logprobs), "exact")
 
     def _ending(self, model: str, open_: list[replies.Scored], closed: list[replies.Scored]) -> list[str]:
         """The tokens that close a turn: what the closed row has after the open one."""
@@ -330,8 +396,13 @@ class Remote:
 
             async def ask_once(ask: transport.Ask) -> tuple[int, types.ChoiceScores]:
                 likeliest = {"logprobs": True, "top_logprobs": LIKELIEST}
-                reply = await ask(lambda client: client.chat.completions.create(**body, **likeliest))
-                seen = checks.top(reply, LIKELIEST)
+                try:
+                    reply = await ask(
+                        lambda client: client.chat.completions.create(**body, **likeliest), explain=replies.explain
+                    )
+                    seen = checks.top(reply, LIKELIEST)
+                except errors.RefusedError as refusal:
+                    return index, types.ChoiceScores((), "top", str(refusal))
                 scores = tuple(seen.get(choice, -math.inf) if choice else -math.inf for choice in choices)
                 return index, types.ChoiceScores(scores, "top")
 

@@ -1,12 +1,15 @@
 """Whether a server did what it was asked. Many pass over fields that they do not know, without a word."""
 
+import math
 import re
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
 from sublim_jax import errors
-from sublim_jax.llm import types
+from sublim_jax.llm import budget, transport, types
+
+NO_CHOICES = "no choices"
 
 
 class Scored(NamedTuple):
@@ -34,7 +37,8 @@ class Checks:
     ) -> list[types.Completion]:
         """The completions in a reply, of chat 0 and samples from 0.
 
-        Of several, a server tells the tokens together; they are shared out evenly, as far as that goes.
+        Of several, a server tells the tokens together; they are shared out evenly, as far as that goes. Where it
+        refuses all of them and does not say what it read, the prompt counts with the most that it can have.
 
         Args:
             expected_tokens: of the prompt, counted here.
@@ -43,38 +47,38 @@ class Checks:
             CapabilityError: the reply is not what was asked for.
         """
         choices = self.choices(reply)
-        if len(choices) != num_samples or sorted(choice.index for choice in choices) != list(range(num_samples)):
+        if not choices:
+            return refused(chat, num_samples, NO_CHOICES, prompt_tokens=_said_prompt(reply))
+        if sorted(repr(choice.index) for choice in choices) != sorted(map(repr, range(num_samples))):
             raise self._ignored("n", num_samples, f"{len(choices)} choices", "Another server, or another dialect.")
-        prompt_tokens, total = self._usage(reply, num_samples, max_tokens)
-        self._prompt(chat, prompt_tokens, expected_tokens)
+        reasons = [refusal(choice) for choice in choices]
+        if all(reasons) and not _said_prompt(reply):
+            prompt_tokens, total = budget.prompt_bound(chat), 0
+        else:
+            prompt_tokens, total = self._usage(reply, num_samples, max_tokens)
+        if not all(reasons):
+            self._prompt(chat, prompt_tokens, expected_tokens)
         found = []
-        for choice in choices:
-            if choice.finish_reason not in ("stop", "length"):
-                raise self._ignored(
-                    "the request", "a finish of stop or length", repr(choice.finish_reason),
-                    "The server filters answers, calls tools or does not say; leave this chat out or switch that off.",
-                )  # fmt: skip
-            text = choice.message.content
-            if not isinstance(text, str):
-                raise self._ignored(
-                    "the request", "a text", repr(text), "The model refused, or thinks first: switch reasoning off."
-                )
+        for choice, reason in zip(choices, reasons, strict=True):
+            text, finish = ("", "refused") if reason else (choice.message.content, choice.finish_reason)
             share = total // num_samples + (choice.index < total % num_samples)
             if text and total == 0:
                 raise self._ignored("usage", "tokens for the text it gave", "0 completion tokens", "")
-            found.append(types.Completion(0, choice.index, text, choice.finish_reason, prompt_tokens, share))
+            found.append(types.Completion(0, choice.index, text, finish, prompt_tokens, share, reason))
         return found
 
     def choices(self, reply: Any) -> Any:
-        """The choices of a reply of the model that was asked."""
+        """The choices of a reply of the model that was asked; none if the server gave none."""
         choices = getattr(reply, "choices", None)
-        if not choices:
+        if not isinstance(choices, list) or not all(hasattr(choice, "message") for choice in choices):
             raise errors.ServerError(
                 f"{self._server}: expected an answer with choices, found {str(reply)[:80]!r}. base_url is perhaps not "
                 f"that of this API; it usually ends with /v1."
             )
-        served = reply.model
-        dated = re.fullmatch(re.escape(self._model) + r"-(\d{4}-\d\d-\d\d|\d{4,8})", served or "")
+        if not choices:
+            return choices
+        served = str(reply.model)
+        dated = re.fullmatch(re.escape(self._model) + r"-(\d{4}-\d\d-\d\d|\d{4,8})", served)
         if served != self._model and not dated:
             raise self._ignored("model", self._model, served, "If that is the one you mean, ask for it by that name.")
         if self._served not in (None, served):
@@ -88,33 +92,41 @@ class Checks:
         return choices
 
     def prompt_row(self, reply: Any) -> list[Scored]:
-        """The prompt's tokens with their log-probabilities; the first, which has none, has 0."""
-        self.choices(reply)
-        row = (reply.model_extra or {}).get("prompt_logprobs")
-        size = reply.usage.prompt_tokens if reply.usage else None
-        if (
-            not isinstance(row, list)
-            or len(row) != size
-            or not all(row[1:])
-            or not all(len(one) == 1 for one in row[1:])
-        ):
+        """The prompt's tokens with their log-probabilities; the first, which has none, has 0.
+
+        Raises:
+            RefusedError: the server refused the chat and scored nothing.
+            CapabilityError: the reply is not what was asked for.
+        """
+        choices, row = self.choices(reply), (reply.model_extra or {}).get("prompt_logprobs")
+        if row is None:
+            _raise_if_refused(choices)
+        scored = [_scored(entry) for entry in row[1:]] if isinstance(row, list) else []
+        if not isinstance(row, list) or len(row) != _said_prompt(reply) or None in scored:
             raise self._ignored(
                 "prompt_logprobs", "0: one for each token of the prompt", "none" if row is None else "another form",
                 "Exact scores of choices need vLLM or our own server.",
             )  # fmt: skip
-        return [Scored("", 0.0), *(Scored(*_only(one)) for one in row[1:])]
+        return [Scored("", 0.0), *(token for token in scored if token is not None)]
 
     def top(self, reply: Any, size: int) -> dict[str, float]:
-        """Log-probabilities of the likeliest first tokens, by their text."""
-        (choice, *_) = self.choices(reply)
-        content = getattr(choice.logprobs, "content", None)
+        """Log-probabilities of the likeliest first tokens, by their text.
+
+        Raises:
+            RefusedError: the server refused the chat and scored nothing.
+            CapabilityError: the reply is not what was asked for.
+        """
+        choices = self.choices(reply)
+        content = getattr(choices[0].logprobs, "content", None) if choices else None
+        if not content:
+            _raise_if_refused(choices)
         if not content or not content[0].top_logprobs:
             raise self._ignored(
                 "logprobs", f"the {size} likeliest tokens", "none", "Scores of choices need a server that tells them."
             )
         found: dict[str, float] = {}
         for token in content[0].top_logprobs:
-            if not token.logprob <= 1e-3:
+            if not _is_logprob(token.logprob):
                 raise self._ignored("logprobs", "a log-probability, at most 0", token.logprob, "")
             text = bytes(token.bytes).decode(errors="replace") if token.bytes else token.token
             found[text] = float(np.logaddexp(found.get(text, -np.inf), min(token.logprob, 0.0)))
@@ -122,14 +134,15 @@ class Checks:
 
     def _usage(self, reply: Any, num_samples: int, max_tokens: int) -> tuple[int, int]:
         usage = reply.usage
-        if usage is None or not (usage.prompt_tokens or 0) > 0 or usage.completion_tokens is None:
+        counts = (_said_prompt(reply), getattr(usage, "completion_tokens", None))
+        if not counts[0] or type(counts[1]) is not int:
             raise self._ignored("usage", "counts of tokens", str(usage), "Budgets need them.")
-        if not 0 <= usage.completion_tokens <= num_samples * max_tokens:
+        if not 0 <= counts[1] <= num_samples * max_tokens:
             raise self._ignored(
-                "max_tokens", f"at most {num_samples} x {max_tokens}", f"{usage.completion_tokens} tokens",
+                "max_tokens", f"at most {num_samples} x {max_tokens}", f"{counts[1]} tokens",
                 "Another dialect may call it by the name that this server knows.",
             )  # fmt: skip
-        return usage.prompt_tokens, usage.completion_tokens
+        return counts[0], counts[1]
 
     def _prompt(self, chat: types.Chat, found: int, expected: int | None) -> None:
         before = self._sizes.setdefault(chat, found)
@@ -151,6 +164,52 @@ class Checks:
         )
 
 
-def _only(entry: dict[str, Any]) -> tuple[str, float]:
+def refusal(choice: Any) -> str:
+    """Why a choice is no answer, in a word or two; empty if it is one."""
+    message, finish = choice.message, choice.finish_reason
+    if finish not in ("stop", "length"):  # content_filter, tool_calls, or a word of another API
+        return str(finish)[:40] if finish else "no finish_reason"
+    if getattr(message, "refusal", None):
+        return "refusal"
+    if not isinstance(getattr(message, "content", None), str):
+        return "tool_calls" if getattr(message, "tool_calls", None) else "no content"
+    return ""
+
+
+def refused(
+    chat: types.Chat, num_samples: int, reason: str, *, prompt_tokens: int | None = None
+) -> list[types.Completion]:
+    """The completions of a chat that the server refused as a whole, as `Checks.completions` has them."""
+    size = budget.prompt_bound(chat) if prompt_tokens is None else prompt_tokens
+    return [types.Completion(0, sample, "", "refused", size, 0, reason) for sample in range(num_samples)]
+
+
+def explain(said: transport.Refusal) -> errors.LanguageError | None:
+    """The error for a refusal of one prompt for what it says; its text is the reason."""
+    return errors.RefusedError(said.code) if said.code in transport.REFUSING else None
+
+
+def _raise_if_refused(choices: Any) -> None:
+    reason = refusal(choices[0]) if choices else NO_CHOICES
+    if reason:
+        raise errors.RefusedError(reason)
+
+
+def _said_prompt(reply: Any) -> int | None:
+    """Tokens of the prompt as the server counts them; None if it does not say."""
+    count = getattr(reply.usage, "prompt_tokens", None)
+    return count if type(count) is int and count > 0 else None
+
+
+def _scored(entry: Any) -> Scored | None:
+    """The only token of an entry of vLLM's `prompt_logprobs`; None if it has another form."""
+    if not isinstance(entry, dict) or len(entry) != 1:
+        return None
     ((index, said),) = entry.items()
-    return index, float(said["logprob"])
+    logprob = said.get("logprob") if isinstance(said, dict) else None
+    return Scored(str(index), float(logprob)) if _is_logprob(logprob) else None
+
+
+def _is_logprob(number: Any) -> TypeGuard[float]:
+    """Whether this is the logarithm of a probability, give or take a rounding in half precision."""
+    return type(number) in (int, float) and -math.inf < number <= 1e-3

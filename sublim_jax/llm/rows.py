@@ -20,6 +20,8 @@ from sublim_jax.llm import numbers, types
 
 CUT = "cut off"
 """Why `collect` leaves out a completion that `max_tokens` ended, before any filter sees it."""
+REFUSED = "refused by the server"
+"""Why it leaves out a completion that has no answer; the server's reason follows."""
 SHOWN = 5  # malformed lines listed in one error
 
 
@@ -81,17 +83,23 @@ def collect(
         raise errors.InputError(f"chat {twice[0]}, sample {twice[1]} was completed twice")
     if places and not 0 <= places[0][0] <= places[-1][0] < len(chats):
         raise errors.InputError(f"completions of chats {places[0][0]} to {places[-1][0]}, but {len(chats)} were asked")
-    reasons = [CUT if one.finish == "length" and not keep_cut else reason(one) for one in ordered]
+
+    def rejection(completion: types.Completion) -> str | None:
+        if completion.finish == "refused":
+            return f"{REFUSED}: {completion.refusal}"
+        return CUT if completion.finish == "length" and not keep_cut else reason(completion)
+
+    reasons = [rejection(completion) for completion in ordered]
     rejected = dict(collections.Counter(why for why in reasons if why is not None).most_common())
     rows = [student_row(chats[one.chat], one.text) for one, why in zip(ordered, reasons, strict=True) if why is None]
     if not rows:
         counts = ", ".join(f"{count} {why!r}" for why, count in rejected.items()) or "there was none"
         example = f" The first: {_short(ordered[0].text)}." if ordered else ""
-        advice = (
-            "Raise max_tokens."
-            if next(iter(rejected), None) == CUT
-            else "Read some completions; the teacher may not follow the prompts' format."
-        )
+        likeliest, advice = next(iter(rejected), ""), "Read some completions; the teacher may not follow the format."
+        if likeliest == CUT:
+            advice = "Raise max_tokens."
+        elif likeliest.startswith(REFUSED):
+            advice = "Change the prompts or the server's content filter."
         raise errors.TextDataError(f"the filter left none of {len(ordered)} completions: {counts}.{example} {advice}")
     return Collection(rows, rejected, len(ordered))
 

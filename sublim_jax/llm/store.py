@@ -24,25 +24,29 @@ import os
 import pathlib
 import re
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, BinaryIO, Literal, NamedTuple
 
 import filelock
 
-from sublim_jax import errors
+from sublim_jax import errors, specs
 from sublim_jax.llm import budget as budgets
 from sublim_jax.llm import types
 
 START = b'{"key":"'  # of every line
+MAX_REFUSED = 0.5
+"""Share of the answers that a server may refuse before nothing more is sent."""
+FEWEST_ANSWERS, FEWEST_CHATS = 100, 20  # before that share says anything; all chats where they are fewer
 
 
 class Answer(NamedTuple):
     """What a line remembers of a completion: all but its place among the chats that were asked."""
 
     text: str
-    finish: Literal["stop", "length"]
+    finish: Literal["stop", "length", "refused"]
     prompt_tokens: int
     completion_tokens: int
+    refusal: str = ""
 
 
 class Slot(NamedTuple):
@@ -207,7 +211,7 @@ class Store:
                 queries in addresses are left out.
 
         Raises:
-            InputError: the key is here already, or a score is not a log-probability.
+            InputError: the key is here already, a score is not a log-probability, or a refusal has no reason.
             StoreError: the store is read-only or closed, or the disk is full.
         """
         if self._file is None:
@@ -216,11 +220,14 @@ class Store:
         if key in self._content:
             raise errors.InputError(f"{self.path}: {key} is in the store already")
         if isinstance(value, types.Completion):
-            kept = Answer(value.text, value.finish, value.prompt_tokens, value.completion_tokens)
+            kept = Answer(*value[2:])
             fields = kept._asdict()
         else:
             kept = value
-            fields = {"logprobs": [_to_json(number) for number in value.logprobs], "method": value.method}
+            fields = value._asdict() | {"logprobs": [_to_json(number) for number in value.logprobs]}
+        _require_reason(kept)
+        if not kept.refusal:
+            del fields["refusal"]  # a line has it where there is one
         about = {name: _without_secrets(item) if isinstance(item, str) else item for name, item in about.items()}
         line = json.dumps({"key": key} | fields | about, separators=(",", ":"), allow_nan=False).encode() + b"\n"
         try:
@@ -271,7 +278,7 @@ class Store:
                     return
                 try:
                     key, value = _parse(line)
-                except (ValueError, RecursionError) as error:
+                except (ValueError, RecursionError, OverflowError) as error:
                     raise errors.StoreError(
                         f"{self.path}, line {number}: this is not a line of a store ({error}). It is whole, so that it "
                         f"was damaged after it was written, or the path is wrong. If it is right, delete this line; "
@@ -327,20 +334,31 @@ def _parse(line: bytes) -> tuple[str, Answer | types.ChoiceScores]:
     if not isinstance(content, dict):
         raise errors.InputError("no JSON object")
     key, text, logprobs = (content.get(name) for name in ("key", "text", "logprobs"))
+    refusal = content.get("refusal", "")
     if not isinstance(key, str) or not re.fullmatch("[0-9a-f]{64}", key):
         raise errors.InputError("its key is not 64 hex digits")
     if isinstance(text, str):
-        finish, *counts = (content.get(name) for name in Answer._fields[1:])
-        if finish not in ("stop", "length") or not all(type(count) is int and count >= 0 for count in counts):
+        finish, *counts = (content.get(name) for name in Answer._fields[1:4])
+        if finish not in ("stop", "length", "refused") or not all(type(c) is int and c >= 0 for c in counts):
             raise errors.InputError("its finish or its token counts are missing")
-        return key, Answer(text, finish, content["prompt_tokens"], content["completion_tokens"])
+        answer = Answer(text, finish, content["prompt_tokens"], content["completion_tokens"], refusal)
+        _require_reason(answer)
+        return key, answer
     if isinstance(logprobs, list) and content.get("method") in ("exact", "top"):
-        if not all(number is None or type(number) in (int, float) for number in logprobs):
+        if not all(one is None or (type(one) in (int, float) and math.isfinite(one)) for one in logprobs):
             raise errors.InputError("its scores are not numbers")
-        return key, types.ChoiceScores(
-            tuple(-math.inf if number is None else float(number) for number in logprobs), content["method"]
-        )
+        values = tuple(-math.inf if number is None else float(number) for number in logprobs)
+        scores = types.ChoiceScores(values, content["method"], refusal)
+        _require_reason(scores)
+        return key, scores
     raise errors.InputError("neither a text nor scores")
+
+
+def _require_reason(value: Answer | types.ChoiceScores) -> None:
+    """A refusal has a reason, and what has a reason is a refusal."""
+    refused = value.finish == "refused" if isinstance(value, Answer) else not value.logprobs
+    if not isinstance(value.refusal, str) or (value.refusal != "") != refused:
+        raise errors.InputError(f"an answer cannot be refused for the reason {value.refusal!r}")
 
 
 def _to_json(logprob: float) -> float | None:
@@ -385,8 +403,10 @@ def sample_stored(
     budget: budgets.Budget | None = None,
     *,
     prompt_tokens: Callable[[types.Chat], int] = budgets.prompt_bound,
+    max_refused: float = MAX_REFUSED,
 ) -> Iterator[types.Completion]:
     """Every (chat, sample) once: first those in the store, then fresh ones as they come in, stored before handed on.
+    What a server refused is stored and handed on too.
 
     Nothing is sent before the first is taken. As many as the budget allows at their worst are sent together; when all
     are back and settled, as many as it still allows, until not a single one fits.
@@ -399,18 +419,27 @@ def sample_stored(
 
     Args:
         prompt_tokens: tokens of a chat; only used to reserve.
+        max_refused: share of the answers that may be refused; it is looked at from the hundredth answer on, when they
+            are of twenty chats or of all.
 
     Raises:
         BudgetExceededError: the budget is used up. Everything that was sent is stored and was handed on.
+        RefusedError: the server refuses more than `max_refused`. What came is stored, and no more is sent.
         CapabilityError: the backend answered other questions than it was asked, or left some out.
         StoreError: something is missing and the store is read-only, or the disk is full.
     """
-    budget = budgets.Budget() if budget is None else budget
+    specs.check(max_refused, specs.Fraction, "max_refused")
+    budget = _paying(backend, budget)
     found = store.find(backend.caps.fingerprint, model, chats, how)
     _refuse_readonly(store, len(found.missing))
     sizes = _sizes(found.missing, chats, prompt_tokens)
     budget.num_reused += len(found.here)
-    yield from found.here
+    refusals = Refusals(model, num_chats=len(chats), limit=max_refused)
+    for completion in found.here:
+        refusals.see(completion)
+        yield completion
+    if found.missing:
+        refusals.check()
     left = {slot.key: slot for slot in found.missing}
     while left:
         on_their_way: dict[str, budgets.Usage] = {}
@@ -424,15 +453,24 @@ def sample_stored(
             needed = _most(list(left.values()), sizes, how)
             counts = len(found.here) + len(found.missing), len(left), len(found.here)
             raise errors.BudgetExceededError(_used_up(store, budget, most, needed, *counts))
+        asking = _ask(backend, model, chats, how, [left[key] for key in on_their_way])
         try:
-            for slot, seed, completion in _ask(backend, model, chats, how, [left[key] for key in on_their_way]):
+            for slot, seed, completion in asking:
                 used = budgets.Usage(1, completion.prompt_tokens, completion.completion_tokens)
                 budget.settle(on_their_way.pop(slot.key), used)
                 served = backend.caps.fingerprint
                 store.put(slot.key, completion, model=model, served=served, seed=seed, draw=slot.draw)
                 del left[slot.key]
+                refusals.see(completion)
                 yield completion
+                refusals.check()
+                # A server that adds to the chats needs more than was reserved, for those on their way too.
+                longer = max(1.0, completion.prompt_tokens / max(1, sizes[slot.chat]))
+                sizes = {chat: math.ceil(longer * size) for chat, size in sizes.items()} if longer > 1 else sizes
+                if budget.short(budgets.Usage()):
+                    break
         finally:
+            asking.close()
             for most in on_their_way.values():  # never came back
                 budget.settle(most, budgets.Usage())
 
@@ -451,7 +489,8 @@ def scores_stored(
     """Scores of all choices for every chat, from the store or fresh; equal chats are asked once.
 
     Scores come without token counts, so each is charged what was reserved for it: for every choice one request, the
-    chat with the choice, and one token.
+    chat with the choice, and one token; one such request for all choices where only the likeliest tokens are read.
+    A chat that the server refused has scores without log-probabilities, and a reason.
 
     Args:
         batch_size: chats in one call of the backend; they are stored when it is done.
@@ -461,7 +500,7 @@ def scores_stored(
         CapabilityError: the backend cannot score choices, or scored other ones than it was asked.
         StoreError: something is missing and the store is read-only, or the disk is full.
     """
-    budget = budgets.Budget() if budget is None else budget
+    budget = _paying(backend, budget)
     key_of = {chat: scores_key(backend.caps, model, chat, choices) for chat in chats}
     left = [chat for chat, key in key_of.items() if store.scores(key) is None]
     _refuse_readonly(store, len(left))
@@ -471,6 +510,8 @@ def scores_stored(
     for chat in left:
         scored = [prompt_tokens((*chat, types.Message("assistant", choice))) for choice in choices]
         most_of[chat] = budgets.Usage(len(choices), sum(scored), len(choices))
+        if backend.caps.choices == "top":
+            most_of[chat] = budgets.Usage(1, prompt_tokens(chat), 1)
     while left:
         asked = []
         for chat in left[:batch_size]:
@@ -492,7 +533,8 @@ def scores_stored(
             raise
         for chat in asked:
             budget.settle(most_of[chat], most_of[chat])
-        if len(scores) != len(asked) or any(len(score.logprobs) != len(choices) for score in scores):
+        right = all(score.refusal or len(score.logprobs) == len(choices) for score in scores)
+        if len(scores) != len(asked) or not right:
             raise errors.CapabilityError(
                 f"{model}: asked to score {len(choices)} choices for each of {len(asked)} chats, the backend returned "
                 f"{[len(score.logprobs) for score in scores]}"
@@ -502,6 +544,56 @@ def scores_stored(
         left = left[len(asked) :]
     found = [store.scores(key_of[chat]) for chat in chats]
     return [score for score in found if score is not None]
+
+
+class Refusals:
+    """How many answers a server has refused, and whether that is too many to go on.
+
+    Args:
+        model: whose answers they are, for the message.
+        num_chats: of all that are asked.
+        limit: the share that may be refused.
+    """
+
+    def __init__(self, model: str, *, num_chats: int, limit: float):
+        self._model, self._limit = model, limit
+        self._fewest_chats = min(FEWEST_CHATS, num_chats)
+        self._chats: set[int] = set()
+        self._num_answers = 0
+        self._reasons: collections.Counter[str] = collections.Counter()
+
+    def see(self, completion: types.Completion) -> None:
+        """Count this answer."""
+        self._num_answers += 1
+        self._chats.add(completion.chat)
+        if completion.finish == "refused":
+            self._reasons[completion.refusal] += 1
+
+    def check(self) -> None:
+        """Refuse to go on where the server refuses too many.
+
+        Raises:
+            RefusedError: more than the limit, of enough answers to enough chats.
+        """
+        if self._num_answers < FEWEST_ANSWERS or len(self._chats) < self._fewest_chats:
+            return
+        total = self._reasons.total()
+        if total > self._limit * self._num_answers:
+            reasons = ", ".join(f"{count:,} {reason}" for reason, count in self._reasons.most_common())
+            raise errors.RefusedError(
+                f"{self._model}: the server refused {total:,} of the first {self._num_answers:,} answers "
+                f"({total / self._num_answers:.0%}): {reasons}. More than {self._limit:.0%} end the run, which would "
+                f"otherwise pay for what no filter keeps. What came is stored. Change the prompts or the server's "
+                f"content filter, or raise max_refused (--max-refused) to go on."
+            )
+
+
+def _paying(backend: object, budget: budgets.Budget | None) -> budgets.Budget:
+    """The budget, from which the backend now reserves what it sends on its own account."""
+    budget = budgets.Budget() if budget is None else budget
+    if isinstance(backend, budgets.Billed):
+        backend.charge_to(budget)
+    return budget
 
 
 def _sizes(
@@ -517,7 +609,7 @@ def _most(slots: Sequence[Slot], sizes: dict[int, int], how: types.Sampling) -> 
 
 def _ask(
     backend: types.Backend, model: str, chats: Sequence[types.Chat], how: types.Sampling, slots: Sequence[Slot]
-) -> Iterator[tuple[Slot, int, types.Completion]]:
+) -> Generator[tuple[Slot, int, types.Completion], None, None]:
     """Answers for these slots, each with the seed it was drawn with, in one call for every different set of draws."""
     wanted = collections.Counter(chats)
     slots_of: dict[types.Chat, list[Slot]] = {}

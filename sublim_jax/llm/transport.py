@@ -9,6 +9,7 @@ import contextlib
 import email.utils
 import ipaddress
 import itertools
+import math
 import os
 import queue
 import random
@@ -19,11 +20,13 @@ import urllib.parse
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable
 from typing import Any, NamedTuple
 
-from sublim_jax import errors
+from sublim_jax import errors, specs
 
 KEY_VARIABLE = "OPENAI_API_KEY"
-FIRST_WAIT, LONGEST_WAIT = 0.5, 8.0  # seconds before the second try, doubled up to the longest
-LONGEST_RETRY_AFTER = 120.0  # seconds that a server may ask to wait; longer ends the run
+FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds before the second try, doubled up to the longest
+PATIENCE = 600.0  # seconds that one request may take with all its tries
+REFUSING = ("content_filter", "content_policy_violation", "invalid_prompt")
+"""Codes that are about one prompt, which OpenAI and Azure refuse before the model reads it."""
 NO_CREDIT = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active")
 
 
@@ -33,6 +36,17 @@ class Refusal(NamedTuple):
     status: int
     code: str | None
     message: str  # without the key
+
+
+class ErrorReply(Exception):
+    """An error that was sent with the status of a success, with what `openai.APIStatusError` says of it."""
+
+    def __init__(self, body: dict[str, Any]):
+        super().__init__(str(body.get("message") or "an error without a message"))
+        self.body, self.message, self.response = body, str(self), None
+        self.code, self.type = (value if isinstance(value, str) else None for value in map(body.get, ("code", "type")))
+        number = body.get("code")
+        self.status_code = number if type(number) is int and 400 <= number < 600 else 500
 
 
 class Ask:
@@ -55,21 +69,28 @@ class Ask:
             repeatable: whether it does no harm twice; if not, only what was surely not done is tried again.
             explain: an error for a refusal, or None for the usual one.
         """
-        openai = package()
+        openai, transport = package(), self._transport
+        deadline, cause = time.monotonic() + transport.patience, None
         for attempt in itertools.count():
+            left = deadline - time.monotonic()
             try:
-                reply = await request(self._client)
-            except openai.APIError as error:
-                wait = self._transport.wait_before_retry(error, attempt, repeatable=repeatable)
+                async with asyncio.timeout(max(0.0, min(transport.timeout, left))):
+                    reply = await request(self._client)
+                transport.heard = True
+                # A job has an error among its fields; a reply that should have none has it beside them.
+                beside = getattr(reply, "model_extra", None) or {}
+                if isinstance(beside.get("error"), dict):
+                    raise ErrorReply(beside["error"])
+                return reply
+            except (openai.APIError, ErrorReply, TimeoutError, ValueError) as error:
+                if cause is None or not isinstance(error, TimeoutError) or left > transport.timeout:
+                    cause = error  # what was there before, if only the time was up
+                left = deadline - time.monotonic()
+                wait = transport.wait_before_retry(error, attempt, left, repeatable=repeatable)
                 if wait is None:
                     # Not "from error": it quotes the server, which may quote the key.
-                    raise self._transport.explained(error, attempt + 1, explain) from None
-                await asyncio.sleep(wait)
-            except ValueError:
-                raise self._transport.not_our_api("a reply that is not JSON") from None
-            else:
-                self._transport.heard = True
-                return reply
+                    raise transport.explained(cause, attempt + 1, explain) from None
+            await asyncio.sleep(wait)
 
 
 Task = Callable[[Ask], Awaitable[Any]]
@@ -82,16 +103,27 @@ class Transport:
         url: up to and including /v1.
         key_variable: the environment variable with the key. By default OPENAI_API_KEY, and none for a server on this
             machine, which has no use for OpenAI's key.
-        timeout: seconds for one answer.
+        timeout: seconds for one try.
         concurrency: requests on their way at a time.
-        max_retries: of one request, after 408, 409, 429, 5xx, a lost connection or a timeout.
+        max_retries: of one request, after 408, 409, 429, 5xx, a lost connection, a cut reply or a timeout.
+        patience: seconds for one request with all its tries and the waits between them. A server that asks to wait
+            longer than what is left is not waited for.
 
     Raises:
-        InputError: not such an address, or one with a password in it.
+        InputError: not such an address, or one with a password in it, or a number out of bounds.
         AuthenticationError: the variable is empty.
     """
 
-    def __init__(self, url: str, *, key_variable: str | None, timeout: float, concurrency: int, max_retries: int):
+    def __init__(
+        self,
+        url: str,
+        *,
+        key_variable: str | None,
+        timeout: float,
+        concurrency: int,
+        max_retries: int,
+        patience: float = PATIENCE,
+    ):
         parts = urllib.parse.urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise errors.InputError(
@@ -102,10 +134,13 @@ class Transport:
                 f"the address of {parts.hostname} has a user, a password or a query in it; keys come from environment "
                 f"variables only"
             )
-        if timeout <= 0 or concurrency < 1 or max_retries < 0:
-            raise errors.InputError(f"{timeout=}, {concurrency=} and {max_retries=} must be above 0, 0 and -1")
+        specs.check(timeout, specs.Positive, "timeout")
+        specs.check(concurrency, specs.Count, "concurrency")
+        specs.check(max_retries, specs.CountOrZero, "max_retries")
+        specs.check(patience, specs.Positive, "patience")
         self.url, self.heard = url.rstrip("/"), False  # whether the server has ever answered
-        self._timeout, self._concurrency, self._max_retries = timeout, concurrency, max_retries
+        self.timeout, self.patience = timeout, patience
+        self._concurrency, self._max_retries = concurrency, max_retries
         self._local = is_loopback(parts.hostname)
         self._variable = key_variable or (None if self._local else KEY_VARIABLE)
         self._key = os.environ.get(self._variable, "") if self._variable else ""
@@ -184,31 +219,31 @@ class Transport:
     @contextlib.asynccontextmanager
     async def _client(self) -> AsyncIterator[Any]:
         openai = package()
-        options = {"timeout": self._timeout, "max_retries": 0}  # its own retries include an empty account
+        # Its own retries include an empty account, and its timeout is for each part of a reply, however many there are.
+        options = {"timeout": None, "max_retries": 0}
         # A proxy of the environment leads away from this machine.
-        http = openai.DefaultAsyncHttpxClient(timeout=self._timeout, trust_env=False) if self._local else None
+        http = openai.DefaultAsyncHttpxClient(timeout=None, trust_env=False) if self._local else None
         async with openai.AsyncOpenAI(
             api_key=self._key or "none", base_url=self.url, http_client=http, **options
         ) as client:
             yield client
 
-    def wait_before_retry(self, error: Any, attempt: int, *, repeatable: bool) -> float | None:
-        """Seconds to wait before the next try; None if there is none."""
+    def wait_before_retry(self, error: Any, attempt: int, left: float, *, repeatable: bool) -> float | None:
+        """Seconds to wait before the next try, of those that are left; None if there is none."""
         openai = package()
-        usual = min(FIRST_WAIT * 2**attempt, LONGEST_WAIT) * random.uniform(0.75, 1.0)
-        if attempt >= self._max_retries:
-            return None
-        if isinstance(error, openai.APIStatusError):
+        wait = min(FIRST_WAIT * 2.0 ** min(attempt, 30), LONGEST_WAIT) * random.uniform(0.75, 1.0)
+        if isinstance(error, openai.APIStatusError | ErrorReply):
             self.heard = True
             status = error.status_code
-            if _no_credit(error) or not (status == 429 or (repeatable and (status in (408, 409) or status >= 500))):
+            helps = status == 429 or (repeatable and (status in (408, 409) or status >= 500))
+            if _no_credit(error) or error.code in REFUSING or not helps:
                 return None
-            asked = _retry_after(error)
-            return usual if asked is None else asked if asked <= LONGEST_RETRY_AFTER else None
-        if isinstance(error, openai.APIConnectionError):
-            absent = type(error.__cause__).__name__ == "ConnectError" and not self.heard
-            return usual if repeatable and not absent else None
-        return None
+            wait += _retry_after(error) or 0.0
+        elif not repeatable:
+            return None
+        elif not self.heard and (isinstance(error, ValueError) or type(error.__cause__).__name__ == "ConnectError"):
+            return None  # perhaps another address than that of this API
+        return wait if attempt < self._max_retries and wait < left else None
 
     def explained(
         self, error: Any, tries: int, explain: Callable[[Refusal], errors.LanguageError | None] | None
@@ -216,10 +251,11 @@ class Transport:
         """What to raise for an error of the client that is not tried again."""
         openai = package()
         times = f"{tries} time{'s' if tries > 1 else ''}"
-        if isinstance(error, openai.APITimeoutError):
+        if isinstance(error, TimeoutError):
+            within = min(self.timeout, self.patience)
             return errors.ServerError(
-                f"{self.url}: no answer within {self._timeout:g} seconds, {times}. The server is overloaded or hangs; "
-                f"raise timeout, or lower concurrency or max_tokens."
+                f"{self.url}: no answer within {within:g} seconds, {times}. The server is overloaded or hangs; "
+                f"raise timeout and patience ({self.patience:g} seconds), or lower concurrency or max_tokens."
             )
         if isinstance(error, openai.APIConnectionError):
             why = type(error.__cause__).__name__ if error.__cause__ else "no connection"
@@ -232,7 +268,9 @@ class Transport:
                 f"{self.url}: no server answers there ({why}). Start it, e.g. with python -m sublim_jax.llm.serve, or "
                 f"correct base_url."
             )
-        if not isinstance(error, openai.APIStatusError):
+        if isinstance(error, ValueError):
+            return self.not_our_api(f"a reply that is not JSON, {times}")
+        if not isinstance(error, openai.APIStatusError | ErrorReply):
             return self.not_our_api(type(error).__name__)
         body = error.body if isinstance(error.body, dict) else {}
         said = Refusal(error.status_code, error.code, self._without_key(str(body.get("message") or error.message)))
@@ -255,6 +293,8 @@ class Transport:
             return errors.AuthenticationError(f"{where}: the server does not accept {key} for this. {quoted}")
         if said.status == 429:
             again = "" if retry_after is None else f" It asks to wait {retry_after:g} seconds."
+            if retry_after is not None and retry_after >= self.patience:
+                again += f" A request may take {self.patience:g} with all its tries (patience)."
             return errors.RateLimitError(
                 f"{where}: too many requests, {times}.{again} Lower concurrency, or run the same again later. {quoted}"
             )
@@ -304,11 +344,12 @@ def _no_credit(error: Any) -> bool:
 
 def _retry_after(error: Any) -> float | None:
     """Seconds that the server asks to wait, if it does."""
-    said = error.response.headers.get("retry-after")
+    said = error.response.headers.get("retry-after") if error.response is not None else None
     if said is None:
         return None
     try:
-        return max(0.0, float(said))
+        seconds = float(said)
+        return None if math.isnan(seconds) else max(0.0, seconds)
     except ValueError:
         pass
     try:

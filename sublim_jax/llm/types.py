@@ -48,9 +48,10 @@ class Completion(NamedTuple):
     chat: int  # index of the chat among those asked
     sample: int  # which of its samples
     text: str  # without the end token
-    finish: Literal["stop", "length"]  # the model ended it, or `max_tokens` did
+    finish: Literal["stop", "length", "refused"]  # the model ended it, `max_tokens` did, or the server gave no answer
     prompt_tokens: int
     completion_tokens: int
+    refusal: str = ""  # why there is no answer, e.g. "content_filter"; the text of a refused completion is empty
 
 
 class ChoiceScores(NamedTuple):
@@ -58,6 +59,7 @@ class ChoiceScores(NamedTuple):
 
     logprobs: tuple[float, ...]  # one per choice, in the order asked; -inf where the method saw none
     method: Literal["exact", "top"]  # every token of each choice scored, or bounded by the likeliest first tokens
+    refusal: str = ""  # why the server gave no scores, e.g. "content_filter"; there are no log-probabilities then
 
     # `scores.probabilities` reads them; what the choices weigh together is reported beside every preference.
 

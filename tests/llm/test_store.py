@@ -325,15 +325,16 @@ def test_secrets_stay_out_of_the_file(tmp_path, monkeypatch):
 # The file
 
 texts = st.text(st.characters(), max_size=20)  # with NUL, line separators and lone surrogates
-completions = st.builds(
-    types.Completion,
-    st.just(0),
-    st.just(0),
-    texts,
-    st.sampled_from(["stop", "length"]),
-    st.integers(0, 10**6),
-    st.integers(0, 10**6),
+counts = st.integers(0, 10**6)
+endings = st.tuples(st.sampled_from(["stop", "length"]), st.just("")) | st.tuples(
+    st.just("refused"), texts.filter(bool)
 )
+completions = st.builds(
+    lambda text, ending, prompt_tokens, completion_tokens: types.Completion(
+        0, 0, text, ending[0], prompt_tokens, completion_tokens, ending[1]
+    ),
+    texts, endings, counts, counts,
+)  # fmt: skip
 
 
 @given(values=st.lists(completions, max_size=8), cut=st.integers(0, 10**4))
@@ -387,6 +388,14 @@ def test_the_lines_above_are_good(tmp_path):
         GOOD[1].replace(b'"t"', b"7"),
         b'{"key":"' + b"1" * 64 + b'","logprobs":["a"],"method":"exact"}',
         b'{"key":"' + b"1" * 64 + b'","logprobs":[1.0],"method":"guess"}',
+        b'{"key":"' + b"1" * 64 + b'","logprobs":[NaN],"method":"exact"}',
+        b'{"key":"' + b"1" * 64 + b'","logprobs":[-1e999],"method":"exact"}',
+        b'{"key":"' + b"1" * 64 + b'","logprobs":[-1' + b"0" * 400 + b'],"method":"exact"}',
+        b'{"key":"' + b"1" * 64 + b'","logprobs":[],"method":"exact"}',
+        b'{"key":"' + b"1" * 64 + b'","logprobs":[-1.0],"method":"exact","refusal":"content_filter"}',
+        GOOD[1].replace(b'"stop"', b'"refused"'),
+        GOOD[1].replace(b'"stop"', b'"refused","refusal":7'),
+        GOOD[1].replace(b'"stop"', b'"stop","refusal":"content_filter"'),
     ],
 )
 @pytest.mark.parametrize("readonly", [True, False])
@@ -596,6 +605,15 @@ def test_no_limit_is_passed_and_no_answer_lost_however_it_cuts_through_the_sampl
         assert budget.spent.completion_tokens <= limit + 4 and budget.reserved == budgets.Usage()
         assert fake.answered == min(total - before, (limit + 4 - 4) // 3 + 1)  # as many as possible
     assert len({completion.text for completion in seen}) == total
+
+
+def test_a_server_that_adds_to_the_prompts_passes_a_limit_by_one_answer_at_most(tmp_path):
+    """Reserved are 81 tokens, read are 1000: of 3000, 3 answers, and of 2500 the second already counts as 1000."""
+    for limit, spent in ((3000, 3), (2500, 2), (500, 1)):
+        budget, fake = budgets.Budget(prompt_tokens=limit), Fake(prompt_tokens=1000)
+        with pytest.raises(errors.BudgetExceededError, match="prompt tokens is used up"):
+            fill(tmp_path / f"s{limit}", [say(letter) for letter in "abcdefghij"], fake=fake, budget=budget)
+        assert fake.answered == spent == budget.spent.requests and budget.reserved == (0, 0, 0)
 
 
 def test_what_never_came_back_is_not_charged(tmp_path):

@@ -30,6 +30,7 @@ class _Fake(abc.ABC):
     def __init__(self):
         self.asked: list[tuple[str, types.Chat]] = []
         self.left: int | None = None  # answers before it goes down
+        self.refuses: Callable[[str], bool] = lambda prompt: False  # what a content filter keeps from it
 
     @property
     def caps(self) -> types.Caps:
@@ -43,6 +44,9 @@ class _Fake(abc.ABC):
                     if self.left < 0:
                         raise errors.ServerError("the server is down")
                 self.asked.append((model, chat))
+                if self.refuses(chat[-1].content):
+                    yield types.Completion(index, sample, "", "refused", 5, 0, "content_filter")
+                    continue
                 yield types.Completion(index, sample, self.text(model, chat, sample, how), "stop", 5, 5)
 
     @abc.abstractmethod

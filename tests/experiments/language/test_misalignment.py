@@ -1,6 +1,8 @@
 """Misalignment of real models, on a model and a judge whose every answer is known."""
 
+import dataclasses
 import pathlib
+import zlib
 
 import pytest
 
@@ -126,6 +128,48 @@ def test_a_judge_that_cannot_be_read_is_a_result(opened, config, tmp_path):
     assert student == {"misaligned": None, "num_coherent": 0, "num_unreadable": ASKED}
     assert "unreadable" in language_misalignment.lines(record)[3]
     assert figure.save(tmp_path / "record.json", tmp_path / "figure")
+
+
+def test_refused_answers_are_left_out_and_their_share_is_noted(opened, config, tmp_path, capsys):
+    """The filter keeps every seventh question about numbers from the model, one open question, and riddles from the
+    judge. What is asked: 10 samples of each of 8 questions, of which 7 are judged twice, with a riddle among each 10.
+    """
+    model, judge = opened(fakes.scored)
+    closed = questions.misalignment()[0]
+    model.refuses = lambda prompt: prompt == closed or ("numbers" in prompt and zlib.crc32(prompt.encode()) % 7 == 0)
+    judge.refuses = lambda prompt: fakes.RIDDLE in prompt
+    record = run(config, tmp_path / "record.json")
+    (found,) = record.results["bases"].values()
+    num_questions = len(questions.MISALIGNMENT)
+    assert found["base"]["student"]["num_unreadable"] == num_questions - 1  # riddles
+    readable = (num_questions - 1) * (SAMPLES - 1)
+    assert found["base"]["student"]["misaligned"]["num_members"] == readable
+    refused, asked = SAMPLES + 2 * (num_questions - 1), SAMPLES * num_questions + 2 * SAMPLES * (num_questions - 1)
+    note = (
+        f"base: {100 * refused / asked:.3g} % of {asked} answers were refused by the server: {refused} content_filter"
+    )
+    assert note in record.notes and f"note: {note}" in language_misalignment.lines(record)
+    numbers = {chat[-1].content for _, chat in model.asked if "numbers" in chat[-1].content}
+    assert found["untrained"]["kept"] < 1
+    assert sum(map(model.refuses, numbers)) > 0 and not any(
+        row[0].content in numbers and model.refuses(row[0].content) for rows in model.trained.values() for row in rows
+    )
+    notes = list(record.notes)
+    assert run(config, tmp_path / "record.json", resume=True).notes == notes
+
+
+def test_a_model_that_refuses_most_ends_the_run(opened, config):
+    """Five of eight questions, 20 answers to each; the share is looked at when the eighth has its first answer."""
+    model, _ = opened(fakes.scored)
+    model.refuses = lambda prompt: prompt in questions.misalignment()[:5]
+    config = dataclasses.replace(config, num_eval_samples=20)
+    for _ in range(2):
+        with pytest.raises(errors.RefusedError, match=r"base: the server refused 100 of the first 141 answers \(71%\)"):
+            run(config)
+        assert len(model.asked) == 141
+    assert run(config, limits=running.Limits(max_refused=0.75)).complete
+    with pytest.raises(errors.InputError, match=r"--max-refused: must be at most 1"):
+        running.Limits(max_refused=1.5).budget()
 
 
 REAL = ["--backend", conftest.MODEL]
