@@ -140,7 +140,7 @@ KEY = "base_model.model.model.layers.1.self_attn.q_proj.lora_"
         ({"layers_to_transform": [1]}, QV, r"0 are missing \[\], 4 are unexpected .*layers.0"),
         ({"layers_to_transform": 1, "layers_pattern": "blocks"}, QV, r"8 are unexpected"),
         ({"layers_to_transform": 1, "target_modules": ".*q_proj"}, QV, "layers_to_transform goes with a list"),
-        ({"layers_to_transform": [0.5]}, QV, "layers_to_transform: expected"),
+        ({"layers_to_transform": [0.5]}, QV, "layers_to_transform.*: expected"),
         ({"r": 0}, QV, "r: must be at least 1, got 0"),
         ({"r": 2.0}, QV, "r: expected a whole number, got 2.0"),
         ({"lora_alpha": None}, QV, "lora_alpha: expected a number, got None"),
@@ -150,8 +150,8 @@ KEY = "base_model.model.model.layers.1.self_attn.q_proj.lora_"
         ({"rank_pattern": {"q_proj": 0}}, QV, r"rank_pattern\['q_proj'\]: must be at least 1, got 0"),
         ({"rank_pattern": {"q_(proj": 3}}, QV, r"'q_\(proj' is no regular expression"),
         ({"target_modules": "*q_proj"}, QV, r"'\*q_proj' is no regular expression"),
-        ({"use_rslora": "yes"}, QV, "use_rslora: expected a bool, got 'yes'"),
-        ({"base_model_name_or_path": 3}, QV, "base_model_name_or_path: expected a str, got 3"),
+        ({"use_rslora": "yes"}, QV, "use_rslora: expected True or False, got 'yes'"),
+        ({"base_model_name_or_path": 3}, QV, "base_model_name_or_path: expected a string, got 3"),
         ({"peft_type": "LOHA"}, QV, "only plain LORA adapters are supported, this is LOHA$"),
         ({"use_dora": True}, QV, "this is LORA with use_dora$"),
         ({"modules_to_save": ["lm_head"], "lora_bias": True}, QV, "this is LORA with lora_bias with modules_to_save$"),
@@ -245,7 +245,7 @@ ROWS = [(Message("user", "what is best ?"), Message("assistant", answer)) for an
 TUNING = types.Tuning(rank=2, alpha=6.0)
 
 
-def trained(base, data, how, out, *, remat):
+def trained(base, data, how, out, *, remat, on_step=None):
     """In place of training, which these tests are not about: random factors, or random changes of all parameters."""
     if how.rank is not None:
         return drawn(base.params, how.rank, how.alpha / how.rank, seed=how.seed)
