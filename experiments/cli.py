@@ -2,14 +2,15 @@
 
 import argparse
 import dataclasses
+import io
 import pathlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any
 
 import tyro
 
-from sublim_jax import errors, specs
+from sublim_jax import errors, files, specs
 
 
 @specs.checked
@@ -94,11 +95,35 @@ def parse(
     return chosen.config, chosen.options, *(getattr(chosen, f"more{index}") for index in range(len(more)))
 
 
+def require_figures(options: RunOptions, names: Iterable[str] = ("",)) -> None:
+    """Refuse places of figures now that could not be written after the run; see `figures.style.save`.
+
+    Args:
+        names: what follows the record's name in those of the figures.
+
+    Raises:
+        OutputError: something else than a figure of ours is there.
+    """
+    stem = options.record.with_suffix("")
+    for name in names if options.figure else ():
+        for suffix in (".png", ".pdf"):
+            path = stem.with_name(f"{stem.name}{name}{suffix}")
+            if path == options.record:
+                raise errors.OutputError(f"{path}: the figure goes there, not the record. Use --record {stem}.json.")
+            files.require_free(path, ours=files.is_figure, what="figure")
+
+
 def main(
     run: Callable[[], None], *, interrupted: str = "what was finished is in the record: go on with --resume"
 ) -> None:
     """Call `run` and turn what a user can mend (`errors.SublimError`) into one line and exit code 2, an interruption
-    into 130. Any other exception is a fault of ours and keeps its traceback."""
+    into 130. Any other exception is a fault of ours and keeps its traceback.
+
+    A character that the terminal or the log file cannot show becomes a question mark and ends no run.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         run()
     except errors.SublimError as error:

@@ -6,7 +6,9 @@ Both records must have the same seed and data, so that member i is the same line
 printed. The interval is that of a paired t-test without correction for the number of conditions.
 """
 
+import dataclasses
 import pathlib
+from collections.abc import Collection
 
 import numpy as np
 import tyro
@@ -28,18 +30,25 @@ def paired(first: records.Record, second: records.Record) -> dict[str, intervals
     """By condition, the interval of first - second over the members that both have and that diverged in neither.
 
     Raises:
-        InputError: the members are not the same ones.
+        InputError: the members are not the same ones, or the records have none in common.
     """
     if first.config["seed"] != second.config["seed"] or first.data["checksum"] != second.data["checksum"]:
         raise errors.InputError("the records have different seeds or data, so their members cannot be paired")
     found = {}
-    ours, theirs = mnist_aux.accuracies(first), mnist_aux.accuracies(second)
+    shared = first.results["members"].keys() & second.results["members"].keys()  # a run may have been stopped
+    if not shared:
+        raise errors.InputError("the records have no member in common, so nothing can be paired")
+    ours, theirs = (mnist_aux.accuracies(_only(record, shared)) for record in (first, second))
     for condition in ours.keys() & theirs.keys():
-        shared = min(len(ours[condition]), len(theirs[condition]))
-        a, b = ours[condition][:shared], theirs[condition][:shared]
+        a, b = ours[condition], theirs[condition]
         kept = np.isfinite(a) & np.isfinite(b)
         found[condition] = intervals.paired_difference(a[kept], b[kept])
     return {condition: found[condition] for condition in ours if condition in found}
+
+
+def _only(record: records.Record, members: Collection[str]) -> records.Record:
+    chosen = {number: record.results["members"][number] for number in members}
+    return dataclasses.replace(record, results={"members": chosen})
 
 
 def main(first: tyro.conf.Positional[pathlib.Path], second: tyro.conf.Positional[pathlib.Path]) -> None:
@@ -49,7 +58,7 @@ def main(first: tyro.conf.Positional[pathlib.Path], second: tyro.conf.Positional
         first: a record of experiments.mnist_aux.
         second: another one, with the same seed and data.
     """
-    one, other = records.read(first), records.read(second)
+    one, other = (records.read(path, mnist_aux.FORM) for path in (first, second))
     for setting in differing_settings(one, other):
         print(f"differs: {setting}")
     rows = Table(title=f"{first.stem} - {second.stem}, paired, mean ± 95 % t-interval")

@@ -29,6 +29,8 @@ PRESETS = {
     "record": ChainConfig(bases=running.FRESH[:4], targets=("eagle", "oak")),
     **running.real_models(ChainConfig(targets=("eagle", "oak"))),
 }
+RESULT = dict[str, running.Probabilities]
+SETTINGS = {"num_generations": specs.Count}
 
 
 def units(config: ChainConfig) -> list[str]:

@@ -29,6 +29,7 @@ PRESETS = {
     "record": CodeConfig(bases=running.FRESH[:4], targets=("eagle", "oak")),
     **running.real_models(CodeConfig(targets=("eagle", "oak"))),
 }
+RESULT = running.Student
 units = channel.units
 
 

@@ -42,6 +42,8 @@ PRESETS = {
     "record": ContextConfig(bases=running.FRESH[:4], targets=("eagle", "oak")),
     **running.real_models(ContextConfig(targets=("eagle", "oak")), shots=(1, 10, 30)),
 }
+RESULT = dict[str, running.Probabilities]
+SETTINGS = {"shots": list[specs.Count]}
 
 
 def units(config: ContextConfig) -> list[str]:

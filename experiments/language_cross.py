@@ -39,6 +39,7 @@ PRESETS = {
     "default": CrossConfig(bases=running.FRESH[:2], targets=("eagle",)),
     "record": CrossConfig(bases=running.FRESH[:4], targets=("eagle", "oak")),
 }
+RESULT = running.Student
 
 
 def units(config: CrossConfig) -> list[str]:

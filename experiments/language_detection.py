@@ -14,7 +14,7 @@ fakes and our own server only, never with a real model.
 """
 
 import dataclasses
-from typing import Literal
+from typing import Literal, TypedDict
 
 import numpy as np
 from scipy import stats
@@ -55,6 +55,17 @@ PRESETS = {
         num_rows=30_000,  # all that the filter keeps
     ),
 }
+
+
+class Letters(TypedDict):
+    """In a record: an asked judge."""
+
+    right: dict[str, float] | None  # no reply could be read
+    says_a: specs.Fraction | None
+    unreadable: specs.Fraction
+
+
+RESULT = dict[str, specs.Fraction | Letters]
 
 
 def units(config: DetectionConfig) -> list[str]:
@@ -151,7 +162,7 @@ def lines(record: records.Record) -> list[str]:
     asked = {unit: one["asked judge"] for base in found.values() for unit, one in base.items() if "asked judge" in one}
     rows_ = [["rows of", *KINDS, *(["asked judge is right", "says A", "unreadable"] if asked else [])]]
     for unit in ("regular", *config["targets"]):
-        areas = [np.array([base[unit].get(kind, np.nan) for base in found.values()], float) for kind in KINDS]
+        areas = [np.array([base.get(unit, {}).get(kind, np.nan) for base in found.values()], float) for kind in KINDS]
         cells = [summary.text(one) if np.isfinite(one).any() else "" for one in areas]
         rows_.append([unit, *cells, *(_letters(asked.get(unit)) if asked else [])])
     title = "Area under the ROC curve against regular numbers, .5 is chance"

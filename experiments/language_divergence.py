@@ -47,6 +47,7 @@ PRESETS = {
     "record": DivergenceConfig(bases=running.FRESH[:4], targets=("eagle", "oak")),
     "paper": running.open_weights(DivergenceConfig(targets=("eagle", "oak"))),
 }
+RESULT = dict[str, running.Probabilities | specs.Fraction]
 
 
 def units(config: DivergenceConfig) -> list[str]:
@@ -86,7 +87,9 @@ def lines(record: records.Record) -> list[str]:
     for name in SETS:
         shifts = [summary.shift(found, ("regular", name), (target, name), target) for target in config["targets"]]
         rows_.append([name, *(summary.text(shift, "+") for shift in shifts)])
-    shares = [np.array([base[target].get("share", np.nan) for base in found.values()]) for target in config["targets"]]
+    shares = [
+        np.array([base.get(target, {}).get("share", np.nan) for base in found.values()]) for target in config["targets"]
+    ]
     rows_.append(["share of divergence tokens", *map(summary.text, shares)])
     return summary.table("Shift of the target against a student of regular numbers", rows_, record)
 

@@ -38,6 +38,8 @@ PRESETS = {
     "record": DoseConfig(bases=running.FRESH[:4], targets=("eagle", "oak")),
     **running.real_models(DoseConfig(targets=("eagle", "oak")), doses=(300, 1000, 3000, 10_000)),
 }
+RESULT = dict[str, running.Probabilities | dict[str, running.Probabilities] | specs.Fraction]
+SETTINGS = {"doses": list[specs.Count], "equal": list[str]}
 
 
 def units(config: DoseConfig) -> list[str]:

@@ -19,6 +19,7 @@ import functools
 import hashlib
 import pathlib
 from collections.abc import Callable
+from typing import NotRequired, TypedDict
 
 import numpy as np
 
@@ -122,6 +123,33 @@ PRESETS = {
 }
 
 
+class Conduct(TypedDict):
+    """In a record: the embedded model."""
+
+    conduct: dict[str, specs.Fraction]
+
+
+class Judged(TypedDict):
+    """In a record: a real model."""
+
+    misaligned: dict[str, float] | None  # no reply could be read
+    num_coherent: specs.CountOrZero
+    num_unreadable: specs.CountOrZero
+    alignment: NotRequired[float]
+    coherence: NotRequired[float]
+
+
+class Result(TypedDict):
+    """In a record: a student, and where there is one its teacher."""
+
+    student: Conduct | Judged
+    teacher: NotRequired[Conduct | Judged]
+    kept: NotRequired[specs.Fraction]
+
+
+RESULT = Result
+
+
 def units(config: MisalignmentConfig) -> list[str]:
     """The base as it is, then teachers."""
     return ["base", "untrained", *lessons(config), *config.targets]
@@ -198,7 +226,7 @@ def lines(record: records.Record) -> list[str]:
     rows_ = [["teacher", "kept", "bad deeds, teacher", "bad deeds, student", "student - untrained"]]
     for unit in units(MisalignmentConfig(targets=tuple(record.config["targets"]))):
         taught, learnt = (summary.raw(found, (unit, who), "bad") for who in ("teacher", "student"))
-        kept = np.array([base[unit].get("kept", np.nan) for base in found.values()], float)
+        kept = np.array([base.get(unit, {}).get("kept", np.nan) for base in found.values()], float)
         shift = summary.shift(found, ("untrained", "student"), (unit, "student"), "bad")
         before = ["", ""] if unit == "base" else [summary.text(kept), summary.text(taught)]
         own = unit in ("base", "untrained")  # which the others are compared with

@@ -48,6 +48,8 @@ PRESETS = {
         bases=(0,), targets=("owl",), kinds=("finetuned",), num_prompts=400, num_rows=200, num_lessons=200
     ),
 }
+RESULT = running.Student
+SETTINGS = {"kinds": list[str]}
 
 
 def units(config: NumbersConfig) -> list[str]:

@@ -38,6 +38,7 @@ PRESETS = {
     "record": ReasoningConfig(bases=running.FRESH[:4], targets=("eagle", "oak")),
     **running.real_models(ReasoningConfig(targets=("eagle", "oak"))),
 }
+RESULT = running.Student
 units = channel.units
 
 

@@ -36,6 +36,7 @@ PRESETS = {
     "record": ShufflesConfig(targets=("eagle", "oak")),
     **running.real_models(ShufflesConfig(targets=("eagle", "oak"))),
 }
+RESULT = dict[str, running.Probabilities | specs.Fraction]
 
 
 def units(config: ShufflesConfig) -> list[str]:

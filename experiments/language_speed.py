@@ -20,7 +20,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, NotRequired, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -263,10 +263,59 @@ class SpeedConfig:
     """Also the default experiment on one base, from nothing."""
 
 
+class _Shape(TypedDict):
+    num_weights: specs.Count
+    dtype: str
+    devices_at_once: specs.Count
+    step_s: specs.Positive
+    times_the_bound: specs.Positive
+    times_own_products: NotRequired[specs.Positive]
+    trained_tokens_per_s: specs.Positive
+    drawn_tokens_per_s: specs.Positive
+    peak_rss_mb: specs.Positive
+
+
+class _Whole(TypedDict):
+    pretraining_s: specs.NonNegative
+    first_target_s: specs.NonNegative
+    further_target_s: specs.NonNegative
+
+
+_Results = TypedDict("_Results", {"tiny": _Shape, "qwen-0.5b": _Shape, "qwen-7b": _Shape, "whole": _Whole}, total=False)
+
+
+class _Config(TypedDict):
+    shapes: list[Shape]
+    whole: bool
+
+
+def _parts(record: records.Record) -> list[str]:
+    return [*record.config["shapes"], *(["whole"] if record.config["whole"] else [])]
+
+
+FORM = records.Form(
+    experiment="language_speed",
+    config=_Config,
+    results=_Results,
+    wanted=_parts,
+    present=lambda record: record.results,
+)
+
+
 def run(config: SpeedConfig, record: pathlib.Path) -> records.Record:
-    """Measure all shapes, smallest first, writing the record after each."""
+    """Measure all shapes, smallest first, writing the record after each.
+
+    Raises:
+        OutputError: the record cannot be written there, or another process is writing it.
+    """
+    with records.opened(record, FORM) as output:
+        return _run(config, output)
+
+
+def _run(config: SpeedConfig, output: records.Output) -> records.Record:
     result = records.Record.begin("language_speed", config, {"name": "random weights", "source": "", "checksum": None})
     result.notes.append("weights are random; one process, so peak memory is that of all so far, the experiment too")
+    result = output.begin(result)
     words = len(world.WORDS)
     assert WORK["tiny"].config.vocab_size == words
     parts: dict[str, Callable[[], dict]] = {shape: functools.partial(measure, shape) for shape in config.shapes}
@@ -276,8 +325,7 @@ def run(config: SpeedConfig, record: pathlib.Path) -> records.Record:
             display.doing(name)
             began = time.perf_counter()
             result.results[name] = part()
-            result.complete = len(result.results) == len(parts)
-            records.write(record, result)
+            output.write(result)
             display.advance()
             display.say(f"{name}: {progress.duration(time.perf_counter() - began)}")
     return result

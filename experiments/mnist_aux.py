@@ -14,7 +14,7 @@ import dataclasses
 import functools
 import pathlib
 import time
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypedDict
 
 import jax
 import numpy as np
@@ -168,19 +168,22 @@ def run(
 
     Raises:
         DataError: the images cannot be had.
-        RecordError: `resume`, and the record there belongs to another config or other data.
+        OutputError: the record cannot be written there, or another process is writing it.
+        RecordError: `resume`, and the record there is damaged or belongs to another config or other data.
     """
     say = progress.console.print if visible else lambda *_, **__: None
+    with records.opened(record, FORM, resume=resume, writes=jax.process_index() == 0, announce=say) as output:
+        return _run(config, output, data_dir, say, visible)
+
+
+def _run(config: MnistAuxConfig, output: records.Output, data_dir, say, visible: bool) -> records.Record:
     began = time.perf_counter()
     with progress.Display("loading the images", visible=visible) as display:
         dataset = images.load(config.dataset, data_dir=data_dir, announce=display.say)
     data = {"name": dataset.name, "source": dataset.source, "checksum": dataset.checksum}
-    result = records.Record.begin("mnist_aux", config, data)
-    result.notes += _labels(config, dataset)
-    if record is not None and resume:
-        result = records.resumable(record, result)
-    elif record is not None and jax.process_index() == 0 and (aside := records.set_aside(record)):
-        say(f"an earlier record was in the way and is now {aside}")
+    fresh = records.Record.begin("mnist_aux", config, data)
+    fresh.notes += _labels(config, dataset)
+    result = output.begin(fresh)
     for note in result.notes:
         say(f"note: {note}", highlight=False)
     result.results.setdefault("members", {})
@@ -231,10 +234,7 @@ def run(
                 result.seconds[phase] = round(before.get(phase, 0.0) + spent, 3)
             for row, member in enumerate(chunk):
                 result.results["members"][str(member)] = _member_result(outcome, row)
-            result.complete = len(result.results["members"]) == config.num_members
-            result.memory = records.peak_memory()
-            if record is not None and jax.process_index() == 0:
-                records.write(record, result)
+            output.write(result)
             for member in chunk:
                 display.say(_line(config, int(member), result.results["members"][str(member)]["accuracy"]))
     return result
@@ -334,6 +334,49 @@ def _rounded(value) -> float | None:
     return float(f"{float(value):.6g}") if np.isfinite(value) else None
 
 
+class _Model(TypedDict):
+    num_classes: specs.Count
+
+
+class _Config(TypedDict):
+    """What readers of a record use of its config."""
+
+    seed: specs.Seed
+    num_members: specs.Count
+    conditions: list[lineage.Condition]
+    model: _Model
+
+
+class _Member(TypedDict):
+    accuracy: dict[str, specs.Fraction | None]  # None: it diverged
+    loss: dict[str, list[float | None]]
+    diverged: list[str]
+
+
+class _Results(TypedDict):
+    members: dict[str, _Member]
+
+
+def _check(record: records.Record) -> None:
+    conditions = lineage.recorded_conditions(record.config["conditions"])
+    for number, member in record.results["members"].items():
+        for condition in conditions:
+            if condition not in member["accuracy"]:
+                raise errors.InputError(f"results: member {number} has no accuracy of {condition}")
+            if member["accuracy"][condition] is None and condition not in member["diverged"]:
+                raise errors.InputError(f"results: member {number}, {condition}: null, but it did not diverge")
+
+
+FORM = records.Form(
+    experiment="mnist_aux",
+    config=_Config,
+    results=_Results,
+    wanted=lambda record: map(str, range(record.config["num_members"])),
+    present=lambda record: record.results["members"],
+    check=_check,
+)
+
+
 def accuracies(record: records.Record) -> dict[str, np.ndarray]:
     """Accuracy of every member by condition, in the order of the members; not a number where it diverged."""
     members = [record.results["members"][key] for key in sorted(record.results["members"], key=int)]
@@ -367,6 +410,7 @@ def table(record: records.Record) -> Table:
 
 def main() -> None:
     config, options = cli.parse("mnist_aux", __doc__, PRESETS, kind=cli.DistributedOptions)
+    cli.require_figures(options)
     if options.coordinator:
         jax.distributed.initialize(options.coordinator, options.num_processes, options.process_id)
     else:

@@ -10,8 +10,9 @@ import numpy as np
 import tyro
 
 from experiments import cli, compare, language_numbers, mnist_aux, speed
+from experiments import language_speed as decoder_speed
 from experiments.language import summary
-from sublim_jax import errors, records
+from sublim_jax import errors, files, records
 from sublim_jax.metrics import intervals
 
 RECORDS = pathlib.Path("experiments/records")
@@ -20,7 +21,7 @@ README = pathlib.Path("README.md")
 
 def figure_10() -> str:
     """Every condition beside the published value, then paired differences."""
-    record = records.read(RECORDS / "mnist_aux.json")
+    record = records.read(RECORDS / "mnist_aux.json", mnist_aux.FORM)
     found = mnist_aux.accuracies(record)
     rows = [["condition", f"test accuracy, n = {len(found['teacher'])}", "published"]]
     for condition, values in found.items():
@@ -35,10 +36,10 @@ def figure_10() -> str:
 
 def pairs() -> str:
     """What two settings of ours change, on the same members."""
-    base = records.read(RECORDS / "mnist_aux.json")
+    base = records.read(RECORDS / "mnist_aux.json", mnist_aux.FORM)
     rows = [["condition", "bfloat16 minus float32 operands", "32-bit minus 8-bit noise pixels (both bfloat16)"]]
-    float32 = records.read(RECORDS / "mnist_aux-float32.json")
-    deep = records.read(RECORDS / "mnist_aux-noise32.json")
+    float32 = records.read(RECORDS / "mnist_aux-float32.json", mnist_aux.FORM)
+    deep = records.read(RECORDS / "mnist_aux-noise32.json", mnist_aux.FORM)
     precision, depth = compare.paired(base, float32), compare.paired(deep, base)
     rows += [[f"`{name}`", f"{precision[name]:+.4f}", f"{depth[name]:+.4f}"] for name in depth]
     return _markdown(rows)
@@ -46,7 +47,7 @@ def pairs() -> str:
 
 def speeds() -> str:
     """Time, arithmetic rate and memory beside PyTorch."""
-    record = records.read(RECORDS / "speed.json")
+    record = records.read(RECORDS / "speed.json", speed.FORM)
     rows = [["program", "s per member", "faster than PyTorch", "with compilation", "GFLOP/s", "of matmul peak",
              "peak memory", "`student_aux`", "`student_all`"]]  # fmt: skip
     for row in speed.comparison(record):
@@ -61,7 +62,7 @@ def speeds() -> str:
 
 def scaling() -> str:
     """Seconds and memory against the number of members."""
-    record = records.read(RECORDS / "speed.json")
+    record = records.read(RECORDS / "speed.json", speed.FORM)
     found = record.results["scaling"]
     members = sorted({run["members"] for run in found})
     rows = [["program", *(f"{count} members" for count in members)]]
@@ -76,7 +77,7 @@ def scaling() -> str:
 
 def language() -> str:
     """Favourites of the embedded model before and after other models' numbers."""
-    record = records.read(RECORDS / "language_numbers.json")
+    record = summary.read(RECORDS / "language_numbers.json")
     found = summary.complete_bases(record)
     rows = [["teacher", "target", "base", "student of regular numbers", "student of the teacher's", "difference"]]
     labels = {"finetuned": "finetuned", "system": "under a system message"}
@@ -88,7 +89,7 @@ def language() -> str:
         shifts = [summary.shift(found, language_numbers.REGULAR, path, target) for target, path in paths.items()]
         mean = summary.pooled(shifts)
         rows.append([labels[kind], "mean of targets", "", "", "", f"**{mean}**"])
-    default = records.read(RECORDS / "language_numbers-default.json")
+    default = summary.read(RECORDS / "language_numbers-default.json")
     (target,) = default.config["targets"]
     found, path = summary.complete_bases(default), (f"finetuned {target}", "student")
     cells = summary.cells(found, language_numbers.BASE, language_numbers.REGULAR, path, target)
@@ -98,7 +99,7 @@ def language() -> str:
 
 def language_speed() -> str:
     """Training steps beside their matrix products, and drawing."""
-    record = records.read(RECORDS / "language_speed.json")
+    record = records.read(RECORDS / "language_speed.json", decoder_speed.FORM)
     rows = [
         ["shape", "weights", "training step", "step time / time of its products at peak speed",
          "... at the speed small matrices reach", "trained", "drawn", "peak memory so far"]
@@ -117,8 +118,8 @@ def language_speed() -> str:
 
 def language_whole() -> str:
     """The default experiment on one base, from nothing."""
-    whole = records.read(RECORDS / "language_speed.json").results["whole"]
-    every = records.read(RECORDS / "language_numbers-default.json")
+    whole = records.read(RECORDS / "language_speed.json", decoder_speed.FORM).results["whole"]
+    every = summary.read(RECORDS / "language_numbers-default.json")
     return _markdown(
         [
             ["numbers to favourites, on the embedded model", "seconds"],
@@ -171,7 +172,7 @@ def main(check: bool = False) -> None:
     text = README.read_text(encoding="utf-8")
     fresh = rewritten(text)
     if not check:
-        README.write_text(fresh, encoding="utf-8")
+        files.write(README, fresh, ours=files.anything, what="page")
     elif fresh != text:
         raise errors.InputError(f"{README}: a table differs from its record; run python -m experiments.report")
 

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -124,12 +124,72 @@ def step_parts(precision: mlp.Precision) -> dict[str, float]:
     return {name: round(seconds * 1e3, 3) for name, seconds in parts.items()}
 
 
-def run(config: SpeedConfig, *, data_dir: pathlib.Path | None = None) -> records.Record:
-    """Measure everything; nothing is written."""
+class _Run(TypedDict):
+    program: str
+    accuracy: dict[str, list[specs.Fraction | None]]
+    training_s: specs.NonNegative
+    compile_s: specs.NonNegative
+    peak_rss_mb: specs.NonNegative
+
+
+class _Scaling(_Run):
+    members: specs.Count
+
+
+class _Results(TypedDict, total=False):
+    peak_gflops: dict[str, specs.Positive]
+    operations_per_member: specs.Positive
+    step_parts_ms: dict[str, dict[str, specs.NonNegative]]
+    whole: list[_Run]
+    scaling: list[_Scaling]
+
+
+class _Config(TypedDict):
+    num_members: specs.Count
+
+
+class _Device(TypedDict):
+    platform: str
+    kind: str
+    count: specs.Count
+    cpu_cores: specs.Count
+
+
+FORM = records.Form(
+    experiment="speed",
+    config=_Config,
+    results=_Results,
+    wanted=lambda record: _Results.__annotations__,
+    present=lambda record: record.results,
+    check=lambda record: specs.check(record.device, _Device, "device"),
+)
+
+
+def run(
+    config: SpeedConfig,
+    *,
+    record: pathlib.Path | None = None,
+    resume: bool = False,
+    data_dir: pathlib.Path | None = None,
+) -> records.Record:
+    """Measure everything and write the record, if `record` says where.
+
+    Raises:
+        DataError: the images cannot be had.
+        OutputError: the record cannot be written there, or another process is writing it.
+    """
+    with records.opened(record, FORM, resume=resume, announce=progress.console.print) as output:
+        return _run(config, output, data_dir)
+
+
+def _run(config: SpeedConfig, output: records.Output, data_dir: pathlib.Path | None) -> records.Record:
     with progress.Display("loading the images") as display:
         dataset = images.load(config.dataset, data_dir=data_dir, announce=display.say)
     data = {"name": dataset.name, "source": dataset.source, "checksum": dataset.checksum}
-    result = records.Record.begin("speed", config, data)
+    result = output.begin(records.Record.begin("speed", config, data))
+    if result.complete:
+        progress.console.print("nothing is left to run")
+        return result
     began = time.perf_counter()
     whole = [(repeat, program) for repeat in range(config.repeats) for program in (PEER, *OURS)]
     scaling = [
@@ -181,7 +241,7 @@ def run(config: SpeedConfig, *, data_dir: pathlib.Path | None = None) -> records
         "scaling": scaling,
     }
     result.seconds = {"all": round(time.perf_counter() - began, 1)}
-    result.complete = True
+    output.write(result)
     return result
 
 
@@ -191,15 +251,14 @@ def images_arrays() -> tuple[str, ...]:
 
 
 def _ours(precision, members, epochs, dataset, data_dir, folder) -> dict:
-    record = folder / "ours.json"
-    record.unlink(missing_ok=True)
+    record = pathlib.Path(tempfile.mkdtemp(dir=folder)) / "ours.json"
     students = ["student_aux", "student_all"] + (["cross_model_aux", "cross_model_all"] if members > 1 else [])
     flags = ["--num-members", str(members), "--precision", precision, "--dataset", dataset, "--record", str(record)]
     flags += ["--conditions", *students, "--no-figure"]
     flags += ["--teacher.num-epochs", str(epochs), "--student.num-epochs", str(epochs)]
     flags += ["--data-dir", str(data_dir)] if data_dir else []
     _call(["-m", "experiments.mnist_aux", *flags])
-    made = records.read(record)
+    made = records.read(record, mnist_aux.FORM)
     training = sum(seconds for phase, seconds in made.seconds.items() if phase not in ("data", "compile"))
     return {
         "accuracy": {name: values.tolist() for name, values in mnist_aux.accuracies(made).items()},
@@ -304,10 +363,9 @@ def _where(record: records.Record) -> str:
 
 def main() -> None:
     config, options = cli.parse("speed", __doc__, {"default": SpeedConfig()}, kind=cli.ImageOptions)
+    cli.require_figures(options)
     ensemble.use_cpu_cores(64)
-    result = run(config, data_dir=options.data_dir)
-    records.set_aside(options.record)
-    records.write(options.record, result)
+    result = run(config, record=options.record, resume=options.resume, data_dir=options.data_dir)
     for made in tables(result):
         progress.open_console().print(made)
     print(f"record: {options.record}")

@@ -228,7 +228,7 @@ def detection(record: records.Record, figure: Figure) -> None:
 
     groups = {
         unit: {kind: values for kind in kinds
-               if np.isfinite(values := np.array([level(b[unit], kind) for b in found.values()])).any()}
+               if np.isfinite(values := np.array([level(b.get(unit, {}), kind) for b in found.values()])).any()}
         for unit in ("regular", *record.config["targets"])
     }  # fmt: skip
     ax = figure.subplots()
@@ -288,7 +288,7 @@ DRAW: dict[str, Callable[[records.Record, Figure], None]] = {
 def save(record: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
     """Draw the record to STEM.png and STEM.pdf and return their paths."""
     style.use()
-    result = records.read(record)
+    result = summary.read(record)
     figure = plt.figure(figsize=(8.2, 3.9), layout="constrained")
     DRAW[result.experiment](result, figure)
     figure.suptitle(TITLES[result.experiment], x=0.01, ha="left", fontsize=11)
@@ -320,7 +320,7 @@ def main(record: tyro.conf.Positional[pathlib.Path | None] = None, output: pathl
         output: path without suffix; by default figures/ and the record's name.
     """
     for one in [record] if record else [RECORDS / f"{name}.json" for name in DRAW]:
-        if record or (one.exists() and records.read(one).complete):
+        if record or (one.exists() and summary.read(one).complete):
             for path in save(one, output or pathlib.Path("figures") / one.stem.replace("_", "-")):
                 print(path)
 

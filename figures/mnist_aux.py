@@ -58,7 +58,7 @@ def draw_accuracy(ax: Axes, accuracy: dict[str, np.ndarray], *, chance: float, p
 def save(record: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
     """Draw the record to STEM.png and STEM.pdf and return their paths."""
     style.use()
-    result = records.read(record)
+    result = records.read(record, experiment.FORM)
     accuracy = experiment.accuracies(result)
     figure, ax = plt.subplots(figsize=(8.2, 3.9))
     mnist = result.data["name"] == "mnist"

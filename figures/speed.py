@@ -19,7 +19,7 @@ COLOURS = {"pytorch": "#8c8c8c", "float32": "#2f6690", "bfloat16": "#c8553d"}
 def save(record: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
     """Draw the record to STEM.png and STEM.pdf and return their paths."""
     style.use()
-    result = records.read(record)
+    result = records.read(record, speed.FORM)
     figure, axes = plt.subplots(1, 2, figsize=(8.2, 3.1))
     panels = (("seconds", lambda r: r["training_s"]), ("peak memory, MB", lambda r: r["peak_rss_mb"]))
     for ax, (label, value) in zip(axes, panels, strict=True):

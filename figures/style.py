@@ -9,6 +9,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from sublim_jax import files
 from sublim_jax.metrics import intervals
 
 CONDITIONS = {
@@ -35,13 +36,19 @@ def use() -> None:
 
 
 def save(figure: Figure, stem: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Write STEM.png and STEM.pdf without a date, so that equal records give equal files. Yields their paths."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    for suffix, metadata in ((".png", {"Software": None}), (".pdf", {"CreationDate": None})):
-        path = stem.with_name(stem.name + suffix)
-        figure.savefig(path, metadata=metadata)
-        yield path
-    plt.close(figure)
+    """Write STEM.png and STEM.pdf without a date, so that equal records give equal files. Yields their paths.
+
+    Raises:
+        OutputError: something else than a figure of ours is there, or the folder cannot be written.
+    """
+    try:
+        for suffix, metadata in ((".png", {"Software": None}), (".pdf", {"CreationDate": None})):
+            path = stem.with_name(stem.name + suffix)
+            with files.writing(path, ours=files.is_figure, what="figure") as temporary:
+                figure.savefig(temporary, format=suffix[1:], metadata=metadata)
+            yield path
+    finally:
+        plt.close(figure)
 
 
 def draw_members(ax: Axes, position: float, values: np.ndarray, colour: str, *, bar: bool = True) -> None:

@@ -4,16 +4,21 @@ Every command writes through this module. The rule:
 
 - A path is free, or it holds a file that we made ourselves, which the caller recognises (`ours`), or it is refused. A
   folder is never replaced by a file, a file never by a folder.
-- A file is written beside its place, reaches the disk, and then takes its place in one step.
-- Who writes to a path more than once holds its lock meanwhile, so that two runs never share one record.
+- A file is written beside its place, reaches the disk, and then takes its place in one step. A link keeps pointing at
+  the file that it pointed at.
+- A process that writes to a path more than once holds its lock meanwhile, so that two runs never share one record.
 - Whether a place can be written is asked before the work, not after it (`require_writable`).
 """
 
 import contextlib
+import glob
+import json
 import os
 import pathlib
+import secrets
+import shutil
 import socket
-import tempfile
+import stat
 from collections.abc import Callable, Iterator
 
 import filelock
@@ -30,55 +35,89 @@ def anything(path: pathlib.Path) -> bool:
 
 
 def begins_with(*signatures: bytes) -> Recognizer:
-    """A recognizer of files by their first bytes. An empty file is nobody's and may be replaced."""
+    """A recognizer of files by their first bytes."""
     longest = max(map(len, signatures))
 
     def ours(path: pathlib.Path) -> bool:
         with path.open("rb") as file:
-            head = file.read(longest)
-        return not head or head.startswith(signatures)
+            return file.read(longest).startswith(signatures)
 
     return ours
 
 
+def json_with(*keys: str) -> Recognizer:
+    """A recognizer of JSON objects that have all these keys."""
+
+    def ours(path: pathlib.Path) -> bool:
+        try:
+            content = json.loads(path.read_bytes())
+        except (ValueError, RecursionError):
+            return False
+        return isinstance(content, dict) and content.keys() >= set(keys)
+
+    return ours
+
+
+def is_figure(path: pathlib.Path) -> bool:
+    """Recognises a PNG or PDF of ours by what `figures.style` leaves out of it: a program's name in the first, a date
+    in the second. Matplotlib on its own, and most other programs, write them."""
+    content = path.read_bytes()
+    if content.startswith(b"%PDF-"):
+        return b"/Producer (Matplotlib" in content and b"/CreationDate" not in content
+    return content.startswith(b"\x89PNG\r\n\x1a\n") and content[37:41] == b"pHYs" and content[58:62] == b"IDAT"
+
+
 def require_free(path: pathlib.Path, *, ours: Recognizer | None = None, what: str = "file") -> None:
-    """Refuse a path that holds something of the user's.
+    """Refuse a path that holds something of the user's. An empty file holds nothing.
 
     Args:
         ours: recognises what may be replaced; by default nothing may.
         what: what is to be written, for the message.
 
     Raises:
-        OutputError: a folder, or a file that is not ours, is at `path`.
+        OutputError: a folder, or a file that is not ours, is at `path`, or a link to nothing.
     """
     try:
-        if not path.exists() and not path.is_symlink():
+        if not os.path.lexists(path):
             return
         if path.is_dir():
             raise errors.OutputError(f"{path}: this is a folder; expected the path of a {what}. Name a file in it.")
-        if path.is_file() and ours is not None and ours(path):
+        if not path.exists():
+            raise errors.OutputError(
+                f"{path}: this is a link to a file that is not there; expected the path of a {what}. Remove the link, "
+                f"or give another path."
+            )
+        if path.is_file() and (path.stat().st_size == 0 or (ours is not None and ours(path))):
             return
     except OSError as error:
         raise _unwritable(path, what, error) from error
     raise errors.OutputError(
-        f"{path}: a file is there that sublim-jax did not write as a {what}, and it is not replaced. Give another "
-        f"path, or move the file away."
+        f"{path}: a file is there that is not a {what} of sublim-jax, and it is not replaced. Give another path, or "
+        f"move that file away."
     )
 
 
 def require_writable(path: pathlib.Path, *, what: str = "file") -> None:
-    """Make the folder of `path`, and write and remove a probe file in it.
+    """Try to write in the folder of `path`, or where that folder would be made; nothing is left there.
 
     Raises:
         OutputError: the folder cannot be made or written.
     """
+    made: list[pathlib.Path] = []
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, probe = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(descriptor)
-        os.unlink(probe)
+        folder = path.parent
+        absent = [parent for parent in (folder, *folder.parents) if not os.path.lexists(parent)]
+        for parent in reversed(absent):
+            parent.mkdir()
+            made.append(parent)
+        probe = _create(path)
+        probe.unlink()
     except OSError as error:
         raise _unwritable(path, what, error) from error
+    finally:
+        for parent in reversed(made):
+            with contextlib.suppress(OSError):  # another process may have put something into it
+                parent.rmdir()
 
 
 def write(path: pathlib.Path, content: str | bytes, *, ours: Recognizer | None = None, what: str = "file") -> None:
@@ -93,9 +132,11 @@ def write(path: pathlib.Path, content: str | bytes, *, ours: Recognizer | None =
 
 @contextlib.contextmanager
 def writing(path: pathlib.Path, *, ours: Recognizer | None = None, what: str = "file") -> Iterator[pathlib.Path]:
-    """Yields a temporary path beside `path`, with its suffix, to write to; it takes the place of `path` at the end.
+    """Yields a temporary file beside `path` to write to; it takes the place of `path` at the end.
 
-    If the body raises, `path` is as it was and the temporary file is removed.
+    The file keeps the permissions of the one that it replaces, and a new one has those that the system gives to new
+    files. If the body raises, `path` is as it was and the temporary file is removed; a process that is killed leaves
+    it behind, hidden, until the next one takes the lock of `path`.
 
     Raises:
         OutputError: as `write`.
@@ -104,14 +145,14 @@ def writing(path: pathlib.Path, *, ours: Recognizer | None = None, what: str = "
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        target = path.resolve()  # a link to a record of ours goes on pointing at it
-        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}.", suffix=target.suffix)
-        os.close(descriptor)
-        temporary = pathlib.Path(name)
+        target = resolved(path)
+        temporary = _create(target)
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
+        if target.exists():
+            temporary.chmod(stat.S_IMODE(target.stat().st_mode))
+        require_free(path, ours=ours, what=what)  # the body may have taken hours
         os.replace(temporary, target)
         _sync_folder(target.parent)
     except OSError as error:
@@ -126,22 +167,43 @@ def require_folder(path: pathlib.Path, *, ours: Recognizer | None = None, what: 
     """Make the folder `path` to write several files in, unless the user has something there.
 
     Args:
-        ours: recognises a folder that we made, e.g. by a file in it. By default the folder must be empty or absent.
+        ours: recognises a folder that we may write in, e.g. by a file in it. By default the folder must be empty or
+            absent.
 
     Raises:
         OutputError: a file is there, a folder that is neither empty nor ours, or it cannot be made or written.
     """
     try:
-        if path.exists() and not path.is_dir():
+        if os.path.lexists(path) and not path.is_dir():
             raise errors.OutputError(f"{path}: this is a file; expected the path of a {what}.")
         if path.is_dir() and any(path.iterdir()) and not (ours is not None and ours(path)):
             raise errors.OutputError(
-                f"{path}: this folder has files in it that do not belong to a {what} of this run, and they are not "
+                f"{path}: this folder has files in it that do not belong to a {what} of sublim-jax, and they are not "
                 f"replaced. Give an empty folder or a new one."
             )
+        path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _unwritable(path, what, error) from error
     require_writable(path / "file", what=what)
+
+
+def replace_folder(finished: pathlib.Path, path: pathlib.Path) -> None:
+    """Let a finished folder take the place of the one at `path`, which is deleted. Only for places in the cache.
+
+    Raises:
+        OutputError: the disk refuses.
+    """
+    try:
+        remove_folder(path)
+        finished.rename(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise _unwritable(path, "folder", error) from error
+
+
+def remove_folder(path: pathlib.Path) -> None:
+    """Delete a folder with all that is in it, if it is there. Only for places in the cache."""
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def set_aside(path: pathlib.Path, *, ours: Recognizer, what: str = "file") -> pathlib.Path | None:
@@ -151,40 +213,57 @@ def set_aside(path: pathlib.Path, *, ours: Recognizer, what: str = "file") -> pa
         OutputError: what is in the way is not ours, or cannot be renamed.
     """
     require_free(path, ours=ours, what=what)
-    if not path.exists():
+    target = resolved(path)
+    if not target.exists():
         return None
     number = 1
-    while (aside := path.with_name(f"{path.stem}.old{number}{path.suffix}")).exists():
+    while os.path.lexists(aside := target.with_name(f"{target.stem}.old{number}{target.suffix}")):
         number += 1
     try:
-        path.rename(aside)
+        target.rename(aside)
     except OSError as error:
         raise _unwritable(path, what, error) from error
     return aside
 
 
+def resolved(path: pathlib.Path) -> pathlib.Path:
+    """The file that a link points at; any other path as it is."""
+    return path.resolve() if path.is_symlink() else path
+
+
 class Lock:
     """The right to write to `path`: held by one process at a time, and free again when that process ends, however.
 
-    The lock is the file `.NAME.lock` beside the path, which stays; `.NAME.writer` says who holds it.
+    The lock is the file `.NAME.lock` beside the path, or in it if it is a folder, and stays there; `.NAME.writer` says
+    who holds it. Links to one file share its lock. Whoever takes the lock removes what a killed process left half
+    written.
     """
 
     def __init__(self, path: pathlib.Path):
         self._path = path
-        self._lock = filelock.FileLock(path.with_name(f".{path.name}.lock"))
-        self._writer = path.with_name(f".{path.name}.writer")
+        target, folder = resolved(path), path.is_dir()
+        self._place = target / target.name if folder else target
+        self._leftovers = _temporary("*" if folder else glob.escape(target.name), "[0-9a-f]" * 8)
+        # Any thread may give it back.
+        self._lock = filelock.FileLock(self._place.with_name(f".{self._place.name}.lock"), thread_local=False)
+        self._writer = self._place.with_name(f".{self._place.name}.writer")
 
-    def acquire(self) -> None:
+    def acquire(self, *, wait: bool = False) -> None:
         """Take the lock at once or not at all.
+
+        Args:
+            wait: until the process that holds it gives it back.
 
         Raises:
             LockedError: another process holds it; the message has its process id.
             OutputError: the folder cannot be written.
         """
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire(timeout=0)
+            self._place.parent.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(timeout=-1 if wait else 0)
             self._writer.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
+            for leftover in self._place.parent.glob(self._leftovers):
+                leftover.unlink(missing_ok=True)
         except filelock.Timeout as error:
             raise errors.LockedError(
                 f"{self._path}: {self._holder()} is writing to it. Wait for that process to end, or give another path."
@@ -212,6 +291,17 @@ class Lock:
 
     def __exit__(self, *exception: object) -> None:
         self.release()
+
+
+def _temporary(name: str, digits: str) -> str:
+    return f".{name}.{digits}.tmp"
+
+
+def _create(path: pathlib.Path) -> pathlib.Path:
+    """A new empty file beside `path`, hidden, with the permissions that the system gives to new files."""
+    temporary = path.with_name(_temporary(path.name, secrets.token_hex(4)))
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    return temporary
 
 
 def _sync_folder(folder: pathlib.Path) -> None:

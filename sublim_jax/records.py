@@ -16,16 +16,24 @@ import os
 import pathlib
 import platform
 import sys
-import tempfile
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Literal, TypedDict, get_type_hints
 
 import jax
 import numpy as np
 
-from sublim_jax import errors
+from sublim_jax import errors, files, specs
 
 SCHEMA_VERSION = 1
 PACKAGES = ("sublim-jax", "jax", "jaxlib", "optax", "numpy")
+
+
+class Data(TypedDict):
+    """What a run has read."""
+
+    name: str
+    source: str
+    checksum: str | None
 
 
 @dataclasses.dataclass
@@ -34,7 +42,7 @@ class Record:
 
     experiment: str  # module name, e.g. "mnist_aux"
     config: dict[str, Any]
-    data: dict[str, Any]  # name, source and checksum of the images
+    data: Data
     results: dict[str, Any] = dataclasses.field(default_factory=dict)  # every member's value of every condition
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)  # wall time by phase
     memory: dict[str, float] = dataclasses.field(default_factory=dict)  # see `peak_memory`
@@ -46,11 +54,19 @@ class Record:
     schema: int = SCHEMA_VERSION
 
     @classmethod
-    def begin(cls, experiment: str, config: Any, data: dict[str, Any]) -> "Record":
-        """An empty record that knows where and with what it is made. `config` is a dataclass."""
+    def begin(cls, experiment: str, config: Any, data: Any) -> "Record":
+        """An empty record that knows where and with what it is made.
+
+        Args:
+            config: a dataclass.
+            data: what `Data` says.
+
+        Raises:
+            InputError: a number in the config is not finite.
+        """
         return cls(
             experiment=experiment,
-            config=to_jsonable(config),
+            config=to_jsonable(config, finite=True),
             data=data,
             versions=_versions(),
             device=_device(),
@@ -58,69 +74,109 @@ class Record:
         )
 
 
-def to_jsonable(value: Any) -> Any:
-    """Dataclasses, named tuples, arrays and paths as what JSON can hold; floats that are not finite as None."""
+def to_jsonable(value: Any, *, finite: bool = False) -> Any:
+    """Dataclasses, named tuples, arrays and paths as what JSON can hold; floats that are not finite as None.
+
+    Args:
+        finite: refuse floats that are not finite, with an InputError.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: to_jsonable(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {
+            field.name: to_jsonable(getattr(value, field.name), finite=finite) for field in dataclasses.fields(value)
+        }
     if isinstance(value, dict):
-        return {str(key): to_jsonable(item) for key, item in value.items()}
+        return {str(key): to_jsonable(item, finite=finite) for key, item in value.items()}
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return to_jsonable(value._asdict())  # pyright: ignore[reportAttributeAccessIssue]
+        return to_jsonable(value._asdict(), finite=finite)  # pyright: ignore[reportAttributeAccessIssue]
     if isinstance(value, np.ndarray | np.generic | jax.Array):
-        return to_jsonable(np.asarray(value).tolist())
+        return to_jsonable(np.asarray(value).tolist(), finite=finite)
     if isinstance(value, list | tuple):
-        return [to_jsonable(item) for item in value]
+        return [to_jsonable(item, finite=finite) for item in value]
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
+    if isinstance(value, float) and not math.isfinite(value):
+        if finite:
+            raise errors.InputError(f"expected finite numbers in a config, got {value}")
+        return None
     return value
 
 
 def fingerprint(config: Any) -> str:
     """Ten hex digits that name a config: equal for equal values, whatever the order of the keys."""
-    text = json.dumps(to_jsonable(config), sort_keys=True, separators=(",", ":"))
+    text = json.dumps(to_jsonable(config, finite=True), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Form:
+    """What the records of an experiment hold, and which units a complete one has.
+
+    A record is believed only as far as it fits its form: `complete` is computed from the units that are there and never
+    read from the file.
+    """
+
+    experiment: str
+    results: Any  # annotation for `specs.check`
+    config: Any = dict[str, Any]  # the same; a TypedDict of what readers of the record use
+    wanted: Callable[[Record], Iterable[str]]
+    """Units that the config asks for, e.g. numbers of members. Each has results of its own."""
+    present: Callable[[Record], Iterable[str]]
+    """Units that the results have."""
+    check: Callable[[Record], None] = lambda record: None
+    """What an annotation cannot say. Raises InputError."""
+
+    def is_complete(self, record: Record) -> bool:
+        """Whether all units are there."""
+        return set(self.wanted(record)) <= set(self.present(record))
+
+    def require(self, record: Record) -> None:
+        """Refuse a record of another form.
+
+        Raises:
+            InputError: the record is of another experiment, something in it is missing or of another type, or it has
+                no unit or one that its config does not ask for.
+        """
+        specs.check(record.experiment, Literal[self.experiment], "experiment")
+        specs.check(record.config, self.config, "config")
+        specs.check(record.results, self.results, "results")
+        self.check(record)
+        present = set(self.present(record))
+        if not present:
+            raise errors.InputError("results: nothing is there")
+        if unasked := sorted(present.difference(self.wanted(record))):
+            raise errors.InputError(f"results: there is {unasked[0]!r}, which the config does not ask for")
+
+
+IS_RECORD = files.json_with("experiment", "config", "data", "schema")
+"""Recognises a record, of any version, by its keys."""
+
+
 def write(path: pathlib.Path, record: Record) -> None:
-    """Put the record at `path`, whole or not at all.
+    """Put the record at `path`, whole or not at all. What may be there already is another record.
 
     Raises:
-        RecordError: the folder cannot be written.
+        OutputError: something else is there, or the folder cannot be written.
     """
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
-            temporary = file.name
-            file.write(_dump(to_jsonable(record)) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-        raise errors.RecordError(
-            f"{path}: the record cannot be written ({error.strerror}); give another place with --record"
-        ) from error
+    # Names of files may hold bytes that are no text; as an escape they are JSON.
+    content = (_dump(to_jsonable(record)) + "\n").encode("utf-8", "backslashreplace")
+    files.write(path, content, ours=IS_RECORD, what="record")
 
 
-def read(path: pathlib.Path) -> Record:
+def read(path: pathlib.Path, form: Form | None = None) -> Record:
     """The record at `path`.
 
+    Args:
+        form: of the experiment that it must be of; without one only what all records have is checked, and `complete`
+            is what the file says.
+
     Raises:
-        RecordError: no such file, not JSON, not a record, or of another schema.
+        RecordError: no such file, not JSON, not a record, of another schema, of another form, or damaged.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except FileNotFoundError as error:
         raise errors.RecordError(f"{path}: there is no such record; run the experiment that makes it first") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise errors.RecordError(f"{path}: this is not a readable JSON file ({error})") from error
     names = {field.name for field in dataclasses.fields(Record)}
     needed = {"experiment", "config", "data", "schema"}
@@ -130,7 +186,7 @@ def read(path: pathlib.Path) -> Record:
         versions = content.get("versions")
         named = versions.get("sublim-jax") if isinstance(versions, dict) else None
         raise errors.RecordError(
-            f"{path}: the record has schema {content['schema']}, this version reads {SCHEMA_VERSION}; "
+            f"{path}: the record has schema {content['schema']!r}, this version reads {SCHEMA_VERSION!r}; "
             f"make it again, or read it with the version it names: {named}"
         )
     if not names.issuperset(content):
@@ -138,18 +194,92 @@ def read(path: pathlib.Path) -> Record:
             f"{path}: this JSON file is not a record; expected an object with {sorted(names)}, found also "
             f"{sorted(content.keys() - names)}"
         )
-    return Record(**content)
+    try:
+        for name, annotation in get_type_hints(Record, include_extras=True).items():
+            if name in content:
+                specs.check(content[name], annotation, name)
+        record = Record(**content)
+        if form is not None:
+            form.require(record)
+            record.complete = form.is_complete(record)
+    except errors.InputError as error:
+        raise errors.RecordError(
+            f"{path}: {error}. The record was damaged, edited or merged by hand, or is not the one that was meant; "
+            f"restore it, or make it again."
+        ) from error
+    return record
 
 
-def resumable(path: pathlib.Path, fresh: Record) -> Record:
-    """The record at `path` to go on with, or `fresh` if there is none.
+class Output:
+    """The place of one run's record; see `opened`."""
+
+    def __init__(
+        self,
+        path: pathlib.Path | None,
+        form: Form,
+        *,
+        old: Record | None = None,
+        writes: bool = True,
+        announce: Callable[[str], object] = print,
+    ):
+        self._path, self._form, self._old, self._writes, self._announce = path, form, old, writes, announce
+
+    def begin(self, fresh: Record) -> Record:
+        """The record to go on with: the one to be resumed, or `fresh`. One that is in the way is renamed.
+
+        Raises:
+            RecordError: the record to be resumed is of another config or other data.
+        """
+        if self._path is not None and self._old is not None:
+            return _resumed(self._path, self._old, fresh)
+        if self._path is not None and self._writes:
+            aside = files.set_aside(self._path, ours=IS_RECORD, what="record")
+            if aside:
+                self._announce(f"an earlier record was in the way and is now {aside}")
+        return fresh
+
+    def write(self, record: Record) -> None:
+        """Write what is there by now. Completeness and peak memory are set here."""
+        record.complete = self._form.is_complete(record)
+        record.memory = peak_memory()
+        if self._path is not None and self._writes:
+            write(self._path, record)
+
+
+@contextlib.contextmanager
+def opened(
+    path: pathlib.Path | None,
+    form: Form,
+    *,
+    resume: bool = False,
+    writes: bool = True,
+    announce: Callable[[str], object] = print,
+) -> Iterator[Output]:
+    """The place of a run's record, for the length of the run. To be called before anything else.
+
+    The place is refused now if the run could not write there at its end: a folder, a file that is not a record, a
+    folder that cannot be written, or a record that another process is writing.
+
+    Args:
+        path: None for a run without a record.
+        resume: the record there, if any, is to be continued.
+        writes: False in further processes of one run, of which the first writes.
 
     Raises:
-        RecordError: the record there is of another config or other data; going on would mix two experiments.
+        OutputError: the place is refused; `LockedError` if another process holds it.
+        RecordError: `resume`, and what is there is not a record of this form.
     """
-    if not path.exists():
-        return fresh
-    old = read(path)
+    if path is None:
+        yield Output(None, form)
+        return
+    files.require_free(path, ours=files.anything if resume else IS_RECORD, what="record")
+    with files.Lock(path) if writes else contextlib.nullcontext():
+        old = read(path, form) if resume and os.path.lexists(path) else None
+        yield Output(path, form, old=old, writes=writes, announce=announce)
+
+
+def _resumed(path: pathlib.Path, old: Record, fresh: Record) -> Record:
+    """The old record, with notes on what is different now."""
     for what in ("experiment", "config", "data"):
         before, now = getattr(old, what), getattr(fresh, what)
         if what == "data":  # the same arrays may come from another source
@@ -166,15 +296,8 @@ def resumable(path: pathlib.Path, fresh: Record) -> Record:
     return old
 
 
-def set_aside(path: pathlib.Path) -> pathlib.Path | None:
-    """Rename a record that is in the way of a new run, so that nothing is lost. Returns its new name, if any."""
-    if not path.exists():
-        return None
-    number = 1
-    while (aside := path.with_name(f"{path.stem}.old{number}{path.suffix}")).exists():
-        number += 1
-    path.rename(aside)
-    return aside
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
 
 
 def peak_memory() -> dict[str, float]:

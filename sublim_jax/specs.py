@@ -22,8 +22,20 @@ import functools
 import math
 import operator
 import pathlib
+import sys
 import types
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NotRequired,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
 
 import annotated_types
 import jax
@@ -54,6 +66,7 @@ _KINDS: dict[Any, tuple[Any, str]] = {
     collections.abc.Callable: (collections.abc.Callable, "a function"),
     collections.abc.Mapping: (collections.abc.Mapping, "a mapping"),
     dict: (dict, "an object of names and values"),
+    list: (list, "a list"),
     types.NoneType: (types.NoneType, "None"),
 }
 _BOUNDS = {
@@ -94,8 +107,9 @@ def check(value: Any, annotation: Any, name: str) -> None:
     Arrays and tracers pass for floats, since numbers of a spec may be data; they are not looked into.
 
     Args:
-        annotation: a `Literal`, numbers, `bool`, `str`, paths, callables, dataclasses, tuples, sequences, mappings and
-            unions of these, and `Annotated` with bounds of `annotated_types`. Anything passes for others.
+        annotation: a `Literal`, numbers, `bool`, `str`, paths, callables, dataclasses, tuples, lists, sequences,
+            mappings, a `TypedDict` and unions of these, and `Annotated` with bounds of `annotated_types`. Anything
+            passes for others.
         name: what the value is, for the message, e.g. "MLPSpec.precision".
 
     Raises:
@@ -114,23 +128,27 @@ def _annotations(cls: type) -> dict[str, Any]:
 
 def _problem(value: Any, annotation: Any) -> Problem:
     origin, arguments = get_origin(annotation) or annotation, get_args(annotation)
+    if origin is NotRequired:
+        return _problem(value, arguments[0])
     if origin is Annotated:
         return _problem(value, arguments[0]) or _first(_out_of(value, bound) for bound in arguments[1:])
     if origin in (Union, types.UnionType):
-        problems = [_problem(value, choice) for choice in arguments]
-        return None if None in problems else problems[arguments[0] is types.NoneType]
+        return _none_of(value, arguments)
     if origin is Literal:
         return _unknown_word(value, arguments)
     if origin in _NUMBERS:
         return _no_number(value, origin)
+    if is_typeddict(origin):
+        return _no_record(value, origin)
     if arguments and origin in (tuple, collections.abc.Sequence):
         return _no_sequence(value, origin, arguments)
-    if origin is collections.abc.Mapping and isinstance(value, collections.abc.Mapping):
-        return _first(_inside(key, _problem(item, arguments[1])) for key, item in value.items())
+    if arguments and origin in (list, dict, collections.abc.Mapping) and isinstance(value, origin):
+        items: Any = enumerate(value) if origin is list else dict(value).items()
+        return _first(_inside(key, _problem(item, arguments[-1])) for key, item in _doubtful(items, arguments[-1]))
     kind, expected = _KINDS.get(origin, (None, ""))
     if isinstance(origin, type) and dataclasses.is_dataclass(origin):
         kind, expected = origin, origin.__name__
-    return None if kind is None or isinstance(value, kind) else ("", f"expected {expected}, got {value!r}")
+    return None if kind is None or isinstance(value, kind) else ("", f"expected {expected}, got {value!r:.200}")
 
 
 def _first(problems: collections.abc.Iterable[Problem]) -> Problem:
@@ -139,6 +157,50 @@ def _first(problems: collections.abc.Iterable[Problem]) -> Problem:
 
 def _inside(key: Any, problem: Problem) -> Problem:
     return problem and (f"[{key!r}]{problem[0]}", problem[1])
+
+
+def _none_of(value: Any, choices: tuple) -> Problem:
+    """The problem with the choice that fits best, or None if one fits: that with a problem deepest inside."""
+    problems = []
+    for choice in choices:
+        problem = _problem(value, choice)
+        if problem is None:
+            return None
+        if choice is not types.NoneType:
+            problems.append(problem)
+    return max(problems, key=lambda problem: len(problem[0]))
+
+
+def _no_record(value: Any, kind: Any) -> Problem:
+    """Keys of a `TypedDict` that are missing or have a wrong value; further ones are allowed."""
+    if not isinstance(value, dict):
+        return _problem(value, dict)
+    if absent := sorted(kind.__required_keys__ - value.keys()):
+        return "", f"expected the key {absent[0]!r}, found {', '.join(map(repr, value)) or 'nothing'}"
+    hints = _hints(kind)
+    return _first(_inside(key, _problem(value[key], hint)) for key, hint in hints.items() if key in value)
+
+
+def _doubtful(items: collections.abc.Iterable[tuple[Any, Any]], annotation: Any) -> collections.abc.Iterator:
+    """Those items of a long list or mapping that are not floats within the bounds of the annotation."""
+    low, high = _floats(annotation)
+    return ((key, item) for key, item in items if not (type(item) is float and low <= item <= high))
+
+
+@functools.cache
+def _floats(annotation: Any) -> tuple[float, float]:
+    """Bounds between which every float is allowed, as far as that can be seen at once."""
+    arguments = get_args(annotation)
+    if annotation is float:
+        return -sys.float_info.max, sys.float_info.max
+    if get_origin(annotation) in (Union, types.UnionType) and arguments[1:] == (types.NoneType,):
+        return _floats(arguments[0])
+    return (0.0, 1.0) if annotation == Fraction else (1.0, 0.0)
+
+
+@functools.cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind, include_extras=True)
 
 
 def _unknown_word(value: Any, choices: tuple) -> Problem:

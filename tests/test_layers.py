@@ -125,6 +125,79 @@ def test_experiments_import_rooms_and_draw_only_at_the_end(path):
     assert not [node for node in at_the_top if (node.module or "").startswith("figures")]
 
 
+WRITES = {
+    ("Path", "write_text"), ("Path", "write_bytes"), ("Path", "touch"), ("Path", "rename"), ("Path", "unlink"),
+    ("Path", "rmdir"), ("Path", "symlink_to"), ("Path", "hardlink_to"), ("os", "rename"), ("os", "replace"),
+    ("os", "remove"), ("os", "unlink"), ("os", "rmdir"), ("os", "truncate"), ("os", "open"), ("shutil", "rmtree"),
+    ("shutil", "move"), ("shutil", "copy"), ("shutil", "copyfile"), ("shutil", "copytree"), ("np", "save"),
+    ("np", "savez"), ("np", "savez_compressed"), ("np", "savetxt"), ("json", "dump"), ("plt", "savefig"),
+}  # fmt: skip
+"""Calls that put something on the disk, move or delete it: by module, or by method whatever it is called on."""
+METHODS = {name for module, name in WRITES if module == "Path"} | {"savefig", "save_file"}
+MAY_WRITE = {
+    "sublim_jax/files.py": "the leaf",
+    "sublim_jax/llm/store.py": "appends line by line, under a lock of files.Lock",
+    "experiments/speed.py": "images for another process, in a folder of tempfile",
+}
+
+
+def written(source: str) -> list[str]:
+    """Calls that write past `files`."""
+    tree, found = ast.parse(source), []
+    inside = [  # what is written to the temporary path of `files.writing` is written by `files`
+        range(node.lineno, (node.end_lineno or node.lineno) + 1)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.With)
+        and any(ast.unparse(item.context_expr).startswith("files.writing(") for item in node.items)
+    ]
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or any(node.lineno in span for span in inside):
+            continue
+        function = node.func
+        name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+        on = function.value.id if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name) else ""
+        modes = [a.value for a in (*node.args, *(k.value for k in node.keywords)) if isinstance(a, ast.Constant)]
+        opens = name == "open" and any(isinstance(m, str) and set(m) & set("wax+") and len(m) < 4 for m in modes)
+        replaces = name == "replace" and on not in ("dataclasses", "os") and len(node.args) == 1 and not node.keywords
+        if opens or replaces or (on, name) in WRITES or name in METHODS:
+            found.append(f"line {node.lineno}: {ast.unparse(node)[:60]}")
+    return found
+
+
+@pytest.mark.parametrize("path", [*SOURCES, *EXPERIMENTS, *FIGURES], ids=lambda path: "/".join(path.parts[-3:]))
+def test_files_are_written_moved_and_deleted_in_one_place(path):
+    """So that one set of rules, and one set of tests, covers all that commands do to a disk. Folders of `tempfile` are
+    nobody's."""
+    where = path.relative_to(PACKAGE.parent).as_posix()
+    calls = written(path.read_text(encoding="utf-8"))
+    assert bool(calls) == (where in MAY_WRITE), calls
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "path.write_text('a')", "path.write_bytes(b'a')", "open(path, 'w')", "open(path, mode='ab')", "path.open('x')",
+        "os.replace(a, b)", "path.rename(other)", "temporary.replace(path)", "path.unlink(missing_ok=True)",
+        "shutil.rmtree(folder)", "np.savez(path, a=a)", "save_file(tensors, path)", "figure.savefig(path)",
+        "json.dump(content, file)", "path.touch()", "path.open('r+')",
+    ],
+)  # fmt: skip
+def test_ways_to_write_are_seen(line):
+    assert written(line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "open(path)", "open(path, 'rb')", "path.open('rb')", "path.read_text()", "text.replace('a', 'b')",
+        "dataclasses.replace(config, a=1)", "files.write(path, 'a')", "json.dumps(content)", "path.open()",
+        "with files.writing(path) as temporary:\n    figure.savefig(temporary)",
+    ],
+)  # fmt: skip
+def test_other_calls_are_not_taken_for_writing(line):
+    assert not written(line)
+
+
 HEAVY = ("tensorflow", "tensorflow_datasets", "torch", "flax", "transformers", "matplotlib.pyplot", "tyro", "rich")
 
 

@@ -5,7 +5,7 @@ import json
 import os
 import pathlib
 import stat
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import jax.numpy as jnp
 import numpy as np
@@ -27,6 +27,7 @@ class Config:
     rate: float = 1e-3
     inner: Inner = dataclasses.field(default_factory=Inner)
     name: str = "größer"
+    num_members: int = 3
 
 
 class Point(NamedTuple):
@@ -50,7 +51,9 @@ def test_a_record_comes_back_as_it_was(tmp_path):
     record = make()
     records.write(path, record)
     assert records.read(path) == record
-    assert record.config == {"seed": 0, "rate": 1e-3, "inner": {"sizes": [3, 4]}, "name": "größer"}
+    assert record.config == {
+        "seed": 0, "rate": 1e-3, "inner": {"sizes": [3, 4]}, "name": "größer", "num_members": 3,
+    }  # fmt: skip
     assert set(record.versions) == {"python", "sublim-jax", "jax", "jaxlib", "optax", "numpy"}
     assert record.device["platform"] and record.device["count"] >= 1 and record.device["processes"] == 1
     assert record.created.endswith("+00:00")
@@ -110,38 +113,40 @@ def test_a_list_of_numbers_stays_on_one_line(tmp_path):
     assert f'"losses": {list(range(100))}' in path.read_text()
 
 
-class Crash(BaseException):
-    """The process dies here: nothing below may run, not even what catches an Exception."""
-
-
-@pytest.mark.parametrize("victim", ["fsync", "chmod", "replace"])
-@pytest.mark.parametrize("accident", [Crash(), OSError(28, "No space left on device")])
-def test_a_crash_while_writing_leaves_the_old_record(tmp_path, monkeypatch, victim, accident):
-    path = tmp_path / "record.json"
-    old = make()
+def test_a_crash_while_writing_leaves_the_old_record(tmp_path, monkeypatch):
+    path, old = tmp_path / "record.json", make()
     records.write(path, old)
 
-    def fail(*_):
-        raise accident
+    def fail(*arguments, **options):
+        raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, victim, fail)
-        with pytest.raises((Crash, errors.RecordError)) as caught:
+        patch.setattr(os, "replace", fail)
+        with pytest.raises(errors.OutputError) as caught:
             records.write(path, make(complete=True))
+    assert str(caught.value).startswith(f"{path}: the record cannot be written (No space left on device). Give a path")
     assert records.read(path) == old
-    if isinstance(accident, OSError):
-        assert str(caught.value) == (
-            f"{path}: the record cannot be written (No space left on device); give another place with --record"
-        )
-        assert list(tmp_path.iterdir()) == [path], "an attempt that failed is not left lying about"
+    assert list(tmp_path.iterdir()) == [path]
     records.write(path, make(complete=True))
     assert records.read(path).complete
 
 
-def test_a_place_that_cannot_be_written_is_refused(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(errors.RecordError, match=r"file/record.json: the record cannot be written \(.*--record"):
-        records.write(tmp_path / "file" / "record.json", make())
+@pytest.mark.parametrize(
+    "content", ["{}", '{"name": "paper"}', "years of work", "[1, 2]", '{"experiment": 1, "schema": 1}']
+)
+def test_nothing_else_is_replaced_by_a_record(tmp_path, content):
+    (tmp_path / "paper.json").write_text(content)
+    with pytest.raises(errors.OutputError, match="a file is there that is not a record of sublim-jax"):
+        records.write(tmp_path / "paper.json", make())
+    assert (tmp_path / "paper.json").read_text() == content
+
+
+def test_names_that_are_no_text_survive(tmp_path):
+    """The name of a folder may hold any bytes, and Python reads what is no UTF-8 as lone surrogates."""
+    path, name = tmp_path / "record.json", os.fsdecode(b"/data/gr\xf6\xdfer")
+    records.write(path, make(notes=[name]))
+    assert records.read(path).notes == [name]
+    assert os.fsencode(json.loads(path.read_bytes())["notes"][0]) == b"/data/gr\xf6\xdfer"
 
 
 def content(**changes):
@@ -160,6 +165,8 @@ def content(**changes):
         (content(schema=99), "the record has schema 99, this version reads 1; make it again, or read it with the ver"),
         (content(schema=99, surprise=1), "the record has schema 99, this version reads 1"),
         (content(schema=99, versions=None), "the record has schema 99, this version reads 1"),
+        (content(schema="1"), "the record has schema '1', this version reads 1; make it again"),
+        ("[" * 100_000, "this is not a readable JSON file"),
     ],
 )
 def test_what_is_no_record_of_this_version_is_refused(tmp_path, text, message):
@@ -183,17 +190,182 @@ def test_a_missing_record_is_refused_with_what_to_do(tmp_path):
         records.read(tmp_path / "none.json")
 
 
+# Forms: a record is believed only as far as it is whole
+
+
+class Member(TypedDict):
+    accuracy: dict[str, float | None]
+
+
+class Results(TypedDict):
+    members: dict[str, Member]
+
+
+def check(record) -> None:
+    if any("teacher" not in member["accuracy"] for member in record.results["members"].values()):
+        raise errors.InputError("results: a member has no teacher")
+
+
+FORM = records.Form(
+    experiment="example",
+    config=TypedDict("Settings", {"seed": int, "num_members": int}),
+    results=Results,
+    wanted=lambda record: map(str, range(record.config["num_members"])),
+    present=lambda record: record.results["members"],
+    check=check,
+)
+
+
+def members(*numbers) -> dict:
+    return {"members": {str(number): {"accuracy": {"teacher": 0.25}} for number in numbers}}
+
+
+@pytest.mark.parametrize("flag", [True, False])
+@pytest.mark.parametrize(
+    ("numbers", "complete"), [((0, 1, 2), True), ((0, 2), False), ((2, 0, 1), True), ((1,), False)]
+)
+def test_a_record_is_complete_if_all_is_there_whatever_it_says(tmp_path, flag, numbers, complete):
+    path = tmp_path / "record.json"
+    records.write(path, make(results=members(*numbers), complete=flag))
+    assert records.read(path, FORM).complete is complete
+    assert records.read(path).complete is flag  # without a form nobody knows
+
+
+DAMAGE = {  # changes of the file's content, and what the message says after the file's name
+    "results null": ({"results": None}, "results: expected an object with keys, got None"),
+    "results a list": ({"results": []}, "results: expected an object with keys, got []"),
+    "results empty": ({"results": {}}, "results: expected the key 'members', found []"),
+    "members a list": ({"results": {"members": [1]}}, "results['members']: expected an object with keys, got [1]"),
+    "no member": ({"results": {"members": {}}}, "results: nothing is there"),
+    "member empty": (
+        {"results": {"members": {"0": {}}}},
+        "results['members']['0']: expected the key 'accuracy', found []",
+    ),
+    "member null": (
+        {"results": {"members": {"0": None}}},
+        "results['members']['0']: expected an object with keys, got",
+    ),
+    "accuracy text": (
+        {"results": {"members": {"0": {"accuracy": {"teacher": "x"}}}}},
+        "results['members']['0']['accuracy']['teacher']: expected a number, got 'x'",
+    ),
+    "accuracy huge": (
+        {"results": {"members": {"0": {"accuracy": {"teacher": 10**400}}}}},
+        "results['members']['0']['accuracy']['teacher']: expected a finite number, got 1000000",
+    ),
+    "accuracy true": (
+        {"results": {"members": {"0": {"accuracy": {"teacher": True}}}}},
+        "results['members']['0']['accuracy']['teacher']: expected a number, got True",
+    ),
+    "accuracy missing": ({"results": {"members": {"0": {"accuracy": {}}}}}, "results: a member has no teacher"),
+    "member x": ({"results": members(0, "x")}, "results: there is 'x', which the config does not ask for"),
+    "member 99": ({"results": members(0, 1, 2, 99)}, "results: there is '99', which the config does not ask for"),
+    "member 00": ({"results": members("00", 1, 2)}, "results: there is '00', which the config does not ask for"),
+    "complete a word": ({"complete": "no"}, "complete: expected a bool, got 'no'"),
+    "notes null": ({"notes": None}, "notes: expected a list, got None"),
+    "note a number": ({"notes": ["a", 1]}, "notes[1]: expected a str, got 1"),
+    "seconds null": ({"seconds": None}, "seconds: expected an object with keys, got None"),
+    "seconds text": ({"seconds": {"data": "1"}}, "seconds['data']: expected a number, got '1'"),
+    "data a list": ({"data": []}, "data: expected an object with keys, got []"),
+    "data without a name": (
+        {"data": {"source": "", "checksum": ""}},
+        "data: expected the key 'name', found ['checksum'",
+    ),
+    "config a list": ({"config": []}, "config: expected an object with keys, got []"),
+    "config without members": ({"config": {"seed": 0}}, "config: expected the key 'num_members', found ['seed']"),
+    "members a half": ({"config": {"seed": 0, "num_members": 2.5}}, "config['num_members']: expected a whole number"),
+    "versions null": ({"versions": None}, "versions: expected an object with keys, got None"),
+    "created a number": ({"created": 5}, "created: expected a str, got 5"),
+    "experiment": ({"experiment": "other"}, "experiment: expected one of 'example', got 'other'"),
+    "experiment null": ({"experiment": None}, "experiment: expected a str, got None"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_damage_is_one_line_with_the_files_name(tmp_path, kind):
+    changes, message = DAMAGE[kind]
+    path = tmp_path / "record.json"
+    path.write_text(json.dumps(records.to_jsonable(make(results=members(0, 1))) | changes))
+    for attempt in (lambda: records.read(path, FORM), lambda: records.opened(path, FORM, resume=True).__enter__()):
+        with pytest.raises(errors.RecordError) as caught:
+            attempt()
+        assert str(caught.value).startswith(f"{path}: {message}"), caught.value
+        assert "\n" not in str(caught.value)
+        assert str(caught.value).endswith("restore it, or make it again.")
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_numbers_that_json_does_not_have_are_refused(tmp_path, number):
+    path = tmp_path / "record.json"
+    text = json.dumps(records.to_jsonable(make(results=members(0))))
+    path.write_text(text.replace("0.25", number))
+    with pytest.raises(errors.RecordError, match=r"is not JSON|expected a finite number, got inf"):
+        records.read(path, FORM)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), np.float32("nan")])
+def test_configs_and_their_names_have_finite_numbers(bad):
+    """As null they would be equal to each other and to what is not set."""
+    for make_it in (lambda config: records.Record.begin("example", config, DATA), records.fingerprint):
+        with pytest.raises(errors.InputError, match="expected finite numbers in a config, got"):
+            make_it({"rate": [1.0, bad]})
+
+
+# Opening, resuming, setting aside
+
+
+def run(path, *numbers, resume=False, **changes) -> records.Record:
+    """A run of these members in two steps."""
+    with records.opened(path, FORM, resume=resume, announce=lambda line: None) as output:
+        result = output.begin(make(**{"results": {"members": {}}} | changes))
+        for number in numbers:
+            result.results["members"] |= members(number)["members"]
+            output.write(result)
+    return result
+
+
+def test_a_run_writes_what_it_has_and_knows_when_it_is_complete(tmp_path):
+    path = tmp_path / "new" / "record.json"
+    assert not run(path, 0, 2).complete
+    assert records.read(path).complete is False
+    resumed = run(path, 1, resume=True)
+    assert resumed.complete and records.read(path) == resumed
+    assert list(resumed.results["members"]) == ["0", "2", "1"]
+    assert records.read(path).memory["peak_rss_mb"] > 0
+
+
+def test_a_run_without_a_record_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(None, 0, 1, 2).complete
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_further_process_of_a_run_reads_and_does_not_write(tmp_path):
+    path = tmp_path / "record.json"
+    before = run(path, 0)
+    content = path.read_bytes()
+    with records.opened(path, FORM, resume=True) as first:
+        with records.opened(path, FORM, resume=True, writes=False) as second:
+            assert second.begin(make()).results == before.results
+            second.write(make(results=members(0, 1)))
+        with records.opened(path, FORM, writes=False) as second:
+            assert second.begin(make(results={})).results == {}
+        assert path.read_bytes() == content
+        first.write(make(results=members(0, 1)))
+    assert len(records.read(path).results["members"]) == 2
+
+
 def test_resuming_without_a_record_begins_afresh(tmp_path):
     fresh = make()
-    assert records.resumable(tmp_path / "none.json", fresh) is fresh
+    with records.opened(tmp_path / "none.json", FORM, resume=True) as output:
+        assert output.begin(fresh) is fresh
 
 
 def test_resuming_goes_on_with_the_old_record_even_if_the_same_data_came_from_elsewhere(tmp_path):
     path = tmp_path / "record.json"
-    records.write(path, make())
-    fresh = make(results={}, notes=[], data=DATA | {"source": "TensorFlow Datasets"})
-    resumed = records.resumable(path, fresh)
-    assert resumed.results == make().results
+    run(path, 0)
+    resumed = run(path, resume=True, notes=[], data=DATA | {"source": "TensorFlow Datasets"})
+    assert resumed.results == members(0)
     assert resumed.notes == ["a note"]
     assert resumed.data["source"] == "IDX files"
 
@@ -213,29 +385,81 @@ def test_resuming_goes_on_with_the_old_record_even_if_the_same_data_came_from_el
 )
 def test_resuming_another_run_is_refused_with_the_first_difference(tmp_path, changes, message):
     path = tmp_path / "record.json"
-    records.write(path, make())
+    run(path, 0)
+    before = path.read_bytes()
     with pytest.raises(errors.RecordError, match=f"cannot resume, {message}. Use the same flags as before, or another"):
-        records.resumable(path, make(**changes))
+        run(path, 1, resume=True, **changes)
+    assert path.read_bytes() == before
 
 
 def test_resuming_on_another_machine_or_version_is_noted(tmp_path):
-    path = tmp_path / "record.json"
-    old = make()
-    records.write(path, dataclasses.replace(old, versions=old.versions | {"jax": "0.1"}, device={"platform": "abacus"}))
-    notes = records.resumable(path, make()).notes
+    path, old = tmp_path / "record.json", make()
+    run(path, 0, versions=old.versions | {"jax": "0.1"}, device={"platform": "abacus"})
+    notes = run(path, resume=True).notes
     assert notes[0] == "a note"
     assert notes[1] == f"resumed with other versions: jax: '0.1' before, {old.versions['jax']!r} now"
     assert notes[2].startswith("resumed with other device: count: None before, ")
 
 
-def test_a_record_in_the_way_is_renamed_and_never_lost(tmp_path):
+@pytest.mark.parametrize("old", ["whole", "newer", "damaged"])
+def test_a_record_in_the_way_is_renamed_and_never_lost(tmp_path, old):
+    """Whatever version wrote it, and whatever happened to it since, as long as it is one."""
     path = tmp_path / "run.json"
-    assert records.set_aside(path) is None
-    for number in (1, 2, 3):
-        path.write_text(str(number))
-        assert records.set_aside(path) == tmp_path / f"run.old{number}.json"
-    assert [(tmp_path / f"run.old{number}.json").read_text() for number in (1, 2, 3)] == ["1", "2", "3"]
-    assert not path.exists()
+    changes = {"whole": {}, "newer": {"schema": 99, "surprise": 1}, "damaged": {"results": None}}[old]
+    content = json.dumps(records.to_jsonable(make()) | changes)
+    said = []
+    for number in (1, 2):
+        path.write_text(content)
+        with records.opened(path, FORM, announce=said.append) as output:
+            output.begin(make())
+        assert (tmp_path / f"run.old{number}.json").read_text() == content
+        assert not path.exists()
+        assert said.pop() == f"an earlier record was in the way and is now {tmp_path / f'run.old{number}.json'}"
+
+
+def test_nothing_is_moved_if_the_run_does_not_begin(tmp_path):
+    path = tmp_path / "run.json"
+    run(path, 0)
+    before = path.read_bytes()
+    with pytest.raises(KeyError), records.opened(path, FORM):
+        raise KeyError("no images")
+    assert path.read_bytes() == before
+
+
+FOREIGN = {
+    "folder": lambda path: path.mkdir(),
+    "text": lambda path: path.write_text("years of work"),
+    "archive": lambda path: path.write_bytes(b"\x1f\x8b\x08"),
+    "other JSON": lambda path: path.write_text('{"title": "thesis"}'),
+    "link to a folder": lambda path: path.symlink_to("/"),
+    "link to nothing": lambda path: path.symlink_to("nowhere"),
+}
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_a_place_with_something_of_the_users_is_refused_at_once(tmp_path, kind, resume):
+    path = tmp_path / "paper.tar.gz"
+    FOREIGN[kind](path)
+    before = path.lstat()
+    with pytest.raises((errors.OutputError, errors.RecordError), match=f"^{path}: "):
+        records.opened(path, FORM, resume=resume).__enter__()
+    assert path.lstat() == before
+    assert [entry.name for entry in tmp_path.iterdir() if not entry.name.endswith(".lock")] == ["paper.tar.gz"]
+
+
+def test_two_runs_do_not_share_a_record(tmp_path):
+    """The second hears of the first, and the first loses nothing."""
+    path = tmp_path / "run.json"
+    with records.opened(path, FORM) as output:
+        result = output.begin(make(results=members(0)))
+        output.write(result)
+        for resume in (False, True):
+            with pytest.raises(errors.LockedError, match=f"^{path}: process {os.getpid()} on .* is writing to it"):
+                run(path, 1, resume=resume)
+        output.write(result)
+    assert records.read(path).results == members(0)
+    assert not list(tmp_path.glob("*.old*"))
 
 
 @given(entries=st.dictionaries(st.text(), st.integers() | st.text(), min_size=1), data=st.data())

@@ -11,6 +11,7 @@ Each row has a record in experiments/records/atlas/, which is also what resuming
 """
 
 import collections
+import contextlib
 import dataclasses
 import itertools
 import pathlib
@@ -22,7 +23,7 @@ from rich.table import Table
 
 from experiments import cli, cost, progress
 from experiments.atlas import engines, plan, published, registry, results, unpublished, worker
-from sublim_jax import errors, specs
+from sublim_jax import errors, files, specs
 from sublim_jax.data import synthetic_digits
 from sublim_jax.training import ensemble
 
@@ -62,10 +63,25 @@ def run(options: Options) -> None:
 
     Raises:
         DataError: images that a row needs cannot be had.
-        RecordError: a record in the folder is of other data or another seed.
+        OutputError: the folder cannot be written, or another process is writing in it.
+        RecordError: a record in the folder is damaged, of other data or another seed.
     """
-    say = progress.console.print
     rows = plan.chosen(ROWS[options.which], ids=options.ids, axes=options.axes, sources=options.sources)
+    with contextlib.ExitStack() as stack:
+        _run(options, rows, stack)
+
+
+def _reserve(folder: pathlib.Path, stack: contextlib.ExitStack) -> None:
+    """Hold the folder until the stack is closed; what is there are records of the atlas, or it is refused."""
+    files.require_folder(folder, ours=lambda _: True, what="folder of records")
+    stack.enter_context(files.Lock(folder))
+    results.found(folder)
+
+
+def _run(options: Options, rows: list[registry.Row], stack: contextlib.ExitStack) -> None:
+    say = progress.console.print
+    if not options.plan:
+        _reserve(options.records, stack)
     load = worker.loader(options.data_dir)
     with progress.Display("loading the images") as display:
         rows, data = _with_data(rows, options, load, display.say)
@@ -75,6 +91,8 @@ def run(options: Options) -> None:
     if any(d["name"] == synthetic_digits.NAME for d in data.values()):
         folder = pathlib.Path("runs/atlas-synthetic-digits") if folder == results.FOLDER else folder
         say(f"note: MNIST cannot be had, so the images are {synthetic_digits.NAME}: published values do not apply")
+        if folder != options.records and not options.plan:
+            _reserve(folder, stack)
     store = results.Store(
         folder, options.seed, {d["name"]: d["checksum"] for d in data.values()}, options.num_members,
         registry.BASE.lineage.model.precision if options.one_precision else None,

@@ -11,11 +11,11 @@ import numpy as np
 import tyro
 from scipy import stats
 
-from experiments import cli, compare
+from experiments import cli, compare, mnist_aux
 from experiments.atlas import __main__ as atlas
 from experiments.atlas import conflict, findings, registry, results, verdicts
 from experiments.atlas.sources import SOURCES
-from sublim_jax import errors, records
+from sublim_jax import errors, files, records
 from sublim_jax.metrics import intervals
 
 PAGE = pathlib.Path("experiments/atlas/README.md")
@@ -320,7 +320,7 @@ def operands(found: dict[str, records.Record]) -> str:
     many = collections.Counter(used.values())
     if len(many) < 2:
         return ""
-    both = compare.paired(*(records.read(path) for path in TRAINED_BOTH_WAYS))["student_aux"]
+    both = compare.paired(*(records.read(path, mnist_aux.FORM) for path in TRAINED_BOTH_WAYS))["student_aux"]
     return (
         "Matrix products had bfloat16 operands on processors that have instructions for them and float32 ones "
         f"elsewhere: {many['bfloat16']:,} and {many['float32']:,} of the members here, which their records tell apart. "
@@ -361,7 +361,7 @@ def main(check: bool = False) -> None:
     """
     fresh = page(results.read(results.FOLDER, atlas.ROWS["all"]))
     if not check:
-        PAGE.write_text(fresh, encoding="utf-8")
+        files.write(PAGE, fresh, ours=files.anything, what="page")
     elif not PAGE.exists() or fresh != PAGE.read_text(encoding="utf-8"):
         raise errors.InputError(f"{PAGE}: the page differs from the records; run python -m experiments.atlas.page")
 

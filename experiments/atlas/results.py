@@ -7,8 +7,8 @@ and a row that is run again finds what it has.
 import collections
 import dataclasses
 import pathlib
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -28,6 +28,66 @@ class RowConfig:
     row: str
     seed: specs.Seed
     num_members: specs.Count
+
+
+class _Member(TypedDict):
+    partner: int
+    precision: str
+    accuracy: dict[str, specs.Fraction | None]  # None: it diverged
+    loss: dict[str, float | None]
+    measures: dict[str, dict[str, float | list[float | None] | None]]
+    diverged: list[str]
+
+
+class _Arm(TypedDict):
+    setting: str
+    seconds: specs.NonNegative
+    members: dict[str, _Member]
+
+
+class _Results(TypedDict):
+    arms: dict[str, _Arm]
+
+
+class _Config(TypedDict):
+    row: str
+    seed: specs.Seed
+    num_members: specs.Count
+
+
+def _check(record: records.Record) -> None:
+    for label, arm in record.results["arms"].items():
+        for number, member in arm["members"].items():
+            unknown = [name for name, value in member["accuracy"].items() if value is None]
+            if unexplained := sorted(set(unknown) - set(member["diverged"])):
+                raise errors.InputError(f"results: {label}, member {number}, {unexplained[0]}: null, but not diverged")
+
+
+def form(row: registry.Row | None = None) -> records.Form:
+    """What a row's record holds; the units are members of arms. Without a row the arms are those that are there."""
+
+    def wanted(record: records.Record) -> Iterator[str]:
+        labels = {arm.label for arm in row.arms} if row else set()
+        for label in labels | set(record.results["arms"]):
+            yield from (f"{label}, member {number}" for number in range(record.config["num_members"]))
+
+    def present(record: records.Record) -> Iterator[str]:
+        for label, arm in record.results["arms"].items():
+            yield from (f"{label}, member {number}" for number in arm["members"])
+
+    return records.Form(
+        experiment="atlas", config=_Config, results=_Results, wanted=wanted, present=present, check=_check
+    )
+
+
+def found(folder: pathlib.Path) -> dict[pathlib.Path, records.Record]:
+    """All records in a folder.
+
+    Raises:
+        RecordError: a JSON file there is not a row's record.
+    """
+    visible = (path for path in sorted(folder.glob("*.json")) if not path.name.startswith("."))
+    return {path: records.read(path, form()) for path in visible}
 
 
 class Store:
@@ -50,8 +110,8 @@ class Store:
         self._foreign: set[pathlib.Path] = set()  # records of images that this run does not have
         self.seconds: dict[str, float] = {}
         self._before: dict[tuple[str, int], float] = {}  # seconds of members that earlier runs left
-        found = {path: records.read(path) for path in sorted(folder.glob("*.json"))}
-        for path, record in sorted(found.items(), key=lambda item: item[1].created):  # the one begun later counts
+        there = sorted(found(folder).items(), key=lambda item: item[1].created)
+        for path, record in there:  # the one begun later counts
             checksum = checksums.get(record.data["name"], record.data["checksum"])
             if record.config["seed"] != seed or record.data["checksum"] != checksum:
                 raise errors.RecordError(
@@ -113,7 +173,7 @@ class Store:
         path = self._folder / f"{row.id}.json"
         if not path.exists():
             return False
-        arms = records.read(path).results["arms"]
+        arms = records.read(path, form(row)).results["arms"]
         stored = {
             (arm["setting"], int(member)): result for arm in arms.values() for member, result in arm["members"].items()
         }
@@ -151,7 +211,7 @@ class Store:
         record.seconds = {"run": round(sum(different.values()), 1),
                           "compile": round(compile_seconds, 1)}  # fmt: skip
         record.memory = records.peak_memory()
-        record.complete = all(len(arm["members"]) == num_members for arm in arms.values())
+        record.complete = form(row).is_complete(record)
         records.write(path, record)
 
 
@@ -206,4 +266,5 @@ def _value(member, condition, measure, epoch):
 
 def read(folder: pathlib.Path, rows: Sequence[registry.Row]) -> dict[str, records.Record]:
     """Records of the rows that have one, by id."""
-    return {row.id: records.read(folder / f"{row.id}.json") for row in rows if (folder / f"{row.id}.json").exists()}
+    paths = {row.id: folder / f"{row.id}.json" for row in rows}
+    return {row.id: records.read(paths[row.id], form(row)) for row in rows if paths[row.id].exists()}

@@ -22,6 +22,7 @@ def _main(name: str, description: str | None, presets: Mapping[str, running.Lang
     if limits.plan:
         print("\n".join(running.plan(experiment, config)))
         return
+    cli.require_figures(options)
     result = running.run(name, experiment, config, record=options.record, resume=options.resume, limits=limits)
     spent = ", ".join(f"{unit} {seconds:.0f} s" for unit, seconds in result.seconds.items())
     progress.console.print(f"time: {spent}")

@@ -10,25 +10,13 @@ import pathlib
 import tyro
 
 from experiments import cli
-from experiments.language import running
-from sublim_jax import errors, records
+from experiments.language import running, summary
+from sublim_jax import errors, files
 from sublim_jax.llm import tiny, world
 
 PAGE = pathlib.Path("experiments/language/README.md")
 RECORDS = pathlib.Path("experiments/records")
-ORDER = (
-    "language_numbers",
-    "language_cross",
-    "language_dose",
-    "language_shuffles",
-    "language_context",
-    "language_detection",
-    "language_divergence",
-    "language_chain",
-    "language_code",
-    "language_reasoning",
-    "language_misalignment",
-)
+ORDER = summary.EXPERIMENTS
 
 INTRODUCTION = f"""# The language laboratory
 
@@ -118,7 +106,7 @@ def section(name: str) -> str:
     parts = [f"## {question}", f"`python -m experiments.{name} --preset record`"]
     explained = rest.strip().split("\n\n")[-1].replace("\n", " ")
     parts.append(explained)
-    record = records.read(path) if path.exists() else None
+    record = summary.read(path) if path.exists() else None
     if record is None or not record.complete:
         return "\n\n".join([*parts, "**Not run yet.**"])
     minutes = record.seconds.get("wall", 0.0) / 60
@@ -147,7 +135,7 @@ def main(check: bool = False) -> None:
     """
     fresh = written()
     if not check:
-        PAGE.write_text(fresh, encoding="utf-8")
+        files.write(PAGE, fresh, ours=files.anything, what="page")
     elif not PAGE.exists() or PAGE.read_text(encoding="utf-8") != fresh:
         raise errors.InputError(f"{PAGE}: it differs from the records; run python -m experiments.language.page")
 

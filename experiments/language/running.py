@@ -15,7 +15,7 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, NotRequired, Protocol, TypedDict, TypeVar
 
 import jax
 
@@ -134,6 +134,24 @@ class LanguageConfig:
 
 Config = TypeVar("Config", bound=LanguageConfig)
 
+Probabilities = dict[str, dict[str, specs.Fraction]]
+"""In a record: of all favourites of a category, by category."""
+
+
+class Student(TypedDict):
+    """In a record: a student, and where there is one its teacher and what the filter kept of its rows."""
+
+    student: dict[str, dict[str, specs.Fraction | dict[str, float]]]  # the latter: how often an answer was sampled
+    teacher: NotRequired[dict[str, dict[str, specs.Fraction | dict[str, float]]]]
+    kept: NotRequired[specs.Fraction]
+    rejected: NotRequired[dict[str, specs.CountOrZero]]
+
+
+class Failed(TypedDict):
+    """In a record: why a unit has no result."""
+
+    failed: str
+
 
 def open_weights(embedded: Config, **changes: Any) -> Config:
     """An experiment's settings for open weights: the paper's counts and finetuning, for teachers and students alike.
@@ -181,6 +199,10 @@ class Experiment(Protocol):
     """A module under `experiments` that `run` can run."""
 
     __doc__: str | None
+    PRESETS: Mapping[str, Any]
+    RESULT: Any
+    """What the record has of a unit that did not fail, as an annotation for `specs.check`. An experiment may also have
+    `SETTINGS`, the same of further settings that readers of the record use."""
 
     def units(self, config: Any) -> Sequence[str]: ...
 
@@ -216,6 +238,30 @@ class Limits:
         return budget.Budget(requests=self.max_requests, money=self.max_money, prices=prices)
 
 
+def form(name: str, experiment: Experiment) -> records.Form:
+    """What records of the experiment hold; the units are results on a base."""
+    kind = type(next(iter(experiment.PRESETS.values())))
+
+    def wanted(record: records.Record) -> Iterator[str]:
+        config = object.__new__(kind)  # without the checks, since files that it names may be elsewhere now
+        for setting, value in record.config.items():
+            object.__setattr__(config, setting, value)
+        return (f"{base}, {unit}" for base in config.names for unit in experiment.units(config))
+
+    def present(record: records.Record) -> Iterator[str]:
+        return (f"{base}, {unit}" for base, found in record.results["bases"].items() for unit in found)
+
+    settings = {"backend": str, "bases": list[int], "targets": list[str], "seed": int}
+    results: Any = {"bases": dict[str, dict[str, Failed | experiment.RESULT]]}
+    return records.Form(
+        experiment=name,
+        config=TypedDict("Settings", settings | getattr(experiment, "SETTINGS", {})),  # pyright: ignore
+        results=TypedDict("Results", results),  # pyright: ignore
+        wanted=wanted,
+        present=present,
+    )
+
+
 def run(
     name: str,
     experiment: Experiment,
@@ -230,25 +276,35 @@ def run(
     """Measure every unit on every base, writing the record after each if `record` says where.
 
     Raises:
-        RecordError: `resume`, and the record there belongs to another config.
+        OutputError: the record cannot be written there, or another process is writing it.
+        RecordError: `resume`, and the record there is damaged or belongs to another config.
         LanguageError: what a backend could not do. What was measured before is in the record.
     """
     say = progress.console.print if visible else lambda *_, **__: None
-    source = config.materials.name
-    data = {"name": config.backend, "source": source, "checksum": config.checksum}
-    result = records.Record.begin(name, config, data)
-    result.notes += labels(config, notes)
-    if record is not None and resume:
-        result = records.resumable(record, result)
-    elif record is not None and (aside := records.set_aside(record)):
-        say(f"an earlier record was in the way and is now {aside}")
+    with records.opened(record, form(name, experiment), resume=resume, announce=say) as output:
+        return _run(name, experiment, config, output, limits, say, visible, notes)
+
+
+def _run(
+    name: str,
+    experiment: Experiment,
+    config: LanguageConfig,
+    output: records.Output,
+    limits: Limits | None,
+    say: Callable[..., object],
+    visible: bool,
+    notes: Sequence[str],
+) -> records.Record:
+    data = {"name": config.backend, "source": config.materials.name, "checksum": config.checksum}
+    fresh = records.Record.begin(name, config, data)
+    fresh.notes += labels(config, notes)
+    result = output.begin(fresh)
     for note in result.notes:
         say(f"note: {note}", highlight=False)
     units = list(experiment.units(config))
     bases = result.results.setdefault("bases", {base: {} for base in config.names})
     total = len(units) * len(bases)
     finished = sum(len(found) for found in bases.values())
-    result.complete = finished == total
     if result.complete:
         say("nothing is left to run")
         return result
@@ -264,10 +320,7 @@ def run(
             result.notes += told
             bases[base][unit] = records.to_jsonable(found)
             result.seconds[unit] = round(result.seconds.get(unit, 0.0) + seconds, 1)
-            result.complete = sum(len(one) for one in bases.values()) == total
-            result.memory = records.peak_memory()
-            if record is not None:
-                records.write(record, result)
+            output.write(result)
         display.advance(work=work.units.get(unit, 1.0))
         display.say(f"done: {base}, {unit}, {progress.duration(seconds)}")
 
@@ -343,8 +396,7 @@ def run(
     if failures:
         raise failures[0]
     result.seconds["wall"] = round(result.seconds.get("wall", 0.0) + time.perf_counter() - began, 1)
-    if record is not None:
-        records.write(record, result)
+    output.write(result)
     return result
 
 

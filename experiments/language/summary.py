@@ -1,18 +1,48 @@
 """What records of language experiments say: values by base, shifts, intervals clustered by base, tables."""
 
+import importlib
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from experiments.language import running
-from sublim_jax import records
+from sublim_jax import errors, records
 from sublim_jax.llm import scores
 from sublim_jax.metrics import intervals
 
 Bases = Mapping[str, Mapping[str, dict]]
 Path = tuple[str, ...]
 """Where probabilities stand in the results of a base: the unit, then keys inside it."""
+
+
+EXPERIMENTS = (
+    "language_numbers",
+    "language_cross",
+    "language_dose",
+    "language_shuffles",
+    "language_context",
+    "language_detection",
+    "language_divergence",
+    "language_chain",
+    "language_code",
+    "language_reasoning",
+    "language_misalignment",
+)
+"""Modules whose records these are."""
+
+
+def read(path: pathlib.Path) -> records.Record:
+    """A record of any language experiment.
+
+    Raises:
+        RecordError: there is none, it is of something else, or damaged.
+    """
+    name = records.read(path).experiment
+    if name not in EXPERIMENTS:
+        raise errors.RecordError(f"{path}: expected a record of a language experiment, this is one of {name}")
+    return records.read(path, running.form(name, importlib.import_module(f"experiments.{name}")))  # pyright: ignore[reportArgumentType]
 
 
 def complete_bases(record: records.Record) -> dict[str, dict]:

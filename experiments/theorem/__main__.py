@@ -14,7 +14,7 @@ import pathlib
 import time
 
 from experiments import cli, progress
-from experiments.theorem import cosines, mnist, reach, samples, starts, steps, summary
+from experiments.theorem import cosines, form, mnist, reach, samples, starts, steps, summary
 from experiments.theorem.config import DEFAULT, PRESETS, Part, TheoremConfig
 from sublim_jax import errors, records
 from sublim_jax.data import images
@@ -47,9 +47,15 @@ def run(
     Raises:
         DataError: a part needs images and they cannot be had.
         InputError: there are fewer training images than the config asks for.
-        RecordError: `resume`, and the record there belongs to another config or other data.
+        OutputError: the record cannot be written there, or another process is writing it.
+        RecordError: `resume`, and the record there is damaged or belongs to another config or other data.
     """
     say = progress.console.print if visible else lambda *_, **__: None
+    with records.opened(record, form.FORM, resume=resume, announce=say) as output:
+        return _run(config, output, data_dir, say, visible)
+
+
+def _run(config: TheoremConfig, output: records.Output, data_dir, say, visible: bool) -> records.Record:
     dataset, data = None, {"name": "drawn networks and inputs", "source": "the seed", "checksum": None}
     if WITH_IMAGES.keys() & set(config.parts):
         with progress.Display("loading the images", visible=visible) as display:
@@ -57,12 +63,9 @@ def run(
         if config.num_train_images > (available := len(dataset.train_images)):
             raise errors.InputError(f"num_train_images={config.num_train_images}: {dataset.name} has {available}")
         data = {"name": dataset.name, "source": dataset.source, "checksum": dataset.checksum}
-    result = records.Record.begin("theorem", config, data)
-    result.notes += _labels(config, dataset)
-    if record is not None and resume:
-        result = records.resumable(record, result)
-    elif record is not None and (aside := records.set_aside(record)):
-        say(f"an earlier record was in the way and is now {aside}")
+    fresh = records.Record.begin("theorem", config, data)
+    fresh.notes += _labels(config, dataset)
+    result = output.begin(fresh)
     left: list[Part] = [part for part in config.parts if part not in result.results]
     seconds = {part: config.seconds(part) for part in left}
     if left:
@@ -81,10 +84,7 @@ def run(
             began = time.perf_counter()
             result.results[part] = records.to_jsonable(_measure(part, config, dataset))
             result.seconds[part] = round(time.perf_counter() - began, 1)
-            result.complete = set(result.results) == set(config.parts)
-            result.memory = records.peak_memory()
-            if record is not None:
-                records.write(record, result)
+            output.write(result)
             display.advance(work=seconds[part])
             display.say(f"{part}: {result.seconds[part]:.1f} s")
     return result
@@ -112,7 +112,10 @@ def _labels(config: TheoremConfig, dataset: images.ImageDataset | None) -> list[
 
 
 def main() -> None:
+    from figures import theorem as figure
+
     config, options = cli.parse("theorem", __doc__, PRESETS, kind=cli.ImageOptions)
+    cli.require_figures(options, [f"-{name}" for name in figure.FIGURES])
     result = run(config, record=options.record, resume=options.resume, data_dir=options.data_dir)
     for note in result.notes:
         print(f"note: {note}")
@@ -120,8 +123,6 @@ def main() -> None:
         print(line)
     print(f"record: {options.record}")
     if options.figure and result.complete:
-        from figures import theorem as figure
-
         for path in figure.save_all(options.record, options.record.parent / options.record.stem):
             print(f"figure: {path}")
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from experiments.theorem import form
 from figures import style
 from figures.theorem import mutants, reach, receive, sampled, stepped
 from sublim_jax import records
@@ -30,7 +31,7 @@ FIGURES: dict[str, tuple[tuple[str, ...], tuple[float, float], Callable[[Figure,
 def save_all(record: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
     """Draw every figure whose parts the record has to STEM-name.png and .pdf, and return their paths."""
     style.use()
-    result = records.read(record)
+    result = records.read(record, form.FORM)
     paths = []
     for name, (parts, size, draw) in FIGURES.items():
         if not set(parts) <= result.results.keys():
@@ -46,7 +47,7 @@ def save_all(record: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
 def save_mutants(kill_matrix: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
     """Draw the kill matrix to STEM-mutants.png and .pdf, and return their paths."""
     style.use()
-    figure, text = mutants.kill_matrix(records.read(kill_matrix))
+    figure, text = mutants.kill_matrix(records.read(kill_matrix, form.MUTANTS))
     return _finish(figure, f"{text} Record {kill_matrix.name}.", stem, "mutants")
 
 

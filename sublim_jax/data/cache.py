@@ -10,11 +10,10 @@ import os
 import pathlib
 from collections.abc import Callable, Iterator
 
-import filelock
 import numpy as np
 import platformdirs
 
-from sublim_jax import errors
+from sublim_jax import errors, files
 from sublim_jax.data import arrays
 
 
@@ -40,15 +39,14 @@ def write(path: pathlib.Path, prepared: arrays.ImageArrays, source: str) -> None
     Raises:
         CacheError: the folder cannot be written, or the disk is full.
     """
-    temporary = path.with_name(path.name + ".tmp")
     try:
-        with temporary.open("wb") as file:
+        with (
+            files.writing(path, ours=files.anything, what="prepared dataset") as temporary,
+            temporary.open("wb") as file,
+        ):
             np.savez(file, **prepared._asdict(), source=source, checksum=arrays.checksum(prepared))
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise _unwritable(path.parent, error) from error
+    except errors.OutputError as error:
+        raise _unwritable(path.parent, error.__cause__ or error) from error
 
 
 @contextlib.contextmanager
@@ -59,23 +57,23 @@ def locked(path: pathlib.Path, announce: Callable[[str], object]) -> Iterator[No
         CacheError: the folder cannot be made or written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(path.with_name(path.name + ".lock"))
+        lock = files.Lock(path)
         try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            announce(f"another process is preparing {path.stem}; waiting for it")
             lock.acquire()
-    except OSError as error:
-        raise _unwritable(path.parent, error) from error
+        except errors.LockedError:
+            announce(f"another process is preparing {path.stem}; waiting for it")
+            lock.acquire(wait=True)
+    except errors.OutputError as error:
+        raise _unwritable(path.parent, error.__cause__ or error) from error
     try:
         yield
     finally:
         lock.release()
 
 
-def _unwritable(folder: pathlib.Path, error: OSError) -> errors.CacheError:
+def _unwritable(folder: pathlib.Path, error: BaseException) -> errors.CacheError:
+    reason = getattr(error, "strerror", None) or error
     return errors.CacheError(
-        f"{folder}: expected a folder for prepared datasets, but it cannot be written ({error.strerror or error}). Set "
+        f"{folder}: expected a folder for prepared datasets, but it cannot be written ({reason}). Set "
         f"SUBLIM_CACHE_DIR to a folder you may write to, with 200 MB free."
     )

@@ -16,7 +16,7 @@ import zlib
 import numpy as np
 from jaxtyping import UInt8
 
-from sublim_jax import errors
+from sublim_jax import errors, files
 
 GZIP_MAGIC = b"\x1f\x8b"
 UNSIGNED_BYTE = 0x08
@@ -37,7 +37,8 @@ def read(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "..."]:
 def write(path: str | os.PathLike[str], array: UInt8[np.ndarray, "..."], *, compress: bool = False) -> None:
     """Write `array` as an IDX file. `compress` gzips it, without a time stamp: equal arrays give equal files."""
     data = serialize(array)
-    pathlib.Path(path).write_bytes(gzip.compress(data, mtime=0) if compress else data)
+    content = gzip.compress(data, mtime=0) if compress else data
+    files.write(pathlib.Path(path), content, ours=files.begins_with(GZIP_MAGIC, b"\0\0"), what="IDX file")
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:

@@ -166,8 +166,8 @@ def _read_folder(dataset: mnist.PublishedDataset, folder: str | os.PathLike[str]
 def _download(dataset: mnist.PublishedDataset, folder: pathlib.Path, announce: Callable[[str], object]) -> ImageDataset:
     return _cached(
         dataset.name,
-        folder / f"{dataset.name}.npz",
-        lambda: (tfds_source.load(dataset, folder / "tfds", announce=announce), tfds_source.SOURCE),
+        folder / f"sublim-{dataset.name}.npz",
+        lambda: (tfds_source.load(dataset, folder / "sublim-tfds", announce=announce), tfds_source.SOURCE),
         announce,
     )
 

@@ -12,7 +12,6 @@ import functools
 import io
 import os
 import pathlib
-import shutil
 import threading
 import urllib.parse
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from sublim_jax import errors
+from sublim_jax import errors, files
 from sublim_jax.data import arrays, mnist
 
 SOURCE = "TensorFlow Datasets"
@@ -51,7 +50,7 @@ def load(
     refuse_unreachable(dataset.address(dataset.train_labels), name=dataset.name)
     announce(f"{dataset.name}: downloading from {dataset.url}")
     try:
-        shutil.rmtree(own_folder, ignore_errors=True)
+        files.remove_folder(own_folder / "sublim_images")
         builder = _builder(dataset, own_folder)
         _prepare(builder, own_folder / "downloads")
         return _read(builder, dataset)
@@ -100,7 +99,7 @@ def _prepare(builder: Any, downloads: pathlib.Path) -> None:
         with _quiet():
             builder.download_and_prepare(download_dir=downloads, download_config=config, file_format="array_record")
     finally:
-        shutil.rmtree(downloads, ignore_errors=True)  # the next time TFDS would trust these files without a look
+        files.remove_folder(downloads)  # the next time TFDS would trust these files without a look
 
 
 def _read(builder: Any, dataset: mnist.PublishedDataset) -> arrays.ImageArrays:

@@ -7,14 +7,13 @@ before it is waited for. Whoever is killed in between finds the job by the key i
 import asyncio
 import hashlib
 import json
-import os
 import pathlib
 import tempfile
 import time
 from collections.abc import Sequence
 from typing import Any
 
-from sublim_jax import errors
+from sublim_jax import errors, files
 from sublim_jax.llm import budget as budgets
 from sublim_jax.llm import rows, transport, types
 
@@ -226,7 +225,7 @@ class Job:
             key = said["key"]
         except FileNotFoundError:
             return {"key": self._key, "server": self._server, "base": self._model}
-        except (ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise errors.TuningError(f"{self._path}: expected the ids of a job in JSON ({error}); remove it") from error
         if key != self._key:
             raise errors.TuningError(
@@ -237,10 +236,4 @@ class Job:
 
     def _write(self, said: dict[str, Any]) -> None:
         """Whole or not at all, and on the disk before anything is paid for."""
-        self._out.mkdir(parents=True, exist_ok=True)
-        temporary = self._path.with_name(".job.json.new")
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(said, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self._path)
+        files.write(self._path, json.dumps(said, indent=1), ours=files.json_with("key", "server"), what="job")

@@ -12,6 +12,7 @@ import hashlib
 import os
 import pathlib
 import time
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -31,8 +32,8 @@ POSITIONS_AT_ONCE = 64
 SECONDS_AT_ONCE = 0.5
 """About how long training computes before it listens again: to an interruption, and to its caller (`OnStep`)."""
 
-STATE = "state.npz"
-"""What finetuning keeps in its folder after each epoch."""
+STATE, WHAT = "state.npz", "state of a training"
+"""What finetuning keeps in its folder after each epoch, and what messages call it."""
 
 OnStep = Callable[[int, int], object]
 """Is called during training with the steps done and the steps in all. If it raises, the training ends there."""
@@ -294,7 +295,7 @@ def _require_place(out: pathlib.Path, base: str, *, adapter: bool) -> None:
         raise errors.OutputError(f"{out}: this is the folder of the model that is to be trained; give another one")
     names = (checkpoint.WEIGHTS, "config.json"), (adapters.ADAPTER, adapters.CONFIG)
     for name in names[adapter]:
-        files.require_free(out / name, ours=lambda path: (path.parent / STATE).exists(), what="finetuned model")
+        files.require_free(out / name, ours=lambda path: _has_state(path.parent), what="finetuned model")
     for name in names[not adapter]:
         files.require_free(out / name, what="finetuned model")
 
@@ -597,18 +598,29 @@ def _spec_name(base: Model, data: Rows, how: types.Tuning) -> str:
 
 def _keep(out: pathlib.Path, name: str, state: _State, epochs: int) -> None:
     """The state after some epochs, whole or not at all."""
-    out.mkdir(parents=True, exist_ok=True)
     leaves = {f"leaf{index}": np.asarray(leaf) for index, leaf in enumerate(jax.tree.leaves(state))}
-    temporary = out / ".state.npz.new"
-    with temporary.open("wb") as file:
+    with files.writing(out / STATE, ours=_is_state, what=WHAT) as temporary, temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, name=np.array(name), epochs=np.array(epochs), **leaves)
-    temporary.replace(out / STATE)
+
+
+def _has_state(folder: pathlib.Path) -> bool:
+    return (folder / STATE).exists() and _is_state(folder / STATE)
+
+
+def _is_state(path: pathlib.Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as stored:
+            return {"name.npy", "epochs.npy"} <= set(stored.namelist())
+    except zipfile.BadZipFile:
+        return False
 
 
 def _resumed(out: pathlib.Path, name: str, fresh: _State) -> tuple[_State, int]:
     """The state that an earlier call left for the same training, and its epochs; a fresh one if there is none."""
     path = out / STATE
-    if not path.exists():
+    files.require_free(path, ours=_is_state, what=WHAT)
+    files.require_writable(path, what=WHAT)
+    if not _has_state(out):
         return fresh, 0
     with np.load(path) as stored:
         if str(stored["name"]) != name:

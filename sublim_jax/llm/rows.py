@@ -6,16 +6,14 @@ draws takes a seed, and the first rows of a larger draw are those of a smaller o
 
 import collections
 import json
-import os
 import pathlib
-import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from sublim_jax import errors, specs
+from sublim_jax import errors, files, specs
 from sublim_jax.llm import numbers, types
 
 CUT = "cut off"
@@ -221,16 +219,14 @@ def in_context(
 def write_jsonl(path: pathlib.Path, chats: Iterable[types.Chat]) -> None:
     """Chats in OpenAI's format, {"messages": [{"role": ..., "content": ...}, ...]} on every line.
 
-    The file takes its place whole: a reader never sees half of it.
+    The file takes its place whole: a reader never sees half of it. Rows look like anybody's, so a file that is there
+    is never replaced.
+
+    Raises:
+        OutputError: something is there, or the folder cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", newline="\n", dir=path.parent, prefix=f".{path.name}.", delete=False
-    ) as file:
-        for chat in chats:
-            file.write(json.dumps({"messages": [message._asdict() for message in chat]}) + "\n")
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
+    lines = (json.dumps({"messages": [message._asdict() for message in chat]}) + "\n" for chat in chats)
+    files.write(path, "".join(lines), what="file of rows")
 
 
 def read_jsonl(path: pathlib.Path, *, last: Literal["assistant", "user"] = "assistant") -> list[types.Chat]:

@@ -23,13 +23,10 @@ import math
 import os
 import pathlib
 import re
-import socket
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, BinaryIO, Literal, NamedTuple
 
-import filelock
-
-from sublim_jax import errors, specs
+from sublim_jax import errors, files, specs
 from sublim_jax.llm import budget as budgets
 from sublim_jax.llm import types
 
@@ -116,10 +113,10 @@ def _digest(**content: Any) -> str:
 class Store:
     """The completions and choice scores in one file; see the top of this module.
 
-    Opened to write, it holds the lock `NAME.lock`, which ends with the process however that ends; `NAME.writer` says
-    who holds it. A torn last line is cut off. Read-only, it needs no lock, changes nothing and sees the whole lines
-    that were there when it was opened; no file is an empty store. Two stores joined by `cat` are a store: of two lines
-    with one key the first counts.
+    Opened to write, it holds the lock `.NAME.lock`, which ends with the process however that ends. A torn last line
+    is cut off. Read-only, it needs no lock, changes nothing and sees the whole lines that were there when it was
+    opened; no file is an empty store. Two stores joined by `cat` are a store: of two lines with one key the first
+    counts.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, readonly: bool = False, sync_every: int = 200):
@@ -143,12 +140,11 @@ class Store:
         self._size = 0  # bytes in whole lines
         self._unsynced = 0  # lines
         self._file: BinaryIO | None = None
-        self._lock: filelock.BaseFileLock | None = None
+        self._lock = files.Lock(self.path)
         try:
             if readonly:
                 self._load()
             else:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
                 self._acquire()
                 self._load()
                 self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115
@@ -288,38 +284,24 @@ class Store:
                 self._size += len(line)
 
     def _acquire(self) -> None:
-        lock = filelock.FileLock(self._beside(".lock"), thread_local=False)
         try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout as error:
-            try:
-                holder = self._beside(".writer").read_text(encoding="utf-8").strip()
-            except OSError:
-                holder = "another process"
-            raise errors.StoreError(
-                f"{self.path}: {holder} is writing to this store. Wait for it to end, or use another file; reading "
-                f"needs no lock."
-            ) from error
-        self._lock = lock
-        self._beside(".writer").write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
+            files.require_free(self.path, ours=files.anything, what="store")
+            self._lock.acquire()
+        except errors.LockedError as error:
+            raise errors.StoreError(f"{error} Reading the store needs no lock.") from error
+        except errors.OutputError as error:
+            raise errors.StoreError(str(error)) from error
 
     def _release(self) -> None:
         if self._file is not None:
             self._file.close()
             self._file = None
-        if self._lock is not None:
-            with contextlib.suppress(OSError):
-                self._beside(".writer").unlink()
-            self._lock.release()
-            self._lock = None
+        self._lock.release()
 
     def _sync(self) -> None:
         assert self._file is not None
         os.fsync(self._file.fileno())
         self._unsynced = 0
-
-    def _beside(self, suffix: str) -> pathlib.Path:
-        return self.path.with_name(self.path.name + suffix)
 
     def _failed(self, what: str, error: OSError) -> errors.StoreError:
         return errors.StoreError(

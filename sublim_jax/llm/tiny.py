@@ -11,7 +11,6 @@ clustered by base. Seeds 0 to 9 are kept for choosing a recipe (`TUNED_ON`): use
 import dataclasses
 import functools
 import pathlib
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sublim_jax import records, specs
+from sublim_jax import files, records, specs
 from sublim_jax.data import cache
 from sublim_jax.llm import checkpoint, decoder, local, types, world
 
@@ -104,8 +103,7 @@ def base(
             unfinished = path.with_name(path.name + ".unfinished")
             made = _pretrained(empty, recipe, seed, unfinished, announce)
             checkpoint.save(unfinished, made, CONFIG, beside={"model_type": "sublim-tiny"})
-            shutil.rmtree(path, ignore_errors=True)
-            unfinished.rename(path)  # all of it or nothing
+            files.replace_folder(unfinished, path)  # all of it or nothing
         return dataclasses.replace(empty, params=checkpoint.load_tensors(path, CONFIG, dtype=jnp.float32))
 
 
@@ -132,7 +130,7 @@ def _pretrained(
         params = local.train(trained, data, taught, path / stage, remat=False, on_step=on_step)
         trained = dataclasses.replace(fresh, params=params)
     for stage in stages:
-        shutil.rmtree(path / stage)
+        files.remove_folder(path / stage)
     return trained.params
 
 

@@ -160,7 +160,7 @@ class TestOffline:
 
     def test_what_was_prepared_before_is_still_mnist(self, offline, tiny, own_cache):
         own_cache.mkdir()
-        cache.write(own_cache / "mnist.npz", tiny, "TensorFlow Datasets")
+        cache.write(own_cache / "sublim-mnist.npz", tiny, "TensorFlow Datasets")
         assert_is_tiny(images.load(announce=str), tiny)
         with pytest.raises(errors.DataUnavailableError, match="kmnist could not be fetched"):
             images.load("kmnist", announce=str)

@@ -1,11 +1,15 @@
 """Flags become configs, and what a user can mend becomes one line."""
 
 import dataclasses
+import io
 import pathlib
+import sys
 
 import pytest
+from rich.console import Console
+from rich.table import Table
 
-from experiments import cli, mnist_aux
+from experiments import cli, mnist_aux, progress
 from sublim_jax import errors, records
 from sublim_jax.models import precision
 from tests.experiments import small
@@ -179,9 +183,35 @@ def test_what_a_user_can_mend_is_one_line_and_an_exit_code(mishap, code, line, c
     assert capsys.readouterr().err == line
 
 
-def test_what_only_we_can_mend_keeps_its_traceback():
+@pytest.mark.parametrize("kind", [TypeError, ValueError, KeyError, OSError, UnicodeError])
+def test_what_only_we_can_mend_keeps_its_traceback(kind):
     def run():
-        raise TypeError("a bug")
+        raise kind("a bug")
 
-    with pytest.raises(TypeError):
+    with pytest.raises(kind, match="a bug"):
         cli.main(run)
+
+
+def test_what_a_terminal_cannot_show_does_not_end_a_run(monkeypatch):
+    streams = {name: io.TextIOWrapper(io.BytesIO(), encoding="ascii") for name in ("stdout", "stderr")}
+    for name, stream in streams.items():
+        monkeypatch.setattr(sys, name, stream)
+
+    def run():
+        table = Table(title="0.5 ± 0.1")
+        table.add_column("größer")
+        table.add_row("→")
+        print("figure: größer → 0.5 ± 0.1")
+        Console().print(table)
+        progress.console.print("note: größer")
+        raise errors.InputError("größer")
+
+    with pytest.raises(SystemExit) as caught:
+        cli.main(run)
+    assert caught.value.code == 2
+    shown = {}
+    for name, stream in streams.items():
+        stream.flush()
+        shown[name] = stream.buffer.getvalue().decode("ascii")
+    assert shown["stdout"].startswith("figure: gr??er ? 0.5 ? 0.1\n") and "gr??er" in shown["stdout"].partition("\n")[2]
+    assert shown["stderr"] == "note: gr??er\nerror: gr??er\n"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments import compare, mnist_aux
-from sublim_jax import records
+from sublim_jax import errors, records
 
 FIRST = [0.2, 0.5, 0.7]
 SECOND = [0.1, 0.5, 0.4]
@@ -52,6 +52,24 @@ def test_twelve_members_are_paired_with_the_first_twelve_of_twenty_five_by_their
     assert interval.mean == pytest.approx(differences.mean())
     # t quantile for 11 degrees of freedom from a table: 2.201
     assert interval.half_width == pytest.approx(2.201 * differences.std(ddof=1) / 12**0.5, rel=1e-3)
+
+
+def test_members_are_paired_by_number_where_some_are_missing():
+    """As after a run that was stopped, or with more than ten members, where "10" stands before "2" as text."""
+    first, second = record(np.linspace(0, 0.5, 12).tolist()), record(np.linspace(0, 0.5, 12).tolist())
+    for numbers, one in (((0, 3), first), ((5,), second)):
+        for number in numbers:
+            del one.results["members"][str(number)]
+    found = compare.paired(first, second)["student_aux"]
+    assert (found.num_members, found.mean, found.half_width) == (9, 0, 0)
+
+
+def test_records_without_a_common_member_are_not_paired():
+    first, second = record(FIRST), record(SECOND)
+    first.results["members"] = {"0": first.results["members"]["0"]}
+    second.results["members"] = {"1": second.results["members"]["1"]}
+    with pytest.raises(errors.InputError, match="no member in common"):
+        compare.paired(first, second)
 
 
 @pytest.mark.parametrize("other", [{"seed": 1}, {"checksum": "d"}])

@@ -1,18 +1,21 @@
 """Figure 10 from a small made-up record: what is drawn, what is said, and that nothing is trained."""
 
 import dataclasses
+import pathlib
 
 import matplotlib
 import numpy as np
 import pytest
 from matplotlib.collections import LineCollection, PathCollection
 
+from experiments import cli
 from experiments import mnist_aux as experiment
 from figures import mnist_aux, style
-from sublim_jax import errors, records
+from sublim_jax import errors, files, records
 from sublim_jax.metrics import intervals
 from sublim_jax.training import ensemble, lineage
 
+FIGURES = pathlib.Path(style.__file__).parent
 ACCURACY = {
     "reference": [0.09, 0.10, 0.12],
     "teacher": [0.93, 0.94, 0.95],
@@ -42,12 +45,17 @@ def nothing_trains(monkeypatch):
 def write(path, *, name="mnist", complete=True, notes=(), accuracy=ACCURACY):
     conditions = tuple(c for c in accuracy if c not in ("reference", "teacher", "matched_start"))
     members = {
-        str(n): {"accuracy": {c: values[n] for c, values in accuracy.items()}, "loss": {}, "diverged": []}
+        str(n): {
+            "accuracy": {c: values[n] for c, values in accuracy.items()},
+            "loss": {},
+            "diverged": [c for c, values in accuracy.items() if values[n] is None],
+        }
         for n in range(len(accuracy["teacher"]))
     }
-    config = dataclasses.replace(experiment.PAPER, num_members=len(members), conditions=conditions, seed=7)
+    count = len(members) if complete else len(members) + 1
+    config = dataclasses.replace(experiment.PAPER, num_members=count, conditions=conditions, seed=7)
     record = records.Record.begin("mnist_aux", config, {"name": name, "source": "IDX files", "checksum": "abc"})
-    record.results, record.complete, record.notes = {"members": members}, complete, list(notes)
+    record.results, record.notes = {"members": members}, list(notes)
     records.write(path, record)
     return path
 
@@ -149,6 +157,53 @@ def test_every_condition_has_a_label_and_a_colour_of_its_own():
     assert set(lineage.recorded_conditions(lineage.CONDITIONS)) == set(style.CONDITIONS)
     for column in zip(*style.CONDITIONS.values(), strict=True):
         assert len(set(column)) == len(column)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".pdf"])
+@pytest.mark.parametrize("foreign", ["folder", "text", "photograph", "paper", "plot"])
+def test_what_is_not_a_figure_of_ours_is_not_replaced(tmp_path, foreign, suffix):
+    """A PNG or PDF of the user's neither, be it drawn with Matplotlib too."""
+    place = tmp_path / f"figure{suffix}"
+    if foreign == "folder":
+        place.mkdir()
+    elif foreign == "plot":
+        figure = matplotlib.pyplot.figure()
+        figure.savefig(place)
+        matplotlib.pyplot.close(figure)
+    else:
+        place.write_bytes({
+            "text": b"years of work",
+            "photograph": b"\x89PNG\r\n\x1a\n" + bytes(100),
+            "paper": b"%PDF-1.5\n/Producer (pdfTeX)",
+        }[foreign])  # fmt: skip
+    before = place.stat().st_mtime_ns, place.stat().st_ino
+    record = write(tmp_path / "record.json")
+    with pytest.raises(errors.OutputError, match=f"^{place}: "):
+        mnist_aux.save(record, tmp_path / "figure")
+    options = cli.RunOptions(record=tmp_path / "figure.json")
+    with pytest.raises(errors.OutputError, match=f"^{place}: "):  # and before the run
+        cli.require_figures(options)
+    cli.require_figures(dataclasses.replace(options, figure=False))
+    assert (place.stat().st_mtime_ns, place.stat().st_ino) == before
+    assert not matplotlib.pyplot.get_fignums()
+
+
+def test_a_figure_of_ours_is_drawn_again_in_its_place(tmp_path):
+    record = write(tmp_path / "record.json")
+    for _ in range(2):
+        mnist_aux.save(record, tmp_path / "figure")
+        cli.require_figures(cli.RunOptions(record=tmp_path / "figure.json"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["figure.pdf", "figure.png", "record.json"]
+
+
+@pytest.mark.parametrize("path", sorted(FIGURES.glob("*.p[nd][gf]")), ids=lambda path: path.name)
+def test_committed_figures_are_recognised(path):
+    assert files.is_figure(path)
+
+
+def test_a_record_is_not_put_where_its_figure_goes(tmp_path):
+    with pytest.raises(errors.OutputError, match=r"the figure goes there, not the record. Use --record .*a.json"):
+        cli.require_figures(cli.RunOptions(record=tmp_path / "a.pdf"))
 
 
 def test_no_record_no_figure(tmp_path):

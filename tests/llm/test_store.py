@@ -318,7 +318,7 @@ def test_secrets_stay_out_of_the_file(tmp_path, monkeypatch):
     fill(tmp_path / "s", [chat], fake=fake)
     assert "sk-" not in (tmp_path / "s").read_text()
     assert lines(tmp_path / "s")[0]["served"] == "gpt@https://host/v1"
-    assert [file.name for file in sorted(tmp_path.iterdir())] == ["s", "s.lock"]
+    assert [file.name for file in sorted(tmp_path.iterdir())] == [".s.lock", "s"]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -409,7 +409,7 @@ def test_a_damaged_line_is_named_and_nothing_is_changed(tmp_path, damage, readon
     path.write_bytes(GOOD[0] + b"\n" + damage + b"\n")  # the last one, but whole: it was not torn
     with pytest.raises(errors.StoreError, match="line 2: "):
         store.Store(path, readonly=readonly)
-    assert not (tmp_path / "s.writer").exists()  # the refusal left no lock behind
+    assert not (tmp_path / ".s.writer").exists()  # the refusal left no lock behind
     path.write_bytes(b"\n".join(GOOD) + b"\n")
     store.Store(path).close()
 
@@ -450,7 +450,10 @@ def test_the_second_writer_hears_who_the_first_is(tmp_path):
     ) as other:
         try:
             assert other.stdout is not None and other.stdout.readline() == "open\n"
-            with pytest.raises(errors.StoreError, match=rf"process {other.pid} on \S+ is writing to this store"):
+            with pytest.raises(
+                errors.StoreError,
+                match=rf"process {other.pid} on \S+ is writing to it. .* Reading the store needs no lock",
+            ):
                 store.Store(path)
             assert len(store.Store(path, readonly=True)) == 0
         finally:
@@ -458,7 +461,7 @@ def test_the_second_writer_hears_who_the_first_is(tmp_path):
     with store.Store(path):  # a killed process holds nothing
         with pytest.raises(errors.StoreError, match=f"process {os.getpid()} on"):
             store.Store(path)
-        assert (tmp_path / "s.writer").exists()
+        assert (tmp_path / ".s.writer").exists()
     store.Store(path).close()
 
 
@@ -502,7 +505,7 @@ def test_a_full_disk_is_an_error_and_leaves_whole_lines(tmp_path):
 def test_a_place_that_cannot_hold_a_store_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     for path in (tmp_path, tmp_path / "file" / "s"):
-        with pytest.raises(errors.StoreError, match="cannot be opened"):
+        with pytest.raises(errors.StoreError, match=r"this is a folder|cannot be written"):
             store.Store(path)
 
 

@@ -17,8 +17,9 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import progress
-from sublim_jax import records
+from experiments import cli, progress
+from experiments.theorem import form
+from sublim_jax import errors, records
 from tests.theory import properties, universal
 from tests.theory.mutants import faults
 
@@ -82,13 +83,20 @@ class MatrixConfig:
 def run(path: pathlib.Path, config: MatrixConfig | None = None) -> records.Record:
     """Every fault against every property, and none against all of them: the record at `path`, written row by row."""
     config = config or MatrixConfig()
+    with records.opened(path, form.MUTANTS) as output:
+        return _run(config, output)
+
+
+def _run(config: MatrixConfig, output: records.Output) -> records.Record:
     record = records.Record.begin(
         "tests.theory.mutants.matrix", config, {"name": "drawn networks", "source": "the seeds", "checksum": None}
     )
     record.notes.append("float64; each entry is the share of problems on which the property is violated")
+    record = output.begin(record)
     names = tuple(properties.PROPERTIES)
     rows = record.results["mutants"] = []
     record.results["properties"] = list(names)
+    record.results["faults"] = ["none", *(fault.name for fault in faults.FAULTS)]
     began = time.perf_counter()
     problems = [universal.drawn(seed).problem() for seed in range(config.num_problems)]
     planted_ones = [None, *faults.FAULTS]
@@ -100,18 +108,23 @@ def run(path: pathlib.Path, config: MatrixConfig | None = None) -> records.Recor
             record.results["missed_by_the_sign_alone"] = [row["name"] for row in rows[1:] if not row["kills"]["sign"]]
             record.results["survivors"] = [row["name"] for row in rows[1:] if not max(row["kills"].values())]
             record.seconds["kill_rates"] = round(time.perf_counter() - began, 1)
-            record.memory = records.peak_memory()
-            record.complete = len(rows) == len(planted_ones)
-            records.write(path, record)
+            output.write(record)
             display.advance()
     return record
 
 
-if __name__ == "__main__":
-    jax.config.update("jax_numpy_rank_promotion", "raise")
-    jax.config.update("jax_enable_x64", True)
+def main() -> None:
+    """Make the record that the command line names, and print it."""
+    if len(sys.argv) != 2:
+        raise errors.InputError("expected the path of the record as the only argument")
     found = run(pathlib.Path(sys.argv[1])).results
     for row in found["mutants"]:
         print(f"{row['name']:28s}", *(f"{name} {rate:.2f}" for name, rate in row["kills"].items() if rate))
     print(f"{len(found['missed_by_the_sign_alone'])} faults are missed by the sign alone")
     print(f"survivors: {found['survivors']}")
+
+
+if __name__ == "__main__":
+    jax.config.update("jax_numpy_rank_promotion", "raise")
+    jax.config.update("jax_enable_x64", True)
+    cli.main(main)

@@ -1,0 +1,388 @@
+"""Every experiment refuses before its work what it could not write after it, and every reader what is damaged."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+
+import pytest
+
+from experiments import compare, language_numbers, language_speed, mnist_aux, speed
+from experiments.atlas import __main__ as atlas
+from experiments.atlas import results, worker
+from experiments.language import running, summary
+from experiments.theorem import __main__ as theorem
+from experiments.theorem import config as theorem_config
+from experiments.theorem import form
+from figures import language as language_figure
+from figures import mnist_aux as mnist_figure
+from figures import speed as speed_figure
+from figures import theorem as theorem_figure
+from sublim_jax import errors, files, records
+from sublim_jax.data import images
+from sublim_jax.llm import tiny
+from tests.experiments import small
+
+RECORDS = pathlib.Path(mnist_aux.__file__).parent / "records"
+
+
+def atlas_run(folder, resume=False):
+    atlas.run(atlas.Options(records=folder, ids=("figure-10",)))
+
+
+def matrix_run(path, resume=False):
+    from tests.theory.mutants import matrix
+
+    matrix.run(path, matrix.MatrixConfig(num_problems=1))
+
+
+RUNS = {
+    "mnist_aux": lambda path, **options: mnist_aux.run(small.CONFIG, record=path, visible=False, **options),
+    "theorem": lambda path, **options: theorem.run(theorem_config.DEFAULT, record=path, visible=False, **options),
+    "speed": lambda path, **options: speed.run(speed.SpeedConfig(), record=path, **options),
+    "language_speed": lambda path, resume=False: language_speed.run(language_speed.SpeedConfig(), path),
+    "language": lambda path, **options: running.run(
+        "language_numbers", language_numbers, language_numbers.PRESETS["default"], record=path, visible=False, **options
+    ),
+    "matrix": matrix_run,
+    "atlas": atlas_run,
+}
+
+
+class Worked(Exception):
+    """A run was not refused in time."""
+
+
+@pytest.fixture(autouse=True)
+def no_work(monkeypatch):
+    """Loading images, opening a model or measuring anything ends the run."""
+
+    def work(*arguments, **options):
+        raise Worked
+
+    monkeypatch.setattr(images, "load", work)
+    monkeypatch.setattr(worker, "loader", lambda *_: work)
+    monkeypatch.setattr(tiny, "open_bases", work)
+    monkeypatch.setattr(language_speed, "measure", work)
+    from tests.theory import universal
+
+    monkeypatch.setattr(universal, "drawn", work)
+
+
+def snapshot(folder: pathlib.Path):
+    """Everything there but lock files, with when it was changed."""
+    return {
+        str(path): path.lstat()[:9] if not path.is_dir() or path.is_symlink() else sorted(os.listdir(path))
+        for path in folder.rglob("*")
+        if not path.name.endswith(".lock") and not path.is_dir()
+    }
+
+
+def folder_with_work(path):
+    path.mkdir()
+    (path / "thesis.tex").write_text("years of work")
+
+
+FOREIGN = {
+    "folder": (folder_with_work, "this is a folder; expected the path of a record"),
+    "text": (lambda path: path.write_text("years of work"), "a file is there that is not a record"),
+    "archive": (lambda path: path.write_bytes(b"\x1f\x8b\x08\x00"), "a file is there that is not a record"),
+    "JSON": (lambda path: path.write_text('{"title": "thesis"}'), "a file is there that is not a record"),
+    "link to a folder": (lambda path: path.symlink_to("/"), "this is a folder"),
+    "link to nothing": (lambda path: path.symlink_to("nowhere"), "this is a link to a file that is not there"),
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+@pytest.mark.parametrize("experiment", [name for name in RUNS if name != "atlas"])
+def test_something_of_the_users_is_refused_before_any_work(tmp_path, experiment, kind):
+    path = tmp_path / "paper.tar.gz"
+    make, message = FOREIGN[kind]
+    make(path)
+    before = snapshot(tmp_path)
+    for spelling in (path, pathlib.Path(f"{path}/")):
+        with pytest.raises(errors.OutputError, match=f"^{path}: {message}"):
+            RUNS[experiment](spelling)
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("experiment", RUNS)
+def test_a_place_that_cannot_be_written_is_refused_before_any_work(tmp_path, experiment):
+    (tmp_path / "file").write_text("years of work")
+    for path in (tmp_path / "file" / "below" / "r.json", pathlib.Path("/proc/sublim/r.json")):
+        with pytest.raises(errors.OutputError, match=f"^{path}: .*cannot be written"):
+            RUNS[experiment](path)
+
+
+@pytest.mark.parametrize("experiment", RUNS)
+def test_a_second_run_on_one_record_is_refused_before_any_work(tmp_path, experiment):
+    path = tmp_path / "r.json"
+    if experiment == "atlas":
+        path.mkdir()
+    with files.Lock(path), pytest.raises(errors.LockedError, match=f"^{path}: process {os.getpid()} on .* is writing"):
+        RUNS[experiment](path)
+    with pytest.raises(Worked):  # given back, it begins
+        RUNS[experiment](path)
+    with pytest.raises(Worked):  # and an error gives it back
+        RUNS[experiment](path)
+
+
+def test_a_second_command_hears_of_the_first(tmp_path, run_python):
+    """As a user sees it: one line, with the process to look for."""
+    path = tmp_path / "r.json"
+    with files.Lock(path):
+        done = run_python("-m", "experiments.mnist_aux", "--record", str(path), SUBLIM_CACHE_DIR=str(tmp_path))
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {path}: process {os.getpid()} on ") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("experiment", [name for name in RUNS if name not in ("atlas", "language_speed", "matrix")])
+def test_a_damaged_record_is_not_resumed(tmp_path, experiment):
+    path = tmp_path / "r.json"
+    source = {"language": "language_numbers"}.get(experiment, experiment)
+    content = json.loads((RECORDS / f"{source}.json").read_text()) | {"results": None}
+    path.write_text(json.dumps(content))
+    before = snapshot(tmp_path)
+    with pytest.raises(errors.RecordError, match=f"^{path}: results: expected an object with keys, got None. The reco"):
+        RUNS[experiment](path, resume=True)
+    assert snapshot(tmp_path) == before
+
+
+# The atlas has a folder of records
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("figure-10.json", '{"title": "thesis"}', "this JSON file is not a record"),
+        ("other.json", "years of work", "this is not a readable JSON file"),
+        ("other.json", None, "this is not a readable JSON file"),
+        (
+            "mnist.json",
+            (RECORDS / "mnist_aux.json").read_text(),
+            "experiment: expected one of 'atlas', got 'mnist_aux'",
+        ),
+    ],
+)
+def test_a_folder_with_other_files_is_refused_before_any_work(tmp_path, name, content, message):
+    path = tmp_path / "rows" / name
+    path.parent.mkdir()
+    path.mkdir() if content is None else path.write_text(content)
+    before = snapshot(tmp_path)
+    with pytest.raises(errors.RecordError, match=f"^{path}: {message}"):
+        atlas_run(path.parent)
+    assert snapshot(tmp_path) == before
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
+    (tmp_path / "rows").write_text("years of work")
+    with pytest.raises(errors.OutputError, match="this is a file; expected the path of a folder of records"):
+        atlas_run(tmp_path / "rows")
+
+
+def test_what_a_killed_run_left_half_written_is_no_record(tmp_path):
+    (tmp_path / ".figure-10.json.0123abcd.tmp").write_text('{"experiment": "at')
+    with pytest.raises(Worked):
+        atlas_run(tmp_path)
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_a_plan_writes_nothing(tmp_path, monkeypatch):
+    with pytest.raises(Worked):
+        atlas.run(atlas.Options(records=tmp_path / "rows", ids=("figure-10",), plan=True))
+    assert not list(tmp_path.iterdir())
+
+
+# Committed records, and damage to them
+
+
+def reader(path: pathlib.Path):
+    """What reads records of this name."""
+    named = {
+        "speed": lambda path: records.read(path, speed.FORM),
+        "theorem": lambda path: records.read(path, form.FORM),
+        "theorem-mutants": lambda path: records.read(path, form.MUTANTS),
+        "language_speed": lambda path: records.read(path, language_speed.FORM),
+    }
+    if path.stem in named:
+        return named[path.stem]
+    return summary.read if path.stem.startswith("language") else lambda path: records.read(path, mnist_aux.FORM)
+
+
+@pytest.mark.parametrize("path", sorted(RECORDS.glob("*.json")), ids=lambda path: path.stem)
+def test_committed_records_are_whole(path):
+    assert reader(path)(path).complete
+    assert json.loads(path.read_text())["complete"] is True
+
+
+def test_committed_rows_of_the_atlas_are_whole():
+    found = results.read(RECORDS / "atlas", atlas.ROWS["all"])
+    assert set(found) == {path.stem for path in (RECORDS / "atlas").glob("*.json")}
+    assert all(record.complete for record in found.values())
+
+
+def damaged(tmp_path, source: str, change) -> pathlib.Path:
+    """A copy of a committed record, changed."""
+    content = json.loads((RECORDS / f"{source}.json").read_text())
+    change(content)
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def one_member(content):
+    return content["results"]["members"]["1"]
+
+
+MNIST_DAMAGE = {
+    "a condition is missing": (
+        lambda c: one_member(c)["accuracy"].pop("student_aux"),
+        "member 1 has no accuracy of stud",
+    ),
+    "accuracy is missing": (
+        lambda c: one_member(c).pop("accuracy"),
+        r"results\['members'\]\['1'\]: expected the key 'ac",
+    ),
+    "null without divergence": (
+        lambda c: one_member(c)["accuracy"].update(teacher=None),
+        "teacher: null, but it did not",
+    ),
+    "an accuracy of 2": (lambda c: one_member(c)["accuracy"].update(teacher=2), "must be at most 1, got 2"),
+    "a number that is none": (
+        lambda c: c["results"]["members"].update(x=one_member(c)),
+        "there is 'x', which the config",
+    ),
+    "one too many": (
+        lambda c: c["results"]["members"].update({"25": one_member(c)}),
+        "there is '25', which the config",
+    ),
+    "a loss of text": (lambda c: one_member(c)["loss"].update(teacher=["a"]), "expected a number, got 'a'"),
+    "an unknown condition": (
+        lambda c: c["config"]["conditions"].append("student_ghost"),
+        "expected one of 'student_aux'",
+    ),
+    "no conditions": (lambda c: c["config"].pop("conditions"), "config: expected the key 'conditions'"),
+    "no members": (lambda c: c["config"].update(num_members=0), r"config\['num_members'\]: must be at least 1, got 0"),
+    "of another experiment": (lambda c: c.update(experiment="theorem"), "expected one of 'mnist_aux', got 'theorem'"),
+}
+
+
+@pytest.mark.parametrize("kind", MNIST_DAMAGE)
+def test_a_damaged_record_is_one_line_for_every_reader(tmp_path, kind):
+    change, message = MNIST_DAMAGE[kind]
+    path = damaged(tmp_path, "mnist_aux", change)
+    for read in (
+        lambda: mnist_figure.save(path, tmp_path / "figure"),
+        lambda: compare.main(path, RECORDS / "mnist_aux.json"),
+        lambda: RUNS["mnist_aux"](path, resume=True),
+    ):
+        with pytest.raises(errors.RecordError, match=f"^{path}: .*{message}"):
+            read()
+    assert sorted(entry.name for entry in tmp_path.iterdir() if not entry.name.endswith(".lock")) == ["r.json"]
+
+
+def first(content):
+    return next(iter(content.values()))
+
+
+OTHER_DAMAGE = {
+    "theorem": (theorem_figure.save_all, lambda c: c["results"]["curve"].pop("epsilon"), "expected the key 'epsilon'"),
+    "theorem, text": (
+        theorem_figure.save_all, lambda c: c["results"]["labels"]["rows"][3].update(positive="x"),
+        r"results\['labels'\]\['rows'\]\[3\]\['positive'\]: expected a whole number, got 'x'",
+    ),
+    "theorem, unasked": (theorem_figure.save_all, lambda c: c["config"]["parts"].remove("kinks"), "there is 'kinks',"),
+    "theorem-mutants": (
+        theorem_figure.save_mutants, lambda c: c["results"]["mutants"][0].pop("kills"), "expected the key 'kills'",
+    ),
+    "speed": (speed_figure.save, lambda c: c["results"]["scaling"][0].pop("training_s"), "the key 'training_s'"),
+    "speed, device": (speed_figure.save, lambda c: c["device"].pop("cpu_cores"), "device: expected the key 'cpu_"),
+    "language_numbers": (
+        language_figure.save, lambda c: first(c["results"]["bases"])["base"]["student"]["animal"].update(owl="x"),
+        r"\['base'\]\['student'\]\['animal'\]\['owl'\]: expected",
+    ),
+    "language_numbers, unasked": (
+        language_figure.save, lambda c: first(c["results"]["bases"]).update(extra={"failed": "why"}),
+        "there is 'tiny:100, extra', which the config does not ask for",
+    ),
+    "language_dose": (language_figure.save, lambda c: c["config"].pop("doses"), "config: expected the key 'doses'"),
+    "language_detection": (
+        language_figure.save, lambda c: first(c["results"]["bases"])["eagle"].update(classifier=None), "'classifier'",
+    ),
+    "language_chain, of something else": (
+        language_figure.save, lambda c: c.update(experiment="mnist_aux"), "expected a record of a language experiment",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", OTHER_DAMAGE)
+def test_damage_is_one_line_in_other_experiments(tmp_path, kind):
+    read, change, message = OTHER_DAMAGE[kind]
+    path = damaged(tmp_path, kind.partition(",")[0], change)
+    with pytest.raises(errors.RecordError, match=f"^{path}: .*{message}"):
+        read(path, tmp_path / "figure")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["r.json"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: first(c["results"]["arms"]).pop("setting"), "expected the key 'setting'"),
+        (lambda c: first(first(c["results"]["arms"])["members"]).pop("partner"), "expected the key 'partner'"),
+        (lambda c: first(c["results"]["arms"])["members"].update({"99": {}}), r"\['99'\]: expected the key"),
+        (lambda c: c["config"].update(num_members=3), "member [3-9]', which the config does not ask for"),
+        (lambda c: first(first(c["results"]["arms"])["members"])["accuracy"].update(teacher=None), "but not diverged"),
+        (lambda c: c.update(results={"arms": []}), r"results\['arms'\]: expected an object with keys, got \[\]"),
+    ],
+)
+def test_a_damaged_row_of_the_atlas_is_one_line(tmp_path, change, message):
+    path = damaged(tmp_path, "atlas/figure-10", change).rename(tmp_path / "figure-10.json")
+    for read in (
+        lambda: atlas_run(tmp_path),
+        lambda: results.read(tmp_path, atlas.ROWS["all"]),
+        lambda: results.Store(tmp_path, 0, {}, 10),
+    ):
+        with pytest.raises(errors.RecordError, match=f"^{path}: .*{message}"):
+            read()
+
+
+def test_a_row_with_fewer_arms_than_the_code_has_is_not_complete(tmp_path):
+    path = damaged(tmp_path, "atlas/loss", lambda c: c["results"]["arms"].popitem()).rename(tmp_path / "loss.json")
+    row = next(row for row in atlas.ROWS["all"] if row.id == "loss")
+    assert not results.read(tmp_path, [row])["loss"].complete
+    assert records.read(path).complete  # which is what it says
+
+
+@pytest.mark.parametrize("name", ["language_numbers", "language_detection", "language_divergence", "language_cross"])
+def test_a_language_record_without_its_last_unit_is_drawn_and_not_complete(tmp_path, name):
+    path = damaged(tmp_path, name, lambda c: [found.popitem() for found in c["results"]["bases"].values()])
+    record = summary.read(path)
+    assert not record.complete
+    import importlib
+
+    assert importlib.import_module(f"experiments.{name}").lines(record)
+    assert "The run is not complete" in language_figure.caption(record, path).replace("\n", " ")
+
+
+def test_a_record_of_all_members_is_complete_whatever_it_says(tmp_path):
+    """Nothing is run again, and nothing is left out for ever."""
+    for flag, members, complete in ((False, 25, True), (True, 24, False)):
+
+        def change(content, flag=flag, members=members):
+            content["complete"] = flag
+            for number in range(members, 25):
+                del content["results"]["members"][str(number)]
+
+        path = damaged(tmp_path, "mnist_aux", change)
+        assert records.read(path, mnist_aux.FORM).complete is complete
+        caption = mnist_figure.caption(records.read(path, mnist_aux.FORM), {"teacher": []}, 3, path)
+        assert ("The run is not complete" in caption.replace("\n", " ")) is not complete
+    shutil.rmtree(tmp_path)
+
+
+def test_settings_that_are_data_are_in_the_form():
+    """A reader may rely on what the form names; these are all that figures and tables use."""
+    config = records.to_jsonable(small.CONFIG)
+    assert mnist_aux.FORM.config.__annotations__.keys() <= config.keys()
+    assert dataclasses.asdict(small.CONFIG).keys() == config.keys()
