@@ -95,8 +95,8 @@ def test_templates_of_several_files_are_chosen_as_transformers_does(tmp_path):
 def test_what_is_marked_for_training_is_rendered_as_it_stands(tmp_path):
     """transformers' tag, whose inside has its own variables."""
     template = (
-        "{% set who = 'a' %}{% for m in messages %}{% generation %}{% set who = 'b' %}{{ who }}{{ m.content }}"
-        "{% endgeneration %}{% endfor %}{{ who }}"
+        "{% for m in messages %}{% set who = 'a' %}{% generation %}{% set who = 'b' %}{{ who }}{{ m.content }}"
+        "{% endgeneration %}{{ who }}{% endfor %}"
     )
     assert write(tmp_path, template=template).render(QUESTION) == "bwhat is best ?a"
 
