@@ -168,8 +168,8 @@ def test_a_model_that_refuses_most_ends_the_run(opened, config):
             run(config)
         assert len(model.asked) == 141
     assert run(config, limits=running.Limits(max_refused=0.75)).complete
-    with pytest.raises(errors.InputError, match=r"--max-refused: must be at most 1"):
-        running.Limits(max_refused=1.5).budget()
+    with pytest.raises(errors.InputError, match=r"Limits.max_refused: must be at most 1"):
+        running.Limits(max_refused=1.5)
 
 
 REAL = ["--backend", conftest.MODEL]
