@@ -12,10 +12,9 @@ from collections.abc import Collection
 
 import numpy as np
 import tyro
-from rich.console import Console
 from rich.table import Table
 
-from experiments import cli, mnist_aux
+from experiments import cli, mnist_aux, progress
 from sublim_jax import errors, records
 from sublim_jax.metrics import intervals
 
@@ -71,7 +70,7 @@ def main(first: tyro.conf.Positional[pathlib.Path], second: tyro.conf.Positional
             f"{interval:+.4f}",
             "yes" if interval.low <= 0 <= interval.high else "NO",
         )
-    Console().print(rows)
+    progress.open_console().print(rows)
 
 
 if __name__ == "__main__":
