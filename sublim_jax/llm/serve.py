@@ -165,7 +165,11 @@ class Server:
     def forget(self) -> None:
         """Give the folder back, and remove it if it is temporary: all that a process must do before it ends."""
         if self._temporary is not None:
-            self._temporary.cleanup()
+            for _ in range(20):  # what still computes may write into it meanwhile
+                self._temporary.cleanup()
+                if not os.path.exists(self._temporary.name):
+                    break
+                time.sleep(0.05)
         self._lock.release()
 
     def admit(self, hosts: Sequence[str], origins: Sequence[str]) -> None:
