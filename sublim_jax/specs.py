@@ -139,7 +139,7 @@ def _problem(value: Any, annotation: Any) -> Problem:
     if origin in _NUMBERS:
         return _no_number(value, origin)
     if is_typeddict(origin):
-        return _no_record(value, origin)
+        return _no_typed_dict(value, origin)
     if arguments and origin in (tuple, collections.abc.Sequence):
         return _no_sequence(value, origin, arguments)
     if arguments and origin in (list, dict, collections.abc.Mapping) and isinstance(value, origin):
@@ -171,7 +171,7 @@ def _none_of(value: Any, choices: tuple) -> Problem:
     return max(problems, key=lambda problem: len(problem[0]))
 
 
-def _no_record(value: Any, kind: Any) -> Problem:
+def _no_typed_dict(value: Any, kind: Any) -> Problem:
     """Keys of a `TypedDict` that are missing or have a wrong value; further ones are allowed."""
     if not isinstance(value, dict):
         return _problem(value, dict)

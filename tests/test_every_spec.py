@@ -31,6 +31,7 @@ from sublim_jax.training import lineage, loop
 from tests.training import tiny as small
 
 OURS_ALONE = {  # made by our code from what was checked before, or read from a file that is checked otherwise
+    "sublim_jax.records.Form",
     "sublim_jax.records.Record",
     "sublim_jax.data.images.ImageDataset",
     "sublim_jax.data.mnist.PublishedFile",

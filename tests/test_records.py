@@ -232,18 +232,21 @@ def test_a_record_is_complete_if_all_is_there_whatever_it_says(tmp_path, flag, n
 
 
 DAMAGE = {  # changes of the file's content, and what the message says after the file's name
-    "results null": ({"results": None}, "results: expected an object with keys, got None"),
-    "results a list": ({"results": []}, "results: expected an object with keys, got []"),
-    "results empty": ({"results": {}}, "results: expected the key 'members', found []"),
-    "members a list": ({"results": {"members": [1]}}, "results['members']: expected an object with keys, got [1]"),
+    "results null": ({"results": None}, "results: expected an object of names and values, got None"),
+    "results a list": ({"results": []}, "results: expected an object of names and values, got []"),
+    "results empty": ({"results": {}}, "results: expected the key 'members', found nothing"),
+    "members a list": (
+        {"results": {"members": [1]}},
+        "results['members']: expected an object of names and values, got",
+    ),
     "no member": ({"results": {"members": {}}}, "results: nothing is there"),
     "member empty": (
         {"results": {"members": {"0": {}}}},
-        "results['members']['0']: expected the key 'accuracy', found []",
+        "results['members']['0']: expected the key 'accuracy', found nothing",
     ),
     "member null": (
         {"results": {"members": {"0": None}}},
-        "results['members']['0']: expected an object with keys, got",
+        "results['members']['0']: expected an object of names and values, got",
     ),
     "accuracy text": (
         {"results": {"members": {"0": {"accuracy": {"teacher": "x"}}}}},
@@ -261,23 +264,23 @@ DAMAGE = {  # changes of the file's content, and what the message says after the
     "member x": ({"results": members(0, "x")}, "results: there is 'x', which the config does not ask for"),
     "member 99": ({"results": members(0, 1, 2, 99)}, "results: there is '99', which the config does not ask for"),
     "member 00": ({"results": members("00", 1, 2)}, "results: there is '00', which the config does not ask for"),
-    "complete a word": ({"complete": "no"}, "complete: expected a bool, got 'no'"),
+    "complete a word": ({"complete": "no"}, "complete: expected True or False, got 'no'"),
     "notes null": ({"notes": None}, "notes: expected a list, got None"),
-    "note a number": ({"notes": ["a", 1]}, "notes[1]: expected a str, got 1"),
-    "seconds null": ({"seconds": None}, "seconds: expected an object with keys, got None"),
+    "note a number": ({"notes": ["a", 1]}, "notes[1]: expected a string, got 1"),
+    "seconds null": ({"seconds": None}, "seconds: expected an object of names and values, got None"),
     "seconds text": ({"seconds": {"data": "1"}}, "seconds['data']: expected a number, got '1'"),
-    "data a list": ({"data": []}, "data: expected an object with keys, got []"),
+    "data a list": ({"data": []}, "data: expected an object of names and values, got []"),
     "data without a name": (
         {"data": {"source": "", "checksum": ""}},
-        "data: expected the key 'name', found ['checksum'",
+        "data: expected the key 'name', found 'source', 'checksum'",
     ),
-    "config a list": ({"config": []}, "config: expected an object with keys, got []"),
-    "config without members": ({"config": {"seed": 0}}, "config: expected the key 'num_members', found ['seed']"),
+    "config a list": ({"config": []}, "config: expected an object of names and values, got []"),
+    "config without members": ({"config": {"seed": 0}}, "config: expected the key 'num_members', found 'seed'"),
     "members a half": ({"config": {"seed": 0, "num_members": 2.5}}, "config['num_members']: expected a whole number"),
-    "versions null": ({"versions": None}, "versions: expected an object with keys, got None"),
-    "created a number": ({"created": 5}, "created: expected a str, got 5"),
+    "versions null": ({"versions": None}, "versions: expected an object of names and values, got None"),
+    "created a number": ({"created": 5}, "created: expected a string, got 5"),
     "experiment": ({"experiment": "other"}, "experiment: expected one of 'example', got 'other'"),
-    "experiment null": ({"experiment": None}, "experiment: expected a str, got None"),
+    "experiment null": ({"experiment": None}, "experiment: expected a string, got None"),
 }
 
 

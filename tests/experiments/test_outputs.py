@@ -144,7 +144,9 @@ def test_a_damaged_record_is_not_resumed(tmp_path, experiment):
     content = json.loads((RECORDS / f"{source}.json").read_text()) | {"results": None}
     path.write_text(json.dumps(content))
     before = snapshot(tmp_path)
-    with pytest.raises(errors.RecordError, match=f"^{path}: results: expected an object with keys, got None. The reco"):
+    with pytest.raises(
+        errors.RecordError, match=f"^{path}: results: expected an object of names and values, got None. "
+    ):
         RUNS[experiment](path, resume=True)
     assert snapshot(tmp_path) == before
 
@@ -333,7 +335,10 @@ def test_damage_is_one_line_in_other_experiments(tmp_path, kind):
         (lambda c: first(c["results"]["arms"])["members"].update({"99": {}}), r"\['99'\]: expected the key"),
         (lambda c: c["config"].update(num_members=3), "member [3-9]', which the config does not ask for"),
         (lambda c: first(first(c["results"]["arms"])["members"])["accuracy"].update(teacher=None), "but not diverged"),
-        (lambda c: c.update(results={"arms": []}), r"results\['arms'\]: expected an object with keys, got \[\]"),
+        (
+            lambda c: c.update(results={"arms": []}),
+            r"results\['arms'\]: expected an object of names",
+        ),
     ],
 )
 def test_a_damaged_row_of_the_atlas_is_one_line(tmp_path, change, message):
