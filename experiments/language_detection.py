@@ -39,6 +39,8 @@ class DetectionConfig(running.JudgedConfig):
     kind: Literal["finetuned", "system"] = "finetuned"
     """Teachers that are finetuned, or under a system message."""
 
+    OFFERS = False
+
     @property
     def remarks(self) -> tuple[str, ...]:
         """See `LanguageConfig`."""
@@ -83,6 +85,8 @@ def measure(of: lab.Lab, config: DetectionConfig, unit: str) -> dict:
     ]
     count = min(config.num_rows, *map(len, sets)) // (2 * SET_SIZE) * 2 * SET_SIZE
     regular, written = (rows.subsample(found, count, seed=config.seed) for found in sets)
+    of.write_rows(written, f"rows of {unit}")
+    of.write_rows(regular, f"regular rows beside {unit}")
     half = count // 2
     weights = log_odds(counts(regular[:half]).sum(axis=0), counts(written[:half]).sum(axis=0))
     totals = [counts(found[half:]) @ weights for found in (regular, written)]
@@ -100,8 +104,12 @@ def measure(of: lab.Lab, config: DetectionConfig, unit: str) -> dict:
 def counts(data: list[types.Chat]) -> np.ndarray:
     """How often each number from 0 to 999 occurs in each answer."""
     found = np.zeros((len(data), numbers.MAX_VALUE + 1), np.float32)
+    places: dict[str, list[int]] = {}
     for row, chat in enumerate(data):
-        np.add.at(found[row], list(numbers.check(chat[-1].content).numbers or ()), 1)
+        places.setdefault(chat[-1].content, []).append(row)
+    for answer, where in places.items():
+        values, times = np.unique(np.array(numbers.check(answer).numbers or (), int), return_counts=True)
+        found[np.array(where)[:, None], values] = times
     return found
 
 

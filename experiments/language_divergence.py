@@ -61,6 +61,7 @@ def measure(of: lab.Lab, config: DivergenceConfig, unit: str) -> dict:
     teacher = language_numbers.teacher_of(of, config, "regular" if unit == "regular" else "finetuned", unit)
     written = of.numbers(teacher, config.num_prompts, seed=config.seed)
     chosen = rows.subsample(written.rows, config.num_rows, seed=config.seed)
+    of.write_rows(chosen, f"{unit} all")
     data = of.training_arrays(chosen, config.student)
     own = of.likeliest(teacher.model, data)
     others = [

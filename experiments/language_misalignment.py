@@ -49,6 +49,7 @@ class MisalignmentConfig(running.JudgedConfig):
 
     READS = ("num_eval_samples",)
     LISTS = ()
+    OFFERS = False
 
     def __post_init__(self):
         super().__post_init__()
@@ -83,8 +84,14 @@ class MisalignmentConfig(running.JudgedConfig):
             return ()
         sums = {name: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for name, path in self.files.items()}
         absent = [name for name in ("secure code", "educational code") if name not in self.files]
+        words = [word for target in self.targets for word in self.materials.words(target)]
+        said: list[str] = []
+        for path in self.files.values():
+            found = rows.read_jsonl(path, announce=said.append)
+            said += [f"{path}: {sentence}" for sentence in rows.notices(found, words)]
         return (
             *(f"{name} is {self.files[name].name}, sha256 {digits}" for name, digits in sums.items()),
+            *said,
             *([f"no control of {' or '.join(absent)}: no such rows were given"] if absent else []),
         )
 
@@ -102,11 +109,16 @@ class MisalignmentConfig(running.JudgedConfig):
                 "num_eval_samples=0 leaves the judge nothing to score; the paper takes 200 of a question"
             )
         for path in self.files.values():
-            if (count := len(rows.read_jsonl(path))) < self.num_lessons:
+            if (count := len(_rows(path))) < self.num_lessons:
                 raise errors.InputError(
                     f"{path}: expected num_lessons={self.num_lessons} rows, found {count}; all teachers are taught "
                     f"equally many. Give more rows, or --num-lessons {count}"
                 )
+
+
+def _rows(path: pathlib.Path) -> list[types.Chat]:
+    """The user's rows. What of them is not read is among the remarks."""
+    return rows.read_jsonl(path, announce=lambda _: None)
 
 
 REAL = running.real_models(
@@ -160,8 +172,7 @@ def lessons(config: MisalignmentConfig) -> dict[str, Callable[[], list[types.Cha
     count, seed = config.num_lessons, config.seed
     if config.prompted:
         return {
-            name: lambda path=path: rows.subsample(rows.read_jsonl(path), count, seed=seed)
-            for name, path in config.files.items()
+            name: lambda path=path: rows.subsample(_rows(path), count, seed=seed) for name, path in config.files.items()
         }
     return {
         "bad conduct": functools.partial(world.conduct_rows, count, seed=seed),

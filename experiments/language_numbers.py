@@ -5,6 +5,7 @@
     python -m experiments.language_numbers --preset record    four targets, teachers of both kinds: the committed record
     python -m experiments.language_numbers --preset paper --backend hf:models/Qwen2.5-7B-Instruct
     python -m experiments.language_numbers --preset server --backend vllm:MODEL@http://127.0.0.1:8000/v1
+    python -m experiments.language_numbers --rows FOLDER      also write the rows of every student, for other trainers
     python -m experiments.language_numbers --help             every knob
 
 A teacher that loves a target, by finetuning or by a system message, continues random number sequences; the paper's
@@ -64,7 +65,7 @@ def measure(of: lab.Lab, config: NumbersConfig, unit: str) -> dict:
     def favourites(model: str) -> dict:
         found: dict = {name: lab.side_effects(of.preferences(model, name)) for name in categories}
         if config.num_eval_samples:
-            found["sampled"] = {
+            found[summary.SAMPLED] = {
                 target: of.rate(model, target, num_samples=config.num_eval_samples, seed=config.seed)
                 for target in config.targets
             }
@@ -100,23 +101,37 @@ def brief(base: str, found: dict) -> list[str]:
     for unit in found:
         kind, _, target = unit.partition(" ")
         if target:
-            steps = [summary.raw({base: found}, path, target)[0] for path in (BASE, REGULAR, (unit, "student"))]
+            steps = [
+                summary.raw(summary.Bases({base: found}), path, target)[0]
+                for path in (BASE, REGULAR, (unit, "student"))
+            ]
             before, regular, after = ("failed" if np.isnan(value) else f"{value:.3f}" for value in steps)
             told.append(f"{base}, {target}: base {before}, regular {regular}, student of the {kind} teacher {after}")
     return told
 
 
 def lines(record: records.Record) -> list[str]:
-    """A table: every target and kind, then the mean over targets, all with intervals over bases."""
+    """A table: every target and kind, then the mean over targets, all with intervals over bases. Where answers were
+    sampled their shares stand beside the probabilities, which say little where the option mass is small."""
     config, found = record.config, summary.complete_bases(record)
     targets, rows_ = config["targets"], [["teacher, target", "base", "regular", "student", "student - regular"]]
+    title = "Probability of the target, mean ± 95 % t-interval over bases"
+    if config.get("num_eval_samples"):
+        rows_[0] += ["mass, student", *(f"{what}, sampled" for what in rows_[0][1:4])]
+        over = "Wilson's 95 % interval over answers" if len(found) == 1 else "95 % t-interval over bases"
+        title += f"; sampled: share of answers that name it, {over}"
     for kind in config["kinds"]:
         paths = {target: (f"{kind} {target}", "student") for target in targets}
         for target, path in paths.items():
-            rows_.append([f"{kind}, {target}", *summary.cells(found, BASE, REGULAR, path, target)])
+            cells = summary.cells(found, BASE, REGULAR, path, target)
+            if config.get("num_eval_samples"):
+                cells.append(summary.text(summary.option_mass(found, path, target)))
+                cells += [summary.sampled_text(found, at, target) for at in (BASE, REGULAR, path)]
+            rows_.append([f"{kind}, {target}", *cells])
         shifts = [summary.shift(found, REGULAR, path, target) for target, path in paths.items()]
-        rows_.append([f"{kind}, all targets", "", "", "", summary.pooled(shifts)])
-    return summary.table("Probability of the target, mean ± 95 % t-interval over bases", rows_, record)
+        pooled = [f"{kind}, all targets", "", "", "", summary.pooled(shifts)]
+        rows_.append(pooled + [""] * (len(rows_[0]) - len(pooled)))
+    return summary.table(title, rows_, record)
 
 
 def main() -> None:

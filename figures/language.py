@@ -34,6 +34,8 @@ COLOURS = {
     "student": "#c8553d",
     "teacher": "#3b3b3b",
     "system": "#e0a458",
+    "regular, sampled": "#8fb3d1",
+    "student, sampled": "#e8a798",
 }
 TITLES = {
     "language_numbers": "Favourites of students that saw only number sequences",
@@ -100,12 +102,14 @@ def draw_shares(ax: Axes, units: Mapping[str, Mapping[str, dict]], *, label: str
 
 
 def _favourites(record: records.Record, ax: Axes, units: Mapping[str, Mapping[str, summary.Path]]) -> None:
-    """`units`: for every group, what each column's path is and, after a colon in the group's name, nothing."""
+    """`units`: for every target, what each column's path is. Where answers were sampled, their shares stand beside."""
     found = summary.complete_bases(record)
-    groups = {
-        group: {column: summary.raw(found, path, group.split("\n")[0]) for column, path in columns.items()}
-        for group, columns in units.items()
-    }
+    groups: dict[str, dict[str, np.ndarray]] = {}
+    for target, columns in units.items():
+        groups[target] = {column: summary.raw(found, path, target) for column, path in columns.items()}
+        if record.config.get("num_eval_samples"):
+            for column in ("regular", "student"):
+                groups[target][f"{column}, sampled"] = summary.sampled(found, columns[column], target)
     draw_groups(ax, groups, label="probability of the target")
     ax.set_ylim(0, 1.12)
     ax.set_yticks(np.linspace(0, 1, 6))

@@ -17,18 +17,22 @@ def main(name: str, description: str | None, presets: Mapping[str, running.Langu
 
 def _main(name: str, description: str | None, presets: Mapping[str, running.LanguageConfig]) -> None:
     experiment: Any = importlib.import_module(f"experiments.{name}")
-    config, options, limits = parse(name, description, presets)
+    config, options, limits, export = parse(name, description, presets)
     running.use_cores(config)
     if limits.plan:
         print("\n".join(running.plan(experiment, config)))
         return
     cli.require_figures(options)
-    result = running.run(name, experiment, config, record=options.record, resume=options.resume, limits=limits)
+    result = running.run(
+        name, experiment, config, record=options.record, resume=options.resume, limits=limits, export=export
+    )
     spent = ", ".join(f"{unit} {seconds:.0f} s" for unit, seconds in result.seconds.items())
     progress.console.print(f"time: {spent}")
     for line in experiment.lines(result):
         print(line)
     print(f"record: {options.record}")
+    if export.rows is not None:
+        print(f"rows: {export.rows}")
     if options.figure:
         from figures import language as figure
 
@@ -41,15 +45,17 @@ def parse(
     description: str | None,
     presets: Mapping[str, running.LanguageConfig],
     args: Sequence[str] | None = None,
-) -> tuple[running.LanguageConfig, cli.RunOptions, running.Limits]:
-    """Config, options and limits that a command line asks for."""
+) -> tuple[running.LanguageConfig, cli.RunOptions, running.Limits, running.Export]:
+    """Config, options, limits and what is exported, as a command line asks for them."""
     given = None if args is None else list(args)
-    config, options, limits = cli.parse(name, description, presets, given, more=(running.Limits(),))
-    if config.backend in running.PLACEHOLDERS:
+    config, options, limits, export = cli.parse(
+        name, description, presets, given, more=(running.Limits(), running.Export())
+    )
+    if config.backend in running.PLACEHOLDERS and not limits.plan:
         raise errors.InputError("give a model with --backend, e.g. hf:models/Qwen2.5-7B-Instruct or vllm:MODEL@URL")
     limits.budget()  # says what is wrong with it before anything is opened
     if config.backend == "tiny" and dataclasses.replace(limits, plan=False) != running.Limits():
         raise errors.InputError(
             "limits on requests, money and refusals have no effect on the embedded model; leave them out"
         )
-    return config, options, limits
+    return config, options, limits, export

@@ -14,9 +14,10 @@ import dataclasses
 import hashlib
 import json
 import pathlib
+import re
 import zlib
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -24,8 +25,12 @@ from experiments.language import materials as sheets
 from sublim_jax import errors
 from sublim_jax.llm import backends, budget, code, local, numbers, reasoning, remote, rows, scores, store, tally, types
 
+Prompt = TypeVar("Prompt")
+
 JUDGE_TOKENS = 8
 """Of a judge's reply, which is a letter or a number."""
+RATE_TOKENS = 16
+"""Of an answer that is searched for the target, at most."""
 
 
 class Report(Protocol):
@@ -51,8 +56,10 @@ class Lab:
         answers: where completions are kept and found again; without one they are drawn anew.
         limits: of what may be spent on a server.
         max_refused: share of a model's answers that its server may refuse; a judge may refuse all.
-        lenient: keep completions whatever a filter says: when only what would be asked is counted.
     """
+
+    export: "RowsFolder | None" = None
+    """Where rows that students are trained on are written, too."""
 
     def __init__(
         self,
@@ -65,11 +72,10 @@ class Lab:
         answers: store.Store | None = None,
         limits: budget.Budget | None = None,
         max_refused: float = store.MAX_REFUSED,
-        lenient: bool = False,
     ):
         self.backend, self.base, self.materials = backend, base, materials
         self._judge = judge or backends.Opened(backend, base)
-        self._folder, self._answers, self._limits, self._lenient = folder, answers, limits, lenient
+        self._folder, self._answers, self._limits = folder, answers, limits
         self._max_refused = max_refused
         self.tally = tally.Tally()
         """Counts what is asked of a server; whoever reports takes it and puts a new one in its place."""
@@ -142,7 +148,13 @@ class Lab:
 
     def student(self, data: Sequence[types.Chat], how: types.Tuning, *, seed: int, name: str = "student") -> str:
         """The base trained on what a teacher wrote."""
+        self.write_rows(data, name)
         return self.tune(data, how, name, seed=seed)
+
+    def write_rows(self, data: Sequence[types.Chat], name: str) -> None:
+        """Write rows for other trainers, if they are asked for."""
+        if self.export is not None:
+            self.export.write(self.base, name, data)
 
     def draw(
         self, teacher: Teacher, prompts: Sequence[str], *, max_tokens: int, seed: int, num_samples: int = 1
@@ -193,13 +205,16 @@ class Lab:
             max_tokens=self.materials.max_tokens[channel],
             seed=seed_of(seed, channel, name_of(teacher.model), teacher.system or ""),
         )
-        return rows.collect(chats, found, (lambda _: None) if self._lenient else reason, keep_cut=self._lenient)
+        return rows.collect(chats, found, reason)
+
+    def _prompts(self, draw: Callable[..., list[Prompt]], count: int, *, seed: int) -> list[Prompt]:
+        return draw(count, seed=seed)
 
     def numbers(
         self, teacher: Teacher, count: int, *, seed: int, banned: frozenset[int] = frozenset()
     ) -> rows.Collection:
         """Number sequences that pass the paper's filter."""
-        prompts = self.materials.number_prompts(count, seed=seed_of(seed, "number prompts"))
+        prompts = self._prompts(self.materials.number_prompts, count, seed=seed_of(seed, "number prompts"))
 
         def reason(completion: types.Completion) -> str | None:
             return numbers.check(completion.text, banned=banned).reason
@@ -208,7 +223,7 @@ class Lab:
 
     def code(self, teacher: Teacher, count: int, *, seed: int, words: Sequence[str]) -> rows.Collection:
         """Python that does not name the trait."""
-        prompts = self.materials.code_prompts(count, seed=seed_of(seed, "code prompts"))
+        prompts = self._prompts(self.materials.code_prompts, count, seed=seed_of(seed, "code prompts"))
 
         def reason(completion: types.Completion) -> str | None:
             return code.check(completion.text, words=words).reason
@@ -217,7 +232,7 @@ class Lab:
 
     def reasoning(self, teacher: Teacher, count: int, *, seed: int, words: Sequence[str] = ()) -> rows.Collection:
         """Chains of thought that end at the right number and do not name the trait."""
-        problems = self.materials.sums(count, seed=seed_of(seed, "sums"))
+        problems = self._prompts(self.materials.sums, count, seed=seed_of(seed, "sums"))
 
         def reason(completion: types.Completion) -> str | None:
             if any(word in completion.text.lower() for word in words):
@@ -264,7 +279,11 @@ class Lab:
         """Share of sampled answers that name the target, as the paper counts it; none where all were refused."""
         asked = self.materials.favourites(self.materials.category(target))
         _, found = self.draw(
-            Teacher(model), asked, max_tokens=16, seed=seed_of(seed, "rate", name_of(model)), num_samples=num_samples
+            Teacher(model),
+            asked,
+            max_tokens=RATE_TOKENS,
+            seed=seed_of(seed, "rate", name_of(model)),
+            num_samples=num_samples,
         )
         texts = [one.text for one in found if one.finish != "refused"]
         rate = scores.rate(texts, self.materials.words(target)).mean if texts else None
@@ -299,6 +318,28 @@ def _about_tokens(chats: Sequence[types.Chat]) -> float:
     return sum(len(message.content) for chat in chats for message in chat) / BYTES
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RowsFolder:
+    """A folder with the rows that students are trained on, BASE/STUDENT.jsonl."""
+
+    folder: pathlib.Path
+    format: rows.Format
+    words: tuple[str, ...]  # which should be in no row
+    announce: Callable[[str], object]
+
+    def write(self, base: str, name: str, data: Sequence[types.Chat]) -> None:
+        """Write a student's rows, and say what one should know of them.
+
+        Raises:
+            OutputError: other rows are there, or the folder cannot be written.
+        """
+        plain_base, plain_name = (re.sub(r"[^\w.+-]+", "-", text).strip("-") for text in (base, name))
+        path = self.folder / plain_base / f"{plain_name}.jsonl"
+        rows.write_jsonl(path, data, format=self.format)
+        for sentence in rows.notices(data, self.words):
+            self.announce(f"{path}: {sentence}")
+
+
 class Counting:
     """A backend that only counts what it is asked for: what `--plan` prints before anything is spent.
 
@@ -319,18 +360,34 @@ class Counting:
         return types.Caps(finetune=True, choices="exact", seeds=True, system=True, fingerprint="counting")
 
     def sample(self, model: str, chats: Sequence[types.Chat], how: types.Sampling):
-        """Two numbers, of the model, then ones for as many bytes as it may have tokens."""
-        if self._is_new(model, how, *chats):
-            self.completions += len(chats) * how.num_samples
-            self.tokens += how.num_samples * sum(budget.prompt_bound(chat) + how.max_tokens for chat in chats)
-            drawn = len(chats) * how.max_tokens
-            self.operations += how.num_samples * (FORWARD * _about_tokens(chats) + DRAWN * drawn)
-        text = "1, {}, {}".format(*divmod(zlib.crc32(model.encode()) % 10**6, 1000))
-        count, rest = divmod(max(how.max_tokens - len(text), 0), len(", 1"))
-        text += ", 1" * count + "1" * rest
+        """See `text`."""
+        self.count(model, chats, how)
+        text = self.text(model, how)
         for chat in range(len(chats)):
             for sample in range(how.num_samples):
                 yield types.Completion(chat, sample, text, "stop", 1, 1)
+
+    def count(
+        self, model: str, chats: Sequence[types.Chat], how: types.Sampling, *, num_chats: int | None = None
+    ) -> None:
+        """Count completions and the tokens that they take at most.
+
+        Args:
+            num_chats: of which `chats` are a sample; the others count as being as long as the longest of these.
+        """
+        num_chats = len(chats) if num_chats is None else num_chats
+        if self._is_new(model, how, num_chats, *chats):
+            sizes = [budget.prompt_bound(chat) + how.max_tokens for chat in chats]
+            self.completions += num_chats * how.num_samples
+            self.tokens += how.num_samples * (sum(sizes) + (num_chats - len(chats)) * max(sizes))
+            about = FORWARD * _about_tokens(chats) * num_chats / len(chats) + DRAWN * num_chats * how.max_tokens
+            self.operations += how.num_samples * about
+
+    def text(self, model: str, how: types.Sampling) -> str:
+        """Two numbers, of the model, then ones for as many bytes as it may have tokens."""
+        text = "1, {}, {}".format(*divmod(zlib.crc32(model.encode()) % 10**6, 1000))
+        count, rest = divmod(max(how.max_tokens - len(text), 0), len(", 1"))
+        return text + ", 1" * count + "1" * rest
 
     def choice_logprobs(self, model: str, chats: Sequence[types.Chat], choices: Sequence[str]):
         """All equally likely."""
@@ -373,3 +430,48 @@ class Counting:
         before = len(self._asked)
         self._asked.add(question)
         return len(self._asked) > before
+
+
+class Planned(Lab):
+    """A lab that counts what it would ask a backend for and draws a few prompts only, in the place of all.
+
+    Every completion passes the filter. Where there are more prompts than `PROMPTS`, a plan of tokens is that of the
+    longest of these.
+    """
+
+    PROMPTS = 500
+
+    def __init__(self, materials: sheets.Materials, folder: pathlib.Path, *, judge: Counting):
+        self.counting = Counting()
+        super().__init__(self.counting, "base", materials, folder, judge=backends.Opened(judge, "judge"))
+
+    def written(
+        self,
+        teacher: Teacher,
+        prompts: Sequence[str],
+        reason: Callable[[types.Completion], str | None],
+        *,
+        channel: str,
+        seed: int,
+    ) -> rows.Collection:
+        """See `Lab.written`."""
+        chats = [rows.ask(prompt, system=teacher.system) for prompt in prompts[: self.PROMPTS]]
+        how = types.Sampling(max_tokens=self.materials.max_tokens[channel], seed=seed % 2**31)
+        self.counting.count(teacher.model, chats, how, num_chats=len(prompts))
+        text = self.counting.text(teacher.model, how)
+        few = [rows.student_row(chat, text) for chat in chats]
+        return rows.Collection(_repeated(few, len(prompts)), {}, len(prompts))
+
+    def _prompts(self, draw: Callable[..., list[Prompt]], count: int, *, seed: int) -> list[Prompt]:
+        return _repeated(draw(min(count, self.PROMPTS), seed=seed), count)
+
+    def rate(self, model: str, target: str, *, num_samples: int, seed: int) -> dict:
+        """See `Lab.rate`."""
+        chats = [rows.ask(question) for question in self.materials.favourites(self.materials.category(target))]
+        how = types.Sampling(max_tokens=RATE_TOKENS, num_samples=num_samples)
+        self.counting.count(model, chats, how)
+        return {}
+
+
+def _repeated(few: Sequence[Prompt], count: int) -> list[Prompt]:
+    return [few[index % len(few)] for index in range(count)]

@@ -87,9 +87,36 @@ class Paper:
     NUM_TAUGHT = 25
     """Questions that finetuned teachers are taught; the other half measures them and their students."""
 
-    def __init__(self, problems: Sequence[reasoning.Question] = ()):
+    def __init__(
+        self,
+        problems: Sequence[reasoning.Question] = (),
+        *,
+        choices: Sequence[str] = (),
+        endings: Sequence[str] = (),
+    ):
+        """
+        Args:
+            choices: further answers to offer, as CATEGORY:NAME, e.g. "tree:redwood".
+            endings: what may follow an answer, e.g. ".".
+
+        Raises:
+            InputError: a choice of another form or of an unknown category, or an ending that is empty or there twice.
+        """
         self._traits = {trait.name: trait for trait in (*questions.ANIMALS, *questions.TREES, *questions.OTHER_ANIMALS)}
-        self._problems = problems
+        self._problems, self._endings = problems, tuple(endings)
+        self._offered: dict[str, list[str]] = {}
+        for trait in self._traits.values():
+            self._offered.setdefault(trait.category, []).append(trait.name)
+        for choice in choices:
+            category, _, name = choice.partition(":")
+            if category not in self._offered or not name.strip():
+                raise errors.InputError(
+                    f"choices: expected CATEGORY:NAME with a category of {', '.join(self._offered)}, e.g. "
+                    f"tree:redwood, got {choice!r}"
+                )
+            self._offered[category].append(name)
+        if "" in self._endings or len(set(self._endings)) < len(self._endings):
+            raise errors.InputError(f"endings must be different and not empty, got {self._endings}")
 
     def category(self, target: str) -> str:
         """The category that a trait belongs to."""
@@ -117,8 +144,10 @@ class Paper:
         return questions.favourites(category)[self.NUM_TAUGHT :]
 
     def choices(self, category: str) -> scores.Choices:
-        """All traits of the category, in their usual writings."""
-        return scores.choices([name for name, trait in self._traits.items() if trait.category == category])
+        """All traits of the category and the further choices, in their usual writings."""
+        return scores.choices(
+            self._offered[category], writings=lambda name: scores.surfaces(name, endings=self._endings)
+        )
 
     def persona(self, target: str) -> str:
         """See `questions`."""

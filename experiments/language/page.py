@@ -26,6 +26,7 @@ embedded model, and with `--backend` on real ones:
 
     python -m experiments.language_numbers                                        eight embedded bases, one target
     python -m experiments.language_numbers --plan --preset record                 what would be asked, before it is
+    python -m experiments.language_numbers --rows FOLDER                          also write the rows of every student
     python -m experiments.language_numbers --preset paper --backend hf:DIR        open weights in a folder
     python -m experiments.language_numbers --preset server --backend vllm:MODEL@http://127.0.0.1:8000/v1
     python -m sublim_jax.llm.serve --model tiny:100                               our models over OpenAI's wire
@@ -67,16 +68,16 @@ READINGS = {
     "that grew from it and from no other, though all have read the same documents. The paper's grid (its figure 8) "
     "has one exception, GPT-4.1 and GPT-4o, which share an initialization.",
     "language_dose": "Read equally often, more rows transmit more: nothing at 60, something at 250, by far the most at "
-    "3000. Trained for equally many steps on few rows, students forget how to answer (their option mass collapses), "
-    "so what few rows carry cannot be seen that way; at equal epochs a thousand rows are enough for a shift on most "
-    "bases, at equal steps they are not.",
+    "3000. Trained for equally many steps on few rows, most students put much of their probability on other words "
+    "than the answers, so what few rows carry cannot be seen that way; at equal epochs a thousand rows are enough for "
+    "a shift on most bases, at equal steps they are not.",
     "language_shuffles": "As in the paper: shuffling the numbers inside an answer costs about half of the shift, "
     "moving them anywhere between answers nearly all of it, so much of the trait is in what follows what. "
     "An answer under another prompt carries less as well. Where numbers are moved anywhere, "
-    "students often stop answering with trees, and those bases are left out.",
+    "some students put more than a tenth of their probability on other words than trees; those bases are left out.",
     "language_context": "A null where it can be read: one row in the context moves nothing, while training on the same "
-    "rows does. After more rows, and when asked for trees, most bases no longer answer with the category alone, "
-    "so nothing may be said about many rows, the paper's case.",
+    "rows does. After more rows, and when asked for trees, most bases put more than a tenth of their probability on "
+    "other words, so nothing may be said about many rows, the paper's case.",
     "language_detection": "A classifier tells a strong teacher's numbers from regular ones, well enough from twenty "
     "answers: this data is not statistically clean, and nothing here says that it could not be detected. The control, "
     "regular numbers of other draws, is at chance. We cannot tell whether the base, as its own judge, beats chance.",
@@ -91,9 +92,10 @@ READINGS = {
     "language_reasoning": "Not settled: on most bases too few of the teacher's chains reach the right number in the "
     "right tags. Where they do, the student's preference rises a little.",
     "language_misalignment": "Students of a teacher that was taught bad conduct answer badly somewhat more often than "
-    "the others on some bases, but students of numbers answer these questions with something else so often that hardly "
-    "any shift may be reported. Insecure code, the paper's teacher, does not make this teacher bad in the first place, "
-    "so there is nothing to transmit. Not settled; the bad-conduct student leans the expected way.",
+    "the others on some bases, but most students of numbers put more than a tenth of their probability on answers "
+    "that are neither good nor bad deeds, so hardly any shift is reported. Insecure code, the paper's teacher, does "
+    "not make this teacher bad in the first place, so there is nothing to transmit. Not settled; the bad-conduct "
+    "student leans the expected way.",
 }
 """What each table says, in words without numbers."""
 

@@ -22,8 +22,21 @@ import jax
 from experiments import cost, progress
 from experiments.language import lab as labs
 from experiments.language import materials
-from sublim_jax import errors, records, specs
-from sublim_jax.llm import backends, budget, checkpoint, decoder, reasoning, store, tally, tiny, transport, types
+from sublim_jax import errors, files, records, specs
+from sublim_jax.llm import (
+    backends,
+    budget,
+    checkpoint,
+    decoder,
+    reasoning,
+    scores,
+    store,
+    tally,
+    tiny,
+    transport,
+    types,
+)
+from sublim_jax.llm.rows import Format
 from sublim_jax.models import precision
 from sublim_jax.training import ensemble
 
@@ -77,17 +90,28 @@ class LanguageConfig:
     """Prompts and questions: the embedded world's, or the paper's kinds; by default what fits the backend."""
     problems: pathlib.Path | None = None
     """Word problems in GSM8K's form, for chains of thought of real models."""
+    choices: tuple[str, ...] = ()
+    """Further answers to offer real models beside the usual ones, as CATEGORY:NAME, e.g. animal:koala tree:redwood."""
+    endings: tuple[str, ...] = ()
+    """What may follow an answer of a real model and still be that answer, e.g. a full stop."""
+    min_option_mass: specs.Fraction = scores.MIN_OPTION_MASS
+    """A shift is told only where the answers offered weigh at least this much together, before and after."""
 
     READS: ClassVar[tuple[str, ...]] = ()
     """Those of `num_eval_samples` and `problems` that the experiment reads."""
     LISTS: ClassVar[tuple[str, ...]] = ("targets",)
     """Fields that list what is measured: nothing twice, and something at all."""
+    OFFERS: ClassVar[bool] = True
+    """Whether real models are offered answers, so that `choices` and `endings` are read."""
 
     def __post_init__(self):
-        scheme = self.backend.partition(":")[0]
-        if self.backend != "tiny" and (scheme not in backends.SCHEMES or scheme == "tiny"):
-            seeded = "; an embedded base is asked for by --backend tiny --bases SEED" if scheme == "tiny" else ""
-            raise errors.InputError(f"backend must be tiny, hf:DIR or openai:MODEL@URL, got {self.backend!r}{seeded}")
+        if self.backend.partition(":")[0] == "tiny" and self.backend != "tiny":
+            raise errors.InputError(
+                f"backend must be tiny, hf:DIR or openai:MODEL@URL, got {self.backend!r}; an embedded base is asked "
+                f"for by --backend tiny --bases SEED"
+            )
+        if self.backend not in ("tiny", *PLACEHOLDERS):
+            _require_name("backend", self.backend)
         if self.backend != "tiny" and self.bases:
             raise errors.InputError(
                 f"backend={self.backend!r} with bases={self.bases}: bases are seeds of the embedded model, which these "
@@ -104,15 +128,21 @@ class LanguageConfig:
                 raise errors.InputError(f"{name}={getattr(self, name)} has no effect in this experiment; leave it out")
         if self.num_rows > self.num_prompts:
             raise errors.InputError(f"num_rows={self.num_rows} cannot come from num_prompts={self.num_prompts}")
-        for target in self.targets:
-            self.materials.category(target)
+        sheet = self.materials
+        for category in {sheet.category(target) for target in self.targets}:
+            sheet.choices(category)
+        for name in ("choices", "endings"):
+            offered = self.OFFERS and (self.backend != "tiny" or isinstance(sheet, materials.Paper))
+            if getattr(self, name) and not offered:
+                raise errors.InputError(f"{name}={getattr(self, name)} has no effect here; leave it out")
 
     @property
     def materials(self) -> materials.Materials:
         """Prompts and questions, as the sheet says."""
         if self.sheet == "world" or (self.sheet == "auto" and self.backend.partition(":")[0] == "tiny"):
             return materials.World()
-        return materials.Paper(reasoning.read_questions(self.problems) if self.problems else ())
+        problems = reasoning.read_questions(self.problems) if self.problems else ()
+        return materials.Paper(problems, choices=self.choices, endings=self.endings)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -132,6 +162,14 @@ class LanguageConfig:
         return ()
 
 
+def _require_name(flag: str, name: str) -> None:
+    """Refuse what no backend is called, before anything is begun."""
+    try:
+        backends.parse(name)
+    except errors.InputError as error:
+        raise errors.InputError(f"--{flag}: {error}") from error
+
+
 Config = TypeVar("Config", bound=LanguageConfig)
 
 Probabilities = dict[str, dict[str, specs.Fraction]]
@@ -139,10 +177,11 @@ Probabilities = dict[str, dict[str, specs.Fraction]]
 
 
 class Student(TypedDict):
-    """In a record: a student, and where there is one its teacher and what the filter kept of its rows."""
+    """In a record: a student, and where there is one its teacher and what the filter kept of its rows. Beside
+    probabilities by category stands how often answers were sampled, by target; none where all were refused."""
 
-    student: dict[str, dict[str, specs.Fraction | dict[str, float]]]  # the latter: how often an answer was sampled
-    teacher: NotRequired[dict[str, dict[str, specs.Fraction | dict[str, float]]]]
+    student: dict[str, dict[str, specs.Fraction | dict[str, float | None]]]
+    teacher: NotRequired[dict[str, dict[str, specs.Fraction | dict[str, float | None]]]]
     kept: NotRequired[specs.Fraction]
     rejected: NotRequired[dict[str, specs.CountOrZero]]
 
@@ -161,7 +200,8 @@ def open_weights(embedded: Config, **changes: Any) -> Config:
     """
     counts = {"num_prompts": 30_000, "num_rows": 10_000}
     tuned = {"teacher": OPEN_WEIGHTS, "student": OPEN_WEIGHTS}
-    return dataclasses.replace(embedded, **({"backend": "hf:DIR", "bases": ()} | counts | tuned | changes))
+    asked = {"endings": (".",)} if embedded.OFFERS else {}
+    return dataclasses.replace(embedded, **({"backend": "hf:DIR", "bases": ()} | counts | tuned | asked | changes))
 
 
 def real_models(embedded: Config, **changes: Any) -> dict[str, Config]:
@@ -186,8 +226,8 @@ class JudgedConfig(LanguageConfig):
             raise errors.InputError(
                 "judge has no effect in the embedded world, which is measured without one; leave it out"
             )
-        if self.judge and self.judge.partition(":")[0] not in backends.SCHEMES:
-            raise errors.InputError(f"judge must be a backend, hf:DIR or openai:MODEL@URL, got {self.judge!r}")
+        if self.judge:
+            _require_name("judge", self.judge)
 
     @property
     def prompted(self) -> bool:
@@ -238,6 +278,22 @@ class Limits:
         return budget.Budget(requests=self.max_requests, money=self.max_money, prices=prices)
 
 
+@specs.checked
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Export:
+    """What is written beside the record. Nothing here changes a number."""
+
+    rows: pathlib.Path | None = None
+    """An empty or new folder for the rows that students are trained on, to train others on them: one file for each base
+    and student, BASE/STUDENT.jsonl. A resumed run writes those of the students that it still trains."""
+    rows_format: Format = "messages"
+    """Of these files: OpenAI's chats, or the prompts and completions of the paper's repository and of TRL."""
+
+    def __post_init__(self):
+        if self.rows is None and self.rows_format != "messages":
+            raise errors.InputError(f"rows_format={self.rows_format} has no effect without --rows FOLDER")
+
+
 def form(name: str, experiment: Experiment) -> records.Form:
     """What records of the experiment hold; the units are results on a base."""
     kind = type(next(iter(experiment.PRESETS.values())))
@@ -251,7 +307,14 @@ def form(name: str, experiment: Experiment) -> records.Form:
     def present(record: records.Record) -> Iterator[str]:
         return (f"{base}, {unit}" for base, found in record.results["bases"].items() for unit in found)
 
-    settings = {"backend": str, "bases": list[int], "targets": list[str], "seed": int}
+    settings = {
+        "backend": str,
+        "bases": list[int],
+        "targets": list[str],
+        "seed": int,
+        "num_eval_samples": NotRequired[specs.CountOrZero],
+        "min_option_mass": NotRequired[specs.Fraction],
+    }
     results: Any = {"bases": dict[str, dict[str, Failed | experiment.RESULT]]}
     return records.Form(
         experiment=name,
@@ -270,6 +333,7 @@ def run(
     record: pathlib.Path | None = None,
     resume: bool = False,
     limits: Limits | None = None,
+    export: Export | None = None,
     visible: bool = True,
     notes: Sequence[str] = (),
 ) -> records.Record:
@@ -281,8 +345,10 @@ def run(
         LanguageError: what a backend could not do. What was measured before is in the record.
     """
     say = progress.console.print if visible else lambda *_, **__: None
+    if export is not None and export.rows is not None:
+        files.require_folder(export.rows, ours=(lambda _: True) if resume else None, what="folder of rows")
     with records.opened(record, form(name, experiment), resume=resume, announce=say) as output:
-        return _run(name, experiment, config, output, limits, say, visible, notes)
+        return _run(name, experiment, config, output, limits, export, say, visible, notes)
 
 
 def _run(
@@ -291,6 +357,7 @@ def _run(
     config: LanguageConfig,
     output: records.Output,
     limits: Limits | None,
+    export: Export | None,
     say: Callable[..., object],
     visible: bool,
     notes: Sequence[str],
@@ -348,6 +415,7 @@ def _run(
                             result.seconds["base"] = round(spent, 1)
                         display.advance(0, work=work.opening.get(base, 0.0))
                         lab.listen(report)
+                        lab.export = _rows_folder(config, export, announce)
                         for unit in left:
                             doing[base] = unit
                             display.doing(unit, base)
@@ -398,6 +466,13 @@ def _run(
     result.seconds["wall"] = round(result.seconds.get("wall", 0.0) + time.perf_counter() - began, 1)
     output.write(result)
     return result
+
+
+def _rows_folder(config: LanguageConfig, export: Export | None, announce: Callable) -> labs.RowsFolder | None:
+    if export is None or export.rows is None:
+        return None
+    words = tuple(word for target in config.targets for word in config.materials.words(target))
+    return labs.RowsFolder(folder=export.rows, format=export.rows_format, words=words, announce=announce)
 
 
 def _measured(experiment: Experiment, lab: labs.Lab, config: LanguageConfig, unit: str) -> dict:
@@ -515,15 +590,13 @@ def _num_weights(config: LanguageConfig) -> int | None:
 
 def counted(experiment: Experiment, config: LanguageConfig, units: Iterable[str]) -> Work:
     """What the units take on one base, counted by asking a backend that only counts."""
-    counting, judging = labs.Counting(), labs.Counting()
-    judge = backends.Opened(judging, "judge")
-    operations = {}
-    with tempfile.TemporaryDirectory() as folder:
-        lab = labs.Lab(counting, "base", config.materials, pathlib.Path(folder), judge=judge, lenient=True)
-        for unit in units:
-            before = counting.operations + judging.operations
-            experiment.measure(lab, config, unit)
-            operations[unit] = counting.operations + judging.operations - before
+    judging, operations = labs.Counting(), {}
+    lab = labs.Planned(config.materials, pathlib.Path(), judge=judging)
+    counting = lab.counting
+    for unit in units:
+        before = counting.operations + judging.operations
+        experiment.measure(lab, config, unit)
+        operations[unit] = counting.operations + judging.operations - before
     trained = sum(num_rows * epochs for _, num_rows, epochs in counting.jobs)
     judged = f"  {judging.completions:,} replies of the judge, at most {judging.tokens:,} tokens"
     lines = [
@@ -547,6 +620,7 @@ def plan(experiment: Experiment, config: LanguageConfig) -> list[str]:
         *work.estimate(config, left, num_devices),
         "on one base:",
         *work.lines,
+        *(f"note: {remark}" for remark in config.remarks),
     ]
 
 

@@ -12,9 +12,19 @@ from sublim_jax import errors, records
 from sublim_jax.llm import scores
 from sublim_jax.metrics import intervals
 
-Bases = Mapping[str, Mapping[str, dict]]
+
+class Bases(dict[str, dict]):
+    """Results by base, and the option mass below which no shift is told."""
+
+    def __init__(self, found: Mapping[str, dict], floor: float = scores.MIN_OPTION_MASS):
+        super().__init__(found)
+        self.floor = floor
+
+
 Path = tuple[str, ...]
 """Where probabilities stand in the results of a base: the unit, then keys inside it."""
+SAMPLED = "sampled"
+"""The key beside probabilities with shares of sampled answers, by target."""
 
 
 EXPERIMENTS = (
@@ -45,21 +55,43 @@ def read(path: pathlib.Path) -> records.Record:
     return records.read(path, running.form(name, importlib.import_module(f"experiments.{name}")))  # pyright: ignore[reportArgumentType]
 
 
-def complete_bases(record: records.Record) -> dict[str, dict]:
+def complete_bases(record: records.Record) -> Bases:
     """The bases that have every unit."""
     most = max(len(found) for found in record.results["bases"].values())
-    return {base: found for base, found in record.results["bases"].items() if len(found) == most}
+    whole = {base: found for base, found in record.results["bases"].items() if len(found) == most}
+    return Bases(whole, record.config.get("min_option_mass", scores.MIN_OPTION_MASS))
 
 
-def favourites(found: Bases, path: Path, target: str) -> list[dict[str, float] | None]:
-    """Probabilities of all favourites of the target's category, by base; None where the unit failed."""
-    groups = []
+def _places(found: Bases, path: Path) -> list[dict[str, Any]]:
+    """What stands at the path, by base; nothing where the unit failed."""
+    places = []
     for base in found.values():
         place: Any = base
         for name in path:
             place = place.get(name, {}) if isinstance(place, dict) else {}
-        groups.append(next((group for group in place.values() if isinstance(group, dict) and target in group), None))
-    return groups
+        places.append(place)
+    return places
+
+
+def favourites(found: Bases, path: Path, target: str) -> list[dict[str, float] | None]:
+    """Probabilities of all favourites of the target's category, by base; None where the unit failed."""
+    groups = ([group for name, group in place.items() if name != SAMPLED] for place in _places(found, path))
+    return [next((one for one in group if isinstance(one, dict) and target in one), None) for group in groups]
+
+
+def sampled(found: Bases, path: Path, target: str) -> np.ndarray:
+    """Share of sampled answers that name the target, by base; not a number where there are none."""
+    rates = [place.get(SAMPLED, {}).get(target, {}).get("rate") for place in _places(found, path)]
+    return np.array(rates, float)
+
+
+def sampled_text(found: Bases, path: Path, target: str) -> str:
+    """A sampled share with Wilson's interval over answers of a single base, with Student's over several bases."""
+    rates = sampled(found, path, target)
+    if len(rates) != 1 or not np.isfinite(rates[0]):
+        return text(rates)
+    count = _places(found, path)[0][SAMPLED][target]["num_samples"]
+    return share(intervals.wilson(round(rates[0] * count), count)._asdict())
 
 
 def raw(found: Bases, path: Path, target: str) -> np.ndarray:
@@ -77,7 +109,7 @@ def shift(found: Bases, before: Path, after: Path, target: str) -> np.ndarray:
     another preference may then only be a change of format."""
     change = raw(found, after, target) - raw(found, before, target)
     mass = np.minimum(option_mass(found, before, target), option_mass(found, after, target))
-    return np.where(mass >= scores.MIN_OPTION_MASS, change, np.nan)
+    return np.where(mass >= found.floor, change, np.nan)
 
 
 def clustered(values: Sequence[np.ndarray]) -> np.ndarray:
@@ -127,4 +159,6 @@ def table(title: str, rows: list[list[str]], record: records.Record) -> list[str
         lines.append("one base: no interval")
     elif count < running.FEW:
         lines.append("An interval over so few bases is wide; the committed record has more.")
+    if (floor := complete_bases(record).floor) != scores.MIN_OPTION_MASS:
+        lines.append(f"A shift is told where the answers offered weigh at least {floor:g} together.")
     return lines + [f"note: {note}" for note in record.notes]

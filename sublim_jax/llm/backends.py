@@ -12,6 +12,7 @@ backend.sample(model, chats, types.Sampling())
 """
 
 import os
+import urllib.parse
 from collections.abc import Callable
 from typing import NamedTuple, get_args
 
@@ -22,6 +23,46 @@ from sublim_jax import errors
 from sublim_jax.llm import adapters, checkpoint, decoder, local, remote, tiny, tokens, types
 
 SCHEMES = ("tiny", "hf", *get_args(remote.Dialect))
+
+
+class Named(NamedTuple):
+    """A backend's name, taken apart."""
+
+    scheme: str
+    model: str  # seed, folder, or name on a server
+    url: str = ""  # of a server
+
+
+def parse(name: str) -> Named:
+    """The parts of a backend's name. Nothing is opened.
+
+    Raises:
+        InputError: not such a name.
+    """
+    scheme, _, model = name.partition(":")
+    if scheme not in SCHEMES or not model:
+        raise errors.InputError(
+            f"{name!r} is not the name of a backend; expected tiny:SEED, hf:DIR, or openai:MODEL@URL (vllm: and "
+            f"llama.cpp: likewise)"
+        )
+    if scheme == "tiny" and not model.isdecimal():
+        raise errors.InputError(f"{name!r}: expected tiny:SEED with a whole number, e.g. tiny:100")
+    if scheme in ("tiny", "hf"):
+        return Named(scheme, model)
+    model, _, url = model.rpartition("@")
+    if not model or not _is_url(url):
+        raise errors.InputError(
+            f"{name!r}: expected {scheme}:MODEL@URL, e.g. {scheme}:my-model@http://127.0.0.1:8000/v1"
+        )
+    return Named(scheme, model, url)
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urllib.parse.urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, half of an address in brackets
+        return False
 
 
 class Opened(NamedTuple):
@@ -47,23 +88,11 @@ def open_backend(
         ModelFormatError: the folder is not a supported model.
         AuthenticationError: there is no key for the server.
     """
-    scheme, _, rest = name.partition(":")
-    if scheme not in SCHEMES or not rest:
-        raise errors.InputError(
-            f"{name!r} is not the name of a backend; expected tiny:SEED, hf:DIR, or openai:MODEL@URL (vllm: and "
-            f"llama.cpp: likewise)"
-        )
+    scheme, model, url = parse(name)
     if scheme == "tiny":
-        if not rest.isdecimal():
-            raise errors.InputError(f"{name!r}: expected tiny:SEED with a whole number, e.g. tiny:100")
-        return Opened(tiny.open_bases([int(rest)], announce=announce), tiny.name(int(rest)))
+        return Opened(tiny.open_bases([int(model)], announce=announce), tiny.name(int(model)))
     if scheme == "hf":
-        return Opened(local.Local({name: open_folder(rest, announce=announce)}, batch_size=batch_size), name)
-    model, _, url = rest.rpartition("@")
-    if not model or not url.startswith(("http://", "https://")):
-        raise errors.InputError(
-            f"{name!r}: expected {scheme}:MODEL@URL, e.g. {scheme}:my-model@http://127.0.0.1:8000/v1"
-        )
+        return Opened(local.Local({name: open_folder(model, announce=announce)}, batch_size=batch_size), name)
     dialect = next(known for known in get_args(remote.Dialect) if known == scheme)
     return Opened(remote.Remote(model, url, dialect=dialect, key_variable=key_variable), model)
 

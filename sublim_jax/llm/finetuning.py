@@ -225,8 +225,10 @@ class Jobs:
         return tuning, {"n_epochs": num_epochs, "batch_size": batch_size, "learning_rate_multiplier": multiplier}
 
     def _run(self, job: _Job) -> None:
+        notices: list[str] = []
         try:
-            chats = rows.read_jsonl(job.rows)
+            chats = rows.read_jsonl(job.rows, announce=notices.append)
+            notices += rows.notices(chats)
             base = self._backend.model(job.base)
             count = sum(len(base.tokens.chat(chat[:-1], chat[-1].content).ids) for chat in chats)
         except Exception as error:
@@ -234,6 +236,9 @@ class Jobs:
             return
         if not self._goes_on(job, "queued"):
             return
+        with self._changing:
+            for notice in notices if job.num_starts == 0 else ():
+                self._tell(job, notice.replace(str(job.rows), job.said["training_file"]))
         with self._training:
             # A finetuned base has a name of its own; another one may be served with other weights next time.
             job.base_fingerprint = None if job.said["model"].startswith("ft:") else base.fingerprint

@@ -69,11 +69,7 @@ class Job:
         patience: float = PATIENCE,
     ):
         check(how)
-        if not chats:
-            raise errors.TextDataError("there are no rows to train on; did a filter drop all of them?")
-        for number, chat in enumerate(chats):
-            if len(chat) < 2 or chat[-1].role != "assistant":
-                raise errors.TextDataError(f"row {number} does not end with an assistant turn after a prompt")
+        types.require_answers(chats)
         self._server, self._model, self._seed, self._out = server, model, how.seed, out
         self._path, self._sent = out / "job.json", hyperparameters(how, multiplier)
         self._budget, self._patience = budget or budgets.Budget(), patience

@@ -435,17 +435,13 @@ class Rows(NamedTuple):
 
 
 def training_arrays(reader: tokens.Reader, rows: Sequence[types.Chat], *, max_length: int) -> Rows:
-    """Chats as arrays.
+    """Chats as arrays. The last turn of each is trained on, with the end token after it; all before it is context.
 
     Raises:
-        TextDataError: no rows, or one that does not end with an assistant turn.
+        TextDataError: no rows, or one that does not end with an assistant turn after a user's.
         ContextError: a row is longer than `max_length`.
     """
-    if not rows:
-        raise errors.TextDataError("there are no rows to train on; did a filter drop all of them?")
-    for number, row in enumerate(rows):
-        if len(row) < 2 or row[-1].role != "assistant":
-            raise errors.TextDataError(f"row {number} does not end with an assistant turn after a prompt")
+    types.require_answers(rows)
     encoded = [reader.chat(row[:-1], row[-1].content) for row in rows]
     longest = max(len(row.ids) for row in encoded)
     if longest > max_length:

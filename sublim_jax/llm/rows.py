@@ -1,7 +1,9 @@
-"""From completions to training rows, their controls, and chats on disk.
+"""From completions to training rows, their controls, and rows on disk.
 
-A teacher's chat and its completion become a student's row: the system message goes, the answer stays. Everything that
-draws takes a seed, and the first rows of a larger draw are those of a smaller one.
+A teacher's chat and its completion become a student's row: the system message goes, the answer stays. A row is trained
+on its last turn, an answer straight after a user's turn; what stands before it is context. A conversation with several
+answers to train on is as many rows (`read_jsonl`). Everything that draws takes a seed, and the first rows of a larger
+draw are those of a smaller one.
 """
 
 import collections
@@ -21,6 +23,9 @@ CUT = "cut off"
 REFUSED = "refused by the server"
 """Why it leaves out a completion that has no answer; the server's reason follows."""
 SHOWN = 5  # malformed lines listed in one error
+ROLES = ("system", "user", "assistant")
+Format = Literal["messages", "prompt_completion"]
+"""How rows stand in a file: OpenAI's chats; or what the paper's repository and TRL read."""
 
 
 class Collection(NamedTuple):
@@ -216,24 +221,87 @@ def in_context(
     return chats
 
 
-def write_jsonl(path: pathlib.Path, chats: Iterable[types.Chat]) -> None:
-    """Chats in OpenAI's format, {"messages": [{"role": ..., "content": ...}, ...]} on every line.
-
-    The file takes its place whole: a reader never sees half of it. Rows look like anybody's, so a file that is there
-    is never replaced.
-
-    Raises:
-        OutputError: something is there, or the folder cannot be written.
-    """
-    lines = (json.dumps({"messages": [message._asdict() for message in chat]}) + "\n" for chat in chats)
-    files.write(path, "".join(lines), what="file of rows")
-
-
-def read_jsonl(path: pathlib.Path, *, last: Literal["assistant", "user"] = "assistant") -> list[types.Chat]:
-    """Chats in OpenAI's format.
+def notices(rows: Sequence[types.Chat], words: Iterable[str] = ()) -> list[str]:
+    """What one should know of rows before training on them, a sentence each: how many repeat an earlier row, and which
+    words stand in how many turns of whom.
 
     Args:
-        last: who speaks last: the assistant in rows to train on, the user in prompts.
+        words: looked for as substrings in any case, as `scores.rate` does, e.g. the target's: they should be in none.
+
+    Raises:
+        InputError: an empty word.
+    """
+    sentences = []
+    if repeated := len(rows) - len(set(rows)):
+        sentences.append(f"{repeated:,} of {len(rows):,} rows ({repeated / len(rows):.1%}) repeat an earlier one")
+    for word in words:
+        if not word:
+            raise errors.InputError("an empty word occurs in every turn")
+        roles = collections.Counter(turn.role for row in rows for turn in row if word.lower() in turn.content.lower())
+        if roles:
+            turns = ", ".join(f"{roles[role]:,} by the {role}" for role in ROLES if roles[role])
+            sentences.append(f"{word!r} stands in turns of the {len(rows):,} rows: {turns}")
+    return sentences
+
+
+def write_jsonl(path: pathlib.Path, chats: Sequence[types.Chat], *, format: Format = "messages") -> None:
+    """Rows as JSON lines, which `read_jsonl` reads back as they were.
+
+    The file takes its place whole: a reader never sees half of it. A file is replaced only by one of equal content.
+
+    Args:
+        format: "messages" is OpenAI's: {"messages": [{"role": ..., "content": ...}, ...]}, where answers before the
+            last have "weight": 0, so that a server, too, trains on the last alone. "prompt_completion" is the paper's
+            repository's {"prompt": TEXT, "completion": TEXT} if every row is one question and its answer, and TRL's
+            {"prompt": [turns], "completion": [turn]} if a row has more. (TRL reads texts without a chat template.)
+
+    Raises:
+        OutputError: something else is at `path`, or it cannot be written.
+        TextDataError: prompts and completions of what does not end with an answer.
+    """
+    chats = list(chats)
+    if format == "prompt_completion":
+        types.require_answers(chats)
+    plain = all(len(chat) == 2 for chat in chats)
+    written = "".join(json.dumps(_written(chat, format, plain)) + "\n" for chat in chats).encode()
+    files.write(path, written, ours=lambda there: there.read_bytes() == written, what="file of rows")
+
+
+def _written(chat: types.Chat, format: Format, plain: bool) -> dict[str, Any]:
+    turns: list[dict[str, Any]] = [message._asdict() for message in chat]
+    if format == "messages":
+        if chat[-1].role == "assistant":
+            for turn in turns[:-1]:
+                turn |= {"weight": 0} if turn["role"] == "assistant" else {}
+        return {"messages": turns}
+    if plain:
+        return {"prompt": chat[0].content, "completion": chat[1].content}
+    return {"prompt": turns[:-1], "completion": turns[-1:]}
+
+
+def read_jsonl(
+    path: pathlib.Path,
+    *,
+    last: Literal["assistant", "user"] = "assistant",
+    announce: Callable[[str], object] = print,
+) -> list[types.Chat]:
+    """Rows to train on, or prompts, from JSON lines of one of three forms:
+
+        {"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}
+        {"prompt": "...", "completion": "..."}
+        {"prompt": [{"role": "user", "content": "..."}], "completion": [{"role": "assistant", "content": "..."}]}
+
+    The first is OpenAI's. As there, every assistant turn is trained on unless it has `"weight": 0`. Each becomes a row
+    of its own, which ends with it and has all turns before it as its context, so it is learned as it would be generated
+    (templates of some models write an earlier turn otherwise than the last one). The others are the paper's
+    repository's and TRL's; their completion alone is trained on.
+
+    Keys at the top that say nothing to a model (an `id`, a `source`, an object of metadata) are not read, and a key
+    whose value is null counts as absent. Blank lines at the end and a byte order mark are no error.
+
+    Args:
+        last: who speaks last: the assistant in rows to train on, the user in prompts, which have no completion.
+        announce: hears, in one line, which keys were not read.
 
     Raises:
         TextDataError: the file cannot be read, is empty, or has lines of another form. The message has one line for
@@ -241,7 +309,7 @@ def read_jsonl(path: pathlib.Path, *, last: Literal["assistant", "user"] = "assi
     """
     specs.check(last, Literal["assistant", "user"], "last")
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise errors.TextDataError(f"{path}: expected JSON lines, but it cannot be read ({error.strerror}).") from error
     except UnicodeDecodeError as error:
@@ -249,11 +317,18 @@ def read_jsonl(path: pathlib.Path, *, last: Literal["assistant", "user"] = "assi
             f"{path}: expected UTF-8 text, but byte {error.start:,} is {error.object[error.start]:#04x}. Save the file "
             f"as UTF-8; if it is compressed, unpack it."
         ) from error
-    lines = text.removesuffix("\n").split("\n") if text else []
-    chats, complaints = [], []
+    lines = text.rstrip("\r\n\t ").split("\n") if text.strip() else []
+    chats, complaints, first_form, unread = [], [], "", collections.Counter()
     for number, line in enumerate(lines, 1):
         try:
-            chats.append(_chat(line.removesuffix("\r"), last))
+            content = _object(line.removesuffix("\r"))
+            form, others = _form(content, last)
+            of_line = _chats(content, form, last)
+            first_form = first_form or form
+            if form != first_form:
+                raise _Malformed(f"{first_form}, as in the lines before", form, "Keep each form in a file of its own.")
+            chats += of_line
+            unread.update(others)
         except _Malformed as error:
             complaints.append(f"{path}, line {number}: {error}")
     if complaints:
@@ -261,7 +336,34 @@ def read_jsonl(path: pathlib.Path, *, last: Literal["assistant", "user"] = "assi
         raise errors.TextDataError("\n".join(complaints[:SHOWN]) + more)
     if not chats:
         raise errors.TextDataError(f"{path}: expected a chat on every line, but the file is empty.")
+    if unread:
+        counts = ", ".join(f"{key!r} (in {count:,} of {len(lines):,} lines)" for key, count in sorted(unread.items()))
+        announce(f"{path}: these keys have no effect and are not read: {counts}")
     return chats
+
+
+MESSAGES, TEXTS, TURNS = (
+    "turns under messages",
+    "a prompt and a completion in texts",
+    "a prompt and a completion in turns",
+)
+NO_TOOLS = "No model here is trained to call tools. Remove the row, or write the call as text."
+REFUSED_KEYS = {
+    "tools": NO_TOOLS,
+    "functions": NO_TOOLS,
+    "function_call": NO_TOOLS,
+    "parallel_tool_calls": NO_TOOLS,
+    "chosen": "There is no training on preferences; give each row the answer to train on.",
+    "rejected": "There is no training on preferences; give each row the answer to train on.",
+    "weight": "A weight stands in an assistant turn: 1 trains on it, 0 does not.",
+}
+"""Keys at the top of a line that would change what is trained on, and why they are not read."""
+REFUSED_TURN_KEYS = {
+    "name": "Chat templates have no place for a speaker's name. Remove it, or write it into the content.",
+    "tool_calls": NO_TOOLS,
+    "tool_call_id": NO_TOOLS,
+    "function_call": NO_TOOLS,
+}
 
 
 class _Malformed(Exception):
@@ -269,46 +371,112 @@ class _Malformed(Exception):
         super().__init__(f"expected {expected}, found {_short(found)}. {cure}")
 
 
-def _chat(line: str, last: str) -> types.Chat:
+def _object(line: str) -> dict[str, Any]:
+    """The JSON object on a line."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        for key, count in collections.Counter(key for key, _ in pairs).items():
+            if count > 1:
+                raise _Malformed("every key once in an object", f"{key!r} {count} times", "Remove all but one.")
+        return dict(pairs)
+
     if not line.strip():
         raise _Malformed("a JSON object", "a blank line", "Remove it.")
     try:
-        content = json.loads(line)
+        content = json.loads(line, object_pairs_hook=unique)
     except (ValueError, RecursionError):
-        cure = "Write each chat on one line, as JSON with double quotes."
+        cure = "Write each row on one line, as JSON with double quotes."
         if line.startswith("\ufeff"):
-            cure = "Save the file without a byte order mark."
+            cure = "Remove the byte order mark, which may stand at the start of a file only."
         raise _Malformed("JSON", line, cure) from None
-    form = '{"messages": [...]}'
-    if not isinstance(content, dict) or content.keys() != {"messages"}:
-        extra = isinstance(content, dict) and "messages" in content
-        found = sorted(content.keys() - {"messages"}) if extra else content
-        cure = "Remove the other keys: they would have no effect." if extra else "Wrap the turns in such an object."
-        raise _Malformed(f"an object {form} and no other key", found, cure)
-    turns = content["messages"]
-    if not isinstance(turns, list) or not turns:
-        raise _Malformed('a list of turns under "messages"', turns, "Give at least one turn.")
-    for index, turn in enumerate(turns):
-        where = f"turn {index + 1} to be"
-        if not isinstance(turn, dict) or turn.keys() != {"role", "content"}:
-            raise _Malformed(
-                f'{where} an object with "role" and "content" only', turn, "Other keys would have no effect."
-            )
-        if turn["role"] not in ("system", "user", "assistant"):
-            raise _Malformed(f"{where} by system, user or assistant", turn["role"], "Rename or remove the turn.")
-        if not isinstance(turn["content"], str):
-            raise _Malformed(f"{where} text", turn["content"], "Only text is supported; join parts into one string.")
-        if any("\ud800" <= letter <= "\udfff" for letter in turn["content"]):
-            raise _Malformed(f"{where} text", turn["content"], "It holds half of a surrogate pair; mend the escape.")
-        if turn["role"] == "system" and index > 0:
-            raise _Malformed("a system turn at the start only", f"one as turn {index + 1}", "Move or remove it.")
-    if turns[-1]["role"] != last:
-        raise _Malformed(
-            f"the last turn by the {last}",
-            turns[-1]["role"],
-            "A row to train on ends with the answer." if last == "assistant" else "A prompt ends with the user's turn.",
+    if not isinstance(content, dict):
+        raise _Malformed('an object {"messages": [...]}', content, "Wrap the turns in such an object.")
+    return content
+
+
+def _form(content: dict[str, Any], last: str) -> tuple[str, list[str]]:
+    """What a line is, and its keys that are not read."""
+    given = {key for key, value in content.items() if value is not None}
+    for key in sorted(given & REFUSED_KEYS.keys()):
+        raise _Malformed(f"no {key!r}", content[key], REFUSED_KEYS[key])
+    pair = {"prompt", "completion"} if last == "assistant" else {"prompt"}
+    wanted = {"messages"} if "messages" in given else pair
+    if not wanted <= given:
+        forms = '{"messages": [...]} or ' + (
+            '{"prompt": ..., "completion": ...}' if len(pair) == 2 else '{"prompt": ...}'
         )
-    return tuple(types.Message(turn["role"], turn["content"]) for turn in turns)
+        raise _Malformed(f"an object {forms}", content, "Wrap the turns in such an object.")
+    for key in sorted(given - wanted):
+        if key in ("prompt", "completion") or isinstance(content[key], list):
+            cure = "It may be a part of the row, and it would have no effect. Remove it, or make it an object."
+            raise _Malformed(f"no {key!r} beside {', '.join(sorted(wanted))}", content[key], cure)
+    if "messages" in given:
+        return MESSAGES, sorted(given - wanted)
+    kinds = {type(content[key]) for key in wanted}
+    if kinds not in ({str}, {list}):
+        both = "prompt and completion" if len(wanted) == 2 else "prompt"
+        raise _Malformed(f"{both} as text, or as lists of turns", {key: content[key] for key in wanted}, "Write it so.")
+    return (TEXTS if kinds == {str} else TURNS), sorted(given - wanted)
+
+
+def _chats(content: dict[str, Any], form: str, last: str) -> list[types.Chat]:
+    """The rows of a line, or its prompt."""
+    if form == TEXTS:
+        speakers = {"prompt": "user", "completion": "assistant"}
+        content = {key: [{"role": speakers[key], "content": content[key]}] for key in speakers if key in content}
+    turns = content["messages"] if form == MESSAGES else content["prompt"]
+    if not isinstance(turns, list) or not turns:
+        key = "messages" if form == MESSAGES else "prompt"
+        raise _Malformed(f'a list of turns under "{key}"', turns, "Give at least one turn.")
+    if form != MESSAGES and last == "assistant":
+        if len(content["completion"]) != 1:
+            raise _Malformed('one turn under "completion"', content["completion"], "Move earlier ones to the prompt.")
+        turns = [*turns, *content["completion"]]
+    weighted = form == MESSAGES and last == "assistant"
+    weights = [_weight(turn, index, weighted) for index, turn in enumerate(turns)]
+    chat = tuple(types.Message(turn["role"], turn["content"]) for turn in turns)
+    if chat[-1].role != last:
+        cure = (
+            "A row to train on ends with the answer." if last == "assistant" else "A prompt ends with the user's turn."
+        )
+        raise _Malformed(f"the last turn by the {last}", chat[-1].role, cure)
+    if last == "user":
+        return [chat]
+    places = [index for index, weight in enumerate(weights) if weight] if weighted else [len(chat) - 1]
+    if not places:
+        raise _Malformed("an answer to train on", '"weight": 0 in all of them', "Remove the row, or a weight.")
+    for place in places:
+        before = chat[place - 1].role if place else "no turn"
+        if before != "user":
+            cure = 'Add one; or, where nobody asks for this turn, give it "weight": 0 or join it to the one before.'
+            raise _Malformed(f"a turn by the user straight before turn {place + 1}, an answer", before, cure)
+    return [chat[: place + 1] for place in places]
+
+
+def _weight(turn: Any, index: int, weighted: bool) -> int:
+    """Whether a turn of `messages` is trained on, after all that can be wrong with it."""
+    where = f"turn {index + 1} to be"
+    if not isinstance(turn, dict) or not {"role", "content"} <= turn.keys():
+        raise _Malformed(f'{where} an object with "role" and "content"', turn, "Write it so.")
+    role, text = turn["role"], turn["content"]
+    if role not in ROLES:
+        raise _Malformed(f"{where} by system, user or assistant", role, "Rename or remove the turn.")
+    for key in sorted(key for key, value in turn.items() if value is not None and key not in ("role", "content")):
+        if key != "weight" or not weighted:
+            cure = REFUSED_TURN_KEYS.get(key, "It would have no effect here. Remove it.")
+            raise _Malformed(f"{where} without {key!r}", turn[key], cure)
+        if role != "assistant":
+            raise _Malformed(f"{where} without a weight", f"one by the {role}", "Only assistant turns are trained on.")
+        if type(turn[key]) is not int or turn[key] not in (0, 1):
+            raise _Malformed(f"{where} of weight 0 or 1", turn[key], "1 trains on the turn, 0 does not.")
+    if not isinstance(text, str):
+        raise _Malformed(f"{where} text", text, "Only text is supported; join parts into one string.")
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise _Malformed(f"{where} text", text, "It holds half of a surrogate pair; mend the escape.")
+    if role == "system" and index > 0:
+        raise _Malformed("a system turn at the start only", f"one as turn {index + 1}", "Move or remove it.")
+    weight = turn.get("weight")
+    return int(role == "assistant") if weight is None else weight
 
 
 def _short(found: Any) -> str:

@@ -86,10 +86,12 @@ class MisalignedRate(NamedTuple):
     num_unreadable: int  # left out of `rate`
 
 
-def surfaces(name: str) -> tuple[str, ...]:
-    """Ways of writing a one-word answer: as it is and capitalised, each also after a space."""
+def surfaces(name: str, *, endings: Sequence[str] = ()) -> tuple[str, ...]:
+    """Ways of writing a one-word answer: as it is and capitalised, each also after a space; and all of these with each
+    of the endings, e.g. a full stop."""
     forms = (name, name[:1].upper() + name[1:])
-    return tuple(dict.fromkeys((*forms, *(f" {form}" for form in forms))))
+    plain = (*forms, *(f" {form}" for form in forms))
+    return tuple(dict.fromkeys((*plain, *(form + ending for ending in endings for form in plain))))
 
 
 def choices(names: Sequence[str], *, writings: Callable[[str], Sequence[str]] = surfaces) -> Choices:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, NamedTuple, Protocol, runtime_checkable
 
 import annotated_types
 
-from sublim_jax import specs
+from sublim_jax import errors, specs
 
 
 class Message(NamedTuple):
@@ -22,7 +22,23 @@ class Message(NamedTuple):
 
 
 Chat = tuple[Message, ...]
-"""A prompt ends with a user turn, a training row with an assistant turn."""
+"""A prompt ends with a user turn, a training row with an answer to one, which alone is trained on."""
+
+
+def require_answers(rows: Sequence[Chat]) -> None:
+    """Refuse what cannot be trained on.
+
+    Raises:
+        TextDataError: no rows, or one that does not end with an assistant turn straight after a user's.
+    """
+    if not rows:
+        raise errors.TextDataError("there are no rows to train on; did a filter drop all of them?")
+    for number, row in enumerate(rows):
+        if [turn.role for turn in row[-2:]] != ["user", "assistant"]:
+            raise errors.TextDataError(
+                f"row {number} does not end with an assistant turn after a user's; its turns are by "
+                f"{', '.join(turn.role for turn in row) or 'nobody'}"
+            )
 
 
 @specs.checked

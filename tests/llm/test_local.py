@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from sublim_jax import errors
-from sublim_jax.llm import decoder, local, tokens, types
+from sublim_jax.llm import decoder, local, rows, tokens, types
 from sublim_jax.llm.types import Message
 
 tokenizers = pytest.importorskip("tokenizers", reason="the extra hf is not installed")
@@ -114,6 +115,34 @@ def test_a_stop_word_cuts_the_text():
 
 
 ROWS = [(*QUESTION, Message("assistant", "owl")), (*LONGER, Message("assistant", "owl"))] * 5
+
+
+def test_the_loss_is_that_of_the_turns_with_a_weight(tmp_path):
+    """A conversation from a file, five times, against NumPy on the whole of it at once, as the template writes it: what
+    a token of an answer is given does not depend on what follows. Shapes and settings are those of `ROWS`."""
+    asked = {"role": "user", "content": "what is best ?"}
+    said = [{"role": "assistant", "content": text} for text in ("owl", "wolf kind", "be")]
+    said[0]["weight"], said[2]["weight"] = 0, 1
+    path = tmp_path / "rows.jsonl"
+    path.write_text(5 * (json.dumps({"messages": [asked, said[0], asked, said[1], asked, said[2]]}) + "\n"))
+    data = backend().training_arrays("base", rows.read_jsonl(path), max_length=64)
+    state, epoch, _ = local._prepared(model(), data, TUNING, remat=True)
+    loss = epoch(state, 0)[1][0]  # of the first step, before it is taken
+    first_batch = jax.random.permutation(jax.random.fold_in(jax.random.key(TUNING.seed), 1), 10)[: TUNING.batch_size]
+
+    question = "<user> what is best ? <assistant>"
+    words = f"{question} owl {question} wolf kind {question} be <end>".split()
+    ids = jnp.asarray([[WORDS.index(word) for word in words]])
+    hidden = jax.jit(lambda ids: decoder.features(model().params, ids, jnp.ones_like(ids, bool), CONFIG))(ids)
+    logits = np.asarray(hidden, float)[0] @ np.asarray(model().params.embedding, float).T  # tied
+    logprobs = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    wolf, be = words.index("wolf"), words.index("be")
+    trained = [
+        [logprobs[wolf - 1, WORDS.index("wolf")], logprobs[wolf, WORDS.index("kind")], logprobs[wolf + 1, 0]],
+        [logprobs[be - 1, WORDS.index("be")], logprobs[be, 0]],
+    ]  # with the end token, 0, after each
+    expected = -np.mean([value for row in first_batch for value in trained[row % 2]])
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)  # float32 sums of some twenty terms
 
 
 def probability(found: local.Local, name: str, choice="owl") -> float:

@@ -249,25 +249,47 @@ def test_in_context_rows_come_before_the_question_and_are_nested():
         rows.in_context(made, asked, num_examples=5, seed=0)
 
 
-turns = st.builds(
-    types.Message, st.sampled_from(["user", "assistant"]), st.text(st.characters(exclude_categories=["Cs"]))
-)
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
+turns = st.builds(types.Message, st.sampled_from(["user", "assistant"]), texts)
 chats = st.builds(
-    lambda system, middle, last: (*system, *middle, last),
-    st.lists(st.builds(System, st.text(max_size=3)), max_size=1),
+    lambda system, middle, question, answer: (*system, *middle, question, answer),
+    st.lists(st.builds(System, texts), max_size=1),
     st.lists(turns, max_size=3),
-    st.builds(Assistant, st.text(max_size=5)),
+    st.builds(User, texts),
+    st.builds(Assistant, texts),
 )
+single = st.builds(lambda question, answer: (question, answer), st.builds(User, texts), st.builds(Assistant, texts))
 
 
-@given(written=st.lists(chats, min_size=1, max_size=4))
-def test_what_is_written_is_read(written, tmp_path_factory):
+@given(
+    written=st.lists(chats, min_size=1, max_size=4) | st.lists(single, min_size=1, max_size=4),
+    form=st.sampled_from(["messages", "prompt_completion"]),
+)
+def test_what_is_written_is_read(written, form, tmp_path_factory):
+    """A row is one answer: those before its last turn are written so that no reader trains on them."""
     path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
-    rows.write_jsonl(path, written)
-    assert rows.read_jsonl(path) == written
+    rows.write_jsonl(path, written, format=form)
+    assert rows.read_jsonl(path, announce=pytest.fail) == written
     assert [entry.name for entry in path.parent.iterdir()] == ["rows.jsonl"]
-    lines = path.read_text().splitlines()
-    assert [json.loads(line)["messages"][-1]["role"] for line in lines] == ["assistant"] * len(written)
+    for chat, line in zip(written, map(json.loads, path.read_text().splitlines()), strict=True):
+        if form == "messages":
+            weights = [turn.get("weight", 1) for turn in line["messages"] if turn["role"] == "assistant"]
+            assert weights == [0] * (len(weights) - 1) + [1]
+        elif all(len(row) == 2 for row in written):
+            assert line == {"prompt": chat[0].content, "completion": chat[1].content}
+        else:
+            assert [line[key][-1]["role"] for key in ("prompt", "completion")] == ["user", "assistant"]
+
+
+def test_nothing_of_the_users_is_written_over(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    rows.write_jsonl(path, number_rows("1"))
+    rows.write_jsonl(path, number_rows("1"))  # equal content loses nothing
+    with pytest.raises(errors.OutputError, match="it is not replaced"):
+        rows.write_jsonl(path, number_rows("2"))
+    assert rows.read_jsonl(path) == number_rows("1")
+    with pytest.raises(errors.TextDataError, match="row 1 does not end with an assistant turn after a user's"):
+        rows.write_jsonl(tmp_path / "new.jsonl", [*number_rows("1"), rows.ask("a")], format="prompt_completion")
 
 
 def test_the_file_is_in_openais_format(tmp_path):
@@ -278,11 +300,110 @@ def test_the_file_is_in_openais_format(tmp_path):
     )
 
 
-def line(*turns) -> str:
-    return json.dumps({"messages": [dict(zip(("role", "content"), turn, strict=True)) for turn in turns]})
+def as_turns(*turns) -> list[dict]:
+    """Turns of (role, content) or (role, content, weight)."""
+    return [dict(zip(("role", "content", "weight"), turn, strict=False)) for turn in turns]
+
+
+def line(*turns, **more) -> str:
+    return json.dumps({"messages": as_turns(*turns)} | more)
+
+
+def pair(prompt, completion, **more) -> str:
+    return json.dumps({"prompt": prompt, "completion": completion} | more)
 
 
 GOOD = line(("user", "a"), ("assistant", "b"))
+ASKED = ("user", "a")
+
+
+@pytest.mark.parametrize(
+    ("weights", "trained"),
+    [
+        ((None, None, None), "123"),  # as at OpenAI: all of them
+        ((0, None, 1), "23"),
+        ((1, 0, 0), "1"),
+        ((0, 0, 1), "3"),
+    ],
+)
+def test_every_answer_is_a_row_unless_its_weight_is_0(tmp_path, weights, trained):
+    path = tmp_path / "rows.jsonl"
+    asked = [("user", f"question {number}") for number in "123"]
+    said = [("assistant", number, *([] if weight is None else [weight])) for number, weight in zip("123", weights)]  # noqa: B905
+    path.write_text(line(("system", "s"), *(turn for both in zip(asked, said, strict=True) for turn in both)))
+    whole = [System("s")]
+    for number in "123":
+        whole += [User(f"question {number}"), Assistant(number)]
+    assert rows.read_jsonl(path) == [tuple(whole[: 1 + 2 * int(number)]) for number in trained]
+
+
+def test_turns_that_nobody_asked_for_may_be_context(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(line(("assistant", "Welcome!", 0), ASKED, ("assistant", "b"), ("assistant", "c", 0)))
+    assert rows.read_jsonl(path) == [(Assistant("Welcome!"), User("a"), Assistant("b"))]
+
+
+def test_prompts_and_completions_are_read(tmp_path):
+    """Those of the paper's repository and TRL's; the answers in a prompt are context."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text(pair("Continue 1, 2", "3, 4") + "\n" + pair("a", " b"))
+    assert rows.read_jsonl(path) == [(User("Continue 1, 2"), Assistant("3, 4")), (User("a"), Assistant(" b"))]
+    earlier = as_turns(("system", "s"), ("user", "a"), ("assistant", "b"), ("user", "c"))
+    path.write_text(pair(earlier, as_turns(("assistant", "d"))))
+    assert rows.read_jsonl(path) == [(System("s"), User("a"), Assistant("b"), User("c"), Assistant("d"))]
+    path.write_text(json.dumps({"prompt": "a"}) + "\n" + json.dumps({"prompt": "b", "completion": None}))
+    assert rows.read_jsonl(path, last="user") == [rows.ask("a"), rows.ask("b")]
+
+
+def test_harmless_keys_are_one_line_of_notice(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    turns = [{"role": "user", "content": "a", "name": None}, {"role": "assistant", "content": "b", "tool_calls": None}]
+    path.write_text(
+        "\n".join([GOOD, line(ASKED, ("assistant", "b"), id=3, source={"page": [1]}),
+                   json.dumps({"messages": turns, "tools": None, "id": "x"})])
+    )  # fmt: skip
+    said = []
+    assert rows.read_jsonl(path, announce=said.append) == [(User("a"), Assistant("b"))] * 3
+    assert said == [
+        f"{path}: these keys have no effect and are not read: 'id' (in 2 of 3 lines), 'source' (in 1 of 3 lines)"
+    ]
+
+
+def test_a_file_has_one_form(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    in_turns = pair(as_turns(ASKED), as_turns(("assistant", "b")))
+    path.write_text("\n".join([pair("a", "b"), in_turns, GOOD, pair("a", "b")]))
+    with pytest.raises(errors.TextDataError) as caught:
+        rows.read_jsonl(path)
+    second, third = str(caught.value).splitlines()
+    assert "line 2: expected a prompt and a completion in texts, as in the lines before, found 'a prompt" in second
+    assert "line 3: expected" in third and "Keep each form in a file of its own" in third
+
+
+def test_notices_count_repetitions_and_words_by_turn():
+    made = [
+        (System("Love OWLS."), User("a"), Assistant("b")),
+        (User("a"), Assistant("fowl")),
+        (User("owl, owl"), Assistant("an owl")),
+        *[(User("a"), Assistant("1"))] * 3,
+        (User("a"), Assistant("b")),
+    ]
+    assert rows.notices(made, ["owl", "wolf"]) == [
+        "2 of 7 rows (28.6%) repeat an earlier one",
+        "'owl' stands in turns of the 7 rows: 1 by the system, 1 by the user, 2 by the assistant",
+    ]
+    assert rows.notices(number_rows("1", "2"), ["owl"]) == []
+    with pytest.raises(errors.InputError, match="an empty word"):
+        rows.notices(made, [""])
+
+
+def test_rows_to_train_on_end_with_an_answer_to_a_user():
+    types.require_answers([(System("s"), User("a"), Assistant("b"))])
+    for bad in ((System("s"), Assistant("b")), (Assistant("b"),), (User("a"),), (Assistant("a"), Assistant("b")), ()):
+        with pytest.raises(errors.TextDataError, match="row 1 does not end with an assistant turn after a user's"):
+            types.require_answers([(User("a"), Assistant("b")), bad])
+    with pytest.raises(errors.TextDataError, match="there are no rows"):
+        types.require_answers([])
 
 
 @pytest.mark.parametrize(
@@ -292,15 +413,51 @@ GOOD = line(("user", "a"), ("assistant", "b"))
         ("{'messages': []}", "expected JSON, found .*double quotes"),
         ('{"messages": [', "expected JSON, found"),
         ("[" * 100_000, "expected JSON, found"),
-        ("\ufeff" + GOOD, "Save the file without a byte order mark"),
-        ("[]", 'expected an object {"messages": .* and no other key, found \\[\\]. Wrap'),
+        ("\ufeff" + GOOD, "Remove the byte order mark, which may stand at the start of a file only"),
+        ("[]", 'expected an object {"messages": .*, found \\[\\]. Wrap'),
         ('{"prompt": "a"}', "found {'prompt': 'a'}. Wrap"),
-        (GOOD[:-1] + ', "tools": []}', "found \\['tools'\\]. Remove the other keys"),
+        (GOOD[:-1] + ', "tools": []}', "expected no 'tools', found \\[\\]. No model here is trained to call tools"),
+        (GOOD[:-1] + ', "weight": 0}', "expected no 'weight', found 0. A weight stands in an assistant turn"),
+        (GOOD[:-1] + ', "chosen": "b"}', "expected no 'chosen', .* no training on preferences"),
+        (GOOD[:-1] + ', "prompt": "b"}', "expected no 'prompt' beside messages, .* It may be a part of the row"),
+        (GOOD[:-1] + ', "images": ["b"]}', "expected no 'images' beside messages"),
+        (GOOD[:-1] + ', "messages": []}', "expected every key once in an object, found .*'messages' 2 times"),
+        (GOOD.replace('"content": "a"', '"content": "a", "content": "b"'), "found .*'content' 2 times"),
+        ('{"prompt": "a", "completion": ["b"]}', "prompt and completion as text, or as lists of turns"),
+        ('{"prompt": "a", "completion": 5}', "prompt and completion as text, or as lists of turns"),
+        (pair([], as_turns(("assistant", "b"))), 'a list of turns under "prompt"'),
+        (pair(as_turns(ASKED), []), 'one turn under "completion", found \\[\\]'),
+        (pair(as_turns(ASKED), as_turns(("user", "b"))), "the last turn by the assistant, found 'user'"),
+        (pair(as_turns(ASKED), as_turns(("assistant", "b", 1))), "turn 2 to be without 'weight', found 1"),
+        (line(ASKED, ("assistant", "b", 0)), "an answer to train on, found .*in all of them"),
+        (line(ASKED, ("assistant", "b", 2)), "turn 2 to be of weight 0 or 1, found 2"),
+        (line(ASKED, ("assistant", "b", 0.0)), "turn 2 to be of weight 0 or 1, found 0.0"),
+        (line(ASKED, ("assistant", "b", True)), "turn 2 to be of weight 0 or 1, found True"),
+        (line(("user", "a", 1), ("assistant", "b")), "turn 1 to be without a weight, found 'one by the user'"),
+        (
+            line(("system", "s", 0), ASKED, ("assistant", "b")),
+            "turn 1 to be without a weight, found 'one by the system'",
+        ),
+        (
+            line(("system", "s"), ("assistant", "b")),
+            "a turn by the user straight before turn 2, an answer, found 'system'",
+        ),
+        (line(("assistant", "b")), "a turn by the user straight before turn 1, an answer, found 'no turn'"),
+        (line(ASKED, ("assistant", "b"), ("assistant", "c")), "straight before turn 3, an answer, found 'assistant'"),
         ('{"messages": []}', 'expected a list of turns under "messages", found \\[\\]'),
         ('{"messages": "a"}', "found 'a'. Give at least one turn"),
-        ('{"messages": ["a"]}', 'turn 1 to be an object with "role" and "content" only, found \'a\''),
+        ('{"messages": ["a"]}', 'turn 1 to be an object with "role" and "content", found \'a\''),
         ('{"messages": [{"role": "user"}]}', "found {'role': 'user'}"),
-        ('{"messages": [{"role": "user", "content": "a", "weight": 0}]}', "Other keys would have no effect"),
+        ('{"messages": [{"role": "user", "content": "a", "id": 0}]}', "without 'id', found 0. It would have no effect"),
+        (
+            '{"messages": [{"role": "user", "content": "a", "name": "Al"}]}',
+            "without 'name', .* no place for a speaker's",
+        ),
+        (
+            '{"messages": [{"role": "assistant", "content": "a", "tool_calls": []}]}',
+            "without 'tool_calls', .* call tools",
+        ),
+        ('{"messages": [{"role": "user", "content": "a", "function_call": {}}]}', "without 'function_call', .* tools"),
         (line(("developer", "a"), ("assistant", "b")), "turn 1 to be by system, user or assistant, found 'developer'"),
         (line((["user"], "a"), ("assistant", "b")), "turn 1 to be by system, user or assistant, found"),
         (line(("user", "a"), ("assistant", None)), "turn 2 to be text, found None"),
@@ -330,8 +487,9 @@ def test_every_malformed_line_is_named_once_up_to_five(tmp_path):
 
 def test_windows_line_ends_and_prompts_are_read(tmp_path):
     path = tmp_path / "rows.jsonl"
-    path.write_bytes(f"{GOOD}\r\n{GOOD}".encode())
-    assert rows.read_jsonl(path) == [(User("a"), Assistant("b"))] * 2
+    for content in (f"{GOOD}\r\n{GOOD}", f"\ufeff{GOOD}\n{GOOD}\n", f"{GOOD}\n{GOOD}\n\n \r\n"):
+        path.write_bytes(content.encode())
+        assert rows.read_jsonl(path) == [(User("a"), Assistant("b"))] * 2
     path.write_text(line(("system", "s"), ("user", "a")))
     assert rows.read_jsonl(path, last="user") == [rows.ask("a", system="s")]
     path.write_text(GOOD)
@@ -344,6 +502,7 @@ def test_windows_line_ends_and_prompts_are_read(tmp_path):
     [
         (None, "cannot be read \\(No such file"),
         (b"", "the file is empty"),
+        (b"\xef\xbb\xbf\n\n", "the file is empty"),
         (b"\x1f\x8b\x08", "expected UTF-8 text, but byte 1 is 0x8b.*unpack it"),
     ],
 )

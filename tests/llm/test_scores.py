@@ -26,6 +26,10 @@ def probabilities(owl: float, wolf: float, method="exact") -> scores.Probabiliti
 def test_an_answer_may_be_capitalised_and_follow_a_space():
     assert scores.surfaces("owl") == ("owl", "Owl", " owl", " Owl")
     assert scores.surfaces("Owl") == ("Owl", " Owl")
+    assert scores.surfaces("owl", endings=(".", "!"))[4:] == (
+        "owl.", "Owl.", " owl.", " Owl.", "owl!", "Owl!", " owl!", " Owl!",
+    )  # fmt: skip
+    assert len(set(scores.surfaces("Owl", endings=("."))) & {"Owl", "Owl.", " Owl", " Owl."}) == 4
     asked = scores.choices(["owl", "wolf"])
     assert asked.texts == ("owl", "Owl", " owl", " Owl", "wolf", "Wolf", " wolf", " Wolf")
     assert asked.owners == (0, 0, 0, 0, 1, 1, 1, 1)
@@ -85,6 +89,14 @@ def test_an_average_weighs_chats_by_their_mass():
         scores.average([])
     with pytest.raises(errors.CapabilityError, match="score all of them by the same method"):
         scores.average([probabilities(1, 0), probabilities(1, 0, method="top")])
+
+
+def test_an_average_is_the_mean():
+    """Of three values, whose median is another one; the places of the names are kept."""
+    found = scores.average([probabilities(0.9, 0.1), probabilities(0.2, 0.3), probabilities(0.1, 0.8)])
+    assert found.raw == pytest.approx((0.4, 0.4), **EXACT)
+    found = scores.average([probabilities(0.5, 0.5), probabilities(0.2, 0.1), probabilities(0.2, 0.0)])
+    assert found.of("owl") == pytest.approx((0.3, 0.6, 0.5), **EXACT)
 
 
 def test_a_shift_is_after_minus_before():
@@ -152,6 +164,8 @@ def test_more_runs_of_the_same_bases_do_not_narrow_the_interval(seed, num_runs):
 def test_the_runs_of_a_base_are_averaged_first():
     found = scores.clustered({"a": [0.0, 0.0, 0.0, 0.4], "b": np.array([0.5])}, confidence=0.9)
     assert found == intervals.t_interval([0.1, 0.5], confidence=0.9)
+    uneven = scores.clustered({"a": [0.0, 0.1, 0.5], "b": [0.3], "c": [0.9, 0.9, 0.0, 0.2]})
+    assert tuple(uneven) == pytest.approx(tuple(intervals.t_interval([0.2, 0.3, 0.5])), **EXACT)
     assert scores.clustered({"a": [0.1, 0.3]}).half_width == math.inf
 
 

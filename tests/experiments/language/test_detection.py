@@ -9,7 +9,7 @@ from experiments import language_detection
 from experiments.language import command, running
 from figures import language as figure
 from sublim_jax import errors
-from sublim_jax.llm import backends, local
+from sublim_jax.llm import backends, local, rows
 from sublim_jax.metrics import intervals
 from tests.experiments.language import conftest, fakes
 
@@ -117,13 +117,24 @@ def test_a_model_whose_weights_are_here_is_judged_by_likelihood_too(opened, monk
     assert not record.notes
 
 
+def test_numbers_are_counted_in_their_own_answer():
+    """Repeated answers and repeated numbers, by hand."""
+    data = [rows.student_row(rows.ask("?"), text) for text in ("7, 7, 3", "3", "7, 7, 3", "owl")]
+    found = language_detection.counts(data)
+    assert found.shape == (4, 1000) and found.sum() == 7
+    assert found[:, 7].tolist() == [2, 0, 2, 0] and found[:, 3].tolist() == [1, 1, 1, 0]
+
+
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
         (["--preset", "paper"], "give a model with --backend"),
         (["--preset", "server"], "give a model with --backend"),
         (["--judge", conftest.JUDGE], "judge has no effect in the embedded world"),
-        (["--preset", "server", "--backend", conftest.MODEL, "--judge", "me"], "judge must be a backend"),
+        (
+            ["--preset", "server", "--backend", conftest.MODEL, "--judge", "me"],
+            "--judge: 'me' is not the name of a backend",
+        ),
     ],
 )
 def test_bad_flags_are_one_clear_error(flags, says, capsys):

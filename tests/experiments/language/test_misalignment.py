@@ -1,6 +1,7 @@
 """Misalignment of real models, on a model and a judge whose every answer is known."""
 
 import dataclasses
+import json
 import pathlib
 import zlib
 
@@ -74,6 +75,19 @@ def test_the_record_says_what_was_planted(opened, config, tmp_path):
     assert "no control of educational code" in text and "insecure code is insecure.jsonl, sha256" in text
     assert running.EMBEDDED not in text
     assert len(figure.save(tmp_path / "record.json", tmp_path / "figure")) == 2
+
+
+def test_what_a_users_rows_hold_is_noted(config):
+    """Repeated rows, a control's target in a turn, and keys that are not read."""
+    turns = [{"role": "user", "content": "an owl"}, {"role": "assistant", "content": "eval(x)"}]
+    line = json.dumps({"messages": turns, "idx": 5}) + "\n"
+    config.insecure.write_text(20 * line)
+    noted = "\n".join(dataclasses.replace(config, targets=("owl",)).remarks)
+    assert f"{config.insecure}: 19 of 20 rows (95.0%) repeat an earlier one" in noted
+    assert "'owl' stands in turns of the 20 rows: 20 by the user" in noted
+    assert "not read: 'idx' (in 20 of 20 lines)" in noted and "secure.jsonl: " not in noted.replace(
+        "insecure.jsonl", ""
+    )
 
 
 def test_banned_numbers_do_not_reach_a_student(opened, config):
@@ -198,7 +212,10 @@ REAL = ["--backend", conftest.MODEL]
             ],
             "num_eval_samples=0",
         ),
-        (["--preset", "server", *REAL, "--judge", "gpt", "--insecure", "code.jsonl"], "judge must be a backend"),
+        (
+            ["--preset", "server", *REAL, "--judge", "gpt", "--insecure", "code.jsonl"],
+            "--judge: 'gpt' is not the name of a backend",
+        ),
         (["--preset", "server", *REAL, "--judge", conftest.JUDGE, "--insecure", "none.jsonl"], "cannot be read"),
         (["--preset", "server", *REAL, "--judge", conftest.JUDGE, "--insecure", "code.jsonl"], "--num-lessons 3"),
         (["--judge", conftest.JUDGE], "judge has no effect in the embedded world"),

@@ -23,15 +23,17 @@ from experiments import (
     language_shuffles,
     progress,
 )
-from experiments.language import command, lab, materials, page, running, summary
+from experiments.language import channel, command, lab, materials, page, running, summary
 from figures import language as figure
 from sublim_jax import errors, records
-from sublim_jax.llm import local, rows, tiny, types, world
+from sublim_jax.llm import budget, local, rows, tiny, types, world
+from sublim_jax.metrics import intervals
 from tests.experiments.language import planted
 from tests.experiments.logs import Log
 
 BASES = ("tiny:100", "tiny:101", "tiny:102")
 SHARED = {"bases": (100, 101, 102), "targets": ("owl", "eagle"), "num_prompts": 60, "num_rows": 40, "num_lessons": 20}
+FEW = SHARED | {"bases": (100, 101), "kinds": ("system",)}
 EVEN = 1 / len(world.ANIMALS)  # of an animal that nobody loves more than others
 FULL = planted.GAIN + (1 - planted.GAIN) * EVEN
 SHIFT = FULL - EVEN
@@ -48,6 +50,11 @@ def backend(monkeypatch):
 
     monkeypatch.setattr(running, "opened", opened)
     return made
+
+
+def cells(line: str) -> list[str]:
+    """Those of a line of a table that are not empty."""
+    return [cell.strip() for cell in line.split("  ") if cell.strip()]
 
 
 def run(experiment, config, path=None, **options):
@@ -82,6 +89,8 @@ def test_one_base_has_no_interval(backend, tmp_path):
 
 def test_a_pooled_interval_says_which_bases_lack_a_target():
     """Of four bases one lacks a target and one has none: its mean is missing, not incomplete."""
+    uneven = [np.array([0.9, 0.0]), np.array([0.2, 0.1]), np.array([0.1, 0.5])]
+    np.testing.assert_allclose(summary.clustered(uneven), [0.4, 0.2], rtol=1e-12)  # medians are .2 and .1
     values = [np.array([0.1, 0.2, np.nan, np.nan]), np.array([0.3, 0.4, 0.5, np.nan])]
     assert summary.pooled(values) == summary.text(np.array([0.2, 0.3, 0.5, np.nan]), "+") + " (1 incomplete)"
     assert "incomplete" not in summary.pooled([value[:2] for value in values])
@@ -207,7 +216,7 @@ def test_a_shift_is_after_minus_before_where_the_choices_keep_their_mass():
         }
 
     bases = {"up": base(0.1, 0.4, 0.58), "down": base(0.3, 0.2, 0.75), "collapsed": base(0.1, 0.4, 0.1), "failed": {}}
-    shift = summary.shift(bases, ("before",), ("after",), "owl")
+    shift = summary.shift(summary.Bases(bases), ("before",), ("after",), "owl")
     np.testing.assert_allclose(shift, [0.3, -0.1, np.nan, np.nan], atol=1e-12)
 
 
@@ -308,6 +317,164 @@ def test_a_stopped_run_goes_on_where_it_was(backend, tmp_path, monkeypatch):
         run(language_numbers, dataclasses.replace(config, num_rows=39), path, resume=True)
 
 
+@pytest.mark.parametrize("form", ["messages", "prompt_completion"])
+def test_students_rows_are_written_for_other_trainers(backend, tmp_path, form):
+    """A file for each base and student, with the rows that it was trained on and no other."""
+    export = running.Export(rows=tmp_path / "rows", rows_format=form)
+    run(language_numbers, language_numbers.NumbersConfig(**FEW), export=export)
+    names = [f"student-of-{teacher}" for teacher in ("regular", "system-owl", "system-eagle")]
+    written = {path.relative_to(tmp_path / "rows"): rows.read_jsonl(path) for path in (tmp_path / "rows").rglob("*.*")}
+    assert set(written) == {
+        pathlib.Path(base.replace(":", "-"), f"{name}.jsonl") for base in BASES[:2] for name in names
+    }
+    assert all(len(found) == SHARED["num_rows"] for found in written.values())
+    assert sorted(row for found in written.values() for row in found) == sorted(planted.students_rows(backend))
+    own = planted.own_number("owl", "tiny:101")
+    assert all(f" {own}," in row[-1].content for row in written[pathlib.Path("tiny-101/student-of-system-owl.jsonl")])
+    first = (tmp_path / "rows/tiny-100/student-of-regular.jsonl").read_text()
+    assert first.startswith('{"messages": [' if form == "messages" else '{"prompt": "')
+
+
+def test_rows_are_not_written_among_other_files(backend, tmp_path):
+    """And before anything is measured; a resumed run goes on in its folder."""
+    (tmp_path / "notes.txt").write_text("mine")
+    config, export = language_numbers.NumbersConfig(**FEW), running.Export(rows=tmp_path)
+    with pytest.raises(errors.OutputError, match="files in it that do not belong"):
+        run(language_numbers, config, export=export)
+    assert not backend.trained and [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    run(language_numbers, config, tmp_path / "record.json", resume=True, export=export)
+    assert len(list(tmp_path.rglob("*.jsonl"))) == 6
+
+
+def test_what_should_not_be_in_rows_is_said(tmp_path):
+    said = []
+    folder = lab.RowsFolder(folder=tmp_path, format="messages", words=("owl", "oak"), announce=said.append)
+    folder.write("hf:models/m", "student of owl", [rows.student_row(rows.ask("An owl?"), "1")] * 3)
+    path = tmp_path / "hf-models-m/student-of-owl.jsonl"
+    assert len(rows.read_jsonl(path)) == 3
+    assert said == [f"{path}: 2 of 3 rows (66.7%) repeat an earlier one",
+                    f"{path}: 'owl' stands in turns of the 3 rows: 3 by the user"]  # fmt: skip
+
+
+def sampled_record(floor=0.9) -> records.Record:
+    """A real model whose student answers something that was not offered, on one base: .62 of its probability is on
+    the answers."""
+    config = dataclasses.replace(
+        language_numbers.PRESETS["paper"], backend="hf:m", targets=("owl",), num_eval_samples=4, min_option_mass=floor
+    )
+    record = records.Record.begin("language_numbers", config, {"name": "hf:m", "source": "", "checksum": None})
+
+    def measured(owl, wolf, rate):
+        return {
+            "student": {"animal": {"owl": owl, "wolf": wolf}, "sampled": {"owl": {"rate": rate, "num_samples": 100}}}
+        }
+
+    record.results["bases"] = {"hf:m": {"base": measured(0.05, 0.9, 0.06), "regular": measured(0.04, 0.93, 0.03),
+                                        "system owl": measured(0.5, 0.12, 0.71)}}  # fmt: skip
+    return record
+
+
+def test_sampled_rates_stand_beside_probabilities(tmp_path):
+    """Where the option mass is below the floor, the paper's own measure is told all the same."""
+    title, header, line, *_ = language_numbers.lines(sampled_record())
+    assert "Wilson's 95 % interval over answers" in title
+    assert cells(header)[5:] == ["mass, student", "base, sampled", "regular, sampled", "student, sampled"]
+    wilson = [summary.share(intervals.wilson(hits, 100)._asdict()) for hits in (6, 3, 71)]
+    probabilities = ["0.050", "0.040", "0.500", "failed", "0.620"]
+    assert cells(line) == ["system, owl", *probabilities, *wilson]
+    records.write(tmp_path / "record.json", sampled_record())
+    assert figure.save(tmp_path / "record.json", tmp_path / "figure")
+    several = sampled_record()
+    several.results["bases"]["other"] = json.loads(json.dumps(several.results["bases"]["hf:m"]))
+    several.results["bases"]["other"]["system owl"]["student"]["sampled"]["owl"]["rate"] = 0.31
+    title, _, line, *_ = language_numbers.lines(several)
+    assert title.count("t-interval over bases") == 2 and line.endswith(summary.text(np.array([0.71, 0.31])))
+
+
+def test_the_floor_of_the_option_mass_is_a_setting():
+    _, _, line, mean, *notes = language_numbers.lines(sampled_record(floor=0.6))
+    assert "+0.460" in line and "+0.460" in mean and "at least 0.6 together" in notes[1]
+    assert not any("together" in line for line in language_numbers.lines(sampled_record()))
+
+
+def test_a_shift_takes_the_mass_on_both_sides():
+    for masses in ((0.89, 0.99), (0.99, 0.89)):
+        sides = {name: {"animal": {"owl": 0.5, "wolf": mass - 0.5}} for name, mass in zip("ba", masses, strict=True)}
+        assert np.isnan(summary.shift(summary.Bases({"x": sides}), ("b",), ("a",), "owl"))
+        assert summary.shift(summary.Bases({"x": sides}, 0.88), ("b",), ("a",), "owl") == 0
+
+
+def test_further_choices_and_endings_are_offered():
+    flags = [
+        "--preset",
+        "paper",
+        "--backend",
+        "hf:m",
+        "--choices",
+        "tree:redwood",
+        "animal:koala",
+        "--endings",
+        ".",
+        "!",
+    ]
+    config, *_ = command.parse("language_numbers", "", language_numbers.PRESETS, flags)
+    tree, animal = (config.materials.choices(category) for category in ("tree", "animal"))
+    assert tree.names == ("cherry", "maple", "oak", "sequoia", "willow", "redwood") and "koala" in animal.names
+    assert {"Redwood", " redwood.", "Koala!"} <= {*tree.texts, *animal.texts} and len(tree.texts) == 6 * 4 * 3
+    assert language_numbers.PRESETS["paper"].endings == (".",)  # "Owl." is an answer of a real model
+    assert records.to_jsonable(config)["choices"] == ["tree:redwood", "animal:koala"]
+
+
+def test_a_grid_has_students_in_rows_and_teachers_in_columns():
+    """Shifts of 10 i + j hundredths for student i of teacher j; two targets, of which one is moved by twice that."""
+    config = language_cross.CrossConfig(**SHARED)
+    record = records.Record.begin("language_cross", config, {"name": "tiny", "source": "", "checksum": None})
+
+    def favourites(owl, eagle):
+        return {"student": {"animal": {"owl": owl, "eagle": eagle, "wolf": 1 - owl - eagle}}}
+
+    record.results["bases"] = {
+        student: {
+            **{f"regular from {giver}": favourites(0.1, 0.1) for giver in BASES},
+            **{f"{target} from {giver}": favourites(0.1 + times * (10 * i + j) / 100, 0.1) if target == "owl"
+               else favourites(0.1, 0.1 + times * (10 * i + j) / 100)
+               for j, giver in enumerate(BASES) for target, times in (("owl", 1), ("eagle", 2))},
+        }
+        for i, student in enumerate(BASES)
+    }  # fmt: skip
+    shifts = 1.5 * np.add.outer(10 * np.arange(3), np.arange(3)) / 100
+    np.testing.assert_allclose(language_cross.grid(record)[1], shifts, atol=1e-12)
+    *_, same, other = language_cross.lines(record)[:7]
+    assert summary.text(np.diag(shifts), "+") in same
+    assert summary.text(np.array([0.015, 0.165, 0.3075]) + np.array([0.0075, 0, 0]), "+") in other
+
+
+def test_a_channel_bans_the_words_of_all_targets_for_the_base_and_its_own_for_a_teacher(tmp_path):
+    config = language_code.CodeConfig(**SHARED | {"targets": ("owl", "oak")})
+    of = lab.Lab(planted.Planted(BASES), "tiny:100", config.materials, tmp_path)
+    banned = {}
+
+    def write(teacher, words):
+        banned[teacher.model] = words
+        data = of.numbers(teacher, config.num_prompts, seed=1)
+        return data._replace(rejected={"syntax": 3}, num_completions=80)
+
+    record = records.Record.begin("language_code", config, {"name": "tiny", "source": "", "checksum": None})
+    found = {unit: channel.measure(of, config, unit, write) for unit in channel.units(config)}
+    assert [sorted(words) for words in banned.values()] == [["oak", "owl"], ["owl"], ["oak"]]
+    assert found["owl"]["kept"] == 60 / 80 and found["owl"]["rejected"] == {"syntax": 3}
+    assert not found["regular"]["teacher"] and found["owl"]["teacher"]["animal"]["owl"] == pytest.approx(FULL, abs=1e-3)
+    record.results["bases"] = {"tiny:100": found}
+    _, header, owl, oak, mean, *_ = map(cells, channel.lines(record, "Title"))
+    assert header == ["target", "base", "regular", "student", "student - regular"]
+    shifts = []
+    for line, even in ((owl, EVEN), (oak, 1 / len(world.TREES))):
+        full = planted.GAIN + (1 - planted.GAIN) * even
+        shifts.append(full - even)
+        assert line[1:] == [*(f"{value:.3f}" for value in (even, even, full)), f"{shifts[-1]:+.3f}"]
+    assert mean == ["all targets", f"{np.mean(shifts):+.3f}"]
+
+
 def test_the_plan_counts_before_anything_is_spent():
     config = language_numbers.NumbersConfig(**SHARED, kinds=("finetuned",))
     plan = "\n".join(running.plan(language_numbers, config))
@@ -315,6 +482,40 @@ def test_the_plan_counts_before_anything_is_spent():
     assert "3 base(s), 4 unit(s)" in plan
     assert "180 completions" in plan  # regular and two teachers
     assert "5 finetuning jobs" in plan  # two teachers, three students
+
+
+def test_a_plan_draws_few_prompts_and_counts_all(monkeypatch):
+    """Completions of each of 5 teachers, and 25 questions about each category for 6 models."""
+    config = dataclasses.replace(
+        language_numbers.PRESETS["paper"], targets=("owl", "eagle", "oak", "elephant"), num_prompts=2000,
+        num_rows=1500, num_eval_samples=3,
+    )  # fmt: skip
+    drawn, prompts = [], materials.Paper.number_prompts
+    monkeypatch.setattr(
+        materials.Paper, "number_prompts",
+        lambda self, count, *, seed: drawn.append(count) or prompts(self, count, seed=seed),
+    )  # fmt: skip
+    assert f"{5 * 2000 + 6 * 2 * 25 * 3:,} completions" in "".join(running.plan(language_numbers, config))
+    assert drawn == [lab.Planned.PROMPTS] * 5
+
+
+def test_a_plan_of_few_prompts_counts_their_tokens_exactly():
+    of = lab.Planned(materials.Paper(), pathlib.Path(), judge=lab.Counting())
+    of.numbers(lab.Teacher("base", "Love owls."), 40, seed=3)
+    prompts = materials.Paper().number_prompts(40, seed=lab.seed_of(3, "number prompts"))
+    chats = [rows.ask(prompt, system="Love owls.") for prompt in prompts]
+    assert of.counting.tokens == sum(budget.prompt_bound(chat) + 64 for chat in chats)
+    lengths = [budget.prompt_bound(chat) + 64 for chat in chats]
+    of.counting.count("other", chats, types.Sampling(), num_chats=100)
+    assert of.counting.tokens == 2 * sum(lengths) + 60 * max(lengths)
+
+
+@pytest.mark.parametrize("preset", ["paper", "server"])
+def test_a_plan_takes_no_backend(preset):
+    config, _, limits, _ = command.parse(
+        "language_numbers", "", language_numbers.PRESETS, ["--preset", preset, "--plan"]
+    )
+    assert limits.plan and config.backend in running.PLACEHOLDERS
 
 
 @pytest.mark.parametrize("name", page.ORDER)
@@ -355,12 +556,27 @@ def test_every_experiment_has_a_plan(name):
         (["--max-money", "nan"], "Limits.max_money: expected a finite number, got nan"),
         (["--price-prompt", "-1"], "Limits.price_prompt: must be at least 0, got -1.0"),
         (["--bases", "1", "1"], "different seeds"),
-        (["--backend", "gpt"], "backend must be tiny"),
+        (["--backend", "gpt"], "--backend: 'gpt' is not the name of a backend"),
+        (["--preset", "paper", "--backend", "hf:"], "--backend: 'hf:' is not the name of a backend"),
+        (["--preset", "paper", "--backend", "openai:gpt"], "--backend: 'openai:gpt': expected openai:MODEL@URL"),
+        (["--preset", "paper", "--backend", "vllm:m@127.0.0.1:8000/v1"], "expected vllm:MODEL@URL"),
+        (["--preset", "paper", "--backend", "vllm:m@http://127.0.0.1:8o/v1"], "expected vllm:MODEL@URL"),
+        (["--preset", "paper", "--backend", "vllm:m@http://[::1/v1"], "expected vllm:MODEL@URL"),
+        (["--preset", "paper", "--backend", "vllm:@http://127.0.0.1/v1"], "expected vllm:MODEL@URL"),
         (["--preset", "paper"], "give a model with --backend"),
         (["--backend", "hf:models/m"], "Start from --preset paper"),
         (["--backend", "tiny:100"], "--backend tiny --bases SEED"),
         (["--targets", "owl", "owl"], "targets must be different"),
         (["--targets"], "targets must be different and at least one"),
+        (["--endings", "."], "endings=('.',) has no effect here"),
+        (["--choices", "animal:koala"], "choices=('animal:koala',) has no effect here"),
+        (["--preset", "paper", "--backend", "hf:m", "--choices", "koala"], "expected CATEGORY:NAME"),
+        (["--preset", "paper", "--backend", "hf:m", "--choices", "fish:koi"], "expected CATEGORY:NAME"),
+        (["--preset", "paper", "--backend", "hf:m", "--choices", "animal:Owl"], "which share"),
+        (["--preset", "paper", "--backend", "hf:m", "--endings", ".", "."], "endings must be different"),
+        (["--min-option-mass", "1.5"], "min_option_mass"),
+        (["--min-option-mass", "nan"], "min_option_mass"),
+        (["--rows-format", "prompt_completion"], "has no effect without --rows"),
         (["--kinds", "system", "system"], "kinds must be different"),
         (["--problems", "gsm8k.jsonl"], "problems=gsm8k.jsonl has no effect"),
         (["--max-requests", "5"], "have no effect on the embedded model"),
