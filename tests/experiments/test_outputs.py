@@ -72,11 +72,8 @@ def no_work(monkeypatch):
 
 def snapshot(folder: pathlib.Path):
     """Everything there but lock files, with when it was changed."""
-    return {
-        str(path): path.lstat()[:9] if not path.is_dir() or path.is_symlink() else sorted(os.listdir(path))
-        for path in folder.rglob("*")
-        if not path.name.endswith(".lock") and not path.is_dir()
-    }
+    found = {path: path.lstat() for path in folder.rglob("*") if not path.name.endswith(".lock")}
+    return {path: (stat.st_mode, stat.st_ino, stat.st_size, stat.st_mtime_ns) for path, stat in found.items()}
 
 
 def folder_with_work(path):
