@@ -20,6 +20,12 @@ def test_streams_of_different_names_differ_and_a_name_always_gives_the_same_key(
     assert tuple(jax.random.key_data(root).tolist()) not in first
 
 
+def test_streams_whose_names_begin_or_end_alike_differ():
+    names = ["student/noise", "student/noise/1", "student/noises", "student/batches", "teacher/batches", "batches"]
+    words = [tuple(jax.random.key_data(keys.stream(jax.random.key(0), name)).tolist()) for name in names]
+    assert len(set(words)) == len(names)
+
+
 def test_streams_of_several_names_are_those_of_each():
     root, roles = jax.random.key(3), ("reference", "student/noise", "")
     together = keys.streams(root, roles)

@@ -129,6 +129,15 @@ def test_initial_weights_follow_their_law(law):
             assert not np.any(layer.bias)
 
 
+def test_weights_and_biases_are_drawn_apart():
+    """Of 23 bits each, so that two of them agree by chance once in a thousand networks of this size."""
+    for layer in mlp.init(
+        jax.random.key(0), mlp.MLPSpec(in_size=30, hidden_sizes=(9,), num_classes=5, init_law="torch_uniform")
+    ):
+        assert len(np.unique(layer.bias)) == len(layer.bias)
+        assert not np.intersect1d(layer.weight, layer.bias).size
+
+
 def test_a_layer_does_not_depend_on_the_depth_behind_it():
     key = jax.random.key(0)
     short = mlp.init(key, dataclasses.replace(SPEC, hidden_sizes=(9,), num_classes=7, num_aux=0))
