@@ -12,7 +12,7 @@ import json
 import os
 import pathlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -83,8 +83,8 @@ class Adapter:
     exclude_modules: tuple[str, ...] | str | None = None
     layers_to_transform: tuple[specs.CountOrZero, ...] | specs.CountOrZero | None = None
     layers_pattern: tuple[str, ...] | str | None = None
-    rank_pattern: dict | None = None
-    alpha_pattern: dict | None = None
+    rank_pattern: Mapping[str, specs.Count] | None = None
+    alpha_pattern: Mapping[str, specs.Positive | specs.Count] | None = None
 
     @property
     def base(self) -> str:
@@ -126,7 +126,7 @@ def _named(modules: tuple[str, ...] | str, module: str) -> bool:
     return any(module == end or module.endswith(f".{end}") for end in modules)
 
 
-def _by_pattern(patterns: dict[str, Any] | None, module: str, default: Any) -> Any:
+def _by_pattern(patterns: Mapping[str, Any] | None, module: str, default: Any) -> Any:
     matching = (value for end, value in (patterns or {}).items() if re.match(rf"(.*\.)?({end})$", module))
     return next(matching, default)
 
@@ -154,9 +154,6 @@ def read(folder: str | os.PathLike[str]) -> Adapter:
         raise errors.ModelFormatError(
             f"{path}: layers_to_transform goes with a list of target_modules, found {adapter.target_modules!r}"
         )
-    for name, annotation in (("rank_pattern", specs.Count), ("alpha_pattern", specs.Positive)):
-        for pattern, value in (getattr(adapter, name) or {}).items():
-            entries.check(value, annotation, f"{path}: {name}[{pattern!r}]")
     texts = (adapter.target_modules, adapter.exclude_modules, adapter.layers_pattern)
     patterns = [*(adapter.rank_pattern or ()), *(adapter.alpha_pattern or ()), *(adapter.layers_pattern or ())]
     for pattern in (*patterns, *(text for text in texts if isinstance(text, str))):

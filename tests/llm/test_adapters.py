@@ -351,7 +351,7 @@ def test_finetuning_writes_into_no_model_of_the_users(model, generations, tmp_pa
     shutil.copytree(model[0], tmp_path / "mine")
     before = {path: path.read_bytes() for path in (tmp_path / "mine").rglob("*") if path.is_file()}
     for rank in (2, None):
-        with pytest.raises(errors.OutputError, match=r"config.json: a file is there that sublim-jax did not write"):
+        with pytest.raises(errors.OutputError, match=r"config.json: a file is there that is not a finetuned"):
             backend.finetune(base, ROWS, dataclasses.replace(TUNING, rank=rank), tmp_path / "mine")
     assert before == {path: path.read_bytes() for path in (tmp_path / "mine").rglob("*") if path.is_file()}
     with pytest.raises(errors.OutputError, match="this is the folder of the model that is to be trained"):

@@ -126,10 +126,14 @@ def test_the_advice_is_about_system_turns_alone(tmp_path):
     ("file", "content", "message"),
     [
         ("tokenizer_config.json", "[]", "expected a JSON object, found a list"),
-        ("tokenizer_config.json", '{"eos_token": 3}', "eos_token: expected a str, got 3"),
-        ("tokenizer_config.json", '{"eos_token": {"content": ["<end>"]}}', "eos_token: expected a str"),
-        ("tokenizer_config.json", '{"chat_template": 3}', "chat_template: expected a str, got 3"),
-        ("tokenizer_config.json", '{"chat_template": ["x"]}', "chat_template: expected a dict, got 'x'"),
+        ("tokenizer_config.json", '{"eos_token": 3}', "eos_token: expected a string, got 3"),
+        ("tokenizer_config.json", '{"eos_token": {"content": ["<end>"]}}', "eos_token: expected a string"),
+        ("tokenizer_config.json", '{"chat_template": 3}', "chat_template: expected a string, got 3"),
+        (
+            "tokenizer_config.json",
+            '{"chat_template": ["x"]}',
+            "chat_template: expected an object of names and values, got 'x'",
+        ),
         ("tokenizer_config.json", '{"chat_template": [{"name": "x"}]}', "the entry 'template' is missing"),
         ("generation_config.json", '{"eos_token_id": ["<end>"]}', "eos_token_id: expected a whole number, got '<end>'"),
         ("generation_config.json", '{"eos_token_id": -1}', "eos_token_id: must be at least 0, got -1"),
