@@ -209,6 +209,10 @@ Word = Literal["bfloat16", "float32", 8, True]
         *((values, Sequence[str]) for values in ((), [], ["a"], ("a", "b"))),
         *((table, Mapping[str, float]) for table in ({}, {"a": 1.0}, {"a": jnp.ones(3)})),
         (pathlib.Path("a"), pathlib.Path),
+        *(
+            (value, kind)
+            for kind, value in ((dict, {}), (dict[str, int] | None, {"a": 1}), (list, []), (list[int], [1]))
+        ),
         (math.sin, Callable[[float], float]),
         (Inner(), Inner),
         (Inner(), Inner | None),
@@ -267,6 +271,8 @@ NUMBER, WHOLE, FINITE = "expected a number", "expected a whole number", "expecte
         ((1,), tuple[int, str], "expected 2 values, got"),
         ("ab", Sequence[str], "expected a sequence, got 'ab'"),
         ([("a", 1)], Mapping[str, int], "expected a mapping"),
+        *((value, dict | None, "expected an object of names and values, got") for value in ("a", [], 3)),
+        *((value, list[int], "expected a list, got") for value in ("a", (1,), {})),
         ("a", pathlib.Path, "expected a pathlib.Path, got 'a'"),
         ("sin", Callable[[float], float], "expected a function, got 'sin'"),
         ({"rate": 0.5}, Inner, "expected Inner, got"),
