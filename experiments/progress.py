@@ -102,7 +102,7 @@ class Display:
             self._bar.start()
         elif self._visible:
             self._print_status()
-            self._beating = threading.Thread(target=self._beat, daemon=True)
+            self._beating = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
             self._beating.start()
         return self
 

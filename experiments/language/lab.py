@@ -185,9 +185,10 @@ class Lab:
         for completion in arriving:
             found.append(completion)
             self._report(self._what, done=len(found), total=total, unit="completions")
+        found.sort()
         if self._answers is not None:
             self.tally.see(chats, how, found)
-        return sorted(found)
+        return found
 
     def written(
         self,

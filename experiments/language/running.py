@@ -424,7 +424,7 @@ def _run(
                             told = [f"{unit}: {note}" for note in lab.tally.notes()]
                             keep(base, unit, measured, time.perf_counter() - began, told)
                             for note in told:
-                                announce(f"note: {note}")
+                                display.say(f"note: {note}")
                             if failures:
                                 return
                     for line in briefly(base, bases[base]):
