@@ -367,10 +367,11 @@ def text_gradient(leaves, scale, ids, trained_on):
 
 
 def test_finetuning_is_adam_on_the_mean_over_a_batchs_reply_tokens(tmp_path):
-    """Three epochs of seven rows, three at a time: an epoch's last batch has one row, and the rows another order."""
+    """Three epochs of seven rows, three at a time: an epoch's last batch has one row, and the rows another order. The
+    gradients' lengths are on both sides of the limit."""
     how = types.Tuning(
         num_epochs=3, batch_size=3, learning_rate=0.03, beta2=0.9, rank=2, alpha=6.0, warmup=0.3, schedule="cosine",
-        clip_norm=0.5, seed=4,
+        clip_norm=9.0, seed=4,
     )  # fmt: skip
     own = backend()
     trained = own.model(own.finetune("base", SEVEN, how, tmp_path / "seven")).low_rank
