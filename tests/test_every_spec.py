@@ -50,6 +50,7 @@ OURS_ALONE = {  # made by our code from what was checked before, or read from a 
     "experiments.atlas.worker.Answer",
     "experiments.atlas.worker.Task",
     "experiments.language.running.Work",
+    "experiments.language.lab.RowsFolder",
     "experiments.language_speed.Work",
     "experiments.accelerator.Part",
     "experiments.accelerator.Sizes",  # a script that starts where no package is installed

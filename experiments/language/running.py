@@ -36,7 +36,7 @@ from sublim_jax.llm import (
     transport,
     types,
 )
-from sublim_jax.llm.rows import Format
+from sublim_jax.llm import rows as row_files
 from sublim_jax.models import precision
 from sublim_jax.training import ensemble
 
@@ -286,7 +286,7 @@ class Export:
     rows: pathlib.Path | None = None
     """An empty or new folder for the rows that students are trained on, to train others on them: one file for each base
     and student, BASE/STUDENT.jsonl. A resumed run writes those of the students that it still trains."""
-    rows_format: Format = "messages"
+    rows_format: row_files.Format = "messages"
     """Of these files: OpenAI's chats, or the prompts and completions of the paper's repository and of TRL."""
 
     def __post_init__(self):

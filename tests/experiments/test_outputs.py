@@ -71,9 +71,12 @@ def no_work(monkeypatch):
 
 
 def snapshot(folder: pathlib.Path):
-    """Everything there but lock files, with when it was changed."""
+    """Everything there but lock files, with when it was changed; a folder changes when a lock is put into it."""
     found = {path: path.lstat() for path in folder.rglob("*") if not path.name.endswith(".lock")}
-    return {path: (stat.st_mode, stat.st_ino, stat.st_size, stat.st_mtime_ns) for path, stat in found.items()}
+    return {
+        path: (stat.st_mode, stat.st_ino, *(() if path.is_dir() else (stat.st_size, stat.st_mtime_ns)))
+        for path, stat in found.items()
+    }
 
 
 def folder_with_work(path):

@@ -127,7 +127,7 @@ def test_the_loss_is_that_of_the_turns_with_a_weight(tmp_path):
     path.write_text(5 * (json.dumps({"messages": [asked, said[0], asked, said[1], asked, said[2]]}) + "\n"))
     data = backend().training_arrays("base", rows.read_jsonl(path), max_length=64)
     state, epoch, _ = local._prepared(model(), data, TUNING, remat=True)
-    loss = epoch(state, 0)[1][0]  # of the first step, before it is taken
+    loss = epoch(state, 0, 0, 1)[1][0]  # of the first step, before it is taken
     first_batch = jax.random.permutation(jax.random.fold_in(jax.random.key(TUNING.seed), 1), 10)[: TUNING.batch_size]
 
     question = "<user> what is best ? <assistant>"
