@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import shutil
+import stat
 
 import pytest
 
@@ -71,9 +72,14 @@ def no_work(monkeypatch):
 
 
 def snapshot(folder: pathlib.Path):
-    """Everything there but lock files, with when it was changed."""
+    """Everything there but lock files; of what is no folder also its size and when it was changed."""
     found = {path: path.lstat() for path in folder.rglob("*") if not path.name.endswith(".lock")}
-    return {path: (stat.st_mode, stat.st_ino, stat.st_size, stat.st_mtime_ns) for path, stat in found.items()}
+    return {
+        path: (at.st_mode, at.st_ino)
+        if stat.S_ISDIR(at.st_mode)
+        else (at.st_mode, at.st_ino, at.st_size, at.st_mtime_ns)
+        for path, at in found.items()
+    }
 
 
 def folder_with_work(path):
