@@ -28,6 +28,14 @@ def test_the_difference_is_taken_member_by_member():
     assert found.half_width == pytest.approx(4.303 * differences.std(ddof=1) / 3**0.5, rel=1e-3)
 
 
+def test_accuracies_come_in_the_order_of_the_members_numbers():
+    """Which from the eleventh on is not that of their names."""
+    scores = [number / 100 for number in range(12)]
+    shuffled = record(scores)
+    shuffled.results["members"] = dict(reversed(shuffled.results["members"].items()))
+    np.testing.assert_array_equal(mnist_aux.accuracies(shuffled)["student_aux"], scores)
+
+
 def test_a_member_that_diverged_in_either_record_is_left_out_of_the_pair():
     found = compare.paired(record([0.2, None, 0.7]), record(SECOND))["student_aux"]
     assert found.num_members == 2

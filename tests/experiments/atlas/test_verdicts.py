@@ -50,12 +50,20 @@ def test_members_come_in_the_order_of_their_numbers():
 
 
 def test_a_source_whose_own_base_is_as_far_off_agrees_relative_to_it():
-    """J's base is .551. An arm that loses .3 with it loses .3 with us, though ours starts lower."""
+    """J's base is .55. An arm that loses .3 with it loses .3 with us, though ours starts lower."""
     changed = BASE - 0.3 + np.array([0.004, -0.004, 0.002, -0.002, 0.0])
     base = BASE - 0.2
     published = registry.Published("J", 0.251, half_width=0.01)
     assert judge(published, changed - 0.2, base).word == "agrees relative to its base"
     assert judge(published, changed - 0.2, base + 0.2).word == "differs"
+
+
+def test_a_relative_change_may_be_off_by_the_root_of_two_times_their_interval():
+    """Ours lose .3 to the last digit, so the margin is theirs alone: .01 for each of two means. D's base is .551."""
+    base = BASE - 0.2
+    for off, word in ((0.0139, "agrees relative to its base"), (0.0144, "differs")):
+        published = registry.Published("D", 0.551 - 0.3 + off, half_width=0.01)
+        assert judge(published, base - 0.3, base).word == word
 
 
 def test_only_the_trait_of_a_student_is_read_relative_to_a_base():
