@@ -205,6 +205,7 @@ def reader(path: pathlib.Path):
         "speed": lambda path: records.read(path, speed.FORM),
         "theorem": lambda path: records.read(path, form.FORM),
         "theorem-mutants": lambda path: records.read(path, form.MUTANTS),
+        "mutants": records.read,
         "language_speed": lambda path: records.read(path, language_speed.FORM),
     }
     if path.stem in named:
