@@ -52,7 +52,8 @@ def run(path: pathlib.Path, config: MatrixConfig | None = None, *, only: Sequenc
     )
     jobs: dict[str, planting.Job] = {fault.name: (fault, asked(fault, config)) for fault in FAULTS}
     jobs |= planting.unharmed([test for fault in FAULTS for test in fault.tests])
-    old = records.read(path).results["mutants"] if only else []
+    before = records.read(path) if only else None
+    old, spent = (before.results["mutants"], before.seconds["tests"]) if before else ([], 0.0)
     rows = {row["name"]: row for row in old if row["name"] in jobs and row["name"] not in only}
     chosen = {name: job for name, job in jobs.items() if name not in rows}
     began = time.perf_counter()
@@ -69,7 +70,7 @@ def run(path: pathlib.Path, config: MatrixConfig | None = None, *, only: Sequenc
         }
         record.results["mutants"] = [rows[name] for name in jobs if name in rows]
         record.results["survivors"] = {fault.name: fault.survives for fault in FAULTS if fault.survives}
-        record.seconds["tests"] = round(time.perf_counter() - began, 1)
+        record.seconds["tests"] = round(spent + time.perf_counter() - began, 1)
         record.memory = records.peak_memory()
         record.complete = len(rows) == len(jobs)
         records.write(path, record)
