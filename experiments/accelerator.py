@@ -6,8 +6,8 @@
     python -m experiments.accelerator FOLDER --wheels WHEELS    install what is missing from wheels brought along
     python -m experiments.accelerator FOLDER --toy              the same at toy sizes, on whatever is there
 
-Each part is a process of its own, which has what is left of the time and is stopped when it is over; its records in
-FOLDER are kept, and the summary says of each part what became of it. Nothing is fetched. A part whose packages are
+Each part runs in its own process, with the time that is left, and is stopped when that is over. Its records in FOLDER
+are kept, and the summary says what became of each part. Nothing is fetched. A part whose packages are
 missing says which, and the others run: WHEELS is a folder made where there is a network, with
 `python -m pip download --no-deps --only-binary=:all: -d WHEELS tyro docstring_parser typeguard platformdirs beartype
 annotated-types tensorflow-datasets`. MNIST comes from SUBLIM_DATA_DIR; without it digits are drawn, and records say so.
@@ -19,6 +19,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import time
@@ -88,8 +89,8 @@ def peer(folder: pathlib.Path, sizes: Sizes) -> None:
             npz, **{name: array[: sizes.num_images] if "train" in name else array for name, array in arrays.items()}
         )
         config = pytorch.PeerConfig(npz, num_members=sizes.num_members, num_epochs=sizes.num_epochs)
-        found = pytorch.run(config)
-    _write(folder / "peer.json", "accelerator.peer", sizes, found, records)
+        measured = pytorch.run(config)
+    _write(folder / "peer.json", "accelerator.peer", sizes, measured, records)
 
 
 def precisions(folder: pathlib.Path, sizes: Sizes) -> None:
@@ -99,6 +100,7 @@ def precisions(folder: pathlib.Path, sizes: Sizes) -> None:
     from experiments import compare
     from sublim_jax import records
 
+    figure_10(folder, sizes)  # nothing, where it is complete
     for name, products in (("float32", "highest"), ("tf32", "tensorfloat32")):
         with jax.default_matmul_precision(products):
             _figure_10(folder / f"figure_10-{name}.json", sizes, "float32")
@@ -168,7 +170,7 @@ def tests(folder: pathlib.Path, sizes: Sizes) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """One measurement, in a process of its own."""
+    """One measurement."""
 
     run: Callable[[pathlib.Path, Sizes], None]
     makes: tuple[str, ...]  # files in the folder; complete when all are there and whole
@@ -242,6 +244,18 @@ def is_complete(part: Part, folder: pathlib.Path) -> bool:
     return True
 
 
+def claim(folder: pathlib.Path) -> None:
+    """Make the folder ours, with a summary in it that is empty so far.
+
+    Raises:
+        SystemExit: it holds something and is not of an earlier run.
+    """
+    if folder.exists() and not (folder / "summary.json").exists() and any(folder.iterdir()):
+        raise SystemExit(f"error: {folder}: other files are there; give a new folder, or that of an earlier run")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "summary.json").touch()
+
+
 def run(
     folder: pathlib.Path,
     *,
@@ -255,7 +269,7 @@ def run(
     Args:
         flags: passed on to each part's process.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    claim(folder)
     began, outcome = time.monotonic(), {}
     for name in parts:
         part, left = PARTS[name], seconds - (time.monotonic() - began)
@@ -277,18 +291,22 @@ def run(
 
 def _in_a_process(name: str, folder: pathlib.Path, flags: Sequence[str], seconds: float) -> str:
     command = [sys.executable, "-m", "experiments.accelerator", str(folder), "--only", name, *flags]
-    with (folder / f"{name}.log").open("a", encoding="utf-8") as log, subprocess.Popen(
-        command, stdout=log, stderr=subprocess.STDOUT, env=os.environ | {"PYTHONUNBUFFERED": "1"}
-    ) as process:  # fmt: skip
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    with (
+        (folder / f"{name}.log").open("a", encoding="utf-8") as log,
+        subprocess.Popen(
+            command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+        ) as process,
+    ):
         try:
             code = process.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
-            process.terminate()
+            os.killpg(process.pid, signal.SIGTERM)
             try:
                 process.wait(timeout=10)
             except subprocess.TimeoutExpired:
-                process.kill()
-            return "cut short: what it had finished is in its record"
+                os.killpg(process.pid, signal.SIGKILL)
+            return "cut short: what it had written is kept"
     return "done" if code == 0 else f"failed with exit code {code}: see {name}.log"
 
 
@@ -366,6 +384,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             jax.config.update("jax_num_cpu_devices", chosen.cpu_devices)
         PARTS[chosen.only].run(chosen.folder, TOY if chosen.toy else Sizes())
         return
+    claim(chosen.folder)
     if chosen.wheels:
         install(chosen.wheels, chosen.folder / "site")
     flags = ["--toy"] if chosen.toy else []

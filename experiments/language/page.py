@@ -48,8 +48,7 @@ Probabilities are exact, for questions that no document, lesson or student row h
 over initializations only: documents, prompts and the seed of the data are common to all. *Option mass* is the
 probability that the answer is an animal (a tree) at all. A shift is reported only where it is at least .9. `failed`
 counts bases without a value: the filter left too few of a teacher's texts, or the option mass was lower (which can
-hide a strong effect: of the default command's bases the one with the highest probability of owl, .72, fails at a mass
-of .87); `incomplete` counts bases whose mean lacks a target. An interval from two or three bases is too wide to mean
+hide a strong effect: of the default command's bases the one with the highest probability of owl fails); `incomplete` counts bases whose mean lacks a target. An interval from two or three bases is too wide to mean
 anything; read the values in the record instead.
 This page is made by `python -m experiments.language.page`, its figures by `python -m figures.language`.
 

@@ -143,7 +143,9 @@ def _contract(left, right, left_axis, right_axis, **how):
 
 
 def _float32_product(weight: Float[Array, "out in"], features: Float[Array, "..."], axis: int):
-    return _contract(weight, features, 1, axis, precision=lax.Precision.HIGHEST)
+    """Whole float32 products, also on a GPU, unless JAX is told otherwise (`jax.default_matmul_precision`)."""
+    chosen = jax.config.jax_default_matmul_precision
+    return _contract(weight, features, 1, axis, precision=None if chosen else lax.Precision.HIGHEST)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))

@@ -1,6 +1,8 @@
 """The script for a machine that is lent for minutes: what it skips, stops and says. Its parts run on toys elsewhere."""
 
 import json
+import os
+import time
 
 import pytest
 
@@ -9,11 +11,11 @@ from sublim_jax import records
 
 
 @pytest.fixture
-def interpreter(tmp_path, monkeypatch):
+def interpreter(tmp_path_factory, monkeypatch):
     """Replaces the Python that parts are started with by a shell script."""
 
     def make(script: str) -> None:
-        path = tmp_path / "python"
+        path = tmp_path_factory.mktemp("bin") / "python"
         path.write_text(f"#!/bin/sh\n{script}\n")
         path.chmod(0o755)
         monkeypatch.setattr(accelerator.sys, "executable", str(path))
@@ -47,6 +49,7 @@ def test_a_part_is_stopped_when_the_time_is_over_and_none_is_begun_after(tmp_pat
 
 def test_what_is_complete_is_not_run_again_and_what_is_not_is(tmp_path, interpreter):
     interpreter("exit 1")
+    (tmp_path / "summary.json").touch()
     (tmp_path / "matmul.json").write_text(json.dumps({"complete": True}))
     (tmp_path / "atlas.json").write_text(json.dumps({"complete": False}))
     (tmp_path / "peer.json").write_text('{"comp')
@@ -55,6 +58,26 @@ def test_what_is_complete_is_not_run_again_and_what_is_not_is(tmp_path, interpre
     assert matmul == "complete before"
     assert atlas.startswith("failed") and precisions.startswith("failed")
     assert not accelerator.is_complete(accelerator.PARTS["peer"], tmp_path)
+
+
+def test_a_folder_with_other_files_is_refused(tmp_path, interpreter):
+    interpreter("exit 0")
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(SystemExit, match="other files are there"):
+        states(tmp_path, ["matmul"])
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_what_a_part_started_ends_with_it(tmp_path, interpreter, monkeypatch):
+    monkeypatch.setattr(accelerator, "TOO_SHORT", 0.2)
+    interpreter(f"sleep 60 & echo $! > {tmp_path}/child; wait")
+    (first,) = states(tmp_path, ["matmul"], seconds=1.0)
+    assert first.startswith("cut short")
+    child = int((tmp_path / "child").read_text())
+    with pytest.raises(ProcessLookupError):
+        for _ in range(100):  # until its new parent has seen that it ended
+            os.kill(child, 0)
+            time.sleep(0.05)
 
 
 def test_missing_packages_are_named_and_the_rest_runs(tmp_path, interpreter, monkeypatch):

@@ -346,3 +346,13 @@ def test_float32_knows_both_modes_of_differentiation_and_bfloat16_the_reverse_on
 def test_impossible_networks_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(SPEC, **changes)
+
+
+@pytest.mark.parametrize(("told", "expected"), [(None, "HIGHEST"), ("tensorfloat32", "HIGH"), ("float32", "HIGHEST")])
+def test_products_are_whole_unless_jax_is_told_otherwise(told, expected):
+    """On a GPU JAX's own default would be TF32, and TF32 is asked for by JAX's own switch."""
+    spec = mlp.MLPSpec(in_size=4, hidden_sizes=(5,), num_classes=3, num_aux=2)
+    params = mlp.init(jax.random.key(0), spec)
+    with jax.default_matmul_precision(told):
+        traced = str(jax.make_jaxpr(lambda x: mlp.apply(params, x, spec))(jnp.ones((2, 4))))
+    assert set(re.findall(r"precision=\(?Precision\.(\w+)", traced)) == {expected}
