@@ -144,7 +144,7 @@ def _contract(left, right, left_axis, right_axis, **how):
 
 def _float32_product(weight: Float[Array, "out in"], features: Float[Array, "..."], axis: int):
     """Whole float32 products, also on a GPU, unless JAX is told otherwise (`jax.default_matmul_precision`)."""
-    chosen = jax.config.jax_default_matmul_precision
+    chosen = jax.default_matmul_precision.value
     return _contract(weight, features, 1, axis, precision=None if chosen else lax.Precision.HIGHEST)
 
 
