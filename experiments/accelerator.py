@@ -107,7 +107,11 @@ def precisions(folder: pathlib.Path, sizes: Sizes) -> None:
     made = {path.stem.partition("-")[2]: records.read(path) for path in sorted(folder.glob("figure_10-*.json"))}
     differences = {
         f"{name} minus float32": {
-            condition: {"mean": interval.mean, "half_width": interval.half_width, "n": interval.num_members}
+            condition: {
+                "mean": interval.mean,
+                "half_width": interval.half_width if interval.is_known else None,
+                "n": interval.num_members,
+            }
             for condition, interval in compare.paired(record, made["float32"]).items()
         }
         for name, record in made.items()
@@ -344,7 +348,8 @@ def report(folder: pathlib.Path) -> list[str]:
         lines.append(f"PyTorch, {members} members: {found['peer'].results['seconds']['training']:.1f} s")
     for pair, conditions in (found["precisions"].results if "precisions" in found else {}).items():
         aux = conditions["student_aux"]
-        lines.append(f"student_aux, {pair}: {aux['mean']:+.4f} ± {aux['half_width']:.4f} (n = {aux['n']})")
+        spread = "" if aux["half_width"] is None else f" ± {aux['half_width']:.4f}"
+        lines.append(f"student_aux, {pair}: {aux['mean']:+.4f}{spread} (n = {aux['n']})")
     return lines
 
 

@@ -64,11 +64,9 @@ def main(first: tyro.conf.Positional[pathlib.Path], second: tyro.conf.Positional
     for column in ("condition", "members", "difference", "interval holds 0"):
         rows.add_column(column)
     for condition, interval in paired(one, other).items():
+        holds = "yes" if interval.low <= 0 <= interval.high else "NO"
         rows.add_row(
-            condition,
-            str(interval.num_members),
-            f"{interval:+.4f}",
-            "yes" if interval.low <= 0 <= interval.high else "NO",
+            condition, str(interval.num_members), f"{interval:+.4f}", holds if interval.is_known else "too few members"
         )
     progress.open_console().print(rows)
 

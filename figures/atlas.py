@@ -123,7 +123,7 @@ def draw_ours(ax: Axes, places, shown: Sequence[tuple[registry.Arm, str]], row: 
     colour = style.CONDITIONS[condition][1]
     values = [verdicts.arm_values(found, arm, condition, measure_of(row)) for arm, condition in shown]
     means = [(place, verdicts.kept(members)) for place, members in zip(places, values, strict=True)]
-    drawn = [(place, mean.mean, min(mean.half_width, 1.0)) for place, mean in means if mean is not None]
+    drawn = [(place, mean.mean, mean.half_width if mean.is_known else 0.0) for place, mean in means if mean is not None]
     if not drawn:
         return
     ax.errorbar(*zip(*drawn, strict=True), fmt=form, color=colour, markersize=4, capsize=2.5, linewidth=1.2,

@@ -80,7 +80,7 @@ def draw_curves(ax: Axes, x: Sequence[float], curves: Mapping[str, tuple[np.ndar
         ax.plot(x, values, color=colour, linewidth=0.6, alpha=0.5)
         found = [summary.interval(row) for row in values]
         means = [np.nan if one is None else one.mean for one in found]
-        widths = [0.0 if one is None or not np.isfinite(one.half_width) else one.half_width for one in found]
+        widths = [one.half_width if one is not None and one.is_known else 0.0 for one in found]
         ax.errorbar(x, means, widths, color=colour, linewidth=2, capsize=3, label=name)
     ax.set_ylabel(label)
     ax.legend()

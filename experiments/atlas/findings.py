@@ -43,7 +43,7 @@ class Reader:
         arm = arms[label]
         record = self._found.get(row)
         values = verdicts.arm_values(record.results["arms"], arm, condition, measure) if record else np.array([])
-        if record is None or len(values) < record.config["num_members"] or np.isfinite(values).sum() < 2:
+        if record is None or len(values) < record.config["num_members"] or np.isfinite(values).sum() < intervals.FEWEST:
             raise NotRunError(f"{row}, {label}")
         return values
 
@@ -60,7 +60,7 @@ class Reader:
         """Of the second arm, in the `other` condition if one is named, less the first, on the same members."""
         before, after = self.values(row, first, condition), self.values(row, second, other or condition)
         both = np.isfinite(before) & np.isfinite(after)
-        if both.sum() < 2:
+        if both.sum() < intervals.FEWEST:
             raise NotRunError(f"{row}, {first} and {second}")
         changes = after[both] - before[both]
         self.p_values[row, first, second, condition, other] = p_value(changes)

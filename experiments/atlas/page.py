@@ -232,7 +232,7 @@ def _spreads(row: registry.Row, arms) -> list[str]:
     if row.about != "spreads":
         return []
     values = {arm.label: verdicts.arm_values(arms, arm) for arm in row.arms}
-    if any(np.isfinite(one).sum() < 2 for one in values.values()):
+    if any(np.isfinite(one).sum() < intervals.FEWEST for one in values.values()):
         return []
     finite = {label: one[np.isfinite(one)] for label, one in values.items()}
     said = ", ".join(f"{label} {np.std(one, ddof=1):.3f}" for label, one in finite.items())

@@ -68,8 +68,9 @@ def judge(
     source = SOURCES[published.source]
     if published.how or not source.comparable:
         return Verdict(row, arm, published, ours, "not comparable", published.how or source.protocol)
-    finite = values[np.isfinite(values)]
-    theirs = half_width(published, float(np.std(finite, ddof=1)) if len(finite) > 1 else 0.0)
+    if not ours.is_known:
+        return Verdict(row, arm, published, ours, "not comparable", f"{ours.num_members} members have no interval")
+    theirs = half_width(published, float(np.std(values[np.isfinite(values)], ddof=1)))
     if theirs is None:
         return Verdict(row, arm, published, ours, "not comparable", "neither interval nor number of members is known")
     margin = float(np.hypot(ours.half_width, theirs))

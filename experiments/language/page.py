@@ -49,8 +49,7 @@ over initializations only: documents, prompts and the seed of the data are commo
 probability that the answer is an animal (a tree) at all. A shift is reported only where it is at least .9. `failed`
 counts bases without a value: the filter left too few of a teacher's texts, or the option mass was lower (which can
 hide a strong effect: of the default command's bases the one with the highest probability of owl fails); `incomplete`
-counts bases whose mean lacks a target. An interval from two or three bases is too wide to mean anything; read the
-values in the record instead.
+counts bases whose mean lacks a target. Two or three bases have no interval: their values stand side by side.
 This page is made by `python -m experiments.language.page`, its figures by `python -m figures.language`.
 
 How the recipe was chosen, as impressions from single runs on bases 0 to 2 and not as results: a plain feed-forward

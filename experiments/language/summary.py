@@ -130,11 +130,12 @@ def interval(values: np.ndarray) -> intervals.Interval | None:
 
 
 def text(values: np.ndarray, sign: str = "") -> str:
-    """An interval as text, of a single value only that, and how many bases are missing in it."""
+    """An interval as text, of too few values for one those values, and how many bases are missing in it."""
     found, missing = interval(values), int(np.sum(~np.isfinite(values)))
     if found is None:
         return "failed"
-    shown = f"{found.mean:{sign}.3f}" if found.num_members == 1 else f"{found:{sign}.3f}"
+    few = " ".join(f"{value:{sign}.3f}" for value in values[np.isfinite(values)])
+    shown = f"{found:{sign}.3f}" if found.is_known else few
     return shown + (f" ({missing} failed)" if missing else "")
 
 
@@ -155,10 +156,8 @@ def table(title: str, rows: list[list[str]], record: records.Record) -> list[str
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     body = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines = [f"{title}; n = {count} base(s)", *body]
-    if count == 1:
-        lines.append("one base: no interval")
-    elif count < running.FEW:
-        lines.append("An interval over so few bases is wide; the committed record has more.")
+    if count < intervals.FEWEST:
+        lines.append("So few bases have no interval: their values are shown. The committed record has more.")
     if (floor := complete_bases(record).floor) != scores.MIN_OPTION_MASS:
         lines.append(f"A shift is told where the answers offered weigh at least {floor:g} together.")
     return lines + [f"note: {note}" for note in record.notes]

@@ -13,7 +13,7 @@ def _series(ax, x, rows, colour, label, *, marker="o", line="-"):
     """Mean and 95 % t-interval over networks of one quantity at each x; None where there is none."""
     kept = [(a, intervals.t_interval(row)) for a, row in zip(x, rows, strict=True) if row is not None]
     mean = [i.mean for _, i in kept]
-    half = [i.half_width if i.num_members > 1 else 0.0 for _, i in kept]
+    half = [i.half_width if i.is_known else 0.0 for _, i in kept]
     ax.errorbar([a for a, _ in kept], mean, half, color=colour, marker=marker, markersize=4, linestyle=line,
                 linewidth=1.2, capsize=2, label=label)  # fmt: skip
 
@@ -100,7 +100,7 @@ def starts(figure: Figure, results: dict) -> str:
             mean = intervals.t_interval(values)
             ax.hist(np.clip(values, bins[0], bins[-1]), bins, color=colour, alpha=0.55,
                     label=f"{name}: P(> 0) = {interval.mean:.3f} [{interval.low:.2f}, {interval.high:.2f}], "
-                    f"mean {mean.mean:+.4f} ± {mean.half_width:.4f}")  # fmt: skip
+                    f"mean {mean:+.4f}")  # fmt: skip
         if "antithetic" in found[activation]:
             largest = np.abs(numbers(found[activation]["antithetic"])).max()
             ax.axvline(0, color="black", linewidth=1.2, label=f"antithetic mean of 4: |·| ≤ {largest:.0e}")
@@ -112,8 +112,8 @@ def starts(figure: Figure, results: dict) -> str:
         labels = ["none", *("+".join(key.removeprefix("shared_")) for key in layers), "all"]
         columns = [found[activation][key] for key in ("independent", *layers, "shared")]
         means = [intervals.t_interval(numbers(values)) for values in columns]
-        row[1].errorbar(range(len(labels)), [i.mean for i in means], [i.half_width for i in means], fmt="o",
-                        color=BLUE, markersize=4, capsize=3)  # fmt: skip
+        half = [i.half_width if i.is_known else 0.0 for i in means]
+        row[1].errorbar(range(len(labels)), [i.mean for i in means], half, fmt="o", color=BLUE, markersize=4, capsize=3)
         row[1].axhline(0, color="black", linewidth=0.8)
         row[1].set_yscale("symlog", linthresh=0.02)
         row[1].set_ylim(-0.01, 0.25)

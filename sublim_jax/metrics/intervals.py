@@ -1,7 +1,8 @@
 """Interval estimates: Student's t for means, paired where members are shared, Wilson for proportions.
 
 Values come as one number per member. A member whose run diverged is not a number here; it is never dropped silently:
-every function refuses it, and the caller says how many it left out.
+every function refuses it, and the caller says how many it left out. From fewer than `FEWEST` values there is a mean and
+no interval: its bounds are infinite, and a caller shows the values themselves.
 """
 
 from typing import NamedTuple
@@ -10,6 +11,9 @@ import numpy as np
 from scipy import stats
 
 from sublim_jax import errors
+
+FEWEST = 4
+"""Values for an interval. Student's quantile is 4.3 standard errors for three values and 12.7 for two."""
 
 
 class Interval(NamedTuple):
@@ -22,25 +26,32 @@ class Interval(NamedTuple):
 
     @property
     def half_width(self) -> float:
-        """Half the distance between the bounds; infinite for a single member, whose spread is unknown."""
+        """Half the distance between the bounds; infinite where there is no interval."""
         return (self.high - self.low) / 2
 
+    @property
+    def is_known(self) -> bool:
+        """There are values enough for bounds."""
+        return bool(np.isfinite(self.half_width))
+
     def __format__(self, spec: str) -> str:
-        """`f"{interval:.3f}"` gives "0.551 ± 0.036"."""
-        spread = "n=1" if self.num_members == 1 else f"{self.half_width:{spec.lstrip('+')}}"
-        return f"{self.mean:{spec}} ± {spread}"
+        """`f"{interval:.3f}"` gives "0.551 ± 0.036", and "0.551 (n=3)" where there is no interval."""
+        spread = f"± {self.half_width:{spec.lstrip('+')}}" if self.is_known else f"(n={self.num_members})"
+        return f"{self.mean:{spec}} {spread}"
 
 
 def t_interval(values, *, confidence: float = 0.95) -> Interval:
     """Mean of independent members, with the standard deviation of n - 1 degrees of freedom.
+
+    Bounds are infinite for fewer than `FEWEST` values.
 
     Raises:
         InputError: no value, or one that is not finite.
     """
     values = _finite(values)
     mean, count = float(np.mean(values)), len(values)
-    if count == 1:
-        return Interval(mean, -np.inf, np.inf, 1)
+    if count < FEWEST:
+        return Interval(mean, -np.inf, np.inf, count)
     standard_error = float(np.std(values, ddof=1)) / count**0.5
     half = float(stats.t.ppf((1 + confidence) / 2, count - 1)) * standard_error
     return Interval(mean, mean - half, mean + half, count)

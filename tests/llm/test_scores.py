@@ -162,10 +162,10 @@ def test_more_runs_of_the_same_bases_do_not_narrow_the_interval(seed, num_runs):
 
 
 def test_the_runs_of_a_base_are_averaged_first():
-    found = scores.clustered({"a": [0.0, 0.0, 0.0, 0.4], "b": np.array([0.5])}, confidence=0.9)
-    assert found == intervals.t_interval([0.1, 0.5], confidence=0.9)
-    uneven = scores.clustered({"a": [0.0, 0.1, 0.5], "b": [0.3], "c": [0.9, 0.9, 0.0, 0.2]})
-    assert tuple(uneven) == pytest.approx(tuple(intervals.t_interval([0.2, 0.3, 0.5])), **EXACT)
+    found = scores.clustered({"a": [0.0, 0.0, 0.0, 0.4], "b": np.array([0.5]), "c": [0.2], "d": [0.7]}, confidence=0.9)
+    assert found == intervals.t_interval([0.1, 0.5, 0.2, 0.7], confidence=0.9)
+    uneven = scores.clustered({"a": [0.0, 0.1, 0.5], "b": [0.3], "c": [0.9, 0.9, 0.0, 0.2], "d": [0.1, 0.1]})
+    assert tuple(uneven) == pytest.approx(tuple(intervals.t_interval([0.2, 0.3, 0.5, 0.1])), **EXACT)
     assert scores.clustered({"a": [0.1, 0.3]}).half_width == math.inf
 
 

@@ -10,7 +10,7 @@ from sublim_jax.metrics import intervals
 from tests import strategies
 
 EXACT = {"rtol": 1e-9, "atol": 1e-12}  # double rounding and scipy's quantiles
-counts = st.integers(2, 30)
+counts = st.integers(4, 30)
 levels = st.sampled_from([0.5, 0.9, 0.95, 0.999])
 
 
@@ -51,7 +51,7 @@ def test_wilsons_bounds_are_the_rates_that_the_score_test_just_accepts(trials, s
     assert found.num_members == trials
 
 
-@pytest.mark.parametrize("count", [2, 5, 25])
+@pytest.mark.parametrize("count", [4, 7, 25])
 def test_the_t_interval_covers_the_mean_as_often_as_it_says(count):
     samples = strategies.normal(0, 4000, count)
     covered = np.mean([found.low <= 0 <= found.high for found in map(intervals.t_interval, samples)])
@@ -74,9 +74,17 @@ def test_a_pairing_removes_what_the_members_share():
 
 
 def test_how_an_interval_prints():
-    assert f"{intervals.t_interval([0.5, 0.6]):.3f}" == "0.550 ± 0.635"
-    assert f"{intervals.t_interval([0.5]):.2f}" == "0.50 ± n=1"
-    assert intervals.t_interval([0.5]).half_width == np.inf
+    assert f"{intervals.t_interval([0.5, 0.6, 0.5, 0.6]):.3f}" == "0.550 ± 0.092"
+    assert f"{intervals.t_interval([0.5, 0.6, 0.4]):+.3f}" == "+0.500 (n=3)"
+    assert f"{intervals.t_interval([0.5]):.2f}" == "0.50 (n=1)"
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_there_is_no_interval_from_fewer_than_four_values(count):
+    values = np.linspace(0.2, 0.6, 5)[:count]
+    for found in (intervals.t_interval(values), intervals.paired_difference(values, np.zeros(count))):
+        assert found == (values.mean(), -np.inf, np.inf, count) and not found.is_known
+    assert intervals.t_interval(np.linspace(0.2, 0.6, 4)).is_known and intervals.wilson(1, 3).is_known
 
 
 @pytest.mark.parametrize(
