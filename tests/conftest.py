@@ -7,6 +7,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 
 import hypothesis
@@ -29,23 +30,45 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default")
 jax.config.update("jax_numpy_rank_promotion", "raise")  # a forgotten axis is an error, not a larger array
 
 
-IN_A_HURRY = (
-    "tests/llm/",
-    "tests/models/",
-    "tests/theory/",
-    "tests/training/test_oracle.py",
-    "tests/experiments/test_theorem.py",
+COMPILER = "--xla_cpu_use_fusion_emitters=false"
+"""Compiles in two thirds of the time. Later releases of XLA do not know it."""
+OPTIMIZED = (
+    "tests/data/",
+    "tests/experiments/test_mnist_aux.py",
+    "tests/experiments/test_report.py",
+    "tests/training/test_devices.py",
 )
-"""Where programs run a few times each, so that compiling them is most of the time."""
+"""Where programs are compared with eager operations, or with those of other processes."""
 
 
 @pytest.fixture(autouse=True, scope="module")
 def compiler(request):
-    """There the compiler does without most of its work; elsewhere programs are optimized as a user's are."""
-    hurried = request.node.nodeid.startswith(IN_A_HURRY)
+    """Elsewhere the compiler does without most of its work: compiling a program takes longer than running it twice."""
+    hurried = not request.node.nodeid.startswith(OPTIMIZED)
     jax.config.update("jax_disable_most_optimizations", hurried)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+
+
+def pytest_configure(config):
+    """What one test has compiled, another one need not, nor its processes. The cache goes when the session ends."""
+    if not hasattr(config, "workerinput"):  # workers have the environment of who started them
+        if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+            folder = tempfile.TemporaryDirectory(prefix="sublim-jax-compiled-")
+            config.add_cleanup(folder.cleanup)
+            os.environ["JAX_COMPILATION_CACHE_DIR"] = folder.name
+            os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+        if "XLA_FLAGS" not in os.environ and _is_known(COMPILER):
+            os.environ["XLA_FLAGS"] = COMPILER
+    jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+def _is_known(flag: str) -> bool:
+    """Whether XLA has this flag. One that it does not know ends the process."""
+    code = "import jax; jax.jit(lambda: 0.0)()"
+    environment = os.environ | {"XLA_FLAGS": flag, "JAX_PLATFORMS": "cpu"}
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True).returncode == 0
 
 
 @pytest.fixture(scope="session")
@@ -78,7 +101,7 @@ def start_python() -> Callable[..., subprocess.Popen]:
     """Start another Python in the repository's root, on the CPU. Keywords are environment variables."""
 
     def start(*arguments: str, **variables: str) -> subprocess.Popen:
-        inherited = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")}
+        inherited = {k: v for k, v in os.environ.items() if k != "JAX_NUM_CPU_DEVICES"}
         return subprocess.Popen(
             [sys.executable, *arguments],
             cwd=ROOT,

@@ -414,16 +414,16 @@ def made_up(name="mnist", **accuracies) -> records.Record:
 
 def test_the_table_gives_means_intervals_differences_and_leaves_nobody_out_in_silence():
     record = made_up(
-        reference=[0.1, 0.11, 0.12],
-        teacher=[0.94, 0.95, 0.93],
-        student_aux=[0.5, None, 0.6],
-        cross_model_aux=[0.1, 0.12, 0.08],
+        reference=[0.1, 0.11, 0.12, 0.1, 0.1],
+        teacher=[0.94, 0.95, 0.93, 0.94, 0.94],
+        student_aux=[0.5, None, 0.6, 0.7, 0.4],
+        cross_model_aux=[0.1, 0.12, 0.08, 0.3, 0.2],
     )
     rows = shown(record)
-    assert [cell.strip() for cell in rows["teacher"]] == ["0.940 ± 0.025", "0", "~.94"]
-    kept = intervals.t_interval([0.5, 0.6])
+    assert [cell.strip() for cell in rows["teacher"]] == ["0.940 ± 0.009", "0", "~.94"]
+    kept = intervals.t_interval([0.5, 0.6, 0.7, 0.4])
     assert [cell.strip() for cell in rows["student_aux"]] == [f"{kept:.3f}", "1", mnist_aux.PUBLISHED["student_aux"]]
-    difference = intervals.paired_difference([0.5, 0.6], [0.1, 0.08])
+    difference = intervals.paired_difference([0.5, 0.6, 0.7, 0.4], [0.1, 0.08, 0.3, 0.2])
     assert [c.strip() for c in rows["student_aux - cross_model_aux"]] == [f"{difference:.3f}", "1", "paired"]
     assert not [name for name in rows if "student_all" in name]
 

@@ -17,11 +17,11 @@ from sublim_jax.training import ensemble, lineage
 
 FIGURES = pathlib.Path(style.__file__).parent
 ACCURACY = {
-    "reference": [0.09, 0.10, 0.12],
-    "teacher": [0.93, 0.94, 0.95],
-    "student_aux": [0.45, None, 0.60],
-    "student_all": [0.90, 0.91, 0.92],
-    "cross_model_aux": [0.10, 0.11, 0.08],
+    "reference": [0.09, 0.10, 0.12, 0.13, 0.07],
+    "teacher": [0.93, 0.94, 0.95, 0.92, 0.91],
+    "student_aux": [0.45, None, 0.60, 0.52, 0.55],
+    "student_all": [0.90, 0.91, 0.92, 0.89, 0.86],
+    "cross_model_aux": [0.10, 0.11, 0.08, 0.14, 0.09],
 }
 
 
@@ -131,8 +131,8 @@ def test_published_values_are_drawn_for_mnist_and_for_nothing_else(drawn):
 
 def test_the_caption_says_what_a_reader_must_know(drawn):
     caption = text_of(drawn(notes=["the images are made up"], complete=False))
-    assert caption.startswith("n = 3 members; MNIST (IDX files); 3 auxiliary logits; seed 7; record made-up.json.")
-    difference = intervals.paired_difference([0.45, 0.60], [0.10, 0.08])
+    assert caption.startswith("n = 5 members; MNIST (IDX files); 3 auxiliary logits; seed 7; record made-up.json.")
+    difference = intervals.paired_difference([0.45, 0.60, 0.52, 0.55], [0.10, 0.08, 0.14, 0.09])
     assert f"Shared minus other initialization, auxiliary logits, paired: {difference:.3f}." in caption
     assert "1 member(s) of student_aux diverged and are left out." in caption
     assert "The images are made up." in caption
@@ -144,7 +144,7 @@ def test_the_title_names_the_images(drawn):
 
 
 def test_a_condition_of_which_every_member_diverged_is_said_to_be_one(drawn):
-    figure = drawn(accuracy=ACCURACY | {"student_aux": [None] * 3})
+    figure = drawn(accuracy=ACCURACY | {"student_aux": [None] * 5})
     assert "all diverged" in [text.get_text() for text in figure.axes[0].texts]
     assert "3 member(s) of student_aux diverged" in text_of(figure)
 

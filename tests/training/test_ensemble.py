@@ -33,14 +33,6 @@ def test_a_single_member_has_no_partner(num_members):
         ensemble.partners(num_members)
 
 
-def test_a_member_alone_is_the_member_in_a_row_of_eight():
-    """One after the other they run the same operations, so not a bit changes."""
-    company = tiny.everyone(spec=tiny.SMALL)
-    for number in (0, 5):
-        alone = tiny.outcomes([number], [number + 1], spec=tiny.SMALL)
-        jax.tree.map(np.testing.assert_array_equal, tiny.member(alone, 0), tiny.member(company, number))
-
-
 def test_a_member_alone_is_the_member_side_by_side_with_others():
     apart = tiny.everyone(spec=tiny.SMALL)
     together = tiny.outcomes(tiny.MEMBERS, ensemble.partners(8), spec=tiny.SMALL, width=8)

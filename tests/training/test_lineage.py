@@ -36,28 +36,12 @@ def test_the_teacher_learns_and_reads_better_than_the_reference():
     assert np.mean(found.accuracy["teacher"]) > np.mean(found.accuracy["reference"]) + 0.2
 
 
-def test_adding_conditions_changes_no_bit_of_the_others():
-    alone, company = tiny.everyone(spec=tiny.SMALL), tiny.everyone(spec=tiny.SPEC)
-    assert company.accuracy.keys() - alone.accuracy.keys() == {"student_all", "matched_start", "matched_aux"}
-    for name in alone.accuracy:
-        np.testing.assert_array_equal(alone.accuracy[name], company.accuracy[name])
-    for name in alone.loss:
-        np.testing.assert_array_equal(alone.loss[name], company.loss[name])
-
-
 def test_the_partner_matters_to_those_who_start_from_it_and_to_nobody_else():
     usual, other = tiny.everyone(), tiny.outcomes(tiny.MEMBERS, np.roll(tiny.MEMBERS, 3))
     for name in ("teacher", "student_aux", "student_all"):
         np.testing.assert_array_equal(usual.loss[name], other.loss[name])
     for name in ("cross_model_aux", "matched_start", "matched_aux"):
         assert np.all(usual.loss[name] != other.loss[name])
-
-
-def test_a_cross_model_student_of_oneself_is_a_student():
-    """The control differs from the experiment in the start and in nothing else."""
-    found = tiny.outcomes(tiny.MEMBERS, tiny.MEMBERS)
-    np.testing.assert_array_equal(found.loss["cross_model_aux"], found.loss["student_aux"])
-    np.testing.assert_array_equal(found.accuracy["cross_model_aux"], found.accuracy["student_aux"])
 
 
 def test_another_seed_is_another_experiment():
@@ -150,16 +134,6 @@ def teacher_of(number, images, *, spec):
 def students_of(number, partner, taught, *, spec):
     origin = lineage.originate(number, partner, IMAGES, seed=0, spec=spec.origin)
     return lineage.raise_students(number, origin, taught, IMAGES, seed=0, spec=spec)
-
-
-TRACES = []
-
-
-@jax.jit
-def traced(number, partner, spec):
-    """The whole lineage with the numbers of its spec as data."""
-    TRACES.append(spec)
-    return lineage.run(number, partner, IMAGES, seed=0, spec=spec)
 
 
 def raised(number, partner, spec):
@@ -287,13 +261,11 @@ def test_fixed_streams_are_those_of_member_zero():
 
 # The numbers of a spec as data.
 
-FREE = dataclasses.replace(tiny.SMALL, trainable=inits.PerPart(), measures=("epochs",))
-
 
 def test_a_traced_spec_gives_the_numbers_of_a_known_one():
     """Also where a known number leaves something out of the program: momenta, noise, parts that are shared whole."""
     assert_same(
-        traced(jnp.int32(2), jnp.int32(3), FREE)._replace(measures={}),
+        tiny.traced(jnp.int32(2), jnp.int32(3), tiny.FREE)._replace(measures={}),
         tiny.member(tiny.everyone(spec=tiny.SMALL), 2),
         rtol=1e-5,
         atol=1e-6,
@@ -301,33 +273,23 @@ def test_a_traced_spec_gives_the_numbers_of_a_known_one():
 
 
 def test_one_trace_serves_every_learning_rate_temperature_share_and_noise():
-    traced(jnp.int32(2), jnp.int32(3), FREE)
-    count = len(TRACES)
+    tiny.traced(jnp.int32(2), jnp.int32(3), tiny.FREE)
+    count = len(tiny.TRACES_OF_SPECS)
     spec = dataclasses.replace(
-        FREE,
+        tiny.FREE,
         temperature=2.0,
-        student=dataclasses.replace(FREE.student, optimizer=optimizers.OptimizerSpec(learning_rate=0.01, b1=0.8)),
+        student=dataclasses.replace(tiny.FREE.student, optimizer=optimizers.OptimizerSpec(learning_rate=0.01, b1=0.8)),
         start=inits.StartSpec(share=inits.PerPart(hidden=(0.7,) * 2, aux_head=0.2), relative_noise=0.1),
         trainable=inits.PerPart(class_head=0.0, hidden=(0.5, 0.5)),
         noise=noise.NoiseSpec(amplitude=0.6),
     )
-    found = traced(jnp.int32(2), jnp.int32(3), spec)
-    assert len(TRACES) == count
+    found = tiny.traced(jnp.int32(2), jnp.int32(3), spec)
+    assert len(tiny.TRACES_OF_SPECS) == count
     assert_same(found, raised(2, 3, spec), rtol=1e-5, atol=1e-6)
 
 
-def test_a_student_that_shares_nothing_is_a_cross_model_student_bit_for_bit():
-    alone = dataclasses.replace(FREE, start=inits.StartSpec(share=inits.NOTHING))
-    outcome = traced(jnp.int32(2), jnp.int32(3), alone)
-    for found in (outcome.loss, outcome.accuracy, outcome.measures["epoch_accuracy"]):
-        np.testing.assert_array_equal(found["student_aux"], found["cross_model_aux"])
-    shared = traced(jnp.int32(2), jnp.int32(3), FREE)
-    assert np.all(shared.loss["student_aux"] != outcome.loss["student_aux"])
-    np.testing.assert_array_equal(shared.loss["cross_model_aux"], outcome.loss["cross_model_aux"])
-
-
 def test_students_none_of_whose_parts_may_move_stay_references():
-    outcome = traced(jnp.int32(2), jnp.int32(3), dataclasses.replace(FREE, trainable=inits.NOTHING))
+    outcome = tiny.traced(jnp.int32(2), jnp.int32(3), dataclasses.replace(tiny.FREE, trainable=inits.NOTHING))
     assert outcome.accuracy["student_aux"] == outcome.accuracy["reference"] != outcome.accuracy["teacher"]
     np.testing.assert_array_equal(
         outcome.measures["epoch_accuracy"]["student_aux"], [outcome.accuracy["reference"]] * 3

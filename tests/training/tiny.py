@@ -5,10 +5,11 @@ import dataclasses
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from sublim_jax.data import noise
-from sublim_jax.models import mlp
+from sublim_jax.models import inits, mlp
 from sublim_jax.training import ensemble, lineage, loop, optimizers
 
 MODEL = mlp.MLPSpec(in_size=16, hidden_sizes=(8,), num_classes=4, num_aux=3, activation="tanh")
@@ -74,3 +75,14 @@ def everyone(seed: int = 0, spec: lineage.LineageSpec = SPEC) -> lineage.Outcome
 
 def member(outcome: lineage.Outcome, row: int) -> lineage.Outcome:
     return jax.tree.map(lambda leaf: leaf[row], outcome)
+
+
+FREE = dataclasses.replace(SMALL, trainable=inits.PerPart(), measures=("epochs",))
+TRACES_OF_SPECS = []
+
+
+@jax.jit
+def traced(number, partner, spec):
+    """The whole lineage of one member with the numbers of its spec as data."""
+    TRACES_OF_SPECS.append(spec)
+    return lineage.run(number, partner, lineage.Images(*map(jnp.asarray, images())), seed=0, spec=spec)
