@@ -25,6 +25,11 @@ hypothesis.settings.register_profile(
 hypothesis.settings.register_profile(
     "thorough", derandomize=False, deadline=None, max_examples=500, print_blob=True, database=None
 )
+hypothesis.settings.register_profile(
+    "unshrunk",
+    hypothesis.settings.get_profile("default"),
+    phases=[phase for phase in hypothesis.Phase if phase not in (hypothesis.Phase.shrink, hypothesis.Phase.explain)],
+)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 jax.config.update("jax_numpy_rank_promotion", "raise")  # a forgotten axis is an error, not a larger array

@@ -118,6 +118,8 @@ def _serve(jobs: list[dict], at_once: int, options: list[str]) -> None:
     running: dict[int, tuple[dict, pathlib.Path, float]] = {}
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory() as place, contextlib.ExitStack() as at_the_end:
+        # What a fault leaves as it is, is compiled once; and a counterexample need not be a small one.
+        os.environ |= {"JAX_COMPILATION_CACHE_DIR": f"{place}/compiled", "HYPOTHESIS_PROFILE": "unshrunk"}
         at_the_end.callback(lambda: [os.kill(child, signal.SIGKILL) for child in running])
         while jobs or running:
             while jobs and len(running) < at_once:
