@@ -1,7 +1,6 @@
-"""Programs that agree bit for bit. Run by `test_bits`, in a process of their own, since a compiler can be told otherwise.
+"""Programs that agree bit for bit. Run by `test_bits`, in a process whose compiler has the options that a user's has.
 
 XLA promises no such thing, and one of its options, which the other tests use because it compiles sooner, takes it away.
-What a user is told, that his numbers change by no bit if he adds a condition, holds for the options that he has.
 """
 
 import dataclasses
