@@ -146,7 +146,7 @@ def test_the_title_names_the_images(drawn):
 def test_a_condition_of_which_every_member_diverged_is_said_to_be_one(drawn):
     figure = drawn(accuracy=ACCURACY | {"student_aux": [None] * 5})
     assert "all diverged" in [text.get_text() for text in figure.axes[0].texts]
-    assert "3 member(s) of student_aux diverged" in text_of(figure)
+    assert "5 member(s) of student_aux diverged" in text_of(figure)
 
 
 def test_a_single_member_has_no_interval_but_a_figure(drawn):

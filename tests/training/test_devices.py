@@ -7,34 +7,31 @@ import json
 import os
 import socket
 
-import jax
-import numpy as np
 import pytest
 
 from experiments import mnist_aux
 from sublim_jax import records
 from tests.experiments import small
-from tests.training import tiny
 
-EIGHT_DEVICES = """
-import json, jax
-jax.config.update("jax_num_cpu_devices", 8)
+ON_DEVICES = """
+import json, sys, jax
+count = int(sys.argv[1])
+jax.config.update("jax_num_cpu_devices", count)
 from sublim_jax.training import ensemble
 from tests.training import tiny
-assert jax.device_count() == 8
+assert jax.device_count() == count
 arrays = ensemble.split((tiny.MEMBERS, ensemble.partners(8)))
-assert [shard.data.tolist() for shard in arrays[0].addressable_shards] == [[n] for n in range(8)]
+assert [shard.data.tolist() for shard in arrays[0].addressable_shards] == tiny.MEMBERS.reshape(count, -1).tolist()
 found = tiny.everyone(spec=tiny.SMALL)
-print(json.dumps([leaf.tolist() for leaf in jax.tree.leaves(found)]))
+print(json.dumps([leaf.tolist() for leaf in jax.tree.leaves(found)]))  # all digits, so that bits can be compared
 """
 
 
 def test_eight_devices_give_the_numbers_of_one(run_python):
     """Bit for bit: each device runs the operations that one device runs for each member in turn."""
-    done = run_python("-c", EIGHT_DEVICES)
-    assert done.returncode == 0, done.stderr
-    for found, expected in zip(json.loads(done.stdout), jax.tree.leaves(tiny.everyone(spec=tiny.SMALL)), strict=True):
-        np.testing.assert_array_equal(np.array(found, expected.dtype), expected)
+    one, eight = (run_python("-c", ON_DEVICES, count, JAX_DISABLE_MOST_OPTIMIZATIONS="1") for count in ("1", "8"))
+    assert one.returncode == eight.returncode == 0, one.stderr + eight.stderr
+    assert len(json.loads(one.stdout)) > 5 and json.loads(one.stdout) == json.loads(eight.stdout)
 
 
 def test_each_core_becomes_a_device_but_no_more_than_there_are_members(run_python):
