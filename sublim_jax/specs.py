@@ -58,6 +58,9 @@ Problem = tuple[str, str] | None
 """Which entry of a value is wrong, e.g. "[1]", or "" for all of it, and what is wrong with it. None: nothing."""
 
 _TRACEABLE: set[type] = set()
+MOST_WORDS = 20
+"""That a message lists."""
+
 _NUMBERS = {int: (int, np.integer), float: (int, float, np.integer, np.floating)}
 _KINDS: dict[Any, tuple[Any, str]] = {
     bool: ((bool, np.bool_), "True or False"),
@@ -210,7 +213,9 @@ def _unknown_word(value: Any, choices: tuple) -> Problem:
     words = {str(choice).lower(): choice for choice in choices}
     likely = difflib.get_close_matches(str(value).lower(), words, n=1)
     hint = f"; did you mean {words[likely[0]]!r}?" if likely else ""
-    return "", f"expected one of {', '.join(map(repr, choices))}, got {value!r}{hint}"
+    listed = ", ".join(map(repr, choices[:MOST_WORDS]))
+    more = f" or {len(choices) - MOST_WORDS} more" if len(choices) > MOST_WORDS else ""
+    return "", f"expected one of {listed}{more}, got {value!r}{hint}"
 
 
 def _no_number(value: Any, kind: type) -> Problem:

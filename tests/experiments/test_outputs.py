@@ -23,6 +23,7 @@ from sublim_jax import errors, files, records
 from sublim_jax.data import images
 from sublim_jax.llm import tiny
 from tests.experiments import small
+from tests.mutants import matrix, planting
 
 RECORDS = pathlib.Path(mnist_aux.__file__).parent / "records"
 
@@ -31,10 +32,10 @@ def atlas_run(folder, resume=False):
     atlas.run(atlas.Options(records=folder, ids=("figure-10",)))
 
 
-def matrix_run(path, resume=False):
-    from tests.theory.mutants import matrix
+def theory_matrix_run(path, resume=False):
+    from tests.theory.mutants import matrix as theory_matrix
 
-    matrix.run(path, matrix.MatrixConfig(num_problems=1))
+    theory_matrix.run(path, theory_matrix.MatrixConfig(num_problems=1))
 
 
 RUNS = {
@@ -45,7 +46,8 @@ RUNS = {
     "language": lambda path, **options: running.run(
         "language_numbers", language_numbers, language_numbers.PRESETS["default"], record=path, visible=False, **options
     ),
-    "matrix": matrix_run,
+    "matrix": theory_matrix_run,
+    "planted": lambda path, resume=False: matrix.run(path, only=("seed_ignored",) if resume else ()),
     "atlas": atlas_run,
 }
 
@@ -65,6 +67,7 @@ def no_work(monkeypatch):
     monkeypatch.setattr(worker, "loader", lambda *_: work)
     monkeypatch.setattr(tiny, "open_bases", work)
     monkeypatch.setattr(language_speed, "measure", work)
+    monkeypatch.setattr(planting, "verdicts", work)
     from tests.theory import universal
 
     monkeypatch.setattr(universal, "drawn", work)
@@ -140,7 +143,7 @@ def test_a_second_command_hears_of_the_first(tmp_path, run_python):
 @pytest.mark.parametrize("experiment", [name for name in RUNS if name not in ("atlas", "language_speed", "matrix")])
 def test_a_damaged_record_is_not_resumed(tmp_path, experiment):
     path = tmp_path / "r.json"
-    source = {"language": "language_numbers"}.get(experiment, experiment)
+    source = {"language": "language_numbers", "planted": "mutants"}.get(experiment, experiment)
     content = json.loads((RECORDS / f"{source}.json").read_text()) | {"results": None}
     path.write_text(json.dumps(content))
     before = snapshot(tmp_path)
@@ -205,7 +208,7 @@ def reader(path: pathlib.Path):
         "speed": lambda path: records.read(path, speed.FORM),
         "theorem": lambda path: records.read(path, form.FORM),
         "theorem-mutants": lambda path: records.read(path, form.MUTANTS),
-        "mutants": records.read,
+        "mutants": lambda path: records.read(path, matrix.FORM),
         "language_speed": lambda path: records.read(path, language_speed.FORM),
     }
     if path.stem in named:

@@ -3,13 +3,15 @@
 pytest tests/mutants -m mutants
 """
 
+import importlib
 import pathlib
 from collections.abc import Callable, Iterator
 
 import pytest
+import tyro
 
 from sublim_jax import records
-from tests.mutants import planting
+from tests.mutants import matrix, planting
 from tests.mutants.faults import FAULTS
 
 UNHARMED = planting.unharmed([test for fault in FAULTS for test in fault.tests])
@@ -35,7 +37,7 @@ def test_there_are_enough_faults_and_each_has_a_name_of_its_own():
 
 
 def test_the_committed_matrix_has_every_fault_and_no_survivor_without_a_reason():
-    record = records.read(RECORD)
+    record = records.read(RECORD, matrix.FORM)
     rows = {row["name"]: row for row in record.results["mutants"]}
     assert record.complete and rows.keys() == {fault.name for fault in FAULTS} | UNHARMED.keys(), (
         "make the matrix again"
@@ -74,3 +76,12 @@ def test_a_planted_fault_is_killed(name, verdict_of):
         assert not verdict.failed, f"it is killed now by {verdict.failed}; take its reason for surviving out"
     else:
         assert verdict.failed, f"{fault.name} ({fault.what}) survived {', '.join(fault.tests)}"
+
+
+@pytest.mark.parametrize("module", ["tests.mutants.matrix", "tests.theory.mutants.matrix"])
+@pytest.mark.parametrize(("flags", "code"), [(["--help"], 0), (["--rate", "1"], 2), ([], 2)])
+def test_a_flag_is_not_taken_for_the_path_of_a_record(module, flags, code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        tyro.cli(importlib.import_module(module).main, args=flags)
+    assert end.value.code == code and not list(tmp_path.iterdir())

@@ -9,17 +9,18 @@ the first column: a test of the sign alone lets through whatever satisfies the t
 import contextlib
 import dataclasses
 import pathlib
-import sys
 import time
 from collections.abc import Iterable, Iterator
+from typing import Annotated
 
 import jax
 import numpy as np
 import pytest
+import tyro
 
 from experiments import cli, progress
 from experiments.theorem import form
-from sublim_jax import errors, records
+from sublim_jax import records
 from tests.theory import properties, universal
 from tests.theory.mutants import faults
 
@@ -113,11 +114,13 @@ def _run(config: MatrixConfig, output: records.Output) -> records.Record:
     return record
 
 
-def main() -> None:
-    """Make the record that the command line names, and print it."""
-    if len(sys.argv) != 2:
-        raise errors.InputError("expected the path of the record as the only argument")
-    found = run(pathlib.Path(sys.argv[1])).results
+def main(path: Annotated[pathlib.Path, tyro.conf.Positional]) -> None:
+    """Which property sees which planted fault: the record at this path, which is also printed.
+
+    Args:
+        path: of the record.
+    """
+    found = run(path).results
     for row in found["mutants"]:
         print(f"{row['name']:28s}", *(f"{name} {rate:.2f}" for name, rate in row["kills"].items() if rate))
     print(f"{len(found['missed_by_the_sign_alone'])} faults are missed by the sign alone")
@@ -127,4 +130,4 @@ def main() -> None:
 if __name__ == "__main__":
     jax.config.update("jax_numpy_rank_promotion", "raise")
     jax.config.update("jax_enable_x64", True)
-    cli.main(main)
+    cli.main(lambda: tyro.cli(main))
