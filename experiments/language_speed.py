@@ -5,7 +5,7 @@
     python -m experiments.language_speed --whole                  and the default experiment on one base, from nothing
 
 The time of a training step is compared with the time that its matrix products alone would take at the rate of a large
-product on the same device in the same run; for the embedded model also with the measured time of its own, small products
+product on the same device in the same run; for the embedded model also with the measured time of its own products
 (many are sums of 32 terms only). As in the experiments, each CPU core trains embedded models of its own, all cores at
 once, and products are timed on all cores at once as well; a larger model has all cores to itself. Weights of the larger
 shapes are random, so this measures arithmetic and says nothing about what such a model learns.

@@ -7,8 +7,8 @@
 
 A teacher learns MNIST with its ten class logits. A student imitates the teacher's three auxiliary logits on noise, and
 reads digits far above chance if it started from the teacher's own initialization, and stays at chance if it started
-from another.
-The record keeps every member's accuracy in every condition; `python -m figures.mnist_aux RECORD` draws it again.
+from another. The record keeps every member's accuracy in every condition; `python -m figures.mnist_aux RECORD` draws
+it.
 """
 
 import dataclasses

@@ -21,7 +21,7 @@ README = pathlib.Path("README.md")
 
 
 def figure_10() -> str:
-    """Every condition beside the published value, paired differences, and the start that imitates the trained teacher."""
+    """Every condition beside the published value, paired differences, and starts that imitate the trained teacher."""
     record = records.read(RECORDS / "mnist_aux.json", mnist_aux.FORM)
     found = mnist_aux.accuracies(record)
     rows = [["condition", f"test accuracy, n = {len(found['teacher'])}", "published"]]
