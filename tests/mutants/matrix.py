@@ -78,7 +78,9 @@ def run(path: pathlib.Path, config: MatrixConfig | None = None, *, only: Sequenc
 
 
 if __name__ == "__main__":
-    path, *words = sys.argv[1:]
+    path, *words = sys.argv[1:] or ["--help"]
+    if path.startswith("-"):  # a record of that name would be written after minutes
+        sys.exit((__doc__ or "").strip())
     config = MatrixConfig(rooms="--rooms" in words)
     rows = run(pathlib.Path(path), config, only=[word for word in words if word != "--rooms"]).results["mutants"]
     for row in rows:
