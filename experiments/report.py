@@ -135,7 +135,7 @@ def language_whole() -> str:
             ["numbers to favourites, on the embedded model", "seconds"],
             ["one base, first target, from nothing", f"{whole['first_target_s']:.0f}"],
             ["of which pre-training and asking the base", f"{whole['pretraining_s']:.0f}"],
-            ["one base, a further target", f"{whole['further_target_s']:.0f}"],
+            ["one base, a further target", f"{whole['further_target_s']:.1f}"],
             ["the default command: eight bases, one target, from nothing", f"{every.seconds['wall']:.0f}"],
         ]
     )
