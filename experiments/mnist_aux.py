@@ -60,7 +60,7 @@ class MnistAuxConfig:
     seed: specs.Seed = 0
     num_members: specs.Count = 10  # independent references, each with its teacher and students
     dataset: Dataset = "auto"
-    """`auto`: MNIST, or synthetic digits, clearly labelled, where MNIST cannot be had."""
+    """`auto`: MNIST, or synthetic digits, clearly labelled, where MNIST is unavailable."""
     num_train_images: specs.Count | None = None
     """Only the first so many training images; all by default."""
     conditions: tuple[lineage.Condition, ...] = (*FIGURE_10, "matched_aux")
