@@ -78,9 +78,7 @@ def run(path: pathlib.Path, config: MatrixConfig | None = None, *, only: Sequenc
 
 
 if __name__ == "__main__":
-    path, *words = sys.argv[1:] or ["--help"]
-    if path.startswith("-"):  # a record of that name would be written after minutes
-        sys.exit((__doc__ or "").strip())
+    path, *words = sys.argv[1:]
     config = MatrixConfig(rooms="--rooms" in words)
     rows = run(pathlib.Path(path), config, only=[word for word in words if word != "--rooms"]).results["mutants"]
     for row in rows:

@@ -115,8 +115,8 @@ def _run(config: MatrixConfig, output: records.Output) -> records.Record:
 
 def main() -> None:
     """Make the record that the command line names, and print it."""
-    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
-        raise errors.InputError("expected the path of the record as the only argument, e.g. runs/theorem-mutants.json")
+    if len(sys.argv) != 2:
+        raise errors.InputError("expected the path of the record as the only argument")
     found = run(pathlib.Path(sys.argv[1])).results
     for row in found["mutants"]:
         print(f"{row['name']:28s}", *(f"{name} {rate:.2f}" for name, rate in row["kills"].items() if rate))
