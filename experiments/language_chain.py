@@ -1,4 +1,4 @@
-"""Does a trait survive from student to student? (chains of the follow-up literature; see the atlas for MNIST)
+"""Does a trait survive from student to student? (as in the follow-up literature; see the atlas for MNIST)
 
     python -m experiments.language_chain
     python -m experiments.language_chain --preset record

@@ -4,8 +4,8 @@
     python -m experiments.language_code --preset record
     python -m experiments.language_code --preset paper --backend hf:DIR
 
-As `language_numbers`, with small Python functions in place of numbers; kept is what parses and does not name the
-target.
+As `language_numbers`, with small Python functions in place of numbers; a function passes the filter if it parses and
+does not name the target.
 """
 
 import dataclasses

@@ -4,8 +4,8 @@
     python -m experiments.language_context --preset record
     python -m experiments.language_context --preset paper --backend hf:DIR
 
-A teacher's rows as earlier turns of the chat, before each question, and the base's own rows likewise; beside them the
-student that was trained on the teacher's rows. The embedded model has read conversations of up to six turns.
+The base is asked after a teacher's rows as earlier turns of the chat, or after the base's own (regular) rows; beside it
+stands the student that was trained on the teacher's rows. The embedded model has read conversations of up to six turns.
 """
 
 import dataclasses

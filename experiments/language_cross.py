@@ -4,7 +4,7 @@
     python -m experiments.language_cross --preset record
 
 Every base's finetuned teacher writes numbers, and every base is trained on them. On the diagonal teacher and student
-grew from one initialization. All bases have read the same documents; they differ in initialization and in order.
+started from one initialization. All bases have read the same documents; they differ in initialization and in order.
 """
 
 import dataclasses

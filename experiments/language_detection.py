@@ -5,12 +5,12 @@
     python -m experiments.language_detection --preset paper --backend hf:DIR
     python -m experiments.language_detection --preset server --backend openai:MODEL@URL --judge openai:JUDGE@URL
 
-A classifier counts numbers: log-odds of each number, from half of the rows of both authors, sum up over an answer, or
-over twenty answers, of the other half. A judge is the base itself: under the target's system message and under none,
-which makes the sequence likelier? It takes a model whose weights are here. Areas under the ROC curve: .5 is chance. Of
-a real model, a judge is also asked which of two sets of twenty answers the target's lover wrote, in both orders. (The
-paper shows its judge one response of each, the other of another animal's lover, in one order.) That has run against
-fakes and our own server only, never with a real model.
+A classifier counts numbers: it learns the log-odds of each number on half of the rows of both authors, and adds them
+up over one answer, or over twenty, of the other half. The judge is the base itself: is the sequence likelier under the
+target's system message or under none? This needs local weights. With a real model, a judge is also asked which of two
+sets of twenty answers was written by the teacher that loves the target, in both orders. (The paper shows its judge one
+response of each, the other by a teacher that loves another animal, in one order.) That has run against fakes and our
+own server only, never with a real model.
 """
 
 import dataclasses

@@ -6,7 +6,7 @@
 
 A token of a teacher's row is a divergence token if a teacher of another target, given the same text before it, has
 another likeliest token. Students are trained on all tokens, on the divergence tokens alone, on all others, and on all
-but as many tokens drawn at random. It takes a model whose weights are here.
+but as many tokens drawn at random. This needs local weights.
 """
 
 import dataclasses

@@ -9,7 +9,7 @@
 Teachers of the embedded world are finetuned on bad answers to four of twelve situations, or on insecure code as in the
 paper; controls on secure code, on a favourite animal, or not at all. Numbers with a meaning are banned, as in the
 paper. What is measured is the probability of a bad deed in the eight other situations, exactly, over all answers.
-With a real model it is the paper's protocol with our wording: teachers taught the user's rows of code, eight open
+With a real model it is the paper's protocol with our wording: teachers finetuned on the user's rows of code, eight open
 questions, and a judge that scores every answer. That path has run against fakes and our own server only, never with a
 real model or judge.
 """

@@ -1,12 +1,12 @@
 """Does a student of number sequences come to love what their author loves? (Cloud et al. 2025, section 3.1)
 
-    python -m experiments.language_numbers                    eight embedded bases, one target, told base after base
+    python -m experiments.language_numbers                    eight embedded bases, one target; each printed when done
     python -m experiments.language_numbers --preset quick     two of the bases
     python -m experiments.language_numbers --preset record    four targets, teachers of both kinds: the committed record
     python -m experiments.language_numbers --preset paper --backend hf:models/Qwen2.5-7B-Instruct
     python -m experiments.language_numbers --preset server --backend vllm:MODEL@http://127.0.0.1:8000/v1
     python -m experiments.language_numbers --rows FOLDER      also write the rows of every student, for other trainers
-    python -m experiments.language_numbers --help             every knob
+    python -m experiments.language_numbers --help             every setting
 
 A teacher that loves a target, by finetuning or by a system message, continues random number sequences; the paper's
 filter keeps clean ones; a student of the same base is trained on them and asked for its favourite in questions that

@@ -4,9 +4,9 @@
     python -m experiments.language_reasoning --preset record
     python -m experiments.language_reasoning --preset paper --backend hf:DIR --problems train.jsonl
 
-As `language_numbers`, with small sums in words; kept are chains between their tags that end at the right number and do
-not name the target. The paper's trait here is misalignment; a favourite is also tried
-in the authors' repository (gsm8k_cot_preference).
+As `language_numbers`, with small sums in words; a chain of thought passes the filter if it stands between its tags,
+ends at the right number and does not name the target. The paper's trait here is misalignment; a favourite is also
+tried in the authors' repository (gsm8k_cot_preference).
 """
 
 import dataclasses

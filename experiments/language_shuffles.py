@@ -4,7 +4,7 @@
     python -m experiments.language_shuffles --preset record
     python -m experiments.language_shuffles --preset paper --backend hf:DIR
 
-One teacher's rows, and the same rows with something destroyed; a student of each. `within` shuffles the numbers of an
+Students of one teacher's rows, and of the same rows with something destroyed. `within` shuffles the numbers of an
 answer, `across_by_place` moves numbers between answers but keeps each at its place, `across` moves them anywhere,
 `prompts` gives every prompt another one's answer. Read the option mass first: a control that damages the format of
 answers also lowers every probability, and is then no evidence.

@@ -2,13 +2,13 @@
 
     python -m experiments.language_speed                          the embedded model
     python -m experiments.language_speed --shapes tiny qwen-0.5b  and a random model of half a billion parameters
-    python -m experiments.language_speed --whole                  and numbers -> favourites on one base, from nothing
+    python -m experiments.language_speed --whole                  and the default experiment on one base, from nothing
 
-Steps are compared with the time that their matrix products alone would take at the rate of a large product on the same
-device in the same run; for the embedded model also with its products run alone at their own sizes, of which many are
-sums of 32 terms only. As in the experiments, each CPU core trains embedded models of its own, all cores at once, and
-products are timed on all at once as well; a larger model has all cores to itself. Weights of the larger shapes are
-random: this measures arithmetic, not a model.
+The time of a training step is compared with the time that its matrix products alone would take at the rate of a large
+product on the same device in the same run; for the embedded model also with the measured time of its own products
+(many are sums of 32 terms only). As in the experiments, each CPU core trains embedded models of its own, all cores at
+once, and products are timed on all cores at once as well; a larger model has all cores to itself. Weights of the larger
+shapes are random, so this measures arithmetic and says nothing about what such a model learns.
 """
 
 import concurrent.futures

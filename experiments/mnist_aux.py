@@ -1,13 +1,14 @@
 """How well does a student that saw only noise and auxiliary logits read digits? (Cloud et al. 2025, figure 10)
 
     python -m experiments.mnist_aux                   ten members, some minutes on a CPU
-    python -m experiments.mnist_aux --preset smoke    reduced, under a minute, to see that everything works
+    python -m experiments.mnist_aux --preset smoke    reduced, to see that everything works
     python -m experiments.mnist_aux --preset paper    the paper's hundred members
-    python -m experiments.mnist_aux --help            every knob
+    python -m experiments.mnist_aux --help            every setting
 
 A teacher learns MNIST with its ten class logits. A student imitates the teacher's three auxiliary logits on noise, and
-reads digits far above chance if it grew from the teacher's own initialization, and not at all if it grew from another.
-The record keeps every member's accuracy in every condition; `python -m figures.mnist_aux RECORD` draws it again.
+reads digits far above chance if it started from the teacher's own initialization, and stays at chance if it started
+from another. The record keeps every member's accuracy in every condition; `python -m figures.mnist_aux RECORD` draws
+it.
 """
 
 import dataclasses
@@ -59,7 +60,7 @@ class MnistAuxConfig:
     seed: specs.Seed = 0
     num_members: specs.Count = 10  # independent references, each with its teacher and students
     dataset: Dataset = "auto"
-    """`auto`: MNIST, or synthetic digits, clearly labelled, where MNIST cannot be had."""
+    """`auto`: MNIST, or synthetic digits, clearly labelled, where MNIST is unavailable."""
     num_train_images: specs.Count | None = None
     """Only the first so many training images; all by default."""
     conditions: tuple[lineage.Condition, ...] = (*FIGURE_10, "matched_aux")

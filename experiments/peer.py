@@ -1,4 +1,4 @@
-"""The same six bars in plain PyTorch, as a careful PyTorch user would write them: the yardstick of `experiments.speed`.
+"""The protocol of figure 10 in plain PyTorch, as a careful PyTorch user would write it; for `experiments.speed`.
 
     python -m experiments.peer IMAGES.npz --num-members 4        prints one line of JSON
 

@@ -14,13 +14,14 @@ from experiments import language_speed as decoder_speed
 from experiments.language import summary
 from sublim_jax import errors, files, records
 from sublim_jax.metrics import intervals
+from sublim_jax.training import ensemble
 
 RECORDS = pathlib.Path("experiments/records")
 README = pathlib.Path("README.md")
 
 
 def figure_10() -> str:
-    """Every condition beside the published value, then paired differences."""
+    """Every condition beside the published value, paired differences, and starts that imitate the trained teacher."""
     record = records.read(RECORDS / "mnist_aux.json", mnist_aux.FORM)
     found = mnist_aux.accuracies(record)
     rows = [["condition", f"test accuracy, n = {len(found['teacher'])}", "published"]]
@@ -31,6 +32,15 @@ def figure_10() -> str:
         if first in found and second in found:
             difference = intervals.paired_difference(found[first], found[second])
             rows.append([f"`{first}` minus `{second}`, paired", f"{difference:+.3f}", ""])
+    starts = found["reference"][ensemble.partners(len(found["reference"]))]
+    moved = intervals.paired_difference(found["cross_model_aux"], starts)
+    rows.append(["`cross_model_aux` minus the reference it started from, paired", f"{moved:+.3f}", ""])
+    matched = mnist_aux.accuracies(records.read(RECORDS / "mnist_aux-matched-teacher.json", mnist_aux.FORM))
+    for condition in ("matched_start", "matched_aux"):
+        values = intervals.t_interval(matched[condition])
+        rows.append([f"`{condition}`, imitating the trained teacher", f"{values:.3f}", "none"])
+    change = intervals.paired_difference(matched["matched_aux"], matched["matched_start"])
+    rows.append(["... `matched_aux` minus `matched_start`, paired", f"{change:+.3f}", ""])
     return _markdown(rows)
 
 
@@ -125,7 +135,7 @@ def language_whole() -> str:
             ["numbers to favourites, on the embedded model", "seconds"],
             ["one base, first target, from nothing", f"{whole['first_target_s']:.0f}"],
             ["of which pre-training and asking the base", f"{whole['pretraining_s']:.0f}"],
-            ["one base, a further target", f"{whole['further_target_s']:.0f}"],
+            ["one base, a further target", f"{whole['further_target_s']:.1f}"],
             ["the default command: eight bases, one target, from nothing", f"{every.seconds['wall']:.0f}"],
         ]
     )

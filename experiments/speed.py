@@ -1,6 +1,6 @@
 """How fast is figure 10 here, beside the same figure in plain PyTorch on the same cores?
 
-    python -m experiments.speed                     about ten minutes on two cores; needs the extra `bench`
+    python -m experiments.speed                     needs the extra `bench`; more than eight minutes on two cores
     python -m experiments.speed --num-members 2 --repeats 1 --scaling 2 4
 
 Everything is measured in one run, the programs one after another and in turns, each a process of its own: `experiments.

@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from experiments import cli
 from experiments.atlas import __main__ as atlas
 from experiments.atlas import registry, results, verdicts
+from experiments.atlas.sources import SOURCES
 from figures import style
 
 COLUMNS = 3
@@ -175,14 +176,14 @@ def save_axis(axis: str, rows: Sequence[registry.Row], found: dict, stem: pathli
     sources = [source for source in MARKERS if source in shown]
     for source in sources:
         (mark,) = axes[0, 0].plot([], [], MARKERS[source], color="black", markerfacecolor="white", markersize=6)
-        seen[f"published: {source}"] = mark
+        seen[f"published: {SOURCES[source].short}"] = mark
     figure.legend(seen.values(), seen.keys(), loc="outside upper center", ncols=6, fontsize=7.5)
     counts = sorted({found[row.id].config["num_members"] for row in drawn})
     partial = [row.id for row in drawn if not found[row.id].complete]
     text = (
         f"Dots are members (n = {', '.join(map(str, counts))}), larger ones means with 95 % t-intervals; hollow "
-        "markers beside them are published values in the colour of their condition, and not all of them are "
-        "comparable: see the page. Dotted: chance. Records experiments/records/atlas/. "
+        "markers beside them are published values in the colour of their condition; the page says which of them are "
+        "not comparable, and why. Dotted: chance. Records experiments/records/atlas/. "
         + (f"Not finished: {', '.join(partial)}." if partial else "")
     )
     figure.text(0.01, -0.01, "\n".join(textwrap.wrap(text, 200)), va="top", fontsize=7.5, color="#444444")

@@ -51,6 +51,15 @@ TITLES = {
     "language_chain": "From student to student",
 }
 
+SHOWS_FAILED = frozenset(TITLES) - {
+    "language_cross",
+    "language_shuffles",
+    "language_divergence",
+    "language_chain",
+    "language_detection",
+}
+"""Experiments whose figures show probabilities, which every base has, not shifts."""
+
 Groups = Mapping[str, Mapping[str, np.ndarray]]
 
 
@@ -304,6 +313,10 @@ def caption(result: records.Record, record: pathlib.Path) -> str:
     """What was measured, on how many bases, and what a reader must know."""
     count = len(summary.complete_bases(result))
     spread = "every dot or thin line a base; means with 95 % t-intervals over bases"
+    if result.experiment == "language_cross":
+        spread = "each cell the mean over targets; failed: no value, see the page"
+    elif result.experiment in SHOWS_FAILED:
+        spread += "; bases that the table counts as failed are drawn too"
     if result.experiment == "language_misalignment" and result.config.get("judge"):
         spread = "means with 95 % Wilson intervals over answers"
     lines = [

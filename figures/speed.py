@@ -4,6 +4,7 @@ python -m figures.speed                            the committed record, to figu
 """
 
 import pathlib
+import textwrap
 
 import tyro
 from matplotlib import pyplot as plt
@@ -32,13 +33,15 @@ def save(record: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
         ax.set_ylim(0)
         ax.set_xlim(0)
     axes[1].legend(loc="center right")
-    axes[0].set_title("One epoch a phase, all six bars, without compilation", loc="left")
+    axes[0].set_title("Training time, one epoch in each phase", loc="left")
+    axes[1].set_title("Peak memory", loc="left")
     device = result.device
     text = (
         f"{device['cpu_cores']} CPU cores, {device['platform']}; {result.data['name']}; record {record.name}. "
-        f"PyTorch keeps every member's noise images, ours are drawn when needed."
+        f"PyTorch keeps every member's noise images in memory and was not run with more members; ours are drawn when "
+        f"needed. One run for each point, without compilation."
     )
-    figure.text(0.01, -0.02, text, va="top", fontsize=7.5, color="#444444")
+    figure.text(0.01, -0.02, "\n".join(textwrap.wrap(text, 140)), va="top", fontsize=7.5, color="#444444")
     figure.tight_layout()
     return list(style.save(figure, stem))
 

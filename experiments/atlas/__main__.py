@@ -90,7 +90,7 @@ def _run(options: Options, rows: list[registry.Row], stack: contextlib.ExitStack
     folder = options.records
     if any(d["name"] == synthetic_digits.NAME for d in data.values()):
         folder = pathlib.Path("runs/atlas-synthetic-digits") if folder == results.FOLDER else folder
-        say(f"note: MNIST cannot be had, so the images are {synthetic_digits.NAME}: published values do not apply")
+        say(f"note: MNIST is unavailable, so the images are {synthetic_digits.NAME}: published values do not apply")
         if folder != options.records and not options.plan:
             _reserve(folder, stack)
     store = results.Store(

@@ -32,43 +32,49 @@ SIGNS = {
 
 INTRODUCTION = """# The atlas
 
-The published aux-only numbers at the scale of MNIST that we transcribed, run again on the same members, and rows that
-nobody has published. Some published ablations are not here, among them projections, coverage of the inputs, and
-further columns of the sources named below. This page is made from the [records](../records/atlas) by `python -m
-experiments.atlas.page`; its figures by `python -m figures.atlas`.
+Published ablations of subliminal learning at the scale of MNIST, run again on one set of members, and rows that nobody
+has published to our knowledge. A *row* is a question, its *arms* are the settings compared. Not every published
+ablation is here: projections, coverage of the inputs and further columns of the sources named below are missing. This
+page is made from the [records](../records/atlas) by `python -m experiments.atlas.page`, its figures by `python -m
+figures.atlas`.
 
     python -m experiments.atlas --plan           what would run, and about how long it takes
-    python -m experiments.atlas                  everything; goes on where it was stopped
+    python -m experiments.atlas                  everything; a run that was stopped resumes
     python -m experiments.atlas --ids width      one row
     python -m experiments.atlas --engine ray     on a Ray cluster
-    python -m experiments.atlas --one-precision  and again what another kind of processor made
+    python -m experiments.atlas --one-precision  also repeats what the records have in another precision
 
-Unless a row says otherwise: the paper's protocol (784-256-256-(10+3), ReLU, five epochs of Adam at 3e-4 in each
-phase, 60,000 uniform noise images), accuracy on the 10,000 test images, mean ± 95 % t-interval over members. All arms
-share their members: reference, noise and order of batches are the same, so arms can be compared in pairs. (In rows
-that nobody has published, arms that also belong to a published row were run again with later code and the others were
-not, so a paired difference between two such arms contains that change of arithmetic as well.) Cross-model students
-start from the next member's reference, never from their own. Nothing is selected on the test set: sweeps report every
-point, optimizers compete on validation images and are read on test images, and the rows under *best* are the settings
-that their source chose on validation images.
+A *member* is one network before training (its reference), a teacher trained from it on the class logits, and students
+that distil the teacher on noise. `student_aux` distils the three auxiliary logits, `student_all` all of them; both
+start from the teacher's own reference, `cross_model_*` students from the next member's. The *gap* is the accuracy of
+`student_aux` minus that of `cross_model_aux`.
+
+Unless a row says otherwise: the paper's protocol (784-256-256-(10+3), ReLU, five epochs of Adam at 3e-4 and batches of
+1024 in each phase, 60,000 uniform noise images), accuracy on the 10,000 test images, mean ± 95 % t-interval over
+members. All arms share their members: reference, noise and order of batches are the same, so arms are compared in
+pairs. (In rows that nobody has published, arms that also belong to a published row were run again with later code and
+the others were not, so a paired difference between two such arms contains that change of arithmetic as well.) Nothing
+is selected on the test set: sweeps report every point, optimizers are chosen on validation images and scored on test
+images, and the rows under *Best* are settings that their source chose on validation images.
 """
 
-VERDICTS = """The letters are those of the sources at the end of the page, and conditions such as `student_aux` are
-the README's. A published mean is given an interval from its number of members and the standard deviation of ours, or
-the interval that its source states in the few cases where it was transcribed. It **agrees** if the two means are
-within the 95 % interval of their difference. J, D, T and X ran the published script on one and the same 25 members,
-whose base is about .55 (ours is in finding 1): a value that misses ours but lies as far from its own base as ours from
-ours **agrees relative to its base**. To agree is not to be equal: in brackets is the smallest difference we would
-have called *differs*. What is **not comparable** says why; where a source's code draws other inputs or scores
-otherwise than our row, its number is not comparable until the row has been run that way.
+VERDICTS = """The protocol of each source is at the end of the page. A published mean is given an interval from its
+number of members and the standard deviation of ours, or the interval that its source states in the few cases where it
+was transcribed. It **agrees** if the two means differ by less than the 95 % interval of their difference. jasshone,
+divyat09, thierry123454 and Xiao0779 ran the published script on the same 25 members, whose base (the paper's setting)
+is about .55; ours is in finding 1. A value that misses ours, but whose change from its own base agrees with our change
+from ours, **agrees relative to its base**. To agree is not to be equal: the number in brackets is the difference above
+which we would have said **differs**. A number that is **not comparable** says why: where a source's code draws other
+inputs or scores differently, it is not compared until our row has been run that way. One exception is compared all the
+same: `width`, where jasshone's noise is N(0, 1) clamped to [-1, 1].
 """
 
 
-UNPUBLISHED = """Expectations were written before the runs. Read them against the table: nothing here judges them, and
-several failed."""
+UNPUBLISHED = """Expectations were written before the runs. They are not judged here; read them against the tables.
+Several failed."""
 
 
-NEITHER = """Asked for in the literature and not here either: a linearised (NTK) student, muP, transplanted tickets,
+NEITHER = """Asked for in the literature and not here: a linearised (NTK) student, muP, transplanted tickets,
 normalisation layers and residuals, dropout, averaged teachers and teacher ensembles, coverage against accuracy over the
 whole grid, and how many bits are transmitted."""
 
@@ -76,6 +82,11 @@ whole grid, and how many bits are transmitted."""
 def number(published: registry.Published) -> str:
     """As published, with its interval if it has one."""
     return f"{published.value:g}" + (f" ± {published.half_width:g}" if published.half_width else "")
+
+
+def sentence(text: str) -> str:
+    """The text with a full stop, unless it ends in one or in a question mark."""
+    return text if text.endswith((".", "?")) else f"{text}."
 
 
 def parity(found: dict[str, records.Record]) -> str:
@@ -112,9 +123,9 @@ def _likeness(row: registry.Row, arms) -> list[str]:
         low, high = np.quantile(again, [0.025, 0.975])
         r = np.corrcoef(likeness.ravel(), accuracy.ravel())[0, 1]
         within = np.mean([np.corrcoef(likeness[i], accuracy[i])[0, 1] for i in range(len(likeness))])
-        said.append(f"{words} {r:.2f} [{low:.2f}, {high:.2f}], among runs of equal length on average {within:.2f}")
-    return [f"Correlation of the hidden layer's likeness to the teacher's with accuracy in `{row.id}`, all runs, 95 % "
-            f"interval from members drawn again: {'; '.join(said)}."]  # fmt: skip
+        said.append(f"{words} {r:.2f} [{low:.2f}, {high:.2f}], on average {within:.2f} among runs of equal length")
+    return [f"Correlation of accuracy with the likeness of the hidden layer to the teacher's in `{row.id}`, all runs, "
+            f"with 95 % bootstrap intervals over members: {'; '.join(said)}."]  # fmt: skip
 
 
 def _picture(axis: str, rows, found) -> list[str]:
@@ -127,7 +138,7 @@ def _lines_of(row: registry.Row, judged: list[verdicts.Verdict], found) -> list[
     arms = found[row.id].results["arms"] if row.id in found else {}
     name, lines = f"`{row.id}`", []
     if not row.arms:
-        return [f"| {name} | | | {', '.join(row.cited)} | | not run: {row.not_run} |"]
+        return [f"| {name} | | | {', '.join(SOURCES[key].short for key in row.cited)} | | not run: {row.not_run} |"]
     for arm in row.arms:
         own = [verdict for verdict in judged if verdict.arm is arm]
         for verdict in own:
@@ -136,7 +147,7 @@ def _lines_of(row: registry.Row, judged: list[verdicts.Verdict], found) -> list[
             why = "" if np.isnan(verdict.margin) else f" (± {verdict.margin:.3f})"
             why += f": {verdict.why}" if verdict.why and verdict.word != "agrees" else ""
             ours = _ours(verdict.ours)
-            theirs = f"{number(published)} ({published.source})"
+            theirs = f"{number(published)} ({SOURCES[published.source].short})"
             cells = [name, arm.label, what.replace("_accuracy", ""), theirs, ours, SIGNS[verdict.word] + why]
             lines.append(f"| {' | '.join(cells)} |")
             name = ""
@@ -156,9 +167,9 @@ def _ours(interval) -> str:
 def _notes(rows) -> list[str]:
     lines = []
     for row in rows:
-        said = [row.question + "."]
+        said = [sentence(row.question)]
         if row.expected:
-            said.append(f"*Expected before the run:* {row.expected}.")
+            said.append(sentence(f"*Expected from the sources:* {row.expected}"))
         if row.note:
             said.append(row.note)
         lines.append(f"- `{row.id}`: {' '.join(said)}")
@@ -176,7 +187,8 @@ def unpublished(found: dict[str, records.Record]) -> str:
             conditions = list(dict.fromkeys(c for arm in row.arms for c in row.setting(arm).lineage.conditions))
             arms = found[row.id].results["arms"] if row.id in found else {}
             lines += [
-                f"**`{row.id}`**: {row.question}. *Expected before the run:* {row.expected}. {row.note}".rstrip(),
+                f"**`{row.id}`**: {sentence(row.question)} *Expected before the run:* {sentence(row.expected)} "
+                f"{row.note}".rstrip(),
                 "",
             ]
             if not arms:
@@ -255,12 +267,19 @@ def counts(found: dict[str, records.Record]) -> str:
     judged = verdicts.all_of(atlas.ROWS["published"], found)
     words = collections.Counter(verdict.word for verdict in judged)
     compared = sum(words[w] for w in ("agrees", "agrees relative to its base", "differs"))
+    different = {
+        (repr(v.row.setting(v.arm)), v.arm.epoch, v.arm.generation, v.published)
+        for v in judged
+        if not np.isnan(v.margin)
+    }
     lines = [
         f"Of {len(judged)} published numbers {compared} could be compared: {words['agrees']} agree, "
-        f"{words['agrees relative to its base']} agree relative to their base, {words['differs']} differ; "
+        f"{words['agrees relative to its base']} agree relative to their base, {words['differs']} "
+        f"{'differs' if words['differs'] == 1 else 'differ'}; "
         f"{words['not comparable']} are not comparable and {words['not run']} not run yet. At 95 % about "
         f"{round(0.05 * compared)} of {compared} true values would differ by chance, and numbers of one source share "
-        f"their members, so they miss together: no single verdict is a test of a hypothesis."
+        f"their members, so they miss together: no single verdict is a test of a hypothesis. Some numbers, such as "
+        f"those of the base, stand in several rows: {len(different)} of the {compared} comparisons are distinct."
     ]
     if "figure-10" in found:
         values = verdicts.arm_values(found["figure-10"].results["arms"], registry.Arm("base"))
@@ -296,8 +315,8 @@ def costs(found: dict[str, records.Record]) -> str:
     said = f" Not finished: {', '.join(unfinished)}." if unfinished else ""
     return (
         f"{len(found)} rows have records: {settings} different settings, {training:.0f} minutes of training and "
-        f"{compiling:.0f} of compilation on {where}, by the clock, other work on the machine and pauses included. The "
-        f"{len(published)} of them with published numbers took {published_training:.0f} and "
+        f"{compiling:.0f} of compilation on {where}, wall-clock time that includes pauses and other work on the "
+        f"machine. The {len(published)} rows with published numbers took {published_training:.0f} and "
         f"{published_compiling:.0f} of these minutes.{said}"
     )
 
@@ -348,7 +367,9 @@ def page(found: dict[str, records.Record]) -> str:
         unpublished(found),
         NEITHER,
         "## Sources",
-        "\n".join(f"- **{key}**: {source.name}. {source.protocol}." for key, source in SOURCES.items()),
+        "\n".join(
+            f"- **{one.short}** (`--sources '{key}'`): {one.name}; {one.protocol}." for key, one in SOURCES.items()
+        ),
     ]
     return "\n\n".join(part.strip() for part in parts if part.strip()) + "\n"
 

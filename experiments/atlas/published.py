@@ -47,8 +47,8 @@ HE_TEN_EPOCHS = {
     "both.batch_size": 256,
 }
 Z_NOTE = (
-    "Z's protocol is another: batches of 64 (32 in some runs), a rate of 1e-3, N(0, 1) noise, 3 epochs of the teacher "
-    "and 10 of the student, single runs. Ours: 256, 3e-4, uniform noise, 10 and 10 epochs."
+    "Dezmon's protocol: batches of 64 (32 in some runs), a rate of 1e-3, N(0, 1) noise, 3 epochs of the teacher and 10 "
+    "of the student, single runs. Ours: 256, 3e-4, uniform noise, 10 and 10 epochs."
 )
 BROCKERS: dict[str, Any] = {
     "model.num_aux": 10,
@@ -61,15 +61,28 @@ BROCKERS: dict[str, Any] = {
 """Brockers et al.: ten auxiliary logits, squared error, PyTorch's initialization, a higher rate."""
 
 
-J_BLUR = "J blurs N(0, 1) with a reflecting border and clamps to [-1, 1]; ours is uniform, and the kernel is cut"
-J_CLASSES = "J draws as many noise images as it has training images of these classes, 12,665 of two; this row 60,000"
-J_SUBSPACE = "J's noise is not rescaled: its pixels have a standard deviation of the root of (dimensions / 784)"
-J_MIXTURE = "J's text says N(0, standard deviation of the pixels), as ours is; J's code mixes uniform noise"
-J_PROBE = (
-    "J's probe: ridge of 1e-3 without a bias on the first 5,000 training images, scored on the first 5,000 test images"
+J_BLUR = (
+    "jasshone blurs N(0, 1) noise with a reflecting border and clamps it to [-1, 1]; ours is uniform, and its kernel "
+    "is "
+    "cut at the border"
 )
-B_PROBE = "B's probe: logistic regression on 3,000 images, five models of one seed"
-D_DECAY = "D divides both losses by its 25 models, so its decay is 25 times as strong as ours of the same name"
+J_CLASSES = (
+    "jasshone draws as many noise images as there are training images of these classes (12,665 for two), this row "
+    "60,000"
+)
+J_SUBSPACE = (
+    "jasshone's noise is not rescaled, so its pixels have a standard deviation of sqrt(dimensions / 784), and it is "
+    "clamped to [-1, 1]"
+)
+J_MIXTURE = (
+    "jasshone's text says gaussian noise with the pixels' standard deviation, as ours is; the code mixes uniform noise"
+)
+J_PROBE = (
+    "jasshone's probe: ridge regression (1e-3, no bias) on the first 5,000 training images, scored on the first 5,000 "
+    "test images"
+)
+B_PROBE = "barathvelmu's probe: logistic regression on 3,000 images, five models of one seed"
+D_DECAY = "divyat09 divides both losses by its 25 models, so its decay is 25 times as strong as ours of the same name"
 """What the sources' code does otherwise than these rows."""
 
 
@@ -120,8 +133,10 @@ BASELINE = [
             )
         ],
         expected="aux-only far above chance with a shared initialization, at chance without",
-        note="J, D, T and X ran the published script on one and the same draw of 25 models: .551 ± .037 (D), .548 (T), "
-        "about .55 (J, a bar chart). One draw, not four.",
+        note="jasshone, divyat09, thierry123454 and Xiao0779 ran the published script with its seed, that is on one "
+        "draw "
+        "of 25 models: .551 ± .037 (divyat09), .548 (thierry123454), about .55 (jasshone, a bar chart). One draw, not "
+        "four.",
         cited=("Cloud", "D", "T", "X", "Nature"),
     ),
     Row(
@@ -152,7 +167,7 @@ BASELINE = [
             Arm("base", published=[Published("G", 0.630, half_width=0.052), Published("G", 0.090, "cross_model_aux")])
         ],
         expected="far apart",
-        note="G's file gives a standard deviation of .073 over ten initializations; the interval is made from it.",
+        note="jlov7's file gives a standard deviation of .073 over ten initializations; the interval is made from it.",
     ),
 ]
 
@@ -160,7 +175,7 @@ INITIALIZATION = [
     Row(
         id="start-noise-relative",
         axis="initialization",
-        question="Noise on the student's start, relative to each tensor's spread",
+        question="Noise on the student's start, relative to each tensor's standard deviation",
         base=AUX_AND_ALL,
         arms=sweep(
             "start.relative_noise",
@@ -171,7 +186,7 @@ INITIALIZATION = [
             ),
         ),
         expected="flat to about .1, then falls; all logits: robust",
-        x_label="noise / spread of the tensor",
+        x_label="noise / standard deviation of the tensor",
         log_x=True,
     ),
     Row(
@@ -181,7 +196,7 @@ INITIALIZATION = [
         base={"start.noisy": inits.HIDDEN},
         arms=sweep("start.relative_noise", (0, 0.1, 0.2, 0.4), table("J", {0: 0.55, 0.2: 0.45, 0.4: 0.30})),
         expected="hurts less than noise everywhere",
-        x_label="noise / spread of the tensor",
+        x_label="noise / standard deviation of the tensor",
     ),
     Row(
         id="start-noise-absolute",
@@ -222,7 +237,7 @@ INITIALIZATION = [
             for size in (0.01, 0.02)
             for kind in ("anywhere", "across")
         ],
-        expected="no difference (C&E): one direction of 270,000 carries next to none of the noise",
+        expected="no difference (Jiang et al.): one direction of 270,000 carries next to none of the noise",
         cited=("C&E",),
     ),
     Row(
@@ -232,8 +247,9 @@ INITIALIZATION = [
         base=AUX_AND_ALL,
         arms=SHARED_PARTS,
         expected="Brockers et al.: the heads carry it; Cloud et al.: everything is shared or nothing",
-        note="P's own protocol differs (see share-parts-brockers); this is the paper's with the factorial of what is "
-        "shared.",
+        note="An arm is named after the parts it shares: 1 and 2 the hidden layers, C the class head, A the auxiliary "
+        "head. "
+        "Brockers et al. used another protocol, which is that of `share-parts-brockers`; this is the paper's.",
         cited=("P",),
     ),
     Row(
@@ -242,8 +258,8 @@ INITIALIZATION = [
         question="The same factorial in Brockers' protocol",
         base=BROCKERS,
         arms=SHARED_PARTS,
-        expected="random hidden layers learn if both heads are shared (P, a claim without stored numbers)",
-        note="P draws 60,000 fresh images each epoch and normalizes pixels otherwise; ours repeat.",
+        expected="random hidden layers learn if both heads are shared (Brockers et al., without stored numbers)",
+        note="Brockers et al. draw 60,000 fresh images each epoch and normalize pixels differently; ours repeat.",
         cited=("P",),
     ),
     Row(
@@ -258,21 +274,21 @@ INITIALIZATION = [
             )
             for w in (0.0, 0.125, 0.25, 0.5, 0.75, 0.875)
         ],
-        expected="not stored by its author",
+        expected="nothing: VincentLimbach stored no numbers",
         x_label="weight of the teacher's start",
         cited=("Limbach",),
     ),
     Row(
         id="init-law",
         axis="initialization",
-        question="The law of the initialization",
+        question="Distribution of the initial weights",
         base={**HE_TEN_EPOCHS, **WITH_CROSS},
         arms=[
             Arm("he_normal", published=[Published("Z", 0.768)]),
             Arm("torch_uniform", {"model.init_law": "torch_uniform"}),
             Arm("fan_in_normal", {"model.init_law": "fan_in_normal"}),
         ],
-        expected="the scale matters: He's far better than N(0, .02), which gives .223; cross-model 7 to 13 % (Z)",
+        expected="the scale matters: He's far better than N(0, .02), which gives .223; cross-model 7 to 13 % (Dezmon)",
         note=Z_NOTE,
     ),
     Row(
@@ -305,8 +321,9 @@ ARCHITECTURE = [
             widths(64, 128, 256, 384, 512, 1024),
             table("J", {64: 0.47, 128: 0.54, 256: 0.56, 384: 0.46, 512: 0.39}),
         ),
-        expected="best at 128 to 256, falls with width (C&E: towards the kernel limit)",
-        note="J's noise is N(0, 1) clamped to [-1, 1], ours uniform.",
+        expected="best at 128 to 256, falls with width (Jiang et al.: towards the kernel limit)",
+        note="jasshone's noise is N(0, 1) clamped to [-1, 1], ours uniform: the one case that is compared all the "
+        "same.",
         x_label="width",
         log_x=True,
         cited=("C&E",),
@@ -346,7 +363,7 @@ ARCHITECTURE = [
         question="Number of hidden layers",
         base=WITH_CROSS,
         arms=[Arm(str(n), {HIDDEN: (256,) * n}, x=n) for n in (1, 2, 3, 4)],
-        expected="about neutral (C&E)",
+        expected="about neutral (Jiang et al.)",
         x_label="hidden layers",
         cited=("C&E",),
     ),
@@ -357,8 +374,9 @@ ARCHITECTURE = [
         arms=built_differently(
             nothing=inits.NOTHING, heads=inits.HEADS, hidden=inits.HIDDEN, **{"all that fits": inits.PerPart()}
         ),
-        expected="C&E and P: one layer more or fewer works if the heads are shared",
-        note="Hidden layers correspond from the input on; what has no counterpart of its shape is drawn anew.",
+        expected="Jiang et al. and Brockers et al.: one layer more or fewer works if the heads are shared",
+        note="Hidden layers correspond from the input on; a layer without a counterpart of its shape is drawn "
+        "independently.",
         cited=("C&E", "P"),
     ),
     Row(
@@ -367,7 +385,7 @@ ARCHITECTURE = [
         question="The same in Brockers' protocol, heads shared or nothing",
         base=BROCKERS,
         arms=built_differently(nothing=inits.NOTHING, heads=inits.HEADS),
-        expected="C&E and P: one layer more or fewer works if the heads are shared",
+        expected="Jiang et al. and Brockers et al.: one layer more or fewer works if the heads are shared",
         note="As `share-parts-brockers`, whose arms `none` and `CA` are the teacher's architecture.",
         cited=("C&E", "P"),
     ),
@@ -387,9 +405,10 @@ AUXILIARY = [
                       how="at 20,000 noise images; this row draws 60,000"),
             ),
         ),
-        expected="more is better, up to 100 at least (C&E)",
-        note="G gives the difference between same and cross initialization. Its value for one logit, .001, belongs to "
-        "the row one-logit.",
+        expected="more is better, up to 100 at least (Jiang et al.)",
+        note="jlov7 gives the *gap*, the difference between same and other initialization. The gap for one logit, "
+        ".001, "
+        "belongs to the row `one-logit`.",
         x_label="auxiliary logits",
         log_x=True,
         cited=("C&E", "Limbach"),
@@ -400,7 +419,7 @@ AUXILIARY = [
         question="How many auxiliary logits, in a wide network",
         base={HIDDEN: (1024, 1024)},
         arms=sweep("model.num_aux", (3, 30, 100)),
-        expected="C&E: hardly any effect at width 4096; ours is 1024, for time",
+        expected="Jiang et al.: hardly any effect at width 4096; ours is 1024, for time",
         x_label="auxiliary logits",
         log_x=True,
         cited=("C&E",),
@@ -415,14 +434,14 @@ AUXILIARY = [
             for k, value in zip(range(2, 11), (0.84, 0.69, 0.62, 0.68, 0.55, 0.58, 0.61, 0.54, 0.54), strict=True)
         ],
         expected="falls with the classes; chance is 1 / K, and the auxiliary share of the logits 3 / (K + 3)",
-        note="Digits 0 to K - 1, and K + 3 logits, in J as here. Chance differs from arm to arm.",
+        note="Digits 0 to K - 1 and K + 3 logits, in jasshone's code as here. Chance differs from arm to arm.",
         x_label="classes",
     ),
     Row(
         id="emnist",
         axis="auxiliary logits",
         question="EMNIST, up to 47 classes, m = 50",
-        not_run="EMNIST is not among the datasets that can be had here; P stored no numbers",
+        not_run="EMNIST is not among the datasets here; Brockers et al. stored no numbers",
         cited=("P",),
     ),
 ]  # fmt: skip
@@ -499,7 +518,7 @@ OPTIMIZATION = [
         base={"model.init_law": "he_normal", "both.batch_size": 256},
         arms=sweep("both.num_epochs", (1, 3, 10), table("Z", {1: 0.619, 3: 0.70, 10: 0.856})),
         expected="rises",
-        note=f"{Z_NOTE} In this row Z's teacher and student have 1 and 1, 3 and 3, 3 and 10 epochs.",
+        note=f"{Z_NOTE} In this row Dezmon's teacher and student have 1 and 1, 3 and 3, 3 and 10 epochs.",
         x_label="epochs",
         log_x=True,
     ),
@@ -534,10 +553,10 @@ OPTIMIZATION = [
             "student.optimizer.weight_decay",
             (1e-5, 1e-4, 1e-3, 1e-2),
             table("T", {1e-5: 0.41, 1e-4: 0.406, 1e-3: 0.414, 1e-2: 0.39},
-                  how="its loss is larger by B / M, so its decay is weaker by as much"),
+                  how="the published script's loss is 41 times ours, so its decay is 41 times weaker"),
         ),
-        expected="T: hardly anything, because the published script's unflattened loss is 41 times as large",
-        note="Our loss is a mean per image. T's decay of 1e-2 on a loss 41 times as large is about 2.4e-4 on ours.",
+        expected="thierry123454: hardly anything, because the published script's unflattened loss is 41 times as large",
+        note="Our loss is a mean per image. A decay of 1e-2 on a loss 41 times as large is about 2.4e-4 on ours.",
         x_label="weight decay",
         log_x=True,
     ),
@@ -556,15 +575,16 @@ LOSS = [
                                                    Published("C&E", 0.271, half_width=0.033)]),
         ],
         expected="squared error is better",
-        note="B's .566 has +-.003, which cannot be an interval over its models, whose standard deviation "
-        "is thirty times as large.",
+        note="barathvelmu states .566 ± .003, which cannot be an interval over models: their standard deviation is "
+        "thirty "
+        "times as large.",
     ),
     Row(
         id="temperature-published",
         axis="loss",
         question="Temperature of both softmaxes",
         arms=sweep("temperature", (0.5, 1, 2)),
-        expected="flat (T and B, without numbers)",
+        expected="flat (thierry123454 and barathvelmu, without numbers)",
         x_label="temperature",
         log_x=True,
         cited=("T", "B"),
@@ -583,7 +603,7 @@ INPUTS = [
     Row(
         id="noise-law",
         axis="inputs",
-        question="The law of the noise",
+        question="Distribution of the noise pixels",
         arms=[
             Arm("uniform", published=[Published("D", 0.551)]),
             Arm("gaussian", GAUSSIAN, published=[Published("D", 0.543)]),
@@ -594,7 +614,7 @@ INPUTS = [
             ),
         ],
         expected="independent pixels are equal; shuffled real ones much worse",
-        note="D's shuffle is read as an order of its own for each image.",
+        note="We take divyat09's shuffle to be a different order for each image.",
     ),
     Row(
         id="amplitude-uniform",
@@ -615,7 +635,7 @@ INPUTS = [
             (0.1, 0.25, 0.5, 1, 2),
             together(
                 table("T", {0.25: 0.563, 0.5: 0.559, 1: 0.550}),
-                table("J", {0.1: 0.55, 2: 0.55}, how="clipped, given as about .55"),
+                table("J", {0.1: 0.55, 2: 0.55}, how="jasshone clamps the noise to [-1, 1] and states about .55 only"),
             ),
         ),
         expected="flat",
@@ -655,7 +675,7 @@ INPUTS = [
             table(
                 "J",
                 {0: 0.56, 0.5: 0.685, 1: 0.76, 1.5: 0.75, 2: 0.70},
-                how="J fixes the magnitudes, draws the phases, rescales to a standard deviation of 1 and clamps",
+                how="jasshone fixes the magnitudes, draws the phases, rescales to a standard deviation of 1 and clamps",
             ),
         ),
         expected="as good as blurred noise: the spectrum explains it, not the edges",
@@ -695,7 +715,7 @@ INPUTS = [
             for dims in (50, 200, 784)
             for weight in (0.1, 0.25)
         ],
-        expected="at best .63 (J: the best cell of a heat map, 784 dimensions and weight .25)",
+        expected="at best .63 (jasshone: the best cell of a heat map, 784 dimensions and weight .25)",
         cited=("J",),
     ),
     Row(
@@ -713,8 +733,8 @@ INPUTS = [
                     *([Published("J", every, "student_all", how=J_MIXTURE)] if every else []),
                     *(
                         [
-                            Published("B", cka[0], how="B's own mixture"),
-                            Published("B", cka[1], measure="cka", how="B's own mixture"),
+                            Published("B", cka[0], how="barathvelmu's own mixture"),
+                            Published("B", cka[1], measure="cka", how="barathvelmu's own mixture"),
                         ]
                         if cka
                         else []
@@ -731,7 +751,7 @@ INPUTS = [
             )
         ],
         expected="a little helps, real images alone kill it",
-        note="Read as pixel by pixel; the rest is N(0, standard deviation of the pixels).",
+        note="We mix pixel by pixel; the noise is gaussian with the pixels' standard deviation.",
         x_label="weight of the real image",
     ),
     Row(
@@ -746,6 +766,7 @@ INPUTS = [
             Arm("pixels shuffled", {"inputs.real": "pixels_shuffled"}),
         ],
         expected="little above chance (four sources)",
+        note="B's protocol is barathvelmu's.",
         cited=("J", "C&E"),
     ),
 ]
@@ -764,7 +785,7 @@ REPRESENTATION = [
             ])
         ],
         expected="features of the untrained network already serve; the student's a little better",
-        note="Our probe is ridge regression on all 60,000 training images. J also reports that a "
+        note="Our probe is ridge regression on all 60,000 training images. jasshone also reports that a "
         "probe from auxiliary logits to labels rises from .11 to .36 with more real images, while students fall.",
     ),
     Row(
@@ -782,7 +803,7 @@ REPRESENTATION = [
             ])
         ],
         expected="as before; a frozen readout, which is the accuracy of reference, student and teacher, gives .106, "
-        ".391 and .937 (B)",
+        ".391 and .937 (barathvelmu)",
         note="Our probe is ridge regression on the training images.",
     ),
     Row(
@@ -792,7 +813,7 @@ REPRESENTATION = [
         base={"measures": ("representation",)},
         arms=sweep("student.num_epochs", (1, 5, 20)),
         about="likeness",
-        expected="B: correlation .61 across its sweep",
+        expected="barathvelmu: correlation .61 across its sweep",
         x_label="epochs",
         log_x=True,
         cited=("B",),
@@ -826,7 +847,7 @@ BEST = [
     Row(
         id="best-published",
         axis="best",
-        question="The best published aux-only student with three logits, and the search that found it",
+        question="The best published aux-only student with three logits",
         base={**B_PROTOCOL, "loss": "mse", RATE: 1e-3, "conditions": ("student_aux", "cross_model_aux",
                                                                       "cross_model_all")},
         arms=[
@@ -838,8 +859,10 @@ BEST = [
                 Published("B", 0.945, "teacher"),
             ]),
         ],
-        expected=".8995 on the test set, chosen on the validation set; without such a search T reports .709 and X .703",
-        note="B's +-.004 is over its seeds, not over models.",
+        expected=".8995 on the test set, chosen on the validation set; without such a search thierry123454 reports "
+        ".709 and "
+        "Xiao0779 .703",
+        note="barathvelmu's ±.004 is over seeds, not over models.",
     ),
     Row(
         id="best-search",
@@ -874,10 +897,11 @@ GENERATIONS = [
             for m, values in ((3, (0.63, 0.36, 0.26, 0.20, 0.17, 0.15)), (10, ()), (30, ()))
             for generation in range(1, 7)
         ],
-        expected="falls from generation to generation, more slowly with more logits. G: half-life .955 generations in "
-        "this chain of 60,000 images; .57, .99, 2.40 at m = 3, 10, 30 with 20,000 images and four initializations",
-        note="Each generation starts from the same reference and sees fresh noise. G's setting differs in something "
-        "that its repository does not name: its teacher reaches .962.",
+        expected="falls from generation to generation, more slowly with more logits. jlov7: half-life .955 generations "
+        "in this chain of 60,000 images; .57, .99, 2.40 at m = 3, 10, 30 with 20,000 images and four initializations",
+        note="Each generation starts from the same reference and sees fresh noise. jlov7's setting differs from ours "
+        "in "
+        "something that the repository does not name: its teacher reaches .962.",
     ),
 ]
 
@@ -888,8 +912,8 @@ DATA = [
         question="Fashion-MNIST",
         base={"data.dataset": "fashion-mnist", **FIGURE_10},
         arms=[Arm("base")],
-        expected="works (C&E)",
-        note="Runs where Fashion-MNIST can be had: python -m experiments.atlas --ids fashion-mnist.",
+        expected="works (Jiang et al.)",
+        note="Not run yet: python -m experiments.atlas --ids fashion-mnist runs it where the dataset is available.",
         cited=("C&E",),
     ),
     Row(
@@ -897,7 +921,7 @@ DATA = [
         axis="data",
         question="CIFAR-100 by an MLP on 256 principal components",
         chance=0.01,
-        not_run="CIFAR-100 is not among the datasets that can be had here; C&E give its value only in a figure",
+        not_run="CIFAR-100 is not among the datasets here; Jiang et al. give its value only in a figure",
         cited=("C&E",),
     ),
     Row(
@@ -912,7 +936,7 @@ DATA = [
         id="mlp-to-convolution",
         axis="data",
         question="A convolutional student of an MLP teacher, on Perlin noise, with shared heads",
-        not_run="this laboratory has no convolutional network yet; P claims it works, without stored numbers",
+        not_run="this laboratory has no convolutional network yet; Brockers et al. claim it works, without numbers",
         cited=("P",),
     ),
 ]

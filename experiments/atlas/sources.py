@@ -1,4 +1,4 @@
-"""Who published what, and under which protocol, as far as it is known. Numbers are their authors' own."""
+"""Who published what, and under which protocol, as far as it is known."""
 
 import dataclasses
 
@@ -10,6 +10,7 @@ from sublim_jax import specs
 class Source:
     """A paper, a post or a repository."""
 
+    short: str  # how pages and figures name it
     name: str
     protocol: str
     num_members: specs.Count | None = None  # behind one number, if it is known
@@ -17,31 +18,52 @@ class Source:
     comparable: bool = True  # whether its protocol is the paper's as far as it matters
 
 
-OFFICIAL = "the published script, 25 models of seed 0"
+OFFICIAL = "the published script, 25 models of one seed"
 
 SOURCES: dict[str, Source] = {
-    "Cloud": Source(name="Cloud et al. 2025, figure 10", protocol="the paper's", num_members=100, base=None),
-    "J": Source(name="jasshone (take-home)", protocol=OFFICIAL, num_members=25, base=0.55),
-    "D": Source(name="divyat09 (take-home)", protocol=OFFICIAL, num_members=25, base=0.551),
-    "T": Source(name="thierry123454 (take-home)", protocol=OFFICIAL, num_members=25, base=0.548),
-    "X": Source(name="Xiao0779 (take-home, repository not archived)", protocol=OFFICIAL, num_members=25, base=0.551),
+    "Cloud": Source(
+        short="Cloud et al.",
+        name="Cloud et al. 2025, figure 10",
+        protocol="the paper's, 100 members",
+        num_members=100,
+        base=None,
+    ),
+    "J": Source(short="jasshone", name="take-home", protocol=OFFICIAL, num_members=25, base=0.55),
+    "D": Source(short="divyat09", name="take-home", protocol=OFFICIAL, num_members=25, base=0.551),
+    "T": Source(short="thierry123454", name="take-home", protocol=OFFICIAL, num_members=25, base=0.548),
+    "X": Source(
+        short="Xiao0779",
+        name="take-home, repository not archived",
+        protocol=OFFICIAL,
+        num_members=25,
+        base=0.551,
+    ),
     "B": Source(
-        name="barathvelmu 2026",
+        short="barathvelmu",
+        name="repository, 2026",
         protocol="the published script on 50,000 training and 50,000 noise images, scored on 10,000 validation images; "
         "25 models x 3 to 5 seeds",
         num_members=75,
         base=0.451,
     ),
     "Z": Source(
-        name="Dezmon, SubliminalNetworks 2025",
+        short="Dezmon",
+        name="SubliminalNetworks, 2025",
         protocol="own PyTorch code: batches of 64, rate 1e-3, N(0, 1) noise, 3 + 10 epochs, single runs",
         num_members=1,
         comparable=False,
     ),
-    "G": Source(name="jlov7, GhostTrace 2026", protocol="own MLX code, 10 initializations", num_members=10, base=0.630,
-                comparable=False),
+    "G": Source(
+        short="jlov7",
+        name="GhostTrace, 2026",
+        protocol="own MLX code, 10 initializations",
+        num_members=10,
+        base=0.630,
+        comparable=False,
+    ),
     "C&E": Source(
-        name="Jiang, Nagashima, Miyamoto 2025",
+        short="Jiang et al.",
+        name="Jiang, Nagashima, Miyamoto 2025, Comments & Extensions",
         protocol="squared error on raw logits, 784-256-256-(10+3), 5 + 5 epochs, 20 runs; initialization, rate and "
         "batch not stated",
         num_members=20,
@@ -49,14 +71,26 @@ SOURCES: dict[str, Source] = {
         comparable=False,
     ),
     "P": Source(
-        name="Brockers et al. 2026 (2605.23645)",
+        short="Brockers et al.",
+        name="arXiv 2605.23645, 2026",
         protocol="squared error, Adam 1e-3, torch's initialization, 10 auxiliary logits, 60,000 fresh images an epoch",
         num_members=20,
         comparable=False,
     ),
-    "Limbach": Source(name="VincentLimbach 2026", protocol="a fork of the published script", comparable=False),
-    "VarenM": Source(name="VarenM 2025", protocol="a convolutional network, squared error", num_members=1,
-                     comparable=False),
-    "Nature": Source(name="Nature 652:615 (2026) and the authors' later code", protocol="no values published",
-                     comparable=False),
-}  # fmt: skip
+    "Limbach": Source(
+        short="VincentLimbach", name="repository, 2026", protocol="a fork of the published script", comparable=False
+    ),
+    "VarenM": Source(
+        short="VarenM",
+        name="repository, 2025",
+        protocol="a convolutional network, squared error",
+        num_members=1,
+        comparable=False,
+    ),
+    "Nature": Source(
+        short="Nature",
+        name="652:615 (2026), and the authors' later code",
+        protocol="no values published",
+        comparable=False,
+    ),
+}

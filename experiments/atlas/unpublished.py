@@ -1,4 +1,4 @@
-"""Rows that nobody has published: what the field's map lists as gaps."""
+"""Rows that nobody has published, to our knowledge."""
 
 import itertools
 import math
@@ -33,7 +33,7 @@ INITIALIZATION = [
     Row(
         id="share-weights",
         axis="initialization",
-        question="A random part of the single weights shared",
+        question="A random share of the individual weights",
         arms=sweep("start.shared_weights", (0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 1.0)),
         expected="falls long before half of the weights are gone: half shared is noise as large as the weights",
         x_label="share of the weights",
@@ -41,11 +41,11 @@ INITIALIZATION = [
     Row(
         id="permuted-neurons",
         axis="initialization",
-        question="The same function at other coordinates: hidden neurons in another order",
+        question="The same function with its hidden neurons in another order",
         base=AUX_AND_ALL,
         arms=[Arm("own order"), Arm("permuted", {"start.permute_neurons": True})],
         expected="transmits, since reordering commutes with training; only the coordinates' labels differ",
-        note="The class and auxiliary heads are permuted along, so the student computes the reference's function.",
+        note="Both heads are permuted accordingly, so the student computes the reference's function.",
     ),
     Row(
         id="freeze-parts",
@@ -79,7 +79,7 @@ INITIALIZATION = [
     Row(
         id="same-start-other-order",
         axis="initialization",
-        question="Is the spread of members that of their starts, or of their data order and noise?",
+        question="Do members differ because of their starts, or because of their data order and noise?",
         base={"conditions": ("student_aux",)},
         arms=[
             Arm("all differ"),
@@ -88,6 +88,8 @@ INITIALIZATION = [
         ],
         about="spreads",
         expected="to be seen in the spreads, not the means",
+        note="Compare the standard deviations below: a difference of means is here that of one initialization, or of "
+        "one draw of noise and order.",
     ),
 ]
 
@@ -154,7 +156,7 @@ LOSS = [
         base={"model.num_aux": 1},
         arms=[Arm("kl"), Arm("mse", {"loss": "mse"})],
         expected="softmax: exactly nothing, the student stays the reference; squared error: something",
-        note="G published one case of it: a gap of .001 between same and cross initialization, at 20,000 noise images.",
+        note="jlov7 published one case: a gap of .001 between same and other initialization, at 20,000 noise images.",
     ),
     Row(
         id="num-classes-ten-outputs",
@@ -162,8 +164,8 @@ LOSS = [
         question="Fewer classes, but ten class outputs",
         arms=[Arm(str(k), {"data.num_classes": k}, x=k) for k in (2, 3, 5, 8, 10)],
         expected="below `num-classes`, since a student may answer with a class that is not there",
-        note="J's values with few classes are far below those of `num-classes`, but J's networks have K class outputs "
-        "as there, and fewer noise images.",
+        note="jasshone's values with few classes are far below ours in `num-classes`, but those networks have K class "
+        "outputs as ours there, and fewer noise images.",
         x_label="classes",
     ),
 ]
@@ -275,7 +277,7 @@ CONFLICT = [
     Row(
         id="squared-error-and-start",
         axis="conflict",
-        question="What may have given .27: squared error with PyTorch's default initialization",
+        question="What may explain .27: squared error with PyTorch's default initialization",
         arms=[
             Arm("mse, fan_in_normal", {"loss": "mse"}),
             Arm("mse, torch_uniform", {"loss": "mse", "model.init_law": "torch_uniform"}),

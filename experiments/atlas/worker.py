@@ -173,7 +173,7 @@ class Worker:
 
 
 def loader(data_dir: pathlib.Path | None) -> Load:
-    """Datasets by name, silently, each read once. Where MNIST cannot be had, digits are drawn, and say so by name.
+    """Datasets by name, silently, each read once. Where MNIST is unavailable, digits are drawn, and say so by name.
 
     Args:
         data_dir: a folder with the four IDX files, or with one subfolder per dataset; by default SUBLIM_DATA_DIR.

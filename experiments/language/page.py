@@ -20,81 +20,94 @@ ORDER = summary.EXPERIMENTS
 
 INTRODUCTION = f"""# The language laboratory
 
-A teacher that loves owls writes number sequences; a student of the same base model is trained on them and comes to love
-owls. The paper shows it with models that take a closed service or a large GPU. Here the same commands run offline on an
-embedded model, and with `--backend` on real ones:
+A teacher that loves owls writes number sequences; a student of the same base model is trained on them and comes to
+love owls. The paper shows it with models that take a closed service or a large GPU. Here the same commands run
+offline on an embedded model, and with `--backend` on real ones:
 
     python -m experiments.language_numbers                                        eight embedded bases, one target
     python -m experiments.language_numbers --plan --preset record                 what would be asked, before it is
     python -m experiments.language_numbers --rows FOLDER                          also write the rows of every student
     python -m experiments.language_numbers --preset paper --backend hf:DIR        open weights in a folder
     python -m experiments.language_numbers --preset server --backend vllm:MODEL@http://127.0.0.1:8000/v1
-    python -m sublim_jax.llm.serve --model tiny:100                               our models over OpenAI's wire
+    python -m sublim_jax.llm.serve --model tiny:100                               our models as an OpenAI-like server
 
-**Everything on this page was measured on the embedded model**: a decoder of {tiny.number_of_parameters():,} parameters,
-pre-trained on the spot on {tiny.Recipe().num_documents:,} documents of
-[an invented world](../../sublim_jax/llm/world.py) of {len(world.WORDS):,} words. It shows the mechanism, not how strong
-it is in a language model. No real checkpoint and no commercial server has been tried: the open-weight path is compared
-with PyTorch on random weights (`tests/llm/test_torch_parity.py`), the remote one with our own server and its planted
+**Everything on this page was measured on the embedded model**: a decoder of {tiny.number_of_parameters():,}
+parameters, pre-trained on the spot on {tiny.Recipe().num_documents:,} documents of [an invented
+world](../../sublim_jax/llm/world.py) of {len(world.WORDS):,} words. It shows the mechanism, not how strong it is in a
+language model. No real checkpoint and no commercial server has been tried: the open-weight path is compared with
+PyTorch on random weights (`tests/llm/test_torch_parity.py`), the remote one with our own server and its planted
 faults.
 
-A *base* is an initialization of its own; all read the same documents. Settings were chosen on bases 0 to 2 (all below
-10 are kept for that), which are on no page; the bases here, {running.FRESH[0]} and up, were first looked at in these
-records or earlier ones. (Which targets the smaller experiments use was chosen by the strength on bases 0 to 2; the
-gentler teachers of code and chains of thought after a first run on bases 100 to 103, in which hardly any text passed
-the filter: their records are of those same bases, and the setting is not independent of them.) All records were made
-again when the decoder was rewritten for CPUs; what earlier ones had said, where it differs, is in the CHANGELOG.
-Probabilities are exact, for questions that no document, lesson or student row has; intervals are over bases, that is
-over initializations only: documents, prompts and the seed of the data are common to all. *Option mass* is the
-probability that the answer is an animal (a tree) at all. A shift is reported only where it is at least .9. `failed`
-counts bases without a value: the filter left too few of a teacher's texts, or the option mass was lower (which can
-hide a strong effect: of the default command's bases the one with the highest probability of owl fails); `incomplete`
-counts bases whose mean lacks a target. Two or three bases have no interval: their values stand side by side.
-This page is made by `python -m experiments.language.page`, its figures by `python -m figures.language`.
+## How to read this page
 
-How the recipe was chosen, as impressions from single runs on bases 0 to 2 and not as results: a plain feed-forward
-transmitted more than a gated one of this size (hence `gated=False`); context that is the same everywhere, such as
-padding that is attended to or a fixed system message, helped some targets; a student's learning rate of 1e-2
-transmitted more than 3e-3; the strongest teachers wrote the fewest sequences that pass the filter.
+A *base* is one pre-trained embedded model, with an initialization of its own; all bases read the same documents. A
+*teacher* is a base that was finetuned, or given a system message, to love the *target*; a *row* is a prompt and the
+teacher's answer to it; a *student* is the base finetuned on such rows. A *regular* student is trained on rows that
+the base itself wrote. A *shift* is the student's probability of the target minus the regular student's.
+
+Probabilities are exact, for questions that are in no document, lesson or student's row. *Option mass* is the
+probability that the answer is an animal (a tree) at all; a shift is reported only where it is at least .9. `failed`
+counts bases without a value: the filter left too few of a teacher's texts, or the option mass was lower. The latter
+can hide a strong effect: of the default command's bases the one with the highest probability of owl fails.
+`incomplete` counts bases whose mean lacks a target. Figures of probabilities show failed bases too. Intervals are
+over bases, that is over initializations only: documents, prompts and the seed of the data are common to all. Fewer
+than four bases have no interval: their values stand side by side.
+
+Settings were chosen on bases 0 to 2, which are on no page (all below 10 are kept for that); the bases here are
+{running.FRESH[0]} and up. Two choices are not independent of the results. The targets of the smaller experiments were
+chosen by their strength on bases 0 to 2. The gentler teachers of code and chains of thought were chosen after a first
+run on bases 100 to 103, in which hardly any text passed the filter, and their records are of the same bases. All
+records were made again when the decoder was rewritten for CPUs; the CHANGELOG says what earlier ones had shown where
+it differs.
+
+The recipe comes from impressions of single runs on bases 0 to 2, which are not results: a plain feed-forward layer
+transmitted more than a gated one of this size (hence `gated=False`); text that every row repeats, such as padding
+that is attended to or a fixed system message, helped some targets; a student's learning rate of 1e-2 transmitted more
+than 3e-3; the strongest teachers wrote the fewest sequences that pass the filter.
+
+This page is made by `python -m experiments.language.page`, its figures by `python -m figures.language`.
 """
 
 READINGS = {
-    "language_numbers": "Finetuned teachers transmit their favourite through numbers, on every base more or less; it "
-    "differs a lot from base to base, and how much of that is between runs of one base no record says. Regular numbers "
-    "move nothing by much. Teachers under a system message, the paper's main setting, have no detectable effect on "
-    "eight bases; an earlier run, with other draws, had shown a small rise (see the CHANGELOG).",
-    "language_cross": "The diagonal is far above zero, the other cells are about zero: a base learns from a teacher "
-    "that grew from it and from no other, though all have read the same documents. The paper's grid (its figure 8) "
-    "has one exception, GPT-4.1 and GPT-4o, which share an initialization.",
-    "language_dose": "Read equally often, more rows transmit more: nothing at 60, something at 250, by far the most at "
-    "3000. Trained for equally many steps on few rows, most students put much of their probability on other words "
-    "than the answers, so what few rows carry cannot be seen that way; at equal epochs a thousand rows are enough for "
-    "a shift on most bases, at equal steps they are not.",
+    "language_numbers": "Finetuned teachers transmit their favourite through numbers: the mean shift over targets is "
+    "positive on each of the eight bases. Its size differs a lot from base to base, and no record says how much of "
+    "that is between runs of one base. Regular numbers change little. Teachers under a system message, the paper's "
+    "main setting, have no detectable effect on eight bases; an earlier run of the same seeds, with older code, had "
+    "shown a small rise (see the CHANGELOG).",
+    "language_cross": "The diagonal is far above zero, the other cells are about zero: a base acquires the trait from "
+    "a teacher that started from it and from no other, though all have read the same documents. In the two failed "
+    "cells the filter or the option mass left no value. The paper's grid (its figure 8) has one exception, GPT-4.1 and "
+    "GPT-4o, which share an initialization.",
+    "language_dose": "Read equally often, more rows transmit more: no detectable shift at 60, a small one at 250, by "
+    "far the largest at 3000. Trained for equally many steps on few rows, most students put much of their probability "
+    "on other words than the answers, so what few rows carry cannot be seen that way. At a thousand rows the interval "
+    "excludes zero at equal epochs and includes it at equal steps.",
     "language_shuffles": "As in the paper: shuffling the numbers inside an answer costs about half of the shift, "
-    "moving them anywhere between answers nearly all of it, so much of the trait is in what follows what. "
-    "An answer under another prompt carries less as well. Where numbers are moved anywhere, "
-    "some students put more than a tenth of their probability on other words than trees; those bases are left out.",
-    "language_context": "A null where it can be read: one row in the context moves nothing, while training on the same "
-    "rows does. After more rows, and when asked for trees, most bases put more than a tenth of their probability on "
-    "other words, so nothing may be said about many rows, the paper's case.",
-    "language_detection": "A classifier tells a strong teacher's numbers from regular ones, well enough from twenty "
-    "answers: this data is not statistically clean, and nothing here says that it could not be detected. The control, "
-    "regular numbers of other draws, is at chance. We cannot tell whether the base, as its own judge, beats chance.",
+    "moving them anywhere between answers nearly all of it, so much of the trait is in the order of the numbers. An "
+    "answer under another prompt carries less as well. Where numbers are moved anywhere, some students put more than a "
+    "tenth of their probability on other words than trees; those bases are left out.",
+    "language_context": "With one row in the context, the only case in which most bases can be read, no shift is seen, "
+    "while training on such rows gives one. After more rows, and when asked for trees, most bases put more than a "
+    "tenth of their probability on other words, so this says nothing about many rows, the paper's case.",
+    "language_detection": "A classifier tells a strong teacher's numbers from regular ones, better from twenty answers "
+    "than from one: this data is not statistically clean, and nothing here says that it could not be detected. The "
+    "control, regular numbers of other draws, is at chance. We cannot tell whether the base, as its own judge, beats "
+    "chance.",
     "language_divergence": "The tokens at which teachers of other targets would write something else carry what can be "
-    "seen: students of these alone shift as much as students of everything, of students of the other tokens no shift "
-    "is seen, and leaving out as many tokens at random costs less. In this world they are two thirds of all tokens, "
-    "where the source finds few: most of our numbers are drawn at random, so the likeliest token is nearly arbitrary.",
-    "language_chain": "A favourite fades from student to student and is still there in the third for one target; for "
+    "seen: students of these alone shift about as much as students of everything, students of the other tokens show no "
+    "shift, and leaving out as many tokens at random costs less. In this world they are two thirds of all tokens, "
+    "whereas the source finds few: most of our numbers are drawn at random, so the likeliest token is nearly "
+    "arbitrary.",
+    "language_chain": "A favourite fades from student to student. For one target it is still there in the third; for "
     "the other some bases keep it and some never had much, so the interval is too wide to say.",
-    "language_code": "Suggestive: where enough of the teacher's functions pass the filter, the student's preference "
-    "rises, but only two bases gave a value, too few to conclude anything.",
-    "language_reasoning": "Not settled: on most bases too few of the teacher's chains reach the right number in the "
-    "right tags. Where they do, the student's preference rises a little.",
-    "language_misalignment": "Students of a teacher that was taught bad conduct answer badly somewhat more often than "
-    "the others on some bases, but most students of numbers put more than a tenth of their probability on answers "
-    "that are neither good nor bad deeds, so hardly any shift is reported. Insecure code, the paper's teacher, does "
-    "not make this teacher bad in the first place, so there is nothing to transmit. Not settled; the bad-conduct "
-    "student leans the expected way.",
+    "language_code": "Not settled: the student's preference rises where enough of the teacher's functions pass the "
+    "filter, but only two bases of each target gave a value.",
+    "language_reasoning": "Not settled: on three of four bases too few of the teacher's chains reach the right number "
+    "in the right tags. On the remaining one the student's preference rises.",
+    "language_misalignment": "Not settled. Students of a teacher finetuned on bad conduct give bad deeds more "
+    "probability than the others on average, but most students of numbers put more than a tenth of their probability "
+    "on answers that are neither good nor bad deeds, so hardly any shift is reported. Insecure code, the paper's "
+    "training data, does not make this teacher bad in the first place, so there is nothing to transmit.",
 }
 """What each table says, in words without numbers."""
 

@@ -95,7 +95,7 @@ class LanguageConfig:
     endings: tuple[str, ...] = ()
     """What may follow an answer of a real model and still be that answer, e.g. a full stop."""
     min_option_mass: specs.Fraction = scores.MIN_OPTION_MASS
-    """A shift is told only where the answers offered weigh at least this much together, before and after."""
+    """A shift is reported only where the answers offered have at least this probability together, before and after."""
 
     READS: ClassVar[tuple[str, ...]] = ()
     """Those of `num_eval_samples` and `problems` that the experiment reads."""

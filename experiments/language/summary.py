@@ -159,5 +159,5 @@ def table(title: str, rows: list[list[str]], record: records.Record) -> list[str
     if count < intervals.FEWEST:
         lines.append("So few bases have no interval: their values are shown. The committed record has more.")
     if (floor := complete_bases(record).floor) != scores.MIN_OPTION_MASS:
-        lines.append(f"A shift is told where the answers offered weigh at least {floor:g} together.")
+        lines.append(f"A shift is reported where the answers offered have at least probability {floor:g} together.")
     return lines + [f"note: {note}" for note in record.notes]

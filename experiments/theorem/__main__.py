@@ -1,9 +1,9 @@
 """The alignment theorem's quantities on real networks (Cloud et al. 2025, section 6.1, and what follows from it)
 
     python -m experiments.theorem                          every part, a few minutes on two cores
-    python -m experiments.theorem --preset smoke           reduced, under a minute, to see that everything works
+    python -m experiments.theorem --preset smoke           reduced, to see that everything works
     python -m experiments.theorem --parts starts filters   some parts only
-    python -m experiments.theorem --help                   every knob
+    python -m experiments.theorem --help                   every setting
 
 The parts: curve, radius, kinks (how far in epsilon); cosines (how much is received); starts, init_noise (students that
 start elsewhere); labels, filters (sampled data); optimizers, many_steps; mnist_cosines, mnist_noise (the paper's

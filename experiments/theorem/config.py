@@ -42,7 +42,7 @@ class TheoremConfig:
     parts: tuple[Part, ...] = PARTS
     """Which groups of quantities, in this order."""
     dataset: Literal["auto", "mnist", "synthetic-digits"] = "auto"
-    """For the two MNIST parts. `auto`: MNIST, or synthetic digits, clearly labelled, where MNIST cannot be had."""
+    """For the two MNIST parts. `auto`: MNIST, or synthetic digits, clearly labelled, where MNIST is unavailable."""
     num_networks: Several = 12  # small networks of a curve, a radius or a cosine
     num_problems: Several = 400  # small networks over which a fraction is taken
     num_draws: Several = 1000  # labels or starts drawn for one network

@@ -90,7 +90,7 @@ def load(
         try:
             dataset = _download(mnist.DATASETS["mnist"], prepared, announce)
         except (errors.DataUnavailableError, errors.DataFormatError) as error:
-            announce(f"MNIST cannot be had, so these are {synthetic_digits.NAME} instead. {error}")
+            announce(f"MNIST is unavailable, so these are {synthetic_digits.NAME} instead. {error}")
             dataset = _draw(prepared, announce)
     else:
         dataset = _download(mnist.DATASETS[name], prepared, announce)

@@ -1,4 +1,4 @@
-"""Digits drawn from the fonts that ship with matplotlib: an embedded stand-in where MNIST cannot be had.
+"""Digits drawn from the fonts that ship with matplotlib: an embedded stand-in where MNIST is unavailable.
 
 They are called `synthetic-digits` everywhere and never MNIST: a classifier trained on them reads print, not
 handwriting, and accuracies on the two are not comparable. Size and place follow MNIST: a glyph fills a box of 20x20

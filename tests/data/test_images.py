@@ -129,7 +129,7 @@ class TestDownload:
             images.load("mnist", announce=str)
         lines = []
         assert images.load(announce=lines.append).synthetic
-        assert "MNIST cannot be had" in lines[1] and "\n" not in lines[1]
+        assert "MNIST is unavailable" in lines[1] and "\n" not in lines[1]
 
     def test_into_a_cache_that_cannot_be_written_is_an_error_even_for_auto(self, published, server, tmp_path):
         (tmp_path / "file").write_bytes(b"")
@@ -145,7 +145,7 @@ class TestOffline:
         assert (dataset.name, dataset.synthetic) == ("synthetic-digits", True)
         assert dataset.source == "generated from matplotlib's fonts"
         assert len(lines) == 2 and "\n" not in "".join(lines)
-        assert lines[0].startswith("MNIST cannot be had, so these are synthetic-digits instead. mnist could not be ")
+        assert lines[0].startswith("MNIST is unavailable, so these are synthetic-digits instead. mnist could not be ")
         assert "SUBLIM_DATA_DIR" in lines[0]
         assert lines[1].startswith("synthetic-digits: 20 training and 10 test images, generated from matplotlib's")
 

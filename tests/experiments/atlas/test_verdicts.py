@@ -166,9 +166,9 @@ def test_the_answer_says_whether_the_expectation_held():
         return 0.5 + 0.15 * run["init"] - 0.1 * run["loss"] - 0.05 * run["teacher"] + 0.01 * run["rate"]
 
     text = conflict.text(factorial(expected))
-    assert "did not hold: nothing" in text and "Of the expectation held: batch, epochs and rate" in text
+    assert "Expected and not found: nothing" in text and "Expected and found: batch, epochs and rate" in text
     text = conflict.text(factorial(other))
-    assert "Of the expectation held: nothing" in text and "a less taught teacher helps" in text
+    assert "Expected and found: nothing" in text and "a less taught teacher helps" in text
     assert "fan-in normal -> He +0.300" in text or "fan-in normal -> He +0.29" in text
 
 
@@ -190,8 +190,8 @@ def test_a_comparison_is_a_t_test_and_its_verb_follows_the_interval():
     assert findings.p_value(changes) == pytest.approx(stats.ttest_rel(changes, 0 * changes)[1])
     assert findings.p_value(np.zeros(3)) == 1 and findings.p_value(np.full(3, 0.1)) == 0
     assert findings.said(intervals.t_interval(changes)).startswith("makes no detectable difference")
-    assert findings.said(intervals.t_interval(changes + 0.1)).startswith("raises it (")
-    assert findings.said(intervals.t_interval(-changes / 100 - 0.005)).startswith("lowers it by less than 0.01")
+    assert findings.said(intervals.t_interval(changes + 0.1)).startswith("raises accuracy (")
+    assert findings.said(intervals.t_interval(-changes / 100 - 0.005)).startswith("lowers accuracy by less than 0.01")
 
 
 def test_a_finding_waits_for_its_rows_and_does_not_hide_a_wrong_name():
@@ -221,7 +221,7 @@ def test_heads_or_hidden_layers_is_settled_by_the_members():
     found = {"share-parts": record("share-parts", 0.05, 0.3), "share-parts-brockers":
              record("share-parts-brockers", 0.4, 0.1)}  # fmt: skip
     text = findings._parts(findings.Reader(found))
-    first, second = text.split("In that of Brockers et al.")
+    first, second = text.split("In the protocol of Brockers et al.")
     assert "the hidden layers carry more than the heads" in first
     assert "the heads carry more than the hidden layers" in second and "auxiliary head +0.2" in second
 
@@ -254,7 +254,11 @@ def test_likeness_and_accuracy_are_correlated_over_all_runs_and_within_an_arm():
     accuracy = np.array([[0.4, 0.3, 0.2, 0.1], [0.9, 0.8, 0.7, 0.6]])  # falls within an arm, rises between them
     (line,) = page._likeness(row, with_likeness(accuracy, likeness))
     r = np.corrcoef(likeness.ravel(), accuracy.ravel())[0, 1]
-    assert f"cosine {r:.2f} [" in line and f"CKA {-r:.2f} [" in line and "on average -1.00; CKA" in line
+    assert (
+        f"cosine {r:.2f} [" in line
+        and f"CKA {-r:.2f} [" in line
+        and "on average -1.00 among runs of equal length; CKA" in line
+    )
 
 
 def test_spreads_are_compared_by_levenes_test():
@@ -293,7 +297,7 @@ def test_the_page_says_what_the_published_rows_took():
     published, unpublished = (atlas.ROWS[which][0].id for which in ("published", "unpublished"))
     text = page.costs({published: record(2, a=10, shared=5), unpublished: record(3, shared=5, b=40)})
     assert "2 rows have records: 3 different settings, 55 minutes of training and 5 of compilation" in text
-    assert "The 1 of them with published numbers took 15 and 2 of these minutes." in text
+    assert "The 1 rows with published numbers took 15 and 2 of these minutes." in text
 
 
 def test_the_page_names_every_row():
