@@ -17,9 +17,15 @@ import sys
 import time
 
 import numpy as np
-import torch  # pyright: ignore[reportMissingImports]  # the extra `bench`
 import tyro
-from torch.nn import functional  # pyright: ignore[reportMissingImports]
+
+try:
+    import torch  # pyright: ignore[reportMissingImports]
+    from torch.nn import functional  # pyright: ignore[reportMissingImports]
+except ModuleNotFoundError as error:
+    if __name__ != "__main__":
+        raise
+    sys.exit(f"error: {error}. Install the extra: pip install -e '.[bench]'")
 
 IN_SIZE, HIDDEN, NUM_CLASSES, NUM_AUX = 784, 256, 10, 3
 LEARNING_RATE, BATCH_SIZE = 3e-4, 1024

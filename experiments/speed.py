@@ -279,8 +279,7 @@ def _peer(npz, members, epochs) -> dict:
 def _call(arguments: list[str]) -> str:
     done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
     if done.returncode:
-        hint = " Install the extra: pip install -e .[bench]" if "No module named 'torch'" in done.stderr else ""
-        raise errors.InputError(f"{' '.join(arguments[:2])} failed: {done.stderr.strip().splitlines()[-1]}{hint}")
+        raise errors.InputError(f"{' '.join(arguments[:2])} failed: {done.stderr.strip().splitlines()[-1]}")
     return done.stdout
 
 

@@ -72,3 +72,10 @@ def test_the_peer_reaches_the_same_accuracies(tmp_path, small_digits):
     found = peer.run(peer.PeerConfig(npz, num_members=2, num_epochs=1))
     assert set(found["accuracy"]) == set(speed.CONDITIONS)
     assert all(0 <= score <= 1 for scores in found["accuracy"].values() for score in scores)
+
+
+def test_the_peer_without_torch_says_what_to_install(run_python, tmp_path):
+    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')")
+    done = run_python("-m", "experiments.peer", "--help", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr == "error: No module named 'torch'. Install the extra: pip install -e '.[bench]'\n"
