@@ -146,7 +146,7 @@ def test_the_title_names_the_images(drawn):
 def test_a_condition_of_which_every_member_diverged_is_said_to_be_one(drawn):
     figure = drawn(accuracy=ACCURACY | {"student_aux": [None] * 5})
     assert "all diverged" in [text.get_text() for text in figure.axes[0].texts]
-    assert "3 member(s) of student_aux diverged" in text_of(figure)
+    assert "5 member(s) of student_aux diverged" in text_of(figure)
 
 
 def test_a_single_member_has_no_interval_but_a_figure(drawn):
@@ -194,6 +194,16 @@ def test_a_figure_of_ours_is_drawn_again_in_its_place(tmp_path):
         mnist_aux.save(record, tmp_path / "figure")
         cli.require_figures(cli.RunOptions(record=tmp_path / "figure.json"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["figure.pdf", "figure.png", "record.json"]
+
+
+def test_a_drawing_that_names_no_program_is_not_taken_for_ours(tmp_path):
+    """As many programs, and who wants equal files of matplotlib, write them."""
+    matplotlib.use("Agg")
+    figure = matplotlib.pyplot.figure()
+    for name, metadata in (("a.png", {"Software": None}), ("a.pdf", {"CreationDate": None, "Creator": None})):
+        figure.savefig(tmp_path / name, metadata=metadata)
+        assert not files.is_figure(tmp_path / name)
+    matplotlib.pyplot.close(figure)
 
 
 @pytest.mark.parametrize("path", sorted(FIGURES.glob("*.p[nd][gf]")), ids=lambda path: path.name)
