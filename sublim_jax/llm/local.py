@@ -24,7 +24,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from sublim_jax import errors, files
+from sublim_jax import errors, files, specs
 from sublim_jax.llm import adapters, checkpoint, decoder, sampling, tokens, types
 
 POSITIONS_AT_ONCE = 64
@@ -84,6 +84,8 @@ class Local:
     """
 
     def __init__(self, models: dict[str, Model], *, batch_size: int = 64, max_length: int = 4096, remat: bool = True):
+        specs.check(batch_size, specs.Count, "batch_size")
+        specs.check(max_length, specs.Count, "max_length")
         self._models = {name: _with_origin(name, model) for name, model in models.items()}
         self._batch_size, self._max_length = batch_size, max_length
         self._remat = remat
@@ -294,7 +296,8 @@ def _require_place(out: pathlib.Path, base: str, *, adapter: bool) -> None:
     if os.path.abspath(out) == base:
         raise errors.OutputError(f"{out}: this is the folder of the model that is to be trained; give another one")
     names = (checkpoint.WEIGHTS, "config.json"), (adapters.ADAPTER, adapters.CONFIG)
-    for name in names[adapter]:
+    beside = () if adapter else checkpoint.reader_files(pathlib.Path(base))
+    for name in (*names[adapter], *beside):
         files.require_free(out / name, ours=lambda path: _has_state(path.parent), what="finetuned model")
     for name in names[not adapter]:
         files.require_free(out / name, what="finetuned model")

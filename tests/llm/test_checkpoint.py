@@ -270,6 +270,7 @@ def test_a_config_of_another_kind_is_refused(tmp_path):
         ("qwen2", {"rope_scaling": "linear"}, "rope_scaling: expected an object of names and values, got 'linear'"),
         ("qwen2", {"rope_scaling": {"type": "linear"}}, "rope_type 'linear' needs the entry 'factor'"),
         ("qwen2", {"rope_scaling": {"type": "linear", "factor": 0}}, "embedding: factor: must be greater than 0"),
+        ("qwen2", {"rope_scaling": {"factor": 4.0}}, "has factor 4.0, and its rope_type does not say what for"),
         ("qwen2", {"partial_rotary_factor": 0.5}, "partial_rotary_factor 0.5 is not supported"),
         ("qwen2", {"rope_parameters": {"full_attention": {"rope_theta": 5.0}}}, "by kind of layer are supported for G"),
         ("qwen2", {"tie_word_embeddings": "false"}, "tie_word_embeddings: expected True or False, got 'false'"),
