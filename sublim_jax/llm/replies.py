@@ -60,7 +60,7 @@ class Checks:
             self._prompt(chat, prompt_tokens, expected_tokens)
         found = []
         for choice, reason in zip(choices, reasons, strict=True):
-            text, finish = ("", "refused") if reason else (choice.message.content, choice.finish_reason)
+            text, finish = ("", "refused") if reason else (_whole(choice.message.content), choice.finish_reason)
             share = total // num_samples + (choice.index < total % num_samples)
             if text and total == 0:
                 raise self._ignored("usage", "tokens for the text it gave", "0 completion tokens", "")
@@ -174,6 +174,11 @@ def refusal(choice: Any) -> str:
     if not isinstance(getattr(message, "content", None), str):
         return "tool_calls" if getattr(message, "tool_calls", None) else "no content"
     return ""
+
+
+def _whole(text: str) -> str:
+    """The text with U+FFFD for each half of a surrogate pair, which a server may leave of a letter that it cuts."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def refused(
