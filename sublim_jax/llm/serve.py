@@ -108,17 +108,7 @@ class Server:
         specs.check(timeout, specs.Positive, "timeout")
         specs.check(seconds_between, specs.Positive, "seconds_between")
         self.key = os.environ.get(KEY_VARIABLE, "").encode() or None
-        if self.key is None and not transport.is_loopback(host):
-            raise errors.InputError(
-                f"host {host!r} lets other machines train and draw here; put a key into the environment variable "
-                f"{KEY_VARIABLE}, or serve on 127.0.0.1"
-            )
-        for name in allow:
-            if not _is_name(name):
-                raise errors.InputError(
-                    f"allow: expected the name of a host alone, e.g. server.example, without scheme and port, got "
-                    f"{name!r}"
-                )
+        require_address(host, allow)
         for name in names:
             backend.model(name)
         self.timeout, self.max_file, self.max_body = timeout, max_file, max_body
@@ -321,6 +311,24 @@ class Server:
 
     def _said(self, name: str) -> dict[str, Any]:
         return {"id": name, "object": "model", "created": self._created, "owned_by": "sublim-jax"}
+
+
+def require_address(host: str, allow: Sequence[str]) -> None:
+    """Refuse a host that others reach without a key, and what is no name.
+
+    Raises:
+        InputError: one of both.
+    """
+    if not os.environ.get(KEY_VARIABLE) and not transport.is_loopback(host):
+        raise errors.InputError(
+            f"host {host!r} lets other machines train and draw here; put a key into the environment variable "
+            f"{KEY_VARIABLE}, or serve on 127.0.0.1"
+        )
+    for name in allow:
+        if not _is_name(name):
+            raise errors.InputError(
+                f"allow: expected the name of a host alone, e.g. server.example, without scheme and port, got {name!r}"
+            )
 
 
 def _with_prompt(
@@ -614,10 +622,14 @@ def _opened(options: Options) -> tuple[Server, list[str]]:
 
     if not options.model:
         raise errors.InputError("give at least one --model, e.g. tiny:100 or hf:DIR")
-    models = {}
+    require_address(options.host, options.allow)
     for name in options.model:
-        if name.partition(":")[0] not in ("tiny", "hf"):
+        if backends.parse(name).scheme not in ("tiny", "hf"):
             raise errors.InputError(f"{name!r}: only local models can be served; give tiny:SEED or hf:DIR")
+    if options.folder is not None:
+        files.require_writable(options.folder / "jobs", what="folder of the server")
+    models = {}  # which takes long: all else was looked at before
+    for name in options.model:
         opened = backends.open_backend(name)
         assert isinstance(opened.backend, local.Local)
         models[opened.model] = opened.backend.model(opened.model)

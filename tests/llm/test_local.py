@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sublim_jax import errors
+from sublim_jax import errors, files
 from sublim_jax.llm import checkpoint, decoder, local, rows, tokens, types
 from sublim_jax.llm.types import Message
 
@@ -269,6 +269,12 @@ def test_an_adapter_can_be_trained_on(tmp_path):
     fresh = backend()
     assert probability(fresh, second, "wolf") == pytest.approx(probability(found, second, "wolf"), rel=1e-4)
     assert probability(fresh, second, "wolf") > probability(fresh, first, "wolf")
+
+
+def test_two_do_not_train_into_one_folder(tmp_path):
+    with files.Lock(tmp_path / "out" / local.STATE), pytest.raises(errors.LockedError, match="is writing to it"):
+        backend().finetune("base", ROWS, TUNING, tmp_path / "out")
+    assert not (tmp_path / "out" / local.STATE).exists()
 
 
 @pytest.mark.parametrize("rank", [None, 4])

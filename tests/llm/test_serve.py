@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from sublim_jax import errors
-from sublim_jax.llm import decoder, engine, local, sampling, serve, tokens, types, world
+from sublim_jax.llm import decoder, engine, local, sampling, serve, tiny, tokens, types, world
 from sublim_jax.llm.types import Message
 
 openai = pytest.importorskip("openai", reason="the extra openai is not installed")
@@ -620,9 +620,14 @@ def test_an_address_that_is_taken_is_a_clear_error(server):
         (["--model", "tiny"], "expected tiny:SEED"),
         (["--model", "hf:missing"], "missing"),
         (["--model", "openai:m@http://127.0.0.1:1/v1"], "only local models can be served"),
+        (["--model", "tiny:100", "--model", "openai:m@http://127.0.0.1:1/v1"], "only local models can be served"),
+        (["--model", "tiny:100", "--host", "0.0.0.0"], "put a key"),
+        (["--model", "tiny:100", "--allow", "http://me.example"], "expected the name of a host alone"),
+        (["--model", "tiny:100", "--folder", "/proc/sublim"], "cannot be written"),
     ],
 )
-def test_what_the_command_cannot_serve_is_one_line(flags, says, monkeypatch, capsys):
+def test_what_the_command_cannot_serve_is_one_line_before_a_model_is_made(flags, says, monkeypatch, capsys):
+    monkeypatch.setattr(tiny, "open_bases", lambda *_, **__: pytest.fail("it is made already"))
     monkeypatch.setattr(sys, "argv", ["serve", *flags])
     with pytest.raises(SystemExit) as caught:
         serve.main()
