@@ -475,3 +475,25 @@ def test_scores_of_another_form_are_one_clear_error(server, row, number):
     server.script = script
     with pytest.raises(errors.CapabilityError, match=r"what prompt_logprobs says.*another form"):
         backend.choice_logprobs("m", CHATS[:1], ["owl"])
+
+
+GOOD_TOKEN = {"token": "owl", "logprob": -1.0, "bytes": None}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        True, "owl", {"0": 1}, [None], ["owl"], [[1]], [{"token": "owl"}], [GOOD_TOKEN | {"top_logprobs": "owl"}],
+        *([GOOD_TOKEN | {"top_logprobs": [top]}] for top in (
+            None, "owl", [1], GOOD_TOKEN | {"token": 5}, GOOD_TOKEN | {"bytes": [256]}, GOOD_TOKEN | {"bytes": ["a"]},
+            {"token": "owl"}, GOOD_TOKEN | {"logprob": True},
+        )),
+    ],
+    ids=json.dumps,
+)  # fmt: skip
+def test_likeliest_tokens_of_another_form_are_one_clear_error(server, content):
+    backend = connect(server, dialect="openai")
+    assert backend.facts
+    server.script = lambda method, path, body: scripted.answer(body, logprobs={"content": content})
+    with pytest.raises(errors.CapabilityError, match=r"did not do what logprobs says: .*the reply has"):
+        backend.choice_logprobs("m", CHATS[:1], ["owl", "oak"])

@@ -157,6 +157,7 @@ def test_the_advice_is_about_system_turns_alone(tmp_path):
         ("tokenizer_config.json", "[]", "expected a JSON object, found a list"),
         ("tokenizer_config.json", '{"eos_token": 3}', "eos_token: expected a string, got 3"),
         ("tokenizer_config.json", '{"eos_token": {"content": ["<end>"]}}', "eos_token: expected a string"),
+        ("tokenizer_config.json", r'{"eos_token": "\ud83d"}', "not a readable JSON file .*surrogates not allowed"),
         ("tokenizer_config.json", '{"chat_template": 3}', "chat_template: expected a string, got 3"),
         (
             "tokenizer_config.json",
