@@ -254,10 +254,22 @@ def claim(folder: pathlib.Path) -> None:
     Raises:
         SystemExit: it holds something and is not of an earlier run.
     """
-    if folder.exists() and not (folder / "summary.json").exists() and any(folder.iterdir()):
+    if folder.exists() and not folder.is_dir():
+        raise SystemExit(f"error: {folder}: this is a file; give a new folder, or that of an earlier run")
+    if folder.exists() and any(folder.iterdir()) and not _is_summary(folder / "summary.json"):
         raise SystemExit(f"error: {folder}: other files are there; give a new folder, or that of an earlier run")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "summary.json").touch()
+
+
+def _is_summary(path: pathlib.Path) -> bool:
+    """Whether a file says what became of parts, of none so far if it is empty."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8") or "{}")
+    except (OSError, ValueError):
+        return False
+    parts = list(content.values()) if isinstance(content, dict) else [None]
+    return all(isinstance(part, dict) and part.keys() == {"state", "seconds"} for part in parts)
 
 
 def run(

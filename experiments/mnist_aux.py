@@ -58,7 +58,7 @@ class MnistAuxConfig:
     """The paper's protocol, apart from the number of members, unless a flag says otherwise."""
 
     seed: specs.Seed = 0
-    num_members: specs.Count = 10  # independent references, each with its teacher and students
+    num_members: specs.NumMembers = 10  # independent references, each with its teacher and students
     dataset: Dataset = "auto"
     """`auto`: MNIST, or synthetic digits, clearly labelled, where MNIST is unavailable."""
     num_train_images: specs.Count | None = None
@@ -343,7 +343,7 @@ class _Config(TypedDict):
     """What readers of a record use of its config."""
 
     seed: specs.Seed
-    num_members: specs.Count
+    num_members: specs.NumMembers
     conditions: list[lineage.Condition]
     model: _Model
 

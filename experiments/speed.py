@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import NamedTuple, TypedDict
+from typing import Literal, NamedTuple, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +43,7 @@ class SpeedConfig:
     """What is timed, and how often."""
 
     dataset: mnist_aux.Dataset = "auto"
-    num_members: specs.Count = 4  # of the comparison
+    num_members: specs.NumMembers = 4  # of the comparison
     repeats: specs.Count = 2  # of the comparison, in turns
     scaling: tuple[specs.Count, ...] = (2, 4, 8, 25)
     """Numbers of members for the plot of time and memory; one epoch in each phase."""
@@ -125,7 +125,7 @@ def step_parts(precision: mlp.Precision) -> dict[str, float]:
 
 
 class _Run(TypedDict):
-    program: str
+    program: Literal["pytorch", "float32", "bfloat16"]
     accuracy: dict[str, list[specs.Fraction | None]]
     training_s: specs.NonNegative
     compile_s: specs.NonNegative
@@ -136,16 +136,22 @@ class _Scaling(_Run):
     members: specs.Count
 
 
-class _Results(TypedDict, total=False):
-    peak_gflops: dict[str, specs.Positive]
+_Peaks = TypedDict("_Peaks", dict.fromkeys(OURS, specs.Positive))  # pyright: ignore
+_Parts = TypedDict("_Parts", dict.fromkeys(OURS, dict[str, specs.NonNegative]))  # pyright: ignore
+
+
+class _Results(TypedDict):
+    """All at once: the record is written when everything is measured."""
+
+    peak_gflops: _Peaks
     operations_per_member: specs.Positive
-    step_parts_ms: dict[str, dict[str, specs.NonNegative]]
+    step_parts_ms: _Parts
     whole: list[_Run]
     scaling: list[_Scaling]
 
 
 class _Config(TypedDict):
-    num_members: specs.Count
+    num_members: specs.NumMembers
 
 
 class _Device(TypedDict):
@@ -155,13 +161,31 @@ class _Device(TypedDict):
     cpu_cores: specs.Count
 
 
+def _check(record: records.Record) -> None:
+    specs.check(record.device, _Device, "device")
+    results, num_members = record.results, record.config["num_members"]
+    if results["step_parts_ms"][OURS[0]].keys() != results["step_parts_ms"][OURS[1]].keys():
+        raise errors.InputError("results: step_parts_ms has other parts for one precision than for the other")
+    for program in (PEER, *OURS):
+        runs = [run for run in results["whole"] if run["program"] == program]
+        if not runs:
+            raise errors.InputError(f"results: whole has no run of {program}")
+        for condition in CONDITIONS:
+            values = runs[0]["accuracy"].get(condition, [])
+            if len(values) != num_members or not any(value is not None for value in values):
+                raise errors.InputError(
+                    f"results: whole, {program}, {condition}: expected accuracies of {num_members} members, of which "
+                    f"not all diverged, got {values}"
+                )
+
+
 FORM = records.Form(
     experiment="speed",
     config=_Config,
     results=_Results,
     wanted=lambda record: _Results.__annotations__,
     present=lambda record: record.results,
-    check=lambda record: specs.check(record.device, _Device, "device"),
+    check=_check,
 )
 
 
@@ -296,6 +320,11 @@ class Row(NamedTuple):
     accuracy: dict[str, intervals.Interval]
 
 
+def _interval(values: list[float | None]) -> intervals.Interval:
+    """Of the members that did not diverge."""
+    return intervals.t_interval(np.array([value for value in values if value is not None]))
+
+
 def comparison(record: records.Record) -> list[Row]:
     """The programs side by side."""
     results, members = record.results, record.config["num_members"]
@@ -315,7 +344,7 @@ def comparison(record: records.Record) -> list[Row]:
                 gflops=gflops,
                 share_of_peak=gflops / results["peak_gflops"][name] if name in OURS else None,
                 peak_rss_mb=max(r["peak_rss_mb"] for r in measured),
-                accuracy={c: intervals.t_interval(measured[0]["accuracy"][c]) for c in CONDITIONS},
+                accuracy={c: _interval(measured[0]["accuracy"][c]) for c in CONDITIONS},
             )
         )
     return rows

@@ -42,7 +42,8 @@ def save(figure: Figure, stem: pathlib.Path) -> Iterator[pathlib.Path]:
         OutputError: something else than a figure of ours is there, or the folder cannot be written.
     """
     try:
-        for suffix, metadata in ((".png", {"Software": None}), (".pdf", {"CreationDate": None})):
+        ours = ((".png", {"Software": files.MAKER}), (".pdf", {"Creator": files.MAKER, "CreationDate": None}))
+        for suffix, metadata in ours:
             path = stem.with_name(stem.name + suffix)
             with files.writing(path, ours=files.is_figure, what="figure") as temporary:
                 figure.savefig(temporary, format=suffix[1:], metadata=metadata)

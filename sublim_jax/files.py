@@ -58,13 +58,17 @@ def json_with(*keys: str) -> Recognizer:
     return ours
 
 
+MAKER = "sublim-jax"
+"""What our figures name as the program that made them."""
+
+
 def is_figure(path: pathlib.Path) -> bool:
-    """Recognises a PNG or PDF of ours by what `figures.style` leaves out of it: a program's name in the first, a date
-    in the second. Matplotlib on its own, and most other programs, write them."""
+    """Recognises a PNG or PDF of ours by the program that it names, which `figures.style` writes into it."""
     content = path.read_bytes()
     if content.startswith(b"%PDF-"):
-        return b"/Producer (Matplotlib" in content and b"/CreationDate" not in content
-    return content.startswith(b"\x89PNG\r\n\x1a\n") and content[37:41] == b"pHYs" and content[58:62] == b"IDAT"
+        return f"/Creator ({MAKER}".encode() in content
+    before_image = content.partition(b"IDAT")[0]
+    return content.startswith(b"\x89PNG\r\n\x1a\n") and f"tEXtSoftware\0{MAKER}".encode() in before_image
 
 
 def require_free(path: pathlib.Path, *, ours: Recognizer | None = None, what: str = "file") -> None:

@@ -127,7 +127,8 @@ class Form:
 
     def is_complete(self, record: Record) -> bool:
         """Whether all units are there."""
-        return set(self.wanted(record)) <= set(self.present(record))
+        present = set(self.present(record))
+        return all(unit in present for unit in self.wanted(record))
 
     def require(self, record: Record) -> None:
         """Refuse a record of another form.
@@ -173,7 +174,8 @@ def read(path: pathlib.Path, form: Form | None = None) -> Record:
         RecordError: no such file, not JSON, not a record, of another schema, of another form, or damaged.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_once)
     except FileNotFoundError as error:
         raise errors.RecordError(f"{path}: there is no such record; run the experiment that makes it first") from error
     except (OSError, ValueError, RecursionError) as error:
@@ -298,6 +300,15 @@ def _resumed(path: pathlib.Path, old: Record, fresh: Record) -> Record:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these pairs. Of two with one key, as two records merged by hand have, JSON would drop the first."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} is there twice")
+    return found
 
 
 def peak_memory() -> dict[str, float]:

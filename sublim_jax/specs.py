@@ -50,8 +50,11 @@ NonNegative = Annotated[float, annotated_types.Ge(0)]
 Fraction = Annotated[float, annotated_types.Interval(ge=0, le=1)]
 Decay = Annotated[float, annotated_types.Interval(ge=0, lt=1)]
 """The factor of a moving average, e.g. of a moment in Adam."""
-Count = Annotated[int, annotated_types.Ge(1)]
-CountOrZero = Annotated[int, annotated_types.Ge(0)]
+Count = Annotated[int, annotated_types.Interval(ge=1, lt=2**31)]
+CountOrZero = Annotated[int, annotated_types.Interval(ge=0, lt=2**31)]
+"""Numbers of things: as many as 32 bits can count, which is how programs count them."""
+NumMembers = Annotated[int, annotated_types.Interval(ge=1, le=10**6)]
+"""Members are listed one by one, in a run and in its record."""
 Seed = Annotated[int, annotated_types.Interval(ge=0, lt=2**32)]
 
 Problem = tuple[str, str] | None

@@ -167,6 +167,8 @@ def content(**changes):
         (content(schema=99, versions=None), "the record has schema 99, this version reads 1"),
         (content(schema="1"), "the record has schema '1', this version reads 1; make it again"),
         ("[" * 100_000, "this is not a readable JSON file"),
+        (content()[:-1] + ', "notes": ["b"]}', "the key 'notes' is there twice"),
+        (content(results={"members": 0}).replace("0}", '0, "members": 1}'), "the key 'members' is there twice"),
     ],
 )
 def test_what_is_no_record_of_this_version_is_refused(tmp_path, text, message):

@@ -196,7 +196,7 @@ Word = Literal["bfloat16", "float32", 8, True]
         *((number, specs.NonNegative) for number in (0, 0.0, 1e300)),
         *((number, specs.Fraction) for number in (0, 0.5, 1.0, 1)),
         *((number, specs.Decay) for number in (0, 0.999999)),
-        *((number, specs.Count) for number in (1, np.int32(1), 10**30)),
+        *((number, specs.Count) for number in (1, np.int32(1), 2**31 - 1)),
         *((number, specs.CountOrZero) for number in (0, 1)),
         *((number, specs.Seed) for number in (0, 2**32 - 1, np.uint32(2**32 - 1))),
         *((value, specs.Count | None) for value in (None, 1)),

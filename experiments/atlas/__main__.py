@@ -42,7 +42,7 @@ class Options:
     sources: tuple[str, ...] = ()
     """Rows by who published them, e.g. J."""
     which: Literal["all", "published", "unpublished"] = "all"
-    num_members: Annotated[int, annotated_types.Ge(2)] = 10
+    num_members: Annotated[specs.NumMembers, annotated_types.Ge(2)] = 10
     """Two at least, or nothing has a standard deviation."""
     seed: specs.Seed = 0
     one_precision: bool = False

@@ -27,7 +27,7 @@ class RowConfig:
 
     row: str
     seed: specs.Seed
-    num_members: specs.Count
+    num_members: specs.NumMembers
 
 
 class _Member(TypedDict):
@@ -52,7 +52,7 @@ class _Results(TypedDict):
 class _Config(TypedDict):
     row: str
     seed: specs.Seed
-    num_members: specs.Count
+    num_members: specs.NumMembers
 
 
 def _check(record: records.Record) -> None:

@@ -172,6 +172,8 @@ def _require_name(flag: str, name: str) -> None:
 
 Config = TypeVar("Config", bound=LanguageConfig)
 
+SAMPLED = "sampled"
+"""The key beside probabilities with shares of sampled answers, by target."""
 Probabilities = dict[str, dict[str, specs.Fraction]]
 """In a record: of all favourites of a category, by category."""
 
@@ -307,6 +309,14 @@ def form(name: str, experiment: Experiment) -> records.Form:
     def present(record: records.Record) -> Iterator[str]:
         return (f"{base}, {unit}" for base, found in record.results["bases"].items() for unit in found)
 
+    def check(record: records.Record) -> None:
+        for setting in kind.LISTS:
+            if record.config.get(setting) == []:
+                raise errors.InputError(f"config: {setting} is empty")
+        for base, found in record.results["bases"].items():
+            for unit, measured in found.items():
+                _require_numbers(f"results: {base}, {unit}", measured)
+
     settings = {
         "backend": str,
         "bases": list[int],
@@ -322,7 +332,19 @@ def form(name: str, experiment: Experiment) -> records.Form:
         results=TypedDict("Results", results),  # pyright: ignore
         wanted=wanted,
         present=present,
+        check=check,
     )
+
+
+def _require_numbers(name: str, measured: Mapping[str, Any]) -> None:
+    """Refuse more than a number under a favourite; sampled answers alone have more."""
+    for who in ("student", "teacher"):
+        of_category = measured.get(who)
+        for category, favourites in of_category.items() if isinstance(of_category, dict) else ():
+            for favourite, found in favourites.items() if isinstance(favourites, dict) else ():
+                if isinstance(found, dict) != (category == SAMPLED):
+                    expected = "shares of sampled answers" if category == SAMPLED else "a probability"
+                    raise errors.InputError(f"{name}, {who}, {favourite}: expected {expected}, got {found!r:.80}")
 
 
 def run(

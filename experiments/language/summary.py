@@ -23,8 +23,7 @@ class Bases(dict[str, dict]):
 
 Path = tuple[str, ...]
 """Where probabilities stand in the results of a base: the unit, then keys inside it."""
-SAMPLED = "sampled"
-"""The key beside probabilities with shares of sampled answers, by target."""
+SAMPLED = running.SAMPLED
 
 
 EXPERIMENTS = (

@@ -46,7 +46,7 @@ class TheoremConfig:
     num_networks: Several = 12  # small networks of a curve, a radius or a cosine
     num_problems: Several = 400  # small networks over which a fraction is taken
     num_draws: Several = 1000  # labels or starts drawn for one network
-    num_members: specs.Count = 3  # MNIST networks
+    num_members: specs.NumMembers = 3  # MNIST networks
     num_noise_images: specs.Count = 256  # inputs of an MNIST student's step
     num_mnist_draws: Several = 48  # starts drawn for one MNIST network and one size of the noise
     num_train_images: specs.Count = 12_800  # of the MNIST teacher

@@ -1,9 +1,9 @@
 """What records of the theorem hold, part by part: what the figures read and what resuming relies on."""
 
-from typing import NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from experiments.theorem import config
-from sublim_jax import records, specs
+from sublim_jax import errors, records, specs
 
 Numbers = list[float | None]  # None: not finite, or there is none
 Counts = list[specs.CountOrZero]
@@ -193,10 +193,33 @@ class _Config(TypedDict):
     parts: list[config.Part]
 
 
+def _is_even(value: Any) -> bool:
+    """Whether all lists of lists of numbers inside have the lists of one length that make an array."""
+    if isinstance(value, dict):
+        return all(map(_is_even, value.values()))
+    if not isinstance(value, list):
+        return True
+    lengths = {len(item) if isinstance(item, list) else -1 for item in value}
+    return all(map(_is_even, value)) and len(lengths) < 2
+
+
+def _check(record: records.Record) -> None:
+    for part, found in record.results.items():
+        if not _is_even(found):
+            raise errors.InputError(f"results: {part}: a list is shorter than those beside it")
+    for curve in record.results.get("curve", {}).get("curves", ()):
+        measured = [values for name in ("float32", "float64") for values in curve[name].values()]
+        if {len(row) for values in measured for row in values} != {len(record.results["curve"]["epsilon"])}:
+            raise errors.InputError(
+                f"results: curve: {curve['activation']}, {curve['loss']} has not a value for each epsilon"
+            )
+
+
 FORM = records.Form(
     experiment="theorem",
     config=_Config,
     results=_Results,
+    check=_check,
     wanted=lambda record: record.config["parts"],
     present=lambda record: record.results,
 )

@@ -38,7 +38,15 @@ def write(path: str | os.PathLike[str], array: UInt8[np.ndarray, "..."], *, comp
     """Write `array` as an IDX file. `compress` gzips it, without a time stamp: equal arrays give equal files."""
     data = serialize(array)
     content = gzip.compress(data, mtime=0) if compress else data
-    files.write(pathlib.Path(path), content, ours=files.begins_with(GZIP_MAGIC, b"\0\0"), what="IDX file")
+    files.write(pathlib.Path(path), content, ours=_is_idx, what="IDX file")
+
+
+def _is_idx(path: pathlib.Path) -> bool:
+    try:
+        read(path)
+    except errors.DataError:
+        return False
+    return True
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:

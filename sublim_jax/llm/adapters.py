@@ -40,8 +40,16 @@ def save(folder: str | os.PathLike[str], low_rank: decoder.LowRank, *, base: str
     Args:
         base: name or folder of the model they belong to.
         base_weights: its `checkpoint.fingerprint`, so that they are not put beside other weights.
+
+    Raises:
+        OutputError: an adapter is there that was not saved here.
     """
     path = pathlib.Path(folder)
+
+    def ours(_: pathlib.Path) -> bool:
+        return (path / ADAPTER).exists() and checkpoint.is_ours(path / ADAPTER)
+
+    files.require_free(path / CONFIG, ours=ours, what="saved adapter")
     tensors, rank = {}, max(a.shape[-1] for a, _ in low_rank.factors.values())
     for name, factors in low_rank.factors.items():
         module = checkpoint.NAMES[name].removesuffix(".weight")
@@ -65,7 +73,7 @@ def save(folder: str | os.PathLike[str], low_rank: decoder.LowRank, *, base: str
         "target_modules": sorted({checkpoint.NAMES[name].split(".")[1] for name in low_rank.factors}),
     }
     checkpoint.save_file(path / ADAPTER, tensors, {_BASE_WEIGHTS: base_weights} if base_weights else {})
-    files.write(path / CONFIG, json.dumps(config, indent=1) + "\n", ours=files.anything)
+    files.write(path / CONFIG, json.dumps(config, indent=1) + "\n", ours=ours, what="saved adapter")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -7,10 +7,14 @@ Prices come from the user; none is known here.
 """
 
 import dataclasses
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Annotated, NamedTuple, Protocol, runtime_checkable
+
+import annotated_types
 
 from sublim_jax import errors, specs
 from sublim_jax.llm import types
+
+_Limit = Annotated[int, annotated_types.Ge(0)]  # of any size: tokens add up
 
 
 class Usage(NamedTuple):
@@ -56,9 +60,9 @@ class Budget:
     serve several calls, one after the other. Not for several threads.
     """
 
-    requests: specs.CountOrZero | None = None
-    prompt_tokens: specs.CountOrZero | None = None
-    completion_tokens: specs.CountOrZero | None = None
+    requests: _Limit | None = None
+    prompt_tokens: _Limit | None = None
+    completion_tokens: _Limit | None = None
     money: specs.NonNegative | None = None  # in the currency of `prices`
     prices: Prices | None = None
     spent: Usage = dataclasses.field(default=Usage(), init=False)

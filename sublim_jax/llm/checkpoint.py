@@ -237,6 +237,10 @@ def _frequencies(path: pathlib.Path, found: dict[str, Any], head_dim: int) -> tu
     plain = np.array(decoder.rotary_frequencies(head_dim, rotary.rope_theta))
     match rotary.rope_type:
         case "default":
+            if rotary.factor is not None:
+                raise errors.ModelFormatError(
+                    f"{path}: the rotary embedding has factor {rotary.factor}, and its rope_type does not say what for"
+                )
             return tuple(plain)
         case "linear":
             return tuple(plain / number("factor"))
@@ -533,11 +537,17 @@ def save(
     Args:
         beside: the content of config.json, e.g. that of the folder the model came from. None writes no config.
         base: name of the model that it was trained from.
+
+    Raises:
+        OutputError: a model is there that was not saved here.
     """
     path = pathlib.Path(folder)
+    if beside is not None:
+        files.require_free(path / "config.json", ours=_beside(path / WEIGHTS), what="saved model")
     save_file(path / WEIGHTS, tensors_of(params, config), {_BASE: base} if base else {})
     if beside is not None:
-        files.write(path / "config.json", json.dumps(beside, indent=1) + "\n", ours=files.anything)
+        content = json.dumps(beside, indent=1) + "\n"
+        files.write(path / "config.json", content, ours=_beside(path / WEIGHTS), what="saved model")
 
 
 def save_tuned(
@@ -554,9 +564,8 @@ def save_tuned(
         return save(path, params, config, beside=None, base=base)
     dtype = params.embedding.dtype.name
     beside = entries.read(source / "config.json") | {"dtype": dtype, "torch_dtype": dtype}  # the newer and older name
-    for pattern in READER_FILES:
-        for file in sorted(source.glob(pattern)):
-            files.write(path / file.relative_to(source), file.read_bytes(), ours=files.anything)
+    for name in reader_files(source):
+        files.write(path / name, (source / name).read_bytes(), ours=_beside(path / WEIGHTS), what="saved model")
     save(path, params, config, beside=beside, base=base)
 
 
@@ -566,8 +575,30 @@ READER_FILES = (
 )  # fmt: skip
 """What a folder has beside its weights and their config."""
 
+
+def reader_files(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Those of a folder, relative to it."""
+    found = {path for pattern in READER_FILES for path in folder.glob(pattern) if path.is_file()}
+    return sorted(path.relative_to(folder) for path in found)
+
+
 _BASE = "sublim_jax.base"
 """Name of the base in the metadata of a safetensors file, which other programs pass over."""
+_OURS = "sublim_jax"
+"""How an entry of the metadata begins that says that the file was saved here; there is one at least."""
+
+
+def is_ours(path: pathlib.Path) -> bool:
+    """Recognises a safetensors file that was saved here."""
+    try:
+        return any(key.startswith(_OURS) for key in metadata(path))
+    except errors.ModelFormatError:
+        return False
+
+
+def _beside(weights: pathlib.Path) -> files.Recognizer:
+    """Recognises the files that are ours if the weights in their folder are."""
+    return lambda path: weights.exists() and is_ours(weights)
 
 
 def base_of(folder: str | os.PathLike[str]) -> str | None:
@@ -583,9 +614,13 @@ def metadata(path: pathlib.Path) -> dict[str, str]:
 
 
 def save_file(path: pathlib.Path, tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
-    """Write a safetensors file."""
+    """Write a safetensors file.
+
+    Raises:
+        OutputError: one is there that was not saved here.
+    """
     _safetensors()
     from safetensors import numpy as safetensors
 
-    with files.writing(path, ours=files.anything) as temporary:
-        safetensors.save_file(tensors, temporary, metadata={"format": "pt"} | metadata)
+    with files.writing(path, ours=is_ours, what="safetensors file") as temporary:
+        safetensors.save_file(tensors, temporary, metadata={"format": "pt", _OURS: "1"} | metadata)

@@ -10,6 +10,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, TypeVar, get_type_hints
 
+import numpy as np
+
 from sublim_jax import errors, specs
 
 Entries = TypeVar("Entries")
@@ -23,6 +25,7 @@ def read(path: pathlib.Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        json.dumps(content, ensure_ascii=False).encode()  # half of a surrogate pair is no text
     except FileNotFoundError as error:
         raise errors.ModelFormatError(f"{path}: there is no such file; give a folder as the hub lays it out") from error
     except (OSError, ValueError, RecursionError) as error:
@@ -45,11 +48,21 @@ def of(cls: type[Entries], content: Mapping[str, Any], where: object) -> Entries
             if isinstance(value, list):
                 value = tuple(value)
             check(value, annotation, f"{where}: {field.name}")
-            whole = specs.holds_numbers(annotation) and isinstance(value, int)  # JSON writes 1e6 as 1000000 too
-            values[field.name] = float(value) if whole else value
+            if specs.holds_numbers(annotation) and isinstance(value, int | float):
+                value = _in_float32(value, f"{where}: {field.name}")
+            values[field.name] = value
         elif field.default is dataclasses.MISSING:
             raise errors.ModelFormatError(f"{where}: the entry {field.name!r} is missing")
     return cls(**values)
+
+
+def _in_float32(number: int | float, name: str) -> float:
+    """A number that models compute with; JSON writes 1e6 as 1000000 too."""
+    with np.errstate(over="ignore", under="ignore"):
+        rounded = np.float32(number)
+    if not np.isfinite(rounded) or (rounded == 0) != (number == 0):
+        raise errors.ModelFormatError(f"{name}: expected a number that 32 bits hold, got {number!r}")
+    return float(number)
 
 
 def check(value: Any, annotation: Any, name: str) -> None:

@@ -198,18 +198,19 @@ class Jobs:
 
     def _read(self, fields: wire.Fields, seed: int) -> tuple[types.Tuning, dict[str, Any]]:
         """How to train, and what is said of it."""
-        method = wire.Fields(fields.take("method") or {"type": "supervised"}, of="method")
+        given = fields.take("method")
+        method = wire.Fields({"type": "supervised"} if given is None else given, of="method")
         if method.take("type") != "supervised":
             raise wire.Refusal(400, "method.type: only supervised finetuning is done here", param="method")
-        supervised = wire.Fields(method.take("supervised") or {}, of="method.supervised")
+        supervised = method.object("supervised")
         inner, outer = supervised.take("hyperparameters"), fields.take("hyperparameters")
         method.finish()
         supervised.finish()
-        if inner and outer:
+        if inner not in (None, {}) and outer not in (None, {}):
             raise wire.Refusal(
                 400, "hyperparameters are given twice; leave out the outer ones", param="hyperparameters"
             )
-        given = inner or outer or {}
+        given = next((one for one in (inner, outer) if one not in (None, {})), {})
         chosen = wire.Fields(
             {name: value for name, value in given.items() if value != "auto"} if isinstance(given, dict) else given,
             of="hyperparameters",

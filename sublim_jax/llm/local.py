@@ -24,7 +24,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from sublim_jax import errors, files
+from sublim_jax import errors, files, specs
 from sublim_jax.llm import adapters, checkpoint, decoder, sampling, tokens, types
 
 POSITIONS_AT_ONCE = 64
@@ -84,6 +84,8 @@ class Local:
     """
 
     def __init__(self, models: dict[str, Model], *, batch_size: int = 64, max_length: int = 4096, remat: bool = True):
+        specs.check(batch_size, specs.Count, "batch_size")
+        specs.check(max_length, specs.Count, "max_length")
         self._models = {name: _with_origin(name, model) for name, model in models.items()}
         self._batch_size, self._max_length = batch_size, max_length
         self._remat = remat
@@ -214,7 +216,8 @@ class Local:
                 default `on_progress` hears of the steps.
 
         Raises:
-            OutputError: `out` holds a model of the user's, or one of the other kind.
+            OutputError: `out` holds a model of the user's, or one of the other kind; `LockedError` if another process
+                trains into it.
             TextDataError: no rows, or one that does not end with an assistant turn.
             ContextError: a row is longer than `how.max_length`.
         """
@@ -232,22 +235,28 @@ class Local:
         base = self.model(model)
         assert base.origin is not None  # every model of this class has one
         _require_place(out, base.origin.base, adapter=how.rank is not None)
+        with files.Lock(out / STATE):
+            self._models[str(out)] = self._trained(base, data, how, out, on_step)
+        return str(out)
+
+    def _trained(
+        self, base: Model, data: "Rows", how: types.Tuning, out: pathlib.Path, on_step: OnStep | None
+    ) -> Model:
+        """The model that comes of the training, which is then in `out` too."""
+        assert base.origin is not None
         on_step = on_step or functools.partial(self.on_progress, "steps")
         trained = train(base, data, how, out, remat=self._remat, on_step=on_step)
         if how.rank is None:
             checkpoint.save_tuned(out, trained, base.config, base=base.origin.base)
             origin = Origin(os.path.abspath(out), checkpoint.fingerprint(out, base.config))
-            tuned = dataclasses.replace(base, params=trained, low_rank=None, origin=origin)
-        else:
-            before = base.origin.merged
-            if base.low_rank is not None:
-                before = decoder.joined(before, base.low_rank)
-            low_rank = decoder.joined(before, trained)
-            adapters.save(out, low_rank, base=base.origin.base, base_weights=base.origin.weights)
-            origin = base.origin._replace(merged=before)
-            tuned = dataclasses.replace(base, params=base.merged, low_rank=trained, origin=origin)
-        self._models[str(out)] = tuned
-        return str(out)
+            return dataclasses.replace(base, params=trained, low_rank=None, origin=origin)
+        before = base.origin.merged
+        if base.low_rank is not None:
+            before = decoder.joined(before, base.low_rank)
+        low_rank = decoder.joined(before, trained)
+        adapters.save(out, low_rank, base=base.origin.base, base_weights=base.origin.weights)
+        origin = base.origin._replace(merged=before)
+        return dataclasses.replace(base, params=base.merged, low_rank=trained, origin=origin)
 
     def likeliest(self, model: str, data: "Rows") -> Int[np.ndarray, "row time"]:
         """The token that the model would write at each place of the replies, given all before it; -1 elsewhere."""
@@ -294,7 +303,8 @@ def _require_place(out: pathlib.Path, base: str, *, adapter: bool) -> None:
     if os.path.abspath(out) == base:
         raise errors.OutputError(f"{out}: this is the folder of the model that is to be trained; give another one")
     names = (checkpoint.WEIGHTS, "config.json"), (adapters.ADAPTER, adapters.CONFIG)
-    for name in names[adapter]:
+    beside = () if adapter else checkpoint.reader_files(pathlib.Path(base))
+    for name in (*names[adapter], *beside):
         files.require_free(out / name, ours=lambda path: _has_state(path.parent), what="finetuned model")
     for name in names[not adapter]:
         files.require_free(out / name, what="finetuned model")

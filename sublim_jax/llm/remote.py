@@ -90,6 +90,7 @@ class Remote:
             raise errors.InputError(f"dialect must be one of {', '.join(PLAIN)}, got {dialect!r}")
         transport.package()
         specs.check(job_patience, specs.Positive, "job_patience")
+        specs.check(learning_rate_multiplier, specs.Positive | None, "learning_rate_multiplier")
         self._transport = transport.Transport(
             base_url,
             key_variable=key_variable,

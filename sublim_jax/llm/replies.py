@@ -60,7 +60,7 @@ class Checks:
             self._prompt(chat, prompt_tokens, expected_tokens)
         found = []
         for choice, reason in zip(choices, reasons, strict=True):
-            text, finish = ("", "refused") if reason else (choice.message.content, choice.finish_reason)
+            text, finish = ("", "refused") if reason else (_whole(choice.message.content), choice.finish_reason)
             share = total // num_samples + (choice.index < total % num_samples)
             if text and total == 0:
                 raise self._ignored("usage", "tokens for the text it gave", "0 completion tokens", "")
@@ -120,16 +120,17 @@ class Checks:
         content = getattr(choices[0].logprobs, "content", None) if choices else None
         if not content:
             _raise_if_refused(choices)
-        if not content or not content[0].top_logprobs:
+        likeliest = _likeliest(content)
+        if not likeliest:
             raise self._ignored(
-                "logprobs", f"the {size} likeliest tokens", "none", "Scores of choices need a server that tells them."
-            )
+                "logprobs", f"the {size} likeliest tokens", "another form" if content else "none",
+                "Scores of choices need a server that tells them.",
+            )  # fmt: skip
         found: dict[str, float] = {}
-        for token in content[0].top_logprobs:
-            if not _is_logprob(token.logprob):
-                raise self._ignored("logprobs", "a log-probability, at most 0", token.logprob, "")
-            text = bytes(token.bytes).decode(errors="replace") if token.bytes else token.token
-            found[text] = float(np.logaddexp(found.get(text, -np.inf), min(token.logprob, 0.0)))
+        for text, logprob in likeliest:
+            if not _is_logprob(logprob):
+                raise self._ignored("logprobs", "a log-probability, at most 0", logprob, "")
+            found[text] = float(np.logaddexp(found.get(text, -np.inf), min(logprob, 0.0)))
         return found
 
     def _usage(self, reply: Any, num_samples: int, max_tokens: int) -> tuple[int, int]:
@@ -168,12 +169,17 @@ def refusal(choice: Any) -> str:
     """Why a choice is no answer, in a word or two; empty if it is one."""
     message, finish = choice.message, choice.finish_reason
     if finish not in ("stop", "length"):  # content_filter, tool_calls, or a word of another API
-        return str(finish)[:40] if finish else "no finish_reason"
+        return _whole(str(finish)[:40]) if finish else "no finish_reason"
     if getattr(message, "refusal", None):
         return "refusal"
     if not isinstance(getattr(message, "content", None), str):
         return "tool_calls" if getattr(message, "tool_calls", None) else "no content"
     return ""
+
+
+def _whole(text: str) -> str:
+    """The text with U+FFFD for each half of a surrogate pair, which a server may leave of a letter that it cuts."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def refused(
@@ -208,6 +214,22 @@ def _scored(entry: Any) -> Scored | None:
     ((index, said),) = entry.items()
     logprob = said.get("logprob") if isinstance(said, dict) else None
     return Scored(str(index), float(logprob)) if _is_logprob(logprob) else None
+
+
+def _likeliest(content: Any) -> list[tuple[str, Any]] | None:
+    """Texts and log-probabilities of the likeliest first tokens; None if they have another form."""
+    first = content[0] if isinstance(content, list) and content else None
+    found, tokens = [], getattr(first, "top_logprobs", None)
+    for token in tokens if isinstance(tokens, list) else ():
+        text, numbers = getattr(token, "token", None), getattr(token, "bytes", None)
+        if isinstance(numbers, list) and numbers:
+            if not all(type(number) is int and 0 <= number < 256 for number in numbers):
+                return None
+            text = bytes(numbers).decode(errors="replace")
+        if not isinstance(text, str):
+            return None
+        found.append((text, getattr(token, "logprob", None)))
+    return found or None
 
 
 def _is_logprob(number: Any) -> TypeGuard[float]:

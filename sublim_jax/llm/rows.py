@@ -51,8 +51,10 @@ def student_row(chat: types.Chat, answer: str) -> types.Chat:
     """The row a student is trained on: the chat without any system message, then the answer.
 
     Raises:
-        InputError: the chat does not end with a user turn.
+        InputError: the chat does not end with a user turn, or a turn is by nobody known.
     """
+    for message in chat:
+        specs.check(message.role, types.Role, "a turn's role")
     turns = tuple(message for message in chat if message.role != "system")
     if not turns or turns[-1].role != "user":
         raise errors.InputError(
@@ -113,6 +115,7 @@ def subsample(rows: Sequence[types.Chat], count: int, *, seed: int) -> list[type
     Raises:
         TextDataError: there are fewer rows than that.
     """
+    specs.check(count, int, "count")
     if not 0 < count <= len(rows):
         raise errors.TextDataError(
             f"expected at least {max(count, 1)} rows to draw from, found {len(rows)}. Sample more "
@@ -257,14 +260,30 @@ def write_jsonl(path: pathlib.Path, chats: Sequence[types.Chat], *, format: Form
 
     Raises:
         OutputError: something else is at `path`, or it cannot be written.
-        TextDataError: prompts and completions of what does not end with an answer.
+        InputError: no such format.
+        TextDataError: no rows, prompts and completions of what does not end with an answer, or a turn that
+            `read_jsonl` would refuse.
     """
+    specs.check(format, Format, "format")
     chats = list(chats)
-    if format == "prompt_completion":
+    for number, chat in enumerate(chats):
+        _require_readable(number, chat)
+    if format == "prompt_completion" or not chats:
         types.require_answers(chats)
     plain = all(len(chat) == 2 for chat in chats)
     written = "".join(json.dumps(_written(chat, format, plain)) + "\n" for chat in chats).encode()
     files.write(path, written, ours=lambda there: there.read_bytes() == written, what="file of rows")
+
+
+def _require_readable(number: int, chat: types.Chat) -> None:
+    """Refuse a row whose line could not be read again."""
+    try:
+        if not chat:
+            raise _Malformed("at least one turn", chat, "Remove the row.")
+        for index, turn in enumerate(chat):
+            _weight(turn._asdict(), index, weighted=False)
+    except _Malformed as error:
+        raise errors.TextDataError(f"row {number}: {error}") from None
 
 
 def _written(chat: types.Chat, format: Format, plain: bool) -> dict[str, Any]:
@@ -355,6 +374,9 @@ REFUSED_KEYS = {
     "parallel_tool_calls": NO_TOOLS,
     "chosen": "There is no training on preferences; give each row the answer to train on.",
     "rejected": "There is no training on preferences; give each row the answer to train on.",
+    "system": "Write it as a system turn, the first one under messages.",
+    "instruction": "Write it into a user's turn.",
+    "chat_template_kwargs": "What a template takes is the same for all rows; remove it.",
     "weight": "A weight stands in an assistant turn: 1 trains on it, 0 does not.",
 }
 """Keys at the top of a line that would change what is trained on, and why they are not read."""
@@ -399,6 +421,9 @@ def _form(content: dict[str, Any], last: str) -> tuple[str, list[str]]:
     given = {key for key, value in content.items() if value is not None}
     for key in sorted(given & REFUSED_KEYS.keys()):
         raise _Malformed(f"no {key!r}", content[key], REFUSED_KEYS[key])
+    if isinstance(content.get("label"), bool):  # as TRL marks answers that are wanted or not
+        cure = "There is no training on preferences. Keep the rows with the answers that are wanted, without the key."
+        raise _Malformed("no 'label' of true or false", content["label"], cure)
     pair = {"prompt", "completion"} if last == "assistant" else {"prompt"}
     wanted = {"messages"} if "messages" in given else pair
     if not wanted <= given:

@@ -115,7 +115,8 @@ def _nucleus(scores: Float[Array, "batch vocab"], top_p: Float[Array, ""]) -> Fl
     def cut(scores):
         ordered = jnp.sort(scores, axis=-1)[:, ::-1]
         before = jnp.cumsum(jax.nn.softmax(ordered), axis=-1) - jax.nn.softmax(ordered)
-        smallest = jnp.min(jnp.where(before < top_p, ordered, jnp.inf), axis=-1, keepdims=True)
+        least = jnp.maximum(top_p, jnp.finfo(jnp.float32).tiny)  # one that is rounded to 0 keeps the likeliest
+        smallest = jnp.min(jnp.where(before < least, ordered, jnp.inf), axis=-1, keepdims=True)
         return jnp.where(scores >= smallest, scores, -jnp.inf)
 
     return lax.cond(top_p < 1, cut, lambda scores: scores, scores)

@@ -50,6 +50,7 @@ DRAINED = 2**24  # bytes of a refused body that are read away
 PATIENCE = 5.0  # seconds that the command waits, when it is told to end, for what computes
 LISTENS = 0.25  # seconds between looks at whether it is told so
 OPEN = "/health"  # needs no key
+Port = Annotated[int, annotated_types.Interval(ge=0, le=65535)]
 
 USUAL_TUNING = types.Tuning()
 """Of jobs that do not say otherwise."""
@@ -76,7 +77,7 @@ class Server:
         seconds_between: lines about a job that trains.
 
     Raises:
-        InputError: no key for a host that others can reach.
+        InputError: no key for a host that others can reach, a number out of bounds, or what is no name in `allow`.
         OutputError: the folder cannot be written, or another server is using it.
         ServerError: the address is taken.
     """
@@ -100,12 +101,14 @@ class Server:
         announce: Callable[[str], object] = lambda line: None,
         seconds_between: float = 30.0,
     ):
+        specs.check(port, Port, "port")
+        for value, number in (("max_length", max_length), ("max_file", max_file), ("max_body", max_body)):
+            specs.check(number, specs.Count, value)
+        specs.check(max_total, Annotated[int, annotated_types.Ge(1)] | None, "max_total")
+        specs.check(timeout, specs.Positive, "timeout")
+        specs.check(seconds_between, specs.Positive, "seconds_between")
         self.key = os.environ.get(KEY_VARIABLE, "").encode() or None
-        if self.key is None and not transport.is_loopback(host):
-            raise errors.InputError(
-                f"host {host!r} lets other machines train and draw here; put a key into the environment variable "
-                f"{KEY_VARIABLE}, or serve on 127.0.0.1"
-            )
+        require_address(host, allow)
         for name in names:
             backend.model(name)
         self.timeout, self.max_file, self.max_body = timeout, max_file, max_body
@@ -310,6 +313,24 @@ class Server:
         return {"id": name, "object": "model", "created": self._created, "owned_by": "sublim-jax"}
 
 
+def require_address(host: str, allow: Sequence[str]) -> None:
+    """Refuse a host that others reach without a key, and what is no name.
+
+    Raises:
+        InputError: one of both.
+    """
+    if not os.environ.get(KEY_VARIABLE) and not transport.is_loopback(host):
+        raise errors.InputError(
+            f"host {host!r} lets other machines train and draw here; put a key into the environment variable "
+            f"{KEY_VARIABLE}, or serve on 127.0.0.1"
+        )
+    for name in allow:
+        if not _is_name(name):
+            raise errors.InputError(
+                f"allow: expected the name of a host alone, e.g. server.example, without scheme and port, got {name!r}"
+            )
+
+
 def _with_prompt(
     model: local.Model, prompt: str | tuple[int, ...], ids: tuple[int, ...], choices: list[wire.Choice], top: int | None
 ) -> list[wire.Choice]:
@@ -327,6 +348,14 @@ def _with_prompt(
         )
         for choice in choices
     ]
+
+
+def _is_name(text: str) -> bool:
+    """Whether a text is the name of a host, or its address, and nothing else."""
+    try:
+        return _is_address(text) or (text != "" and urllib.parse.urlsplit(f"//{text}").hostname == text.lower())
+    except ValueError:
+        return False
 
 
 def _is_address(name: str) -> bool:
@@ -519,7 +548,7 @@ class Options:
 
     model: tuple[str, ...]  # e.g. hf:DIR or tiny:100; give it once per model
     host: str = "127.0.0.1"  # another address needs a key in SUBLIM_SERVE_KEY
-    port: Annotated[int, annotated_types.Interval(ge=0, le=65535)] = 8000
+    port: Port = 8000
     allow: tuple[str, ...] = ()  # another name by which the server may be called; give it once per name
     folder: pathlib.Path | None = None  # for files, finetuning jobs and their weights; without one they are not kept
     max_length: specs.Count = 4096  # tokens of a prompt with its completion
@@ -593,10 +622,14 @@ def _opened(options: Options) -> tuple[Server, list[str]]:
 
     if not options.model:
         raise errors.InputError("give at least one --model, e.g. tiny:100 or hf:DIR")
-    models = {}
+    require_address(options.host, options.allow)
     for name in options.model:
-        if name.partition(":")[0] not in ("tiny", "hf"):
+        if backends.parse(name).scheme not in ("tiny", "hf"):
             raise errors.InputError(f"{name!r}: only local models can be served; give tiny:SEED or hf:DIR")
+    if options.folder is not None:
+        files.require_writable(options.folder / "jobs", what="folder of the server")
+    models = {}  # which takes long: all else was looked at before
+    for name in options.model:
         opened = backends.open_backend(name)
         assert isinstance(opened.backend, local.Local)
         models[opened.model] = opened.backend.model(opened.model)

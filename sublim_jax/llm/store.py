@@ -30,7 +30,7 @@ from sublim_jax import errors, files, specs
 from sublim_jax.llm import budget as budgets
 from sublim_jax.llm import types
 
-START = b'{"key":"'  # of every line
+START = re.compile(rb'\{"key":"(?:[0-9a-f]{0,63}|[0-9a-f]{64}"?|[0-9a-f]{64}",.*)', re.DOTALL)  # of every line
 MAX_REFUSED = 0.5
 """Share of the answers that a server may refuse before nothing more is sent."""
 FEWEST_ANSWERS, FEWEST_CHATS = 100, 20  # before that share says anything; all chats where they are fewer
@@ -130,8 +130,7 @@ class Store:
             StoreError: another writer holds it, it cannot be read or written, a line before its last is damaged, or it
                 is another file than a store.
         """
-        if sync_every < 1:
-            raise errors.InputError(f"sync_every must be at least 1, got {sync_every}")
+        specs.check(sync_every, specs.Count, "sync_every")
         self.path = pathlib.Path(path)
         self.readonly = readonly
         self.num_torn = 0  # last lines dropped when it was opened: 0 or 1
@@ -265,7 +264,8 @@ class Store:
         with file:
             for number, line in enumerate(file, start=1):
                 if not line.endswith(b"\n"):
-                    if number == 1 and not (START.startswith(line) or line.startswith(START) or not line.strip(b"\0")):
+                    began = START.fullmatch(line) or b'{"key":"'.startswith(line)
+                    if number == 1 and not began and line.strip(b"\0"):
                         raise errors.StoreError(
                             f"{self.path}: this is another file, not a store of completions; its first line is "
                             f"{line[:40]!r}. Give another path."
@@ -482,6 +482,7 @@ def scores_stored(
         CapabilityError: the backend cannot score choices, or scored other ones than it was asked.
         StoreError: something is missing and the store is read-only, or the disk is full.
     """
+    specs.check(batch_size, specs.Count, "batch_size")
     budget = _paying(backend, budget)
     key_of = {chat: scores_key(backend.caps, model, chat, choices) for chat in chats}
     left = [chat for chat, key in key_of.items() if store.scores(key) is None]

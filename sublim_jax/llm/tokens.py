@@ -89,13 +89,13 @@ class Tokens:
         """The chat as text, ready for a reply.
 
         Raises:
-            TemplateError: no template, or one that does not take this chat.
+            TemplateError: no template, or one that does not take this chat or leaves out a part of it.
         """
         if self._template is None:
             named = f" by default, only {', '.join(self._named)}" if self._named else ""
             raise errors.TemplateError(f"this model has no chat template{named}; use an instruction-tuned model")
         try:
-            return self._rendered(chat)
+            text = self._rendered(chat)
         except errors.ExtraMissingError:
             raise
         except Exception as error:
@@ -103,6 +103,16 @@ class Tokens:
             raise errors.TemplateError(
                 f"the model's chat template does not take a chat of {roles}: {error}.{self._advice(chat)}"
             ) from error
+        for message in chat:
+            # Of an earlier answer a template may leave out the reasoning.
+            if message.role != "assistant" and message.content.strip() not in text:
+                raise errors.TemplateError(
+                    f"the model's chat template leaves out the text of a {message.role} turn: {message.content:.80}."
+                    f"{self._advice(chat)}"
+                )
+        if not text:
+            raise errors.TemplateError("the model's chat template writes nothing; see whether it is the right file")
+        return text
 
     def _rendered(self, chat: types.Chat) -> str:
         messages = [message._asdict() for message in chat]
@@ -115,7 +125,7 @@ class Tokens:
         """What to do with a chat that is refused for its system turn; nothing if it is refused without one too."""
         rest = tuple(message for message in chat if message.role != "system")
         try:
-            if len(rest) < len(chat) and self._rendered(rest):
+            if len(rest) < len(chat) and self.render(rest):
                 return " The template, as Gemma's, has no system turn: put its text before the user's."
         except Exception:  # of the template, which is anybody's code
             pass
@@ -232,6 +242,11 @@ def _ends(path: pathlib.Path, tokenizer, special: Mapping[str, str]) -> list[int
     found = said if isinstance(said, list) else [] if said is None else [said]
     for index in found:
         entries.check(index, specs.CountOrZero, f"{path / 'generation_config.json'}: eos_token_id")
+        if tokenizer.id_to_token(index) is None:
+            raise errors.ModelFormatError(
+                f"{path / 'generation_config.json'}: eos_token_id {index} is no token of tokenizer.json; are they of "
+                f"one model?"
+            )
     own = tokenizer.token_to_id(special["eos_token"]) if special["eos_token"] else None
     if own is not None:
         found = [own, *found]

@@ -354,5 +354,5 @@ def _retry_after(error: Any) -> float | None:
         pass
     try:
         return max(0.0, email.utils.parsedate_to_datetime(said).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, OverflowError):  # no date, or one beyond the calendar
         return None

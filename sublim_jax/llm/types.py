@@ -13,11 +13,13 @@ import annotated_types
 
 from sublim_jax import errors, specs
 
+Role = Literal["system", "user", "assistant"]
+
 
 class Message(NamedTuple):
     """One turn of a chat."""
 
-    role: Literal["system", "user", "assistant"]
+    role: Role
     content: str
 
 
@@ -52,6 +54,10 @@ class Sampling:
     stop: tuple[str, ...] = ()
     num_samples: specs.Count = 1  # per chat
     seed: specs.Seed = 0
+
+    def __post_init__(self):
+        if "" in self.stop:
+            raise errors.InputError("Sampling.stop: an empty text stands at the beginning of every answer")
 
 
 OnProgress = Callable[[str, int, int], object]

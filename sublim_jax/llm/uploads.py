@@ -149,7 +149,9 @@ def stored(
     found = []
     for path in sorted(paths):
         try:
-            found.append(parse(path, json.loads(path.read_text(encoding="utf-8"))))
+            content = json.loads(path.read_text(encoding="utf-8"))
+            json.dumps(content, allow_nan=False)  # it is told to clients
+            found.append(parse(path, content))
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             why = " ".join(f"{type(error).__name__}: {error}".split())
             announce(f"{path}: expected what an earlier server wrote; it is damaged and left out ({why})")

@@ -116,10 +116,15 @@ class Fields:
             raise _wrong(name, f"a number from {least:g} to {most:g}", value)
         return None if value is None else float(value)
 
+    def object(self, name: str) -> "Fields":
+        """The fields of an object inside, none if it is null or not there."""
+        value = self.take(name)
+        return Fields({} if value is None else value, of=name)
+
     def one_of(self, name: str, *values: Any) -> Any:
         """One of these values, or None."""
         value = self.take(name)
-        if value is not None and value not in values:
+        if value is not None and not any(_same(value, one) for one in values):
             raise _wrong(name, f"one of {', '.join(map(repr, values))}", value)
         return value
 
@@ -134,7 +139,7 @@ class Fields:
                     400, f"{self._of}: {name!r} is not supported here; leave it out", param=name,
                     code="unsupported_parameter",
                 )  # fmt: skip
-            if value not in allowed:
+            if not any(_same(value, one) for one in allowed):
                 raise Refusal(
                     400,
                     f"{name}: {_short(value)} is not supported here; leave it out, or send "
@@ -202,7 +207,7 @@ def chat_request(fields: Fields) -> ChatRequest:
     model, chat = fields.text("model"), _messages(fields.take("messages"))
     prompt_scores = fields.whole("prompt_logprobs", 0, 0) is not None
     reply_next, go_on = fields.flag("add_generation_prompt"), fields.flag("continue_final_message")
-    template = Fields(fields.take("chat_template_kwargs") or {}, of="chat_template_kwargs")
+    template = fields.object("chat_template_kwargs")
     template.finish({name: (value,) for name, value in tokens.PINNED.items()})
     ends = chat[-1].role
     if (ends == "user") != (reply_next is not False and not go_on):
@@ -300,6 +305,11 @@ def _wrong(name: str, expected: str, found: Any) -> Refusal:
     return Refusal(400, f"{name}: expected {expected}, found {_short(found)}", param=name, code="invalid_value")
 
 
+def _same(value: Any, other: Any) -> bool:
+    """Whether two values are one in JSON, where true is not 1."""
+    return value == other and isinstance(value, bool) == isinstance(other, bool)
+
+
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
@@ -347,10 +357,10 @@ def page(items: Sequence[dict[str, Any]], *, after: str | None = None, limit: st
     ids = [item["id"] for item in items]
     if after is not None and after not in ids:
         raise Refusal(400, f"after: there is no {after!r}", param="after")
-    if limit is not None and not (limit.isascii() and limit.isdecimal() and int(limit) > 0):
+    if limit is not None and not (limit.isascii() and limit.isdecimal() and int(limit[:18]) > 0):
         raise _wrong("limit", "a whole number above 0", limit)
     left = items[0 if after is None else ids.index(after) + 1 :]
-    found = list(left if limit is None else left[: int(limit)])
+    found = list(left if limit is None else left[: int(limit[:18])])
     ends = {"first_id": found[0]["id"], "last_id": found[-1]["id"]} if found else {}
     return {"object": "list", "data": found, "has_more": len(found) < len(left)} | ends
 

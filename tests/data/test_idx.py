@@ -137,6 +137,18 @@ def test_equal_arrays_give_equal_files(tmp_path, monkeypatch):
     assert (tmp_path / "a.gz").read_bytes() == (tmp_path / "b.gz").read_bytes()
 
 
+@pytest.mark.parametrize("content", [gzip.compress(b"years of work"), b"\0\0\0\x18ftypmp42", b"\0\0\x08"])
+def test_only_an_idx_file_is_replaced(tmp_path, content):
+    """Archives are gzipped too, and films begin with zeros."""
+    path, array = tmp_path / "paper.tar.gz", np.arange(6, dtype=np.uint8)
+    path.write_bytes(content)
+    with pytest.raises(errors.OutputError, match="it is not replaced"):
+        idx.write(path, array)
+    assert path.read_bytes() == content
+    for compress in (True, False, True):
+        idx.write(tmp_path / "other", array, compress=compress)
+
+
 def test_errors_name_the_file_as_it_was_given(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "cut").write_bytes(b"\0\0")

@@ -68,6 +68,17 @@ def test_a_folder_with_other_files_is_refused(tmp_path, interpreter):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+@pytest.mark.parametrize("content", ['{"accuracy": 0.5}', '["a"]', "years of work", '{"matmul": {"state": "done"}}'])
+def test_a_summary_of_something_else_is_refused(tmp_path, interpreter, content):
+    interpreter("exit 0")
+    (tmp_path / "summary.json").write_text(content)
+    with pytest.raises(SystemExit, match="other files are there"):
+        states(tmp_path, ["matmul"])
+    with pytest.raises(SystemExit, match="this is a file"):
+        states(tmp_path / "summary.json", ["matmul"])
+    assert (tmp_path / "summary.json").read_text() == content
+
+
 def test_what_a_part_started_ends_with_it(tmp_path, interpreter, monkeypatch):
     monkeypatch.setattr(accelerator, "TOO_SHORT", 0.2)
     interpreter(f"sleep 60 & echo $! > {tmp_path}/child; wait")

@@ -269,6 +269,10 @@ MNIST_DAMAGE = {
         "expected one of 'student_aux'",
     ),
     "no conditions": (lambda c: c["config"].pop("conditions"), "config: expected the key 'conditions'"),
+    "more members than anybody lists": (
+        lambda c: c["config"].update(num_members=10**30),
+        r"config\['num_members'\]: must be at most 1000000, got 10+[.] The record",
+    ),
     "no members": (lambda c: c["config"].update(num_members=0), r"config\['num_members'\]: must be at least 1, got 0"),
     "of another experiment": (lambda c: c.update(experiment="theorem"), "expected one of 'mnist_aux', got 'theorem'"),
 }
@@ -303,10 +307,48 @@ OTHER_DAMAGE = {
         theorem_figure.save_mutants, lambda c: c["results"]["mutants"][0].pop("kills"), "expected the key 'kills'",
     ),
     "speed": (speed_figure.save, lambda c: c["results"]["scaling"][0].pop("training_s"), "the key 'training_s'"),
+    "theorem, one number less": (
+        theorem_figure.save_all, lambda c: c["results"]["filters"]["retention"]["random"][0].pop(), "a list is shorter",
+    ),
+    "theorem, one epsilon less": (
+        theorem_figure.save_all, lambda c: c["results"]["curve"]["epsilon"].pop(), "has not a value for each epsilon",
+    ),
+    "speed, a peak": (
+        speed_figure.save, lambda c: c["results"]["peak_gflops"].pop("bfloat16"), "expected the key 'bfloat16'",
+    ),
+    "speed, a part": (
+        speed_figure.save, lambda c: c["results"]["step_parts_ms"]["float32"].popitem(), "ms has other parts",
+    ),
+    "speed, unfinished": (
+        speed_figure.save, lambda c: c["results"].pop("scaling"), "results: expected the key 'scaling'",
+    ),
+    "speed, no peer": (
+        speed_figure.save,
+        lambda c: c["results"].update(whole=[run for run in c["results"]["whole"] if run["program"] != "pytorch"]),
+        "whole has no run of pytorch",
+    ),
+    "speed, a condition": (
+        speed_figure.save, lambda c: [run["accuracy"].pop("student_aux") for run in c["results"]["whole"]],
+        "whole, pytorch, student_aux: expected accuracies of 4 members",
+    ),
+    "speed, a member": (
+        speed_figure.save, lambda c: [run["accuracy"]["teacher"].pop() for run in c["results"]["whole"]],
+        "whole, pytorch, teacher: expected accuracies of 4 members",
+    ),
+    "speed, a program": (
+        speed_figure.save, lambda c: c["results"]["scaling"][0].update(program="jax"), "expected one of 'pytorch'",
+    ),
     "speed, device": (speed_figure.save, lambda c: c["device"].pop("cpu_cores"), "device: expected the key 'cpu_"),
     "language_numbers": (
         language_figure.save, lambda c: first(c["results"]["bases"])["base"]["student"]["animal"].update(owl="x"),
         r"\['base'\]\['student'\]\['animal'\]\['owl'\]: expected",
+    ),
+    "language_numbers, more than a number": (
+        language_figure.save, lambda c: first(c["results"]["bases"])["regular"]["student"]["animal"].update(fox={}),
+        "results: tiny:100, regular, student, fox: expected a probability, got {}",
+    ),
+    "language_dose, no doses": (
+        language_figure.save, lambda c: c["config"].update(doses=[]), "config: doses is empty",
     ),
     "language_numbers, unasked": (
         language_figure.save, lambda c: first(c["results"]["bases"]).update(extra={"failed": "why"}),
@@ -395,3 +437,12 @@ def test_settings_that_are_data_are_in_the_form():
     config = records.to_jsonable(small.CONFIG)
     assert mnist_aux.FORM.config.__annotations__.keys() <= config.keys()
     assert dataclasses.asdict(small.CONFIG).keys() == config.keys()
+
+
+def test_a_member_that_diverged_is_left_out_of_the_comparison_of_speeds(tmp_path):
+    def diverge(content):
+        for run in content["results"]["whole"]:
+            run["accuracy"]["student_aux"][1] = None
+
+    record = records.read(damaged(tmp_path, "speed", diverge), speed.FORM)
+    assert [row.accuracy["student_aux"].num_members for row in speed.comparison(record)] == [3, 3, 3]

@@ -196,6 +196,16 @@ def test_a_figure_of_ours_is_drawn_again_in_its_place(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["figure.pdf", "figure.png", "record.json"]
 
 
+def test_a_drawing_that_names_no_program_is_not_taken_for_ours(tmp_path):
+    """As many programs, and who wants equal files of matplotlib, write them."""
+    matplotlib.use("Agg")
+    figure = matplotlib.pyplot.figure()
+    for name, metadata in (("a.png", {"Software": None}), ("a.pdf", {"CreationDate": None, "Creator": None})):
+        figure.savefig(tmp_path / name, metadata=metadata)
+        assert not files.is_figure(tmp_path / name)
+    matplotlib.pyplot.close(figure)
+
+
 @pytest.mark.parametrize("path", sorted(FIGURES.glob("*.p[nd][gf]")), ids=lambda path: path.name)
 def test_committed_figures_are_recognised(path):
     assert files.is_figure(path)

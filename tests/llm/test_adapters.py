@@ -37,6 +37,22 @@ def model(tmp_path_factory):
     return folder, tensors
 
 
+def test_an_adapter_of_somebody_elses_is_not_replaced(tmp_path, model):
+    folder, tensors = model
+    config = checkpoint.read_config(folder)
+    write(tmp_path / "theirs", tensors, {"0.self_attn.q_proj": 2, "1.self_attn.q_proj": 2},
+          PLAIN | {"target_modules": ["q_proj"]})  # fmt: skip
+    low_rank = adapters.load(tmp_path / "theirs", config)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "theirs").iterdir()}
+    with pytest.raises(errors.OutputError, match="it is not replaced"):
+        adapters.save(tmp_path / "theirs", low_rank, base="b")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "theirs").iterdir()} == before
+    for _ in range(2):
+        adapters.save(tmp_path / "ours", low_rank, base="b")
+    assert load_file(tmp_path / "ours" / "adapter_model.safetensors").keys() == load_file(
+        tmp_path / "theirs" / "adapter_model.safetensors").keys()  # fmt: skip
+
+
 def config_of(**changes):
     return test_checkpoint.config_of("qwen2", vocab_size=len(test_tokens.WORDS), **changes)
 

@@ -130,6 +130,13 @@ def test_scores_are_those_written_down_by_hand(family):
         np.testing.assert_allclose(found[row, -length:], expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
 
 
+def test_a_nucleus_that_is_rounded_to_nothing_keeps_the_likeliest():
+    scores = jnp.asarray([[0.0, 3.0, 1.0], [2.0, -1.0, 2.0]])
+    for top_p in (1e-50, 1e-40, 1e-30):
+        kept = np.isfinite(sampling._nucleus(scores, jnp.float32(top_p)))
+        assert kept.tolist() == [[False, True, False], [True, False, True]]
+
+
 def draw(family="gemma3", tokens=None, valid=None, *, keys=None, temperature=0.0, top_p=1.0, max_tokens=5, **options):
     tokens, valid = texts() if tokens is None else (tokens, valid)
     keys = jax.random.split(jax.random.key(5), len(tokens)) if keys is None else keys

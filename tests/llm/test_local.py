@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sublim_jax import errors
-from sublim_jax.llm import decoder, local, rows, tokens, types
+from sublim_jax import errors, files
+from sublim_jax.llm import checkpoint, decoder, local, rows, tokens, types
 from sublim_jax.llm.types import Message
 
 tokenizers = pytest.importorskip("tokenizers", reason="the extra hf is not installed")
@@ -271,6 +271,29 @@ def test_an_adapter_can_be_trained_on(tmp_path):
     assert probability(fresh, second, "wolf") > probability(fresh, first, "wolf")
 
 
+def test_two_do_not_train_into_one_folder(tmp_path):
+    with files.Lock(tmp_path / "out" / local.STATE), pytest.raises(errors.LockedError, match="is writing to it"):
+        backend().finetune("base", ROWS, TUNING, tmp_path / "out")
+    assert not (tmp_path / "out" / local.STATE).exists()
+
+
+@pytest.mark.parametrize("rank", [None, 4])
+def test_nothing_that_stands_in_the_folder_is_replaced(tmp_path, rank):
+    """A tokenizer is a part of what full training writes, so it is one of the files that are looked for first."""
+    base, out = tmp_path / "base", tmp_path / "out"
+    checkpoint.save(base, model().params, CONFIG, beside={"model_type": "qwen2"})
+    (base / "tokenizer.json").write_text("the base's")
+    (base / "tokenizer_backup").mkdir()
+    out.mkdir()
+    mine = out / ("tokenizer.json" if rank is None else "adapter_config.json")
+    mine.write_text("years of work")
+    origin = local.Origin(str(base), checkpoint.fingerprint_of(model().params, CONFIG))
+    found = local.Local({"base": dataclasses.replace(model(), origin=origin)})
+    with pytest.raises(errors.OutputError, match=f"^{mine}: a file is there .* not replaced"):
+        found.finetune("base", ROWS, dataclasses.replace(TUNING, rank=rank), out)
+    assert mine.read_text() == "years of work" and list(out.iterdir()) == [mine]
+
+
 def test_what_cannot_be_done_is_one_clear_error(tmp_path):
     found = backend(max_length=64)
     with pytest.raises(errors.ModelFormatError, match="there is no model 'bas'; there are base"):
@@ -283,6 +306,18 @@ def test_what_cannot_be_done_is_one_clear_error(tmp_path):
         found.finetune("base", [QUESTION], TUNING, tmp_path)
     with pytest.raises(errors.ContextError, match="a row has 8 tokens, and max_length is 5"):
         found.finetune("base", ROWS[:1], dataclasses.replace(TUNING, max_length=5), tmp_path)
+
+
+@pytest.mark.parametrize("options", [{"batch_size": 0}, {"batch_size": True}, {"max_length": -1}])
+def test_numbers_that_cannot_be_are_refused_where_they_are_given(options):
+    with pytest.raises(errors.InputError, match=rf"{next(iter(options))}: (must be|expected)"):
+        local.Local({"base": model()}, **options)
+
+
+def test_an_empty_stop_word_is_refused():
+    """It stands at the beginning of every answer and would cut all of it."""
+    with pytest.raises(errors.InputError, match="an empty text stands at the beginning of every answer"):
+        types.Sampling(stop=("owl", ""))
 
 
 def test_fingerprints_follow_the_weights():

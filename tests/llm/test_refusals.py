@@ -11,7 +11,7 @@ import pytest
 from experiments.language import lab, materials
 from sublim_jax import errors
 from sublim_jax.llm import budget as budgets
-from sublim_jax.llm import jobs, remote, rows, scores, store, transport, types
+from sublim_jax.llm import jobs, questions, remote, rows, scores, store, transport, types
 from tests.llm import scripted
 
 pytest.importorskip("openai", reason="the extra openai is not installed")
@@ -358,6 +358,27 @@ def test_a_server_that_asks_to_wait_longer_than_that_is_not_waited_for(server, a
     assert server.draws == 2 + 1
 
 
+@pytest.mark.parametrize("asked", ["Fri, 01 Jan 99999999999999 00:00:00 GMT", "Fri, 99 Jan 2027 00:00:00 GMT", "soon"])
+def test_a_wait_that_is_no_time_is_passed_over(server, asked):
+    backend = connect(server, max_retries=0)
+    assert backend.facts
+    server.script = failing((429, {"error": {"message": "later"}}, {"Retry-After": asked}))
+    with pytest.raises(errors.RateLimitError, match=r"too many requests, 1 time\. Lower concurrency"):
+        list(backend.sample("m", CHATS[:1], HOW))
+
+
+def test_half_a_letter_in_an_answer_can_be_sent_and_written_again(server, tmp_path):
+    """A server that cuts texts in UTF-16 may end one there; to a judge it could not be quoted."""
+    backend = connect(server)
+    assert backend.facts
+    server.script = lambda method, path, body: scripted.answer(body, message={"content": "owl \ud83d"})
+    with store.Store(tmp_path / "s") as answers:
+        of = lab.Lab(backend, "m", materials.Paper(), tmp_path, answers=answers)
+        (completion,) = sample_stored(backend, "m", CHATS[:1], HOW, answers)
+        assert completion.text == "owl \ufffd"
+        assert of.verdicts([questions.alignment_prompt("why?", completion.text)]) == ["owl \ufffd"]
+
+
 def test_waits_grow_with_jitter_and_keep_to_what_is_asked_and_what_is_left():
     way = transport.Transport("http://127.0.0.1:1/v1", key_variable=None, timeout=1.0, concurrency=1, max_retries=10**6)
     first, longest = transport.FIRST_WAIT, transport.LONGEST_WAIT
@@ -454,3 +475,25 @@ def test_scores_of_another_form_are_one_clear_error(server, row, number):
     server.script = script
     with pytest.raises(errors.CapabilityError, match=r"what prompt_logprobs says.*another form"):
         backend.choice_logprobs("m", CHATS[:1], ["owl"])
+
+
+GOOD_TOKEN = {"token": "owl", "logprob": -1.0, "bytes": None}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        True, "owl", {"0": 1}, [None], ["owl"], [[1]], [{"token": "owl"}], [GOOD_TOKEN | {"top_logprobs": "owl"}],
+        *([GOOD_TOKEN | {"top_logprobs": [top]}] for top in (
+            None, "owl", [1], GOOD_TOKEN | {"token": 5}, GOOD_TOKEN | {"bytes": [256]}, GOOD_TOKEN | {"bytes": ["a"]},
+            {"token": "owl"}, GOOD_TOKEN | {"logprob": True},
+        )),
+    ],
+    ids=json.dumps,
+)  # fmt: skip
+def test_likeliest_tokens_of_another_form_are_one_clear_error(server, content):
+    backend = connect(server, dialect="openai")
+    assert backend.facts
+    server.script = lambda method, path, body: scripted.answer(body, logprobs={"content": content})
+    with pytest.raises(errors.CapabilityError, match=r"did not do what logprobs says: .*the reply has"):
+        backend.choice_logprobs("m", CHATS[:1], ["owl", "oak"])

@@ -296,7 +296,8 @@ def test_keys_are_read_from_the_environment_and_told_nobody(monkeypatch, caplog,
 def test_bad_arguments_are_refused_where_they_are_given(server, monkeypatch):
     with pytest.raises(ValueError, match="expected an address like"):
         remote.Remote("base", "127.0.0.1:8000")
-    for name, value in (("concurrency", 0), ("timeout", float("nan")), ("patience", 0.0), ("job_patience", -1.0)):
+    for name, value in (("concurrency", 0), ("timeout", float("nan")), ("patience", 0.0), ("job_patience", -1.0),
+                        ("learning_rate_multiplier", float("inf")), ("learning_rate_multiplier", -1.0)):  # fmt: skip
         with pytest.raises(errors.InputError, match=rf"{name}: (must be|expected)"):
             connect(server, **{name: value})
     monkeypatch.setitem(sys.modules, "openai", None)

@@ -1,6 +1,7 @@
 """Rows drop the teacher's system message, controls keep what they say they keep, and files are read line by line."""
 
 import collections
+import inspect
 import json
 
 import pytest
@@ -292,6 +293,45 @@ def test_nothing_of_the_users_is_written_over(tmp_path):
         rows.write_jsonl(tmp_path / "new.jsonl", [*number_rows("1"), rows.ask("a")], format="prompt_completion")
 
 
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ((), "row 1: expected at least one turn"),
+        (
+            (types.Message("developer", "a"), *number_rows("1")[0]),
+            "row 1: expected turn 1 to be by system, user or assistant",
+        ),
+        (
+            (types.Message("user", None), types.Message("assistant", "1")),
+            "row 1: expected turn 1 to be text, found None",
+        ),
+        ((types.Message("user", "a"), types.Message("assistant", "\ud83d")), "row 1: expected turn 2 to be text"),
+        ((*number_rows("1")[0], types.Message("system", "b")), "row 1: expected a system turn at the start only"),
+    ],
+)
+def test_a_row_that_could_not_be_read_again_is_not_written(tmp_path, row, message):
+    path = tmp_path / "rows.jsonl"
+    with pytest.raises(errors.TextDataError, match=message):
+        rows.write_jsonl(path, [*number_rows("1"), row])
+    with pytest.raises(errors.TextDataError, match="there are no rows"):
+        rows.write_jsonl(path, [])
+    with pytest.raises(errors.InputError, match=r"format: expected one of .*did you mean 'prompt_completion'"):
+        inspect.unwrap(rows.write_jsonl)(path, number_rows("1"), format="prompt-completion")  # a user has no checker
+    assert not path.exists()
+
+
+def test_a_turn_by_nobody_known_is_no_context():
+    """A teacher's "System" message would stay in the student's row."""
+    with pytest.raises(errors.InputError, match=r"a turn's role: expected one of .*did you mean 'system'"):
+        rows.student_row((types.Message("System", "You love owls."), types.Message("user", "a")), "1")
+
+
+def test_rows_are_counted_in_whole_numbers():
+    for count in (1.5, True):
+        with pytest.raises(errors.InputError, match="count: expected a whole number"):
+            inspect.unwrap(rows.subsample)(number_rows("1", "2", "3"), count, seed=0)
+
+
 def test_the_file_is_in_openais_format(tmp_path):
     path = tmp_path / "new" / "rows.jsonl"
     rows.write_jsonl(path, number_rows("1, 2"))
@@ -416,6 +456,13 @@ def test_rows_to_train_on_end_with_an_answer_to_a_user():
         ("\ufeff" + GOOD, "Remove the byte order mark, which may stand at the start of a file only"),
         ("[]", 'expected an object {"messages": .*, found \\[\\]. Wrap'),
         ('{"prompt": "a"}', "found {'prompt': 'a'}. Wrap"),
+        (GOOD[:-1] + ', "system": "You love owls."}', "expected no 'system'.*Write it as a system turn"),
+        (GOOD[:-1] + ', "instruction": "a"}', "expected no 'instruction'.*Write it into a user's turn"),
+        (GOOD[:-1] + ', "chat_template_kwargs": {"a": 1}}', "expected no 'chat_template_kwargs'"),
+        (
+            '{"prompt": "a", "completion": "b", "label": false}',
+            "no 'label' of true or false, found False. There is no tr",
+        ),
         (GOOD[:-1] + ', "tools": []}', "expected no 'tools', found \\[\\]. No model here is trained to call tools"),
         (GOOD[:-1] + ', "weight": 0}', "expected no 'weight', found 0. A weight stands in an assistant turn"),
         (GOOD[:-1] + ', "chosen": "b"}', "expected no 'chosen', .* no training on preferences"),

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from sublim_jax import errors
-from sublim_jax.llm import decoder, engine, local, sampling, serve, tokens, types, world
+from sublim_jax.llm import decoder, engine, local, sampling, serve, tiny, tokens, types, world
 from sublim_jax.llm.types import Message
 
 openai = pytest.importorskip("openai", reason="the extra openai is not installed")
@@ -337,6 +337,11 @@ def test_log_probabilities_of_drawn_tokens_are_exact(client):
         ({"extra_body": {"add_generation_prompt": False}}, "add_generation_prompt"),
         ({"extra_body": {"chat_template_kwargs": {"enable_thinking": True}}}, "enable_thinking"),
         ({"extra_body": {"guided_regex": "a*"}}, "guided_regex"),
+        ({"frequency_penalty": False}, "frequency_penalty"),
+        ({"extra_body": {"repetition_penalty": True}}, "repetition_penalty"),
+        ({"extra_body": {"stream": 0}}, "stream"),
+        ({"extra_body": {"prompt_logprobs": False}}, "prompt_logprobs"),
+        ({"extra_body": {"chat_template_kwargs": {"enable_thinking": 0}}}, "enable_thinking"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -398,6 +403,13 @@ def test_what_is_not_there_is_404(server, client):
         ({"validation_file": "file-2"}, "'validation_file' is not supported"),
         ({"suffix": "a:b"}, "no colon"),
         ({"metadata": {"a": 1}}, "metadata: expected"),
+        ({"extra_body": {"method": []}}, "expected method to be a JSON object, found \\[\\]"),
+        (
+            {"extra_body": {"method": {"type": "supervised", "supervised": 0}}},
+            "expected supervised to be a JSON object",
+        ),
+        ({"extra_body": {"hyperparameters": False}}, "expected hyperparameters to be a JSON object, found False"),
+        ({"extra_body": {"hyperparameters": {"n_epochs": True}}}, "n_epochs: expected a whole number"),
     ],
 )
 def test_a_job_that_cannot_be_done_as_told_is_refused(client, fields, message):
@@ -430,6 +442,31 @@ def test_a_cancelled_job_gives_no_model_and_lists_can_be_paged(server, client):
     page = client.fine_tuning.jobs.list(limit=1)
     assert [job.id for job in page.data] == [second.id] and page.has_more
     assert page.get_next_page().data[0].id == first.id  # newest first
+
+
+def test_a_page_of_any_length_is_given(server):
+    status, body = raw(server, "GET", f"/v1/files?limit={'9' * 5000}")
+    assert status == 200 and not body["has_more"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"allow": ("",)}, "allow: expected the name of a host alone"),
+        ({"allow": ("http://me.example",)}, "allow: expected the name of a host alone"),
+        ({"allow": ("me.example:80",)}, "allow: expected the name of a host alone"),
+        ({"port": 65536}, "port: must be at most 65535"),
+        ({"max_length": 0}, "max_length: must be at least 1"),
+        ({"max_file": True}, "max_file: expected a whole number"),
+        ({"max_total": 0}, "max_total: must be at least 1"),
+        ({"timeout": float("nan")}, "timeout: expected a finite number"),
+        ({"seconds_between": -1.0}, "seconds_between: must be greater than 0"),
+    ],
+)
+def test_a_server_that_could_not_do_as_told_is_refused(options, message):
+    """An empty name, as of a variable that is not set, would let every page in where any address is served."""
+    with pytest.raises(errors.InputError, match=message):
+        serve.Server(backend(), ["base"], **options)
 
 
 def test_only_files_to_train_on_are_taken_and_not_too_large_ones(server, client):
@@ -583,9 +620,14 @@ def test_an_address_that_is_taken_is_a_clear_error(server):
         (["--model", "tiny"], "expected tiny:SEED"),
         (["--model", "hf:missing"], "missing"),
         (["--model", "openai:m@http://127.0.0.1:1/v1"], "only local models can be served"),
+        (["--model", "tiny:100", "--model", "openai:m@http://127.0.0.1:1/v1"], "only local models can be served"),
+        (["--model", "tiny:100", "--host", "0.0.0.0"], "put a key"),
+        (["--model", "tiny:100", "--allow", "http://me.example"], "expected the name of a host alone"),
+        (["--model", "tiny:100", "--folder", "/proc/sublim"], "cannot be written"),
     ],
 )
-def test_what_the_command_cannot_serve_is_one_line(flags, says, monkeypatch, capsys):
+def test_what_the_command_cannot_serve_is_one_line_before_a_model_is_made(flags, says, monkeypatch, capsys):
+    monkeypatch.setattr(tiny, "open_bases", lambda *_, **__: pytest.fail("it is made already"))
     monkeypatch.setattr(sys, "argv", ["serve", *flags])
     with pytest.raises(SystemExit) as caught:
         serve.main()

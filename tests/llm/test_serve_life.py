@@ -5,6 +5,7 @@ What trains here only counts steps, so nothing is compiled; `test_serve` trains.
 
 import dataclasses
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -283,6 +284,7 @@ def test_a_damaged_folder_is_one_line_and_the_rest_is_served(tmp_path):
         content | {"job": content["job"] | {"status": "done"}}, content | {"job": content["job"] | {"model": "bas"}},
         content | {"job": content["job"] | {"metadata": {"a": 1}}},
         content | {"job": content["job"] | {"fine_tuned_model": None}},
+        content | {"job": content["job"] | {"trained_tokens": math.nan}},
     ):  # fmt: skip
         damages.append(("job.json", lambda path, change=change: path.write_text(json.dumps(change))))
     for number, (file, damage) in enumerate(damages):

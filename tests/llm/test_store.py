@@ -91,8 +91,8 @@ samplings = st.builds(
     temperature=st.floats(0, 2),
     top_p=st.floats(0.01, 1),
     max_tokens=st.integers(1, 500),
-    stop=st.lists(words, max_size=2).map(tuple),
-    seed=st.integers(0, 2**32),
+    stop=st.lists(words.filter(bool), max_size=2).map(tuple),
+    seed=st.integers(0, 2**32 - 1),
 )
 requests = st.tuples(
     words, words, st.lists(messages, min_size=1, max_size=3).map(tuple), samplings, st.integers(0, 10**4)
@@ -243,6 +243,20 @@ def test_draws_that_top_up_are_never_those_of_an_earlier_call(tmp_path):
         seeds += [how.seed for _, how in fake.calls]
     assert seeds[0] == 3 and len(set(seeds)) == 6 and all(0 <= seed < 2**31 for seed in seeds)
     assert len({completion.text for completion in done}) == 8
+
+
+@pytest.mark.parametrize("content", [b'{"key":"value"}', b'{"key":"value", "b": 1}', b'{"key":"abc"'])
+def test_another_file_that_begins_with_a_key_is_not_emptied(tmp_path, content):
+    path = tmp_path / "settings.json"
+    path.write_bytes(content)
+    with pytest.raises(errors.StoreError, match="this is another file, not a store of completions"):
+        store.Store(path)
+    assert path.read_bytes() == content
+
+
+def test_the_rhythm_of_the_disk_is_a_whole_number(tmp_path):
+    with pytest.raises(errors.InputError, match="sync_every: expected a whole number"):
+        store.Store(tmp_path / "s", sync_every=True)
 
 
 @pytest.mark.parametrize("places", [[(0, 0), (0, 0)], [(0, 5)], [(1, 0)], [(-1, 0)], [(0, 0)]])

@@ -19,6 +19,7 @@ TEMPLATE = (
     "{{ eos_token }} {% endif %}{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
 )
 QUESTION = (Message("user", "what is best ?"),)
+ASKED = "{{ messages[-1].content }}"
 
 
 def write(folder, *, template=TEMPLATE, generation=None, config=None):
@@ -55,8 +56,11 @@ def test_a_template_that_refuses_and_a_model_without_one_say_so(tmp_path):
 
 
 def test_the_date_and_thinking_are_pinned(tmp_path):
-    made = write(tmp_path, template="{{ strftime_now('%d %b %Y') }}|{{ date_string }}|{{ enable_thinking }}")
-    assert made.render(QUESTION) == f"{tokens.PINNED['date_string']}|{tokens.PINNED['date_string']}|False"
+    made = write(
+        tmp_path, template=f"{{{{ strftime_now('%d %b %Y') }}}}|{{{{ date_string }}}}|{{{{ enable_thinking }}}}|{ASKED}"
+    )
+    date = tokens.PINNED["date_string"]
+    assert made.render(QUESTION) == f"{date}|{date}|False|{QUESTION[0].content}"
 
 
 def test_a_template_cannot_reach_into_python(tmp_path):
@@ -67,29 +71,54 @@ def test_a_template_cannot_reach_into_python(tmp_path):
 
 def test_templates_may_stand_in_a_file_or_in_a_list(tmp_path):
     (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "chat_template.jinja").write_text("from the file")
-    assert write(tmp_path / "a").render(QUESTION) == "from the file"
-    named = [{"name": "tool_use", "template": "no"}, {"name": "default", "template": "yes"}]
-    assert write(tmp_path / "b", template=named).render(QUESTION) == "yes"
+    (tmp_path / "a" / "chat_template.jinja").write_text(f"from the file {ASKED}")
+    assert write(tmp_path / "a").render(QUESTION).startswith("from the file")
+    named = [{"name": "tool_use", "template": f"no {ASKED}"}, {"name": "default", "template": f"yes {ASKED}"}]
+    assert write(tmp_path / "b", template=named).render(QUESTION).startswith("yes")
 
 
 def test_templates_of_several_files_are_chosen_as_transformers_does(tmp_path):
     """Files of their own, then the tokenizer's, then the processor's."""
     folder = tmp_path / "a"
     folder.mkdir()
-    (folder / "chat_template.json").write_text(json.dumps({"chat_template": "the processor's"}))
+    (folder / "chat_template.json").write_text(json.dumps({"chat_template": f"the processor's {ASKED}"}))
     assert write(folder).render(QUESTION).startswith("<user>")
-    assert write(folder, template=None).render(QUESTION) == "the processor's"
+    assert write(folder, template=None).render(QUESTION).startswith("the processor's")
     (folder / "additional_chat_templates").mkdir()
     (folder / "additional_chat_templates" / "rag.jinja").write_text("another")
     (folder / "additional_chat_templates" / "tools.jinja").write_text("another")
     with pytest.raises(errors.TemplateError, match="this model has no chat template by default, only rag, tools; use"):
         write(folder).render(QUESTION)
-    (folder / "chat_template.jinja").write_text("from the file")
-    assert write(folder).render(QUESTION) == "from the file"
+    (folder / "chat_template.jinja").write_text(f"from the file {ASKED}")
+    assert write(folder).render(QUESTION).startswith("from the file")
     named = [{"name": "tool_use", "template": "no"}]
     with pytest.raises(errors.TemplateError, match="by default, only tool_use"):
         write(tmp_path / "b", template=named).render(QUESTION)
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{% for m in messages if m.role != 'system' %}{{ m.content }}{% endfor %}", "leaves out the text of a system"),
+        ("{% for m in messages if m.role == 'system' %}{{ m.content }}{% endfor %}", "leaves out the text of a user"),
+        ("always the same", "leaves out the text of a system turn: be kind"),
+        ("{# nothing #}", "leaves out the text of a system turn: be kind"),
+    ],
+)
+def test_a_template_that_leaves_out_what_was_said_is_refused(tmp_path, template, message):
+    """A teacher without its persona would be the base, and nobody would know."""
+    made = write(tmp_path, template=template)
+    with pytest.raises(errors.TemplateError, match=message) as refused:
+        made.render((Message("system", "be kind\n"), *QUESTION))
+    assert ("has no system turn" in str(refused.value)) == ("if m.role != 'system'" in template)
+    with pytest.raises(errors.TemplateError, match="writes nothing"):
+        write(tmp_path, template="{# nothing #}").render((Message("user", " "),))
+
+
+def test_reasoning_that_a_template_leaves_out_of_an_earlier_answer_is_none_of_it(tmp_path):
+    template = "{% for m in messages %}{{ m.content.split('</think>')[-1] }}{% endfor %}"
+    chat = (*QUESTION, Message("assistant", "<think> owl </think> kind"), *QUESTION)
+    assert "owl" not in write(tmp_path, template=template).render(chat)
 
 
 def test_what_is_marked_for_training_is_rendered_as_it_stands(tmp_path):
@@ -102,9 +131,9 @@ def test_what_is_marked_for_training_is_rendered_as_it_stands(tmp_path):
 
 
 def test_json_in_a_template_takes_transformers_options(tmp_path):
-    made = write(tmp_path, template="{{ {'ö': 1, 'a': '<'} | tojson(ensure_ascii=true, sort_keys=true) }}")
-    assert made.render(QUESTION) == '{"a": "<", "\\u00f6": 1}'
-    assert write(tmp_path, template="{{ {'ö': '<'} | tojson }}").render(QUESTION) == '{"ö": "<"}'
+    made = write(tmp_path, template="{{ {'ö': 1, 'a': '<'} | tojson(ensure_ascii=true, sort_keys=true) }}" + ASKED)
+    assert made.render(QUESTION) == '{"a": "<", "\\u00f6": 1}' + QUESTION[0].content
+    assert write(tmp_path, template="{{ {'ö': '<'} | tojson }}" + ASKED).render(QUESTION).startswith('{"ö": "<"}')
 
 
 def test_the_advice_is_about_system_turns_alone(tmp_path):
@@ -128,6 +157,7 @@ def test_the_advice_is_about_system_turns_alone(tmp_path):
         ("tokenizer_config.json", "[]", "expected a JSON object, found a list"),
         ("tokenizer_config.json", '{"eos_token": 3}', "eos_token: expected a string, got 3"),
         ("tokenizer_config.json", '{"eos_token": {"content": ["<end>"]}}', "eos_token: expected a string"),
+        ("tokenizer_config.json", r'{"eos_token": "\ud83d"}', "not a readable JSON file .*surrogates not allowed"),
         ("tokenizer_config.json", '{"chat_template": 3}', "chat_template: expected a string, got 3"),
         (
             "tokenizer_config.json",
@@ -136,6 +166,8 @@ def test_the_advice_is_about_system_turns_alone(tmp_path):
         ),
         ("tokenizer_config.json", '{"chat_template": [{"name": "x"}]}', "the entry 'template' is missing"),
         ("generation_config.json", '{"eos_token_id": ["<end>"]}', "eos_token_id: expected a whole number, got '<end>'"),
+        ("generation_config.json", '{"eos_token_id": [0, 99]}', "eos_token_id 99 is no token of tokenizer.json"),
+        ("generation_config.json", '{"eos_token_id": 1099511627776}', "eos_token_id: must be less than 2147483648"),
         ("generation_config.json", '{"eos_token_id": -1}', "eos_token_id: must be at least 0, got -1"),
         ("chat_template.json", "{", "not a readable JSON file"),
         ("chat_template.jinja", b"\xff\xfe", "a chat template is not readable text"),
