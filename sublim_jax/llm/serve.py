@@ -104,7 +104,8 @@ class Server:
         specs.check(port, Port, "port")
         for value, number in (("max_length", max_length), ("max_file", max_file), ("max_body", max_body)):
             specs.check(number, specs.Count, value)
-        specs.check(max_total, Annotated[int, annotated_types.Ge(1)] | None, "max_total")
+        if max_total is not None:
+            specs.check(max_total, Annotated[int, annotated_types.Ge(1)], "max_total")
         specs.check(timeout, specs.Positive, "timeout")
         specs.check(seconds_between, specs.Positive, "seconds_between")
         self.key = os.environ.get(KEY_VARIABLE, "").encode() or None
