@@ -280,12 +280,16 @@ def run(
     seconds: float = 480.0,
     say: Callable[[str], object] = print,
 ) -> dict[str, dict[str, Any]]:
-    """Run the parts one after another within `seconds`. Returns, and writes to summary.json, what became of each.
+    """Run the parts one after another within `seconds`. Returns what became of each.
+
+    It is also written to summary.json, which keeps what an earlier run said of other parts.
 
     Args:
         flags: passed on to each part's process.
     """
     claim(folder)
+    summary = folder / "summary.json"
+    earlier = json.loads(summary.read_text(encoding="utf-8") or "{}")
     began, outcome = time.monotonic(), {}
     for name in parts:
         part, left = PARTS[name], seconds - (time.monotonic() - began)
@@ -301,7 +305,9 @@ def run(
             state = _in_a_process(name, folder, flags, left)
         outcome[name] = {"state": state, "seconds": round(time.monotonic() - start, 1)}
         say(f"{name}: {state}, {outcome[name]['seconds']:.0f} s")
-        (folder / "summary.json").write_text(json.dumps(outcome, indent=1) + "\n", encoding="utf-8")
+        whole = folder / "summary.json.part"
+        whole.write_text(json.dumps(earlier | outcome, indent=1) + "\n", encoding="utf-8")
+        os.replace(whole, summary)
     return outcome
 
 
@@ -376,6 +382,18 @@ def install(wheels: pathlib.Path, target: pathlib.Path) -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join([str(target), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
+def _positive(kind: Callable[[str], float]) -> Callable[[str], float]:
+    """A type of flags: a finite number above zero."""
+
+    def number(text: str) -> float:
+        value = kind(text)
+        if not 0 < value < float("inf"):
+            raise argparse.ArgumentTypeError(f"expected a finite number above zero, got {text}")
+        return value
+
+    return number
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m experiments.accelerator",
@@ -386,11 +404,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("folder", type=pathlib.Path, help="where records, logs and the summary go")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART",
                         help=f"which of {', '.join(PARTS)}, in this order")  # fmt: skip
-    parser.add_argument("--seconds", type=float, default=480.0, help="for everything together (480)")
+    parser.add_argument("--seconds", type=_positive(float), default=480.0, help="for everything together (480)")
     parser.add_argument("--wheels", type=pathlib.Path, help="folder of wheels to install first")
     parser.add_argument("--toy", action="store_true", help="tiny sizes, to see that everything runs")
     parser.add_argument(
-        "--cpu-devices", type=int, help="so many virtual CPU devices, for a trial without an accelerator"
+        "--cpu-devices", type=_positive(int), help="so many virtual CPU devices, for a trial without an accelerator"
     )
     parser.add_argument("--only", choices=PARTS, help=argparse.SUPPRESS)
     chosen = parser.parse_args(arguments)

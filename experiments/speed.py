@@ -303,7 +303,8 @@ def _peer(npz, members, epochs) -> dict:
 def _call(arguments: list[str]) -> str:
     done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
     if done.returncode:
-        raise errors.InputError(f"{' '.join(arguments[:2])} failed: {done.stderr.strip().splitlines()[-1]}")
+        said = done.stderr.strip() or f"exit code {done.returncode}"
+        raise errors.InputError(f"{' '.join(arguments[:2])} failed: {said.splitlines()[-1]}")
     return done.stdout
 
 

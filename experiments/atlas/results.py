@@ -75,9 +75,26 @@ def form(row: registry.Row | None = None) -> records.Form:
         for label, arm in record.results["arms"].items():
             yield from (f"{label}, member {number}" for number in arm["members"])
 
+    def check(record: records.Record) -> None:
+        _check(record)
+        for arm in row.arms if row else ():
+            for number, member in record.results["arms"].get(arm.label, {"members": {}})["members"].items():
+                _check_lengths(arm, f"results: {arm.label}, member {number}", member["measures"])
+
     return records.Form(
-        experiment="atlas", config=_Config, results=_Results, wanted=wanted, present=present, check=_check
+        experiment="atlas", config=_Config, results=_Results, wanted=wanted, present=present, check=check
     )
+
+
+def _check_lengths(arm: registry.Arm, where: str, measures: dict[str, dict[str, Any]]) -> None:
+    """Lists along epochs and generations reach as far as the arm is looked at."""
+    for beginning, at_least in (("epoch_", arm.epoch), ("generation_", arm.generation)):
+        for name, found in measures.items() if at_least else ():
+            for condition, along in found.items() if name.startswith(beginning) else ():
+                if not isinstance(along, list) or len(along) < at_least:
+                    raise errors.InputError(
+                        f"{where}, {name} of {condition}: expected a list of {at_least} at least, got {along!r}"
+                    )
 
 
 def found(folder: pathlib.Path) -> dict[pathlib.Path, records.Record]:

@@ -124,3 +124,18 @@ def test_utilisation_is_the_counted_work_over_time_and_the_measured_rate(tmp_pat
     assert rate == "matrix product, bfloat16: 4.0 TFLOP/s"
     assert f"{work / 4.0 / 4e12:.1%} of the product's rate" in figure
     assert "compilation 30.0 s, training 4.0 s" in figure
+
+
+def test_the_summary_keeps_what_an_earlier_run_said_of_other_parts(tmp_path, interpreter):
+    interpreter("exit 0")
+    states(tmp_path, ["matmul"])
+    accelerator.run(tmp_path, parts=["atlas"], say=lambda line: None)
+    assert list(json.loads((tmp_path / "summary.json").read_text())) == ["matmul", "atlas"]
+
+
+@pytest.mark.parametrize("flags", [["--seconds", "nan"], ["--seconds", "-1"], ["--cpu-devices", "0"]])
+def test_numbers_that_are_no_time_and_no_count_are_refused(tmp_path, flags, capsys):
+    with pytest.raises(SystemExit) as end:
+        accelerator.main([str(tmp_path / "new"), *flags])
+    assert end.value.code == 2 and "expected a finite number above zero" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
