@@ -483,6 +483,7 @@ ONE_DEVICE = (  # JAX is started first, so the members come one by one however m
 )
 
 
+@pytest.mark.slow
 def test_kill_minus_nine_and_resume(start_python, run_python, small_cache, uninterrupted, tmp_path):
     """For real. What was killed had one device; what goes on may have several."""
     path = tmp_path / "record.json"

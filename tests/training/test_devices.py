@@ -27,6 +27,7 @@ print(json.dumps([leaf.tolist() for leaf in jax.tree.leaves(found)]))  # all dig
 """
 
 
+@pytest.mark.slow
 def test_eight_devices_give_the_numbers_of_one(run_python):
     """Bit for bit: each device runs the operations that one device runs for each member in turn."""
     one, eight = (run_python("-c", ON_DEVICES, count, JAX_DISABLE_MOST_OPTIMIZATIONS="1") for count in ("1", "8"))
@@ -51,6 +52,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_digits")
 def test_two_processes_make_the_record_of_one(start_python, small_cache, tmp_path):
     """Through the command line, on this machine: process 0 writes the record, process 1 is silent."""

@@ -394,7 +394,7 @@ def test_sampled_rates_stand_beside_probabilities(tmp_path):
 
 def test_the_floor_of_the_option_mass_is_a_setting():
     _, _, line, mean, *notes = language_numbers.lines(sampled_record(floor=0.6))
-    assert "+0.460" in line and "+0.460" in mean and "at least 0.6 together" in notes[1]
+    assert "+0.460" in line and "+0.460" in mean and "at least probability 0.6 together" in notes[1]
     assert not any("together" in line for line in language_numbers.lines(sampled_record()))
 
 
