@@ -88,7 +88,7 @@ def form(row: registry.Row | None = None) -> records.Form:
 
 def _check_lengths(arm: registry.Arm, where: str, measures: dict[str, dict[str, Any]]) -> None:
     """Lists along epochs and generations reach as far as the arm is looked at."""
-    for beginning, at_least in (("epoch_", arm.epoch), ("generation_", arm.generation)):
+    for beginning, at_least in (("epoch_", arm.epoch or 0), ("generation_", arm.generation or 0)):
         for name, found in measures.items() if at_least else ():
             for condition, along in found.items() if name.startswith(beginning) else ():
                 if not isinstance(along, list) or len(along) < at_least:
