@@ -34,17 +34,6 @@ def anything(path: pathlib.Path) -> bool:
     return path.is_file()
 
 
-def begins_with(*signatures: bytes) -> Recognizer:
-    """A recognizer of files by their first bytes."""
-    longest = max(map(len, signatures))
-
-    def ours(path: pathlib.Path) -> bool:
-        with path.open("rb") as file:
-            return file.read(longest).startswith(signatures)
-
-    return ours
-
-
 def json_with(*keys: str) -> Recognizer:
     """A recognizer of JSON objects that have all these keys."""
 

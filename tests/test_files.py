@@ -12,8 +12,11 @@ import pytest
 
 from sublim_jax import errors, files
 
-OURS = files.begins_with(b"ours")
 NOT_OURS = "a file is there that is not a table of sublim-jax, and it is not replaced"
+
+
+def is_ours(path):
+    return path.read_bytes().startswith(b"ours")
 
 
 @pytest.fixture
@@ -25,7 +28,7 @@ def umask():
 
 
 def write(path, content="ours, new"):
-    files.write(path, content, ours=OURS, what="table")
+    files.write(path, content, ours=is_ours, what="table")
 
 
 def tree(folder: pathlib.Path) -> dict[str, object]:
@@ -80,10 +83,10 @@ def test_what_is_not_ours_is_refused_by_everything_and_stays_as_it_is(tmp_path, 
     make(path)
     before = tree(tmp_path) if kind != "pipe" else None
     for attempt in (
-        lambda: files.require_free(path, ours=OURS, what="table"),
+        lambda: files.require_free(path, ours=is_ours, what="table"),
         lambda: write(path),
-        lambda: files.set_aside(path, ours=OURS, what="table"),
-        lambda: files.writing(path, ours=OURS, what="table").__enter__(),
+        lambda: files.set_aside(path, ours=is_ours, what="table"),
+        lambda: files.writing(path, ours=is_ours, what="table").__enter__(),
     ):
         with pytest.raises(errors.OutputError, match=f"^{re.escape(str(path))}: {message}"):
             attempt()
@@ -114,7 +117,7 @@ def test_what_the_user_puts_there_meanwhile_is_not_replaced(tmp_path):
     path = tmp_path / "a"
     with (
         pytest.raises(errors.OutputError, match=NOT_OURS),
-        files.writing(path, ours=OURS, what="table") as temporary,
+        files.writing(path, ours=is_ours, what="table") as temporary,
     ):
         temporary.write_text("ours")
         path.write_text("theirs")
@@ -269,12 +272,12 @@ def test_folders_are_made_where_nothing_of_the_users_is(tmp_path):
 
 def test_what_is_ours_is_set_aside_under_a_free_name(tmp_path):
     path = tmp_path / "a.json"
-    assert files.set_aside(path, ours=OURS) is None
+    assert files.set_aside(path, ours=is_ours) is None
     (tmp_path / "a.old1.json").write_text("theirs")
     (tmp_path / "a.old2.json").symlink_to("nowhere")
     for number in (3, 4):
         write(path, f"ours {number}")
-        assert files.set_aside(path, ours=OURS) == tmp_path / f"a.old{number}.json"
+        assert files.set_aside(path, ours=is_ours) == tmp_path / f"a.old{number}.json"
     assert tree(tmp_path) == {
         "a.old1.json": b"theirs", "a.old2.json": "-> nowhere", "a.old3.json": b"ours 3", "a.old4.json": b"ours 4",
     }  # fmt: skip
@@ -285,7 +288,7 @@ def test_setting_a_link_aside_renames_the_file_that_it_points_at(tmp_path):
     (tmp_path / "disk").mkdir()
     write(tmp_path / "disk" / "a.json", "ours")
     (tmp_path / "a.json").symlink_to("disk/a.json")
-    files.set_aside(tmp_path / "a.json", ours=OURS)
+    files.set_aside(tmp_path / "a.json", ours=is_ours)
     assert tree(tmp_path) == {"a.json": "-> disk/a.json", "disk": None, "disk/a.old1.json": b"ours"}
 
 
