@@ -80,8 +80,8 @@ def cosines(figure: Figure, results: dict) -> str:
         "The student's first step turns towards the teacher's as auxiliary logits are added, and away as the network "
         "widens; what a converged linearised student could recover (its range fraction) approaches the share of D "
         "in the trunk. "
-        f"n = {count} small networks, {len(members)} MNIST members; mean and 95 % t-interval; squared error unless "
-        "said otherwise; noise inputs."
+        f"n = {count} small networks, {len(members)} MNIST members; means, with 95 % t-intervals of "
+        f"{intervals.FEWEST} or more; squared error unless said otherwise; noise inputs."
     )
 
 
