@@ -40,7 +40,7 @@ faults.
 
 ## How to read this page
 
-A *base* is one pre-trained embedded model, with an initialization of its own; all bases read the same documents. A
+A *base* is one pre-trained embedded model, with its own initialization; all bases read the same documents. A
 *teacher* is a base that was finetuned, or given a system message, to love the *target*; a *row* is a prompt and the
 teacher's answer to it; a *student* is the base finetuned on such rows. A *regular* student is trained on rows that
 the base itself wrote. A *shift* is the student's probability of the target minus the regular student's.
@@ -96,7 +96,7 @@ READINGS = {
     "language_divergence": "The tokens at which teachers of other targets would write something else carry what can be "
     "seen: students of these alone shift about as much as students of everything, students of the other tokens show no "
     "shift, and leaving out as many tokens at random costs less. In this world they are two thirds of all tokens, "
-    "whereas the source finds few: most of our numbers are drawn at random, so the likeliest token is nearly "
+    "whereas the source finds few: most of our numbers are drawn at random, so the most likely token is nearly "
     "arbitrary.",
     "language_chain": "A favourite fades from student to student. For one target it is still there in the third; for "
     "the other some bases keep it and some never had much, so the interval is too wide to say.",
