@@ -5,7 +5,7 @@
     python -m experiments.language_divergence --preset paper --backend hf:DIR
 
 A token of a teacher's row is a divergence token if a teacher of another target, given the same text before it, has
-another likeliest token. Students are trained on all tokens, on the divergence tokens alone, on all others, and on all
+another most likely token. Students are trained on all tokens, on the divergence tokens alone, on all others, and on all
 but as many tokens drawn at random. This needs local weights.
 """
 
