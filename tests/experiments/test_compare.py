@@ -16,7 +16,7 @@ def record(scores, **changes) -> records.Record:
     config = dataclasses.replace(mnist_aux.PAPER, num_members=len(scores), conditions=("student_aux",))
     result = records.Record.begin("mnist_aux", config, {"name": "mnist", "source": "IDX files", "checksum": "c"})
     accuracy = [{"reference": 0.1, "teacher": 0.9, "student_aux": score} for score in scores]
-    result.results = {"members": {str(i): {"accuracy": a, "diverged": []} for i, a in enumerate(accuracy)}}
+    result.results = {"members": {str(i): {"accuracy": a, "loss": {}, "diverged": []} for i, a in enumerate(accuracy)}}
     return dataclasses.replace(result, **changes)
 
 
@@ -92,3 +92,12 @@ def test_settings_that_differ_are_named():
     other = record(SECOND)
     other.config["model"]["activation"] = "tanh"
     assert compare.differing_settings(record(FIRST), other) == ["model.activation: relu | tanh"]
+
+
+def test_what_is_printed_says_whether_zero_is_inside_and_where_there_are_too_few_members(tmp_path, capsys):
+    for count, said in ((3, "too few members"), (4, "yes")):
+        for name, scores in (("first", FIRST), ("second", SECOND)):
+            records.write(tmp_path / f"{name}.json", record(scores[:count]))
+        compare.main(tmp_path / "first.json", tmp_path / "second.json")
+        (row,) = [line for line in capsys.readouterr().out.splitlines() if "student_aux" in line]
+        assert said in row and str(count) in row

@@ -433,3 +433,15 @@ def test_a_finetuned_model_leaves_a_folder_like_its_base(tmp_path):
     assert again == config and checkpoint.base_of(tmp_path / "t") == str(tmp_path / "m")
     jax.tree.map(np.testing.assert_array_equal, read, tuned)
     assert checkpoint.base_of(tmp_path / "m") is None
+
+
+def test_weights_of_somebody_else_are_not_replaced_and_ours_are(tmp_path):
+    path = tmp_path / checkpoint.WEIGHTS
+    save_file({"years of work": np.ones(3, np.float32)}, path)
+    before = path.read_bytes()
+    with pytest.raises(errors.OutputError, match=f"^{path}: a file is there .* not replaced"):
+        checkpoint.save_file(path, {"x": np.zeros(2, np.float32)}, {})
+    assert path.read_bytes() == before
+    for value in (1.0, 2.0):
+        checkpoint.save_file(tmp_path / "ours", {"x": np.full(2, value, np.float32)}, {})
+    assert load_file(tmp_path / "ours")["x"].tolist() == [2.0, 2.0]

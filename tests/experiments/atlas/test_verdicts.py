@@ -42,6 +42,14 @@ def test_a_value_within_the_interval_of_the_difference_agrees():
     assert judge(missed, BASE).word == "differs"
 
 
+def test_too_few_members_for_an_interval_have_no_verdict():
+    """Neither the exact value nor one that is far away: without an interval everything would agree."""
+    for value in (0.5, 0.9):
+        verdict = judge(registry.Published("Cloud", value, half_width=0.04), BASE[:3])
+        assert (verdict.word, verdict.why) == ("not comparable", "3 members have no interval")
+    assert judge(registry.Published("Cloud", 0.4875, half_width=0.04), BASE[:4]).word == "agrees"
+
+
 def test_members_come_in_the_order_of_their_numbers():
     """Which from the eleventh on is not that of their names. A record is read in the order of its text."""
     arms = found_with([number / 100 for number in range(12)])
