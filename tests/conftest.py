@@ -39,6 +39,7 @@ COMPILER = "--xla_cpu_use_fusion_emitters=false"
 """Compiles in two thirds of the time. Later releases of XLA do not know it."""
 OPTIMIZED = (
     "tests/data/",
+    "tests/experiments/atlas/test_cluster.py",
     "tests/experiments/test_mnist_aux.py",
     "tests/experiments/test_report.py",
     "tests/training/test_devices.py",

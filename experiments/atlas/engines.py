@@ -1,4 +1,4 @@
-"""Where chunks run: in this process, or on a Ray cluster. The results are the same bits."""
+"""Where chunks run: in this process, or on a Ray cluster. The results are the same bits on equal processors."""
 
 from collections.abc import Iterator, Sequence
 from typing import Literal, Protocol

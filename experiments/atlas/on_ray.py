@@ -48,8 +48,8 @@ class OnRay:
             {"max_retries": -1, "num_gpus": 1} if self._on_gpu else {"max_retries": -1, "num_cpus": 1}
         )
         if not self._on_gpu:  # one core each, whatever JAX finds on the machine
-            environment = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"}
-            options["runtime_env"] = {"env_vars": environment}
+            flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false".strip()
+            options["runtime_env"] = {"env_vars": {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}}
         teach, distill = ray.remote(_teach), ray.remote(_distill).options(**options)
         datasets = functools.cache(lambda name: ray.put(self._load(name)))
         teachers: dict[worker.Upbringing, Any] = {}
