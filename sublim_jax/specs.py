@@ -45,8 +45,10 @@ from sublim_jax import errors
 
 Spec = TypeVar("Spec", bound=type)
 
-Positive = Annotated[float, annotated_types.Gt(0)]
-NonNegative = Annotated[float, annotated_types.Ge(0)]
+_LARGEST, _SMALLEST = float(np.finfo(np.float32).max), float(np.finfo(np.float32).tiny)
+Positive = Annotated[float, annotated_types.Interval(gt=0, ge=_SMALLEST, le=_LARGEST)]
+NonNegative = Annotated[float, annotated_types.Interval(ge=0, le=_LARGEST)]
+"""Within float32, in which programs compute: a larger one would be infinite there, a smaller one zero."""
 Fraction = Annotated[float, annotated_types.Interval(ge=0, le=1)]
 Decay = Annotated[float, annotated_types.Interval(ge=0, lt=1)]
 """The factor of a moving average, e.g. of a moment in Adam."""

@@ -51,6 +51,28 @@ class _Stopped(Exception):
     """Ends the training of a job that nobody wants any more."""
 
 
+@contextlib.contextmanager
+def repeated(line: Callable[[float], str], announce: Callable[[str], object], *, every: float) -> Iterator[None]:
+    """Announces a line every so many seconds, from a thread of its own, so that long work is never silent.
+
+    Args:
+        line: what to say after so many seconds.
+    """
+    ended, began = threading.Event(), time.monotonic()
+
+    def report() -> None:
+        while not ended.wait(every):
+            announce(line(time.monotonic() - began))
+
+    thread = threading.Thread(target=report, name="lines", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
 class Jobs:
     """Finetuning jobs, which train one after the other in the background.
 
@@ -274,26 +296,15 @@ class Jobs:
             if not self._is_wanted(job):
                 raise _Stopped
 
-    @contextlib.contextmanager
-    def _reported(self, job: _Job) -> Iterator[None]:
+    def _reported(self, job: _Job) -> contextlib.AbstractContextManager[None]:
         """Announces now and then how far the training is, while compiling too."""
-        ended, began = threading.Event(), time.monotonic()
 
-        def report():
-            while not ended.wait(self._seconds_between):
-                done, total = job.steps
-                at = (
-                    f"{done:,} of {total:,} steps are done" if total else "no step is done yet (the first one compiles)"
-                )
-                self._announce(f"{job.name}: {at} after {time.monotonic() - began:,.0f} s")
+        def line(seconds: float) -> str:
+            done, total = job.steps
+            at = f"{done:,} of {total:,} steps are done" if total else "no step is done yet (the first one compiles)"
+            return f"{job.name}: {at} after {seconds:,.0f} s"
 
-        thread = threading.Thread(target=report, name=f"{job.name}, lines", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            thread.join()
+        return repeated(line, self._announce, every=self._seconds_between)
 
     def _is_wanted(self, job: _Job) -> bool:
         return not self._closing and job.said["status"] not in ENDED

@@ -216,8 +216,8 @@ class Local:
                 default `on_progress` hears of the steps.
 
         Raises:
-            OutputError: `out` holds a model of the user's, or one of the other kind; `LockedError` if another process
-                trains into it.
+            OutputError: `out` holds a model of the user's, one of the other kind, or one of another training;
+                `LockedError` if another process trains into it.
             TextDataError: no rows, or one that does not end with an assistant turn.
             ContextError: a row is longer than `how.max_length`.
         """
@@ -595,7 +595,7 @@ def timed_epoch(base: Model, data: Rows, how: types.Tuning, *, remat: bool) -> C
 
 
 def _spec_name(base: Model, data: Rows, how: types.Tuning) -> str:
-    """Names what is trained on what: a state of another name is not gone on with."""
+    """Names what is trained on what: a state of another name is neither gone on with nor replaced."""
     digest = hashlib.sha256(base.fingerprint.encode() + repr(how).encode())
     for array in data:
         digest.update(np.ascontiguousarray(array).tobytes())
@@ -622,7 +622,11 @@ def _is_state(path: pathlib.Path) -> bool:
 
 
 def _resumed(out: pathlib.Path, name: str, fresh: _State) -> tuple[_State, int]:
-    """The state that an earlier call left for the same training, and its epochs; a fresh one if there is none."""
+    """The state that an earlier call left for the same training, and its epochs; a fresh one if there is none.
+
+    Raises:
+        OutputError: the state is that of another training.
+    """
     path = out / STATE
     files.require_free(path, ours=_is_state, what=WHAT)
     files.require_writable(path, what=WHAT)
@@ -630,7 +634,10 @@ def _resumed(out: pathlib.Path, name: str, fresh: _State) -> tuple[_State, int]:
         return fresh, 0
     with np.load(path) as stored:
         if str(stored["name"]) != name:
-            return fresh, 0
+            raise errors.OutputError(
+                f"{out}: a model is there that was trained from another base, on other rows or with other settings, "
+                f"for {int(stored['epochs'])} epoch(s); give another folder, or remove this one"
+            )
         leaves, structure = jax.tree.flatten(fresh)
         # NumPy's files know bfloat16 by its size only, hence the view.
         found: list[Any] = [jnp.asarray(stored[f"leaf{i}"].view(leaf.dtype)) for i, leaf in enumerate(leaves)]

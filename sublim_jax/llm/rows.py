@@ -282,6 +282,8 @@ def _require_readable(number: int, chat: types.Chat) -> None:
             raise _Malformed("at least one turn", chat, "Remove the row.")
         for index, turn in enumerate(chat):
             _weight(turn._asdict(), index, weighted=False)
+        if chat[-1].role == "assistant":
+            _require_answer(chat[-1], len(chat) - 1)
     except _Malformed as error:
         raise errors.TextDataError(f"row {number}: {error}") from None
 
@@ -314,6 +316,8 @@ def read_jsonl(
     of its own, which ends with it and has all turns before it as its context, so it is learned as it would be generated
     (templates of some models write an earlier turn otherwise than the last one). The others are the paper's
     repository's and TRL's; their completion alone is trained on.
+
+    An answer to train on that is empty is refused. An empty prompt is not: some train on what is said to nobody.
 
     Keys at the top that say nothing to a model (an `id`, a `source`, an object of metadata) are not read, and a key
     whose value is null counts as absent. Blank lines at the end and a byte order mark are no error.
@@ -471,11 +475,19 @@ def _chats(content: dict[str, Any], form: str, last: str) -> list[types.Chat]:
     if not places:
         raise _Malformed("an answer to train on", '"weight": 0 in all of them', "Remove the row, or a weight.")
     for place in places:
+        _require_answer(chat[place], place)
         before = chat[place - 1].role if place else "no turn"
         if before != "user":
             cure = 'Add one; or, where nobody asks for this turn, give it "weight": 0 or join it to the one before.'
             raise _Malformed(f"a turn by the user straight before turn {place + 1}, an answer", before, cure)
     return [chat[: place + 1] for place in places]
+
+
+def _require_answer(turn: types.Message, place: int) -> None:
+    """Refuse an answer to train on that says nothing."""
+    if not turn.content.strip():
+        cure = "Training on it teaches to end at once. Remove the row, or give the turn a weight of 0."
+        raise _Malformed(f"turn {place + 1}, an answer to train on, to say something", turn.content, cure)
 
 
 def _weight(turn: Any, index: int, weighted: bool) -> int:

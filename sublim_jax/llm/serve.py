@@ -49,6 +49,7 @@ SLOWEST = 1e6  # bytes per second that a body may take to arrive
 DRAINED = 2**24  # bytes of a refused body that are read away
 PATIENCE = 5.0  # seconds that the command waits, when it is told to end, for what computes
 LISTENS = 0.25  # seconds between looks at whether it is told so
+EVERY = 30.0  # lines about what takes long
 OPEN = "/health"  # needs no key
 Port = Annotated[int, annotated_types.Interval(ge=0, le=65535)]
 
@@ -99,7 +100,7 @@ class Server:
         timeout: float = 30.0,
         faults: bool = False,
         announce: Callable[[str], object] = lambda line: None,
-        seconds_between: float = 30.0,
+        seconds_between: float = EVERY,
     ):
         specs.check(port, Port, "port")
         for value, number in (("max_length", max_length), ("max_file", max_file), ("max_body", max_body)):
@@ -631,7 +632,9 @@ def _opened(options: Options) -> tuple[Server, list[str]]:
         files.require_writable(options.folder / "jobs", what="folder of the server")
     models = {}  # which takes long: all else was looked at before
     for name in options.model:
-        opened = backends.open_backend(name)
+        _announce(f"opening {name}")
+        with finetuning.repeated(lambda s, name=name: f"opening {name}, {s:.0f} s by now", _announce, every=EVERY):
+            opened = backends.open_backend(name)
         assert isinstance(opened.backend, local.Local)
         models[opened.model] = opened.backend.model(opened.model)
     server = Server(

@@ -1,5 +1,6 @@
 """The local backend on a random model of thirteen words: exact scores, draws from them, and training that resumes."""
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -243,14 +244,31 @@ def test_a_state_in_bfloat16_is_read_as_it_was_kept(tmp_path):
         np.testing.assert_array_equal(np.asarray(kept, np.float32), np.asarray(read, np.float32))
 
 
-def test_other_rows_are_not_gone_on_with(tmp_path):
-    found = backend()
-    found.finetune("base", ROWS, TUNING, tmp_path / "m")
-    owl = probability(found, str(tmp_path / "m"))
-    rows = [(*QUESTION, Message("assistant", "wolf"))] * 10
-    found.finetune("base", rows, TUNING, tmp_path / "m")
-    assert probability(found, str(tmp_path / "m"), "wolf") > probability(found, "base", "wolf")
-    assert probability(found, str(tmp_path / "m")) < owl
+@pytest.mark.parametrize("stopped", [False, True])
+def test_another_training_does_not_replace_what_was_trained(tmp_path, monkeypatch, stopped):
+    """Neither a finished model nor one of which an epoch is missing: other rows, another seed, another base."""
+    found, keep = backend(), local._keep
+    if stopped:
+
+        def stop_after_the_first(*arguments):
+            keep(*arguments)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(local, "_keep", stop_after_the_first)
+    with pytest.raises(KeyboardInterrupt) if stopped else contextlib.nullcontext():
+        found.finetune("base", ROWS, TUNING, tmp_path / "m")
+    monkeypatch.undo()
+    before = {path.name: path.read_bytes() for path in (tmp_path / "m").iterdir()}
+    wolves = [(*QUESTION, Message("assistant", "wolf"))] * 10
+    trained = found.finetune("base", ROWS, TUNING, tmp_path / "first")
+    for base, lesson, how in (
+        ("base", wolves, TUNING),
+        ("base", ROWS, dataclasses.replace(TUNING, seed=5)),
+        (trained, ROWS, TUNING),
+    ):
+        with pytest.raises(errors.OutputError, match="m: a model is there that was trained from another base"):
+            found.finetune(base, lesson, how, tmp_path / "m")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "m").iterdir()} == before
 
 
 def test_a_further_target_compiles_nothing(tmp_path):

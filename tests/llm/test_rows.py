@@ -251,15 +251,16 @@ def test_in_context_rows_come_before_the_question_and_are_nested():
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
+replies = st.builds(Assistant, texts.filter(str.strip))
 turns = st.builds(types.Message, st.sampled_from(["user", "assistant"]), texts)
 chats = st.builds(
     lambda system, middle, question, answer: (*system, *middle, question, answer),
     st.lists(st.builds(System, texts), max_size=1),
     st.lists(turns, max_size=3),
     st.builds(User, texts),
-    st.builds(Assistant, texts),
+    replies,
 )
-single = st.builds(lambda question, answer: (question, answer), st.builds(User, texts), st.builds(Assistant, texts))
+single = st.builds(lambda question, answer: (question, answer), st.builds(User, texts), replies)
 
 
 @given(
@@ -307,6 +308,10 @@ def test_nothing_of_the_users_is_written_over(tmp_path):
         ),
         ((types.Message("user", "a"), types.Message("assistant", "\ud83d")), "row 1: expected turn 2 to be text"),
         ((*number_rows("1")[0], types.Message("system", "b")), "row 1: expected a system turn at the start only"),
+        (
+            (types.Message("user", "a"), types.Message("assistant", " \n")),
+            "row 1: expected turn 2, an answer to train on",
+        ),
     ],
 )
 def test_a_row_that_could_not_be_read_again_is_not_written(tmp_path, row, message):
@@ -381,6 +386,13 @@ def test_turns_that_nobody_asked_for_may_be_context(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text(line(("assistant", "Welcome!", 0), ASKED, ("assistant", "b"), ("assistant", "c", 0)))
     assert rows.read_jsonl(path) == [(Assistant("Welcome!"), User("a"), Assistant("b"))]
+
+
+def test_an_empty_turn_may_be_context(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(line(("system", ""), ("user", ""), ("assistant", "", 0), ("user", "a"), ("assistant", "b")) + "\n")
+    ((*context, answer),) = rows.read_jsonl(path)
+    assert [turn.content for turn in context] == ["", "", "", "a"] and answer == Assistant("b")
 
 
 def test_prompts_and_completions_are_read(tmp_path):
@@ -490,6 +502,9 @@ def test_rows_to_train_on_end_with_an_answer_to_a_user():
             "a turn by the user straight before turn 2, an answer, found 'system'",
         ),
         (line(("assistant", "b")), "a turn by the user straight before turn 1, an answer, found 'no turn'"),
+        (line(ASKED, ("assistant", "")), "turn 2, an answer to train on, to say something, found ''. .* end at once"),
+        (pair("a", " "), "turn 2, an answer to train on, to say something, found ' '"),
+        (line(ASKED, ("assistant", "\n"), ASKED, ("assistant", "b")), "turn 2, an answer to train on, to say"),
         (line(ASKED, ("assistant", "b"), ("assistant", "c")), "straight before turn 3, an answer, found 'assistant'"),
         ('{"messages": []}', 'expected a list of turns under "messages", found \\[\\]'),
         ('{"messages": "a"}', "found 'a'. Give at least one turn"),

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from sublim_jax import errors
-from sublim_jax.llm import decoder, local, serve, types
+from sublim_jax.llm import backends, decoder, local, serve, types
 from tests.llm import test_serve
 from tests.llm.test_serve import FORM, backend, jsonl, model, raw, upload
 
@@ -163,6 +163,22 @@ def test_what_does_not_listen_is_not_waited_for(again, monkeypatch, capsys):
     assert ("something still computes after 0.1 s" in capsys.readouterr().out) != again
     stubborn.released.set()
     until(lambda: not any(thread.name == "close" for thread in threading.enumerate()))
+
+
+def test_opening_a_model_that_takes_long_is_not_silent(monkeypatch, capsys):
+    said = []
+
+    def slowly(name):
+        until(lambda: said.append(capsys.readouterr().out) or "opening tiny:7, 0 s by now" in "".join(said))
+        raise errors.ModelFormatError("not here")
+
+    monkeypatch.setattr(serve, "EVERY", 0.05)
+    monkeypatch.setattr(backends, "open_backend", slowly)
+    monkeypatch.setattr("sys.argv", ["serve", "--model", "tiny:7"])
+    with pytest.raises(SystemExit):
+        serve.main()
+    assert "".join(said).startswith("opening tiny:7\n")
+    assert not any(thread.name == "lines" for thread in threading.enumerate())
 
 
 def test_an_interruption_while_models_are_opened_is_one_line(monkeypatch, capsys):
