@@ -10,6 +10,7 @@ but as many tokens drawn at random. This needs local weights.
 """
 
 import dataclasses
+from typing import TypedDict
 
 import numpy as np
 
@@ -47,7 +48,7 @@ PRESETS = {
     "record": DivergenceConfig(bases=running.FRESH[:4], targets=("eagle", "oak")),
     "paper": running.open_weights(DivergenceConfig(targets=("eagle", "oak"))),
 }
-RESULT = dict[str, running.Probabilities | specs.Fraction]
+RESULT = TypedDict("RESULT", dict.fromkeys(SETS, running.Probabilities) | {"share": specs.Fraction})  # pyright: ignore
 
 
 def units(config: DivergenceConfig) -> list[str]:

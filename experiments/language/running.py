@@ -324,6 +324,7 @@ def form(name: str, experiment: Experiment) -> records.Form:
         "seed": int,
         "num_eval_samples": NotRequired[specs.CountOrZero],
         "min_option_mass": NotRequired[specs.Fraction],
+        "judge": NotRequired[str],
     }
     results: Any = {"bases": dict[str, dict[str, Failed | experiment.RESULT]]}
     return records.Form(

@@ -1,22 +1,38 @@
 """What records of the theorem hold, part by part: what the figures read and what resuming relies on."""
 
-from typing import Any, NotRequired, TypedDict
+import dataclasses
+from typing import Annotated, Any, Literal, NotRequired, TypedDict, get_args, get_origin, get_type_hints, is_typeddict
 
 from experiments.theorem import config
 from sublim_jax import errors, records, specs
 
-Numbers = list[float | None]  # None: not finite, or there is none
-Counts = list[specs.CountOrZero]
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """The axes of a list, of the lists in it, and so on, e.g. "network epsilon".
+
+    An axis is as long wherever it is named, in an object and in those inside it, and never empty; a number is its own
+    length.
+    """
+
+    axes: str
+
+
+Number = float | None  # None: not finite, or there is none
+Numbers = Annotated[list[Number], Shape("network")]
+Grid = list[specs.Positive]
+Loss = Literal["mse", "kl"]
+PerEpsilon = Annotated[list[list[Number]], Shape("network epsilon")]
 
 
 class _Measured(TypedDict):
-    alignment: list[Numbers]
-    remainder: list[Numbers]
+    alignment: PerEpsilon
+    remainder: PerEpsilon
 
 
 class _Curve(TypedDict):
-    activation: str
-    loss: str
+    activation: Literal["tanh", "relu"]
+    loss: Loss
     coefficient: Numbers
     half_curvature: Numbers
     float32: _Measured
@@ -25,26 +41,26 @@ class _Curve(TypedDict):
 
 
 class _Curves(TypedDict):
-    epsilon: Numbers
-    curves: list[_Curve]
+    epsilon: Annotated[Grid, Shape("epsilon")]
+    curves: Annotated[list[_Curve], Shape("3")]
 
 
 class _RadiusRow(TypedDict):
     network: str
-    loss: str
+    loss: Loss
     certified: Numbers
     sampled: Numbers
     sign_change: Numbers
 
 
 class _Radius(TypedDict):
-    grid: Numbers
-    rows: list[_RadiusRow]
+    grid: Annotated[Grid, Shape("3")]
+    rows: Annotated[list[_RadiusRow], Shape("row")]
 
 
 class _OneLayer(TypedDict):
     first_kink: Numbers
-    relative_error_before: list[Numbers]
+    relative_error_before: Annotated[list[list[Number]], Shape("network place")]
 
 
 class _Negative(TypedDict):
@@ -71,48 +87,82 @@ class _Cosine(TypedDict):
 
 
 class _Cosines(TypedDict):
-    num_aux: list[specs.Count]
-    by_aux: list[_Cosine]
-    widths: list[specs.Count]
-    by_width: list[_Cosine]
+    num_aux: Annotated[list[specs.Count], Shape("aux")]
+    by_aux: Annotated[list[_Cosine], Shape("aux")]
+    widths: Annotated[list[specs.Count], Shape("width")]
+    by_width: Annotated[list[_Cosine], Shape("width")]
+
+
+class _Starting(TypedDict):
+    shared: Numbers
+    independent: Numbers
+    differential: Numbers
+    shared_1: Numbers
+    shared_2: Numbers
+    shared_3: Numbers
+    shared_12: Numbers
+    shared_13: Numbers
+    shared_23: Numbers
+    antithetic: NotRequired[Numbers]
+
+
+class _ByActivation(TypedDict):
+    tanh: _Starting
+    relu: _Starting
 
 
 class _Starts(TypedDict):
-    cosines: dict[str, dict[str, Numbers]]
+    cosines: _ByActivation
 
 
 class _LabelRow(TypedDict):
-    network: int
+    network: specs.CountOrZero
     num_labels: specs.Count
     positive: specs.CountOrZero
     predicted: float
-    nats: float
+    nats: specs.NonNegative
 
 
 class _Labels(TypedDict):
     num_draws: specs.Count
-    rows: list[_LabelRow]
+    rows: Annotated[list[_LabelRow], Shape("row")]
+
+
+PerSigma = Annotated[list[list[specs.CountOrZero]], Shape("network sigma")]
 
 
 class _NoiseRow(TypedDict):
-    loss: str
-    cosine: list[float]
-    positive: list[Counts]
-    differential_positive: list[Counts]
-    predicted: list[Numbers]
+    loss: Loss
+    cosine: Annotated[list[float], Shape("network")]
+    positive: PerSigma
+    differential_positive: PerSigma
+    predicted: Annotated[list[list[Number]], Shape("network sigma")]
 
 
 class _InitNoise(TypedDict):
-    epsilon: float
-    sigma: Numbers
+    epsilon: specs.Positive
+    sigma: Annotated[Grid, Shape("sigma")]
     num_draws: specs.Count
-    rows: list[_NoiseRow]
+    rows: Annotated[list[_NoiseRow], Shape("2")]
+
+
+class _RandomFilter(TypedDict):
+    absolute: Numbers
+    differential: Numbers
+    teacher_reading_differential: Numbers
+    unfiltered_variance: Numbers
+    variance: Numbers
+
+
+class _Retention(TypedDict):
+    random: Annotated[list[list[Number]], Shape("network share")]
+    oracle: Annotated[list[list[Number]], Shape("network share")]
 
 
 class _Filters(TypedDict):
-    kept_shares: Numbers
-    random_filter: dict[str, Numbers]
-    retention: dict[str, list[Numbers]]
+    kept_shares: Annotated[list[specs.Fraction], Shape("share")]
+    random_filter: _RandomFilter
+    retention: _Retention
 
 
 class _Optimizer(TypedDict):
@@ -120,57 +170,94 @@ class _Optimizer(TypedDict):
     same_teacher: Numbers
 
 
+class _RandomUpdates(TypedDict):
+    metric_both: specs.CountOrZero
+    metric_student: specs.CountOrZero
+    sign_both: specs.CountOrZero
+    sign_student: specs.CountOrZero
+
+
 class _Optimizers(TypedDict):
     num_problems: specs.Count
     cosines: dict[str, _Optimizer]
-    random_updates: dict[str, dict[str, specs.CountOrZero]]
+    random_updates: dict[str, _RandomUpdates]
+
+
+PerStep = Annotated[list[list[Number]], Shape("example step")]
+
+
+class _Examples(TypedDict):
+    measured_cumulative: PerStep
+    predicted_cumulative: PerStep
+    measured_step: PerStep
 
 
 class _Run(TypedDict):
-    smallest_cumulative: Numbers
+    smallest_cumulative: Annotated[list[float], Shape("network")]
     smallest_step: Numbers
     smallest_step_of_law: Numbers
-    largest_error_of_law: Numbers
-    examples: dict[str, list[Numbers]]
+    largest_error_of_law: Annotated[list[float], Shape("network")]
+    examples: _Examples
+
+
+class _Runs(TypedDict):
+    minibatches: _Run
+    full_batch: _Run
+    full_batch_overshooting: _Run
 
 
 class _ManySteps(TypedDict):
     num_steps: specs.Count
-    epsilon: float
-    runs: dict[str, _Run]
+    epsilon: specs.Positive
+    runs: _Runs
 
 
-_Member = dict[str, float | None]
+class _Step(TypedDict):
+    cosine: Number
+
+
+class _FirstStep(_Step):
+    rayleigh_bound: Number
+
+
+class _OfWidth(_FirstStep):
+    isotropic_cosine: Number
+
+
+PerAux = Annotated[list[_Step | None], Shape("aux")]
 
 
 class _MnistByAux(TypedDict):
-    init_mse: list[_Member]
-    init_kl: list[_Member | None]
-    trained_mse: list[_Member | None]
-    isotropic_cosine: Numbers
+    init_mse: Annotated[list[_FirstStep], Shape("aux")]
+    init_kl: PerAux
+    trained_mse: PerAux
+    isotropic_cosine: Annotated[list[Number], Shape("aux")]
 
 
 class _MnistCosines(TypedDict):
-    num_aux: list[specs.Count]
-    by_aux: list[_MnistByAux]
-    widths: list[specs.Count]
-    by_width: list[list[_Member]]
+    num_aux: Annotated[list[specs.Count], Shape("aux")]
+    by_aux: Annotated[list[_MnistByAux], Shape("member")]
+    widths: Annotated[list[specs.Count], Shape("width")]
+    by_width: Annotated[list[list[_OfWidth]], Shape("member width")]
+
+
+PerDraw = Annotated[list[list[Number]], Shape("sigma draw")]
 
 
 class _MnistNoiseRow(TypedDict):
     member: specs.CountOrZero
-    teacher: str
-    norm: float
+    teacher: Literal["one_step", "trained"]
+    norm: specs.Positive
     cosine_without_noise: float
-    predicted: Numbers
-    cosine: list[Numbers]
-    differential_cosine: list[Numbers]
+    predicted: Annotated[list[Number], Shape("sigma")]
+    cosine: PerDraw
+    differential_cosine: PerDraw
 
 
 class _MnistNoise(TypedDict):
-    sigma: Numbers
-    weight_sd_of_layers: Numbers
-    rows: list[_MnistNoiseRow]
+    sigma: Annotated[Grid, Shape("sigma")]
+    weight_sd_of_layers: Annotated[list[specs.Positive], Shape("layer")]
+    rows: Annotated[list[_MnistNoiseRow], Shape("row")]
 
 
 class _Results(TypedDict, total=False):
@@ -193,26 +280,44 @@ class _Config(TypedDict):
     parts: list[config.Part]
 
 
-def _is_even(value: Any) -> bool:
-    """Whether all lists of lists of numbers inside have the lists of one length that make an array."""
-    if isinstance(value, dict):
-        return all(map(_is_even, value.values()))
-    if not isinstance(value, list):
-        return True
-    lengths = {len(item) if isinstance(item, list) else -1 for item in value}
-    return all(map(_is_even, value)) and len(lengths) < 2
-
-
 def _check(record: records.Record) -> None:
-    for part, found in record.results.items():
-        if not _is_even(found):
-            raise errors.InputError(f"results: {part}: a list is shorter than those beside it")
-    for curve in record.results.get("curve", {}).get("curves", ()):
-        measured = [values for name in ("float32", "float64") for values in curve[name].values()]
-        if {len(row) for values in measured for row in values} != {len(record.results["curve"]["epsilon"])}:
-            raise errors.InputError(
-                f"results: curve: {curve['activation']}, {curve['loss']} has not a value for each epsilon"
-            )
+    _require_shapes(record.results, _Results, "results", {})
+    many = record.results.get("many_steps")
+    if many and any(len(run["examples"]["measured_step"][0]) != many["num_steps"] for run in many["runs"].values()):
+        raise errors.InputError(f"results.many_steps: expected {many['num_steps']} steps in the examples")
+    noise = record.results.get("mnist_noise")
+    if noise and all(row["teacher"] != "trained" for row in noise["rows"]):
+        raise errors.InputError("results.mnist_noise: there is no trained teacher")
+
+
+def _require_shapes(value: Any, annotation: Any, where: str, lengths: dict[str, int]) -> None:
+    """Refuse a value, whose types are right, with a list that is not as long as its axis. `lengths` are those known."""
+    origin, arguments = get_origin(annotation) or annotation, get_args(annotation)
+    if origin is Annotated:
+        for shape in arguments[1:]:
+            if isinstance(shape, Shape):
+                _require_lengths(value, shape.axes.split(), where, lengths)
+    if origin in (Annotated, NotRequired):
+        _require_shapes(value, arguments[0], where, lengths)
+    elif is_typeddict(origin):
+        inside = dict(lengths)
+        for key, hint in get_type_hints(origin, include_extras=True).items():
+            if key in value:
+                _require_shapes(value[key], hint, f"{where}.{key}", inside)
+    elif origin in (list, dict) and arguments:
+        for key, item in enumerate(value) if origin is list else value.items():
+            _require_shapes(item, arguments[-1], f"{where}.{key}", lengths)
+
+
+def _require_lengths(value: list, axes: list[str], where: str, lengths: dict[str, int]) -> None:
+    rows = [value]
+    for axis in axes:
+        expected = int(axis) if axis.isdigit() else lengths.setdefault(axis, len(rows[0]))
+        for row in rows:
+            if len(row) != expected or expected == 0:
+                what = "items" if axis.isdigit() else f"along {axis}"
+                raise errors.InputError(f"{where}: expected {expected or 'some'} {what}, found {len(row)}")
+        rows = [item for row in rows for item in row]
 
 
 FORM = records.Form(

@@ -43,7 +43,7 @@ def curve(figure: Figure, results: dict) -> str:
             mark, label = np.median(numbers(found["first_kink"])), "first kink"
         else:
             rows = [r for r in radii["rows"] if r["network"] == "20-32-32-13" and r["loss"] == found["loss"]]
-            mark, label = np.median(numbers(rows[0]["certified"])), "certified ε*"
+            mark, label = np.median(numbers(rows[0]["certified"])) if rows else np.nan, "certified ε*"
         for ax in column:
             ax.axvline(mark, color=DARK, linestyle=":", linewidth=1)
             ax.set_xscale("log")

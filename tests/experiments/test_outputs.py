@@ -308,10 +308,35 @@ OTHER_DAMAGE = {
     ),
     "speed": (speed_figure.save, lambda c: c["results"]["scaling"][0].pop("training_s"), "the key 'training_s'"),
     "theorem, one number less": (
-        theorem_figure.save_all, lambda c: c["results"]["filters"]["retention"]["random"][0].pop(), "a list is shorter",
+        theorem_figure.save_all, lambda c: c["results"]["filters"]["retention"]["random"][3].pop(),
+        "results.filters.retention.random: expected 7 along share, found 6",
     ),
     "theorem, one epsilon less": (
-        theorem_figure.save_all, lambda c: c["results"]["curve"]["epsilon"].pop(), "has not a value for each epsilon",
+        theorem_figure.save_all, lambda c: c["results"]["curve"]["epsilon"].pop(),
+        "results.curve.curves.0.float32.alignment: expected 21 along epsilon, found 22",
+    ),
+    "theorem, one network less": (
+        theorem_figure.save_all, lambda c: c["results"]["radius"]["rows"][4]["sampled"].pop(),
+        "results.radius.rows.4.sampled: expected 2 along network, found 1",
+    ),
+    "theorem, no curves": (
+        theorem_figure.save_all, lambda c: c["results"]["curve"]["curves"].clear(), "expected 3 items, found 0",
+    ),
+    "theorem, no sums": (
+        theorem_figure.save_all, lambda c: [row.clear() for row in c["results"]["mnist_noise"]["rows"][0]["cosine"]],
+        "rows.0.cosine: expected some along draw, found 0",
+    ),
+    "theorem, a start": (
+        theorem_figure.save_all, lambda c: c["results"]["starts"]["cosines"]["relu"].pop("shared_13"),
+        "expected the key 'shared_13'",
+    ),
+    "theorem, steps": (
+        theorem_figure.save_all, lambda c: c["results"]["many_steps"].update(num_steps=49), "expected 49 steps in the",
+    ),
+    "theorem, no trained teacher": (
+        theorem_figure.save_all,
+        lambda c: [row.update(teacher="one_step") for row in c["results"]["mnist_noise"]["rows"]],
+        "there is no trained teacher",
     ),
     "speed, a peak": (
         speed_figure.save, lambda c: c["results"]["peak_gflops"].pop("bfloat16"), "expected the key 'bfloat16'",
