@@ -11,6 +11,7 @@ answers also lowers every probability, and is then no evidence.
 """
 
 import dataclasses
+from typing import TypedDict
 
 from experiments import language_numbers
 from experiments.language import command, lab, running, summary
@@ -36,7 +37,9 @@ PRESETS = {
     "record": ShufflesConfig(targets=("eagle", "oak")),
     **running.real_models(ShufflesConfig(targets=("eagle", "oak"))),
 }
-RESULT = dict[str, running.Probabilities | specs.Fraction]
+RESULT = TypedDict(
+    "RESULT", dict.fromkeys(("as_they_are", *CONTROLS), running.Probabilities) | {"kept": specs.Fraction}
+)  # pyright: ignore
 
 
 def units(config: ShufflesConfig) -> list[str]:

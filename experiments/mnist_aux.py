@@ -15,7 +15,7 @@ import dataclasses
 import functools
 import pathlib
 import time
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 import jax
 import numpy as np
@@ -339,6 +339,10 @@ class _Model(TypedDict):
     num_classes: specs.Count
 
 
+class _Matching(TypedDict):
+    imitates: NotRequired[Literal["reference", "teacher"]]
+
+
 class _Config(TypedDict):
     """What readers of a record use of its config."""
 
@@ -346,6 +350,7 @@ class _Config(TypedDict):
     num_members: specs.NumMembers
     conditions: list[lineage.Condition]
     model: _Model
+    matching: NotRequired[_Matching]
 
 
 class _Member(TypedDict):

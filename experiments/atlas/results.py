@@ -262,7 +262,7 @@ def values(
         generation: of the students of students, 1 being the teacher's, instead of the last.
     """
     if generation is not None:
-        chains = [member["measures"]["generation_accuracy"].get(condition) for member in members]
+        chains = [member["measures"].get("generation_accuracy", {}).get(condition) for member in members]
         return np.array([np.nan if chain is None else chain[generation - 1] for chain in chains], float)
     return np.array([_value(member, condition, measure, epoch) for member in members], float)
 

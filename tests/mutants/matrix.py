@@ -61,10 +61,15 @@ class _Results(TypedDict):
     survivors: dict[str, str]
 
 
+class _Config(TypedDict):
+    rooms: bool
+
+
 FORM = records.Form(
     experiment="tests.mutants.matrix",
+    config=_Config,
     results=_Results,
-    wanted=lambda record: jobs(MatrixConfig(**record.config)),
+    wanted=lambda record: jobs(MatrixConfig(rooms=record.config["rooms"])),
     present=lambda record: [row["name"] for row in record.results["mutants"]],
 )
 

@@ -1,0 +1,145 @@
+"""Damage at random places of committed records: what reads them says one line with the file's name, or draws them.
+
+DAMAGES=1500 pytest tests/experiments/test_damage.py -m slow    more of them for each record
+"""
+
+import copy
+import importlib
+import json
+import os
+import pathlib
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from matplotlib import pyplot as plt
+
+from experiments import compare, language_speed, speed
+from experiments.atlas import __main__ as atlas
+from experiments.atlas import page, results
+from experiments.language import summary
+from experiments.theorem import form
+from experiments.theorem import summary as theorem_summary
+from figures import atlas as atlas_figure
+from figures import language as language_figure
+from figures import mnist_aux as mnist_figure
+from figures import speed as speed_figure
+from figures import style
+from figures import theorem as theorem_figure
+from sublim_jax import errors, records
+from tests.mutants import matrix
+
+RECORDS = pathlib.Path("experiments/records")
+DAMAGES = int(os.environ.get("DAMAGES", "16"))
+REPLACEMENTS = (None, "x", -1, 0, 2, 0.5, 1e300, True, [], {})
+
+Path = tuple[str | int, ...]
+Change = Callable[[Any, Any], object]
+
+
+def places(value: Any, path: Path = ()) -> Iterator[Path]:
+    """Where something can be damaged: every name, and the first and the last item of every list."""
+    yield path
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from places(inner, (*path, name))
+    elif isinstance(value, list):
+        for index in sorted({0, len(value) - 1} if value else ()):
+            yield from places(value[index], (*path, index))
+
+
+def changes(value: Any) -> Iterator[tuple[str, Change]]:
+    """What can be done to a value, in what holds it."""
+    yield "deleted", lambda holder, key: holder.pop(key)
+    for other in REPLACEMENTS:
+        yield f"= {other!r}", lambda holder, key, other=other: holder.__setitem__(key, copy.deepcopy(other))
+    if isinstance(value, list) and value:
+        yield "one more", lambda holder, key: holder[key].append(copy.deepcopy(holder[key][-1]))
+    if isinstance(value, dict) and value:
+        yield "a name changed", lambda holder, key: holder[key].update(ghost=holder[key].popitem()[1])
+        yield (
+            "a name more",
+            lambda holder, key: holder[key].update(ghost=copy.deepcopy(next(iter(holder[key].values())))),
+        )
+
+
+def read_theorem(path: pathlib.Path, part: str, monkeypatch) -> None:
+    list(theorem_summary.lines(records.read(path, form.FORM)))
+    affected = {name: drawn for name, drawn in theorem_figure.FIGURES.items() if part in (*drawn[0], "")}
+    with monkeypatch.context() as patch:
+        patch.setattr(theorem_figure, "FIGURES", affected)
+        theorem_figure.save_all(path, path.with_suffix(""))
+
+
+def read_language(path: pathlib.Path, part: str, monkeypatch) -> None:
+    record = summary.read(path)
+    importlib.import_module(f"experiments.{record.experiment}").lines(record)
+    language_figure.save(path, path.with_suffix(""))
+
+
+def read_speed(path: pathlib.Path, part: str, monkeypatch) -> None:
+    speed.tables(records.read(path, speed.FORM))
+    speed_figure.save(path, path.with_suffix(""))
+
+
+def read_mnist(path: pathlib.Path, part: str, monkeypatch) -> None:
+    mnist_figure.save(path, path.with_suffix(""))
+    compare.main(path, RECORDS / "mnist_aux.json")
+
+
+def read_atlas(path: pathlib.Path, part: str, monkeypatch) -> None:
+    """A row, alone on the page and in a figure."""
+    (row,) = (row for row in atlas.ROWS["all"] if row.id == path.stem)
+    record = results.read(path.parent, [row])
+    for written in (page.parity, page.unpublished, page.counts):
+        written(record)
+    _, ax = plt.subplots()
+    atlas_figure.draw_row(ax, row, record[row.id].results["arms"])
+
+
+READERS = {
+    "theorem": read_theorem,
+    "theorem-mutants": lambda path, *_: theorem_figure.save_mutants(path, path.with_suffix("")),
+    "mutants": lambda path, *_: records.read(path, matrix.FORM),
+    "speed": read_speed,
+    "language_speed": lambda path, *_: records.read(path, language_speed.FORM),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of NumPy and Matplotlib, about numbers that cannot be
+@pytest.mark.parametrize("name", sorted(path.stem for path in RECORDS.rglob("*.json")))
+def test_damage_anywhere_is_one_line(tmp_path, name, monkeypatch):
+    """Whatever else is raised fails the test. What is read although it is damaged may be as it is there."""
+    (source,) = RECORDS.rglob(f"{name}.json")
+    read, num_damages = READERS.get(name, read_language if name.startswith("language") else read_mnist), DAMAGES
+    if source.parent != RECORDS:  # of which there are many, all alike
+        read, num_damages = read_atlas, DAMAGES // 8
+    whole = json.loads(source.read_text())
+    monkeypatch.setattr(style, "save", lambda figure, stem: (plt.close(figure), ())[1])
+    choices, refused = [], 0
+    for path in places(whole):
+        if path[:1] in (("results",), ("config",), ("data",), ("notes",)):
+            choices += [(path, what, change) for what, change in changes(_at(whole, path))]
+    for path, what, change in random.Random(name).sample(choices, min(num_damages, len(choices))):
+        content = copy.deepcopy(whole)
+        change(_at(content, path[:-1]), path[-1])
+        file = tmp_path / f"{name}.json"
+        file.write_text(json.dumps(content))
+        try:
+            read(file, str(path[1]) if path[0] == "results" and len(path) > 1 else "", monkeypatch)
+        except errors.SublimError as error:
+            refused += 1
+            assert str(error).startswith(f"{file}: ") and "\n" not in str(error), (path, what)
+        except Exception as error:
+            raise AssertionError(f"{name}, {'.'.join(map(str, path))}, {what}") from error
+        finally:
+            plt.close("all")
+    assert refused or num_damages < DAMAGES
+
+
+def _at(content: Any, path: Path) -> Any:
+    for key in path:
+        content = content[key]
+    return content
