@@ -23,6 +23,7 @@ import pytest
 import experiments
 import sublim_jax
 from experiments.atlas import registry, results, sources
+from experiments.theorem import form
 from sublim_jax import errors
 from sublim_jax.llm import budget, faults, serve, tiny
 from sublim_jax.llm import types as language
@@ -73,6 +74,7 @@ MINIMAL = {  # where something must be given
     faults.Fault: faults.Fault(kind="none"),
     serve.Options: serve.Options(model=("tiny:100",)),
     contract.Loss: contract.named("kl"),
+    form.Shape: form.Shape("network"),
 }
 
 OPTIONAL = {"torch", "inspect_ai", "ray"}
@@ -149,7 +151,7 @@ def beyond(bound, kind) -> list:
         case annotated_types.Ge(ge=limit):
             return [next_to(limit, -1), limit - 10]
         case annotated_types.Le(le=limit):
-            return [next_to(limit, 1), limit + 10]
+            return [next_to(limit, 1), 2 * limit + 10]
     return []
 
 

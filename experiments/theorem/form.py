@@ -7,6 +7,7 @@ from experiments.theorem import config
 from sublim_jax import errors, records, specs
 
 
+@specs.checked
 @dataclasses.dataclass(frozen=True)
 class Shape:
     """The axes of a list, of the lists in it, and so on, e.g. "network epsilon".

@@ -101,7 +101,7 @@ class _Config:
     rope_scaling: dict | None = None
     rope_parameters: dict | None = None
     max_position_embeddings: specs.Count | None = None
-    partial_rotary_factor: float | None = None
+    partial_rotary_factor: specs.Positive | None = None
     layer_types: tuple[Literal["full_attention", "sliding_attention"], ...] | None = None
     # Gemma's alone
     rope_local_base_freq: specs.Positive = 1e4
@@ -120,7 +120,7 @@ class _Rotary:
     low_freq_factor: specs.Positive | None = None
     high_freq_factor: specs.Positive | None = None
     original_max_position_embeddings: specs.Count | None = None
-    partial_rotary_factor: float | None = None
+    partial_rotary_factor: specs.Positive | None = None
 
 
 def read_config(folder: str | os.PathLike[str]) -> decoder.DecoderConfig:

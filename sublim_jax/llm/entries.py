@@ -10,8 +10,6 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, TypeVar, get_type_hints
 
-import numpy as np
-
 from sublim_jax import errors, specs
 
 Entries = TypeVar("Entries")
@@ -48,21 +46,12 @@ def of(cls: type[Entries], content: Mapping[str, Any], where: object) -> Entries
             if isinstance(value, list):
                 value = tuple(value)
             check(value, annotation, f"{where}: {field.name}")
-            if specs.holds_numbers(annotation) and isinstance(value, int | float):
-                value = _in_float32(value, f"{where}: {field.name}")
+            if specs.holds_numbers(annotation) and isinstance(value, int):
+                value = float(value)  # JSON writes 1e6 as 1000000 too
             values[field.name] = value
         elif field.default is dataclasses.MISSING:
             raise errors.ModelFormatError(f"{where}: the entry {field.name!r} is missing")
     return cls(**values)
-
-
-def _in_float32(number: int | float, name: str) -> float:
-    """A number that models compute with; JSON writes 1e6 as 1000000 too."""
-    with np.errstate(over="ignore", under="ignore"):
-        rounded = np.float32(number)
-    if not np.isfinite(rounded) or (rounded == 0) != (number == 0):
-        raise errors.ModelFormatError(f"{name}: expected a number that 32 bits hold, got {number!r}")
-    return float(number)
 
 
 def check(value: Any, annotation: Any, name: str) -> None:
