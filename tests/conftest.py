@@ -41,7 +41,6 @@ OPTIMIZED = (
     "tests/data/",
     "tests/experiments/atlas/test_cluster.py",
     "tests/experiments/test_mnist_aux.py",
-    "tests/experiments/test_report.py",
     "tests/training/test_devices.py",
 )
 """Where programs are compared with eager operations, or with those of other processes."""
