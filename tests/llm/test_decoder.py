@@ -253,6 +253,7 @@ def test_a_fresh_model_has_the_shapes_of_its_config():
         assert (made.layers.query_bias is None) == (not config.qkv_bias)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["llama", "gemma3"])
 def test_layers_that_are_looped_over_do_what_those_written_out_do(family, monkeypatch):
     """The same sums in the same order: a few rounding errors of float32."""
@@ -272,6 +273,7 @@ def test_layers_that_are_looped_over_do_what_those_written_out_do(family, monkey
     np.testing.assert_allclose(again.logprobs, drawn.logprobs, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_gradients_through_layers_that_are_looped_over_are_those_of_layers_written_out(monkeypatch):
     """Of low-rank factors and of all parameters, rematerialized, as real models are trained."""
     config, (tokens, valid) = FAMILIES["gemma3"], texts()

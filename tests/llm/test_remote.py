@@ -341,6 +341,7 @@ print(backend.finetune("base", rows.read_jsonl(pathlib.Path(sys.argv[2])), how, 
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_with_its_job(server, tmp_path, start_python):
     count, out = len(all_jobs(server)), tmp_path / "out"
     (tmp_path / "rows.jsonl").write_bytes(test_serve.jsonl(test_serve.OWLS))

@@ -546,6 +546,7 @@ with store.Store(sys.argv[1]) as answers:
 """
 
 
+@pytest.mark.slow
 def test_a_killed_process_loses_at_most_what_was_in_flight_and_doubles_nothing(tmp_path, start_python, run_python):
     path, journal = tmp_path / "s", tmp_path / "journal"
     arguments = ("-c", PROGRAM, str(path), str(journal), str(NUM))

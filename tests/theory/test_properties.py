@@ -15,7 +15,7 @@ def compiled(name):
 
 
 @pytest.mark.parametrize("name", properties.PROPERTIES)
-@examples(300)
+@examples(150)
 @given(recipe=universal.recipes())
 def test_property(name, recipe):
     """Error over tolerance at most 1; see `properties` for what each means. NaN is a violation."""

@@ -151,7 +151,9 @@ def test_a_teacher_can_be_raised_before_its_students():
     assert_same(raised(2, 3, tiny.SMALL), tiny.member(tiny.everyone(spec=tiny.SMALL), 2), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(("init_law", "name"), [("fan_in_normal", "adam"), ("torch_uniform", "sgd")])
+@pytest.mark.parametrize(
+    ("init_law", "name"), [("fan_in_normal", "adam"), pytest.param("torch_uniform", "sgd", marks=pytest.mark.slow)]
+)
 def test_a_teacher_without_auxiliary_logits_is_the_same_one(init_law, name):
     """Its readouts have no gradient; with weight decay they shrink all the same, so then they are kept."""
     model = dataclasses.replace(tiny.MODEL, init_law=init_law)
