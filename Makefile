@@ -29,7 +29,7 @@ figures: $(READY)
 # Does some test notice each planted fault, and some property each one in the theory?
 mutants: $(READY)
 	$(RUN) -m pytest tests/mutants -m mutants $(ARGS)
-	$(RUN) -m pytest tests/theory/mutants -m mutants $(ARGS)
+	$(RUN) -m pytest tests/theory/mutants -m mutants -n auto --dist load $(ARGS)
 
 # The atlas on a Ray cluster of two nodes on this machine, one of whose workers is killed.
 cluster: $(READY)
