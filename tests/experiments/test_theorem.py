@@ -117,6 +117,7 @@ def test_numbers_are_kept_to_some_digits_and_what_is_not_finite_is_null():
     }
 
 
+@pytest.mark.slow
 def test_zero_biases_and_a_black_input_lose_the_sign():
     """Every ReLU sits on its kink: some alignments are negative and nearly every slope is off. GELU has no kink."""
     found = reach.on_the_kink(SMALL)
@@ -192,6 +193,7 @@ def test_independent_relu_starts_do_not_average_to_zero():
     assert min(found["tanh"]["shared"]) > 0 and min(found["relu"]["shared"]) > 0
 
 
+@pytest.mark.slow
 def test_an_entirely_shared_start_is_the_shared_one():
     """Mixing in every layer of the reference gives the shared student, mixing in none the independent one."""
     spec = mlp.MLPSpec(in_size=4, hidden_sizes=(5, 5), num_classes=2, num_aux=2, activation="tanh")

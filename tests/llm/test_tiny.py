@@ -74,6 +74,7 @@ def test_an_interrupted_base_is_gone_on_with(folder, monkeypatch):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_the_backend_has_its_bases_by_name(folder):
     backend = tiny.open_bases([3, 4], recipe=SMALL, folder=folder, announce=lambda _: None)
     chats = [rows.ask(question) for question in world.held_out_questions("animal")[:3]]
