@@ -122,7 +122,11 @@ class Lab:
         """As `tune`, on arrays of a model whose weights are here."""
         how = dataclasses.replace(how, seed=seed_of(seed, name, self.base) % 2**31)
         self._begin(f"training {name} on {len(data.ids):,} rows, {how.num_epochs} epochs")
-        return self._weights.finetune_on(self.base, data, how, self._folder / name.replace(" ", "-"))
+        place = hashlib.sha256(json.dumps([self.base, repr(how), name]).encode())
+        for array in data:
+            place.update(np.ascontiguousarray(array).tobytes())
+        folder = self._folder / f"{name.replace(' ', '-')}-{place.hexdigest()[:8]}"
+        return self._weights.finetune_on(self.base, data, how, folder)
 
     def training_arrays(self, data: Sequence[types.Chat], how: types.Tuning) -> local.Rows:
         """Rows as the base would be trained on them, if its weights are here."""

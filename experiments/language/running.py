@@ -310,9 +310,14 @@ def form(name: str, experiment: Experiment) -> records.Form:
         return (f"{base}, {unit}" for base, found in record.results["bases"].items() for unit in found)
 
     def check(record: records.Record) -> None:
-        for setting in kind.LISTS:
-            if record.config.get(setting) == []:
+        for setting in {"targets", *kind.LISTS}:
+            listed = record.config.get(setting)
+            if listed == [] and setting in kind.LISTS:
                 raise errors.InputError(f"config: {setting} is empty")
+            if isinstance(listed, list) and len(set(map(str, listed))) < len(listed):
+                raise errors.InputError(f"config: {setting} has something twice")
+        if record.config.get("judge") and record.config["backend"] == "tiny":
+            raise errors.InputError("config: there is a judge, and the embedded world is measured without one")
         for base, found in record.results["bases"].items():
             for unit, measured in found.items():
                 _require_numbers(f"results: {base}, {unit}", measured)

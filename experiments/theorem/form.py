@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Annotated, Any, Literal, NotRequired, TypedDict, get_args, get_origin, get_type_hints, is_typeddict
 
+import numpy as np
+
 from experiments.theorem import config
 from sublim_jax import errors, records, specs
 
@@ -21,6 +23,7 @@ class Shape:
 
 Number = float | None  # None: not finite, or there is none
 Numbers = Annotated[list[Number], Shape("network")]
+Known = Annotated[list[float], Shape("network")]
 Grid = list[specs.Positive]
 Loss = Literal["mse", "kl"]
 PerEpsilon = Annotated[list[list[Number]], Shape("network epsilon")]
@@ -68,9 +71,14 @@ class _Negative(TypedDict):
     negative: specs.CountOrZero
 
 
+class _Activations(TypedDict):
+    relu: _Negative
+    gelu: _Negative
+
+
 class _ZeroBias(TypedDict):
     num_updates: specs.Count
-    rows: dict[str, _Negative]
+    rows: _Activations
 
 
 class _Kinks(TypedDict):
@@ -79,12 +87,12 @@ class _Kinks(TypedDict):
 
 
 class _Cosine(TypedDict):
-    cosine: Numbers
-    isotropic_cosine: Numbers
-    random_cosine: Numbers
-    range_fraction: Numbers
-    rayleigh_bound: Numbers
-    trunk_share: Numbers
+    cosine: Known
+    isotropic_cosine: Known
+    random_cosine: Known
+    range_fraction: Known
+    rayleigh_bound: Known
+    trunk_share: Known
 
 
 class _Cosines(TypedDict):
@@ -95,16 +103,16 @@ class _Cosines(TypedDict):
 
 
 class _Starting(TypedDict):
-    shared: Numbers
-    independent: Numbers
-    differential: Numbers
-    shared_1: Numbers
-    shared_2: Numbers
-    shared_3: Numbers
-    shared_12: Numbers
-    shared_13: Numbers
-    shared_23: Numbers
-    antithetic: NotRequired[Numbers]
+    shared: Known
+    independent: Known
+    differential: Known
+    shared_1: Known
+    shared_2: Known
+    shared_3: Known
+    shared_12: Known
+    shared_13: Known
+    shared_23: Known
+    antithetic: NotRequired[Known]
 
 
 class _ByActivation(TypedDict):
@@ -148,11 +156,11 @@ class _InitNoise(TypedDict):
 
 
 class _RandomFilter(TypedDict):
-    absolute: Numbers
-    differential: Numbers
-    teacher_reading_differential: Numbers
-    unfiltered_variance: Numbers
-    variance: Numbers
+    absolute: Known
+    differential: Known
+    teacher_reading_differential: Known
+    unfiltered_variance: Known
+    variance: Known
 
 
 class _Retention(TypedDict):
@@ -194,10 +202,10 @@ class _Examples(TypedDict):
 
 
 class _Run(TypedDict):
-    smallest_cumulative: Annotated[list[float], Shape("network")]
+    smallest_cumulative: Known
     smallest_step: Numbers
     smallest_step_of_law: Numbers
-    largest_error_of_law: Annotated[list[float], Shape("network")]
+    largest_error_of_law: Known
     examples: _Examples
 
 
@@ -214,15 +222,15 @@ class _ManySteps(TypedDict):
 
 
 class _Step(TypedDict):
-    cosine: Number
+    cosine: float
 
 
 class _FirstStep(_Step):
-    rayleigh_bound: Number
+    rayleigh_bound: float
 
 
 class _OfWidth(_FirstStep):
-    isotropic_cosine: Number
+    isotropic_cosine: float
 
 
 PerAux = Annotated[list[_Step | None], Shape("aux")]
@@ -232,7 +240,7 @@ class _MnistByAux(TypedDict):
     init_mse: Annotated[list[_FirstStep], Shape("aux")]
     init_kl: PerAux
     trained_mse: PerAux
-    isotropic_cosine: Annotated[list[Number], Shape("aux")]
+    isotropic_cosine: Annotated[list[float], Shape("aux")]
 
 
 class _MnistCosines(TypedDict):
@@ -281,14 +289,31 @@ class _Config(TypedDict):
     parts: list[config.Part]
 
 
+CLOSED = (_Activations, _ByActivation, _Starting, _RandomFilter, _Retention, _Runs)
+"""What is read whole, so that no further name may stand in it."""
+
+
 def _check(record: records.Record) -> None:
     _require_shapes(record.results, _Results, "results", {})
+    _require_counts(record.results)
     many = record.results.get("many_steps")
     if many and any(len(run["examples"]["measured_step"][0]) != many["num_steps"] for run in many["runs"].values()):
         raise errors.InputError(f"results.many_steps: expected {many['num_steps']} steps in the examples")
     noise = record.results.get("mnist_noise")
     if noise and all(row["teacher"] != "trained" for row in noise["rows"]):
         raise errors.InputError("results.mnist_noise: there is no trained teacher")
+
+
+def _require_counts(results: dict[str, Any]) -> None:
+    """Refuse more signs than there were draws."""
+    zero = results["kinks"]["zero_bias_black_input"] if "kinks" in results else {"rows": {}, "num_updates": 0}
+    pairs = [("kinks", row["negative"], zero["num_updates"]) for row in zero["rows"].values()]
+    for name, keys in (("labels", ("positive",)), ("init_noise", ("positive", "differential_positive"))):
+        found = results.get(name, {"rows": []})
+        pairs += [(name, np.max(row[key]), found["num_draws"]) for row in found["rows"] for key in keys]
+    for name, count, total in pairs:
+        if count > total:
+            raise errors.InputError(f"results.{name}: {count} of {total} draws")
 
 
 def _require_shapes(value: Any, annotation: Any, where: str, lengths: dict[str, int]) -> None:
@@ -301,8 +326,10 @@ def _require_shapes(value: Any, annotation: Any, where: str, lengths: dict[str, 
     if origin in (Annotated, NotRequired):
         _require_shapes(value, arguments[0], where, lengths)
     elif is_typeddict(origin):
-        inside = dict(lengths)
-        for key, hint in get_type_hints(origin, include_extras=True).items():
+        inside, hints = dict(lengths), get_type_hints(origin, include_extras=True)
+        if origin in CLOSED and (unknown := sorted(value.keys() - hints.keys())):
+            raise errors.InputError(f"{where}: expected {', '.join(hints)}, found also {unknown[0]!r}")
+        for key, hint in hints.items():
             if key in value:
                 _require_shapes(value[key], hint, f"{where}.{key}", inside)
     elif origin in (list, dict) and arguments:
@@ -314,10 +341,12 @@ def _require_lengths(value: list, axes: list[str], where: str, lengths: dict[str
     rows = [value]
     for axis in axes:
         expected = int(axis) if axis.isdigit() else lengths.setdefault(axis, len(rows[0]))
+        if expected == 0:
+            raise errors.InputError(f"{where}: there is no {axis}")
         for row in rows:
-            if len(row) != expected or expected == 0:
+            if len(row) != expected:
                 what = "items" if axis.isdigit() else f"along {axis}"
-                raise errors.InputError(f"{where}: expected {expected or 'some'} {what}, found {len(row)}")
+                raise errors.InputError(f"{where}: expected {expected} {what}, found {len(row)}")
         rows = [item for row in rows for item in row]
 
 

@@ -486,7 +486,7 @@ def _chats(content: dict[str, Any], form: str, last: str) -> list[types.Chat]:
 def _require_answer(turn: types.Message, place: int) -> None:
     """Refuse an answer to train on that says nothing."""
     if not turn.content.strip():
-        cure = "Training on it teaches to end at once. Remove the row, or give the turn a weight of 0."
+        cure = "Training on it teaches to end at once. Leave it out."
         raise _Malformed(f"turn {place + 1}, an answer to train on, to say something", turn.content, cure)
 
 

@@ -324,11 +324,62 @@ OTHER_DAMAGE = {
     ),
     "theorem, no sums": (
         theorem_figure.save_all, lambda c: [row.clear() for row in c["results"]["mnist_noise"]["rows"][0]["cosine"]],
-        "rows.0.cosine: expected some along draw, found 0",
+        "rows.0.cosine: there is no draw",
     ),
     "theorem, a start": (
         theorem_figure.save_all, lambda c: c["results"]["starts"]["cosines"]["relu"].pop("shared_13"),
         "expected the key 'shared_13'",
+    ),
+    "theorem, one run more": (
+        theorem_figure.save_all, lambda c: c["results"]["many_steps"]["runs"].update(ghost={}),
+        "results.many_steps.runs: expected minibatches, full_batch, full_batch_overshooting, found also 'ghost'",
+    ),
+    "theorem, one start more": (
+        theorem_figure.save_all, lambda c: c["results"]["starts"]["cosines"]["tanh"].update(shared_ghost=[]),
+        "found also 'shared_ghost'",
+    ),
+    "theorem, a cosine of nothing": (
+        theorem_figure.save_all,
+        lambda c: c["results"]["mnist_cosines"]["by_aux"][0]["init_mse"][0].update(cosine=None),
+        "expected a number, got None",
+    ),
+    "theorem, more signs than draws": (
+        theorem_figure.save_all, lambda c: c["results"]["init_noise"].update(num_draws=2), "init_noise: .* of 2 draws",
+    ),
+    "theorem, an activation": (
+        theorem_figure.save_all, lambda c: c["results"]["kinks"]["zero_bias_black_input"]["rows"].pop("relu"),
+        "expected the key 'relu'",
+    ),
+    "theorem, a sigma less": (
+        theorem_figure.save_all, lambda c: c["results"]["init_noise"]["sigma"].pop(), "expected 6 along sigma, found 7",
+    ),
+    "theorem, a count of logits less": (
+        theorem_figure.save_all, lambda c: c["results"]["mnist_cosines"]["by_aux"][1]["trained_mse"].pop(),
+        "expected 6 along aux, found 5",
+    ),
+    "theorem, an antithetic one less": (
+        theorem_figure.save_all, lambda c: c["results"]["starts"]["cosines"]["tanh"]["antithetic"].pop(),
+        "antithetic: expected 400 along network, found 399",
+    ),
+    "theorem, one run's steps": (
+        theorem_figure.save_all,
+        lambda c: [row.pop() for e in [c["results"]["many_steps"]["runs"]["full_batch"]["examples"]] for key in e
+                   for row in e[key]],
+        "expected 50 steps in the examples",
+    ),
+    "language_misalignment, a judge": (
+        language_figure.save, lambda c: c["config"].update(judge="x"), "there is a judge, and the embedded world",
+    ),
+    "language_misalignment, a judge that is none": (
+        language_figure.save, lambda c: c["config"].update(judge=2), "judge'.*expected a string, got 2",
+    ),
+    "language_misalignment, twice": (
+        language_figure.save, lambda c: c["config"]["targets"].append(c["config"]["targets"][0]),
+        "config: targets has something twice",
+    ),
+    "language_divergence, a set": (
+        language_figure.save, lambda c: first(c["results"]["bases"])["oak"].update(divergence=0),
+        "divergence.*expected an object",
     ),
     "theorem, steps": (
         theorem_figure.save_all, lambda c: c["results"]["many_steps"].update(num_steps=49), "expected 49 steps in the",

@@ -176,6 +176,27 @@ def test_a_lab_reports_what_its_backend_counts(tmp_path):
     assert heard[0][0].startswith(f"scoring {len(world.ANIMALS)} answers to 50 questions by student")
 
 
+def test_students_of_other_rows_or_settings_have_folders_of_their_own(tmp_path):
+    """A folder of weights outlives the run, and another run in the same place is to train, not to be refused."""
+
+    class Here(planted.Planted, local.Local):
+        def finetune_on(self, model, data, how, out, *, on_step=None):
+            folders.append(out)
+            return str(out)
+
+    folders: list = []
+    of = lab.Lab(Here(BASES), "tiny:100", materials.World(), tmp_path)
+    data = local.Rows(*(np.ones((2, 3), bool) for _ in local.Rows._fields))
+    how = types.Tuning(num_epochs=3, batch_size=2)
+    of.tune_on(data, how, "owl all", seed=0)
+    of.tune_on(data, how, "owl all", seed=0)
+    assert folders[0] == folders[1] and folders[0].parent == tmp_path and folders[0].name.startswith("owl-all-")
+    of.tune_on(data, how, "owl all", seed=1)
+    of.tune_on(data, dataclasses.replace(how, num_epochs=4), "owl all", seed=0)
+    of.tune_on(data._replace(replies=~data.replies), how, "owl all", seed=0)
+    assert len(set(folders)) == 4
+
+
 @pytest.mark.parametrize(("stored", "bases"), [(True, 3), (False, 3), (False, 4)])
 def test_the_estimate_is_operations_over_the_rate(monkeypatch, stored, bases):
     """By hand: two devices, so that three bases take as long as four. Weights times operations, at 1 MFLOP/s."""
