@@ -48,7 +48,7 @@ Spec = TypeVar("Spec", bound=type)
 _LARGEST, _SMALLEST = float(np.finfo(np.float32).max), float(np.finfo(np.float32).tiny)
 Positive = Annotated[float, annotated_types.Interval(gt=0, ge=_SMALLEST, le=_LARGEST)]
 NonNegative = Annotated[float, annotated_types.Interval(ge=0, le=_LARGEST)]
-"""Within float32, in which programs compute: a larger one would be infinite there, a smaller one zero."""
+"""Within float32, in which programs compute: a larger number would be infinite there, a smaller positive one zero."""
 Fraction = Annotated[float, annotated_types.Interval(ge=0, le=1)]
 Decay = Annotated[float, annotated_types.Interval(ge=0, lt=1)]
 """The factor of a moving average, e.g. of a moment in Adam."""

@@ -113,20 +113,20 @@ class Lab:
         base = base or self.base
         how = dataclasses.replace(how, seed=seed_of(seed, name, base) % 2**31)
         self._begin(f"training {name} on {len(data):,} rows, {how.num_epochs} epochs")
-        place = hashlib.sha256(json.dumps([base, repr(how), name, [list(row) for row in data]]).encode())
-        return self.backend.finetune(
-            base, data, how, self._folder / f"{name.replace(' ', '-')}-{place.hexdigest()[:8]}"
-        )
+        described = json.dumps([base, repr(how), name, [list(row) for row in data]]).encode()
+        return self.backend.finetune(base, data, how, self._place(name, described))
 
     def tune_on(self, data: local.Rows, how: types.Tuning, name: str, *, seed: int) -> str:
         """As `tune`, on arrays of a model whose weights are here."""
         how = dataclasses.replace(how, seed=seed_of(seed, name, self.base) % 2**31)
         self._begin(f"training {name} on {len(data.ids):,} rows, {how.num_epochs} epochs")
-        place = hashlib.sha256(json.dumps([self.base, repr(how), name]).encode())
-        for array in data:
-            place.update(np.ascontiguousarray(array).tobytes())
-        folder = self._folder / f"{name.replace(' ', '-')}-{place.hexdigest()[:8]}"
-        return self._weights.finetune_on(self.base, data, how, folder)
+        described = json.dumps([self.base, repr(how), name]).encode()
+        arrays = b"".join(np.ascontiguousarray(array).tobytes() for array in data)
+        return self._weights.finetune_on(self.base, data, how, self._place(name, described + arrays))
+
+    def _place(self, name: str, described: bytes) -> pathlib.Path:
+        """The folder of a model, with a name that tells what was trained on what."""
+        return self._folder / f"{name.replace(' ', '-')}-{hashlib.sha256(described).hexdigest()[:8]}"
 
     def training_arrays(self, data: Sequence[types.Chat], how: types.Tuning) -> local.Rows:
         """Rows as the base would be trained on them, if its weights are here."""

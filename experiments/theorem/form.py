@@ -290,7 +290,7 @@ class _Config(TypedDict):
 
 
 CLOSED = (_Activations, _ByActivation, _Starting, _RandomFilter, _Retention, _Runs)
-"""What is read whole, so that no further name may stand in it."""
+"""Objects whose entries are all read, so that a further one is refused."""
 
 
 def _check(record: records.Record) -> None:
@@ -309,8 +309,8 @@ def _require_counts(results: dict[str, Any]) -> None:
     zero = results["kinks"]["zero_bias_black_input"] if "kinks" in results else {"rows": {}, "num_updates": 0}
     pairs = [("kinks", row["negative"], zero["num_updates"]) for row in zero["rows"].values()]
     for name, keys in (("labels", ("positive",)), ("init_noise", ("positive", "differential_positive"))):
-        found = results.get(name, {"rows": []})
-        pairs += [(name, np.max(row[key]), found["num_draws"]) for row in found["rows"] for key in keys]
+        part = results.get(name, {"rows": []})
+        pairs += [(name, np.max(row[key]), part["num_draws"]) for row in part["rows"] for key in keys]
     for name, count, total in pairs:
         if count > total:
             raise errors.InputError(f"results.{name}: {count} of {total} draws")

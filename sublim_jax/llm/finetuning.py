@@ -53,10 +53,11 @@ class _Stopped(Exception):
 
 @contextlib.contextmanager
 def repeated(line: Callable[[float], str], announce: Callable[[str], object], *, every: float) -> Iterator[None]:
-    """Announces a line every so many seconds, from a thread of its own, so that long work is never silent.
+    """Announce a line at regular intervals from a separate thread, so that long work is never silent.
 
     Args:
-        line: what to say after so many seconds.
+        line: the text, given the seconds since the beginning.
+        every: seconds between two lines.
     """
     ended, began = threading.Event(), time.monotonic()
 

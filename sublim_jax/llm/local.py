@@ -595,7 +595,7 @@ def timed_epoch(base: Model, data: Rows, how: types.Tuning, *, remat: bool) -> C
 
 
 def _spec_name(base: Model, data: Rows, how: types.Tuning) -> str:
-    """Names what is trained on what: a state of another name is neither gone on with nor replaced."""
+    """Names what is trained on what: a state of another name is neither resumed nor replaced."""
     digest = hashlib.sha256(base.fingerprint.encode() + repr(how).encode())
     for array in data:
         digest.update(np.ascontiguousarray(array).tobytes())

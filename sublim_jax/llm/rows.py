@@ -317,7 +317,7 @@ def read_jsonl(
     (templates of some models write an earlier turn otherwise than the last one). The others are the paper's
     repository's and TRL's; their completion alone is trained on.
 
-    An answer to train on that is empty is refused. An empty prompt is not: some train on what is said to nobody.
+    An answer to train on that is empty is refused. An empty prompt is allowed: some train without one.
 
     Keys at the top that say nothing to a model (an `id`, a `source`, an object of metadata) are not read, and a key
     whose value is null counts as absent. Blank lines at the end and a byte order mark are no error.

@@ -633,7 +633,9 @@ def _opened(options: Options) -> tuple[Server, list[str]]:
     models = {}  # which takes long: all else was looked at before
     for name in options.model:
         _announce(f"opening {name}")
-        with finetuning.repeated(lambda s, name=name: f"opening {name}, {s:.0f} s by now", _announce, every=EVERY):
+        with finetuning.repeated(
+            lambda s, name=name: f"opening {name}: still loading after {s:.0f} s", _announce, every=EVERY
+        ):
             opened = backends.open_backend(name)
         assert isinstance(opened.backend, local.Local)
         models[opened.model] = opened.backend.model(opened.model)

@@ -31,7 +31,8 @@ def require_answers(rows: Sequence[Chat]) -> None:
     """Refuse what cannot be trained on.
 
     Raises:
-        TextDataError: no rows, or one that does not end with an assistant turn straight after a user's.
+        TextDataError: no rows, one that does not end with an assistant turn straight after a user's, or one whose
+            answer is empty.
     """
     if not rows:
         raise errors.TextDataError("there are no rows to train on; did a filter drop all of them?")
@@ -41,6 +42,8 @@ def require_answers(rows: Sequence[Chat]) -> None:
                 f"row {number} does not end with an assistant turn after a user's; its turns are by "
                 f"{', '.join(turn.role for turn in row) or 'nobody'}"
             )
+        if not row[-1].content.strip():
+            raise errors.TextDataError(f"row {number}: the answer is empty; training on it teaches to end at once")
 
 
 @specs.checked

@@ -322,6 +322,8 @@ def test_what_cannot_be_done_is_one_clear_error(tmp_path):
         found.finetune("base", [], TUNING, tmp_path)
     with pytest.raises(errors.TextDataError, match="row 0 does not end with an assistant turn"):
         found.finetune("base", [QUESTION], TUNING, tmp_path)
+    with pytest.raises(errors.TextDataError, match="row 1: the answer is empty; training on it teaches to end at once"):
+        found.finetune("base", [ROWS[0], (*QUESTION, Message("assistant", " "))], TUNING, tmp_path)
     with pytest.raises(errors.ContextError, match="a row has 8 tokens, and max_length is 5"):
         found.finetune("base", ROWS[:1], dataclasses.replace(TUNING, max_length=5), tmp_path)
 

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from sublim_jax import errors
-from sublim_jax.llm import backends, decoder, local, serve, types
+from sublim_jax.llm import backends, decoder, finetuning, local, serve, types
 from tests.llm import test_serve
 from tests.llm.test_serve import FORM, backend, jsonl, model, raw, upload
 
@@ -169,7 +169,9 @@ def test_opening_a_model_that_takes_long_is_not_silent(monkeypatch, capsys):
     said = []
 
     def slowly(name):
-        until(lambda: said.append(capsys.readouterr().out) or "opening tiny:7, 0 s by now" in "".join(said))
+        until(
+            lambda: said.append(capsys.readouterr().out) or "opening tiny:7: still loading after 0 s" in "".join(said)
+        )
         raise errors.ModelFormatError("not here")
 
     monkeypatch.setattr(serve, "EVERY", 0.05)
@@ -179,6 +181,14 @@ def test_opening_a_model_that_takes_long_is_not_silent(monkeypatch, capsys):
         serve.main()
     assert "".join(said).startswith("opening tiny:7\n")
     assert not any(thread.name == "lines" for thread in threading.enumerate())
+
+
+def test_repeated_lines_say_how_long_it_takes_by_now():
+    lines: list[float] = []
+    with finetuning.repeated(lambda seconds: lines.append(seconds) or "", lambda line: None, every=0.02):
+        until(lambda: len(lines) == 3)
+    gaps = np.diff([0.0, *lines])
+    assert len(lines) >= 3 and all(gaps > 0.01)  # half of what is asked for, as a clock may be coarse
 
 
 def test_an_interruption_while_models_are_opened_is_one_line(monkeypatch, capsys):

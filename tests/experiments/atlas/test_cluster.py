@@ -12,13 +12,12 @@ from tests.experiments.atlas import tiny
 from tests.experiments.atlas.test_run import members, run
 
 
-@pytest.mark.slow
 @pytest.mark.cluster
 @pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_cluster_gives_the_same_bits_and_survives_the_loss_of_a_worker(tmp_path):
     """Two nodes on this machine; a worker process is killed while it works."""
-    ray = pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
+    import ray  # pyright: ignore[reportMissingImports]
+    from ray.cluster_utils import Cluster  # pyright: ignore[reportMissingImports]
 
     from experiments.atlas import on_ray
 
