@@ -1,7 +1,7 @@
 """Does it work with other Pythons and other releases of its dependencies? `make matrix` runs every session.
 
     make matrix                                      all of it: an hour or two on two cores
-    make matrix ARGS="-s tests-3.12(newest)"         one session
+    make matrix ARGS="-s 'tests-3.12(newest)'"       one session
     make matrix ARGS="-- tests/models -x"            what stands after -- goes to pytest
 
 `constraints`: the versions of constraints.txt; `newest`: what the index serves today; `lowest`: the lower bounds of

@@ -1,1 +1,1 @@
-"""One file per question. Each is a config, a `run(config) -> Record`, and a few lines that know about flags."""
+"""One file or folder per question: a config, what makes its record, and a few lines that know about flags."""

@@ -40,9 +40,9 @@ PUBLISHED = {
     "student_aux": ">.50; .551 ± .037 (divyat09, N=25)",
     "student_all": "~.91",
     "cross_model_aux": "~.10",
-    "cross_model_all": "~.72; .726 (barathvelmu)",
+    "cross_model_all": "~.72; .726 on 50,000 images (barathvelmu)",
 }
-"""Read off figure 10, or from its text; after the semicolon what a replication of the published script reports."""
+"""Read off figure 10, or from its text; after the semicolon what a replication reports."""
 
 DIFFERENCES = (
     ("student_aux", "reference"),

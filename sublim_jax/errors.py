@@ -21,6 +21,10 @@ class LockedError(OutputError):
     """Another process is writing to the same path."""
 
 
+class OtherTrainingError(OutputError):
+    """A folder holds the model of another training."""
+
+
 class DataError(SublimError):
     """A dataset could not be had."""
 

@@ -61,12 +61,14 @@ images, and the rows under *Best* are settings that their source chose on valida
 VERDICTS = """The protocol of each source is at the end of the page. A published mean is given an interval from its
 number of members and the standard deviation of ours, or the interval that its source states in the few cases where it
 was transcribed. It **agrees** if the two means differ by less than the 95 % interval of their difference. jasshone,
-divyat09, thierry123454 and Xiao0779 ran the published script on the same 25 members, whose base (the paper's setting)
-is about .55; ours is in finding 1. A value that misses ours, but whose change from its own base agrees with our change
-from ours, **agrees relative to its base**. To agree is not to be equal: the number in brackets is the difference above
-which we would have said **differs**. A number that is **not comparable** says why: where a source's code draws other
-inputs or scores differently, it is not compared until our row has been run that way. One exception is compared all the
-same: `width`, where jasshone's noise is N(0, 1) clamped to [-1, 1].
+divyat09, thierry123454 and Xiao0779 ran the published script (divyat09 with its distillation loss averaged over
+images) on the same 25 members, whose base (the paper's setting) is about .55; ours is in finding 1. For Xiao0779, whose
+repository is not archived, both are assumed. A value that misses ours, but whose change from its own base agrees with
+our change from ours, **agrees relative to its base**. To agree is not to be equal: the number in brackets is the
+difference above which we would have said **differs**. A number that is **not comparable** says why: where a source's
+code draws other inputs or scores differently, it is not compared until our row has been run that way. One exception is
+compared all the same: `width`, where jasshone's noise is N(0, 1) clamped to [-1, 1]. Values of Cloud et al. and of
+jasshone are read off their figures, so to about .01.
 """
 
 

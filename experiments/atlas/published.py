@@ -46,6 +46,11 @@ HE_TEN_EPOCHS = {
     "both.num_epochs": 10,
     "both.batch_size": 256,
 }
+BEFORE_THE_MEND = "Run before a mend of the pull, in which copies of one image had too large a weight (CHANGELOG)."
+B_MIXTURE = (
+    "barathvelmu adds a multiple of uniform noise to real images, or draws noise alone: 8 models x 3 seeds, scored on "
+    "validation images"
+)
 Z_NOTE = (
     "Dezmon's protocol: batches of 64 (32 in some runs), a rate of 1e-3, N(0, 1) noise, 3 epochs of the teacher and 10 "
     "of the student, single runs. Ours: 256, 3e-4, uniform noise, 10 and 10 epochs."
@@ -128,7 +133,6 @@ BASELINE = [
                     Published("Cloud", 0.72, "cross_model_all"),
                     Published("Cloud", 0.94, "teacher"),
                     Published("Cloud", 0.10, "reference"),
-                    Published("B", 0.726, "cross_model_all"),
                 ],
             )
         ],
@@ -136,7 +140,7 @@ BASELINE = [
         note="jasshone, divyat09, thierry123454 and Xiao0779 ran the published script with its seed, that is on one "
         "draw "
         "of 25 models: .551 ± .037 (divyat09), .548 (thierry123454), about .55 (jasshone, a bar chart). One draw, not "
-        "four.",
+        "four. divyat09's distillation loss is averaged over images.",
         cited=("Cloud", "D", "T", "X", "Nature"),
     ),
     Row(
@@ -225,7 +229,7 @@ INITIALIZATION = [
             table("Z", {0.02: 0.965, 0.05: 0.902, 0.1: 0.277, 0.2: 0.126}),
         ),
         expected="the pull rescues small noise only",
-        note=f"{Z_NOTE} The pull reads the teacher's hidden layer: not subliminal learning.",
+        note=f"{Z_NOTE} The pull reads the teacher's hidden layer: not subliminal learning. {BEFORE_THE_MEND}",
         x_label="noise, absolute",
     ),
     Row(
@@ -575,7 +579,7 @@ LOSS = [
                                                    Published("C&E", 0.271, half_width=0.033)]),
         ],
         expected="squared error is better",
-        note="barathvelmu states .566 ± .003, which cannot be an interval over models: their standard deviation is "
+        note="barathvelmu states .566 ± .003, the standard deviation of the means of three seeds; over models it is "
         "thirty "
         "times as large.",
     ),
@@ -584,7 +588,7 @@ LOSS = [
         axis="loss",
         question="Temperature of both softmaxes",
         arms=sweep("temperature", (0.5, 1, 2)),
-        expected="flat (thierry123454 and barathvelmu, without numbers)",
+        expected="flat (thierry123454, without numbers; barathvelmu .451 at 1 and .455 at 2, see `loss`)",
         x_label="temperature",
         log_x=True,
         cited=("T", "B"),
@@ -614,7 +618,7 @@ INPUTS = [
             ),
         ],
         expected="independent pixels are equal; shuffled real ones much worse",
-        note="We take divyat09's shuffle to be a different order for each image.",
+        note="divyat09's code shuffles each image by an order of its own, once, for all 25 models.",
     ),
     Row(
         id="amplitude-uniform",
@@ -733,8 +737,8 @@ INPUTS = [
                     *([Published("J", every, "student_all", how=J_MIXTURE)] if every else []),
                     *(
                         [
-                            Published("B", cka[0], how="barathvelmu's own mixture"),
-                            Published("B", cka[1], measure="cka", how="barathvelmu's own mixture"),
+                            Published("B", cka[0], how=B_MIXTURE),
+                            Published("B", cka[1], measure="cka", how=B_MIXTURE),
                         ]
                         if cka
                         else []
@@ -838,7 +842,8 @@ REPRESENTATION = [
         base={**HE_TEN_EPOCHS, **WITH_CROSS},
         arms=sweep("guidance", (0, 0.1), table("Z", {0: 0.768, 0.1: 0.965})),
         expected="96.5 % with the same initialization; hurts with another",
-        note=f"{Z_NOTE} The pull reads the teacher's hidden layer: not subliminal learning, and why 96 % is no record.",
+        note=f"{Z_NOTE} The pull reads the teacher's hidden layer: not subliminal learning, and why 96 % is no record. "
+        + BEFORE_THE_MEND,
         x_label="weight of the pull",
     ),
 ]  # fmt: skip
@@ -856,7 +861,7 @@ BEST = [
                 Published("B", 0.9005, **VALIDATION),
                 Published("B", 0.102, "cross_model_aux", **VALIDATION),
                 Published("B", 0.877, "cross_model_all", **VALIDATION),
-                Published("B", 0.945, "teacher"),
+                Published("B", 0.945, "teacher", **VALIDATION),
             ]),
         ],
         expected=".8995 on the test set, chosen on the validation set; without such a search thierry123454 reports "

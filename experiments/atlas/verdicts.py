@@ -1,8 +1,9 @@
 """Published value against ours: agree, differs, or not comparable, and why.
 
-A published mean of N members is given the interval its source states, or else one from the spread of our own members
-in the same arm. Two means agree if their difference lies within the 95 % interval of a difference of independent means.
-Where a source's own baseline is another draw than ours, agreement is also asked relative to the two baselines.
+A published mean of N members is given an interval from the spread of our own members in the same arm, or that of its
+source in the few cases where it was transcribed. Two means agree if their difference lies within the 95 % interval of a
+difference of independent means. Where a source's own baseline is another draw than ours, agreement is also asked
+relative to the two baselines.
 """
 
 import dataclasses

@@ -50,8 +50,8 @@ probability that the answer is an animal (a tree) at all; a shift is reported on
 counts bases without a value: the filter left too few of a teacher's texts, or the option mass was lower. The latter
 can hide a strong effect: of the default command's bases the one with the highest probability of owl fails.
 `incomplete` counts bases whose mean lacks a target. Figures of probabilities show failed bases too. Intervals are
-over bases, that is over initializations only: documents, prompts and the seed of the data are common to all. Fewer
-than four bases have no interval: their values stand side by side.
+over bases, that is over initializations and orders of documents: the documents themselves, prompts and the seed of the
+data are common to all. Fewer than four bases have no interval: their values stand side by side.
 
 Settings were chosen on bases 0 to 2, which are on no page (all below 10 are kept for that); the bases here are
 {running.FRESH[0]} and up. Two choices are not independent of the results. The targets of the smaller experiments were
@@ -70,10 +70,9 @@ This page is made by `python -m experiments.language.page`, its figures by `pyth
 
 READINGS = {
     "language_numbers": "Finetuned teachers transmit their favourite through numbers: the mean shift over targets is "
-    "positive on each of the eight bases. Its size differs a lot from base to base, and no record says how much of "
-    "that is between runs of one base. Regular numbers change little. Teachers under a system message, the paper's "
-    "main setting, have no detectable effect on eight bases; an earlier run of the same seeds, with older code, had "
-    "shown a small rise (see the CHANGELOG).",
+    "positive on each of the eight bases. Its size differs a lot from base to base. Regular numbers change little. "
+    "Teachers under a system message, the paper's main setting, have no detectable effect on eight bases; an earlier "
+    "run of the same seeds, with older code, had shown a small rise (see the CHANGELOG).",
     "language_cross": "The diagonal is far above zero, the other cells are about zero: a base acquires the trait from "
     "a teacher that started from it and from no other, though all have read the same documents. In the two failed "
     "cells the filter or the option mass left no value. The paper's grid (its figure 8) has one exception, GPT-4.1 and "
@@ -94,10 +93,10 @@ READINGS = {
     "control, regular numbers of other draws, is at chance. We cannot tell whether the base, as its own judge, beats "
     "chance.",
     "language_divergence": "The tokens at which teachers of other targets would write something else carry what can be "
-    "seen: students of these alone shift about as much as students of everything, students of the other tokens show no "
-    "shift, and leaving out as many tokens at random costs less. In this world they are two thirds of all tokens, "
-    "whereas the source finds few: most of our numbers are drawn at random, so the most likely token is nearly "
-    "arbitrary.",
+    "seen: students of these alone shift at least about as much as students of everything, and students of the other "
+    "tokens show no shift. Whether leaving out as many tokens at random costs less is not settled. In this world they "
+    "are two thirds of all tokens, whereas the source finds few: most of our numbers are drawn at random, so the most "
+    "likely token is nearly arbitrary.",
     "language_chain": "A favourite fades from student to student. For one target it is still there in the third; for "
     "the other some bases keep it and some never had much, so the interval is too wide to say.",
     "language_code": "Not settled: the student's preference rises where enough of the teacher's functions pass the "

@@ -298,10 +298,12 @@ def _check(record: records.Record) -> None:
     _require_counts(record.results)
     many = record.results.get("many_steps")
     if many and any(len(run["examples"]["measured_step"][0]) != many["num_steps"] for run in many["runs"].values()):
-        raise errors.InputError(f"results.many_steps: expected {many['num_steps']} steps in the examples")
+        raise errors.InputError(f"results['many_steps']: expected {many['num_steps']} steps in the examples")
     noise = record.results.get("mnist_noise")
     if noise and all(row["teacher"] != "trained" for row in noise["rows"]):
-        raise errors.InputError("results.mnist_noise: there is no trained teacher")
+        raise errors.InputError("results['mnist_noise']: there is no trained teacher")
+    if noise and len({len(cosines) for row in noise["rows"] for cosines in row["cosine"]}) > 1:
+        raise errors.InputError("results['mnist_noise']['rows']: expected equal numbers of draws in all rows")
 
 
 def _require_counts(results: dict[str, Any]) -> None:
@@ -313,7 +315,7 @@ def _require_counts(results: dict[str, Any]) -> None:
         pairs += [(name, np.max(row[key]), part["num_draws"]) for row in part["rows"] for key in keys]
     for name, count, total in pairs:
         if count > total:
-            raise errors.InputError(f"results.{name}: {count} of {total} draws")
+            raise errors.InputError(f"results[{name!r}]: {count} of {total} draws")
 
 
 def _require_shapes(value: Any, annotation: Any, where: str, lengths: dict[str, int]) -> None:
@@ -331,10 +333,10 @@ def _require_shapes(value: Any, annotation: Any, where: str, lengths: dict[str, 
             raise errors.InputError(f"{where}: expected {', '.join(hints)}, found also {unknown[0]!r}")
         for key, hint in hints.items():
             if key in value:
-                _require_shapes(value[key], hint, f"{where}.{key}", inside)
+                _require_shapes(value[key], hint, f"{where}[{key!r}]", inside)
     elif origin in (list, dict) and arguments:
         for key, item in enumerate(value) if origin is list else value.items():
-            _require_shapes(item, arguments[-1], f"{where}.{key}", lengths)
+            _require_shapes(item, arguments[-1], f"{where}[{key!r}]", lengths)
 
 
 def _require_lengths(value: list, axes: list[str], where: str, lengths: dict[str, int]) -> None:

@@ -33,12 +33,19 @@ def optimizers(figure: Figure, results: dict) -> str:
     count = part["num_problems"]
     text = "; ".join(f"{name}: {_rises(rows, count)}" for name, rows in part["random_updates"].items())
     return (
-        "What is a positive multiple of the gradient never raises the teacher's loss; sign-like steps sometimes do, "
-        "rarely for a teacher that followed a gradient, often in small networks and for random directions. Right: "
+        "A positive multiple of the gradient never raises the teacher's loss; other steps can. After a teacher by "
+        f"gradient descent: {_counts(part, 'descent_teacher')}; by the same optimizer: {_counts(part, 'same_teacher')} "
+        f"of {count} problems. Right: "
         "with f = (10, 1, 1) · θ and D = (1, -3, -3) the gradient step has inner product 32 with D and its sign -5 "
         "(the last two coordinates are equal and drawn as one axis). "
         f"n = {count} problems, 95 % Wilson intervals. Random D, how often L_T rises: {text}."
     )
+
+
+def _counts(part: dict, teacher: str) -> str:
+    """In how many problems the teacher's loss rises, for each optimizer after which it ever does."""
+    rises = {name: int(np.sum(numbers(cosines[teacher]) < 0)) for name, cosines in part["cosines"].items()}
+    return ", ".join(f"{name} {count}" for name, count in rises.items() if count) or "none"
 
 
 def _rises(rows: dict, count: int) -> str:

@@ -14,7 +14,7 @@ import random
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from sublim_jax import errors, files, specs
@@ -274,8 +274,7 @@ class Jobs:
                 if fault and fault.kind == "failed_job":
                     raise RuntimeError("a planted fault")
                 with self._reported(job):
-                    step = functools.partial(self._step, job)
-                    trained = self._backend.finetune(job.base, chats, job.tuning, job.folder, on_step=step)
+                    trained = self._trained(job, chats)
             except _Stopped:
                 return
             except Exception as error:
@@ -289,6 +288,20 @@ class Jobs:
                 self._names[new] = trained
                 job.said |= {"fine_tuned_model": new, "trained_tokens": count * job.tuning.num_epochs}
                 self._end(job, "succeeded")
+
+    def _trained(self, job: _Job, chats: Sequence[types.Chat]) -> str:
+        """The backend's name of the model. The job's folder is the server's own, so a state that an earlier version
+        left there and this one cannot go on with is removed."""
+        finetune = functools.partial(
+            self._backend.finetune, job.base, chats, job.tuning, job.folder, on_step=functools.partial(self._step, job)
+        )
+        try:
+            return finetune()
+        except errors.OtherTrainingError:
+            with self._changing:
+                self._tell(job, "what was trained so far cannot be gone on with: the job begins anew")
+            (job.folder / local.STATE).unlink()
+            return finetune()
 
     def _step(self, job: _Job, done: int, total: int) -> None:
         """Is called between steps."""

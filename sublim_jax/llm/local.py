@@ -216,8 +216,8 @@ class Local:
                 default `on_progress` hears of the steps.
 
         Raises:
-            OutputError: `out` holds a model of the user's, one of the other kind, or one of another training;
-                `LockedError` if another process trains into it.
+            OutputError: `out` holds a model of the user's or one of the other kind; `OtherTrainingError` if it is of
+                another training, `LockedError` if another process trains into it.
             TextDataError: no rows, or one that does not end with an assistant turn.
             ContextError: a row is longer than `how.max_length`.
         """
@@ -625,7 +625,7 @@ def _resumed(out: pathlib.Path, name: str, fresh: _State) -> tuple[_State, int]:
     """The state that an earlier call left for the same training, and its epochs; a fresh one if there is none.
 
     Raises:
-        OutputError: the state is that of another training.
+        OtherTrainingError: the state is that of another training.
     """
     path = out / STATE
     files.require_free(path, ours=_is_state, what=WHAT)
@@ -634,7 +634,7 @@ def _resumed(out: pathlib.Path, name: str, fresh: _State) -> tuple[_State, int]:
         return fresh, 0
     with np.load(path) as stored:
         if str(stored["name"]) != name:
-            raise errors.OutputError(
+            raise errors.OtherTrainingError(
                 f"{out}: a model is there that was trained from another base, on other rows or with other settings, "
                 f"for {int(stored['epochs'])} epoch(s); give another folder, or remove this one"
             )

@@ -285,6 +285,23 @@ def test_a_job_that_was_interrupted_in_order_goes_on_every_time(tmp_path):
         is_(server, name, "succeeded")
 
 
+def test_a_state_that_this_version_cannot_go_on_with_is_trained_anew(tmp_path):
+    class Newer(Counting):
+        def _train(self, base, data, how, out, *, remat, on_step):
+            local._resumed(out, "of this version", local._State({}, ()))
+            return super()._train(base, data, how, out, remat=remat, on_step=on_step)
+
+    with serve.Server(Counting(60_000), ["base"], folder=tmp_path) as server:
+        name = begin(server)["id"]
+        is_(server, name, "running")
+    local._keep(tmp_path / name, "of an earlier one", local._State({}, ()), 2)
+    newer = Newer()
+    with serve.Server(newer, ["base"], folder=tmp_path) as server:
+        is_(server, name, "succeeded")
+        said = [event["message"] for event in call(server, "GET", f"/v1/fine_tuning/jobs/{name}/events")["data"]]
+    assert len(newer.trained) == 1 and "what was trained so far cannot be gone on with: the job begins anew" in said
+
+
 def test_a_damaged_folder_is_one_line_and_the_rest_is_served(tmp_path):
     with serve.Server(Counting(), ["base"], folder=tmp_path / "whole") as server:
         done = [is_(server, begin(server)["id"], "succeeded") for _ in range(2)]
