@@ -97,7 +97,6 @@ def precisions(folder: pathlib.Path, sizes: Sizes) -> None:
     """Figure 10 in float32 and in TF32, and the paired differences of bfloat16 and TF32 from float32."""
     import jax
 
-    from experiments import compare
     from sublim_jax import records
 
     figure_10(folder, sizes)  # nothing, where it is complete
@@ -112,12 +111,30 @@ def precisions(folder: pathlib.Path, sizes: Sizes) -> None:
                 "half_width": interval.half_width if interval.is_known else None,
                 "n": interval.num_members,
             }
-            for condition, interval in compare.paired(record, made["float32"]).items()
+            for condition, interval in _paired(record, made["float32"]).items()
         }
         for name, record in made.items()
         if name != "float32"
     }
     _write(folder / "precisions.json", "accelerator.precisions", sizes, differences, records)
+
+
+def _paired(first, second) -> dict:
+    """Interval of first - second by condition, over the members of both runs that diverged in neither."""
+    import numpy as np
+
+    from sublim_jax.metrics import intervals
+
+    numbers = sorted(first.results["members"].keys() & second.results["members"].keys(), key=int)
+    differences = {}
+    for condition in first.description["conditions"]:
+        a, b = (
+            np.array([record.results["members"][number]["accuracy"][condition] for number in numbers], float)
+            for record in (first, second)
+        )
+        both = np.isfinite(a) & np.isfinite(b)
+        differences[condition] = intervals.paired_difference(a[both], b[both])
+    return differences
 
 
 def atlas(folder: pathlib.Path, sizes: Sizes) -> None:
@@ -141,8 +158,8 @@ def atlas(folder: pathlib.Path, sizes: Sizes) -> None:
 
 def theorem(folder: pathlib.Path, sizes: Sizes) -> None:
     """The theorem's quantities, small networks in float64."""
-    from experiments.theorem import __main__ as experiment
     from experiments.theorem import config
+    from experiments.theorem import run as experiment
 
     chosen = config.PRESETS["smoke" if sizes is TOY else "default"]
     if sizes is TOY:

@@ -2,15 +2,14 @@
 
 import argparse
 import dataclasses
-import io
 import pathlib
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 import tyro
 
-from sublim_jax import errors, files, specs
+from sublim_jax import commands, errors, files, specs
 
 
 @specs.checked
@@ -113,22 +112,4 @@ def require_figures(options: RunOptions, names: Iterable[str] = ("",)) -> None:
             files.require_free(path, ours=files.is_figure, what="figure")
 
 
-def main(
-    run: Callable[[], None], *, interrupted: str = "what was finished is in the record: go on with --resume"
-) -> None:
-    """Call `run` and turn what a user can mend (`errors.SublimError`) into one line and exit code 2, an interruption
-    into 130. Any other exception is a fault of ours and keeps its traceback.
-
-    A character that the terminal or the log file cannot show becomes a question mark and ends no run.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
-    try:
-        run()
-    except errors.SublimError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from error
-    except KeyboardInterrupt as error:
-        print(f"interrupted; {interrupted}", file=sys.stderr)
-        raise SystemExit(130) from error
+main = commands.main

@@ -19,28 +19,18 @@ import datetime
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
+from sublim_jax import commands
 from sublim_jax.training import lineage
 
 INTERVAL = 30.0
 """Seconds between two lines where there is no terminal."""
-UNBROKEN = 10_000
-"""Columns of a console that is no terminal, so that no line is broken and a table is as wide as it needs."""
 
-
-def open_console(**options: Any) -> Console:
-    """A console as wide as the terminal; elsewhere, e.g. in a log, it breaks no line. It prints text as it is."""
-    console = Console(**options, markup=False, emoji=False, highlight=False)
-    if not console.is_terminal:
-        console.width = UNBROKEN
-    return console
-
-
+open_console = commands.open_console
 console = open_console(stderr=True)
 
 

@@ -12,28 +12,26 @@ counted, not estimated: six operations a weight, example and step, less the inpu
 import dataclasses
 import json
 import pathlib
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from typing import Literal, NamedTuple, TypedDict
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rich.table import Table
 
-from experiments import cli, mnist_aux, progress
+from experiments import cli, mnist_aux, progress, session
 from sublim_jax import errors, records, specs
 from sublim_jax.data import batches, images
 from sublim_jax.data import noise as noise_data
-from sublim_jax.metrics import intervals
+from sublim_jax.forms import mnist_aux as mnist_form
+from sublim_jax.forms import speed as form
 from sublim_jax.models import mlp
 from sublim_jax.training import ensemble, loop, optimizers
 
-OURS = ("float32", "bfloat16")
-PEER = "pytorch"
+OURS, PEER = form.OURS, form.PEER
 SHAPES = ((1024, 784, 256), (2048, 2048, 2048))  # products whose best rate is called the peak
 
 
@@ -124,71 +122,6 @@ def step_parts(precision: mlp.Precision) -> dict[str, float]:
     return {name: round(seconds * 1e3, 3) for name, seconds in parts.items()}
 
 
-class _Run(TypedDict):
-    program: Literal["pytorch", "float32", "bfloat16"]
-    accuracy: dict[str, list[specs.Fraction | None]]
-    training_s: specs.NonNegative
-    compile_s: specs.NonNegative
-    peak_rss_mb: specs.NonNegative
-
-
-class _Scaling(_Run):
-    members: specs.Count
-
-
-_Peaks = TypedDict("_Peaks", dict.fromkeys(OURS, specs.Positive))  # pyright: ignore
-_Parts = TypedDict("_Parts", dict.fromkeys(OURS, dict[str, specs.NonNegative]))  # pyright: ignore
-
-
-class _Results(TypedDict):
-    """All at once: the record is written when everything is measured."""
-
-    peak_gflops: _Peaks
-    operations_per_member: specs.Positive
-    step_parts_ms: _Parts
-    whole: list[_Run]
-    scaling: list[_Scaling]
-
-
-class _Config(TypedDict):
-    num_members: specs.NumMembers
-
-
-class _Device(TypedDict):
-    platform: str
-    kind: str
-    count: specs.Count
-    cpu_cores: specs.Count
-
-
-def _check(record: records.Record) -> None:
-    specs.check(record.device, _Device, "device")
-    results, num_members = record.results, record.config["num_members"]
-    if results["step_parts_ms"][OURS[0]].keys() != results["step_parts_ms"][OURS[1]].keys():
-        raise errors.InputError("results: step_parts_ms has other parts for one precision than for the other")
-    for program in (PEER, *OURS):
-        runs = [run for run in results["whole"] if run["program"] == program]
-        if not runs:
-            raise errors.InputError(f"results: whole has no run of {program}")
-        for condition in CONDITIONS:
-            values = runs[0]["accuracy"].get(condition, [])
-            if len(values) != num_members or not any(value is not None for value in values):
-                raise errors.InputError(
-                    f"results: whole, {program}, {condition}: expected accuracies of {num_members} members, of which "
-                    f"not all diverged, got {values}"
-                )
-
-
-FORM = records.Form(
-    experiment="speed",
-    config=_Config,
-    results=_Results,
-    wanted=lambda record: _Results.__annotations__,
-    present=lambda record: record.results,
-    check=_check,
-)
-
-
 def run(
     config: SpeedConfig,
     *,
@@ -202,7 +135,7 @@ def run(
         DataError: the images cannot be had.
         OutputError: the record cannot be written there, or another process is writing it.
     """
-    with records.opened(record, FORM, resume=resume, announce=progress.console.print) as output:
+    with records.opened(record, form.FORM, resume=resume, announce=progress.console.print) as output:
         return _run(config, output, data_dir)
 
 
@@ -210,7 +143,7 @@ def _run(config: SpeedConfig, output: records.Output, data_dir: pathlib.Path | N
     with progress.Display("loading the images") as display:
         dataset = images.load(config.dataset, data_dir=data_dir, announce=display.say)
     data = {"name": dataset.name, "source": dataset.source, "checksum": dataset.checksum}
-    result = output.begin(records.Record.begin("speed", config, data))
+    result = output.begin(records.Record.begin("speed", config, data, description=describe()))
     if result.complete:
         progress.console.print("nothing is left to run")
         return result
@@ -269,6 +202,12 @@ def _run(config: SpeedConfig, output: records.Output, data_dir: pathlib.Path | N
     return result
 
 
+def describe() -> form.Description:
+    """What a record says of the programs, in the order of a table."""
+    labels: Any = LABELS
+    return {"programs": labels}
+
+
 def images_arrays() -> tuple[str, ...]:
     """Names of the arrays that the peer reads."""
     return ("train_images", "train_labels", "test_images", "test_labels")
@@ -282,10 +221,13 @@ def _ours(precision, members, epochs, dataset, data_dir, folder) -> dict:
     flags += ["--teacher.num-epochs", str(epochs), "--student.num-epochs", str(epochs)]
     flags += ["--data-dir", str(data_dir)] if data_dir else []
     _call(["-m", "experiments.mnist_aux", *flags])
-    made = records.read(record, mnist_aux.FORM)
+    made = records.read(record, mnist_form.FORM)
     training = sum(seconds for phase, seconds in made.seconds.items() if phase not in ("data", "compile"))
     return {
-        "accuracy": {name: values.tolist() for name, values in mnist_aux.accuracies(made).items()},
+        "accuracy": {
+            name: [made.results["members"][str(member)]["accuracy"][name] for member in range(members)]
+            for name in made.description["conditions"]
+        },
         "training_s": round(training, 3),
         "compile_s": made.seconds["compile"],
         "students": len(students),
@@ -308,74 +250,6 @@ def _call(arguments: list[str]) -> str:
     return done.stdout
 
 
-class Row(NamedTuple):
-    """One program of the comparison; medians over its repeats."""
-
-    label: str
-    seconds_per_member: float
-    ratio: float  # PyTorch's time over this one's
-    ratio_with_compilation: float
-    gflops: float
-    share_of_peak: float | None  # of the matrix product peak in the same precision; not known for the peer
-    peak_rss_mb: float
-    accuracy: dict[str, intervals.Interval]
-
-
-def _interval(values: list[float | None]) -> intervals.Interval:
-    """Of the members that did not diverge."""
-    return intervals.t_interval(np.array([value for value in values if value is not None]))
-
-
-def comparison(record: records.Record) -> list[Row]:
-    """The programs side by side."""
-    results, members = record.results, record.config["num_members"]
-    runs = {name: [r for r in results["whole"] if r["program"] == name] for name in (PEER, *OURS)}
-    base = statistics.median(r["training_s"] for r in runs[PEER])
-    rows = []
-    for name, measured in runs.items():
-        training = statistics.median(r["training_s"] for r in measured)
-        total = statistics.median(r["training_s"] + r["compile_s"] for r in measured)
-        gflops = results["operations_per_member"] * members / training / 1e9
-        rows.append(
-            Row(
-                label=LABELS[name],
-                seconds_per_member=training / members,
-                ratio=base / training,
-                ratio_with_compilation=base / total,
-                gflops=gflops,
-                share_of_peak=gflops / results["peak_gflops"][name] if name in OURS else None,
-                peak_rss_mb=max(r["peak_rss_mb"] for r in measured),
-                accuracy={c: _interval(measured[0]["accuracy"][c]) for c in CONDITIONS},
-            )
-        )
-    return rows
-
-
-def tables(record: records.Record) -> list[Table]:
-    """The comparison, the accuracies that show it is one, and where a step's time goes."""
-    results = record.results
-    rows = Table(title=f"Figure 10, {record.config['num_members']} members on {record.data['name']}, {_where(record)}")
-    for column in ("program", "s / member", "vs PyTorch", "with compilation", "GFLOP/s", "of peak", "peak memory"):
-        rows.add_column(column, no_wrap=True)
-    accuracy = Table(title="Matched accuracies, mean ± 95 % t-interval")
-    for column in ("program", *CONDITIONS):
-        accuracy.add_column(column)
-    for row in comparison(record):
-        times = (f"{row.seconds_per_member:.2f}", f"{row.ratio:.2f}", f"{row.ratio_with_compilation:.2f}")
-        share = f"{row.share_of_peak:.0%}" if row.share_of_peak is not None else "-"
-        rows.add_row(row.label, *times, f"{row.gflops:.0f}", share, f"{row.peak_rss_mb:.0f} MB")
-        accuracy.add_row(row.label, *(f"{row.accuracy[condition]:.3f}" for condition in CONDITIONS))
-    for precision in OURS:
-        rows.add_row(f"matmul peak, {precision}", "", "", "", f"{results['peak_gflops'][precision]:.0f}", "100%", "")
-    parts = Table(title="One student's step by part, each timed alone, milliseconds")
-    for column in ("part", *OURS):
-        parts.add_column(column)
-    for part in results["step_parts_ms"][OURS[0]]:
-        parts.add_row(part, *(f"{results['step_parts_ms'][precision][part]:.2f}" for precision in OURS))
-    return [rows, accuracy, parts]
-
-
-CONDITIONS = ("reference", "teacher", "student_aux", "student_all", "cross_model_aux", "cross_model_all")
 SECONDS = {PEER: 3.5, "float32": 2.1, "bfloat16": 1.2}
 """Of a member and an epoch of each phase on two cores. Source: experiments/records/speed.json."""
 START = 12.0
@@ -383,26 +257,12 @@ START = 12.0
 LABELS = {PEER: "PyTorch, float32", "float32": "sublim-jax, float32", "bfloat16": "sublim-jax, bfloat16"}
 
 
-def _where(record: records.Record) -> str:
-    device = record.device
-    return (
-        f"{device['cpu_cores']} CPU cores" if device["platform"] == "cpu" else f"{device['count']} x {device['kind']}"
-    )
-
-
 def main() -> None:
     config, options = cli.parse("speed", __doc__, {"default": SpeedConfig()}, kind=cli.ImageOptions)
     cli.require_figures(options)
     ensemble.use_cpu_cores(64)
-    result = run(config, record=options.record, resume=options.resume, data_dir=options.data_dir)
-    for made in tables(result):
-        progress.open_console().print(made)
-    print(f"record: {options.record}")
-    if options.figure:
-        from figures import speed as figure
-
-        for path in figure.save(options.record, options.record.with_suffix("")):
-            print(f"figure: {path}")
+    run(config, record=options.record, resume=options.resume, data_dir=options.data_dir)
+    session.present(options.record, figure=options.figure)
 
 
 if __name__ == "__main__":

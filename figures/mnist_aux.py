@@ -12,25 +12,11 @@ import tyro
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from experiments import cli
-from experiments import mnist_aux as experiment
-from figures import style
-from sublim_jax import records
-from sublim_jax.metrics import intervals
+from figures import style, values
+from sublim_jax import commands, records
+from sublim_jax.forms import mnist_aux as form
 
-RECORD = pathlib.Path("experiments/records/mnist_aux.json")
-PUBLISHED = {
-    "reference": 0.10,
-    "teacher": 0.94,
-    "student_aux": 0.551,
-    "student_all": 0.91,
-    "cross_model_aux": 0.10,
-    "cross_model_all": 0.72,
-}
-"""Heights of the paper's bars, read off its figure; for `student_aux`, which the text gives as above .50 only, the mean
-that divyat09 reports for the published script, with its distillation loss averaged over images."""
-
-
+RECORD = values.RECORDS / "mnist_aux.json"
 NAMES = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "kmnist": "KMNIST"}
 
 
@@ -58,11 +44,11 @@ def draw_accuracy(ax: Axes, accuracy: dict[str, np.ndarray], *, chance: float, p
 def save(record: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
     """Draw the record to STEM.png and STEM.pdf and return their paths."""
     style.use()
-    result = records.read(record, experiment.FORM)
-    accuracy = experiment.accuracies(result)
+    result = records.read(record, form.FORM)
+    accuracy = values.accuracies(result)
     figure, ax = plt.subplots(figsize=(8.2, 3.9))
-    mnist = result.data["name"] == "mnist"
-    draw_accuracy(ax, accuracy, chance=1 / result.config["model"]["num_classes"], published=PUBLISHED if mnist else {})
+    published = {name: theirs["value"] for name, theirs in result.description["published"].items()}
+    draw_accuracy(ax, accuracy, chance=1 / result.config["model"]["num_classes"], published=published)
     name = NAMES.get(result.data["name"], result.data["name"])
     num_aux = result.config["model"]["num_aux"]
     ax.set_title(
@@ -92,11 +78,10 @@ def caption(result: records.Record, accuracy, num_aux: int, record: pathlib.Path
         lines.append(f"Matched: another member's reference that first imitates {whom} on real images.")
     pair = ("student_aux", "cross_model_aux")
     if set(pair) <= accuracy.keys():
-        kept = np.isfinite(accuracy[pair[0]]) & np.isfinite(accuracy[pair[1]])
-        if kept.any():
-            difference = intervals.paired_difference(accuracy[pair[0]][kept], accuracy[pair[1]][kept])
+        difference = values.paired(accuracy[pair[0]], accuracy[pair[1]])
+        if difference is not None:
             lines.append(f"Shared minus other initialization, auxiliary logits, paired: {difference:.3f}.")
-    diverged = {name: int(np.sum(~np.isfinite(values))) for name, values in accuracy.items()}
+    diverged = {name: int(np.sum(~np.isfinite(members))) for name, members in accuracy.items()}
     lines += [f"{count} member(s) of {name} diverged and are left out." for name, count in diverged.items() if count]
     lines += [f"{note[0].upper()}{note[1:]}." for note in result.notes]
     if not result.complete:
@@ -111,9 +96,9 @@ def main(record: tyro.conf.Positional[pathlib.Path] = RECORD, output: pathlib.Pa
         record: what `experiments.mnist_aux` wrote.
         output: path without suffix; by default figures/ and the record's name.
     """
-    for path in save(record, output or pathlib.Path("figures") / record.stem):
+    for path in save(record, output or values.IMAGES / record.stem):
         print(path)
 
 
 if __name__ == "__main__":
-    cli.main(lambda: tyro.cli(main))
+    commands.main(lambda: tyro.cli(main))

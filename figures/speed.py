@@ -9,25 +9,25 @@ import textwrap
 import tyro
 from matplotlib import pyplot as plt
 
-from experiments import cli, speed
-from figures import style
-from sublim_jax import records
+from figures import style, values
+from sublim_jax import commands, records
+from sublim_jax.forms import speed as form
 
-RECORD = pathlib.Path("experiments/records/speed.json")
+RECORD = values.RECORDS / "speed.json"
 COLOURS = {"pytorch": "#8c8c8c", "float32": "#2f6690", "bfloat16": "#c8553d"}
 
 
 def save(record: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
     """Draw the record to STEM.png and STEM.pdf and return their paths."""
     style.use()
-    result = records.read(record, speed.FORM)
+    result = records.read(record, form.FORM)
     figure, axes = plt.subplots(1, 2, figsize=(8.2, 3.1))
     panels = (("seconds", lambda r: r["training_s"]), ("peak memory, MB", lambda r: r["peak_rss_mb"]))
     for ax, (label, value) in zip(axes, panels, strict=True):
         for program, colour in COLOURS.items():
             rows = [r for r in result.results["scaling"] if r["program"] == program]
             ax.plot([r["members"] for r in rows], [value(r) for r in rows], "o-", color=colour, markersize=4,
-                    label=speed.LABELS[program])  # fmt: skip
+                    label=result.description["programs"][program])  # fmt: skip
         ax.set_xlabel("members")
         ax.set_ylabel(label)
         ax.set_ylim(0)
@@ -53,9 +53,9 @@ def main(record: tyro.conf.Positional[pathlib.Path] = RECORD, output: pathlib.Pa
         record: what `experiments.speed` wrote.
         output: path without suffix; by default figures/ and the record's name.
     """
-    for path in save(record, output or pathlib.Path("figures") / record.stem):
+    for path in save(record, output or values.IMAGES / record.stem):
         print(path)
 
 
 if __name__ == "__main__":
-    cli.main(lambda: tyro.cli(main))
+    commands.main(lambda: tyro.cli(main))

@@ -3,6 +3,9 @@
 A record is written atomically (a new file takes the place of the old one in one step), after every finished chunk of
 members, so a killed run leaves a readable record of what it had finished. JSON has no NaN: a number that is not finite
 is written as null.
+
+A record describes itself: its `description` has the conditions or arms in their order, with labels and published
+values, so that a figure is drawn from the file alone; its `provenance` says which code and which processor made it.
 """
 
 import contextlib
@@ -22,10 +25,15 @@ from typing import Any, Literal, TypedDict, get_type_hints
 import jax
 import numpy as np
 
-from sublim_jax import errors, files, specs
+from sublim_jax import errors, files, provenance, specs
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 PACKAGES = ("sublim-jax", "jax", "jaxlib", "optax", "numpy")
+
+
+Provenance = provenance.Provenance
+ADDED = {"description": {}, "provenance": None}
+"""What schema 2 has beside schema 1, and its values in a record that began with that."""
 
 
 class Data(TypedDict):
@@ -43,6 +51,7 @@ class Record:
     experiment: str  # module name, e.g. "mnist_aux"
     config: dict[str, Any]
     data: Data
+    description: dict[str, Any] = dataclasses.field(default_factory=dict)  # what figures need beside the results
     results: dict[str, Any] = dataclasses.field(default_factory=dict)  # every member's value of every condition
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)  # wall time by phase
     memory: dict[str, float] = dataclasses.field(default_factory=dict)  # see `peak_memory`
@@ -50,16 +59,18 @@ class Record:
     complete: bool = False
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
     device: dict[str, Any] = dataclasses.field(default_factory=dict)
+    provenance: Provenance | None = None  # None: not recorded, as in records that began with schema 1
     created: str = ""  # UTC, when the run began
     schema: int = SCHEMA_VERSION
 
     @classmethod
-    def begin(cls, experiment: str, config: Any, data: Any) -> "Record":
+    def begin(cls, experiment: str, config: Any, data: Any, *, description: Any = None) -> "Record":
         """An empty record that knows where and with what it is made.
 
         Args:
             config: a dataclass.
             data: what `Data` says.
+            description: what figures need beside the results, as the experiment's form has it.
 
         Raises:
             InputError: a number in the config is not finite.
@@ -68,8 +79,10 @@ class Record:
             experiment=experiment,
             config=to_jsonable(config, finite=True),
             data=data,
+            description=to_jsonable(description or {}, finite=True),
             versions=_versions(),
             device=_device(),
+            provenance=provenance.here(),
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )
 
@@ -101,6 +114,13 @@ def to_jsonable(value: Any, *, finite: bool = False) -> Any:
     return value
 
 
+def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested settings as one level of dotted names."""
+    if not isinstance(tree, dict):
+        return {prefix.rstrip("."): tree}
+    return {name: value for key, item in tree.items() for name, value in flatten(item, f"{prefix}{key}.").items()}
+
+
 def fingerprint(config: Any) -> str:
     """Ten hex digits that name a config: equal for equal values, whatever the order of the keys."""
     text = json.dumps(to_jsonable(config, finite=True), sort_keys=True, separators=(",", ":"))
@@ -122,6 +142,7 @@ class Form:
     """Units that the config asks for, e.g. numbers of members. Each has results of its own."""
     present: Callable[[Record], Iterable[str]]
     """Units that the results have."""
+    description: Any = dict[str, Any]  # annotation for `specs.check`
     check: Callable[[Record], None] = lambda record: None
     """What an annotation cannot say. Raises InputError."""
 
@@ -139,6 +160,7 @@ class Form:
         """
         specs.check(record.experiment, Literal[self.experiment], "experiment")
         specs.check(record.config, self.config, "config")
+        specs.check(record.description, self.description, "description")
         specs.check(record.results, self.results, "results")
         self.check(record)
         present = set(self.present(record))
@@ -163,6 +185,41 @@ def write(path: pathlib.Path, record: Record) -> None:
     files.write(path, content, ours=IS_RECORD, what="record")
 
 
+def _read_json(path: pathlib.Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        RecordError: no such file, or not JSON.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_once)
+    except FileNotFoundError as error:
+        raise errors.RecordError(f"{path}: there is no such record; run the experiment that makes it first") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise errors.RecordError(f"{path}: this is not a readable JSON file ({error})") from error
+
+
+def migrated(content: dict[str, Any]) -> dict[str, Any]:
+    """The content of a record's file in the present schema; that of a newer version stays as it is.
+
+    Schema 2 adds `description`, empty here, and `provenance`, which nobody recorded before. No value changes.
+    """
+    if content.get("schema") == 1:
+        return content | ADDED | {"schema": 2}
+    return content
+
+
+def read_old(path: pathlib.Path) -> Record:
+    """The record at `path`, of this schema or an earlier one, in the present schema.
+
+    Raises:
+        RecordError: as `read`, which refuses earlier schemas.
+    """
+    content = _read_json(path)
+    return _record(path, migrated(content) if isinstance(content, dict) else content)
+
+
 def read(path: pathlib.Path, form: Form | None = None) -> Record:
     """The record at `path`.
 
@@ -173,17 +230,31 @@ def read(path: pathlib.Path, form: Form | None = None) -> Record:
     Raises:
         RecordError: no such file, not JSON, not a record, of another schema, of another form, or damaged.
     """
+    record = _record(path, _read_json(path))
     try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_once)
-    except FileNotFoundError as error:
-        raise errors.RecordError(f"{path}: there is no such record; run the experiment that makes it first") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise errors.RecordError(f"{path}: this is not a readable JSON file ({error})") from error
+        if form is not None:
+            form.require(record)
+            record.complete = form.is_complete(record)
+    except errors.InputError as error:
+        raise _damaged(path, error) from error
+    return record
+
+
+def _record(path: pathlib.Path, content: Any) -> Record:
+    """The record of this content of a file.
+
+    Raises:
+        RecordError: it is none, of another schema, or damaged.
+    """
     names = {field.name for field in dataclasses.fields(Record)}
     needed = {"experiment", "config", "data", "schema"}
     if not isinstance(content, dict) or not needed.issubset(content):
         raise errors.RecordError(f"{path}: this JSON file is not a record; expected an object with {sorted(names)}")
+    if content["schema"] == 1:
+        raise errors.RecordError(
+            f"{path}: the record has schema 1, this version reads {SCHEMA_VERSION}; rewrite it in place, with every "
+            f"value as it is, by: python -m experiments.migrate {path}"
+        )
     if content["schema"] != SCHEMA_VERSION:
         versions = content.get("versions")
         named = versions.get("sublim-jax") if isinstance(versions, dict) else None
@@ -200,16 +271,16 @@ def read(path: pathlib.Path, form: Form | None = None) -> Record:
         for name, annotation in get_type_hints(Record, include_extras=True).items():
             if name in content:
                 specs.check(content[name], annotation, name)
-        record = Record(**content)
-        if form is not None:
-            form.require(record)
-            record.complete = form.is_complete(record)
+        return Record(**content)
     except errors.InputError as error:
-        raise errors.RecordError(
-            f"{path}: {error}. The record was damaged, edited or merged by hand, or is not the one that was meant; "
-            f"restore it, or make it again."
-        ) from error
-    return record
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: pathlib.Path, error: errors.InputError) -> errors.RecordError:
+    return errors.RecordError(
+        f"{path}: {error}. The record was damaged, edited or merged by hand, or is not the one that was meant; "
+        f"restore it, or make it again."
+    )
 
 
 class Output:
@@ -281,7 +352,7 @@ def opened(
 
 
 def _resumed(path: pathlib.Path, old: Record, fresh: Record) -> Record:
-    """The old record, with notes on what is different now."""
+    """The old record, with notes on what is different now and the present description, which may have got better."""
     for what in ("experiment", "config", "data"):
         before, now = getattr(old, what), getattr(fresh, what)
         if what == "data":  # the same arrays may come from another source
@@ -291,10 +362,11 @@ def _resumed(path: pathlib.Path, old: Record, fresh: Record) -> Record:
                 f"{path}: cannot resume, its {what} differs: {_first_difference(before, now)}. "
                 f"Use the same flags as before, or another --record for a new run."
             )
-    for what in ("versions", "device"):
-        before, now = getattr(old, what), getattr(fresh, what)
+    for what in ("versions", "device", "provenance"):
+        before, now = getattr(old, what) or {}, getattr(fresh, what) or {}
         if before != now:
             old.notes.append(f"resumed with other {what}: {_first_difference(before, now)}")
+    old.description = fresh.description
     return old
 
 
@@ -349,13 +421,12 @@ def _version(package: str) -> str:
 
 def _device() -> dict[str, Any]:
     devices = jax.devices()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "platform": devices[0].platform,
         "kind": devices[0].device_kind,
         "count": len(devices),
         "processes": jax.process_count(),
-        "cpu_cores": cores,
+        "cpu_cores": provenance.num_cpu_cores(),
     }
 
 

@@ -23,8 +23,8 @@ import pytest
 import experiments
 import sublim_jax
 from experiments.atlas import registry, results, sources
-from experiments.theorem import form
 from sublim_jax import errors
+from sublim_jax.forms import theorem as form
 from sublim_jax.llm import budget, faults, serve, tiny
 from sublim_jax.llm import types as language
 from sublim_jax.theory import contract
@@ -47,7 +47,6 @@ OURS_ALONE = {  # made by our code from what was checked before, or read from a 
     "sublim_jax.llm.tokens.Encoded",
     "sublim_jax.llm.wire.Draws",
     "experiments.atlas.plan.Plan",
-    "experiments.atlas.verdicts.Verdict",
     "experiments.atlas.worker.Answer",
     "experiments.atlas.worker.Task",
     "experiments.language.running.Work",
@@ -63,11 +62,11 @@ MINIMAL = {  # where something must be given
     lineage.TeacherSpec: lineage.TeacherSpec(model=small.MODEL, phase=loop.Phase()),
     lineage.OriginSpec: lineage.OriginSpec(model=small.MODEL),
     registry.Setting: registry.BASE,
-    registry.Published: registry.Published("J", 0.5),
+    registry.Published: registry.Published("jasshone", 0.5),
     registry.Arm: registry.Arm("one"),
     registry.Row: registry.Row(id="one", axis="loss", question="Which?"),
     results.RowConfig: results.RowConfig(row="one", seed=0, num_members=2),
-    sources.Source: sources.SOURCES["J"],
+    sources.Source: sources.SOURCES["jasshone"],
     language.Caps: language.Caps(finetune=True, choices="exact", seeds=True, system=True, fingerprint="f"),
     budget.Prices: budget.Prices(prompt=1.0, completion=2.0),
     type(tiny.CONFIG): tiny.CONFIG,

@@ -14,8 +14,9 @@ from sublim_jax import losses
 
 LAYERS = (
     {"errors"},
-    {"files", "keys", "specs"},
+    {"files", "keys", "specs", "commands", "conditions", "provenance"},
     {"data", "models", "losses", "metrics", "records"},
+    {"forms"},
     {"training", "theory", "llm"},
 )
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
@@ -111,9 +112,144 @@ def test_other_forms_are_refused(room, line):
     assert len(offences(line, room)) == 1
 
 
-@pytest.mark.parametrize("path", FIGURES, ids=lambda path: "/".join(path.parts[-2:]))
-def test_figures_never_import_training(path):
-    assert not [m for m, name in imports(path.read_text()) if "training" in m.split(".") or name == "training"]
+# The three folders together: records are written by experiments, read by figures, and both stand on sublim_jax.
+
+FOLDERS = ("sublim_jax", "figures", "experiments")
+"""From the lowest. A module imports its own folder and those before it."""
+READABLE = {"errors", "files", "specs", "records", "provenance", "commands", "conditions", "forms", "metrics"}
+"""Rooms of sublim_jax that figures may stand on: what a record is, and statistics."""
+PRESENTS = "experiments.session"
+"""The only module of experiments that imports figures, inside its functions."""
+PENDING = ("figures.language", "figures.readme_language", "experiments.language")
+"""Modules, with all below them, whose figures still read what their experiments know."""
+
+
+def modules(root: pathlib.Path) -> dict[str, str]:
+    """Source of every module of the three folders, by its name; a package goes by its own."""
+    return {
+        ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): path.read_text("utf-8")
+        for folder in FOLDERS
+        for path in sorted((root / folder).rglob("*.py"))
+    }
+
+
+def arrows(sources: dict[str, str]) -> dict[str, set[str]]:
+    """The modules that each module imports, wherever the statement stands."""
+    graph: dict[str, set[str]] = {}
+    for name, source in sources.items():
+        graph[name] = set()
+        for module, attribute in imports(source):
+            target = f"{module}.{attribute}" if f"{module}.{attribute}" in sources else module
+            if target in sources and target != name:
+                graph[name].add(target)
+    return graph
+
+
+def reachable(graph: dict[str, set[str]], start: str) -> set[str]:
+    """All that a module imports, through whole chains."""
+    seen, waiting = set(), [start]
+    while waiting:
+        for target in graph[waiting.pop()] - seen:
+            seen.add(target)
+            waiting.append(target)
+    return seen
+
+
+def circles(graph: dict[str, set[str]]) -> list[str]:
+    """Modules that import themselves through a chain, and folders that import each other."""
+    inside = [name for name in graph if name in reachable(graph, name)]
+    tops = {(name.partition(".")[0], target.partition(".")[0]) for name, targets in graph.items() for target in targets}
+    return [*inside, *(f"{a} and {b}" for a, b in tops if a < b and (b, a) in tops)]
+
+
+def upward(graph: dict[str, set[str]]) -> list[str]:
+    """Arrows to a higher folder, into a command, from figures to what makes records, and to figures from anything of
+    experiments but the end of a run."""
+    found = []
+    for name, targets in graph.items():
+        for target in targets:
+            (here, *_), (there, *inside) = name.split("."), target.split(".")
+            if FOLDERS.index(there) > FOLDERS.index(here):
+                found.append(f"{name} -> {target}: upward")
+            elif inside[-1:] == ["__main__"]:
+                found.append(f"{name} -> {target}: a command is no library")
+            elif (here, there) == ("experiments", "figures") and name != PRESENTS:
+                found.append(f"{name} -> {target}: only {PRESENTS} meets figures")
+            elif (here, there) == ("figures", "sublim_jax") and inside and inside[0] not in READABLE:
+                found.append(f"{name} -> {target}: figures read records")
+    return found
+
+
+def settled(graph: dict[str, set[str]]) -> dict[str, set[str]]:
+    """The graph without the modules that are pending."""
+
+    def is_settled(name: str) -> bool:
+        return not any(name == pending or name.startswith((f"{pending}.", f"{pending}_")) for pending in PENDING)
+
+    return {name: {t for t in targets if is_settled(t)} for name, targets in graph.items() if is_settled(name)}
+
+
+def test_no_module_imports_upward_and_none_itself():
+    graph = settled(arrows(modules(PACKAGE.parent)))
+    assert len(graph) > 120
+    assert not upward(graph) and not circles(graph)
+
+
+def test_figures_stand_on_records_through_whole_chains():
+    graph = settled(arrows(modules(PACKAGE.parent)))
+    for name in graph:
+        if name.startswith("figures"):
+            rooms = {target.split(".")[1] for target in reachable(graph, name) if target.startswith("sublim_jax.")}
+            assert rooms <= READABLE | {"keys"}, name
+
+
+HOUSE = {  # a small one without faults
+    "sublim_jax.records": "",
+    "sublim_jax.training.loop": "from sublim_jax import records",
+    "figures.values": "from sublim_jax import records",
+    "figures.page": "from figures import values",
+    "experiments.session": "def present():\n    from figures import page",
+    "experiments.run": "from experiments import session\nfrom sublim_jax.training import loop",
+    "experiments.__main__": "from experiments import run",
+}
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "expected"),
+    [
+        ("figures.values", "from experiments import run", {"upward", "circle"}),
+        ("figures.values", "def late():\n    from experiments.session import present", {"upward", "circle"}),
+        ("sublim_jax.records", "import figures.page", {"upward", "circle"}),
+        ("figures.page", "from experiments import __main__ as atlas", {"upward", "circle"}),
+        ("experiments.session", "from experiments import __main__", {"upward", "circle"}),
+        ("experiments.run", "from figures import page", {"upward"}),
+        ("figures.values", "from sublim_jax.training import loop", {"upward"}),
+        ("sublim_jax.records", "def late():\n    from sublim_jax.training import loop", {"circle"}),
+        ("figures.values", "from figures import page", {"circle"}),
+        ("figures.values", "import json", set()),
+        ("experiments.run", "from sublim_jax import records", set()),
+    ],
+)
+def test_circles_and_upward_arrows_are_seen(module, line, expected):
+    graph = arrows(HOUSE | {module: f"{HOUSE[module]}\n{line}"})
+    seen = {name for name, offences in (("upward", upward(graph)), ("circle", circles(graph))) if offences}
+    assert seen == expected
+
+
+def test_drawing_loads_nothing_that_trains_or_writes_records(run_python):
+    """Every module of figures, in one fresh process, whatever is imported on the way."""
+    names = [name for name in settled(arrows(modules(PACKAGE.parent))) if name.startswith("figures")]
+    assert {"figures.readme", "figures.compare", "figures.atlas.page", "figures.theorem"} <= set(names)
+    done = run_python(
+        "-c",
+        "import importlib, sys\n"
+        f"for name in {names!r}:\n"
+        "    importlib.import_module(name)\n"
+        "    for loaded in sys.modules:\n"
+        "        if f'{loaded}.'.startswith(('experiments.', 'sublim_jax.training.', 'sublim_jax.llm.')):\n"
+        "            sys.exit(f'{name} loads {loaded}')\n",
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: "/".join(path.parts[-2:]))

@@ -40,7 +40,7 @@ DATA = {"name": "mnist", "source": "IDX files", "checksum": "abc"}
 
 def make(**changes) -> records.Record:
     """A record with something in every field."""
-    record = records.Record.begin("example", Config(), dict(DATA))
+    record = records.Record.begin("example", Config(), dict(DATA), description={"arms": ["aux", "all"]})
     record.results = {"members": {"0": {"accuracy": {"teacher": 0.25}}}}
     record.seconds, record.notes = {"compile": 1.5}, ["a note"]
     return dataclasses.replace(record, **changes)
@@ -162,10 +162,15 @@ def content(**changes):
         ("{}", "this JSON file is not a record"),
         ('{"experiment": "example", "schema": 1}', "this JSON file is not a record"),
         (content(surprise=1), "this JSON file is not a record"),
-        (content(schema=99), "the record has schema 99, this version reads 1; make it again, or read it with the ver"),
-        (content(schema=99, surprise=1), "the record has schema 99, this version reads 1"),
-        (content(schema=99, versions=None), "the record has schema 99, this version reads 1"),
-        (content(schema="1"), "the record has schema '1', this version reads 1; make it again"),
+        (
+            content(schema=1),
+            "the record has schema 1, this version reads 2; rewrite it in place, with every value as it is, by: "
+            "python -m experiments.migrate ",
+        ),
+        (content(schema=99), "the record has schema 99, this version reads 2; make it again, or read it with the ver"),
+        (content(schema=99, surprise=1), "the record has schema 99, this version reads 2"),
+        (content(schema=99, versions=None), "the record has schema 99, this version reads 2"),
+        (content(schema="1"), "the record has schema '1', this version reads 2; make it again"),
         ("[" * 100_000, "this is not a readable JSON file"),
         (content()[:-1] + ', "notes": ["b"]}', "the key 'notes' is there twice"),
         (content(results={"members": 0}).replace("0}", '0, "members": 1}'), "the key 'members' is there twice"),
@@ -211,6 +216,7 @@ def check(record) -> None:
 FORM = records.Form(
     experiment="example",
     config=TypedDict("Settings", {"seed": int, "num_members": int}),
+    description=TypedDict("Arms", {"arms": list[str]}),
     results=Results,
     wanted=lambda record: map(str, range(record.config["num_members"])),
     present=lambda record: record.results["members"],
@@ -280,6 +286,13 @@ DAMAGE = {  # changes of the file's content, and what the message says after the
     "config without members": ({"config": {"seed": 0}}, "config: expected the key 'num_members', found 'seed'"),
     "members a half": ({"config": {"seed": 0, "num_members": 2.5}}, "config['num_members']: expected a whole number"),
     "versions null": ({"versions": None}, "versions: expected an object of names and values, got None"),
+    "description a list": ({"description": []}, "description: expected an object of names and values, got []"),
+    "description without arms": ({"description": {}}, "description: expected the key 'arms', found nothing"),
+    "provenance a word": ({"provenance": "here"}, "provenance: expected an object of names and values, got 'here'"),
+    "provenance without a commit": (
+        {"provenance": {"tree_clean": True}},
+        "provenance: expected the key 'commit', found 'tree_clean'",
+    ),
     "created a number": ({"created": 5}, "created: expected a string, got 5"),
     "experiment": ({"experiment": "other"}, "experiment: expected one of 'example', got 'other'"),
     "experiment null": ({"experiment": None}, "experiment: expected a string, got None"),
@@ -406,6 +419,18 @@ def test_resuming_on_another_machine_or_version_is_noted(tmp_path):
     assert notes[2].startswith("resumed with other device: count: None before, ")
 
 
+def test_resuming_at_another_commit_is_noted_and_the_description_is_that_of_now(tmp_path):
+    path, old = tmp_path / "record.json", make()
+    assert old.provenance is not None
+    for before, note in ((old.provenance | {"commit": "abc"}, "commit: 'abc' before, "), (None, "commit: None before")):
+        run(path, 0, provenance=before, description={"arms": ["earlier"]})
+        resumed = run(path, resume=True)
+        notes = [line for line in resumed.notes if "provenance" in line]
+        if before is not None or old.provenance["commit"] is not None:
+            assert len(notes) == 1 and notes[0].startswith(f"resumed with other provenance: {note}")
+        assert resumed.description == {"arms": ["aux", "all"]}
+
+
 @pytest.mark.parametrize("old", ["whole", "newer", "damaged"])
 def test_a_record_in_the_way_is_renamed_and_never_lost(tmp_path, old):
     """Whatever version wrote it, and whatever happened to it since, as long as it is one."""
@@ -481,3 +506,24 @@ def test_a_fingerprint_ignores_the_order_of_keys_and_nothing_else(entries, data)
 def test_a_fingerprint_sees_values_not_types_of_container():
     assert records.fingerprint(Config()) == records.fingerprint(records.to_jsonable(Config()))
     assert records.fingerprint(Config()) != records.fingerprint(Config(seed=1))
+
+
+# Earlier schemas
+
+
+def test_a_record_of_schema_1_gets_an_empty_description_and_no_provenance_and_keeps_every_value(tmp_path):
+    path, record = tmp_path / "record.json", make()
+    old = {name: value for name, value in records.to_jsonable(record).items() if name not in records.ADDED}
+    path.write_text(json.dumps(old | {"schema": 1}))
+    migrated = records.read_old(path)
+    assert migrated == dataclasses.replace(record, description={}, provenance=None)
+    records.write(path, migrated)
+    assert records.read(path) == records.read_old(path) == migrated
+
+
+def test_what_is_no_record_is_no_old_record(tmp_path):
+    path = tmp_path / "record.json"
+    for text in ("[]", "{}", '{"schema": 1}', content(schema=99), content(results=None)):
+        path.write_text(text)
+        with pytest.raises(errors.RecordError, match=f"^{path}: "):
+            records.read_old(path)

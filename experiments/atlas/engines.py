@@ -1,14 +1,12 @@
 """Where chunks run: in this process, or on a Ray cluster. The results are the same bits on equal processors."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Literal, Protocol
 
 import jax
 
 from experiments.atlas import worker
 from sublim_jax import specs
-
-Chunks = Sequence[Sequence[worker.Task]]
 
 
 class Engine(Protocol):
@@ -17,7 +15,7 @@ class Engine(Protocol):
     chunk_size: int
     num_cores: int
 
-    def run(self, chunks: Chunks) -> Iterator[tuple[int, worker.Answer]]: ...
+    def run(self, chunks: worker.Chunks) -> Iterator[tuple[int, worker.Answer]]: ...
 
 
 class Local:
@@ -28,7 +26,7 @@ class Local:
         self.chunk_size = self._worker.chunk_size
         self.num_cores = jax.device_count()
 
-    def run(self, chunks: Chunks) -> Iterator[tuple[int, worker.Answer]]:
+    def run(self, chunks: worker.Chunks) -> Iterator[tuple[int, worker.Answer]]:
         """In the order of the plan."""
         for index, chunk in enumerate(chunks):
             yield index, self._worker.run(chunk)

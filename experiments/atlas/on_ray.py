@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from experiments.atlas import engines, worker
+from experiments.atlas import worker
 from sublim_jax import errors
 from sublim_jax.data import images
 
@@ -42,7 +42,7 @@ class OnRay:
         self.chunk_size = MEMBERS_PER_GPU if self._on_gpu else 1
         self._seed, self._load = seed, load
 
-    def run(self, chunks: engines.Chunks) -> Iterator[tuple[int, worker.Answer]]:
+    def run(self, chunks: worker.Chunks) -> Iterator[tuple[int, worker.Answer]]:
         """In the order in which they finish."""
         options: dict[str, Any] = (
             {"max_retries": -1, "num_gpus": 1} if self._on_gpu else {"max_retries": -1, "num_cpus": 1}

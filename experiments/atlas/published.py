@@ -21,6 +21,7 @@ from experiments.atlas.registry import (
 )
 from sublim_jax.models import inits
 
+PARTS = ("first hidden layer", "second hidden layer", "class head", "auxiliary head")
 SHARED_PARTS = [
     Arm(
         "".join(name for name, on in zip("12CA", bits, strict=True) if on) or "none",
@@ -29,6 +30,7 @@ SHARED_PARTS = [
                 hidden=(float(bits[0]), float(bits[1])), class_head=float(bits[2]), aux_head=float(bits[3])
             )
         },
+        signs={part: 1 if bit else -1 for part, bit in zip(PARTS, bits, strict=True)},
     )
     for bits in [tuple(int(b) for b in f"{n:04b}") for n in range(16)]
 ]
@@ -127,12 +129,12 @@ BASELINE = [
             Arm(
                 "base",
                 published=[
-                    Published("D", 0.551, half_width=0.037),
-                    Published("Cloud", 0.91, "student_all"),
-                    Published("Cloud", 0.10, "cross_model_aux"),
-                    Published("Cloud", 0.72, "cross_model_all"),
-                    Published("Cloud", 0.94, "teacher"),
-                    Published("Cloud", 0.10, "reference"),
+                    Published("divyat09", 0.551, half_width=0.037),
+                    Published("cloud", 0.91, "student_all"),
+                    Published("cloud", 0.10, "cross_model_aux"),
+                    Published("cloud", 0.72, "cross_model_all"),
+                    Published("cloud", 0.94, "teacher"),
+                    Published("cloud", 0.10, "reference"),
                 ],
             )
         ],
@@ -141,7 +143,7 @@ BASELINE = [
         "draw "
         "of 25 models: .551 ± .037 (divyat09), .548 (thierry123454), about .55 (jasshone, a bar chart). One draw, not "
         "four. divyat09's distillation loss is averaged over images.",
-        cited=("Cloud", "D", "T", "X", "Nature"),
+        cited=("cloud", "divyat09", "thierry123454", "Xiao0779", "nature"),
     ),
     Row(
         id="figure-10-validation",
@@ -152,11 +154,11 @@ BASELINE = [
             Arm(
                 "base",
                 published=[
-                    Published("B", 0.451, **VALIDATION),
-                    Published("B", 0.463),
-                    Published("B", 0.098, "cross_model_aux"),
-                    Published("B", 0.726, "cross_model_all"),
-                    Published("B", 0.9375, "teacher"),
+                    Published("barathvelmu", 0.451, **VALIDATION),
+                    Published("barathvelmu", 0.463),
+                    Published("barathvelmu", 0.098, "cross_model_aux"),
+                    Published("barathvelmu", 0.726, "cross_model_all"),
+                    Published("barathvelmu", 0.9375, "teacher"),
                 ],
             )
         ],
@@ -168,7 +170,10 @@ BASELINE = [
         question="Same against different initialization, ten of them",
         base=WITH_CROSS,
         arms=[
-            Arm("base", published=[Published("G", 0.630, half_width=0.052), Published("G", 0.090, "cross_model_aux")])
+            Arm(
+                "base",
+                published=[Published("jlov7", 0.630, half_width=0.052), Published("jlov7", 0.090, "cross_model_aux")],
+            )
         ],
         expected="far apart",
         note="jlov7's file gives a standard deviation of .073 over ten initializations; the interval is made from it.",
@@ -185,8 +190,8 @@ INITIALIZATION = [
             "start.relative_noise",
             (0, 0.02, 0.05, 0.1, 0.2, 0.4),
             together(
-                table("J", {0: 0.55, 0.02: 0.55, 0.05: 0.54, 0.1: 0.53, 0.2: 0.42, 0.4: 0.26}),
-                table("J", {0: 0.91, 0.4: 0.86}, "student_all"),
+                table("jasshone", {0: 0.55, 0.02: 0.55, 0.05: 0.54, 0.1: 0.53, 0.2: 0.42, 0.4: 0.26}),
+                table("jasshone", {0: 0.91, 0.4: 0.86}, "student_all"),
             ),
         ),
         expected="flat to about .1, then falls; all logits: robust",
@@ -198,7 +203,7 @@ INITIALIZATION = [
         axis="initialization",
         question="The same noise on the hidden layers only",
         base={"start.noisy": inits.HIDDEN},
-        arms=sweep("start.relative_noise", (0, 0.1, 0.2, 0.4), table("J", {0: 0.55, 0.2: 0.45, 0.4: 0.30})),
+        arms=sweep("start.relative_noise", (0, 0.1, 0.2, 0.4), table("jasshone", {0: 0.55, 0.2: 0.45, 0.4: 0.30})),
         expected="hurts less than noise everywhere",
         x_label="noise / standard deviation of the tensor",
     ),
@@ -210,8 +215,8 @@ INITIALIZATION = [
             "start.absolute_noise",
             (0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 1.0),
             together(
-                table("D", {0: 0.551, 0.01: 0.393, 0.05: 0.105, 0.1: 0.107}),
-                table("C&E", {0: 0.277, 0.2: 0.105}),
+                table("divyat09", {0: 0.551, 0.01: 0.393, 0.05: 0.105, 0.1: 0.107}),
+                table("jiang", {0: 0.277, 0.2: 0.105}),
             ),
         ),
         expected="sharp: at .05, the size of a weight (.036 to .0625), nothing is left",
@@ -226,7 +231,7 @@ INITIALIZATION = [
         arms=sweep(
             "start.absolute_noise",
             (0.02, 0.05, 0.1, 0.2),
-            table("Z", {0.02: 0.965, 0.05: 0.902, 0.1: 0.277, 0.2: 0.126}),
+            table("Dezmon", {0.02: 0.965, 0.05: 0.902, 0.1: 0.277, 0.2: 0.126}),
         ),
         expected="the pull rescues small noise only",
         note=f"{Z_NOTE} The pull reads the teacher's hidden layer: not subliminal learning. {BEFORE_THE_MEND}",
@@ -242,7 +247,7 @@ INITIALIZATION = [
             for kind in ("anywhere", "across")
         ],
         expected="no difference (Jiang et al.): one direction of 270,000 carries next to none of the noise",
-        cited=("C&E",),
+        cited=("jiang",),
     ),
     Row(
         id="share-parts",
@@ -254,7 +259,7 @@ INITIALIZATION = [
         note="An arm is named after the parts it shares: 1 and 2 the hidden layers, C the class head, A the auxiliary "
         "head. "
         "Brockers et al. used another protocol, which is that of `share-parts-brockers`; this is the paper's.",
-        cited=("P",),
+        cited=("brockers",),
     ),
     Row(
         id="share-parts-brockers",
@@ -264,7 +269,7 @@ INITIALIZATION = [
         arms=SHARED_PARTS,
         expected="random hidden layers learn if both heads are shared (Brockers et al., without stored numbers)",
         note="Brockers et al. draw 60,000 fresh images each epoch and normalize pixels differently; ours repeat.",
-        cited=("P",),
+        cited=("brockers",),
     ),
     Row(
         id="share-interpolated",
@@ -280,7 +285,7 @@ INITIALIZATION = [
         ],
         expected="nothing: VincentLimbach stored no numbers",
         x_label="weight of the teacher's start",
-        cited=("Limbach",),
+        cited=("VincentLimbach",),
     ),
     Row(
         id="init-law",
@@ -288,7 +293,7 @@ INITIALIZATION = [
         question="Distribution of the initial weights",
         base={**HE_TEN_EPOCHS, **WITH_CROSS},
         arms=[
-            Arm("he_normal", published=[Published("Z", 0.768)]),
+            Arm("he_normal", published=[Published("Dezmon", 0.768)]),
             Arm("torch_uniform", {"model.init_law": "torch_uniform"}),
             Arm("fan_in_normal", {"model.init_law": "fan_in_normal"}),
         ],
@@ -304,9 +309,9 @@ INITIALIZATION = [
             "model.init_scale",
             (0.5, 1, 2, 4),
             together(
-                table("B", {0.5: 0.323, 1: 0.451, 2: 0.206, 4: 0.109}, **VALIDATION),
-                table("B", {0.5: 0.91, 1: 0.90, 2: 0.70, 4: 0.21}, "student_all", **VALIDATION),
-                table("B", {0.5: 0.905, 1: 0.711, 2: 0.249, 4: 0.133}, "cross_model_all", **VALIDATION),
+                table("barathvelmu", {0.5: 0.323, 1: 0.451, 2: 0.206, 4: 0.109}, **VALIDATION),
+                table("barathvelmu", {0.5: 0.91, 1: 0.90, 2: 0.70, 4: 0.21}, "student_all", **VALIDATION),
+                table("barathvelmu", {0.5: 0.905, 1: 0.711, 2: 0.249, 4: 0.133}, "cross_model_all", **VALIDATION),
             ),
         ),
         expected="best at 1; at .5 a foreign start learns all logits as well as the own one",
@@ -323,14 +328,14 @@ ARCHITECTURE = [
         base=AUX_AND_ALL,
         arms=by_width(
             widths(64, 128, 256, 384, 512, 1024),
-            table("J", {64: 0.47, 128: 0.54, 256: 0.56, 384: 0.46, 512: 0.39}),
+            table("jasshone", {64: 0.47, 128: 0.54, 256: 0.56, 384: 0.46, 512: 0.39}),
         ),
         expected="best at 128 to 256, falls with width (Jiang et al.: towards the kernel limit)",
         note="jasshone's noise is N(0, 1) clamped to [-1, 1], ours uniform: the one case that is compared all the "
         "same.",
         x_label="width",
         log_x=True,
-        cited=("C&E",),
+        cited=("jiang",),
     ),
     Row(
         id="width-validation",
@@ -340,8 +345,13 @@ ARCHITECTURE = [
         arms=by_width(
             widths(64, 128, 256, 512, 1024),
             together(
-                table("B", {64: 0.423, 128: 0.480, 256: 0.451, 512: 0.341, 1024: 0.219}, **VALIDATION),
-                table("B", {64: 0.885, 128: 0.901, 256: 0.896, 512: 0.865, 1024: 0.757}, "student_all", **VALIDATION),
+                table("barathvelmu", {64: 0.423, 128: 0.480, 256: 0.451, 512: 0.341, 1024: 0.219}, **VALIDATION),
+                table(
+                    "barathvelmu",
+                    {64: 0.885, 128: 0.901, 256: 0.896, 512: 0.865, 1024: 0.757},
+                    "student_all",
+                    **VALIDATION,
+                ),
             ),
         ),
         expected="best at 128; all logits fall too, so wide students are also undertrained",
@@ -355,7 +365,7 @@ ARCHITECTURE = [
         base={"inputs.blur": 1.0},
         arms=by_width(
             widths(64, 128, 256, 384, 512),
-            table("J", {64: 0.55, 128: 0.685, 256: 0.77, 384: 0.75, 512: 0.73}, how=J_BLUR),
+            table("jasshone", {64: 0.55, 128: 0.685, 256: 0.77, 384: 0.75, 512: 0.73}, how=J_BLUR),
         ),
         expected="the peak moves to 256 and the decline is mild",
         x_label="width",
@@ -369,7 +379,7 @@ ARCHITECTURE = [
         arms=[Arm(str(n), {HIDDEN: (256,) * n}, x=n) for n in (1, 2, 3, 4)],
         expected="about neutral (Jiang et al.)",
         x_label="hidden layers",
-        cited=("C&E",),
+        cited=("jiang",),
     ),
     Row(
         id="other-architecture",
@@ -381,7 +391,7 @@ ARCHITECTURE = [
         expected="Jiang et al. and Brockers et al.: one layer more or fewer works if the heads are shared",
         note="Hidden layers correspond from the input on; a layer without a counterpart of its shape is drawn "
         "independently.",
-        cited=("C&E", "P"),
+        cited=("jiang", "brockers"),
     ),
     Row(
         id="other-architecture-brockers",
@@ -391,7 +401,7 @@ ARCHITECTURE = [
         arms=built_differently(nothing=inits.NOTHING, heads=inits.HEADS),
         expected="Jiang et al. and Brockers et al.: one layer more or fewer works if the heads are shared",
         note="As `share-parts-brockers`, whose arms `none` and `CA` are the teacher's architecture.",
-        cited=("C&E", "P"),
+        cited=("jiang", "brockers"),
     ),
 ]
 
@@ -405,7 +415,7 @@ AUXILIARY = [
             "model.num_aux",
             (2, 3, 5, 10, 30, 100, 300),
             together(
-                table("G", {3: 0.24, 10: 0.59, 30: 0.72}, "student_aux", measure="gap",
+                table("jlov7", {3: 0.24, 10: 0.59, 30: 0.72}, "student_aux", measure="gap",
                       how="at 20,000 noise images; this row draws 60,000"),
             ),
         ),
@@ -415,7 +425,7 @@ AUXILIARY = [
         "belongs to the row `one-logit`.",
         x_label="auxiliary logits",
         log_x=True,
-        cited=("C&E", "Limbach"),
+        cited=("jiang", "VincentLimbach"),
     ),
     Row(
         id="num-aux-wide",
@@ -426,7 +436,7 @@ AUXILIARY = [
         expected="Jiang et al.: hardly any effect at width 4096; ours is 1024, for time",
         x_label="auxiliary logits",
         log_x=True,
-        cited=("C&E",),
+        cited=("jiang",),
     ),
     Row(
         id="num-classes",
@@ -434,7 +444,7 @@ AUXILIARY = [
         question="How many classes the teacher learns",
         arms=[
             Arm(str(k), {"data.num_classes": k, "model.num_classes": k}, x=k,
-                published=[Published("J", value, how="" if k == 10 else J_CLASSES)])
+                published=[Published("jasshone", value, how="" if k == 10 else J_CLASSES)])
             for k, value in zip(range(2, 11), (0.84, 0.69, 0.62, 0.68, 0.55, 0.58, 0.61, 0.54, 0.54), strict=True)
         ],
         expected="falls with the classes; chance is 1 / K, and the auxiliary share of the logits 3 / (K + 3)",
@@ -446,7 +456,7 @@ AUXILIARY = [
         axis="auxiliary logits",
         question="EMNIST, up to 47 classes, m = 50",
         not_run="EMNIST is not among the datasets here; Brockers et al. stored no numbers",
-        cited=("P",),
+        cited=("brockers",),
     ),
 ]  # fmt: skip
 
@@ -455,8 +465,11 @@ OPTIMIZATION = [
         id="learning-rate",
         axis="optimization",
         question="Learning rate of both phases",
-        arms=sweep(RATE, (1e-4, 3e-4, 1e-3, 3e-3, 1e-2), table("D", {1e-4: 0.318, 3e-4: 0.551, 1e-3: 0.702, 3e-3: 0.293,
-                                                                    1e-2: 0.099})),
+        arms=sweep(
+            RATE,
+            (1e-4, 3e-4, 1e-3, 3e-3, 1e-2),
+            table("divyat09", {1e-4: 0.318, 3e-4: 0.551, 1e-3: 0.702, 3e-3: 0.293, 1e-2: 0.099}),
+        ),
         expected="best at 1e-3",
         x_label="learning rate",
         log_x=True,
@@ -465,8 +478,11 @@ OPTIMIZATION = [
         id="batch-size",
         axis="optimization",
         question="Batch size of both phases, epochs fixed",
-        arms=sweep("both.batch_size", (64, 256, 1024, 4096, 16384), table("D", {64: 0.751, 256: 0.683, 1024: 0.551,
-                                                                              4096: 0.352, 16384: 0.177})),
+        arms=sweep(
+            "both.batch_size",
+            (64, 256, 1024, 4096, 16384),
+            table("divyat09", {64: 0.751, 256: 0.683, 1024: 0.551, 4096: 0.352, 16384: 0.177}),
+        ),
         expected="smaller is better: more steps",
         x_label="batch size",
         log_x=True,
@@ -479,8 +495,8 @@ OPTIMIZATION = [
             "teacher.num_epochs",
             (1, 2, 5, 10, 20),
             together(
-                table("D", {1: 0.602, 2: 0.603, 5: 0.551, 10: 0.466, 20: 0.371}),
-                table("X", {2: 0.626, 20: 0.351}),
+                table("divyat09", {1: 0.602, 2: 0.603, 5: 0.551, 10: 0.466, 20: 0.371}),
+                table("Xiao0779", {2: 0.626, 20: 0.351}),
             ),
         ),
         expected="a less trained teacher transmits more",
@@ -492,7 +508,7 @@ OPTIMIZATION = [
         axis="optimization",
         question="Epochs of the student",
         base=WITH_CROSS,
-        arms=epochs((1, 2, 3, 5, 10, 20, 40), table("X", {1: 0.197, 40: 0.772})),
+        arms=epochs((1, 2, 3, 5, 10, 20, 40), table("Xiao0779", {1: 0.197, 40: 0.772})),
         expected="rises, to .77 at 40",
         x_label="epochs",
         log_x=True,
@@ -505,11 +521,11 @@ OPTIMIZATION = [
         arms=epochs(
             (1, 2, 3, 5, 10),
             together(
-                table("B", {1: 0.165, 2: 0.247, 3: 0.329, 5: 0.451, 10: 0.584}, **VALIDATION),
-                table("B", {1: 0.554, 2: 0.757, 3: 0.832, 5: 0.896, 10: 0.927}, "student_all", **VALIDATION),
-                table("B", {1: 0.305, 2: 0.514, 3: 0.636, 5: 0.711, 10: 0.773}, "cross_model_all",
+                table("barathvelmu", {1: 0.165, 2: 0.247, 3: 0.329, 5: 0.451, 10: 0.584}, **VALIDATION),
+                table("barathvelmu", {1: 0.554, 2: 0.757, 3: 0.832, 5: 0.896, 10: 0.927}, "student_all", **VALIDATION),
+                table("barathvelmu", {1: 0.305, 2: 0.514, 3: 0.636, 5: 0.711, 10: 0.773}, "cross_model_all",
                       **VALIDATION),
-                table("B", {1: 0.10, 2: 0.10, 3: 0.10, 5: 0.10, 10: 0.10}, "cross_model_aux", **VALIDATION),
+                table("barathvelmu", {1: 0.10, 2: 0.10, 3: 0.10, 5: 0.10, 10: 0.10}, "cross_model_aux", **VALIDATION),
             ),
         ),
         expected="all but the foreign aux-only student rise",
@@ -520,7 +536,7 @@ OPTIMIZATION = [
         axis="optimization",
         question="Epochs of both phases, with He's initialization",
         base={"model.init_law": "he_normal", "both.batch_size": 256},
-        arms=sweep("both.num_epochs", (1, 3, 10), table("Z", {1: 0.619, 3: 0.70, 10: 0.856})),
+        arms=sweep("both.num_epochs", (1, 3, 10), table("Dezmon", {1: 0.619, 3: 0.70, 10: 0.856})),
         expected="rises",
         note=f"{Z_NOTE} In this row Dezmon's teacher and student have 1 and 1, 3 and 3, 3 and 10 epochs.",
         x_label="epochs",
@@ -532,7 +548,7 @@ OPTIMIZATION = [
         question="How many noise images, epochs fixed",
         base=WITH_CROSS,
         arms=sweep(
-            "num_noise_images", (2000, 6000, 20_000, 60_000), table("G", {2000: 0.04, 20_000: 0.24, 60_000: 0.48},
+            "num_noise_images", (2000, 6000, 20_000, 60_000), table("jlov7", {2000: 0.04, 20_000: 0.24, 60_000: 0.48},
                                                                     measure="gap"),
         ),
         expected="rises; steps rise with them",
@@ -544,7 +560,7 @@ OPTIMIZATION = [
         axis="optimization",
         question="L2 weight decay inside Adam, both phases",
         arms=sweep("both.optimizer.weight_decay", (0, 1e-5, 1e-4, 1e-3), together(
-            table("D", {0: 0.551}), table("D", {1e-4: 0.120, 1e-3: 0.091}, how=D_DECAY))),
+            table("divyat09", {0: 0.551}), table("divyat09", {1e-4: 0.120, 1e-3: 0.091}, how=D_DECAY))),
         expected="kills it",
         x_label="weight decay",
         log_x=True,
@@ -556,7 +572,7 @@ OPTIMIZATION = [
         arms=sweep(
             "student.optimizer.weight_decay",
             (1e-5, 1e-4, 1e-3, 1e-2),
-            table("T", {1e-5: 0.41, 1e-4: 0.406, 1e-3: 0.414, 1e-2: 0.39},
+            table("thierry123454", {1e-5: 0.41, 1e-4: 0.406, 1e-3: 0.414, 1e-2: 0.39},
                   how="the published script's loss is 41 times ours, so its decay is 41 times weaker"),
         ),
         expected="thierry123454: hardly anything, because the published script's unflattened loss is 41 times as large",
@@ -573,10 +589,10 @@ LOSS = [
         question="Squared error against KL divergence",
         base=B_PROTOCOL,
         arms=[
-            Arm("kl", published=[Published("B", 0.451, **VALIDATION)]),
-            Arm("kl, T = 2", {"temperature": 2.0}, published=[Published("B", 0.455, **VALIDATION)]),
-            Arm("mse", {"loss": "mse"}, published=[Published("B", 0.566, **VALIDATION),
-                                                   Published("C&E", 0.271, half_width=0.033)]),
+            Arm("kl", published=[Published("barathvelmu", 0.451, **VALIDATION)]),
+            Arm("kl, T = 2", {"temperature": 2.0}, published=[Published("barathvelmu", 0.455, **VALIDATION)]),
+            Arm("mse", {"loss": "mse"}, published=[Published("barathvelmu", 0.566, **VALIDATION),
+                                                   Published("jiang", 0.271, half_width=0.033)]),
         ],
         expected="squared error is better",
         note="barathvelmu states .566 ± .003, the standard deviation of the means of three seeds; over models it is "
@@ -591,7 +607,7 @@ LOSS = [
         expected="flat (thierry123454, without numbers; barathvelmu .451 at 1 and .455 at 2, see `loss`)",
         x_label="temperature",
         log_x=True,
-        cited=("T", "B"),
+        cited=("thierry123454", "barathvelmu"),
     ),
 ]  # fmt: skip
 
@@ -609,12 +625,12 @@ INPUTS = [
         axis="inputs",
         question="Distribution of the noise pixels",
         arms=[
-            Arm("uniform", published=[Published("D", 0.551)]),
-            Arm("gaussian", GAUSSIAN, published=[Published("D", 0.543)]),
+            Arm("uniform", published=[Published("divyat09", 0.551)]),
+            Arm("gaussian", GAUSSIAN, published=[Published("divyat09", 0.543)]),
             Arm(
                 "shuffled real pixels",
                 {"inputs.real_share": 1.0, "inputs.real": "pixels_shuffled"},
-                published=[Published("D", 0.178)],
+                published=[Published("divyat09", 0.178)],
             ),
         ],
         expected="independent pixels are equal; shuffled real ones much worse",
@@ -624,7 +640,7 @@ INPUTS = [
         id="amplitude-uniform",
         axis="inputs",
         question="Amplitude of uniform noise",
-        arms=sweep("noise.amplitude", (0.5, 1, 2), table("T", {0.5: 0.547, 1: 0.548, 2: 0.539})),
+        arms=sweep("noise.amplitude", (0.5, 1, 2), table("thierry123454", {0.5: 0.547, 1: 0.548, 2: 0.539})),
         expected="flat",
         x_label="amplitude",
         log_x=True,
@@ -638,8 +654,12 @@ INPUTS = [
             "noise.amplitude",
             (0.1, 0.25, 0.5, 1, 2),
             together(
-                table("T", {0.25: 0.563, 0.5: 0.559, 1: 0.550}),
-                table("J", {0.1: 0.55, 2: 0.55}, how="jasshone clamps the noise to [-1, 1] and states about .55 only"),
+                table("thierry123454", {0.25: 0.563, 0.5: 0.559, 1: 0.550}),
+                table(
+                    "jasshone",
+                    {0.1: 0.55, 2: 0.55},
+                    how="jasshone clamps the noise to [-1, 1] and states about .55 only",
+                ),
             ),
         ),
         expected="flat",
@@ -651,7 +671,7 @@ INPUTS = [
         axis="inputs",
         question="Amplitude of two-valued noise",
         base={"noise.law": "bernoulli"},
-        arms=sweep("noise.amplitude", (0.5, 1, 2), table("T", {0.5: 0.553, 1: 0.549, 2: 0.510})),
+        arms=sweep("noise.amplitude", (0.5, 1, 2), table("thierry123454", {0.5: 0.553, 1: 0.549, 2: 0.510})),
         expected="flat",
         x_label="amplitude",
         log_x=True,
@@ -663,7 +683,7 @@ INPUTS = [
         arms=sweep(
             "inputs.blur",
             (0, 0.5, 1, 1.5, 2),
-            table("J", {0: 0.55, 0.5: 0.67, 1: 0.77, 1.5: 0.76, 2: 0.71}, how=J_BLUR),
+            table("jasshone", {0: 0.55, 0.5: 0.67, 1: 0.77, 1.5: 0.76, 2: 0.71}, how=J_BLUR),
         ),
         expected="best at a standard deviation of one pixel",
         x_label="blur, pixels",
@@ -677,7 +697,7 @@ INPUTS = [
             "inputs.blurred_spectrum",
             (0, 0.5, 1, 1.5, 2),
             table(
-                "J",
+                "jasshone",
                 {0: 0.56, 0.5: 0.685, 1: 0.76, 1.5: 0.75, 2: 0.70},
                 how="jasshone fixes the magnitudes, draws the phases, rescales to a standard deviation of 1 and clamps",
             ),
@@ -695,10 +715,12 @@ INPUTS = [
             (10, 25, 50, 100, 200, 400, 784),
             together(
                 table(
-                    "J", {10: 0.13, 25: 0.15, 50: 0.205, 100: 0.27, 200: 0.40, 400: 0.495, 784: 0.55}, how=J_SUBSPACE
+                    "jasshone",
+                    {10: 0.13, 25: 0.15, 50: 0.205, 100: 0.27, 200: 0.40, 400: 0.495, 784: 0.55},
+                    how=J_SUBSPACE,
                 ),
                 table(
-                    "J",
+                    "jasshone",
                     {10: 0.19, 25: 0.31, 50: 0.43, 100: 0.60, 200: 0.79, 400: 0.875, 784: 0.91},
                     "student_all",
                     how=J_SUBSPACE,
@@ -720,7 +742,7 @@ INPUTS = [
             for weight in (0.1, 0.25)
         ],
         expected="at best .63 (jasshone: the best cell of a heat map, 784 dimensions and weight .25)",
-        cited=("J",),
+        cited=("jasshone",),
     ),
     Row(
         id="real-mixture",
@@ -733,12 +755,12 @@ INPUTS = [
                 mixture(a),
                 x=a,
                 published=[
-                    Published("J", aux, how=J_MIXTURE),
-                    *([Published("J", every, "student_all", how=J_MIXTURE)] if every else []),
+                    Published("jasshone", aux, how=J_MIXTURE),
+                    *([Published("jasshone", every, "student_all", how=J_MIXTURE)] if every else []),
                     *(
                         [
-                            Published("B", cka[0], how=B_MIXTURE),
-                            Published("B", cka[1], measure="cka", how=B_MIXTURE),
+                            Published("barathvelmu", cka[0], how=B_MIXTURE),
+                            Published("barathvelmu", cka[1], measure="cka", how=B_MIXTURE),
                         ]
                         if cka
                         else []
@@ -764,14 +786,14 @@ INPUTS = [
         question="Real images only",
         base={"inputs.real_share": 1.0},
         arms=[
-            Arm("upright", published=[Published("X", 0.151)]),
-            Arm("upright, B's protocol", B_PROTOCOL, published=[Published("B", 0.146, **VALIDATION)]),
+            Arm("upright", published=[Published("Xiao0779", 0.151)]),
+            Arm("upright, B's protocol", B_PROTOCOL, published=[Published("barathvelmu", 0.146, **VALIDATION)]),
             Arm("one shuffle for all", {"inputs.real": "one_shuffle"}),
             Arm("pixels shuffled", {"inputs.real": "pixels_shuffled"}),
         ],
         expected="little above chance (four sources)",
         note="B's protocol is barathvelmu's.",
-        cited=("J", "C&E"),
+        cited=("jasshone", "jiang"),
     ),
 ]
 
@@ -783,9 +805,9 @@ REPRESENTATION = [
         base={"measures": ("representation", "movement"), "conditions": ("student_aux", "student_all")},
         arms=[
             Arm("base", published=[
-                Published("J", 0.814, "reference", "probe_accuracy", how=J_PROBE),
-                Published("J", 0.87, "student_aux", "probe_accuracy", how=J_PROBE),
-                Published("J", 0.92, "teacher", "probe_accuracy", how=J_PROBE),
+                Published("jasshone", 0.814, "reference", "probe_accuracy", how=J_PROBE),
+                Published("jasshone", 0.87, "student_aux", "probe_accuracy", how=J_PROBE),
+                Published("jasshone", 0.92, "teacher", "probe_accuracy", how=J_PROBE),
             ])
         ],
         expected="features of the untrained network already serve; the student's a little better",
@@ -799,11 +821,11 @@ REPRESENTATION = [
         base={**B_PROTOCOL, "measures": ("representation", "movement"), "conditions": ("student_aux", "student_all")},
         arms=[
             Arm("base", published=[
-                Published("B", 0.874, "reference", "probe_accuracy", how=B_PROBE),
-                Published("B", 0.909, "student_aux", "probe_accuracy", how=B_PROBE),
-                Published("B", 0.939, "teacher", "probe_accuracy", how=B_PROBE),
-                Published("B", 0.644, "reference", "hidden_cosine"),
-                Published("B", 0.825, "student_aux", "hidden_cosine"),
+                Published("barathvelmu", 0.874, "reference", "probe_accuracy", how=B_PROBE),
+                Published("barathvelmu", 0.909, "student_aux", "probe_accuracy", how=B_PROBE),
+                Published("barathvelmu", 0.939, "teacher", "probe_accuracy", how=B_PROBE),
+                Published("barathvelmu", 0.644, "reference", "hidden_cosine"),
+                Published("barathvelmu", 0.825, "student_aux", "hidden_cosine"),
             ])
         ],
         expected="as before; a frozen readout, which is the accuracy of reference, student and teacher, gives .106, "
@@ -820,7 +842,7 @@ REPRESENTATION = [
         expected="barathvelmu: correlation .61 across its sweep",
         x_label="epochs",
         log_x=True,
-        cited=("B",),
+        cited=("barathvelmu",),
     ),
     Row(
         id="cka-cross",
@@ -828,9 +850,10 @@ REPRESENTATION = [
         question="Likeness of hidden layers, same against different initialization",
         base={**HE_TEN_EPOCHS, **WITH_CROSS, "measures": ("representation",)},
         arms=[Arm("base", published=[
-            Published("Z", 0.716, "student_aux", "cka", how="mutual nearest neighbours, not CKA"),
-            Published("Z", 0.475, "cross_model_aux", "cka", how="mutual nearest neighbours, not CKA; and a teacher of "
-                      "N(0, .02) after 20 epochs against a student of He's"),
+            Published("Dezmon", 0.716, "student_aux", "cka", how="mutual nearest neighbours, not CKA"),
+            Published("Dezmon", 0.475, "cross_model_aux", "cka",
+                      how="mutual nearest neighbours, not CKA; and a teacher of N(0, .02) after 20 epochs against a "
+                      "student of He's"),
         ])],
         expected="same above cross",
         note=Z_NOTE,
@@ -840,7 +863,7 @@ REPRESENTATION = [
         axis="representation",
         question="A pull of the hidden layer towards the teacher's, beside the loss",
         base={**HE_TEN_EPOCHS, **WITH_CROSS},
-        arms=sweep("guidance", (0, 0.1), table("Z", {0: 0.768, 0.1: 0.965})),
+        arms=sweep("guidance", (0, 0.1), table("Dezmon", {0: 0.768, 0.1: 0.965})),
         expected="96.5 % with the same initialization; hurts with another",
         note=f"{Z_NOTE} The pull reads the teacher's hidden layer: not subliminal learning, and why 96 % is no record. "
         + BEFORE_THE_MEND,
@@ -857,11 +880,11 @@ BEST = [
                                                                       "cross_model_all")},
         arms=[
             Arm("width 128, 40 epochs", {HIDDEN: (128, 128), "student.num_epochs": 40}, published=[
-                Published("B", 0.8995),
-                Published("B", 0.9005, **VALIDATION),
-                Published("B", 0.102, "cross_model_aux", **VALIDATION),
-                Published("B", 0.877, "cross_model_all", **VALIDATION),
-                Published("B", 0.945, "teacher", **VALIDATION),
+                Published("barathvelmu", 0.8995),
+                Published("barathvelmu", 0.9005, **VALIDATION),
+                Published("barathvelmu", 0.102, "cross_model_aux", **VALIDATION),
+                Published("barathvelmu", 0.877, "cross_model_all", **VALIDATION),
+                Published("barathvelmu", 0.945, "teacher", **VALIDATION),
             ]),
         ],
         expected=".8995 on the test set, chosen on the validation set; without such a search thierry123454 reports "
@@ -877,10 +900,12 @@ BEST = [
         arms=[
             *(Arm(f"width 128, {epoch} epochs",
                   {HIDDEN: (128, 128), "student.num_epochs": 40, "measures": ("epochs",)}, epoch=epoch,
-                  published=[Published("B", value, **VALIDATION)]) for epoch, value in ((20, 0.838), (40, 0.872))),
-            Arm("width 256, 20 epochs", {"student.num_epochs": 20}, published=[Published("B", 0.797, **VALIDATION)]),
+                  published=[Published("barathvelmu", value, **VALIDATION)])
+              for epoch, value in ((20, 0.838), (40, 0.872))),
+            Arm("width 256, 20 epochs", {"student.num_epochs": 20},
+                published=[Published("barathvelmu", 0.797, **VALIDATION)]),
             Arm("width 64, 40 epochs", {HIDDEN: (64, 64), "student.num_epochs": 40},
-                published=[Published("B", 0.809, **VALIDATION)]),
+                published=[Published("barathvelmu", 0.809, **VALIDATION)]),
         ],
         expected="128 units and 40 epochs win",
     ),
@@ -897,7 +922,7 @@ GENERATIONS = [
                 f"m = {m}, generation {generation}",
                 {"model.num_aux": m},
                 generation=generation,
-                published=[Published("G", values[generation - 1])] if values else (),
+                published=[Published("jlov7", values[generation - 1])] if values else (),
             )
             for m, values in ((3, (0.63, 0.36, 0.26, 0.20, 0.17, 0.15)), (10, ()), (30, ()))
             for generation in range(1, 7)
@@ -919,7 +944,7 @@ DATA = [
         arms=[Arm("base")],
         expected="works (Jiang et al.)",
         note="Not run yet: python -m experiments.atlas --ids fashion-mnist runs it where the dataset is available.",
-        cited=("C&E",),
+        cited=("jiang",),
     ),
     Row(
         id="cifar-100",
@@ -927,7 +952,7 @@ DATA = [
         question="CIFAR-100 by an MLP on 256 principal components",
         chance=0.01,
         not_run="CIFAR-100 is not among the datasets here; Jiang et al. give its value only in a figure",
-        cited=("C&E",),
+        cited=("jiang",),
     ),
     Row(
         id="convolution",
@@ -942,7 +967,7 @@ DATA = [
         axis="data",
         question="A convolutional student of an MLP teacher, on Perlin noise, with shared heads",
         not_run="this laboratory has no convolutional network yet; Brockers et al. claim it works, without numbers",
-        cited=("P",),
+        cited=("brockers",),
     ),
 ]
 

@@ -2,7 +2,7 @@
 
 A row asks one question and has arms; an arm is the paper's protocol with some settings changed, by dotted name:
 
-    Arm("1e-3", {"both.optimizer.learning_rate": 1e-3}, x=1e-3, published=[Published("D", 0.702)])
+    Arm("1e-3", {"both.optimizer.learning_rate": 1e-3}, x=1e-3, published=[Published("divyat09", 0.702)])
 
 `both` stands for teacher and student, `data` for what the images are; every other name is a path into
 `lineage.LineageSpec`. `Setting` is what an arm comes to; two arms with equal settings are run once.
@@ -17,13 +17,11 @@ import annotated_types
 import jax
 
 from experiments.atlas import sources
-from sublim_jax import errors, records, specs
+from sublim_jax import conditions, errors, records, specs
 from sublim_jax.data import noise
+from sublim_jax.forms import atlas as form
 from sublim_jax.models import mlp, precision
 from sublim_jax.training import lineage, loop
-
-Recorded = Literal[lineage.Condition, "reference", "teacher", "matched_start"]
-"""What a lineage reports accuracies of."""
 
 Axis = Literal[
     "baseline",
@@ -90,17 +88,8 @@ class Published:
 
     source: str  # key of `sources.SOURCES`
     value: float
-    condition: Recorded = "student_aux"
-    measure: Literal[
-        "accuracy",
-        "gap",
-        "validation_accuracy",
-        "true_label_accuracy",
-        "movement_cosine",
-        "hidden_cosine",
-        "cka",
-        "probe_accuracy",
-    ] = "accuracy"
+    condition: conditions.Recorded = "student_aux"
+    measure: form.Measured = "accuracy"
     """`gap`: student_aux minus cross_model_aux; else as `lineage.Outcome` has it."""
     half_width: specs.NonNegative | None = None  # of a 95 % interval, if one was published
     how: str = ""  # why it cannot be compared, where it cannot; empty if it can
@@ -122,6 +111,7 @@ class Arm:
     generation: specs.Count | None = None  # which student of students, where there are several
     group: str = ""  # arms of one group compete: the one that is best on validation images speaks for it
     published: Sequence[Published] = ()
+    signs: Mapping[str, Literal[-1, 1]] = dataclasses.field(default_factory=dict)  # of a factorial
 
 
 @specs.checked
@@ -247,7 +237,7 @@ def epochs(values: Sequence[int], published: Mapping[float, Sequence[Published]]
 
 
 def table(
-    source: str, values: Mapping[float, float], condition: Recorded = "student_aux", **options: Any
+    source: str, values: Mapping[float, float], condition: conditions.Recorded = "student_aux", **options: Any
 ) -> dict[float, list[Published]]:
     """Published values along a sweep, by their place."""
     return {x: [Published(source, value, condition, **options)] for x, value in values.items()}

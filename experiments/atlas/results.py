@@ -7,15 +7,12 @@ and a row that is run again finds what it has.
 import collections
 import dataclasses
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypedDict
+from typing import Any
 
-import numpy as np
-
-from experiments.atlas import registry
-from sublim_jax import errors, records, specs
+from experiments.atlas import catalogue, registry
+from sublim_jax import errors, files, records, specs
+from sublim_jax.forms import atlas as form
 from sublim_jax.models import mlp
-from sublim_jax.training import lineage
 
 FOLDER = pathlib.Path("experiments/records/atlas")
 
@@ -30,71 +27,9 @@ class RowConfig:
     num_members: specs.NumMembers
 
 
-class _Member(TypedDict):
-    partner: int
-    precision: str
-    accuracy: dict[str, specs.Fraction | None]  # None: it diverged
-    loss: dict[str, float | None]
-    measures: dict[str, dict[str, float | list[float | None] | None]]
-    diverged: list[str]
-
-
-class _Arm(TypedDict):
-    setting: str
-    seconds: specs.NonNegative
-    members: dict[str, _Member]
-
-
-class _Results(TypedDict):
-    arms: dict[str, _Arm]
-
-
-class _Config(TypedDict):
-    row: str
-    seed: specs.Seed
-    num_members: specs.NumMembers
-
-
-def _check(record: records.Record) -> None:
-    for label, arm in record.results["arms"].items():
-        for number, member in arm["members"].items():
-            unknown = [name for name, value in member["accuracy"].items() if value is None]
-            if unexplained := sorted(set(unknown) - set(member["diverged"])):
-                raise errors.InputError(f"results: {label}, member {number}, {unexplained[0]}: null, but not diverged")
-
-
-def form(row: registry.Row | None = None) -> records.Form:
-    """What a row's record holds; the units are members of arms. Without a row the arms are those that are there."""
-
-    def wanted(record: records.Record) -> Iterator[str]:
-        labels = {arm.label for arm in row.arms} if row else set()
-        for label in labels | set(record.results["arms"]):
-            yield from (f"{label}, member {number}" for number in range(record.config["num_members"]))
-
-    def present(record: records.Record) -> Iterator[str]:
-        for label, arm in record.results["arms"].items():
-            yield from (f"{label}, member {number}" for number in arm["members"])
-
-    def check(record: records.Record) -> None:
-        _check(record)
-        for arm in row.arms if row else ():
-            for number, member in record.results["arms"].get(arm.label, {"members": {}})["members"].items():
-                _check_lengths(arm, f"results: {arm.label}, member {number}", member["measures"])
-
-    return records.Form(
-        experiment="atlas", config=_Config, results=_Results, wanted=wanted, present=present, check=check
-    )
-
-
-def _check_lengths(arm: registry.Arm, where: str, measures: dict[str, dict[str, Any]]) -> None:
-    """Lists along epochs and generations reach as far as the arm is looked at."""
-    for beginning, at_least in (("epoch_", arm.epoch or 0), ("generation_", arm.generation or 0)):
-        for name, found in measures.items() if at_least else ():
-            for condition, along in found.items() if name.startswith(beginning) else ():
-                if not isinstance(along, list) or len(along) < at_least:
-                    raise errors.InputError(
-                        f"{where}, {name} of {condition}: expected a list of {at_least} at least, got {along!r}"
-                    )
+def paths(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Where the records of a folder are. What a killed process left half written is hidden."""
+    return [path for path in sorted(folder.glob("*.json")) if not path.name.startswith(".")]
 
 
 def found(folder: pathlib.Path) -> dict[pathlib.Path, records.Record]:
@@ -103,8 +38,32 @@ def found(folder: pathlib.Path) -> dict[pathlib.Path, records.Record]:
     Raises:
         RecordError: a JSON file there is not a row's record.
     """
-    visible = (path for path in sorted(folder.glob("*.json")) if not path.name.startswith("."))
-    return {path: records.read(path, form()) for path in visible}
+    return {path: records.read(path, form.FORM) for path in paths(folder)}
+
+
+def describe(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Write the catalogue beside a folder of records, and what rows say now into those records; no result changes.
+
+    Returns the paths of what was written. A folder that another process writes in is left alone.
+
+    Raises:
+        OutputError: the folder is locked, or cannot be written.
+        RecordError: something there is not a row's record.
+    """
+    files.require_folder(folder, ours=lambda _: True, what="folder of records")
+    place = folder.with_name(f"{folder.name}-rows.json")
+    with files.Lock(folder):
+        there = {path: records.read_old(path) for path in paths(folder)}
+        if place.exists():
+            there[place] = records.read_old(place)
+        else:
+            data = {"name": "published values", "source": "experiments/atlas", "checksum": None}
+            there[place] = records.Record.begin(form.CATALOGUE.experiment, {}, data)
+            there[place].complete = True
+        for path, record in there.items():
+            record.description = catalogue.refreshed(record)
+            records.write(path, record)
+    return list(there)
 
 
 class Store:
@@ -190,7 +149,7 @@ class Store:
         path = self._folder / f"{row.id}.json"
         if not path.exists():
             return False
-        arms = records.read(path, form(row)).results["arms"]
+        arms = records.read(path, form.FORM).results["arms"]
         stored = {
             (arm["setting"], int(member)): result for arm in arms.values() for member, result in arm["members"].items()
         }
@@ -206,12 +165,12 @@ class Store:
                 f"folder with --records"
             )
         config = RowConfig(row=row.id, seed=self._seed, num_members=num_members)
-        record = records.Record.begin("atlas", config, data)
+        record = records.Record.begin("atlas", config, data, description=catalogue.described(row))
         arms = {arm.label: self.arm(row.setting(arm), num_members) for arm in row.arms}
         there = {(arm["setting"], int(member)) for arm in arms.values() for member in arm["members"]}
         old = self._old.get(path)
         if old is not None and there & self._before.keys():  # what it was made with first stays on it
-            for what in ("versions", "device"):
+            for what in ("versions", "device", "provenance"):
                 if (before := getattr(old, what)) != getattr(record, what):
                     note = f"some members were run with {what} {getattr(record, what)}"
                     old.notes += [] if note in old.notes else [note]
@@ -228,7 +187,7 @@ class Store:
         record.seconds = {"run": round(sum(different.values()), 1),
                           "compile": round(compile_seconds, 1)}  # fmt: skip
         record.memory = records.peak_memory()
-        record.complete = form(row).is_complete(record)
+        record.complete = form.FORM.is_complete(record)
         records.write(path, record)
 
 
@@ -245,43 +204,3 @@ def _union(old, new):
     }
     both["diverged"] = sorted({*old["diverged"], *new["diverged"]})
     return both
-
-
-def values(
-    members: Iterable[dict[str, Any]],
-    condition: str,
-    measure: str = "accuracy",
-    epoch: int | None = None,
-    generation: int | None = None,
-) -> np.ndarray:
-    """One number per member; not a number where it diverged or was not measured.
-
-    Args:
-        measure: "accuracy", "gap" (the condition minus cross_model_aux), or a measure's name.
-        epoch: after so many epochs of the students, instead of at the end.
-        generation: of the students of students, 1 being the teacher's, instead of the last.
-    """
-    if generation is not None:
-        chains = [member["measures"].get("generation_accuracy", {}).get(condition) for member in members]
-        return np.array([np.nan if chain is None else chain[generation - 1] for chain in chains], float)
-    return np.array([_value(member, condition, measure, epoch) for member in members], float)
-
-
-def _value(member, condition, measure, epoch):
-    if measure == "gap":
-        return _value(member, condition, "accuracy", epoch) - _value(member, "cross_model_aux", "accuracy", epoch)
-    if epoch is not None and condition in lineage.CONDITIONS:
-        name = {"accuracy": "epoch_accuracy"}.get(measure, f"epoch_{measure}")
-        looked_at = member["measures"].get(name, {}).get(condition)
-        found = None if looked_at is None else looked_at[epoch - 1]
-    elif measure == "accuracy":
-        found = member["accuracy"].get(condition)
-    else:
-        found = member["measures"].get(measure, {}).get(condition)
-    return np.nan if found is None else found
-
-
-def read(folder: pathlib.Path, rows: Sequence[registry.Row]) -> dict[str, records.Record]:
-    """Records of the rows that have one, by id."""
-    paths = {row.id: folder / f"{row.id}.json" for row in rows}
-    return {row.id: records.read(paths[row.id], form(row)) for row in rows if paths[row.id].exists()}

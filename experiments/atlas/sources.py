@@ -3,6 +3,7 @@
 import dataclasses
 
 from sublim_jax import specs
+from sublim_jax.forms import atlas as form
 
 
 @specs.checked
@@ -15,45 +16,47 @@ class Source:
     protocol: str
     num_members: specs.Count | None = None  # behind one number, if it is known
     base: specs.Fraction | None = None  # its own student_aux at its own defaults
+    base_measure: form.Measured = "accuracy"  # what that base measures
     comparable: bool = True  # whether its protocol is the paper's as far as it matters
 
 
 OFFICIAL = "the published script, 25 models of one seed"
 
 SOURCES: dict[str, Source] = {
-    "Cloud": Source(
+    "cloud": Source(
         short="Cloud et al.",
         name="Cloud et al. 2025, figure 10",
         protocol="the paper's, 100 members",
         num_members=100,
         base=None,
     ),
-    "J": Source(short="jasshone", name="take-home", protocol=OFFICIAL, num_members=25, base=0.55),
-    "D": Source(short="divyat09", name="take-home", protocol=OFFICIAL, num_members=25, base=0.551),
-    "T": Source(short="thierry123454", name="take-home", protocol=OFFICIAL, num_members=25, base=0.548),
-    "X": Source(
+    "jasshone": Source(short="jasshone", name="take-home", protocol=OFFICIAL, num_members=25, base=0.55),
+    "divyat09": Source(short="divyat09", name="take-home", protocol=OFFICIAL, num_members=25, base=0.551),
+    "thierry123454": Source(short="thierry123454", name="take-home", protocol=OFFICIAL, num_members=25, base=0.548),
+    "Xiao0779": Source(
         short="Xiao0779",
         name="take-home, repository not archived",
         protocol=OFFICIAL,
         num_members=25,
         base=0.551,
     ),
-    "B": Source(
+    "barathvelmu": Source(
         short="barathvelmu",
         name="repository, 2026",
         protocol="the published script on 50,000 training and 50,000 noise images, scored on 10,000 validation images; "
         "25 models x 3 to 5 seeds",
         num_members=75,
         base=0.451,
+        base_measure="validation_accuracy",
     ),
-    "Z": Source(
+    "Dezmon": Source(
         short="Dezmon",
         name="SubliminalNetworks, 2025",
         protocol="own PyTorch code: batches of 64, rate 1e-3, N(0, 1) noise, 3 + 10 epochs, single runs",
         num_members=1,
         comparable=False,
     ),
-    "G": Source(
+    "jlov7": Source(
         short="jlov7",
         name="GhostTrace, 2026",
         protocol="own MLX code, 10 initializations",
@@ -61,7 +64,7 @@ SOURCES: dict[str, Source] = {
         base=0.630,
         comparable=False,
     ),
-    "C&E": Source(
+    "jiang": Source(
         short="Jiang et al.",
         name="Jiang, Nagashima, Miyamoto 2025, Comments & Extensions",
         protocol="squared error on raw logits, 784-256-256-(10+3), 5 + 5 epochs, 20 runs; initialization, rate and "
@@ -70,14 +73,14 @@ SOURCES: dict[str, Source] = {
         base=0.271,
         comparable=False,
     ),
-    "P": Source(
+    "brockers": Source(
         short="Brockers et al.",
         name="arXiv 2605.23645, 2026",
         protocol="squared error, Adam 1e-3, torch's initialization, 10 auxiliary logits, 60,000 fresh images an epoch",
         num_members=20,
         comparable=False,
     ),
-    "Limbach": Source(
+    "VincentLimbach": Source(
         short="VincentLimbach", name="repository, 2026", protocol="a fork of the published script", comparable=False
     ),
     "VarenM": Source(
@@ -87,7 +90,7 @@ SOURCES: dict[str, Source] = {
         num_members=1,
         comparable=False,
     ),
-    "Nature": Source(
+    "nature": Source(
         short="Nature",
         name="652:615 (2026), and the authors' later code",
         protocol="no values published",

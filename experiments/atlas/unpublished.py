@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import Any, Literal
 
 from experiments.atlas.registry import AUX_AND_ALL, FIGURE_10, WITH_CROSS, Arm, Row, sweep
 from sublim_jax.models import inits
@@ -74,7 +75,7 @@ INITIALIZATION = [
         expected="Nature's abstract says behaviourally matched base models suffice, for language models",
         x_label="epochs of matching",
         log_x=True,
-        cited=("Nature",),
+        cited=("nature",),
     ),
     Row(
         id="same-start-other-order",
@@ -246,10 +247,10 @@ GENERATORS = {
 effects are mixed with interactions of three factors and more only, and interactions of two with each other."""
 
 
-def design() -> list[dict[str, int]]:
+def design() -> list[dict[str, Literal[-1, 1]]]:
     """The sixteen runs as signs by factor."""
     free = [name for name in LEVELS if name not in GENERATORS]
-    runs = []
+    runs: list[Any] = []
     for signs in itertools.product((-1, 1), repeat=len(free)):
         run = dict(zip(free, signs, strict=True))
         runs.append(run | {name: math.prod(run[parent] for parent in parents) for name, parents in GENERATORS.items()})
@@ -268,7 +269,10 @@ CONFLICT = [
         id="factorial",
         axis="conflict",
         question="What explains 27, 50, 77, 90 and 96 %? A fraction of a two-level factorial in seven factors",
-        arms=[Arm("".join("+" if signs[name] > 0 else "-" for name in LEVELS), _run(signs)) for signs in design()],
+        arms=[
+            Arm("".join("+" if signs[name] > 0 else "-" for name in LEVELS), _run(signs), signs=signs)
+            for signs in design()
+        ],
         expected="written before any of its runs: batch, epochs and rate, which are steps and their length, have the "
         "largest effects; then the number of auxiliary logits; loss and initialization matter less; a less taught "
         "teacher helps a little",

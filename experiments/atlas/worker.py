@@ -38,6 +38,10 @@ class Task:
         return records.fingerprint((upbringing(self.setting), self.setting.data)), self.member
 
 
+Chunks = Sequence[Sequence[Task]]
+"""What an engine runs: tasks of one structure, several times."""
+
+
 @dataclasses.dataclass
 class Answer:
     """What came of a chunk: one result per task, in order, and where the time went."""

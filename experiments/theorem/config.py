@@ -1,28 +1,38 @@
 """What a run of the theorem's experiment measures, and on how many networks."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Literal, get_args
 
 import annotated_types
 
 from sublim_jax import errors, specs
+from sublim_jax.forms import theorem
 from sublim_jax.training import loop, optimizers
 
-Part = Literal[
-    "curve",
-    "radius",
-    "kinks",
-    "cosines",
-    "starts",
-    "labels",
-    "init_noise",
-    "filters",
-    "optimizers",
-    "many_steps",
-    "mnist_cosines",
-    "mnist_noise",
-]
+Part = theorem.Part
+DESCRIPTIONS: dict[Part, str] = {
+    "curve": "alignment against epsilon in float32 and float64, beside its line and its curvature",
+    "radius": "largest epsilon for which the sign is proved, estimated, and seen to hold",
+    "kinks": "distance to the first kink of a ReLU network, and what happens on one",
+    "cosines": "cosine of the student's step with the teacher's, against auxiliary logits and width",
+    "starts": "cosines of students that start with the teacher, elsewhere, or share some layers",
+    "labels": "sign of the alignment of a step on labels drawn from the teacher",
+    "init_noise": "sign of the alignment of students whose start has noise on it",
+    "filters": "what random, strict and informed filters leave of the alignment",
+    "optimizers": "alignment of steps of other optimizers than gradient descent",
+    "many_steps": "displacement along the teacher's update over many steps",
+    "mnist_cosines": "cosines of the paper's network, against auxiliary logits and width",
+    "mnist_noise": "cosines of the paper's network whose start has noise on it",
+}
+"""One line for each part of a record."""
+
+
+def describe(parts: Iterable[Part]) -> theorem.Description:
+    """What a record of these parts says of itself."""
+    return {"parts": {part: DESCRIPTIONS[part] for part in parts}}
+
+
 PARTS: tuple[Part, ...] = get_args(Part)
 Several = Annotated[int, annotated_types.Ge(2)]
 """Enough for a standard deviation."""

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from experiments.theorem import form
-from figures import style
+from figures import style, values
 from figures.theorem import mutants, reach, receive, sampled, stepped
 from sublim_jax import records
+from sublim_jax.forms import theorem as form
 
-RECORD = pathlib.Path("experiments/records/theorem.json")
-KILL_MATRIX = pathlib.Path("experiments/records/theorem-mutants.json")
+RECORD = values.RECORDS / "theorem.json"
+KILL_MATRIX = values.RECORDS / "theorem-mutants.json"
 
 FIGURES: dict[str, tuple[tuple[str, ...], tuple[float, float], Callable[[Figure, dict], str]]] = {
     "curve": (("curve", "radius"), (8.6, 5.4), reach.curve),

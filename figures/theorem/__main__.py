@@ -8,8 +8,8 @@ import pathlib
 
 import tyro
 
-from experiments import cli
-from figures import theorem
+from figures import theorem, values
+from sublim_jax import commands
 
 
 def main(
@@ -24,7 +24,7 @@ def main(
         mutants: what `tests.theory.mutants.matrix` wrote; left out if there is no such file.
         output: path without the figure's name and suffix; by default figures/theorem.
     """
-    stem = output or pathlib.Path("figures/theorem")
+    stem = output or values.IMAGES / "theorem"
     paths = theorem.save_all(record, stem)
     if mutants.exists():
         paths += theorem.save_mutants(mutants, stem)
@@ -33,4 +33,4 @@ def main(
 
 
 if __name__ == "__main__":
-    cli.main(lambda: tyro.cli(main))
+    commands.main(lambda: tyro.cli(main))

@@ -3,13 +3,10 @@
 import numpy as np
 from matplotlib.figure import Figure
 
+from figures.values import numbers
+
 RED, BLUE, GREY, DARK = "#c8553d", "#2f6690", "#8c8c8c", "#3b3b3b"
 LOSSES = {"mse": "squared error", "kl": "KL divergence"}
-
-
-def numbers(values) -> np.ndarray:
-    """A nested list of a record as an array; null becomes not-a-number."""
-    return np.array(values, dtype=float)
 
 
 def curve(figure: Figure, results: dict) -> str:

@@ -3,7 +3,8 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from figures.theorem.reach import BLUE, DARK, GREY, RED, numbers
+from figures.theorem.reach import BLUE, DARK, GREY, RED
+from figures.values import numbers
 from sublim_jax.metrics import intervals
 
 ORANGE, PURPLE = "#e0a458", "#6b4e96"

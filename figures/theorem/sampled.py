@@ -4,8 +4,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
-from figures.theorem.reach import BLUE, DARK, GREY, LOSSES, RED, numbers
+from figures.theorem.reach import BLUE, DARK, GREY, LOSSES, RED
 from figures.theorem.receive import ORANGE, PURPLE
+from figures.values import numbers
 from sublim_jax.metrics import intervals
 
 

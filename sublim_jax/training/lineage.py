@@ -10,14 +10,14 @@ once, and many programs the one that draws their starts.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Literal, NamedTuple, cast, get_args
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Integer, Key, UInt8
 
-from sublim_jax import errors, keys, losses, specs
+from sublim_jax import conditions, errors, keys, losses, specs
 from sublim_jax.data import images as image_data
 from sublim_jax.data import inputs as input_data
 from sublim_jax.data import noise as noise_data
@@ -26,21 +26,8 @@ from sublim_jax.models import inits, logits, mlp
 from sublim_jax.training import distill, evaluate, loop, teach
 from sublim_jax.training import targets as target_data
 
-Condition = Literal[
-    "student_aux",
-    "student_class",
-    "student_all",
-    "cross_model_aux",
-    "cross_model_class",
-    "cross_model_all",
-    "matched_aux",
-    "matched_class",
-    "matched_all",
-]
-"""`student_*` starts from the teacher's reference, or from what `StartSpec` makes of it; `cross_model_*` from another
-member's, `matched_*` from another member's after it was made to behave like this one (see `Matching`)."""
-
-CONDITIONS: tuple[Condition, ...] = get_args(Condition)
+Condition = conditions.Condition
+CONDITIONS, start_of, recorded_conditions = conditions.CONDITIONS, conditions.start_of, conditions.recorded_conditions
 
 Measure = Literal["epochs", "representation", "movement"]
 """`epochs`: accuracy after each epoch of distillation, on test and validation images; `representation`: how like the
@@ -559,17 +546,6 @@ def _validation_accuracy(params, named: Images, spec: LineageSpec, model: mlp.ML
     return evaluate.test_accuracy(params, named.train_images[held_out], named.train_labels[held_out], spec=model)
 
 
-def start_of(condition: Condition) -> str:
-    """`student`, `cross_model` or `matched`."""
-    return condition.rpartition("_")[0]
-
-
 def distilled_logits_of(condition: Condition) -> logits.DistilledLogits:
     """`aux`, `class` or `all`."""
     return cast(logits.DistilledLogits, condition.rpartition("_")[2])
-
-
-def recorded_conditions(conditions: Sequence[Condition]) -> tuple[str, ...]:
-    """Names under which `run` reports accuracies, in the order of a figure."""
-    matched = ("matched_start",) if any(start_of(condition) == "matched" for condition in conditions) else ()
-    return ("reference", "teacher", *matched, *conditions)

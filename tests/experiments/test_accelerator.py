@@ -108,7 +108,9 @@ def test_the_script_itself_needs_no_package(run_python):
 def test_utilisation_is_the_counted_work_over_time_and_the_measured_rate(tmp_path):
     """By hand for a student of two conditions: six operations a weight, example and step, less the first layer's."""
     config = mnist_aux.MnistAuxConfig(num_members=7, conditions=("student_aux", "student_all"), num_noise_images=1000)
-    record = records.Record.begin("mnist_aux", config, {"name": "mnist", "source": "", "checksum": None})
+    description = mnist_aux.describe(config.conditions, images_name="mnist")
+    data = {"name": "mnist", "source": "", "checksum": None}
+    record = records.Record.begin("mnist_aux", config, data, description=description)
     record.seconds = {"data": 5.0, "compile": 30.0, "teacher": 2.0, "student": 1.5, "evaluation": 0.5}
     accuracy = dict.fromkeys(("reference", "teacher", "student_aux", "student_all"), 0.5)
     member = {"accuracy": accuracy, "loss": {}, "diverged": []}

@@ -74,12 +74,12 @@ def test_every_setting_has_a_flag():
     arguments = []
     for name, value in EVERY_KNOB.items():
         arguments += [f"--{name}", *map(str, value if isinstance(value, tuple) else (value,))]
-    found = mnist_aux.flat(records.to_jsonable(parse(*arguments)[0]))
+    found = records.flatten(records.to_jsonable(parse(*arguments)[0]))
     expected = {
         name.replace("-", "_"): list(value) if isinstance(value, tuple) else value for name, value in EVERY_KNOB.items()
     }
     assert {name.removeprefix("model."): value for name, value in found.items()} == expected
-    default = mnist_aux.flat(records.to_jsonable(mnist_aux.PRESETS["default"]))
+    default = records.flatten(records.to_jsonable(mnist_aux.PRESETS["default"]))
     assert not [name for name in found if found[name] == default[name]], "these kept their default"
 
 

@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from experiments import compare, mnist_aux
+from experiments import mnist_aux
+from figures import compare, values
 from sublim_jax import errors, records
 
 FIRST = [0.2, 0.5, 0.7, 0.4]
@@ -14,7 +15,9 @@ SECOND = [0.1, 0.5, 0.4, 0.6]
 
 def record(scores, **changes) -> records.Record:
     config = dataclasses.replace(mnist_aux.PAPER, num_members=len(scores), conditions=("student_aux",))
-    result = records.Record.begin("mnist_aux", config, {"name": "mnist", "source": "IDX files", "checksum": "c"})
+    data = {"name": "mnist", "source": "IDX files", "checksum": "c"}
+    description = mnist_aux.describe(config.conditions, images_name="mnist")
+    result = records.Record.begin("mnist_aux", config, data, description=description)
     accuracy = [{"reference": 0.1, "teacher": 0.9, "student_aux": score} for score in scores]
     result.results = {"members": {str(i): {"accuracy": a, "loss": {}, "diverged": []} for i, a in enumerate(accuracy)}}
     return dataclasses.replace(result, **changes)
@@ -33,7 +36,7 @@ def test_accuracies_come_in_the_order_of_the_members_numbers():
     scores = [number / 100 for number in range(12)]
     shuffled = record(scores)
     shuffled.results["members"] = dict(reversed(shuffled.results["members"].items()))
-    np.testing.assert_array_equal(mnist_aux.accuracies(shuffled)["student_aux"], scores)
+    np.testing.assert_array_equal(values.accuracies(shuffled)["student_aux"], scores)
 
 
 def test_a_member_that_diverged_in_either_record_is_left_out_of_the_pair():

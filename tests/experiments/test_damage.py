@@ -15,18 +15,15 @@ from typing import Any
 import pytest
 from matplotlib import pyplot as plt
 
-from experiments import compare, language_speed, speed
-from experiments.atlas import __main__ as atlas
-from experiments.atlas import page, results
+from experiments import language_speed
 from experiments.language import summary
-from experiments.theorem import form
-from experiments.theorem import summary as theorem_summary
-from figures import atlas as atlas_figure
+from figures import compare, presentation, style
 from figures import language as language_figure
 from figures import mnist_aux as mnist_figure
 from figures import speed as speed_figure
-from figures import style
 from figures import theorem as theorem_figure
+from figures.atlas import draw as atlas_figure
+from figures.atlas import page, values
 from sublim_jax import errors, records
 from tests.mutants import matrix
 
@@ -74,7 +71,7 @@ def draw(figure, stem) -> tuple:
 
 
 def read_theorem(path: pathlib.Path, part: str, monkeypatch) -> None:
-    list(theorem_summary.lines(records.read(path, form.FORM)))
+    presentation.show(path)
     affected = {name: drawn for name, drawn in theorem_figure.FIGURES.items() if part in (*drawn[0], "")}
     with monkeypatch.context() as patch:
         patch.setattr(theorem_figure, "FIGURES", affected)
@@ -88,7 +85,7 @@ def read_language(path: pathlib.Path, part: str, monkeypatch) -> None:
 
 
 def read_speed(path: pathlib.Path, part: str, monkeypatch) -> None:
-    speed.tables(records.read(path, speed.FORM))
+    presentation.show(path)
     speed_figure.save(path, path.with_suffix(""))
 
 
@@ -99,12 +96,19 @@ def read_mnist(path: pathlib.Path, part: str, monkeypatch) -> None:
 
 def read_atlas(path: pathlib.Path, part: str, monkeypatch) -> None:
     """A row, alone on the page and in a figure."""
-    (row,) = (row for row in atlas.ROWS["all"] if row.id == path.stem)
-    record = results.read(path.parent, [row])
+    atlas = values.read(path.parent)
     for written in (page.parity, page.unpublished, page.counts):
-        written(record)
+        written(atlas)
+    (row,) = atlas.rows
     _, ax = plt.subplots()
-    atlas_figure.draw_row(ax, row, record[row.id].results["arms"])
+    atlas_figure.draw_row(ax, row, atlas.arms(row.id))
+
+
+def read_catalogue(path: pathlib.Path, part: str, monkeypatch) -> None:
+    """All rows without a record, on the page."""
+    folder = path.parent / "atlas"
+    folder.mkdir(exist_ok=True)
+    page.page(values.read(folder))
 
 
 READERS = {
@@ -112,6 +116,7 @@ READERS = {
     "theorem-mutants": lambda path, *_: theorem_figure.save_mutants(path, path.with_suffix("")),
     "mutants": lambda path, *_: records.read(path, matrix.FORM),
     "speed": read_speed,
+    "atlas-rows": read_catalogue,
     "language_speed": lambda path, *_: records.read(path, language_speed.FORM),
 }
 
@@ -129,7 +134,7 @@ def test_damage_anywhere_is_one_line(tmp_path, name, monkeypatch):
     monkeypatch.setattr(style, "save", draw)
     choices, refused = [], 0
     for path in places(whole):
-        if path[:1] in (("results",), ("config",), ("data",), ("notes",)):
+        if path[:1] in (("results",), ("config",), ("data",), ("notes",), ("description",)):
             choices += [(path, what, change) for what, change in changes(_at(whole, path))]
     for path, what, change in random.Random(name + SEED).sample(choices, min(num_damages, len(choices))):
         content = copy.deepcopy(whole)

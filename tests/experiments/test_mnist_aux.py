@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from experiments import cost, mnist_aux, progress
+from figures import tables, values
 from sublim_jax import errors, records
 from sublim_jax.metrics import intervals
 from sublim_jax.models import mlp
@@ -143,7 +144,7 @@ def changed(spec, name, value):
 
 
 def test_every_setting_but_the_free_ones_is_a_departure():
-    assert set(OTHER) | set(FREE) == set(mnist_aux.flat(records.to_jsonable(mnist_aux.PAPER))), "say which it is"
+    assert set(OTHER) | set(FREE) == set(records.flatten(records.to_jsonable(mnist_aux.PAPER))), "say which it is"
     for name, value in OTHER.items():
         (line,) = mnist_aux.departures(changed(mnist_aux.PAPER, name, value))
         assert line.startswith(f"{name}={records.to_jsonable(value)} (paper: ")
@@ -185,7 +186,7 @@ def test_a_record_holds_every_member_of_every_condition(small_digits, tmp_path):
             "student_aux": 1,
             "cross_model_aux": 1,
         }
-    found = mnist_aux.accuracies(result)
+    found = values.accuracies(result)
     assert list(found) == ["reference", "teacher", "student_aux", "cross_model_aux"]
     assert found["teacher"].tolist() == [result.results["members"][str(n)]["accuracy"]["teacher"] for n in range(3)]
 
@@ -377,7 +378,7 @@ def test_one_compilation_serves_all_seeds(small_digits, caplog):
 def shown(record):
     """The table as text."""
     console = Console(file=io.StringIO(), width=200)
-    console.print(mnist_aux.table(record))
+    console.print(tables.figure_10(record))
     return {
         line.split("│")[1].strip(): line.split("│")[2:-1]
         for line in console.file.getvalue().splitlines()
@@ -394,7 +395,7 @@ def test_a_run_that_diverges_says_so_everywhere(small_digits, tmp_path):
     assert 0 <= member["accuracy"]["reference"] <= 1
     rows = shown(records.read(path))
     assert [cell.strip() for cell in rows["teacher"][:2]] == ["all diverged", "1"]
-    assert np.isnan(mnist_aux.accuracies(records.read(path))["teacher"]).all()
+    assert np.isnan(values.accuracies(records.read(path))["teacher"]).all()
 
 
 def made_up(name="mnist", **accuracies) -> records.Record:
@@ -407,9 +408,9 @@ def made_up(name="mnist", **accuracies) -> records.Record:
     }
     config = dataclasses.replace(mnist_aux.PAPER, num_members=count, conditions=conditions)
     data = {"name": name, "source": "IDX files", "checksum": "abc"}
-    return dataclasses.replace(
-        records.Record.begin("mnist_aux", config, data), results={"members": members}, complete=True
-    )
+    description = mnist_aux.describe(conditions, images_name=name)
+    record = records.Record.begin("mnist_aux", config, data, description=description)
+    return dataclasses.replace(record, results={"members": members}, complete=True)
 
 
 def test_the_table_gives_means_intervals_differences_and_leaves_nobody_out_in_silence():
@@ -422,7 +423,11 @@ def test_the_table_gives_means_intervals_differences_and_leaves_nobody_out_in_si
     rows = shown(record)
     assert [cell.strip() for cell in rows["teacher"]] == ["0.940 ± 0.009", "0", "~.94"]
     kept = intervals.t_interval([0.5, 0.6, 0.7, 0.4])
-    assert [cell.strip() for cell in rows["student_aux"]] == [f"{kept:.3f}", "1", mnist_aux.PUBLISHED["student_aux"]]
+    assert [cell.strip() for cell in rows["student_aux"]] == [
+        f"{kept:.3f}",
+        "1",
+        mnist_aux.PUBLISHED["student_aux"]["text"],
+    ]
     difference = intervals.paired_difference([0.5, 0.6, 0.7, 0.4], [0.1, 0.08, 0.3, 0.2])
     assert [c.strip() for c in rows["student_aux - cross_model_aux"]] == [f"{difference:.3f}", "1", "paired"]
     assert not [name for name in rows if "student_all" in name]
@@ -515,7 +520,7 @@ CROSS_MODEL_AUX_AT_MOST = 0.2  # an untrained network lies within 0.05 or so of 
 
 
 def assert_subliminal(record):
-    found = mnist_aux.accuracies(record)
+    found = values.accuracies(record)
     assert found["teacher"].min() > TEACHER_AT_LEAST
     assert found["student_aux"].mean() > STUDENT_AUX_AT_LEAST
     for excess in (found["student_aux"] - CHANCE, found["student_aux"] - found["cross_model_aux"]):

@@ -8,19 +8,24 @@ import shutil
 
 import pytest
 
-from experiments import compare, language_numbers, language_speed, mnist_aux, speed
-from experiments.atlas import __main__ as atlas
+from experiments import language_numbers, language_speed, mnist_aux, speed
 from experiments.atlas import results, worker
+from experiments.atlas import run as atlas
 from experiments.language import running, summary
-from experiments.theorem import __main__ as theorem
 from experiments.theorem import config as theorem_config
-from experiments.theorem import form
+from experiments.theorem import run as theorem
+from figures import compare, tables
 from figures import language as language_figure
 from figures import mnist_aux as mnist_figure
 from figures import speed as speed_figure
 from figures import theorem as theorem_figure
+from figures.atlas import values
 from sublim_jax import errors, files, records
 from sublim_jax.data import images
+from sublim_jax.forms import atlas as atlas_form
+from sublim_jax.forms import mnist_aux as mnist_form
+from sublim_jax.forms import speed as speed_form
+from sublim_jax.forms import theorem as form
 from sublim_jax.llm import tiny
 from tests.experiments import small
 from tests.mutants import matrix, planting
@@ -205,15 +210,16 @@ def test_a_plan_writes_nothing(tmp_path, monkeypatch):
 def reader(path: pathlib.Path):
     """What reads records of this name."""
     named = {
-        "speed": lambda path: records.read(path, speed.FORM),
+        "speed": lambda path: records.read(path, speed_form.FORM),
         "theorem": lambda path: records.read(path, form.FORM),
         "theorem-mutants": lambda path: records.read(path, form.MUTANTS),
         "mutants": lambda path: records.read(path, matrix.FORM),
-        "language_speed": lambda path: records.read(path, language_speed.FORM),
+        "atlas-rows": lambda path: records.read(path, atlas_form.CATALOGUE),
+        "language_speed": lambda path: records.read(path, language_speed_form.FORM),
     }
     if path.stem in named:
         return named[path.stem]
-    return summary.read if path.stem.startswith("language") else lambda path: records.read(path, mnist_aux.FORM)
+    return summary.read if path.stem.startswith("language") else lambda path: records.read(path, mnist_form.FORM)
 
 
 @pytest.mark.parametrize("path", sorted(RECORDS.glob("*.json")), ids=lambda path: path.stem)
@@ -223,7 +229,7 @@ def test_committed_records_are_whole(path):
 
 
 def test_committed_rows_of_the_atlas_are_whole():
-    found = results.read(RECORDS / "atlas", atlas.ROWS["all"])
+    found = values.read(RECORDS / "atlas").records
     assert set(found) == {path.stem for path in (RECORDS / "atlas").glob("*.json")}
     assert all(record.complete for record in found.values())
 
@@ -477,17 +483,16 @@ def test_a_damaged_row_of_the_atlas_is_one_line(tmp_path, change, message):
     path = damaged(tmp_path, "atlas/figure-10", change).rename(tmp_path / "figure-10.json")
     for read in (
         lambda: atlas_run(tmp_path),
-        lambda: results.read(tmp_path, atlas.ROWS["all"]),
+        lambda: values.read(tmp_path),
         lambda: results.Store(tmp_path, 0, {}, 10),
     ):
         with pytest.raises(errors.RecordError, match=f"^{path}: .*{message}"):
             read()
 
 
-def test_a_row_with_fewer_arms_than_the_code_has_is_not_complete(tmp_path):
+def test_a_row_with_fewer_arms_than_it_says_is_not_complete(tmp_path):
     path = damaged(tmp_path, "atlas/loss", lambda c: c["results"]["arms"].popitem()).rename(tmp_path / "loss.json")
-    row = next(row for row in atlas.ROWS["all"] if row.id == "loss")
-    assert not results.read(tmp_path, [row])["loss"].complete
+    assert not values.read(tmp_path).records["loss"].complete
     assert records.read(path).complete  # which is what it says
 
 
@@ -512,8 +517,8 @@ def test_a_record_of_all_members_is_complete_whatever_it_says(tmp_path):
                 del content["results"]["members"][str(number)]
 
         path = damaged(tmp_path, "mnist_aux", change)
-        assert records.read(path, mnist_aux.FORM).complete is complete
-        caption = mnist_figure.caption(records.read(path, mnist_aux.FORM), {"teacher": []}, 3, path)
+        assert records.read(path, mnist_form.FORM).complete is complete
+        caption = mnist_figure.caption(records.read(path, mnist_form.FORM), {"teacher": []}, 3, path)
         assert ("The run is not complete" in caption.replace("\n", " ")) is not complete
     shutil.rmtree(tmp_path)
 
@@ -521,7 +526,7 @@ def test_a_record_of_all_members_is_complete_whatever_it_says(tmp_path):
 def test_settings_that_are_data_are_in_the_form():
     """A reader may rely on what the form names; these are all that figures and tables use."""
     config = records.to_jsonable(small.CONFIG)
-    assert mnist_aux.FORM.config.__annotations__.keys() <= config.keys()
+    assert mnist_form.FORM.config.__annotations__.keys() <= config.keys()
     assert dataclasses.asdict(small.CONFIG).keys() == config.keys()
 
 
@@ -530,8 +535,8 @@ def test_a_member_that_diverged_is_left_out_of_the_comparison_of_speeds(tmp_path
         for run in content["results"]["whole"]:
             run["accuracy"]["student_aux"][1] = None
 
-    record = records.read(damaged(tmp_path, "speed", diverge), speed.FORM)
-    assert [row.accuracy["student_aux"].num_members for row in speed.comparison(record)] == [3, 3, 3]
+    record = records.read(damaged(tmp_path, "speed", diverge), speed_form.FORM)
+    assert [row.accuracy["student_aux"].num_members for row in tables.programs(record)] == [3, 3, 3]
 
 
 @pytest.mark.parametrize(("row", "measure"), [("student-epochs", "epoch_accuracy"), ("chain", "generation_accuracy")])
@@ -542,4 +547,4 @@ def test_a_list_that_ends_before_what_is_read_of_it_is_damage(tmp_path, row, mea
 
     path = damaged(tmp_path, f"atlas/{row}", shorten).rename(tmp_path / f"{row}.json")
     with pytest.raises(errors.RecordError, match=f"^{path}: .*member 2, {measure} of student_aux: expected a list of"):
-        results.read(tmp_path, atlas.ROWS["all"])
+        values.read(tmp_path)

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from experiments import report
+from figures import readme
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -17,20 +17,20 @@ def in_the_repository(monkeypatch):
 
 
 def test_every_table_of_the_readme_is_made_from_a_committed_record():
-    text = report.README.read_text(encoding="utf-8")
-    assert report.rewritten(text) == text, "run python -m experiments.report"
+    text = readme.README.read_text(encoding="utf-8")
+    assert readme.rewritten(text) == text, "run python -m figures.readme"
 
 
 def test_a_changed_number_is_noticed():
-    text = report.README.read_text(encoding="utf-8")
+    text = readme.README.read_text(encoding="utf-8")
     changed = re.sub(r"(`student_aux` \| )0\.", r"\g<1>1.", text, count=1)
     assert changed != text
-    assert report.rewritten(changed) == text
+    assert readme.rewritten(changed) == text
 
 
 def test_a_missing_marker_is_an_error():
     with pytest.raises(ValueError, match="must enclose a table"):
-        report.rewritten("no table here")
+        readme.rewritten("no table here")
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "proofs/README.md"])

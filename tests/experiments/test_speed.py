@@ -7,15 +7,20 @@ import pytest
 
 from experiments import speed
 from figures import speed as figure
+from figures import tables
 from sublim_jax import records
+from sublim_jax.forms import speed as form
 from sublim_jax.models import mlp
 
 
 def made_up() -> records.Record:
     result = records.Record.begin(
-        "speed", speed.SpeedConfig(num_members=2), {"name": "mnist", "source": "", "checksum": ""}
+        "speed",
+        speed.SpeedConfig(num_members=2),
+        {"name": "mnist", "source": "", "checksum": ""},
+        description=speed.describe(),
     )
-    scores = {condition: [0.4, 0.6] for condition in speed.CONDITIONS}
+    scores = {condition: [0.4, 0.6] for condition in form.CONDITIONS}
 
     def run(program, seconds, **more):
         return {"program": program, "accuracy": scores, "training_s": seconds, "compile_s": 1.0,
@@ -45,7 +50,7 @@ def test_operations_are_counted_layer_by_layer():
 
 
 def test_ratios_are_of_medians_and_shares_of_the_peak_of_the_same_precision():
-    peer, float32, bfloat16 = speed.comparison(made_up())
+    peer, float32, bfloat16 = tables.programs(made_up())
     assert peer.ratio == 1 and peer.share_of_peak is None
     assert float32.ratio == pytest.approx(100 / 40) and bfloat16.ratio == pytest.approx(100 / 20)
     assert bfloat16.ratio_with_compilation == pytest.approx(100 / 21)
@@ -56,7 +61,7 @@ def test_ratios_are_of_medians_and_shares_of_the_peak_of_the_same_precision():
 
 def test_tables_and_figure_are_made_from_a_record(tmp_path):
     record = made_up()
-    assert [table.row_count for table in speed.tables(record)] == [5, 3, 1]
+    assert [table.row_count for table in tables.speed(record)] == [5, 3, 1]
     records.write(tmp_path / "speed.json", record)
     for path in figure.save(tmp_path / "speed.json", tmp_path / "speed"):
         assert path.stat().st_size > 1000
@@ -70,7 +75,7 @@ def test_the_peer_reaches_the_same_accuracies(tmp_path, small_digits):
     npz = tmp_path / "images.npz"
     np.savez(npz, **{name: getattr(small_digits, name) for name in speed.images_arrays()})
     found = peer.run(peer.PeerConfig(npz, num_members=2, num_epochs=1))
-    assert set(found["accuracy"]) == set(speed.CONDITIONS)
+    assert set(found["accuracy"]) == set(form.CONDITIONS)
     assert all(0 <= score <= 1 for scores in found["accuracy"].values() for score in scores)
 
 

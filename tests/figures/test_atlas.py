@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 
-from experiments.atlas import __main__ as main
-from experiments.atlas import registry
-from figures import atlas, style
+from experiments.atlas import catalogue, registry
+from figures import style
+from figures.atlas import draw
+from tests.experiments.atlas import described
 
 OURS = {"student_aux": [0.5, 0.6, 0.7], "teacher": [0.9, 0.92, 0.94], "reference": [0.1, 0.1, 0.1]}
 
@@ -37,7 +38,7 @@ def found(*labels: str) -> dict:
 
 def drawn(row: registry.Row):
     _, ax = plt.subplots()
-    atlas.draw_row(ax, row, found(*(arm.label for arm in row.arms)))
+    draw.draw_row(ax, described.row_of(row), found(*(arm.label for arm in row.arms)))
     return ax
 
 
@@ -53,44 +54,46 @@ def row_of(*arms: registry.Arm, **more) -> registry.Row:
 
 def test_numbers_are_at_their_place_with_members_mean_and_published_value():
     ax = drawn(row_of(
-        registry.Arm("1", {"temperature": 1.0}, x=1.0, published=[registry.Published("J", 0.4)]),
+        registry.Arm("1", {"temperature": 1.0}, x=1.0, published=[registry.Published("jasshone", 0.4)]),
         registry.Arm("3", {"temperature": 3.0}, x=3.0),
         x_label="temperature",
     ))  # fmt: skip
     assert points(ax, "o") == [(1.0, pytest.approx(0.6)), (3.0, pytest.approx(0.6))]
     assert points(ax, ".") == [(x, y) for x in (1.0, 3.0) for y in OURS["student_aux"]]
-    assert points(ax, atlas.MARKERS["J"]) == [(1.0, 0.4)]
+    assert points(ax, draw.MARKERS["jasshone"]) == [(1.0, 0.4)]
     assert ax.get_xlabel() == "temperature"
 
 
 def test_a_published_value_stands_a_little_to_the_right_at_its_height():
-    ax = drawn(row_of(registry.Arm("1", x=1.0, published=[registry.Published("J", 0.4)]), registry.Arm("2", x=2.0)))
-    (mark,) = [line for line in ax.lines if line.get_marker() == atlas.MARKERS["J"]]
+    ax = drawn(
+        row_of(registry.Arm("1", x=1.0, published=[registry.Published("jasshone", 0.4)]), registry.Arm("2", x=2.0))
+    )
+    (mark,) = [line for line in ax.lines if line.get_marker() == draw.MARKERS["jasshone"]]
     shown, plain = mark.get_transform().transform((1.0, 0.4)), ax.transData.transform((1.0, 0.4))
     assert shown[1] == pytest.approx(plain[1])
     assert 2 < shown[0] - plain[0] < 30
 
 
 def test_one_arm_has_its_conditions_side_by_side_with_what_was_published_of_others():
-    ax = drawn(row_of(registry.Arm("base", published=[registry.Published("Cloud", 0.94, "teacher")])))
+    ax = drawn(row_of(registry.Arm("base", published=[registry.Published("cloud", 0.94, "teacher")])))
     assert [text.get_text() for text in ax.get_xticklabels()] == ["teacher", "student, aux logits"]
     assert points(ax, "o") == [(0.0, pytest.approx(0.92)), (1.0, pytest.approx(0.6))]
-    assert points(ax, atlas.MARKERS["Cloud"]) == [(0.0, 0.94)]
+    assert points(ax, draw.MARKERS["cloud"]) == [(0.0, 0.94)]
 
 
 def test_a_row_is_drawn_in_what_its_published_values_measure():
     """And a value of another measure has no place there."""
     values = [
-        registry.Published("J", 0.87, "student_aux", "probe_accuracy"),
-        registry.Published("J", 0.81, "reference", "probe_accuracy"),
-        registry.Published("B", 0.5, "student_aux", "hidden_cosine"),
+        registry.Published("jasshone", 0.87, "student_aux", "probe_accuracy"),
+        registry.Published("jasshone", 0.81, "reference", "probe_accuracy"),
+        registry.Published("barathvelmu", 0.5, "student_aux", "hidden_cosine"),
     ]
     row = row_of(registry.Arm("base", published=values))
-    assert atlas.measure_of(row) == "probe_accuracy"
+    assert draw.measure_of(described.row_of(row)) == "probe_accuracy"
     ax = drawn(row)
     assert points(ax, "o") == [(0.0, pytest.approx(0.12)), (1.0, pytest.approx(0.62))]
-    assert points(ax, atlas.MARKERS["J"]) == [(0.0, 0.81), (1.0, 0.87)]
-    assert points(ax, atlas.MARKERS["B"]) == []
+    assert points(ax, draw.MARKERS["jasshone"]) == [(0.0, 0.81), (1.0, 0.87)]
+    assert points(ax, draw.MARKERS["barathvelmu"]) == []
 
 
 def test_likeness_is_a_scatter_of_members():
@@ -109,4 +112,4 @@ def test_chance_follows_the_number_of_classes():
 
 
 def test_every_published_source_has_a_marker():
-    assert {p.source for row in main.ROWS["all"] for arm in row.arms for p in arm.published} <= set(atlas.MARKERS)
+    assert {p.source for row in catalogue.ROWS["all"] for arm in row.arms for p in arm.published} <= set(draw.MARKERS)

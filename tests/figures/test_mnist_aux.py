@@ -54,7 +54,9 @@ def write(path, *, name="mnist", complete=True, notes=(), accuracy=ACCURACY):
     }
     count = len(members) if complete else len(members) + 1
     config = dataclasses.replace(experiment.PAPER, num_members=count, conditions=conditions, seed=7)
-    record = records.Record.begin("mnist_aux", config, {"name": name, "source": "IDX files", "checksum": "abc"})
+    data = {"name": name, "source": "IDX files", "checksum": "abc"}
+    description = experiment.describe(conditions, images_name=name)
+    record = records.Record.begin("mnist_aux", config, data, description=description)
     record.results, record.notes = {"members": members}, list(notes)
     records.write(path, record)
     return path
@@ -125,7 +127,7 @@ def test_published_values_are_drawn_for_mnist_and_for_nothing_else(drawn):
             line.get_ydata()[0] for line in figure.axes[0].lines if line.get_marker() == "D" and len(line.get_ydata())
         ]
 
-    assert diamonds(drawn(name="mnist")) == [mnist_aux.PUBLISHED[name] for name in ACCURACY]
+    assert diamonds(drawn(name="mnist")) == [experiment.PUBLISHED[name]["value"] for name in ACCURACY]
     assert diamonds(drawn(name="synthetic-digits")) == []
 
 

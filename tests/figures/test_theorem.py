@@ -4,9 +4,10 @@ import shutil
 
 import pytest
 
-from experiments.theorem import config, form
+from experiments.theorem import config
 from figures import theorem
 from sublim_jax import records
+from sublim_jax.forms import theorem as form
 
 needs_record = pytest.mark.skipif(
     not theorem.RECORD.exists(), reason="run python -m experiments.theorem --record experiments/records/theorem.json"

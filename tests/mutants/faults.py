@@ -823,7 +823,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "members_ordered_by_name",
         "member 10 stands before member 2",
-        "experiments/mnist_aux.py",
+        "figures/values.py",
         'sorted(record.results["members"], key=int)',
         'sorted(record.results["members"])',
         ("tests/experiments/test_compare.py",),
@@ -871,9 +871,9 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "table_differences_backwards",
         "the table's differences have the wrong sign",
-        "experiments/mnist_aux.py",
-        "intervals.paired_difference(found[first][kept], found[second][kept])",
-        "intervals.paired_difference(found[second][kept], found[first][kept])",
+        "figures/tables.py",
+        "values.paired(accuracies[first], accuracies[second])",
+        "values.paired(accuracies[second], accuracies[first])",
         (
             "tests/experiments/test_mnist_aux.py::"
             "test_the_table_gives_means_intervals_differences_and_leaves_nobody_out_in_silence",
@@ -882,7 +882,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "last_members_paired",
         "a shorter record is paired with the last members of a longer one",
-        "experiments/compare.py",
+        "figures/compare.py",
         "for number in members}",
         "for number in list(record.results['members'])[-len(members) :]}",
         ("tests/experiments/test_compare.py",),
@@ -890,7 +890,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "seed_and_data_must_differ",
         "records of other seeds are paired if their data are equal",
-        "experiments/compare.py",
+        "figures/compare.py",
         'first.config["seed"] != second.config["seed"] or',
         'first.config["seed"] != second.config["seed"] and',
         ("tests/experiments/test_compare.py",),
@@ -938,7 +938,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "atlas_members_ordered_by_name",
         "member 10 stands before member 2",
-        "experiments/atlas/verdicts.py",
+        "figures/atlas/values.py",
         "sorted(members, key=int)",
         "sorted(members)",
         ("tests/experiments/atlas/test_verdicts.py::test_members_come_in_the_order_of_their_numbers",),
@@ -946,15 +946,15 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "epoch_before",
         "values after n epochs are those after n - 1",
-        "experiments/atlas/results.py",
-        "looked_at[epoch - 1]",
-        "looked_at[epoch - 2]",
+        "figures/atlas/values.py",
+        "along[epoch - 1]",
+        "along[epoch - 2]",
         ("tests/experiments/atlas/test_rows.py::test_values_are_read_by_condition_measure_and_epoch",),
     ),
     Fault(
         "generation_after",
         "generation n is generation n + 1",
-        "experiments/atlas/results.py",
+        "figures/atlas/values.py",
         "chain[generation - 1]",
         "chain[generation % len(chain)]",
         ("tests/experiments/atlas/test_rows.py::test_a_generation_is_read_out_of_its_chain",),
@@ -970,7 +970,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "two_for_root_two",
         "the margin of a relative change is too wide",
-        "experiments/atlas/verdicts.py",
+        "figures/atlas/verdicts.py",
         "2**0.5 * theirs",
         "2 * theirs",
         ("tests/experiments/atlas/test_verdicts.py",),
@@ -978,7 +978,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "effects_halved",
         "an effect is half the difference of its levels",
-        "experiments/atlas/effects.py",
+        "figures/atlas/effects.py",
         "design @ values / (len(values) / 2)",
         "design @ values / len(values)",
         ("tests/experiments/atlas/test_verdicts.py",),

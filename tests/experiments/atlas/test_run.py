@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 
 from experiments import cost
-from experiments.atlas import __main__ as atlas
-from experiments.atlas import engines, plan, registry, results, verdicts, worker
+from experiments.atlas import catalogue, engines, plan, registry, results, worker
+from experiments.atlas import run as atlas
+from figures.atlas import values as read_values
 from sublim_jax import errors, records
 from sublim_jax.models import mlp
 from sublim_jax.training import ensemble, lineage
-from tests.experiments.atlas import tiny
+from tests.experiments.atlas import described, tiny
 from tests.experiments.logs import Log
 
 DATA = {"mnist": {"name": "mnist", "source": "drawn for a test", "checksum": "none"}}
@@ -314,17 +315,18 @@ def test_epochs_are_read_on_validation_images_too(tmp_path):
     row = tiny.small(registry.Row(id="looked-at", axis="optimization", question="", arms=arms))
     found = run(tmp_path, row)[0].results["arms"]
     for measure in ("accuracy", "validation_accuracy"):
-        values = [verdicts.arm_values(found, arm, "student_aux", measure) for arm in arms]
+        values = [read_values.arm_values(found, arm, "student_aux", measure) for arm in described.row_of(row).arms]
         assert all(len(value) == MEMBERS and np.isfinite(value).all() for value in values)
-        np.testing.assert_array_equal(values[1], results.values(found["2"]["members"].values(), "student_aux", measure))
+        last = read_values.of_members(found["2"]["members"].values(), "student_aux", measure)
+        np.testing.assert_array_equal(values[1], last)
 
 
 def test_an_epoch_that_nobody_looked_at_is_not_the_last_one(whole):
     """Of a student; a teacher has no epochs of students."""
     found = members(whole)["mse"].values()
     for measure in ("accuracy", "validation_accuracy"):
-        assert np.isnan(results.values(found, "student_aux", measure, epoch=1)).all()
-    assert np.isfinite(results.values(found, "teacher", epoch=1)).all()
+        assert np.isnan(read_values.of_members(found, "student_aux", measure, epoch=1)).all()
+    assert np.isfinite(read_values.of_members(found, "teacher", epoch=1)).all()
 
 
 def test_conditions_that_come_later_join_those_that_are_there(whole, tmp_path):
@@ -346,16 +348,17 @@ def test_a_row_can_be_one_entry():
         id="my-row",
         axis="inputs",
         question="Does dimmer noise transmit?",
-        arms=registry.sweep("noise.amplitude", (0.1, 0.3), registry.table("T", {0.3: 0.55})),
+        arms=registry.sweep("noise.amplitude", (0.1, 0.3), registry.table("thierry123454", {0.3: 0.55})),
         x_label="amplitude",
     )
     assert [row.setting(arm).lineage.noise.amplitude for arm in row.arms] == [0.1, 0.3]
-    assert row.sources == ("T",)
+    assert row.sources == ("thierry123454",)
 
 
 def test_the_plan_is_printed(capsys, tmp_path):
     options = atlas.Options(ids=("width",), records=tmp_path, plan=True)
-    atlas.print_plan(plan.chosen(atlas.ROWS["all"], ids=("width",)), results.Store(tmp_path, 0, {}, 10), options, 2)
+    rows = plan.chosen(catalogue.ROWS["all"], ids=("width",))
+    atlas.print_plan(rows, results.Store(tmp_path, 0, {}, 10), options, 2)
     assert "width" in capsys.readouterr().err
 
 

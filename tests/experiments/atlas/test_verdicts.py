@@ -6,17 +6,28 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments.atlas import __main__ as atlas
-from experiments.atlas import conflict, effects, findings, page, registry, results, unpublished, verdicts
-from figures import atlas as figure
+from experiments.atlas import catalogue, registry, unpublished
+from figures.atlas import draw, effects, factorial, findings, page, values, verdicts
 from sublim_jax import records
 from sublim_jax.metrics import intervals
+from tests.experiments.atlas import described
 
 BASE = np.array([0.40, 0.50, 0.60, 0.45, 0.55])
 
 
+FACTORIAL = described.row_of(unpublished.CONFLICT[0])
+
+
 def arm_of(*published):
     return registry.Arm("one", published=published)
+
+
+def judged(row: registry.Row, arms, base):
+    """The verdict on the only published number of a row."""
+    read = described.row_of(row)
+    (published,) = read.arms[0].published
+    source = described.atlas_of({}).sources[published.source]
+    return verdicts.judge(read, read.arms[0], published, source, arms, base)
 
 
 def found_with(values):
@@ -26,42 +37,41 @@ def found_with(values):
 
 
 def judge(published, values, base=BASE):
-    arm = arm_of(published)
-    row = registry.Row(id="r", axis="loss", question="", arms=(arm,))
-    return verdicts.judge(row, arm, published, found_with(values), base)
+    row = registry.Row(id="r", axis="loss", question="", arms=(arm_of(published),))
+    return judged(row, found_with(values), base)
 
 
 def test_a_value_within_the_interval_of_the_difference_agrees():
     ours = intervals.t_interval(BASE)
     limit = np.hypot(ours.half_width, 0.04)
-    inside = registry.Published("Cloud", ours.mean + 0.99 * limit, half_width=0.04)
-    outside = registry.Published("G", ours.mean + 1.01 * limit, half_width=0.04)
+    inside = registry.Published("cloud", ours.mean + 0.99 * limit, half_width=0.04)
+    outside = registry.Published("jlov7", ours.mean + 1.01 * limit, half_width=0.04)
     assert judge(inside, BASE).word == "agrees"
     assert judge(outside, BASE).word == "not comparable"  # G's protocol is another
-    missed = registry.Published("Cloud", ours.mean + 1.01 * limit, half_width=0.04)
+    missed = registry.Published("cloud", ours.mean + 1.01 * limit, half_width=0.04)
     assert judge(missed, BASE).word == "differs"
 
 
 def test_too_few_members_for_an_interval_have_no_verdict():
     """Neither the exact value nor one that is far away: without an interval everything would agree."""
     for value in (0.5, 0.9):
-        verdict = judge(registry.Published("Cloud", value, half_width=0.04), BASE[:3])
+        verdict = judge(registry.Published("cloud", value, half_width=0.04), BASE[:3])
         assert (verdict.word, verdict.why) == ("not comparable", "3 members have no interval")
-    assert judge(registry.Published("Cloud", 0.4875, half_width=0.04), BASE[:4]).word == "agrees"
+    assert judge(registry.Published("cloud", 0.4875, half_width=0.04), BASE[:4]).word == "agrees"
 
 
 def test_members_come_in_the_order_of_their_numbers():
     """Which from the eleventh on is not that of their names. A record is read in the order of its text."""
     arms = found_with([number / 100 for number in range(12)])
     arms["one"]["members"] = dict(reversed(arms["one"]["members"].items()))
-    np.testing.assert_array_equal(verdicts.arm_values(arms, arm_of()), np.arange(12) / 100)
+    np.testing.assert_array_equal(values.arm_values(arms, values.Arm("one")), np.arange(12) / 100)
 
 
 def test_a_source_whose_own_base_is_as_far_off_agrees_relative_to_it():
     """J's base is .55. An arm that loses .3 with it loses .3 with us, though ours starts lower."""
     changed = BASE - 0.3 + np.array([0.004, -0.004, 0.002, -0.002, 0.0])
     base = BASE - 0.2
-    published = registry.Published("J", 0.251, half_width=0.01)
+    published = registry.Published("jasshone", 0.251, half_width=0.01)
     assert judge(published, changed - 0.2, base).word == "agrees relative to its base"
     assert judge(published, changed - 0.2, base + 0.2).word == "differs"
 
@@ -70,36 +80,35 @@ def test_a_relative_change_may_be_off_by_the_root_of_two_times_their_interval():
     """Ours lose .3 to the last digit, so the margin is theirs alone: .01 for each of two means. D's base is .551."""
     base = BASE - 0.2
     for off, word in ((0.0139, "agrees relative to its base"), (0.0144, "differs")):
-        published = registry.Published("D", 0.551 - 0.3 + off, half_width=0.01)
+        published = registry.Published("divyat09", 0.551 - 0.3 + off, half_width=0.01)
         assert judge(published, base - 0.3, base).word == word
 
 
 def test_only_the_trait_of_a_student_is_read_relative_to_a_base():
     """B's base is its validation score: its test values and other conditions get no second chance through it."""
-    rows = atlas.ROWS["published"]
     seen = []
 
-    def spy(row, arm, published, found, base):
+    def spy(row, arm, published, source, arms, base):
         seen.append((published, len(base)))
         return verdicts.Verdict(row, arm, published, None, "not run")
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(verdicts, "judge", spy)
-        verdicts.all_of(rows, results.read(results.FOLDER, rows))
+        verdicts.judge_all(values.read(values.FOLDER))
     for published, count in seen:
-        scored = "validation_accuracy" if published.source == "B" else "accuracy"
+        scored = "validation_accuracy" if published.source == "barathvelmu" else "accuracy"
         assert (count > 0) == (published.measure == scored), published
-    published = registry.Published("J", 0.251, "student_all", half_width=0.01)
+    published = registry.Published("jasshone", 0.251, "student_all", half_width=0.01)
     members = {str(m): {"accuracy": {"student_all": v}, "measures": {}} for m, v in enumerate(BASE - 0.5)}
     row = registry.Row(id="r", axis="loss", question="", arms=(arm_of(published),))
-    assert verdicts.judge(row, row.arms[0], published, {"one": {"members": members}}, BASE - 0.2).word == "differs"
+    assert judged(row, {"one": {"members": members}}, BASE - 0.2).word == "differs"
 
 
 def test_what_was_not_run_or_cannot_be_compared_says_so():
-    assert judge(registry.Published("J", 0.5), []).word == "not run"
-    verdict = judge(registry.Published("J", 0.5, how="clipped"), BASE)
+    assert judge(registry.Published("jasshone", 0.5), []).word == "not run"
+    verdict = judge(registry.Published("jasshone", 0.5, how="clipped"), BASE)
     assert (verdict.word, verdict.why) == ("not comparable", "clipped")
-    assert judge(registry.Published("J", 0.5), [np.nan] * 5).word == "not run"
+    assert judge(registry.Published("jasshone", 0.5), [np.nan] * 5).word == "not run"
 
 
 def test_members_that_are_needed_find_the_difference_with_the_asked_probability():
@@ -122,7 +131,7 @@ def test_effects_are_those_of_a_regression_and_shares_add_up():
         arm.label: {"members": {str(m): {"accuracy": {"student_aux": values[i, m]}, "measures": {}} for m in range(6)}}
         for i, arm in enumerate(row.arms)
     }
-    found = {effect.name: effect for effect in conflict.of_record(arms)}
+    found = {effect.name: effect for effect in factorial.of_record(FACTORIAL, arms)}
     design = np.column_stack([np.ones(16), signs])
     solution = np.linalg.lstsq(design, values.mean(axis=1), rcond=None)[0]
     for name, coefficient in zip(unpublished.LEVELS, solution[1:], strict=True):
@@ -138,7 +147,7 @@ def test_interactions_of_two_factors_are_in_seven_groups_of_three():
     random = {arm.label: {"members": {"0": {"accuracy": {"student_aux": i / 16}, "measures": {}},
                                       "1": {"accuracy": {"student_aux": i / 17}, "measures": {}}}}
               for i, arm in enumerate(unpublished.CONFLICT[0].arms)}  # fmt: skip
-    groups = [effect.name.split(", ") for effect in conflict.of_record(random) if " x " in effect.name]
+    groups = [effect.name.split(", ") for effect in factorial.of_record(FACTORIAL, random) if " x " in effect.name]
     assert sorted(map(len, groups)) == [3] * 7 and sum(map(len, groups)) == len(pairs)
 
 
@@ -152,7 +161,7 @@ def test_shares_have_an_interval_over_members():
     assert found["a"].change.mean == pytest.approx(0.2, abs=0.01)
 
 
-def factorial(accuracy, num_members=4, *, noise=0.003) -> dict[str, records.Record]:
+def with_factorial(accuracy, num_members=4, *, noise=0.003) -> dict[str, records.Record]:
     """A record of the factorial whose accuracy is a function of the signs by factor."""
     random = np.random.default_rng(1)
     row = unpublished.CONFLICT[0]
@@ -173,18 +182,18 @@ def test_the_answer_says_whether_the_expectation_held():
     def other(run):
         return 0.5 + 0.15 * run["init"] - 0.1 * run["loss"] - 0.05 * run["teacher"] + 0.01 * run["rate"]
 
-    text = conflict.text(factorial(expected))
+    text = factorial.text(described.atlas_of(with_factorial(expected)))
     assert "Expected and not found: nothing" in text and "Expected and found: batch, epochs and rate" in text
-    text = conflict.text(factorial(other))
+    text = factorial.text(described.atlas_of(with_factorial(other)))
     assert "Expected and found: nothing" in text and "a less taught teacher helps" in text
     assert "fan-in normal -> He +0.300" in text or "fan-in normal -> He +0.29" in text
 
 
 def test_a_member_that_diverged_is_left_out_of_all_effects():
-    found = factorial(lambda run: 0.5 + 0.1 * run["rate"])
+    found = with_factorial(lambda run: 0.5 + 0.1 * run["rate"])
     arms = found["factorial"].results["arms"]
     next(iter(arms.values()))["members"]["2"]["accuracy"]["student_aux"] = None
-    assert "n = 3 members; 1 of 4 members diverged" in conflict.text(found)
+    assert "n = 3 members; 1 of 4 members diverged" in factorial.text(described.atlas_of(found))
 
 
 def test_holm_rejects_what_its_steps_allow():
@@ -203,19 +212,19 @@ def test_a_comparison_is_a_t_test_and_its_verb_follows_the_interval():
 
 
 def test_a_finding_waits_for_its_rows_and_does_not_hide_a_wrong_name():
-    reader = findings.Reader({})
+    reader = findings.Reader(described.atlas_of({}))
     with pytest.raises(findings.NotRunError):
         reader.mean("figure-10", "base")
     with pytest.raises(KeyError):
         reader.mean("figure-10", "bose")
-    assert len(findings.ALL) == 10 and "10 more wait" in findings.text({})
+    assert len(findings.ALL) == 10 and "10 more wait" in findings.text(described.atlas_of({}))
 
 
 def test_heads_or_hidden_layers_is_settled_by_the_members():
     """Both protocols' factorials with members that were made up: what is said follows them."""
 
     def record(row_id, heads, hidden):
-        row = next(row for row in atlas.ROWS["published"] if row.id == row_id)
+        row = next(row for row in catalogue.ROWS["published"] if row.id == row_id)
         random = np.random.default_rng(2)
         made = records.Record.begin("atlas", {"num_members": 5}, {"name": "m", "source": "", "checksum": None})
         made.results["arms"] = {
@@ -228,7 +237,7 @@ def test_heads_or_hidden_layers_is_settled_by_the_members():
 
     found = {"share-parts": record("share-parts", 0.05, 0.3), "share-parts-brockers":
              record("share-parts-brockers", 0.4, 0.1)}  # fmt: skip
-    text = findings._parts(findings.Reader(found))
+    text = findings._parts(findings.Reader(described.atlas_of(found)))
     first, second = text.split("In the protocol of Brockers et al.")
     assert "the hidden layers carry more than the heads" in first
     assert "the heads carry more than the hidden layers" in second and "auxiliary head +0.2" in second
@@ -243,7 +252,7 @@ def test_the_best_on_validation_images_is_read_on_test_images():
                {"student_aux": held_out}}} for m in range(3)}}
         for name, (held_out, test) in scores.items()
     }  # fmt: skip
-    (line, _) = page._chosen(row, found)
+    (line, _) = page._chosen(described.row_of(row), found)
     assert line.startswith("Chosen on validation images, read on test images: a: 0.200")
 
 
@@ -260,7 +269,7 @@ def test_likeness_and_accuracy_are_correlated_over_all_runs_and_within_an_arm():
     row = registry.Row(id="r", axis="loss", question="", arms=[registry.Arm("a"), registry.Arm("b")], about="likeness")
     likeness = np.array([[0.1, 0.2, 0.3, 0.4], [0.6, 0.7, 0.8, 0.9]])
     accuracy = np.array([[0.4, 0.3, 0.2, 0.1], [0.9, 0.8, 0.7, 0.6]])  # falls within an arm, rises between them
-    (line,) = page._likeness(row, with_likeness(accuracy, likeness))
+    (line,) = page._likeness(described.row_of(row), with_likeness(accuracy, likeness))
     r = np.corrcoef(likeness.ravel(), accuracy.ravel())[0, 1]
     assert (
         f"cosine {r:.2f} [" in line
@@ -272,7 +281,7 @@ def test_likeness_and_accuracy_are_correlated_over_all_runs_and_within_an_arm():
 def test_spreads_are_compared_by_levenes_test():
     row = registry.Row(id="r", axis="loss", question="", arms=[registry.Arm("a"), registry.Arm("b")], about="spreads")
     values = np.array([[0.1, 0.9, 0.2, 0.8], [0.5, 0.51, 0.49, 0.5]])
-    (line, _) = page._spreads(row, with_likeness(values, values))
+    (line, _) = page._spreads(described.row_of(row), with_likeness(values, values))
     assert f"a {np.std(values[0], ddof=1):.3f}, b 0.008" in line
     assert f"p = {float(stats.levene(*values)[1]):.2g}." in line
 
@@ -289,8 +298,9 @@ def test_the_page_says_where_members_had_other_operands():
         return made
 
     mixed = record(a="float32", b="bfloat16", c="float32")
-    assert "1 and 2 of the members" in page.operands({"r": mixed, "again": mixed})  # one setting counts once
-    assert page.operands({"r": record(a="float32", b="float32")}) == ""
+    both = described.atlas_of({"r": mixed, "again": mixed})
+    assert "1 and 2 of the members" in page.operands(both)  # one setting counts once
+    assert page.operands(described.atlas_of({"r": record(a="float32", b="float32")})) == ""
 
 
 def test_the_page_says_what_the_published_rows_took():
@@ -302,21 +312,23 @@ def test_the_page_says_what_the_published_rows_took():
         made.seconds, made.complete = {"compile": 60.0 * compiled}, True
         return made
 
-    published, unpublished = (atlas.ROWS[which][0].id for which in ("published", "unpublished"))
-    text = page.costs({published: record(2, a=10, shared=5), unpublished: record(3, shared=5, b=40)})
+    published, unpublished = (catalogue.ROWS[which][0].id for which in ("published", "unpublished"))
+    made = {published: record(2, a=10, shared=5), unpublished: record(3, shared=5, b=40)}
+    text = page.costs(described.atlas_of(made))
     assert "2 rows have records: 3 different settings, 55 minutes of training and 5 of compilation" in text
     assert "The 1 rows with published numbers took 15 and 2 of these minutes." in text
 
 
 def test_the_page_names_every_row():
     text = page.PAGE.read_text(encoding="utf-8")
-    for row in atlas.ROWS["all"]:
+    for row in catalogue.ROWS["all"]:
         assert f"`{row.id}`" in text
 
 
 def test_the_figures_draw_every_axis_that_has_a_record(tmp_path):
-    found = results.read(results.FOLDER, atlas.ROWS["all"])
-    row = next(row for row in atlas.ROWS["all"] if row.id in found and row.axis == "baseline")
-    paths = figure.save_axis(row.axis, [row], found, tmp_path / "atlas")
+    atlas = values.read(values.FOLDER)
+    row = next(row for row in atlas.rows if row.id in atlas.records and row.axis == "baseline")
+    atlas = atlas._replace(rows=(row,))
+    paths = draw.save_axis(row.axis, atlas, tmp_path / "atlas")
     assert [path.name for path in paths] == ["atlas-baseline.png", "atlas-baseline.pdf"]
-    assert figure.save_axis("conflict", [row], found, tmp_path / "atlas") == []
+    assert draw.save_axis("conflict", atlas, tmp_path / "atlas") == []

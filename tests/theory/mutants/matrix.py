@@ -19,8 +19,8 @@ import pytest
 import tyro
 
 from experiments import cli, progress
-from experiments.theorem import form
 from sublim_jax import records
+from sublim_jax.forms import theorem as form
 from tests.theory import properties, universal
 from tests.theory.mutants import faults
 

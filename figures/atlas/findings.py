@@ -10,14 +10,12 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from scipy import stats
 
-from experiments.atlas import __main__ as atlas
-from experiments.atlas import effects, verdicts
-from sublim_jax import records
+from figures.atlas import effects
+from figures.atlas.values import Atlas, arm_values
 from sublim_jax.metrics import intervals
 
 SMALL = 0.01
 """A change below this is called so, whatever its sign."""
-PARTS = ("first hidden layer", "second hidden layer", "class head", "auxiliary head")
 
 
 class NotRunError(Exception):
@@ -27,9 +25,8 @@ class NotRunError(Exception):
 class Reader:
     """Means and paired differences out of the records. Members that diverged are left out, and counted."""
 
-    def __init__(self, found: Mapping[str, records.Record]):
-        self._found = found
-        self._rows = {row.id: row for row in atlas.ROWS["all"]}
+    def __init__(self, atlas: Atlas):
+        self._atlas = atlas
         self.p_values: dict[tuple[str, ...], float] = {}  # of every comparison made, by what was compared
 
     def values(self, row: str, label: str, condition: str = "student_aux", measure: str = "accuracy") -> np.ndarray:
@@ -39,13 +36,16 @@ class Reader:
             NotRunError: not all members are there.
             KeyError: no such row, or no such arm.
         """
-        arms = {arm.label: arm for arm in self._rows[row].arms}
-        arm = arms[label]
-        record = self._found.get(row)
-        values = verdicts.arm_values(record.results["arms"], arm, condition, measure) if record else np.array([])
+        arm = {arm.label: arm for arm in self._atlas.row(row).arms}[label]
+        record = self._atlas.records.get(row)
+        values = arm_values(self._atlas.arms(row), arm, condition, measure)
         if record is None or len(values) < record.config["num_members"] or np.isfinite(values).sum() < intervals.FEWEST:
             raise NotRunError(f"{row}, {label}")
         return values
+
+    def signs(self, row: str) -> dict[str, Mapping[str, int]]:
+        """Level of each factor by arm, in a factorial."""
+        return {arm.label: arm.signs for arm in self._atlas.row(row).arms}
 
     def mean(self, row: str, label: str, condition: str = "student_aux", measure: str = "accuracy") -> str:
         """`0.496 ± 0.077`."""
@@ -130,13 +130,13 @@ def _shared(r: Reader, row: str) -> str:
         word = "the hidden layers carry more than the heads"
     else:
         word = "neither is shown to carry more than the other"
-    letters = "12CA"
-    labels = ["".join(letter for letter, bit in zip(letters, f"{n:04b}", strict=True) if bit == "1") for n in range(16)]
-    values = np.array([r.values(row, label or "none") for label in labels])
-    signs = np.array([[1 if letter in label else -1 for letter in letters] for label in labels])
-    main = {e.name: e for e in effects.of_runs(signs, values[:, np.isfinite(values).all(axis=0)], PARTS)}
-    ranked = "; ".join(f"{name} {main[name].change:+.3f}" for name in PARTS)
-    mixed = sum(effect.share for name, effect in main.items() if name not in PARTS)
+    signs = r.signs(row)
+    parts = list(next(iter(signs.values())))
+    values = np.array([r.values(row, label) for label in signs])
+    levels = np.array([list(levels.values()) for levels in signs.values()])
+    main = {e.name: e for e in effects.of_runs(levels, values[:, np.isfinite(values).all(axis=0)], parts)}
+    ranked = "; ".join(f"{name} {main[name].change:+.3f}" for name in parts)
+    mixed = sum(effect.share for name, effect in main.items() if name not in parts)
     higher = 1 - sum(effect.share for effect in main.values())
     return (
         f"{protocol} sharing everything gives {r.mean(row, '12CA')}, nothing {r.mean(row, 'none')}. Sharing only both "
@@ -221,9 +221,9 @@ def holm(p_values: list[float], *, level: float = 0.05) -> int:
     return len(p_values)
 
 
-def text(found: Mapping[str, records.Record]) -> str:
+def text(atlas: Atlas) -> str:
     """The findings whose arms are there, numbered."""
-    reader, told = Reader(found), []
+    reader, told = Reader(atlas), []
     for finding in ALL:
         try:
             told.append(finding(reader))

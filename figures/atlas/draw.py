@@ -1,7 +1,4 @@
-"""The atlas in small multiples, one figure per axis, from the committed records.
-
-python -m figures.atlas                 figures/atlas-AXIS.png and .pdf
-"""
+"""Rows of the atlas as panels, one figure per axis."""
 
 import collections
 import pathlib
@@ -9,20 +6,27 @@ import textwrap
 from collections.abc import Sequence
 
 import numpy as np
-import tyro
 from matplotlib import pyplot as plt
 from matplotlib import transforms
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
-from experiments import cli
-from experiments.atlas import __main__ as atlas
-from experiments.atlas import registry, results, verdicts
-from experiments.atlas.sources import SOURCES
 from figures import style
+from figures import values as members_of
+from figures.atlas.values import Arm, Atlas, Row, arm_values, read
 
 COLUMNS = 3
-MARKERS = {"Cloud": "*", "J": "D", "D": "s", "T": "^", "X": "v", "B": "P", "Z": "X", "G": "h", "C&E": "p"}
+MARKERS = {
+    "cloud": "*",
+    "jasshone": "D",
+    "divyat09": "s",
+    "thierry123454": "^",
+    "Xiao0779": "v",
+    "barathvelmu": "P",
+    "Dezmon": "X",
+    "jlov7": "h",
+    "jiang": "p",
+}
 """Marker of each source."""
 
 
@@ -35,16 +39,16 @@ MEASURES = {
 """Label of each measure that a figure may have."""
 
 
-def measure_of(row: registry.Row) -> str:
+def measure_of(row: Row) -> str:
     """What the row's figure shows: what most of its published values measure, test accuracy where there are none."""
     found = [published.measure for arm in row.arms for published in arm.published if published.measure in MEASURES]
     return collections.Counter(found).most_common(1)[0][0] if found else "accuracy"
 
 
-def conditions_of(row: registry.Row) -> list[str]:
+def conditions_of(row: Row) -> list[str]:
     """Students that the row draws, and what else has a published value, in the order of the figures."""
-    asked = {condition for arm in row.arms for condition in row.setting(arm).lineage.conditions}
-    asked |= {one.condition for arm in row.arms for one in arm.published if one.measure == measure_of(row)}
+    asked = {condition for arm in row.arms for condition in arm.conditions}
+    asked |= {value.condition for arm in row.arms for value in arm.published if value.measure == measure_of(row)}
     return [name for name in style.CONDITIONS if name in asked]
 
 
@@ -53,7 +57,7 @@ def name_of(condition: str) -> str:
     return style.CONDITIONS[condition][0].replace("\n(", " (").replace(",\n", ", ").replace("\n", ", ")
 
 
-def draw_row(ax: Axes, row: registry.Row, found: dict) -> None:
+def draw_row(ax: Axes, row: Row, found: dict) -> None:
     """Our means with intervals against the arms, members as dots, published values as hollow markers beside them."""
     if row.about == "likeness":
         draw_likeness(ax, row, found)
@@ -61,7 +65,7 @@ def draw_row(ax: Axes, row: registry.Row, found: dict) -> None:
         draw_conditions(ax, row, found)
     else:
         draw_arms(ax, row, found)
-    chances = [row.chance_at(arm) for arm in row.arms]
+    chances = [arm.chance for arm in row.arms]
     if len(set(chances)) == 1 and measure_of(row) != "cka":
         ax.axhline(chances[0], color="black", linestyle=":", linewidth=0.8)
     ax.set_ylim(0, 1.03)
@@ -69,7 +73,7 @@ def draw_row(ax: Axes, row: registry.Row, found: dict) -> None:
     ax.set_title("\n".join(textwrap.wrap(row.question, 44)), loc="left", fontsize=8.5)
 
 
-def draw_arms(ax: Axes, row: registry.Row, found: dict) -> None:
+def draw_arms(ax: Axes, row: Row, found: dict) -> None:
     """Arms along the axis: where their number says, or side by side."""
     numbers = [arm.x for arm in row.arms if arm.x is not None]
     numeric = len(set(numbers)) == len(row.arms)
@@ -81,7 +85,7 @@ def draw_arms(ax: Axes, row: registry.Row, found: dict) -> None:
         draw_ours(ax, places, [(arm, condition) for arm in row.arms], row, found, "o-" if numeric else "o")
         for place, arm in zip(places, row.arms, strict=True):
             draw_published(ax, place, row, arm, condition)
-    if len(set(chances := [row.chance_at(arm) for arm in row.arms])) > 1:
+    if len(set(chances := [arm.chance for arm in row.arms])) > 1:
         ax.plot(places, chances, color="black", linestyle=":", linewidth=0.8)
     if numeric:
         if row.log_x:
@@ -97,7 +101,7 @@ def draw_arms(ax: Axes, row: registry.Row, found: dict) -> None:
         _label_ticks(ax, places, [arm.label for arm in row.arms], long=long)
 
 
-def draw_conditions(ax: Axes, row: registry.Row, found: dict) -> None:
+def draw_conditions(ax: Axes, row: Row, found: dict) -> None:
     """The only arm's conditions, side by side."""
     (arm,), conditions = row.arms, conditions_of(row)
     for place, condition in enumerate(conditions):
@@ -107,10 +111,10 @@ def draw_conditions(ax: Axes, row: registry.Row, found: dict) -> None:
     _label_ticks(ax, list(range(len(conditions))), [name_of(condition) for condition in conditions], long=True)
 
 
-def draw_likeness(ax: Axes, row: registry.Row, found: dict) -> None:
+def draw_likeness(ax: Axes, row: Row, found: dict) -> None:
     """Every member's accuracy against how like its hidden layer is to its teacher's."""
     for shade, arm in zip(np.linspace(0.35, 1.0, len(row.arms)), row.arms, strict=True):
-        likeness, accuracy = (verdicts.arm_values(found, arm, measure=name) for name in ("cka", "accuracy"))
+        likeness, accuracy = (arm_values(found, arm, measure=name) for name in ("cka", "accuracy"))
         ax.plot(likeness, accuracy, "o", color=style.CONDITIONS["student_aux"][1], alpha=shade, markersize=4)
         if len(likeness):
             ax.annotate(f"{row.x_label}: {arm.label}", (np.nanmean(likeness), np.nanmax(accuracy)), (0, 4),
@@ -118,12 +122,12 @@ def draw_likeness(ax: Axes, row: registry.Row, found: dict) -> None:
     ax.set_xlabel(MEASURES["cka"])
 
 
-def draw_ours(ax: Axes, places, shown: Sequence[tuple[registry.Arm, str]], row: registry.Row, found, form: str) -> None:
+def draw_ours(ax: Axes, places, shown: Sequence[tuple[Arm, str]], row: Row, found, form: str) -> None:
     """Members and mean of these arms and conditions, which share a colour, at these places."""
     condition = shown[0][1]
     colour = style.CONDITIONS[condition][1]
-    values = [verdicts.arm_values(found, arm, condition, measure_of(row)) for arm, condition in shown]
-    means = [(place, verdicts.kept(members)) for place, members in zip(places, values, strict=True)]
+    values = [arm_values(found, arm, condition, measure_of(row)) for arm, condition in shown]
+    means = [(place, members_of.interval(members)) for place, members in zip(places, values, strict=True)]
     drawn = [(place, mean.mean, mean.half_width if mean.is_known else 0.0) for place, mean in means if mean is not None]
     if not drawn:
         return
@@ -133,13 +137,13 @@ def draw_ours(ax: Axes, places, shown: Sequence[tuple[registry.Arm, str]], row: 
         ax.plot(np.full(len(members), place), members, ".", color=colour, markersize=2, alpha=0.5)
 
 
-def draw_published(ax: Axes, place: float, row: registry.Row, arm: registry.Arm, condition: str) -> None:
+def draw_published(ax: Axes, place: float, row: Row, arm: Arm, condition: str) -> None:
     """What was published of an arm's condition, a little to the right."""
     figure = ax.get_figure(root=True)
     assert figure is not None
     for published in arm.published:
         if (published.condition, published.measure) == (condition, measure_of(row)):
-            ax.plot(place, published.value, MARKERS[published.source], markersize=6, markerfacecolor="white",
+            ax.plot(place, published.value, MARKERS.get(published.source, "o"), markersize=6, markerfacecolor="white",
                     markeredgecolor=style.CONDITIONS[condition][1], zorder=5,
                     transform=transforms.offset_copy(ax.transData, figure, x=7, units="points"))  # fmt: skip
 
@@ -149,9 +153,9 @@ def _label_ticks(ax: Axes, places, labels: Sequence[str], *, long: bool) -> None
     ax.set_xticks(places, labels, fontsize=6.5, rotation=40 if long else 0, ha="right" if long else "center")
 
 
-def save_axis(axis: str, rows: Sequence[registry.Row], found: dict, stem: pathlib.Path) -> list[pathlib.Path]:
+def save_axis(axis: str, atlas: Atlas, stem: pathlib.Path) -> list[pathlib.Path]:
     """The rows of an axis that have a record, as one figure."""
-    drawn = [row for row in rows if row.axis == axis and row.id in found]
+    drawn = [row for row in atlas.rows if row.axis == axis and row.id in atlas.records]
     if not drawn:
         return []
     lines = -(-len(drawn) // COLUMNS)
@@ -159,7 +163,7 @@ def save_axis(axis: str, rows: Sequence[registry.Row], found: dict, stem: pathli
         lines, COLUMNS, figsize=(11.5, 2.9 * lines), squeeze=False, layout="constrained", sharey=True
     )
     for ax, row in zip(axes.flat, drawn, strict=False):
-        draw_row(ax, row, found[row.id].results["arms"])
+        draw_row(ax, row, atlas.arms(row.id))
     for ax in axes.flat[len(drawn) :]:
         ax.set_visible(False)
     for index, row in enumerate(drawn):
@@ -173,13 +177,14 @@ def save_axis(axis: str, rows: Sequence[registry.Row], found: dict, stem: pathli
         p.source for row in drawn if row.about != "likeness" for arm in row.arms for p in arm.published
         if p.measure == measure_of(row)
     }  # fmt: skip
-    sources = [source for source in MARKERS if source in shown]
+    sources = sorted(shown, key=lambda source: [*MARKERS, source].index(source))
     for source in sources:
-        (mark,) = axes[0, 0].plot([], [], MARKERS[source], color="black", markerfacecolor="white", markersize=6)
-        seen[f"published: {SOURCES[source].short}"] = mark
+        marker = MARKERS.get(source, "o")
+        (mark,) = axes[0, 0].plot([], [], marker, color="black", markerfacecolor="white", markersize=6)
+        seen[f"published: {atlas.sources[source].short}"] = mark
     figure.legend(seen.values(), seen.keys(), loc="outside upper center", ncols=6, fontsize=7.5)
-    counts = sorted({found[row.id].config["num_members"] for row in drawn})
-    partial = [row.id for row in drawn if not found[row.id].complete]
+    counts = sorted({atlas.records[row.id].config["num_members"] for row in drawn})
+    partial = [row.id for row in drawn if not atlas.records[row.id].complete]
     text = (
         f"Dots are members (n = {', '.join(map(str, counts))}), larger ones means with 95 % t-intervals; hollow "
         "markers beside them are published values in the colour of their condition; the page says which of them are "
@@ -193,21 +198,5 @@ def save_axis(axis: str, rows: Sequence[registry.Row], found: dict, stem: pathli
 def save_all(folder: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
     """A figure for every axis that has a record, and their paths."""
     style.use()
-    rows = atlas.ROWS["all"]
-    found = results.read(folder, rows)
-    return [path for axis in dict.fromkeys(row.axis for row in rows) for path in save_axis(axis, rows, found, stem)]
-
-
-def main(records: pathlib.Path = results.FOLDER, output: pathlib.Path = pathlib.Path("figures/atlas")) -> None:
-    """Draw the atlas.
-
-    Args:
-        records: folder of the rows' records.
-        output: path without axis and suffix.
-    """
-    for path in save_all(records, output):
-        print(path)
-
-
-if __name__ == "__main__":
-    cli.main(lambda: tyro.cli(main))
+    atlas = read(folder)
+    return [path for axis in dict.fromkeys(row.axis for row in atlas.rows) for path in save_axis(axis, atlas, stem)]

@@ -1,9 +1,12 @@
 """The fractional factorial, and what it and single rows say about the published conflict."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
-from experiments.atlas import effects, findings, unpublished, verdicts
-from sublim_jax import records
+from figures.atlas import effects, findings
+from figures.atlas.values import Atlas, Row, arm_values
 
 NAMES = {
     "batch": "batch 1024 -> 256",
@@ -18,52 +21,56 @@ STEPS = ("batch", "epochs", "rate")
 """How many steps of which length."""
 
 
-def of_record(arms: dict) -> list[effects.Effect]:
-    """Effects of the factorial. Members that diverged in any run are left out of all.
+ROW = "factorial"
+
+
+def of_record(row: Row, arms: Mapping[str, Any]) -> list[effects.Effect]:
+    """Effects of a factorial. Members that diverged in any run are left out of all.
 
     Args:
-        arms: the arms of the factorial's record, all sixteen of them.
+        row: whose arms have signs.
+        arms: those of its record, all of them.
     """
-    signs = np.array([list(run.values()) for run in unpublished.design()])
-    return effects.of_runs(signs, _values(arms), list(unpublished.LEVELS))
+    signs = np.array([list(arm.signs.values()) for arm in row.arms])
+    return effects.of_runs(signs, _values(row, arms), list(row.arms[0].signs))
 
 
-def _values(arms: dict) -> np.ndarray:
-    values = np.array([verdicts.arm_values(arms, arm) for arm in unpublished.CONFLICT[0].arms])  # run by member
+def _values(row: Row, arms: Mapping[str, Any]) -> np.ndarray:
+    values = np.array([arm_values(arms, arm) for arm in row.arms])  # run by member
     return values[:, np.isfinite(values).all(axis=0)]
 
 
-def text(found: dict[str, records.Record]) -> str:
+def text(atlas: Atlas) -> str:
     """The answer, as far as the records give it."""
-    row = unpublished.CONFLICT[0]
+    row, arms = atlas.row(ROW), atlas.arms(ROW)
     parts = [
         f"A factorial of sixteen runs in seven factors (resolution IV: main effects are clear of each other and of "
         f"interactions of two). {row.expected[0].upper()}{row.expected[1:]}."
     ]
-    if row.id not in found or not found[row.id].complete:
+    if ROW not in atlas.records or not atlas.records[ROW].complete:
         parts.append("Not run yet.")
-    elif _values(arms := found[row.id].results["arms"]).shape[1] < 2:
+    elif _values(row, arms).shape[1] < 2:
         parts.append("Fewer than two members finished all of its runs, so the effects cannot be estimated.")
     else:
-        parts += [_table(arms), answer(arms)]
-    return "\n\n".join([*parts, "\n".join(published(found))])
+        parts += [_table(row, arms), answer(row, arms)]
+    return "\n\n".join([*parts, "\n".join(published(atlas))])
 
 
-def _table(arms: dict) -> str:
+def _table(row: Row, arms: Mapping[str, Any]) -> str:
     table = ["| effect | change of accuracy | share of the variance |", "| --- | --- | --- |"]
-    for effect in of_record(arms):
+    for effect in of_record(row, arms):
         share = f"{effect.share:.0%} [{effect.share_low:.0%}, {effect.share_high:.0%}]"
         table.append(f"| {NAMES.get(effect.name, effect.name)} | {effect.change:+.3f} | {share} |")
-    left, count = _values(arms).shape[1], max(len(arm["members"]) for arm in arms.values())
+    left, count = _values(row, arms).shape[1], max(len(arm["members"]) for arm in arms.values())
     lost = f"; {count - left} of {count} members diverged in some run and are left out" if left < count else ""
     return "\n".join([*table, "", f"n = {left} members{lost}; bootstrap intervals of shares over members."])
 
 
-def answer(arms: dict) -> str:
+def answer(row: Row, arms: Mapping[str, Any]) -> str:
     """What the factorial says, and whether it is what was expected."""
-    means = dict(zip((arm.label for arm in unpublished.CONFLICT[0].arms), _values(arms).mean(axis=1), strict=True))
+    means = dict(zip((arm.label for arm in row.arms), _values(row, arms).mean(axis=1), strict=True))
     lowest, highest = (pick(means, key=lambda label: means[label]) for pick in (min, max))
-    every = of_record(arms)
+    every = of_record(row, arms)
     main = sorted((e for e in every if e.name in NAMES), key=lambda e: -abs(e.change.mean))
     clear = [e for e in main if e.change.low > 0 or e.change.high < 0]
     steps = sum(e.share for e in main if e.name in STEPS)
@@ -94,9 +101,9 @@ def answer(arms: dict) -> str:
     )
 
 
-def published(found: dict[str, records.Record]) -> list[str]:
+def published(atlas: Atlas) -> list[str]:
     """Each published value, and the setting of ours that comes nearest to its protocol."""
-    r = findings.Reader(found)
+    r = findings.Reader(atlas)
     cases = (
         (".27 (Jiang et al.)", "squared error; initialization, rate and batch not stated: ours PyTorch's default",
          ("squared-error-and-start", "mse, torch_uniform"), ("squared-error-and-start", "mse, fan_in_normal")),

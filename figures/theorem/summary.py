@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from figures.values import numbers
 from sublim_jax import records
 from sublim_jax.metrics import intervals
 
@@ -13,11 +14,6 @@ def lines(record: records.Record) -> Iterator[str]:
     for part, found in record.results.items():
         if part in LINES:
             yield f"{part}: {LINES[part](found)}"
-
-
-def numbers(values) -> np.ndarray:
-    """A nested list of a record as an array; null becomes not-a-number."""
-    return np.array(values, dtype=float)
 
 
 def _curve(found) -> str:

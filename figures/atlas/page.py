@@ -1,25 +1,27 @@
 """The atlas's page, written from its records and never by hand.
 
-python -m experiments.atlas.page            rewrite experiments/atlas/README.md
-python -m experiments.atlas.page --check    say whether it is up to date, for the tests
+python -m figures.atlas.page            rewrite experiments/atlas/README.md
+python -m figures.atlas.page --check    say whether it is up to date, for the tests
 """
 
 import collections
 import pathlib
+from collections.abc import Mapping
 
 import numpy as np
 import tyro
 from scipy import stats
 
-from experiments import cli, compare, mnist_aux
-from experiments.atlas import __main__ as atlas
-from experiments.atlas import conflict, findings, registry, results, verdicts
-from experiments.atlas.sources import SOURCES
-from sublim_jax import errors, files, records
+from figures import compare
+from figures import values as members_of
+from figures.atlas import factorial, findings, verdicts
+from figures.atlas.values import FOLDER, Arm, Atlas, Published, Row, arm_values, read
+from sublim_jax import commands, errors, files, records
+from sublim_jax.forms import mnist_aux
 from sublim_jax.metrics import intervals
 
 PAGE = pathlib.Path("experiments/atlas/README.md")
-TRAINED_BOTH_WAYS = [pathlib.Path(f"experiments/records/mnist_aux{name}.json") for name in ("", "-float32")]
+TRAINED_BOTH_WAYS = [members_of.RECORDS / f"mnist_aux{name}.json" for name in ("", "-float32")]
 """The same members with bfloat16 operands, and with float32 ones."""
 
 SIGNS = {
@@ -35,7 +37,7 @@ INTRODUCTION = """# The atlas
 Published ablations of subliminal learning at the scale of MNIST, run again on one set of members, and rows that nobody
 has published to our knowledge. A *row* is a question, its *arms* are the settings compared. Not every published
 ablation is here: projections, coverage of the inputs and further columns of the sources named below are missing. This
-page is made from the [records](../records/atlas) by `python -m experiments.atlas.page`, its figures by `python -m
+page is made from the [records](../records/atlas) by `python -m figures.atlas.page`, its figures by `python -m
 figures.atlas`.
 
     python -m experiments.atlas --plan           what would run, and about how long it takes
@@ -81,7 +83,7 @@ normalisation layers and residuals, dropout, averaged teachers and teacher ensem
 whole grid, and how many bits are transmitted."""
 
 
-def number(published: registry.Published) -> str:
+def number(published: Published) -> str:
     """As published, with its interval if it has one."""
     return f"{published.value:g}" + (f" ± {published.half_width:g}" if published.half_width else "")
 
@@ -91,30 +93,30 @@ def sentence(text: str) -> str:
     return text if text.endswith((".", "?")) else f"{text}."
 
 
-def parity(found: dict[str, records.Record]) -> str:
+def parity(atlas: Atlas) -> str:
     """The table of published values, axis by axis."""
     judged = collections.defaultdict(list)
-    for verdict in verdicts.all_of(atlas.ROWS["published"], found):
+    for verdict in verdicts.judge_all(atlas):
         judged[verdict.row.id].append(verdict)
     lines = []
-    for axis in dict.fromkeys(row.axis for row in atlas.ROWS["published"]):
-        rows = [row for row in atlas.ROWS["published"] if row.axis == axis]
-        lines += [f"### {axis.capitalize()}", "", *_picture(axis, rows, found)]
+    for axis in dict.fromkeys(row.axis for row in atlas.published):
+        rows = [row for row in atlas.published if row.axis == axis]
+        lines += [f"### {axis.capitalize()}", "", *_picture(axis, rows, atlas)]
         lines += ["| row | arm | measured on | published | ours | verdict |", "| --- | --- | --- | --- | --- | --- |"]
         for row in rows:
-            lines += _lines_of(row, judged[row.id], found)
+            lines += _lines_of(row, judged[row.id], atlas)
         lines += ["", *_notes(rows), ""]
         for row in rows:
-            if row.about == "likeness" and row.id in found:
-                lines += [*_likeness(row, found[row.id].results["arms"]), ""]
+            if row.about == "likeness" and row.id in atlas.records:
+                lines += [*_likeness(row, atlas.arms(row.id)), ""]
     return "\n".join(lines)
 
 
-def _likeness(row: registry.Row, arms) -> list[str]:
+def _likeness(row: Row, arms) -> list[str]:
     """How the likeness of hidden layers to the teacher's goes with accuracy, over members and arms."""
     said = []
     for measure, words in (("hidden_cosine", "cosine"), ("cka", "CKA")):
-        pairs = [(verdicts.arm_values(arms, a, measure=measure), verdicts.arm_values(arms, a)) for a in row.arms]
+        pairs = [(arm_values(arms, a, measure=measure), arm_values(arms, a)) for a in row.arms]
         if len({len(values) for pair in pairs for values in pair}) > 1 or not len(pairs[0][0]):
             return []  # not all members are there
         likeness, accuracy = (np.array(side) for side in zip(*pairs, strict=True))  # by arm and member
@@ -130,17 +132,18 @@ def _likeness(row: registry.Row, arms) -> list[str]:
             f"with 95 % bootstrap intervals over members: {'; '.join(said)}."]  # fmt: skip
 
 
-def _picture(axis: str, rows, found) -> list[str]:
-    if not any(row.id in found for row in rows):
+def _picture(axis: str, rows: list[Row], atlas: Atlas) -> list[str]:
+    if not any(row.id in atlas.records for row in rows):
         return []
     return [f"![{axis}](../../figures/atlas-{axis.replace(' ', '-')}.png)", ""]
 
 
-def _lines_of(row: registry.Row, judged: list[verdicts.Verdict], found) -> list[str]:
-    arms = found[row.id].results["arms"] if row.id in found else {}
+def _lines_of(row: Row, judged: list[verdicts.Verdict], atlas: Atlas) -> list[str]:
+    arms = atlas.arms(row.id)
     name, lines = f"`{row.id}`", []
     if not row.arms:
-        return [f"| {name} | | | {', '.join(SOURCES[key].short for key in row.cited)} | | not run: {row.not_run} |"]
+        who = ", ".join(atlas.sources[key].short for key in row.cited)
+        return [f"| {name} | | | {who} | | not run: {row.not_run} |"]
     for arm in row.arms:
         own = [verdict for verdict in judged if verdict.arm is arm]
         for verdict in own:
@@ -149,14 +152,14 @@ def _lines_of(row: registry.Row, judged: list[verdicts.Verdict], found) -> list[
             why = "" if np.isnan(verdict.margin) else f" (± {verdict.margin:.3f})"
             why += f": {verdict.why}" if verdict.why and verdict.word != "agrees" else ""
             ours = _ours(verdict.ours)
-            theirs = f"{number(published)} ({SOURCES[published.source].short})"
+            theirs = f"{number(published)} ({atlas.sources[published.source].short})"
             cells = [name, arm.label, what.replace("_accuracy", ""), theirs, ours, SIGNS[verdict.word] + why]
             lines.append(f"| {' | '.join(cells)} |")
             name = ""
         told = {verdict.published.condition for verdict in own if "accuracy" in verdict.published.measure}
-        for condition in row.setting(arm).lineage.conditions:
+        for condition in arm.conditions:
             if condition not in told:
-                ours = _ours(verdicts.kept(verdicts.arm_values(arms, arm, condition)))
+                ours = _ours(members_of.interval(arm_values(arms, arm, condition)))
                 lines.append(f"| {name} | {arm.label} | `{condition}` | | {ours} | |")
                 name = ""
     return lines
@@ -178,16 +181,16 @@ def _notes(rows) -> list[str]:
     return lines
 
 
-def unpublished(found: dict[str, records.Record]) -> str:
+def unpublished(atlas: Atlas) -> str:
     """Rows that nobody has published: every arm in every condition."""
     lines = []
-    for axis in dict.fromkeys(row.axis for row in atlas.ROWS["unpublished"]):
-        rows = [row for row in atlas.ROWS["unpublished"] if row.axis == axis]
-        shown = any(row.axis == axis for row in atlas.ROWS["published"])  # above, in one figure for both
-        lines += [f"### {axis.capitalize()}", "", *([] if shown else _picture(axis, rows, found))]
+    for axis in dict.fromkeys(row.axis for row in atlas.unpublished):
+        rows = [row for row in atlas.unpublished if row.axis == axis]
+        shown = any(row.axis == axis for row in atlas.published)  # above, in one figure for both
+        lines += [f"### {axis.capitalize()}", "", *([] if shown else _picture(axis, rows, atlas))]
         for row in rows:
-            conditions = list(dict.fromkeys(c for arm in row.arms for c in row.setting(arm).lineage.conditions))
-            arms = found[row.id].results["arms"] if row.id in found else {}
+            conditions = list(dict.fromkeys(c for arm in row.arms for c in arm.conditions))
+            arms = atlas.arms(row.id)
             lines += [
                 f"**`{row.id}`**: {sentence(row.question)} *Expected before the run:* {sentence(row.expected)} "
                 f"{row.note}".rstrip(),
@@ -199,11 +202,11 @@ def unpublished(found: dict[str, records.Record]) -> str:
             extra = [name for name in EXTRA if any(len(_measured(arms, arm, conditions, name)) for arm in row.arms)]
             heads = [*(f"`{c}`" for c in conditions), "minus first arm, paired", *(EXTRA[name] for name in extra)]
             lines += [f"| arm | {' | '.join(heads)} |", "| --- |" + " --- |" * len(heads)]
-            first = verdicts.arm_values(arms, row.arms[0], conditions[0])
+            first = arm_values(arms, row.arms[0], conditions[0])
             for arm in row.arms:
-                cells = [_ours(verdicts.kept(verdicts.arm_values(arms, arm, c))) for c in conditions]
+                cells = [_ours(members_of.interval(arm_values(arms, arm, c))) for c in conditions]
                 cells.append(_paired(arms, arm, conditions[0], first))
-                cells += [_ours(verdicts.kept(_measured(arms, arm, conditions, name))) for name in extra]
+                cells += [_ours(members_of.interval(_measured(arms, arm, conditions, name))) for name in extra]
                 lines.append(f"| {arm.label} | {' | '.join(cells)} |")
             lines += ["", *_chosen(row, arms), *_spreads(row, arms)]
     return "\n".join(lines)
@@ -217,35 +220,35 @@ EXTRA = {
 """What is shown beside the accuracies where it was measured, of a row's first condition."""
 
 
-def _measured(arms, arm: registry.Arm, conditions, name: str) -> np.ndarray:
+def _measured(arms, arm: Arm, conditions, name: str) -> np.ndarray:
     """Values of such a measure that are there; none where it was not measured."""
     if name == "matched_start":  # is a condition of its own, which no row asks for
-        values = verdicts.arm_values(arms, arm, name) if "matched_aux" in conditions else np.array([])
+        values = arm_values(arms, arm, name) if "matched_aux" in conditions else np.array([])
     else:
-        values = verdicts.arm_values(arms, arm, conditions[0], name)
+        values = arm_values(arms, arm, conditions[0], name)
     return values[np.isfinite(values)]
 
 
-def _chosen(row: registry.Row, arms) -> list[str]:
+def _chosen(row: Row, arms) -> list[str]:
     """For each group of arms the one that is best on validation images, read on test images."""
     said = []
     for group in dict.fromkeys(arm.group for arm in row.arms if arm.group):
         means = {}
         for arm in row.arms:
-            values = verdicts.arm_values(arms, arm, measure="validation_accuracy")
+            values = arm_values(arms, arm, measure="validation_accuracy")
             if arm.group == group and len(values):
                 means[arm.label] = np.mean(np.nan_to_num(values))  # a member that diverged knows nothing
         if means:
             best = next(arm for arm in row.arms if arm.label == max(means, key=lambda label: means[label]))
-            said.append(f"{best.label}: {_ours(verdicts.kept(verdicts.arm_values(arms, best)))}")
+            said.append(f"{best.label}: {_ours(members_of.interval(arm_values(arms, best)))}")
     return [f"Chosen on validation images, read on test images: {'; '.join(said)}.", ""] if said else []
 
 
-def _spreads(row: registry.Row, arms) -> list[str]:
+def _spreads(row: Row, arms) -> list[str]:
     """Standard deviations over members, and Levene's test that they are one."""
     if row.about != "spreads":
         return []
-    values = {arm.label: verdicts.arm_values(arms, arm) for arm in row.arms}
+    values = {arm.label: arm_values(arms, arm) for arm in row.arms}
     if any(np.isfinite(one).sum() < intervals.FEWEST for one in values.values()):
         return []
     finite = {label: one[np.isfinite(one)] for label, one in values.items()}
@@ -255,7 +258,7 @@ def _spreads(row: registry.Row, arms) -> list[str]:
 
 
 def _paired(arms, arm, condition, first) -> str:
-    values = verdicts.arm_values(arms, arm, condition)
+    values = arm_values(arms, arm, condition)
     if len(values) != len(first) or not len(values):
         return ""
     both = np.isfinite(values) & np.isfinite(first)
@@ -264,15 +267,13 @@ def _paired(arms, arm, condition, first) -> str:
     return f"{intervals.paired_difference(values[both], first[both]):+.3f}"
 
 
-def counts(found: dict[str, records.Record]) -> str:
+def counts(atlas: Atlas) -> str:
     """How many agree, and how many would differ by chance."""
-    judged = verdicts.all_of(atlas.ROWS["published"], found)
+    judged = verdicts.judge_all(atlas)
     words = collections.Counter(verdict.word for verdict in judged)
     compared = sum(words[w] for w in ("agrees", "agrees relative to its base", "differs"))
     different = {
-        (repr(v.row.setting(v.arm)), v.arm.epoch, v.arm.generation, v.published)
-        for v in judged
-        if not np.isnan(v.margin)
+        (_setting(atlas, v), v.arm.epoch, v.arm.generation, v.published) for v in judged if not np.isnan(v.margin)
     }
     lines = [
         f"Of {len(judged)} published numbers {compared} could be compared: {words['agrees']} agree, "
@@ -283,11 +284,10 @@ def counts(found: dict[str, records.Record]) -> str:
         f"their members, so they miss together: no single verdict is a test of a hypothesis. Some numbers, such as "
         f"those of the base, stand in several rows: {len(different)} of the {compared} comparisons are distinct."
     ]
-    if "figure-10" in found:
-        values = verdicts.arm_values(found["figure-10"].results["arms"], registry.Arm("base"))
+    if "figure-10" in atlas.records:
+        values = arm_values(atlas.arms("figure-10"), Arm("base"))
         spread = float(np.std(values, ddof=1))
-        other = found["start-noise-relative"].results["arms"] if "start-noise-relative" in found else {}
-        noisy = verdicts.arm_values(other, registry.Arm("0.1"))
+        noisy = arm_values(atlas.arms("start-noise-relative"), Arm("0.1"))
         text = (
             f"**Power.** `student_aux` has a standard deviation of {spread:.3f} over members: to find a difference of "
             f".03 with probability .8 takes {verdicts.members_needed(2**0.5 * spread, 0.03)} members an arm if arms "
@@ -304,11 +304,18 @@ def counts(found: dict[str, records.Record]) -> str:
     return "\n".join(lines)
 
 
-def costs(found: dict[str, records.Record]) -> str:
+def _setting(atlas: Atlas, verdict: verdicts.Verdict) -> tuple:
+    """What a number of ours was measured on; rows whose arms come to this have the same number."""
+    arm = verdict.arm
+    return atlas.arms(verdict.row.id)[arm.label]["setting"], arm.conditions, arm.measures
+
+
+def costs(atlas: Atlas) -> str:
     """What the records took, and what of it the published rows did."""
+    found = atlas.records
     if not found:
         return ""
-    published = {row.id: found[row.id] for row in atlas.ROWS["published"] if row.id in found}
+    published = {row.id: found[row.id] for row in atlas.published if row.id in found}
     settings, training, compiling = _minutes(found)
     _, published_training, published_compiling = _minutes(published)
     kinds = {(r.device["platform"], r.device["cpu_cores"]) for r in found.values()}
@@ -323,18 +330,18 @@ def costs(found: dict[str, records.Record]) -> str:
     )
 
 
-def _minutes(found: dict[str, records.Record]) -> tuple[int, float, float]:
+def _minutes(found: Mapping[str, records.Record]) -> tuple[int, float, float]:
     """Different settings, minutes of training them, minutes of compilation."""
     seconds = {arm["setting"]: arm["seconds"] for record in found.values() for arm in record.results["arms"].values()}
     compiling = sum(record.seconds.get("compile", 0.0) for record in found.values())
     return len(seconds), sum(seconds.values()) / 60, compiling / 60
 
 
-def operands(found: dict[str, records.Record]) -> str:
+def operands(atlas: Atlas) -> str:
     """How many members were trained with which operands, where not all had the same, and what that changes."""
     used = {
         (arm["setting"], member): result["precision"]
-        for record in found.values()
+        for record in atlas.records.values()
         for arm in record.results["arms"].values()
         for member, result in arm["members"].items()
     }
@@ -350,27 +357,28 @@ def operands(found: dict[str, records.Record]) -> str:
     )
 
 
-def page(found: dict[str, records.Record]) -> str:
+def page(atlas: Atlas) -> str:
     """The whole page."""
     parts = [
         INTRODUCTION,
-        costs(found),
-        operands(found),
+        costs(atlas),
+        operands(atlas),
         "## Findings",
-        findings.text(found),
+        findings.text(atlas),
         "## What explains 27, 50, 77, 90 and 96 %?",
-        conflict.text(found),
+        factorial.text(atlas),
         "## Published, and ours",
         VERDICTS,
-        counts(found),
-        parity(found),
+        counts(atlas),
+        parity(atlas),
         "## Rows nobody has published",
         UNPUBLISHED,
-        unpublished(found),
+        unpublished(atlas),
         NEITHER,
         "## Sources",
         "\n".join(
-            f"- **{one.short}** (`--sources '{key}'`): {one.name}; {one.protocol}." for key, one in SOURCES.items()
+            f"- **{source.short}** (`--sources {key}`): {source.name}; {source.protocol}."
+            for key, source in atlas.sources.items()
         ),
     ]
     return "\n\n".join(part.strip() for part in parts if part.strip()) + "\n"
@@ -382,12 +390,12 @@ def main(check: bool = False) -> None:
     Args:
         check: write nothing, fail if the page differs from the records.
     """
-    fresh = page(results.read(results.FOLDER, atlas.ROWS["all"]))
+    fresh = page(read(FOLDER))
     if not check:
         files.write(PAGE, fresh, ours=files.anything, what="page")
     elif not PAGE.exists() or fresh != PAGE.read_text(encoding="utf-8"):
-        raise errors.InputError(f"{PAGE}: the page differs from the records; run python -m experiments.atlas.page")
+        raise errors.InputError(f"{PAGE}: the page differs from the records; run python -m figures.atlas.page")
 
 
 if __name__ == "__main__":
-    cli.main(lambda: tyro.cli(main))
+    commands.main(lambda: tyro.cli(main))

@@ -1,6 +1,6 @@
 """Do two runs of the same members differ? Paired differences between two records of `experiments.mnist_aux`.
 
-    python -m experiments.compare experiments/records/mnist_aux.json experiments/records/mnist_aux-float32.json
+    python -m figures.compare experiments/records/mnist_aux.json experiments/records/mnist_aux-float32.json
 
 Both records must have the same seed and data, so that member i is the same lineage in both; whatever else differs is
 printed. The interval is that of a paired t-test without correction for the number of conditions.
@@ -14,14 +14,15 @@ import numpy as np
 import tyro
 from rich.table import Table
 
-from experiments import cli, mnist_aux, progress
-from sublim_jax import errors, records
+from figures import values
+from sublim_jax import commands, errors, records
+from sublim_jax.forms import mnist_aux as form
 from sublim_jax.metrics import intervals
 
 
 def differing_settings(first: records.Record, second: records.Record) -> list[str]:
     """Names and both values of the settings that are not the same."""
-    ours, theirs = (mnist_aux.flat(record.config) for record in (first, second))
+    ours, theirs = (records.flatten(record.config) for record in (first, second))
     return [f"{name}: {ours.get(name)} | {theirs.get(name)}" for name in ours if ours[name] != theirs.get(name)]
 
 
@@ -37,7 +38,7 @@ def paired(first: records.Record, second: records.Record) -> dict[str, intervals
     shared = first.results["members"].keys() & second.results["members"].keys()  # a run may have been stopped
     if not shared:
         raise errors.InputError("the records have no member in common, so nothing can be paired")
-    ours, theirs = (mnist_aux.accuracies(_only(record, shared)) for record in (first, second))
+    ours, theirs = (values.accuracies(_only(record, shared)) for record in (first, second))
     for condition in ours.keys() & theirs.keys():
         a, b = ours[condition], theirs[condition]
         kept = np.isfinite(a) & np.isfinite(b)
@@ -57,7 +58,7 @@ def main(first: tyro.conf.Positional[pathlib.Path], second: tyro.conf.Positional
         first: a record of experiments.mnist_aux.
         second: another one, with the same seed and data.
     """
-    one, other = (records.read(path, mnist_aux.FORM) for path in (first, second))
+    one, other = (records.read(path, form.FORM) for path in (first, second))
     for setting in differing_settings(one, other):
         print(f"differs: {setting}")
     rows = Table(title=f"{first.stem} - {second.stem}, paired, mean ± 95 % t-interval")
@@ -68,8 +69,8 @@ def main(first: tyro.conf.Positional[pathlib.Path], second: tyro.conf.Positional
         rows.add_row(
             condition, str(interval.num_members), f"{interval:+.4f}", holds if interval.is_known else "too few members"
         )
-    progress.open_console().print(rows)
+    commands.open_console().print(rows)
 
 
 if __name__ == "__main__":
-    cli.main(lambda: tyro.cli(main))
+    commands.main(lambda: tyro.cli(main))

@@ -5,8 +5,29 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict, get_args, ge
 
 import numpy as np
 
-from experiments.theorem import config
 from sublim_jax import errors, records, specs
+
+Part = Literal[
+    "curve",
+    "radius",
+    "kinks",
+    "cosines",
+    "starts",
+    "labels",
+    "init_noise",
+    "filters",
+    "optimizers",
+    "many_steps",
+    "mnist_cosines",
+    "mnist_noise",
+]
+"""Groups of quantities, each measured on its own."""
+
+
+class Description(TypedDict):
+    """What each part of the results is."""
+
+    parts: dict[str, str]
 
 
 @specs.checked
@@ -286,7 +307,7 @@ class _Results(TypedDict, total=False):
 
 class _Config(TypedDict):
     seed: specs.Seed
-    parts: list[config.Part]
+    parts: list[Part]
 
 
 CLOSED = (_Activations, _ByActivation, _Starting, _RandomFilter, _Retention, _Runs)
@@ -355,6 +376,7 @@ def _require_lengths(value: list, axes: list[str], where: str, lengths: dict[str
 FORM = records.Form(
     experiment="theorem",
     config=_Config,
+    description=Description,
     results=_Results,
     check=_check,
     wanted=lambda record: record.config["parts"],

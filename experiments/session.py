@@ -1,0 +1,30 @@
+"""The end of a run: the only place where programs that write records meet those that read them."""
+
+import pathlib
+
+from experiments import cli
+
+
+def require_theorem_figures(options: cli.RunOptions) -> None:
+    """Refuse places of the theorem's figures now that could not be written after the run.
+
+    Raises:
+        OutputError: something else than a figure of ours is there.
+    """
+    from figures import theorem
+
+    cli.require_figures(options, [f"-{name}" for name in theorem.FIGURES])
+
+
+def present(record: pathlib.Path, *, figure: bool) -> None:
+    """Print what a finished record says, name the record, and draw its figures beside it.
+
+    Args:
+        figure: whether to draw.
+    """
+    from figures import presentation
+
+    presentation.show(record)
+    print(f"record: {record}")
+    for path in presentation.draw(record) if figure else ():
+        print(f"figure: {path}")

@@ -1,0 +1,121 @@
+"""The alignment theorem's quantities on real networks (Cloud et al. 2025, section 6.1, and what follows from it)
+
+    python -m experiments.theorem                          every part, a few minutes on two cores
+    python -m experiments.theorem --preset smoke           reduced, to see that everything works
+    python -m experiments.theorem --parts starts filters   some parts only
+    python -m experiments.theorem --help                   every setting
+
+The parts: curve, radius, kinks (how far in epsilon); cosines (how much is received); starts, init_noise (students that
+start elsewhere); labels, filters (sampled data); optimizers, many_steps; mnist_cosines, mnist_noise (the paper's
+network). The record keeps every value and is written after each part; `python -m figures.theorem` draws it.
+"""
+
+import pathlib
+import time
+
+from experiments import cli, progress, session
+from experiments.theorem import cosines, mnist, reach, samples, starts, steps
+from experiments.theorem.config import DEFAULT, PRESETS, Part, TheoremConfig, describe
+from sublim_jax import errors, records
+from sublim_jax.data import images
+from sublim_jax.forms import theorem as form
+
+SMALL = {
+    "curve": reach.curve,
+    "radius": reach.radius,
+    "kinks": reach.kink,
+    "cosines": cosines.cosines,
+    "starts": starts.starts,
+    "labels": samples.labels,
+    "init_noise": starts.init_noise,
+    "filters": samples.filtered,
+    "optimizers": steps.optimizer_table,
+    "many_steps": steps.many_steps,
+}
+WITH_IMAGES = {"mnist_cosines": mnist.cosines, "mnist_noise": mnist.init_noise}
+
+
+def run(
+    config: TheoremConfig,
+    *,
+    record: pathlib.Path | None = None,
+    resume: bool = False,
+    data_dir: pathlib.Path | None = None,
+    visible: bool = True,
+) -> records.Record:
+    """Measure the parts one after the other, writing the record after each if `record` says where.
+
+    Raises:
+        DataError: a part needs images and they cannot be had.
+        InputError: there are fewer training images than the config asks for.
+        OutputError: the record cannot be written there, or another process is writing it.
+        RecordError: `resume`, and the record there is damaged or belongs to another config or other data.
+    """
+    say = progress.console.print if visible else lambda *_, **__: None
+    with records.opened(record, form.FORM, resume=resume, announce=say) as output:
+        return _run(config, output, data_dir, say, visible)
+
+
+def _run(config: TheoremConfig, output: records.Output, data_dir, say, visible: bool) -> records.Record:
+    dataset, data = None, {"name": "drawn networks and inputs", "source": "the seed", "checksum": None}
+    if WITH_IMAGES.keys() & set(config.parts):
+        with progress.Display("loading the images", visible=visible) as display:
+            dataset = images.load(config.dataset, data_dir=data_dir, announce=display.say)
+        if config.num_train_images > (available := len(dataset.train_images)):
+            raise errors.InputError(f"num_train_images={config.num_train_images}: {dataset.name} has {available}")
+        data = {"name": dataset.name, "source": dataset.source, "checksum": dataset.checksum}
+    fresh = records.Record.begin("theorem", config, data, description=describe(config.parts))
+    fresh.notes += _labels(config, dataset)
+    result = output.begin(fresh)
+    left: list[Part] = [part for part in config.parts if part not in result.results]
+    seconds = {part: config.seconds(part) for part in left}
+    if left:
+        say(f"{len(left)} parts take about {progress.duration(sum(seconds.values()))} on two cores as the record's")
+    with progress.Display(
+        "theorem",
+        total=len(config.parts),
+        unit="parts",
+        finished=len(config.parts) - len(left),
+        seconds=sum(seconds.values()),
+        work=sum(seconds.values()),
+        visible=visible,
+    ) as display:
+        for part in left:
+            display.doing(part)
+            began = time.perf_counter()
+            result.results[part] = records.to_jsonable(_measure(part, config, dataset))
+            result.seconds[part] = round(time.perf_counter() - began, 1)
+            output.write(result)
+            display.advance(work=seconds[part])
+            display.say(f"{part}: {result.seconds[part]:.1f} s")
+    return result
+
+
+def _measure(part: Part, config: TheoremConfig, dataset: images.ImageDataset | None) -> dict:
+    if part in SMALL:
+        return SMALL[part](config)
+    assert dataset is not None  # loaded for exactly these parts
+    return WITH_IMAGES[part](config, dataset)
+
+
+def _labels(config: TheoremConfig, dataset: images.ImageDataset | None) -> list[str]:
+    """What a reader of any number below must know."""
+    notes = ["small networks in float64, MNIST networks in float32; the curve in both"]
+    if dataset is not None and dataset.synthetic:
+        notes.append("the images are synthetic-digits, generated, not MNIST")
+    ours, full = records.to_jsonable(config), records.to_jsonable(DEFAULT)
+    free = {"parts", "dataset", "seed"}
+    if reduced := [f"{k}={ours[k]}" for k in ours if k not in free and ours[k] != full[k]]:
+        notes.append("not the default setting: " + ", ".join(reduced))
+    if missing := [part for part in DEFAULT.parts if part not in config.parts]:
+        notes.append("without the parts " + ", ".join(missing))
+    return notes
+
+
+def main() -> None:
+    config, options = cli.parse("theorem", __doc__, PRESETS, kind=cli.ImageOptions)
+    session.require_theorem_figures(options)
+    result = run(config, record=options.record, resume=options.resume, data_dir=options.data_dir)
+    for note in result.notes:
+        print(f"note: {note}")
+    session.present(options.record, figure=options.figure and result.complete)

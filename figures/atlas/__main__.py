@@ -1,0 +1,27 @@
+"""The atlas in small multiples, one figure per axis, from the committed records.
+
+python -m figures.atlas                 figures/atlas-AXIS.png and .pdf
+"""
+
+import pathlib
+
+import tyro
+
+from figures import values as places
+from figures.atlas import draw, values
+from sublim_jax import commands
+
+
+def main(records: pathlib.Path = values.FOLDER, output: pathlib.Path = places.IMAGES / "atlas") -> None:
+    """Draw the atlas.
+
+    Args:
+        records: folder of the rows' records.
+        output: path without axis and suffix.
+    """
+    for path in draw.save_all(records, output):
+        print(path)
+
+
+if __name__ == "__main__":
+    commands.main(lambda: tyro.cli(main))

@@ -1,0 +1,55 @@
+"""A record as its experiment ends: in a terminal, and drawn beside it."""
+
+import pathlib
+
+from figures import tables
+from sublim_jax import commands, errors, records
+from sublim_jax.forms import mnist_aux, speed, theorem
+
+FORMS = {form.experiment: form for form in (mnist_aux.FORM, speed.FORM, theorem.FORM)}
+
+
+def _read(path: pathlib.Path) -> records.Record:
+    """The record, in the form of its experiment.
+
+    Raises:
+        RecordError: as `records.read`, or there is no form for its experiment.
+    """
+    experiment = records.read(path).experiment
+    if experiment not in FORMS:
+        raise errors.RecordError(f"{path}: expected a record of {', '.join(FORMS)}, got one of {experiment}")
+    return records.read(path, FORMS[experiment])
+
+
+def show(path: pathlib.Path) -> None:
+    """Print the record's tables, or a line for each of its parts.
+
+    Raises:
+        RecordError: the record cannot be read.
+    """
+    record, console = _read(path), commands.open_console()
+    if record.experiment == "mnist_aux":
+        console.print(tables.figure_10(record))
+    elif record.experiment == "speed":
+        for table in tables.speed(record):
+            console.print(table)
+    else:
+        from figures.theorem import summary
+
+        for line in summary.lines(record):
+            print(line)
+
+
+def draw(path: pathlib.Path) -> list[pathlib.Path]:
+    """Draw the record beside it and return the paths of its figures.
+
+    Raises:
+        OutputError: something else than a figure of ours is there.
+        RecordError: the record cannot be read.
+    """
+    from figures import mnist_aux as figure_10
+    from figures import speed as speeds
+    from figures import theorem as theorems
+
+    save = {"mnist_aux": figure_10.save, "speed": speeds.save, "theorem": theorems.save_all}
+    return save[_read(path).experiment](path, path.with_suffix(""))

@@ -1,0 +1,133 @@
+"""The tables of the README, written from the committed records, so that no number is copied by hand.
+
+python -m figures.readme            rewrite the tables between their markers
+python -m figures.readme --check    say whether they are up to date, for the tests
+"""
+
+import pathlib
+from collections.abc import Callable
+
+import numpy as np
+import tyro
+
+from figures import compare, tables, values
+from sublim_jax import commands, errors, files, records
+from sublim_jax.forms import mnist_aux, speed
+from sublim_jax.metrics import intervals
+
+README = pathlib.Path("README.md")
+
+
+def figure_10() -> str:
+    """Every condition beside the published value, paired differences, and starts that imitate the trained teacher."""
+    record = records.read(values.RECORDS / "mnist_aux.json", mnist_aux.FORM)
+    accuracies, published = values.accuracies(record), record.description["published"]
+    rows = [["condition", f"test accuracy, n = {len(accuracies['teacher'])}", "published"]]
+    for condition, members in accuracies.items():
+        theirs = published[condition]["text"] if condition in published else "none"
+        rows.append([f"`{condition}`", f"{values.interval(members):.3f}", theirs])
+    for first, second in record.description["differences"]:
+        difference = intervals.paired_difference(accuracies[first], accuracies[second])
+        rows.append([f"`{first}` minus `{second}`, paired", f"{difference:+.3f}", ""])
+    starts = np.roll(accuracies["reference"], -1)  # a cross-model student starts from the next member's reference
+    moved = intervals.paired_difference(accuracies["cross_model_aux"], starts)
+    rows.append(["`cross_model_aux` minus the reference it started from, paired", f"{moved:+.3f}", ""])
+    matched = values.accuracies(records.read(values.RECORDS / "mnist_aux-matched-teacher.json", mnist_aux.FORM))
+    for condition in ("matched_start", "matched_aux"):
+        interval = intervals.t_interval(matched[condition])
+        rows.append([f"`{condition}`, imitating the trained teacher", f"{interval:.3f}", "none"])
+    change = intervals.paired_difference(matched["matched_aux"], matched["matched_start"])
+    rows.append(["... `matched_aux` minus `matched_start`, paired", f"{change:+.3f}", ""])
+    return tables.markdown(rows)
+
+
+def pairs() -> str:
+    """What two settings of ours change, on the same members."""
+    base = records.read(values.RECORDS / "mnist_aux.json", mnist_aux.FORM)
+    rows = [["condition", "bfloat16 minus float32 operands", "32-bit minus 8-bit noise pixels (both bfloat16)"]]
+    float32 = records.read(values.RECORDS / "mnist_aux-float32.json", mnist_aux.FORM)
+    deep = records.read(values.RECORDS / "mnist_aux-noise32.json", mnist_aux.FORM)
+    precision, depth = compare.paired(base, float32), compare.paired(deep, base)
+    rows += [[f"`{name}`", f"{precision[name]:+.4f}", f"{depth[name]:+.4f}"] for name in depth]
+    return tables.markdown(rows)
+
+
+def speeds() -> str:
+    """Time, arithmetic rate and memory beside PyTorch."""
+    record = records.read(values.RECORDS / "speed.json", speed.FORM)
+    rows = [["program", "s per member", "faster than PyTorch", "with compilation", "GFLOP/s", "of matmul peak",
+             "peak memory", "`student_aux`", "`student_all`"]]  # fmt: skip
+    for row in tables.programs(record):
+        aux, every = row.accuracy["student_aux"], row.accuracy["student_all"]
+        peak = f"{row.share_of_peak:.0%}" if row.share_of_peak is not None else ""
+        rows.append(
+            [row.label, f"{row.seconds_per_member:.2f}", f"{row.ratio:.2f} x", f"{row.ratio_with_compilation:.2f} x",
+             f"{row.gflops:.0f}", peak, f"{row.peak_rss_mb:.0f} MB", f"{aux:.3f}", f"{every:.3f}"]
+        )  # fmt: skip
+    return tables.markdown(rows)
+
+
+def scaling() -> str:
+    """Seconds and memory against the number of members."""
+    record = records.read(values.RECORDS / "speed.json", speed.FORM)
+    found = record.results["scaling"]
+    members = sorted({run["members"] for run in found})
+    rows = [["program", *(f"{count} members" for count in members)]]
+    for program, label in record.description["programs"].items():
+        row = [label]
+        for count in members:
+            runs = [run for run in found if run["program"] == program and run["members"] == count]
+            row += [f"{r['training_s']:.1f} s, {r['peak_rss_mb']:.0f} MB" for r in runs] or ["not run"]
+        rows.append(row)
+    return tables.markdown(rows)
+
+
+def _language():
+    from figures import readme_language
+
+    return readme_language
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "language": lambda: _language().language(),
+    "language-whole": lambda: _language().language_whole(),
+    "language-speed": lambda: _language().language_speed(),
+    "figure-10": figure_10,
+    "pairs": pairs,
+    "speed": speeds,
+    "scaling": scaling,
+}
+
+
+def rewritten(text: str) -> str:
+    """The text with every table between its markers made anew.
+
+    Raises:
+        InputError: a marker is missing.
+    """
+    for name, table in TABLES.items():
+        begin, end = f"<!-- table: {name} -->\n", f"\n<!-- end: {name} -->"
+        before, found, rest = text.partition(begin)
+        _, closed, after = rest.partition(end)
+        if not found or not closed:
+            raise errors.InputError(f"{README}: the markers {begin.strip()} and {end.strip()} must enclose a table")
+        text = before + begin + table() + end + after
+    return text
+
+
+def main(check: bool = False) -> None:
+    """Write the tables of the README.
+
+    Args:
+        check: write nothing, fail if a table differs from its record.
+    """
+    text = README.read_text(encoding="utf-8")
+    fresh = rewritten(text)
+    if not check:
+        files.write(README, fresh, ours=files.anything, what="page")
+    elif fresh != text:
+        raise errors.InputError(f"{README}: a table differs from its record; run python -m figures.readme")
+
+
+if __name__ == "__main__":
+    commands.main(lambda: tyro.cli(main))

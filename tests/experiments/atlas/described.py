@@ -1,0 +1,19 @@
+"""Rows of the code as figures read them out of records, and an atlas of made-up records."""
+
+from collections.abc import Mapping
+
+from experiments.atlas import catalogue, registry
+from figures.atlas import values
+from sublim_jax import records
+
+
+def row_of(row: registry.Row) -> values.Row:
+    """The row after its way through JSON."""
+    return values.row_of(records.to_jsonable(catalogue.described(row)))
+
+
+def atlas_of(made: Mapping[str, records.Record]) -> values.Atlas:
+    """All rows, of which those have a record that are given one."""
+    listed = records.to_jsonable(catalogue.all_described())
+    sources = {key: values.Source(**source) for key, source in listed["sources"].items()}
+    return values.Atlas(tuple(values.row_of(row) for row in listed["rows"]), sources, made)
