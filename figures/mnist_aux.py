@@ -1,6 +1,6 @@
 """Figure 10 of Cloud et al. 2025 from a record of `experiments.mnist_aux`.
 
-python -m figures.mnist_aux                        the committed record, to figures/mnist_aux.png and .pdf
+python -m figures.mnist_aux                        the committed record, to figures/images/mnist_aux.png and .pdf
 python -m figures.mnist_aux runs/mnist_aux-smoke.json --output runs/smoke
 """
 
@@ -94,7 +94,7 @@ def main(record: tyro.conf.Positional[pathlib.Path] = RECORD, output: pathlib.Pa
 
     Args:
         record: what `experiments.mnist_aux` wrote.
-        output: path without suffix; by default figures/ and the record's name.
+        output: path without suffix; by default figures/images/ and the record's name.
     """
     for path in save(record, output or values.IMAGES / record.stem):
         print(path)

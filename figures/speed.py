@@ -1,6 +1,6 @@
 """Time and memory against the number of members, from a record of `experiments.speed`.
 
-python -m figures.speed                            the committed record, to figures/speed.png and .pdf
+python -m figures.speed                            the committed record, to figures/images/speed.png and .pdf
 """
 
 import pathlib
@@ -51,7 +51,7 @@ def main(record: tyro.conf.Positional[pathlib.Path] = RECORD, output: pathlib.Pa
 
     Args:
         record: what `experiments.speed` wrote.
-        output: path without suffix; by default figures/ and the record's name.
+        output: path without suffix; by default figures/images/ and the record's name.
     """
     for path in save(record, output or values.IMAGES / record.stem):
         print(path)

@@ -9,7 +9,7 @@ from sublim_jax.metrics import intervals
 
 RECORDS = pathlib.Path("experiments/records")
 """The committed records, in the repository's root."""
-IMAGES = pathlib.Path("figures")
+IMAGES = pathlib.Path("figures/images")
 """Where figures of committed records go."""
 
 

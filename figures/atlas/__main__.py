@@ -1,6 +1,6 @@
 """The atlas in small multiples, one figure per axis, from the committed records.
 
-python -m figures.atlas                 figures/atlas-AXIS.png and .pdf
+python -m figures.atlas                 figures/images/atlas-AXIS.png and .pdf
 """
 
 import pathlib

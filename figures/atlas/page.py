@@ -135,7 +135,7 @@ def _likeness(row: Row, arms) -> list[str]:
 def _picture(axis: str, rows: list[Row], atlas: Atlas) -> list[str]:
     if not any(row.id in atlas.records for row in rows):
         return []
-    return [f"![{axis}](../../figures/atlas-{axis.replace(' ', '-')}.png)", ""]
+    return [f"![{axis}](../../figures/images/atlas-{axis.replace(' ', '-')}.png)", ""]
 
 
 def _lines_of(row: Row, judged: list[verdicts.Verdict], atlas: Atlas) -> list[str]:

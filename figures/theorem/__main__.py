@@ -1,6 +1,6 @@
 """All figures of the theorem.
 
-python -m figures.theorem                                    from the committed records, to figures/theorem-*.png, .pdf
+python -m figures.theorem                                    from the committed records, to figures/images/theorem-*
 python -m figures.theorem runs/theorem-smoke.json --output runs/theorem-smoke
 """
 
@@ -22,7 +22,7 @@ def main(
     Args:
         record: what `experiments.theorem` wrote; figures of parts it does not have are left out.
         mutants: what `tests.theory.mutants.matrix` wrote; left out if there is no such file.
-        output: path without the figure's name and suffix; by default figures/theorem.
+        output: path without the figure's name and suffix; by default figures/images/theorem.
     """
     stem = output or values.IMAGES / "theorem"
     paths = theorem.save_all(record, stem)

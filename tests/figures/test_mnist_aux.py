@@ -208,7 +208,7 @@ def test_a_drawing_that_names_no_program_is_not_taken_for_ours(tmp_path):
     matplotlib.pyplot.close(figure)
 
 
-@pytest.mark.parametrize("path", sorted(FIGURES.glob("*.p[nd][gf]")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(FIGURES.rglob("*.p[nd][gf]")), ids=lambda path: path.name)
 def test_committed_figures_are_recognised(path):
     assert files.is_figure(path)
 
