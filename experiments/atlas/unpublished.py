@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from experiments.atlas.registry import AUX_AND_ALL, FIGURE_10, WITH_CROSS, Arm, Row, sweep
@@ -257,7 +258,7 @@ def design() -> list[dict[str, Literal[-1, 1]]]:
     return runs
 
 
-def _run(signs: dict[str, int]) -> dict:
+def _run(signs: Mapping[str, int]) -> dict:
     changes = {}
     for name, sign in signs.items():
         changes |= LEVELS[name][sign > 0]

@@ -215,7 +215,7 @@ def reader(path: pathlib.Path):
         "theorem-mutants": lambda path: records.read(path, form.MUTANTS),
         "mutants": lambda path: records.read(path, matrix.FORM),
         "atlas-rows": lambda path: records.read(path, atlas_form.CATALOGUE),
-        "language_speed": lambda path: records.read(path, language_speed_form.FORM),
+        "language_speed": lambda path: records.read(path, language_speed.FORM),
     }
     if path.stem in named:
         return named[path.stem]

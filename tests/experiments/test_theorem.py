@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.theorem import config, problems, reach, starts, summary
+from experiments.theorem import config, problems, reach, starts
 from experiments.theorem import run as experiment
+from figures.theorem import summary
 from sublim_jax import errors, records
 from sublim_jax.metrics import intervals
 from sublim_jax.models import mlp
