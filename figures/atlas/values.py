@@ -102,18 +102,20 @@ class Atlas(NamedTuple):
 
 
 def row_of(description: Mapping[str, Any]) -> Row:
-    """The row that a record or the catalogue describes."""
+    """The row that a record or the catalogue describes. What later versions may add to a description is not read."""
     arms = [
-        Arm(**{
-            **arm,
-            "conditions": tuple(arm["conditions"]),
-            "measures": tuple(arm["measures"]),
-            "published": tuple(Published(**value) for value in arm["published"]),
-        })
+        Arm(**_fields(arm, Arm))._replace(
+            conditions=tuple(arm["conditions"]),
+            measures=tuple(arm["measures"]),
+            published=tuple(Published(**_fields(value, Published)) for value in arm["published"]),
+        )
         for arm in description["arms"]
-    ]  # fmt: skip
-    fields = {name: value for name, value in description.items() if name != "sources"}
-    return Row(**{**fields, "arms": tuple(arms), "cited": tuple(description["cited"])})
+    ]
+    return Row(**_fields(description, Row))._replace(arms=tuple(arms), cited=tuple(description["cited"]))
+
+
+def _fields(content: Mapping[str, Any], kind: Any) -> dict[str, Any]:
+    return {name: content[name] for name in kind._fields}
 
 
 def read(folder: pathlib.Path) -> Atlas:
@@ -133,7 +135,7 @@ def read(folder: pathlib.Path) -> Atlas:
         sources = listed["sources"] | sources
     ordered = sorted(rows.values(), key=lambda row: (row.place, row.id))
     by_place = {row.id: there[row.id] for row in ordered if row.id in there}
-    return Atlas(tuple(ordered), {key: Source(**source) for key, source in sources.items()}, by_place)
+    return Atlas(tuple(ordered), {key: Source(**_fields(source, Source)) for key, source in sources.items()}, by_place)
 
 
 def arm_values(arms: Mapping[str, Any], arm: Arm, condition: str = "student_aux", measure: str = "accuracy"):

@@ -21,7 +21,7 @@ class Description(TypedDict):
 class _Run(TypedDict):
     program: Literal["pytorch", "float32", "bfloat16"]
     accuracy: dict[str, list[specs.Fraction | None]]
-    training_s: specs.NonNegative
+    training_s: specs.Positive
     compile_s: specs.NonNegative
     peak_rss_mb: specs.NonNegative
 
