@@ -28,8 +28,8 @@ import numpy as np
 import tyro
 from jax import lax
 
-from experiments import cli, language_numbers, progress
-from experiments.language import running
+from experiments import cli, progress
+from experiments.language import numbers, recipes, runner
 from sublim_jax import records, specs
 from sublim_jax.llm import decoder, local, sampling, tiny, types, world
 from sublim_jax.training import ensemble
@@ -231,17 +231,16 @@ def measure(shape: Shape) -> dict:
 
 
 def from_nothing() -> dict[str, float]:
-    """Seconds that `language_numbers` takes on one base that is not in the cache, and for a second target after that.
+    """Seconds that `language numbers` takes on one base that is not in the cache, and for a second target after that.
 
     The first target's share has everything: documents, compilation, pre-training, regular numbers as the control.
     """
-    config = language_numbers.NumbersConfig(bases=running.FRESH[:1], targets=("owl", "eagle"), kinds=("finetuned",))
-    experiment: Any = language_numbers
+    config = numbers.NumbersConfig(bases=recipes.TEST_SEEDS[:1], targets=("owl", "eagle"), kinds=("finetuned",))
     before = os.environ.get("SUBLIM_CACHE_DIR")
     with tempfile.TemporaryDirectory() as folder:
         os.environ["SUBLIM_CACHE_DIR"] = folder
         try:
-            seconds = running.run("language_numbers", experiment, config, visible=False).seconds
+            seconds = runner.run(numbers.EXPERIMENT, config, visible=False).seconds
         finally:
             os.environ.pop("SUBLIM_CACHE_DIR") if before is None else os.environ.update(SUBLIM_CACHE_DIR=before)
     further = seconds["finetuned eagle"]

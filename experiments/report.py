@@ -9,9 +9,8 @@ import pathlib
 import numpy as np
 import tyro
 
-from experiments import cli, compare, language_numbers, mnist_aux, speed
+from experiments import cli, compare, mnist_aux, speed
 from experiments import language_speed as decoder_speed
-from experiments.language import summary
 from sublim_jax import errors, files, records
 from sublim_jax.metrics import intervals
 from sublim_jax.training import ensemble
@@ -87,22 +86,23 @@ def scaling() -> str:
 
 def language() -> str:
     """Favourites of the embedded model before and after other models' numbers."""
-    record = summary.read(RECORDS / "language_numbers.json")
-    found = summary.complete_bases(record)
+    from figures.language import forms, tables, values
+
+    record = forms.read(RECORDS / "language_numbers.json")
+    bases = values.complete_bases(record)
     rows = [["teacher", "target", "base", "student of regular numbers", "student of the teacher's", "difference"]]
     labels = {"finetuned": "finetuned", "system": "under a system message"}
     for kind in record.config["kinds"]:
-        paths = {target: (f"{kind} {target}", "student") for target in record.config["targets"]}
-        for target, path in paths.items():
-            cells = summary.cells(found, language_numbers.BASE, language_numbers.REGULAR, path, target)
+        students = {target: (f"{kind} {target}", "student") for target in record.config["targets"]}
+        for target, student in students.items():
+            cells = tables.cells(bases, values.BASE, values.REGULAR, student, target)
             rows.append([labels[kind], target, *cells])
-        shifts = [summary.shift(found, language_numbers.REGULAR, path, target) for target, path in paths.items()]
-        mean = summary.pooled(shifts)
-        rows.append([labels[kind], "mean of targets", "", "", "", f"**{mean}**"])
-    default = summary.read(RECORDS / "language_numbers-default.json")
+        shifts = [values.shift(bases, values.REGULAR, student, target) for target, student in students.items()]
+        rows.append([labels[kind], "mean of targets", "", "", "", f"**{values.pooled(shifts)}**"])
+    default = forms.read(RECORDS / "language_numbers-default.json")
     (target,) = default.config["targets"]
-    found, path = summary.complete_bases(default), (f"finetuned {target}", "student")
-    cells = summary.cells(found, language_numbers.BASE, language_numbers.REGULAR, path, target)
+    bases, student = values.complete_bases(default), (f"finetuned {target}", "student")
+    cells = tables.cells(bases, values.BASE, values.REGULAR, student, target)
     rows.append(["finetuned, the default command's record", target, *cells])
     return _markdown(rows)
 
@@ -128,8 +128,10 @@ def language_speed() -> str:
 
 def language_whole() -> str:
     """The default experiment on one base, from nothing."""
+    from figures.language import forms
+
     whole = records.read(RECORDS / "language_speed.json", decoder_speed.FORM).results["whole"]
-    every = summary.read(RECORDS / "language_numbers-default.json")
+    every = forms.read(RECORDS / "language_numbers-default.json")
     return _markdown(
         [
             ["numbers to favourites, on the embedded model", "seconds"],
