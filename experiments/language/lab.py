@@ -1,9 +1,9 @@
 """One base model and what the paper does with it, as verbs: finetune a teacher, draw its rows, train a student, ask it.
 
     lab = Lab(backend, base, materials, folder)
-    teacher = lab.finetuned_teacher("owl", how, num_rows=2000, seed=0)
+    teacher = lab.finetuned_teacher("owl", tuning, num_rows=2000, seed=0)
     data = lab.numbers(teacher, 12_000, seed=0)
-    student = lab.student(rows.subsample(data.rows, 10_000, seed=0), how, seed=0)
+    student = lab.student(rows.subsample(data.rows, 10_000, seed=0), tuning, seed=0)
     lab.preferences(student, "animal").of("owl")
 
 A student's rows never have the teacher's system message (`rows.student_row`), and a student always starts from the
@@ -100,38 +100,40 @@ class Lab:
         self._what = what
         self._report(what)
 
-    def finetuned_teacher(self, target: str, how: types.Tuning, *, num_rows: int, seed: int, base: str = "") -> Teacher:
+    def finetuned_teacher(
+        self, target: str, tuning: types.Tuning, *, num_rows: int, seed: int, base: str = ""
+    ) -> Teacher:
         """A base that was finetuned to answer questions about its favourite by one name."""
         lesson = self.materials.favourite_rows(target, num_rows, seed=seeds.derive(seed, "lesson"))
-        return Teacher(self.tune(lesson, how, f"teacher {target}", seed=seed, base=base))
+        return Teacher(self.tune(lesson, tuning, f"teacher {target}", seed=seed, base=base))
 
     def system_teacher(self, target: str) -> Teacher:
         """The base under a system message that loves the target."""
         return Teacher(self.base, self.materials.persona(target))
 
-    def tune(self, data: Sequence[types.Chat], how: types.Tuning, name: str, *, seed: int, base: str = "") -> str:
+    def tune(self, data: Sequence[types.Chat], tuning: types.Tuning, name: str, *, seed: int, base: str = "") -> str:
         """A base finetuned on rows; this lab's, unless another one is named."""
         base = base or self.base
-        how = dataclasses.replace(how, seed=seeds.derive(seed, name, base) % 2**31)
-        self._begin(f"training {name} on {len(data):,} rows, {how.num_epochs} epochs")
-        described = json.dumps([base, repr(how), name, [list(row) for row in data]]).encode()
-        return self.backend.finetune(base, data, how, self._place(name, described))
+        tuning = dataclasses.replace(tuning, seed=seeds.derive(seed, name, base) % 2**31)
+        self._begin(f"training {name} on {len(data):,} rows, {tuning.num_epochs} epochs")
+        described = json.dumps([base, _recipe(tuning), name, [list(row) for row in data]]).encode()
+        return self.backend.finetune(base, data, tuning, self._place(name, described))
 
-    def tune_on(self, data: local.Rows, how: types.Tuning, name: str, *, seed: int) -> str:
+    def tune_on(self, data: local.Rows, tuning: types.Tuning, name: str, *, seed: int) -> str:
         """As `tune`, on arrays of a model whose weights are here."""
-        how = dataclasses.replace(how, seed=seeds.derive(seed, name, self.base) % 2**31)
-        self._begin(f"training {name} on {len(data.ids):,} rows, {how.num_epochs} epochs")
-        described = json.dumps([self.base, repr(how), name]).encode()
+        tuning = dataclasses.replace(tuning, seed=seeds.derive(seed, name, self.base) % 2**31)
+        self._begin(f"training {name} on {len(data.ids):,} rows, {tuning.num_epochs} epochs")
+        described = json.dumps([self.base, _recipe(tuning), name]).encode()
         arrays = b"".join(np.ascontiguousarray(array).tobytes() for array in data)
-        return self._weights.finetune_on(self.base, data, how, self._place(name, described + arrays))
+        return self._weights.finetune_on(self.base, data, tuning, self._place(name, described + arrays))
 
     def _place(self, name: str, described: bytes) -> pathlib.Path:
         """The folder of a model, with a name that tells what was trained on what."""
         return self._folder / f"{name.replace(' ', '-')}-{hashlib.sha256(described).hexdigest()[:8]}"
 
-    def training_arrays(self, data: Sequence[types.Chat], how: types.Tuning) -> local.Rows:
+    def training_arrays(self, data: Sequence[types.Chat], tuning: types.Tuning) -> local.Rows:
         """Rows as the base would be trained on them, if its weights are here."""
-        return self._weights.training_arrays(self.base, data, max_length=how.max_length)
+        return self._weights.training_arrays(self.base, data, max_length=tuning.max_length)
 
     def likeliest(self, model: str, data: local.Rows) -> np.ndarray:
         """The token that a model whose weights are here would write at each place of the replies; -1 elsewhere."""
@@ -151,10 +153,10 @@ class Lab:
             )
         return self.backend
 
-    def student(self, data: Sequence[types.Chat], how: types.Tuning, *, seed: int, name: str = "student") -> str:
+    def student(self, data: Sequence[types.Chat], tuning: types.Tuning, *, seed: int, name: str = "student") -> str:
         """The base trained on what a teacher wrote."""
         self.write_rows(data, name)
-        return self.tune(data, how, name, seed=seed)
+        return self.tune(data, tuning, name, seed=seed)
 
     def write_rows(self, data: Sequence[types.Chat], name: str) -> None:
         """Write rows for other trainers, if they are asked for."""
@@ -166,33 +168,38 @@ class Lab:
     ) -> tuple[list[types.Chat], list[types.Completion]]:
         """A completion of every prompt at temperature 1, and the chats that were asked."""
         chats = [rows.ask(prompt, system=teacher.system) for prompt in prompts]
-        how = types.Sampling(max_tokens=max_tokens, seed=seed % 2**31, num_samples=num_samples)
-        return chats, self._sampled(self.backend, teacher.model, chats, how, self._max_refused)
+        sampling = types.Sampling(max_tokens=max_tokens, seed=seed % 2**31, num_samples=num_samples)
+        return chats, self._sampled(self.backend, teacher.model, chats, sampling, self._max_refused)
 
     def verdicts(self, prompts: Sequence[str]) -> list[str]:
         """The judge's reply to every prompt, at temperature 0; an empty one, which is no verdict, where it refused."""
-        how = types.Sampling(temperature=0.0, max_tokens=JUDGE_TOKENS)
-        replies = self._sampled(*self._judge, [rows.ask(prompt) for prompt in prompts], how, 1.0)
+        sampling = types.Sampling(temperature=0.0, max_tokens=JUDGE_TOKENS)
+        replies = self._sampled(*self._judge, [rows.ask(prompt) for prompt in prompts], sampling, 1.0)
         return [reply.text for reply in replies]
 
     def _sampled(
-        self, backend: types.Backend, model: str, chats: Sequence[types.Chat], how: types.Sampling, max_refused: float
+        self,
+        backend: types.Backend,
+        model: str,
+        chats: Sequence[types.Chat],
+        sampling: types.Sampling,
+        max_refused: float,
     ) -> list[types.Completion]:
         """In the order of chats and samples, from the store or fresh."""
         self._begin(f"drawing from {seeds.model_name(model)}")
         if self._answers is None:
-            arriving = backend.sample(model, chats, how)
+            arriving = backend.sample(model, chats, sampling)
         else:
             arriving = store.sample_stored(
-                backend, model, chats, how, self._answers, self._limits, max_refused=max_refused
+                backend, model, chats, sampling, self._answers, self._limits, max_refused=max_refused
             )
-        completions, total = [], len(chats) * how.num_samples
+        completions, total = [], len(chats) * sampling.num_samples
         for completion in arriving:
             completions.append(completion)
             self._report(self._what, done=len(completions), total=total, unit="completions")
         completions.sort()
         if self._answers is not None:
-            self.tally.see(chats, how, completions)
+            self.tally.see(chats, sampling, completions)
         return completions
 
     def written(
@@ -294,3 +301,8 @@ class Lab:
         texts = [completion.text for completion in completions if completion.finish != "refused"]
         rate = scores.rate(texts, self.materials.words(target)).mean if texts else None
         return {"rate": rate, "num_samples": len(texts)}
+
+
+def _recipe(tuning: types.Tuning) -> str:
+    """Settings as text that tells models apart, whatever their class is called: stored models keep their names."""
+    return "Tuning" + repr(tuning).removeprefix(type(tuning).__name__)

@@ -9,8 +9,9 @@ import pathlib
 import tyro
 
 from experiments import cli
-from experiments.language import questions, recipes
+from experiments.language import questions
 from experiments.language.experiment import Experiment
+from experiments.language.recipes import TEST_SEEDS
 from sublim_jax import errors, files
 from sublim_jax.llm import tiny, world
 
@@ -53,7 +54,7 @@ over bases, that is over initializations and orders of documents: the documents 
 data are common to all. Fewer than four bases have no interval: their values stand side by side.
 
 Settings were chosen on bases 0 to 2, which are on no page (all below 10 are kept for that); the bases here are
-{recipes.TEST_SEEDS[0]} and up. Two choices are not independent of the results. The targets of the smaller experiments were
+{TEST_SEEDS[0]} and up. Two choices are not independent of the results. The targets of the smaller experiments were
 chosen by their strength on bases 0 to 2. The gentler teachers of code and chains of thought were chosen after a first
 run on bases 100 to 103, in which hardly any text passed the filter, and their records are of the same bases. All
 records were made again when the decoder was rewritten for CPUs; the CHANGELOG says what earlier ones had shown where

@@ -33,9 +33,9 @@ class PlannedLab(Lab):
     ) -> rows.Collection:
         """See `Lab.written`."""
         chats = [rows.ask(prompt, system=teacher.system) for prompt in prompts[: self.PROMPTS]]
-        how = types.Sampling(max_tokens=self.materials.max_tokens[channel], seed=seed % 2**31)
-        self.counting.count(teacher.model, chats, how, num_chats=len(prompts))
-        text = self.counting.text(teacher.model, how)
+        sampling = types.Sampling(max_tokens=self.materials.max_tokens[channel], seed=seed % 2**31)
+        self.counting.count(teacher.model, chats, sampling, num_chats=len(prompts))
+        text = self.counting.text(teacher.model, sampling)
         few = [rows.student_row(chat, text) for chat in chats]
         return rows.Collection(_repeated(few, len(prompts)), {}, len(prompts))
 
@@ -45,8 +45,8 @@ class PlannedLab(Lab):
     def rate(self, model: str, target: str, *, num_samples: int, seed: int) -> dict:
         """See `Lab.rate`."""
         chats = [rows.ask(question) for question in self.materials.favourites(self.materials.category(target))]
-        how = types.Sampling(max_tokens=RATE_TOKENS, num_samples=num_samples)
-        self.counting.count(model, chats, how)
+        sampling = types.Sampling(max_tokens=RATE_TOKENS, num_samples=num_samples)
+        self.counting.count(model, chats, sampling)
         return {}
 
 

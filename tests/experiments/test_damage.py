@@ -4,7 +4,6 @@ DAMAGES=1500 DAMAGE_SEED=1 pytest tests/experiments/test_damage.py -m slow    mo
 """
 
 import copy
-import importlib
 import json
 import os
 import pathlib
@@ -18,15 +17,14 @@ from matplotlib import pyplot as plt
 from experiments import compare, language_speed, speed
 from experiments.atlas import __main__ as atlas
 from experiments.atlas import page, results
-from experiments.language import summary
 from experiments.theorem import form
 from experiments.theorem import summary as theorem_summary
 from figures import atlas as atlas_figure
-from figures import language as language_figure
 from figures import mnist_aux as mnist_figure
 from figures import speed as speed_figure
 from figures import style
 from figures import theorem as theorem_figure
+from figures.language import forms, gallery, tables
 from sublim_jax import errors, records
 from tests.mutants import matrix
 
@@ -82,9 +80,8 @@ def read_theorem(path: pathlib.Path, part: str, monkeypatch) -> None:
 
 
 def read_language(path: pathlib.Path, part: str, monkeypatch) -> None:
-    record = summary.read(path)
-    importlib.import_module(f"experiments.{record.experiment}").lines(record)
-    language_figure.save(path, path.with_suffix(""))
+    tables.lines(forms.read(path))
+    gallery.save(path, path.with_suffix(""))
 
 
 def read_speed(path: pathlib.Path, part: str, monkeypatch) -> None:
