@@ -2,6 +2,7 @@
 
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, NotRequired, TypedDict
 
 from figures.language import values
@@ -79,7 +80,7 @@ class Question(NamedTuple):
     """What is measured on every base, in order."""
     result: Any
     """A condition that did not fail, as an annotation for `specs.check`."""
-    settings: Settings = {}  # noqa: RUF012, nobody changes it
+    settings: Settings = MappingProxyType({})
     """Settings that readers use, beside those of all experiments; annotations, too."""
     lists: tuple[str, ...] = ("targets",)
     """Settings that list what is measured: something at all."""
@@ -179,7 +180,7 @@ def form(experiment: str) -> records.Form:
     results: Any = {"bases": dict[str, dict[str, Failed | question.result]]}
     return records.Form(
         experiment=experiment,
-        config=TypedDict("Settings", settings | question.settings),  # pyright: ignore
+        config=TypedDict("Settings", settings | dict(question.settings)),  # pyright: ignore
         results=TypedDict("Results", results),  # pyright: ignore
         wanted=wanted,
         present=present,
