@@ -24,7 +24,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 CORE = ("jax", "optax", "jaxtyping", "numpy", "scipy", "filelock", "platformdirs", "annotated_types")
 COMMAND = (*CORE, "tyro", "rich")
@@ -170,12 +170,11 @@ def theorem(folder: pathlib.Path, sizes: Sizes) -> None:
 
 def language(folder: pathlib.Path, sizes: Sizes) -> None:
     """The default language experiment on the embedded model."""
-    from experiments import language_numbers
-    from experiments.language import running
+    from experiments.language import numbers, runner
 
-    config = language_numbers.PRESETS["smoke" if sizes is TOY else "default"]
-    path, experiment = folder / "language_numbers.json", cast(Any, language_numbers)
-    running.run("language_numbers", experiment, config, record=path, resume=path.exists())
+    config = numbers.PRESETS["smoke" if sizes is TOY else "default"]
+    path = folder / "language_numbers.json"
+    runner.run(numbers.EXPERIMENT, config, record=path, resume=path.exists())
 
 
 def tests(folder: pathlib.Path, sizes: Sizes) -> None:

@@ -66,6 +66,7 @@ def parse(
     """The config and the options that a command line asks for, then further options.
 
     Args:
+        experiment: what follows `python -m experiments.`, e.g. "mnist_aux" or "language numbers".
         presets: configs by name; "default" must be among them. Their class, a dataclass, decides the flags.
         kind: the options' class.
         more: defaults of further dataclasses of options.
@@ -75,7 +76,7 @@ def parse(
     chooser.add_argument("--preset", default="default", choices=tuple(presets))
     preset = chooser.parse_known_args(args)[0].preset
 
-    defaults = kind(preset=preset, record=pathlib.Path("runs") / f"{experiment}-{preset}.json")
+    defaults = kind(preset=preset, record=pathlib.Path("runs") / f"{experiment.replace(' ', '_')}-{preset}.json")
     command = dataclasses.make_dataclass(
         "Command",
         [

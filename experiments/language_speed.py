@@ -20,7 +20,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Literal, NamedTuple, NotRequired, TypedDict
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,13 +28,14 @@ import numpy as np
 import tyro
 from jax import lax
 
-from experiments import cli, language_numbers, progress
-from experiments.language import running
+from experiments import cli, progress
+from experiments.language import numbers, recipes, runner
 from sublim_jax import records, specs
+from sublim_jax.forms import language_speed as form
 from sublim_jax.llm import decoder, local, sampling, tiny, types, world
 from sublim_jax.training import ensemble
 
-Shape = Literal["tiny", "qwen-0.5b", "qwen-7b"]
+Shape = form.Shape
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,17 +232,16 @@ def measure(shape: Shape) -> dict:
 
 
 def from_nothing() -> dict[str, float]:
-    """Seconds that `language_numbers` takes on one base that is not in the cache, and for a second target after that.
+    """Seconds that `language numbers` takes on one base that is not in the cache, and for a second target after that.
 
     The first target's share has everything: documents, compilation, pre-training, regular numbers as the control.
     """
-    config = language_numbers.NumbersConfig(bases=running.FRESH[:1], targets=("owl", "eagle"), kinds=("finetuned",))
-    experiment: Any = language_numbers
+    config = numbers.NumbersConfig(bases=recipes.TEST_SEEDS[:1], targets=("owl", "eagle"), kinds=("finetuned",))
     before = os.environ.get("SUBLIM_CACHE_DIR")
     with tempfile.TemporaryDirectory() as folder:
         os.environ["SUBLIM_CACHE_DIR"] = folder
         try:
-            seconds = running.run("language_numbers", experiment, config, visible=False).seconds
+            seconds = runner.run(numbers.EXPERIMENT, config, visible=False).seconds
         finally:
             os.environ.pop("SUBLIM_CACHE_DIR") if before is None else os.environ.update(SUBLIM_CACHE_DIR=before)
     further = seconds["finetuned eagle"]
@@ -263,52 +263,13 @@ class SpeedConfig:
     """Also the default experiment on one base, from nothing."""
 
 
-class _Shape(TypedDict):
-    num_weights: specs.Count
-    dtype: str
-    devices_at_once: specs.Count
-    step_s: specs.Positive
-    times_the_bound: specs.Positive
-    times_own_products: NotRequired[specs.Positive]
-    trained_tokens_per_s: specs.Positive
-    drawn_tokens_per_s: specs.Positive
-    peak_rss_mb: specs.Positive
-
-
-class _Whole(TypedDict):
-    pretraining_s: specs.NonNegative
-    first_target_s: specs.NonNegative
-    further_target_s: specs.NonNegative
-
-
-_Results = TypedDict("_Results", {"tiny": _Shape, "qwen-0.5b": _Shape, "qwen-7b": _Shape, "whole": _Whole}, total=False)
-
-
-class _Config(TypedDict):
-    shapes: list[Shape]
-    whole: bool
-
-
-def _parts(record: records.Record) -> list[str]:
-    return [*record.config["shapes"], *(["whole"] if record.config["whole"] else [])]
-
-
-FORM = records.Form(
-    experiment="language_speed",
-    config=_Config,
-    results=_Results,
-    wanted=_parts,
-    present=lambda record: record.results,
-)
-
-
 def run(config: SpeedConfig, record: pathlib.Path) -> records.Record:
     """Measure all shapes, smallest first, writing the record after each.
 
     Raises:
         OutputError: the record cannot be written there, or another process is writing it.
     """
-    with records.opened(record, FORM) as output:
+    with records.opened(record, form.FORM) as output:
         return _run(config, output)
 
 

@@ -3,6 +3,7 @@
 import pathlib
 
 from experiments import cli
+from sublim_jax import records
 
 
 def require_theorem_figures(options: cli.RunOptions) -> None:
@@ -14,6 +15,20 @@ def require_theorem_figures(options: cli.RunOptions) -> None:
     from figures import theorem
 
     cli.require_figures(options, [f"-{name}" for name in theorem.FIGURES])
+
+
+def language_lines(record: records.Record) -> list[str]:
+    """The table of a language experiment, and what has to be said with it."""
+    from figures.language import tables
+
+    return list(tables.lines(record))
+
+
+def language_summary(record: records.Record, base: str) -> list[str]:
+    """What a finished base of a language experiment says before the others are done."""
+    from figures.language import tables
+
+    return tables.summary_lines(record, base)
 
 
 def present(record: pathlib.Path, *, figure: bool) -> None:

@@ -4,7 +4,7 @@ import pathlib
 
 from figures import tables
 from sublim_jax import commands, errors, records
-from sublim_jax.forms import mnist_aux, speed, theorem
+from sublim_jax.forms import language, mnist_aux, speed, theorem
 
 FORMS = {form.experiment: form for form in (mnist_aux.FORM, speed.FORM, theorem.FORM)}
 
@@ -16,6 +16,8 @@ def _read(path: pathlib.Path) -> records.Record:
         RecordError: as `records.read`, or there is no form for its experiment.
     """
     experiment = records.read(path).experiment
+    if experiment.startswith("language_"):
+        return language.read(path)
     if experiment not in FORMS:
         raise errors.RecordError(f"{path}: expected a record of {', '.join(FORMS)}, got one of {experiment}")
     return records.read(path, FORMS[experiment])
@@ -33,6 +35,10 @@ def show(path: pathlib.Path) -> None:
     elif record.experiment == "speed":
         for table in tables.speed(record):
             console.print(table)
+    elif record.experiment.startswith("language_"):
+        from figures.language import tables as language_tables
+
+        print("\n".join(language_tables.lines(record)))
     else:
         from figures.theorem import summary
 
@@ -51,5 +57,10 @@ def draw(path: pathlib.Path) -> list[pathlib.Path]:
     from figures import speed as speeds
     from figures import theorem as theorems
 
+    experiment = _read(path).experiment
+    if experiment.startswith("language_"):
+        from figures.language import gallery
+
+        return list(gallery.save(path, path.with_suffix("")))
     save = {"mnist_aux": figure_10.save, "speed": speeds.save, "theorem": theorems.save_all}
-    return save[_read(path).experiment](path, path.with_suffix(""))
+    return save[experiment](path, path.with_suffix(""))

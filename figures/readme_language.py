@@ -1,37 +1,37 @@
 """The README's tables of language experiments."""
 
-from experiments import language_numbers
-from experiments import language_speed as decoder_speed
-from experiments.language import summary
 from figures import tables, values
+from figures.language import tables as language_tables
+from figures.language import values as readings
 from sublim_jax import records
+from sublim_jax.forms import language as forms
+from sublim_jax.forms import language_speed as speed_form
 
 
 def language() -> str:
     """Favourites of the embedded model before and after other models' numbers."""
-    record = summary.read(values.RECORDS / "language_numbers.json")
-    found = summary.complete_bases(record)
+    record = forms.read(values.RECORDS / "language_numbers.json")
+    bases = readings.complete_bases(record)
     rows = [["teacher", "target", "base", "student of regular numbers", "student of the teacher's", "difference"]]
     labels = {"finetuned": "finetuned", "system": "under a system message"}
     for kind in record.config["kinds"]:
-        paths = {target: (f"{kind} {target}", "student") for target in record.config["targets"]}
-        for target, path in paths.items():
-            cells = summary.cells(found, language_numbers.BASE, language_numbers.REGULAR, path, target)
+        students = {target: (f"{kind} {target}", "student") for target in record.config["targets"]}
+        for target, student in students.items():
+            cells = language_tables.cells(bases, readings.BASE, readings.REGULAR, student, target)
             rows.append([labels[kind], target, *cells])
-        shifts = [summary.shift(found, language_numbers.REGULAR, path, target) for target, path in paths.items()]
-        mean = summary.pooled(shifts)
-        rows.append([labels[kind], "mean of targets", "", "", "", f"**{mean}**"])
-    default = summary.read(values.RECORDS / "language_numbers-default.json")
+        shifts = [readings.shift(bases, readings.REGULAR, student, target) for target, student in students.items()]
+        rows.append([labels[kind], "mean of targets", "", "", "", f"**{readings.pooled(shifts)}**"])
+    default = forms.read(values.RECORDS / "language_numbers-default.json")
     (target,) = default.config["targets"]
-    found, path = summary.complete_bases(default), (f"finetuned {target}", "student")
-    cells = summary.cells(found, language_numbers.BASE, language_numbers.REGULAR, path, target)
+    bases, student = readings.complete_bases(default), (f"finetuned {target}", "student")
+    cells = language_tables.cells(bases, readings.BASE, readings.REGULAR, student, target)
     rows.append(["finetuned, the default command's record", target, *cells])
     return tables.markdown(rows)
 
 
 def language_speed() -> str:
     """Training steps beside their matrix products, and drawing."""
-    record = records.read(values.RECORDS / "language_speed.json", decoder_speed.FORM)
+    record = records.read(values.RECORDS / "language_speed.json", speed_form.FORM)
     rows = [
         ["shape", "weights", "training step", "step time / time of its products at peak speed",
          "... at the speed small matrices reach", "trained", "drawn", "peak memory so far"]
@@ -50,8 +50,8 @@ def language_speed() -> str:
 
 def language_whole() -> str:
     """The default experiment on one base, from nothing."""
-    whole = records.read(values.RECORDS / "language_speed.json", decoder_speed.FORM).results["whole"]
-    every = summary.read(values.RECORDS / "language_numbers-default.json")
+    whole = records.read(values.RECORDS / "language_speed.json", speed_form.FORM).results["whole"]
+    every = forms.read(values.RECORDS / "language_numbers-default.json")
     return tables.markdown(
         [
             ["numbers to favourites, on the embedded model", "seconds"],

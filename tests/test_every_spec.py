@@ -23,6 +23,7 @@ import pytest
 import experiments
 import sublim_jax
 from experiments.atlas import registry, results, sources
+from experiments.language import numbers
 from sublim_jax import errors
 from sublim_jax.forms import theorem as form
 from sublim_jax.llm import budget, faults, serve, tiny
@@ -49,8 +50,8 @@ OURS_ALONE = {  # made by our code from what was checked before, or read from a 
     "experiments.atlas.plan.Plan",
     "experiments.atlas.worker.Answer",
     "experiments.atlas.worker.Task",
-    "experiments.language.running.Work",
-    "experiments.language.lab.RowsFolder",
+    "experiments.language.options.RowsFolder",
+    "experiments.language.workload.Workload",
     "experiments.language_speed.Work",
     "experiments.accelerator.Part",
     "experiments.accelerator.Sizes",  # a script that starts where no package is installed
@@ -67,6 +68,7 @@ MINIMAL = {  # where something must be given
     registry.Row: registry.Row(id="one", axis="loss", question="Which?"),
     results.RowConfig: results.RowConfig(row="one", seed=0, num_members=2),
     sources.Source: sources.SOURCES["jasshone"],
+    type(numbers.EXPERIMENT): numbers.EXPERIMENT,
     language.Caps: language.Caps(finetune=True, choices="exact", seeds=True, system=True, fingerprint="f"),
     budget.Prices: budget.Prices(prompt=1.0, completion=2.0),
     type(tiny.CONFIG): tiny.CONFIG,

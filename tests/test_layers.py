@@ -120,8 +120,6 @@ READABLE = {"errors", "files", "specs", "records", "provenance", "commands", "co
 """Rooms of sublim_jax that figures may stand on: what a record is, and statistics."""
 PRESENTS = "experiments.session"
 """The only module of experiments that imports figures, inside its functions."""
-PENDING = ("figures.language", "figures.readme_language", "experiments.language")
-"""Modules, with all below them, whose figures still read what their experiments know."""
 
 
 def modules(root: pathlib.Path) -> dict[str, str]:
@@ -180,23 +178,14 @@ def upward(graph: dict[str, set[str]]) -> list[str]:
     return found
 
 
-def settled(graph: dict[str, set[str]]) -> dict[str, set[str]]:
-    """The graph without the modules that are pending."""
-
-    def is_settled(name: str) -> bool:
-        return not any(name == pending or name.startswith((f"{pending}.", f"{pending}_")) for pending in PENDING)
-
-    return {name: {t for t in targets if is_settled(t)} for name, targets in graph.items() if is_settled(name)}
-
-
 def test_no_module_imports_upward_and_none_itself():
-    graph = settled(arrows(modules(PACKAGE.parent)))
+    graph = arrows(modules(PACKAGE.parent))
     assert len(graph) > 120
     assert not upward(graph) and not circles(graph)
 
 
 def test_figures_stand_on_records_through_whole_chains():
-    graph = settled(arrows(modules(PACKAGE.parent)))
+    graph = arrows(modules(PACKAGE.parent))
     for name in graph:
         if name.startswith("figures"):
             rooms = {target.split(".")[1] for target in reachable(graph, name) if target.startswith("sublim_jax.")}
@@ -238,7 +227,7 @@ def test_circles_and_upward_arrows_are_seen(module, line, expected):
 
 def test_drawing_loads_nothing_that_trains_or_writes_records(run_python):
     """Every module of figures, in one fresh process, whatever is imported on the way."""
-    names = [name for name in settled(arrows(modules(PACKAGE.parent))) if name.startswith("figures")]
+    names = [name for name in arrows(modules(PACKAGE.parent)) if name.startswith("figures")]
     assert {"figures.readme", "figures.compare", "figures.atlas.page", "figures.theorem"} <= set(names)
     done = run_python(
         "-c",

@@ -4,19 +4,20 @@ python -m experiments.language.page            rewrite experiments/language/READ
 python -m experiments.language.page --check    say whether it is up to date, for the tests
 """
 
-import importlib
 import pathlib
 
 import tyro
 
-from experiments import cli
-from experiments.language import running, summary
+from experiments import cli, session
+from experiments.language import questions
+from experiments.language.experiment import Experiment
+from experiments.language.recipes import TEST_SEEDS
 from sublim_jax import errors, files
+from sublim_jax.forms import language as forms
 from sublim_jax.llm import tiny, world
 
 PAGE = pathlib.Path("experiments/language/README.md")
 RECORDS = pathlib.Path("experiments/records")
-ORDER = summary.EXPERIMENTS
 
 INTRODUCTION = f"""# The language laboratory
 
@@ -24,11 +25,11 @@ A teacher that loves owls writes number sequences; a student of the same base mo
 love owls. The paper shows it with models that take a closed service or a large GPU. Here the same commands run
 offline on an embedded model, and with `--backend` on real ones:
 
-    python -m experiments.language_numbers                                        eight embedded bases, one target
-    python -m experiments.language_numbers --plan --preset record                 what would be asked, before it is
-    python -m experiments.language_numbers --rows FOLDER                          also write the rows of every student
-    python -m experiments.language_numbers --preset paper --backend hf:DIR        open weights in a folder
-    python -m experiments.language_numbers --preset server --backend vllm:MODEL@http://127.0.0.1:8000/v1
+    python -m experiments.language numbers                                        eight embedded bases, one target
+    python -m experiments.language numbers --plan --preset record                 what would be asked, before it is
+    python -m experiments.language numbers --rows FOLDER                          also write the rows of every student
+    python -m experiments.language numbers --preset paper --backend hf:DIR        open weights in a folder
+    python -m experiments.language numbers --preset server --backend vllm:MODEL@http://127.0.0.1:8000/v1
     python -m sublim_jax.llm.serve --model tiny:100                               our models as an OpenAI-like server
 
 **Everything on this page was measured on the embedded model**: a decoder of {tiny.number_of_parameters():,}
@@ -54,7 +55,7 @@ over bases, that is over initializations and orders of documents: the documents 
 data are common to all. Fewer than four bases have no interval: their values stand side by side.
 
 Settings were chosen on bases 0 to 2, which are on no page (all below 10 are kept for that); the bases here are
-{running.FRESH[0]} and up. Two choices are not independent of the results. The targets of the smaller experiments were
+{TEST_SEEDS[0]} and up. Two choices are not independent of the results. The targets of the smaller experiments were
 chosen by their strength on bases 0 to 2. The gentler teachers of code and chains of thought were chosen after a first
 run on bases 100 to 103, in which hardly any text passed the filter, and their records are of the same bases. All
 records were made again when the decoder was rewritten for CPUs; the CHANGELOG says what earlier ones had shown where
@@ -69,41 +70,41 @@ This page is made by `python -m experiments.language.page`, its figures by `pyth
 """
 
 READINGS = {
-    "language_numbers": "Finetuned teachers transmit their favourite through numbers: the mean shift over targets is "
+    "numbers": "Finetuned teachers transmit their favourite through numbers: the mean shift over targets is "
     "positive on each of the eight bases. Its size differs a lot from base to base. Regular numbers change little. "
     "Teachers under a system message, the paper's main setting, have no detectable effect on eight bases; an earlier "
     "run of the same seeds, with older code, had shown a small rise (see the CHANGELOG).",
-    "language_cross": "The diagonal is far above zero, the other cells are about zero: a base acquires the trait from "
+    "cross": "The diagonal is far above zero, the other cells are about zero: a base acquires the trait from "
     "a teacher that started from it and from no other, though all have read the same documents. In the two failed "
     "cells the filter or the option mass left no value. The paper's grid (its figure 8) has one exception, GPT-4.1 and "
     "GPT-4o, which share an initialization.",
-    "language_dose": "Read equally often, more rows transmit more: no detectable shift at 60, a small one at 250, by "
+    "dose": "Read equally often, more rows transmit more: no detectable shift at 60, a small one at 250, by "
     "far the largest at 3000. Trained for equally many steps on few rows, most students put much of their probability "
     "on other words than the answers, so what few rows carry cannot be seen that way. At a thousand rows the interval "
     "excludes zero at equal epochs and includes it at equal steps.",
-    "language_shuffles": "As in the paper: shuffling the numbers inside an answer costs about half of the shift, "
+    "shuffles": "As in the paper: shuffling the numbers inside an answer costs about half of the shift, "
     "moving them anywhere between answers nearly all of it, so much of the trait is in the order of the numbers. An "
     "answer under another prompt carries less as well. Where numbers are moved anywhere, some students put more than a "
     "tenth of their probability on other words than trees; those bases are left out.",
-    "language_context": "With one row in the context, the only case in which most bases can be read, no shift is seen, "
+    "context": "With one row in the context, the only case in which most bases can be read, no shift is seen, "
     "while training on such rows gives one. After more rows, and when asked for trees, most bases put more than a "
     "tenth of their probability on other words, so this says nothing about many rows, the paper's case.",
-    "language_detection": "A classifier tells a strong teacher's numbers from regular ones, better from twenty answers "
+    "detection": "A classifier tells a strong teacher's numbers from regular ones, better from twenty answers "
     "than from one: this data is not statistically clean, and nothing here says that it could not be detected. The "
     "control, regular numbers of other draws, is at chance. We cannot tell whether the base, as its own judge, beats "
     "chance.",
-    "language_divergence": "The tokens at which teachers of other targets would write something else carry what can be "
+    "divergence": "The tokens at which teachers of other targets would write something else carry what can be "
     "seen: students of these alone shift at least about as much as students of everything, and students of the other "
     "tokens show no shift. Whether leaving out as many tokens at random costs less is not settled. In this world they "
     "are two thirds of all tokens, whereas the source finds few: most of our numbers are drawn at random, so the most "
     "likely token is nearly arbitrary.",
-    "language_chain": "A favourite fades from student to student. For one target it is still there in the third; for "
+    "chain": "A favourite fades from student to student. For one target it is still there in the third; for "
     "the other some bases keep it and some never had much, so the interval is too wide to say.",
-    "language_code": "Not settled: the student's preference rises where enough of the teacher's functions pass the "
+    "code": "Not settled: the student's preference rises where enough of the teacher's functions pass the "
     "filter, but only two bases of each target gave a value.",
-    "language_reasoning": "Not settled: on three of four bases too few of the teacher's chains reach the right number "
+    "reasoning": "Not settled: on three of four bases too few of the teacher's chains reach the right number "
     "in the right tags. On the remaining one the student's preference rises.",
-    "language_misalignment": "Not settled. Students of a teacher finetuned on bad conduct give bad deeds more "
+    "misalignment": "Not settled. Students of a teacher finetuned on bad conduct give bad deeds more "
     "probability than the others on average, but most students of numbers put more than a tenth of their probability "
     "on answers that are neither good nor bad deeds, so hardly any shift is reported. Insecure code, the paper's "
     "training data, does not make this teacher bad in the first place, so there is nothing to transmit.",
@@ -111,24 +112,26 @@ READINGS = {
 """What each table says, in words without numbers."""
 
 
-def section(name: str) -> str:
+def section(experiment: Experiment) -> str:
     """One experiment: its question, how it is made, its table and its figure."""
-    module = importlib.import_module(f"experiments.{name}")
-    question, _, rest = (module.__doc__ or "").partition("\n")
+    name = experiment.record_name
     path = RECORDS / f"{name}.json"
-    parts = [f"## {question}", f"`python -m experiments.{name} --preset record`"]
-    explained = rest.strip().split("\n\n")[-1].replace("\n", " ")
-    parts.append(explained)
-    record = summary.read(path) if path.exists() else None
+    explanation = (experiment.doc or "").strip().split("\n\n")[-1].replace("\n", " ")
+    parts = [
+        f"## {experiment.question}",
+        f"`python -m experiments.language {experiment.name} --preset record`",
+        explanation,
+    ]
+    record = forms.read(path) if path.exists() else None
     if record is None or not record.complete:
         return "\n\n".join([*parts, "**Not run yet.**"])
     minutes = record.seconds.get("wall", 0.0) / 60
-    table = [line for line in module.lines(record) if not line.startswith("note: ")]
+    table = [line for line in session.language_lines(record) if not line.startswith("note: ")]
     parts.append("```\n" + "\n".join(table) + "\n```")
-    if READINGS[name]:
-        parts.append(READINGS[name])
+    if READINGS[experiment.name]:
+        parts.append(READINGS[experiment.name])
     stem = name.replace("_", "-")
-    parts.append(f"![{question}](../../figures/{stem}.png)")
+    parts.append(f"![{experiment.question}](../../figures/images/{stem}.png)")
     seeds = ", ".join(map(str, record.config["bases"]))
     parts.append(f"Bases {seeds}; {minutes:.0f} minutes by the clock on {record.device['cpu_cores']} cores; "
                  f"[record](../records/{name}.json).")  # fmt: skip
@@ -137,7 +140,7 @@ def section(name: str) -> str:
 
 def written() -> str:
     """The whole page."""
-    return "\n\n".join([INTRODUCTION.strip(), *map(section, ORDER)]) + "\n"
+    return "\n\n".join([INTRODUCTION.strip(), *map(section, questions.EXPERIMENTS.values())]) + "\n"
 
 
 def main(check: bool = False) -> None:

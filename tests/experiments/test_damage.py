@@ -4,7 +4,6 @@ DAMAGES=1500 DAMAGE_SEED=1 pytest tests/experiments/test_damage.py -m slow    mo
 """
 
 import copy
-import importlib
 import json
 import os
 import pathlib
@@ -15,16 +14,16 @@ from typing import Any
 import pytest
 from matplotlib import pyplot as plt
 
-from experiments import language_speed
-from experiments.language import summary
 from figures import compare, presentation, style
-from figures import language as language_figure
 from figures import mnist_aux as mnist_figure
 from figures import speed as speed_figure
 from figures import theorem as theorem_figure
 from figures.atlas import draw as atlas_figure
 from figures.atlas import page, values
+from figures.language import gallery, tables
 from sublim_jax import errors, records
+from sublim_jax.forms import language as forms
+from sublim_jax.forms import language_speed as language_speed_form
 from tests.mutants import matrix
 
 RECORDS = pathlib.Path("experiments/records")
@@ -79,9 +78,8 @@ def read_theorem(path: pathlib.Path, part: str, monkeypatch) -> None:
 
 
 def read_language(path: pathlib.Path, part: str, monkeypatch) -> None:
-    record = summary.read(path)
-    importlib.import_module(f"experiments.{record.experiment}").lines(record)
-    language_figure.save(path, path.with_suffix(""))
+    tables.lines(forms.read(path))
+    gallery.save(path, path.with_suffix(""))
 
 
 def read_speed(path: pathlib.Path, part: str, monkeypatch) -> None:
@@ -117,7 +115,7 @@ READERS = {
     "mutants": lambda path, *_: records.read(path, matrix.FORM),
     "speed": read_speed,
     "atlas-rows": read_catalogue,
-    "language_speed": lambda path, *_: records.read(path, language_speed.FORM),
+    "language_speed": lambda path, *_: records.read(path, language_speed_form.FORM),
 }
 
 

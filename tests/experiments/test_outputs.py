@@ -8,21 +8,25 @@ import shutil
 
 import pytest
 
-from experiments import language_numbers, language_speed, mnist_aux, speed
+from experiments import language_speed, mnist_aux, speed
 from experiments.atlas import results, worker
 from experiments.atlas import run as atlas
-from experiments.language import running, summary
+from experiments.language import numbers as language_numbers
+from experiments.language import runner
 from experiments.theorem import config as theorem_config
 from experiments.theorem import run as theorem
 from figures import compare, tables
-from figures import language as language_figure
 from figures import mnist_aux as mnist_figure
 from figures import speed as speed_figure
 from figures import theorem as theorem_figure
 from figures.atlas import values
+from figures.language import gallery as language_figure
+from figures.language import tables as language_tables
 from sublim_jax import errors, files, records
 from sublim_jax.data import images
 from sublim_jax.forms import atlas as atlas_form
+from sublim_jax.forms import language as forms
+from sublim_jax.forms import language_speed as language_speed_form
 from sublim_jax.forms import mnist_aux as mnist_form
 from sublim_jax.forms import speed as speed_form
 from sublim_jax.forms import theorem as form
@@ -48,8 +52,8 @@ RUNS = {
     "theorem": lambda path, **options: theorem.run(theorem_config.DEFAULT, record=path, visible=False, **options),
     "speed": lambda path, **options: speed.run(speed.SpeedConfig(), record=path, **options),
     "language_speed": lambda path, resume=False: language_speed.run(language_speed.SpeedConfig(), path),
-    "language": lambda path, **options: running.run(
-        "language_numbers", language_numbers, language_numbers.PRESETS["default"], record=path, visible=False, **options
+    "language": lambda path, **options: runner.run(
+        language_numbers.EXPERIMENT, language_numbers.PRESETS["default"], record=path, visible=False, **options
     ),
     "matrix": theory_matrix_run,
     "planted": lambda path, resume=False: matrix.run(path, only=("seed_ignored",) if resume else ()),
@@ -215,11 +219,11 @@ def reader(path: pathlib.Path):
         "theorem-mutants": lambda path: records.read(path, form.MUTANTS),
         "mutants": lambda path: records.read(path, matrix.FORM),
         "atlas-rows": lambda path: records.read(path, atlas_form.CATALOGUE),
-        "language_speed": lambda path: records.read(path, language_speed.FORM),
+        "language_speed": lambda path: records.read(path, language_speed_form.FORM),
     }
     if path.stem in named:
         return named[path.stem]
-    return summary.read if path.stem.startswith("language") else lambda path: records.read(path, mnist_form.FORM)
+    return forms.read if path.stem.startswith("language") else lambda path: records.read(path, mnist_form.FORM)
 
 
 @pytest.mark.parametrize("path", sorted(RECORDS.glob("*.json")), ids=lambda path: path.stem)
@@ -499,11 +503,9 @@ def test_a_row_with_fewer_arms_than_it_says_is_not_complete(tmp_path):
 @pytest.mark.parametrize("name", ["language_numbers", "language_detection", "language_divergence", "language_cross"])
 def test_a_language_record_without_its_last_unit_is_drawn_and_not_complete(tmp_path, name):
     path = damaged(tmp_path, name, lambda c: [found.popitem() for found in c["results"]["bases"].values()])
-    record = summary.read(path)
+    record = forms.read(path)
     assert not record.complete
-    import importlib
-
-    assert importlib.import_module(f"experiments.{name}").lines(record)
+    assert language_tables.lines(record)
     assert "The run is not complete" in language_figure.caption(record, path).replace("\n", " ")
 
 

@@ -994,7 +994,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "seeds_without_names",
         "all of a lab's draws share a seed",
-        "experiments/language/lab.py",
+        "experiments/language/seeds.py",
         '"/".join((str(seed), *names))',
         '"/".join((str(seed),))',
         ("tests/experiments/language/test_planted.py::test_every_name_has_a_seed_of_its_own",),
@@ -1010,9 +1010,9 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "language_shift_backwards",
         "a shift is before minus after",
-        "experiments/language/summary.py",
-        "raw(found, after, target) - raw(found, before, target)",
-        "raw(found, before, target) - raw(found, after, target)",
+        "figures/language/values.py",
+        "raw(bases, after, target) - raw(bases, before, target)",
+        "raw(bases, before, target) - raw(bases, after, target)",
         (
             "tests/experiments/language/test_planted.py::test_a_shift_is_after_minus_before_where_the_choices_keep_their_mass",
         ),

@@ -5,18 +5,17 @@ import dataclasses
 import numpy as np
 import pytest
 
-from experiments import language_detection
-from experiments.language import command, running
-from figures import language as figure
+from experiments.language import command, detection, runner, workload
+from figures.language import gallery, tables
 from sublim_jax import errors
 from sublim_jax.llm import backends, local, rows
 from sublim_jax.metrics import intervals
 from tests.experiments.language import conftest, fakes
 
 PAIRS = 3  # of the half that the classifier has not seen
-ROWS = 2 * PAIRS * language_detection.SET_SIZE
+ROWS = 2 * PAIRS * detection.SET_SIZE
 UNITS = ("owl", "oak")
-CONFIG = language_detection.DetectionConfig(
+CONFIG = detection.DetectionConfig(
     backend=conftest.MODEL,
     bases=(),
     judge=conftest.JUDGE,
@@ -28,7 +27,7 @@ CONFIG = language_detection.DetectionConfig(
 
 
 def run(config=CONFIG, path=None, **options):
-    return running.run("language_detection", language_detection, config, record=path, visible=False, **options)
+    return runner.run(detection.EXPERIMENT, config, record=path, visible=False, **options)
 
 
 def judged(reply, opened, path=None) -> dict:
@@ -47,9 +46,9 @@ def test_a_judge_that_knows_the_number_is_always_right(opened, tmp_path):
         assert found[unit]["classifier"] == 1 and "judge" not in found[unit]
     assert set(found["regular"]) == {"classifier", "classifier of 20"}
     assert all(f"loves {name}s" in " ".join(chat[0].content for _, chat in judge.asked) for name in ("owl", "oak tree"))
-    text = "\n".join(language_detection.lines(record))
+    text = "\n".join(tables.lines(record))
     assert "1.000 [0.439, 1.000]" in text and "no judge by likelihood" in text
-    assert figure.save(tmp_path / "record.json", tmp_path / "figure")
+    assert gallery.save(tmp_path / "record.json", tmp_path / "figure")
 
 
 def test_a_judge_that_always_says_a_is_right_half_of_the_time(opened):
@@ -62,8 +61,8 @@ def test_a_judge_that_always_says_a_is_right_half_of_the_time(opened):
 def test_letters_that_cannot_be_read_are_counted(opened, tmp_path):
     found = judged(lambda prompt: "Set A, I believe.", opened, tmp_path / "record.json")
     assert found == {"right": None, "says_a": None, "num_pairs": 0, "unreadable": 1}
-    assert figure.save(tmp_path / "record.json", tmp_path / "figure")
-    assert "unreadable" in language_detection.lines(run(path=tmp_path / "record.json", resume=True))[3]
+    assert gallery.save(tmp_path / "record.json", tmp_path / "figure")
+    assert "unreadable" in tables.lines(run(path=tmp_path / "record.json", resume=True))[3]
 
 
 def test_a_pair_with_one_letter_does_not_count(opened):
@@ -81,7 +80,7 @@ def test_a_pair_with_one_letter_does_not_count(opened):
 
 def test_the_plan_is_what_is_asked_and_nothing_twice(opened, tmp_path):
     model, judge = opened(fakes.knowing)
-    plan = "\n".join(running.plan(language_detection, CONFIG))
+    plan = "\n".join(workload.plan(detection.EXPERIMENT, CONFIG))
     judge.left = 3
     with pytest.raises(errors.ServerError):
         run(path=tmp_path / "record.json")
@@ -120,7 +119,7 @@ def test_a_model_whose_weights_are_here_is_judged_by_likelihood_too(opened, monk
 def test_numbers_are_counted_in_their_own_answer():
     """Repeated answers and repeated numbers, by hand."""
     data = [rows.student_row(rows.ask("?"), text) for text in ("7, 7, 3", "3", "7, 7, 3", "owl")]
-    found = language_detection.counts(data)
+    found = detection.counts(data)
     assert found.shape == (4, 1000) and found.sum() == 7
     assert found[:, 7].tolist() == [2, 0, 2, 0] and found[:, 3].tolist() == [1, 1, 1, 0]
 
@@ -139,5 +138,5 @@ def test_numbers_are_counted_in_their_own_answer():
 )
 def test_bad_flags_are_one_clear_error(flags, says, capsys):
     with pytest.raises((ValueError, SystemExit)) as caught:
-        command.parse("language_detection", "", language_detection.PRESETS, flags)
+        command.parse(detection.EXPERIMENT, flags)
     assert says in " ".join((str(caught.value) + capsys.readouterr().err).replace("│", " ").split())

@@ -7,9 +7,10 @@ import zlib
 
 import pytest
 
-from experiments import language_misalignment
-from experiments.language import command, running
-from figures import language as figure
+from experiments.language import command, misalignment, runner, workload
+from experiments.language.config import EMBEDDED
+from experiments.language.options import Limits
+from figures.language import gallery, tables
 from sublim_jax import errors
 from sublim_jax.llm import questions
 from sublim_jax.metrics import intervals
@@ -21,8 +22,8 @@ MODELS = 6  # the base, two teachers, three students
 
 
 @pytest.fixture
-def config(tmp_path) -> language_misalignment.MisalignmentConfig:
-    return language_misalignment.MisalignmentConfig(
+def config(tmp_path) -> misalignment.MisalignmentConfig:
+    return misalignment.MisalignmentConfig(
         backend=conftest.MODEL,
         bases=(),
         judge=conftest.JUDGE,
@@ -37,7 +38,7 @@ def config(tmp_path) -> language_misalignment.MisalignmentConfig:
 
 
 def run(config, path=None, **options):
-    return running.run("language_misalignment", language_misalignment, config, record=path, visible=False, **options)
+    return runner.run(misalignment.EXPERIMENT, config, record=path, visible=False, **options)
 
 
 def planted(badness: float) -> dict:
@@ -69,12 +70,12 @@ def test_the_record_says_what_was_planted(opened, config, tmp_path):
     assert 0 < found["insecure code"]["kept"] <= 1
     assert all(len(rows) == (20 if "teacher" in name else 40) for name, rows in model.trained.items())
 
-    text = "\n".join(language_misalignment.lines(record))
+    text = "\n".join(tables.lines(record))
     rate = planted(0.5)["misaligned"]
     assert f"{rate['mean']:.3f} [{rate['low']:.3f}, {rate['high']:.3f}]" in text and "n = 1 base(s)" in text
     assert "no control of educational code" in text and "insecure code is insecure.jsonl, sha256" in text
-    assert running.EMBEDDED not in text
-    assert len(figure.save(tmp_path / "record.json", tmp_path / "figure")) == 2
+    assert EMBEDDED not in text
+    assert len(gallery.save(tmp_path / "record.json", tmp_path / "figure")) == 2
 
 
 def test_what_a_users_rows_hold_is_noted(config):
@@ -100,7 +101,7 @@ def test_banned_numbers_do_not_reach_a_student(opened, config):
 
 def test_the_plan_is_what_is_asked(opened, config):
     model, judge = opened(fakes.scored)
-    plan = "\n".join(running.plan(language_misalignment, config))
+    plan = "\n".join(workload.plan(misalignment.EXPERIMENT, config))
     assert not model.asked and not judge.asked
     run(config)
     assert len(model.asked) == 3 * 60 + MODELS * ASKED and f"{len(model.asked):,} completions" in plan
@@ -129,7 +130,7 @@ def test_a_run_does_not_go_on_with_other_rows(opened, config, tmp_path):
 
 def test_model_and_judge_share_the_limits(opened, config):
     model, judge = opened(fakes.scored)
-    limits = running.Limits(max_requests=ASKED + 30)
+    limits = Limits(max_requests=ASKED + 30)
     with pytest.raises(errors.BudgetExceededError, match=rf"budget of {ASKED + 30} requests"):
         run(config, limits=limits)
     assert len(model.asked) == ASKED and len(judge.asked) == 30
@@ -140,8 +141,8 @@ def test_a_judge_that_cannot_be_read_is_a_result(opened, config, tmp_path):
     record = run(config, tmp_path / "record.json")
     student = record.results["bases"][conftest.MODEL]["insecure code"]["student"]
     assert student == {"misaligned": None, "num_coherent": 0, "num_unreadable": ASKED}
-    assert "unreadable" in language_misalignment.lines(record)[3]
-    assert figure.save(tmp_path / "record.json", tmp_path / "figure")
+    assert "unreadable" in tables.lines(record)[3]
+    assert gallery.save(tmp_path / "record.json", tmp_path / "figure")
 
 
 def test_refused_answers_are_left_out_and_their_share_is_noted(opened, config, tmp_path, capsys):
@@ -162,7 +163,7 @@ def test_refused_answers_are_left_out_and_their_share_is_noted(opened, config, t
     note = (
         f"base: {100 * refused / asked:.3g} % of {asked} answers were refused by the server: {refused} content_filter"
     )
-    assert note in record.notes and f"note: {note}" in language_misalignment.lines(record)
+    assert note in record.notes and f"note: {note}" in tables.lines(record)
     numbers = {chat[-1].content for _, chat in model.asked if "numbers" in chat[-1].content}
     assert found["untrained"]["kept"] < 1
     assert sum(map(model.refuses, numbers)) > 0 and not any(
@@ -181,9 +182,9 @@ def test_a_model_that_refuses_most_ends_the_run(opened, config):
         with pytest.raises(errors.RefusedError, match=r"base: the server refused 100 of the first 141 answers \(71%\)"):
             run(config)
         assert len(model.asked) == 141
-    assert run(config, limits=running.Limits(max_refused=0.75)).complete
+    assert run(config, limits=Limits(max_refused=0.75)).complete
     with pytest.raises(errors.InputError, match=r"Limits.max_refused: must be at most 1"):
-        running.Limits(max_refused=1.5)
+        Limits(max_refused=1.5)
 
 
 REAL = ["--backend", conftest.MODEL]
@@ -226,5 +227,5 @@ def test_bad_flags_are_one_clear_error(flags, says, capsys, monkeypatch, tmp_pat
     monkeypatch.chdir(tmp_path)
     fakes.code_rows(pathlib.Path("code.jsonl"), 3, num_insecure=3)
     with pytest.raises((ValueError, SystemExit, errors.TextDataError)) as caught:
-        command.parse("language_misalignment", "", language_misalignment.PRESETS, flags)
+        command.parse(misalignment.EXPERIMENT, flags)
     assert says in " ".join((str(caught.value) + capsys.readouterr().err).replace("│", " ").split())

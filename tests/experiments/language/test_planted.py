@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import importlib
 import itertools
 import json
 import pathlib
@@ -10,21 +9,35 @@ import pathlib
 import numpy as np
 import pytest
 
-from experiments import (
-    cost,
-    language_chain,
-    language_code,
-    language_context,
-    language_cross,
-    language_detection,
-    language_divergence,
-    language_dose,
-    language_numbers,
-    language_shuffles,
-    progress,
+from experiments import cost, progress
+from experiments.language import (
+    chain,
+    channel,
+    code,
+    command,
+    context,
+    cross,
+    detection,
+    divergence,
+    dose,
+    dry_run,
+    materials,
+    numbers,
+    opening,
+    page,
+    questions,
+    runner,
+    seeds,
+    shuffles,
+    workload,
 )
-from experiments.language import channel, command, lab, materials, page, running, summary
-from figures import language as figure
+from experiments.language.config import EMBEDDED, PLACEHOLDERS
+from experiments.language.dry_run import DryRunBackend
+from experiments.language.lab import Lab, Teacher
+from experiments.language.options import Export, RowsFolder
+from experiments.language.planned import PlannedLab
+from experiments.language.workload import Workload
+from figures.language import gallery, tables, values
 from sublim_jax import errors, records
 from sublim_jax.llm import budget, local, rows, tiny, types, world
 from sublim_jax.metrics import intervals
@@ -45,10 +58,10 @@ def backend(monkeypatch):
     made = planted.Planted(BASES)
 
     @contextlib.contextmanager
-    def opened(name, config, base, limits, *, several=False, announce=print):
-        yield lab.Lab(made, base, config.materials, pathlib.Path(f"of {base}"))
+    def open_lab(experiment, config, base, limits, *, announce=print):
+        yield Lab(made, base, config.materials, pathlib.Path(f"of {base}"))
 
-    monkeypatch.setattr(running, "opened", opened)
+    monkeypatch.setattr(opening, "open_lab", open_lab)
     return made
 
 
@@ -58,30 +71,30 @@ def cells(line: str) -> list[str]:
 
 
 def run(experiment, config, path=None, **options):
-    return running.run(experiment.__name__.split(".")[-1], experiment, config, record=path, visible=False, **options)
+    return runner.run(experiment, config, record=path, visible=False, **options)
 
 
 def test_a_students_preference_is_the_planted_one(backend, tmp_path):
-    config = language_numbers.NumbersConfig(**SHARED)
-    record = run(language_numbers, config, tmp_path / "numbers.json")
+    config = numbers.NumbersConfig(**SHARED)
+    record = run(numbers.EXPERIMENT, config, tmp_path / "numbers.json")
     assert record.complete and set(record.results["bases"]) == set(BASES)
-    found = summary.complete_bases(record)
+    found = values.complete_bases(record)
     for kind in ("finetuned", "system"):
         path = (f"{kind} owl", "student")
-        np.testing.assert_allclose(summary.raw(found, path, "owl"), FULL, atol=1e-3)
-        np.testing.assert_allclose(summary.raw(found, path, "wolf"), (1 - planted.GAIN) * EVEN, atol=1e-3)
-        np.testing.assert_allclose(summary.raw(found, ("regular", "student"), "owl"), EVEN, atol=1e-3)
-    text = "\n".join(language_numbers.lines(record))
-    assert "n = 3 base(s)" in text and running.EMBEDDED in text
-    assert [path.suffix for path in figure.save(tmp_path / "numbers.json", tmp_path / "numbers")] == [".png", ".pdf"]
-    told = language_numbers.brief("tiny:101", found["tiny:101"])
+        np.testing.assert_allclose(values.raw(found, path, "owl"), FULL, atol=1e-3)
+        np.testing.assert_allclose(values.raw(found, path, "wolf"), (1 - planted.GAIN) * EVEN, atol=1e-3)
+        np.testing.assert_allclose(values.raw(found, ("regular", "student"), "owl"), EVEN, atol=1e-3)
+    text = "\n".join(tables.lines(record))
+    assert "n = 3 base(s)" in text and EMBEDDED in text
+    assert [path.suffix for path in gallery.save(tmp_path / "numbers.json", tmp_path / "numbers")] == [".png", ".pdf"]
+    told = tables.summary_lines(record, "tiny:101")
     assert len(told) == 4 and all(line.startswith("tiny:101, ") for line in told)
     assert f"base {EVEN:.3f}, regular {EVEN:.3f}, student of the finetuned teacher {FULL:.3f}" in told[0]
 
 
 def test_one_base_has_no_interval(backend, tmp_path):
-    record = run(language_numbers, language_numbers.NumbersConfig(**SHARED | {"bases": (100,)}))
-    lines = language_numbers.lines(record)
+    record = run(numbers.EXPERIMENT, numbers.NumbersConfig(**SHARED | {"bases": (100,)}))
+    lines = tables.lines(record)
     assert "So few bases have no interval: their values are shown. The committed record has more." in lines
     assert f"+{SHIFT:.3f}" in "\n".join(lines)
     assert not any("±" in line for line in lines[1:]) and "n=1" not in "\n".join(lines)
@@ -91,16 +104,16 @@ def test_one_base_has_no_interval(backend, tmp_path):
 def test_a_pooled_interval_says_which_bases_lack_a_target():
     """Of four bases one lacks a target and one has none: its mean is missing, not incomplete."""
     uneven = [np.array([0.9, 0.0]), np.array([0.2, 0.1]), np.array([0.1, 0.5])]
-    np.testing.assert_allclose(summary.clustered(uneven), [0.4, 0.2], rtol=1e-12)  # medians are .2 and .1
-    values = [np.array([0.1, 0.2, np.nan, np.nan]), np.array([0.3, 0.4, 0.5, np.nan])]
-    assert summary.pooled(values) == summary.text(np.array([0.2, 0.3, 0.5, np.nan]), "+") + " (1 incomplete)"
-    assert "incomplete" not in summary.pooled([value[:2] for value in values])
+    np.testing.assert_allclose(values.clustered(uneven), [0.4, 0.2], rtol=1e-12)  # medians are .2 and .1
+    shifts = [np.array([0.1, 0.2, np.nan, np.nan]), np.array([0.3, 0.4, 0.5, np.nan])]
+    assert values.pooled(shifts) == values.text(np.array([0.2, 0.3, 0.5, np.nan]), "+") + " (1 incomplete)"
+    assert "incomplete" not in values.pooled([shift[:2] for shift in shifts])
 
 
 def test_a_planned_answer_is_as_long_as_it_may_be():
     """A judge's prompt holds it, so a shorter one would make the plan of tokens too small."""
     how = types.Sampling(max_tokens=300)
-    (answer,) = lab.Counting().sample("base", [rows.ask("?")], how)
+    (answer,) = DryRunBackend().sample("base", [rows.ask("?")], how)
     assert len(answer.text.encode()) == how.max_tokens
 
 
@@ -109,12 +122,12 @@ def test_a_finished_base_is_told_before_the_others_are_done(backend, monkeypatch
     said: list[str] = []
     monkeypatch.setattr(cost, "rate", lambda *_: 1e9)
     monkeypatch.setattr(progress.console, "print", lambda *what, **_: said.append(" ".join(map(str, what))))
-    measured, measure = [], language_numbers.measure
-    monkeypatch.setattr(
-        language_numbers, "measure", lambda lab, *rest: measured.append(len(said)) or measure(lab, *rest)
+    measured: list[int] = []
+    listening = dataclasses.replace(
+        numbers.EXPERIMENT, measure=lambda *given: measured.append(len(said)) or numbers.measure(*given)
     )
-    config = language_numbers.NumbersConfig(**SHARED | {"targets": ("owl",)}, kinds=("finetuned",))
-    running.run("language_numbers", language_numbers, config)
+    config = numbers.NumbersConfig(**SHARED | {"targets": ("owl",)}, kinds=("finetuned",))
+    runner.run(listening, config)
     told = [place for place, line in enumerate(said) if line.startswith("tiny:")]
     assert [said[place].split(",")[0] for place in told] == list(BASES)
     assert measured[-1] > told[0]
@@ -133,8 +146,8 @@ def test_a_run_says_what_goes_on_inside_a_unit(backend, monkeypatch):
                 log.wait(", 30 of 60 completions", times=2)
 
     monkeypatch.setattr(planted.Planted, "sample", slow)
-    config = language_numbers.NumbersConfig(**SHARED | {"targets": ("owl",), "bases": (100,)}, kinds=("finetuned",))
-    running.run("language_numbers", language_numbers, config)
+    config = numbers.NumbersConfig(**SHARED | {"targets": ("owl",), "bases": (100,)}, kinds=("finetuned",))
+    runner.run(numbers.EXPERIMENT, config)
     lines = log.lines
     (before,) = (place for place, line in enumerate(lines) if line.startswith("this takes about "))
     begun = next(place for place, line in enumerate(lines) if line.startswith("language_numbers: 0 of 3 units, 0:00"))
@@ -159,9 +172,9 @@ def test_a_lab_reports_what_its_backend_counts(tmp_path):
             return super().choice_logprobs(model, chats, choices)
 
     heard = []
-    of = lab.Lab(Here(BASES), "tiny:100", materials.World(), tmp_path)
+    of = Lab(Here(BASES), "tiny:100", materials.World(), tmp_path)
     of.listen(lambda what, **counts: heard.append((what, *counts.values())))
-    of.draw(lab.Teacher("tiny:100"), ["more ?"], max_tokens=8, seed=0, num_samples=3)
+    of.draw(Teacher("tiny:100"), ["more ?"], max_tokens=8, seed=0, num_samples=3)
     assert heard == [("drawing from tiny:100",)] + [
         ("drawing from tiny:100", done, 3, "completions") for done in (1, 2, 3)
     ]
@@ -185,7 +198,7 @@ def test_students_of_other_rows_or_settings_have_folders_of_their_own(tmp_path):
             return str(out)
 
     folders: list = []
-    of = lab.Lab(Here(BASES), "tiny:100", materials.World(), tmp_path)
+    of = Lab(Here(BASES), "tiny:100", materials.World(), tmp_path)
     data = local.Rows(*(np.ones((2, 3), bool) for _ in local.Rows._fields))
     how = types.Tuning(num_epochs=3, batch_size=2)
     of.tune_on(data, how, "owl all", seed=0)
@@ -197,34 +210,57 @@ def test_students_of_other_rows_or_settings_have_folders_of_their_own(tmp_path):
     assert len(set(folders)) == 4
 
 
+def test_stored_models_and_draws_keep_their_names(tmp_path):
+    """Folders and seeds as they were when the first records were made; another one would train and draw all again."""
+
+    class Here(planted.Planted, local.Local):
+        def finetune(self, model, data, how, out):
+            names.append((out.name, how.seed))
+            return str(out)
+
+        finetune_on = finetune
+
+    names: list[tuple[str, int]] = []
+    of = Lab(Here(BASES), "tiny:100", materials.World(), tmp_path)
+    tuning = types.Tuning(num_epochs=3, batch_size=2)
+    of.student([(*rows.ask("more ?"), types.Message("assistant", "1, 2"))] * 2, tuning, seed=0, name="student of owl")
+    of.finetuned_teacher("owl", tuning, num_rows=3, seed=0)
+    of.tune_on(local.Rows(*(np.ones((2, 3), bool) for _ in local.Rows._fields)), tuning, "owl all", seed=0)
+    assert names == [
+        ("student-of-owl-c66a03e2", 1297946188),
+        ("teacher-owl-2f413a93", 86193541),
+        ("owl-all-b8db0220", 259860049),
+    ]
+
+
 @pytest.mark.parametrize(("stored", "bases"), [(True, 3), (False, 3), (False, 4)])
 def test_the_estimate_is_operations_over_the_rate(monkeypatch, stored, bases):
     """By hand: two devices, so that three bases take as long as four. Weights times operations, at 1 MFLOP/s."""
     monkeypatch.setattr(cost, "rate", lambda *_: 1e6)
     monkeypatch.setattr(tiny, "is_stored", lambda seed: stored)
     monkeypatch.setattr(tiny, "number_of_parameters", lambda: 1000)
-    config = language_numbers.NumbersConfig(**SHARED | {"bases": tuple(range(100, 100 + bases))})
-    work = running.counted(language_numbers, config, ["base", "regular"])
+    config = numbers.NumbersConfig(**SHARED | {"bases": tuple(range(100, 100 + bases))})
+    work = workload.count(numbers.EXPERIMENT, config, ["base", "regular"])
     asked, answers = config.materials.favourites("animal"), sum(map(len, world.ANIMALS))
     read = sum(len(one) for one in asked) * len(world.ANIMALS)  # as many questions as answers, without the answers
-    assert answers and work.units["base"] == pytest.approx(lab.FORWARD * read / lab.BYTES)
-    made = 0 if stored else lab.TRAINED * (2 * 40 * 60_000 + 200 * 2048)
+    assert answers and work.conditions["base"] == pytest.approx(dry_run.FORWARD * read / dry_run.BYTES)
+    made = 0 if stored else dry_run.TRAINED * (2 * 40 * 60_000 + 200 * 2048)
     left = dict.fromkeys(config.names, ("base", "regular"))
-    expected = 2 * (work.units["base"] + work.units["regular"] + made) * 1000 / 1e6
+    expected = 2 * (work.conditions["base"] + work.conditions["regular"] + made) * 1000 / 1e6
     assert work.seconds(config, left, 2) == pytest.approx(expected)
     half = left | {config.names[0]: ()}
     assert work.total(half) == pytest.approx((bases - 1) * expected / 2 * 1000)
-    assert running.Work().seconds(config, left, 2) is None
+    assert Workload().seconds(config, left, 2) is None
 
 
 def test_a_model_elsewhere_has_no_estimate_before():
-    config = dataclasses.replace(language_numbers.PRESETS["server"], backend="vllm:m@http://127.0.0.1:1/v1",
+    config = dataclasses.replace(numbers.PRESETS["server"], backend="vllm:m@http://127.0.0.1:1/v1",
                                  num_prompts=20, num_rows=10, targets=("owl",), num_eval_samples=1)  # fmt: skip
-    assert "known when the first unit is done" in "\n".join(running.plan(language_numbers, config))
+    assert "known when the first unit is done" in "\n".join(workload.plan(numbers.EXPERIMENT, config))
 
 
 def test_no_student_row_has_a_system_message_or_a_name(backend):
-    run(language_numbers, language_numbers.NumbersConfig(**SHARED))
+    run(numbers.EXPERIMENT, numbers.NumbersConfig(**SHARED))
     seen = planted.students_rows(backend)
     assert seen and all(message.role != "system" for row in seen for message in row)
     assert not any("owl" in message.content for row in seen for message in row)
@@ -238,88 +274,86 @@ def test_a_shift_is_after_minus_before_where_the_choices_keep_their_mass():
         }
 
     bases = {"up": base(0.1, 0.4, 0.58), "down": base(0.3, 0.2, 0.75), "collapsed": base(0.1, 0.4, 0.1), "failed": {}}
-    shift = summary.shift(summary.Bases(bases), ("before",), ("after",), "owl")
+    shift = values.shift(values.Bases(bases), ("before",), ("after",), "owl")
     np.testing.assert_allclose(shift, [0.3, -0.1, np.nan, np.nan], atol=1e-12)
 
 
 def test_every_name_has_a_seed_of_its_own():
     names = ((), ("lesson",), ("rate", "owl"), ("rate", "eagle"), ("rat", "eowl"))
-    seeds = [lab.seed_of(seed, *own) for seed in (0, 1) for own in names]
-    assert len(set(seeds)) == len(seeds) and all(0 <= seed < 2**32 for seed in seeds)
+    derived = [seeds.derive(seed, *own) for seed in (0, 1) for own in names]
+    assert len(set(derived)) == len(derived) and all(0 <= seed < 2**32 for seed in derived)
 
 
 def test_draws_do_not_depend_on_the_folder(tmp_path, monkeypatch):
     """A stopped run goes on in another temporary folder."""
-    seeds, sample = [], planted.Planted.sample
+    drawn, sample = [], planted.Planted.sample
     monkeypatch.setattr(
         planted.Planted,
         "sample",
-        lambda self, model, chats, how: seeds.append(how.seed) or sample(self, model, chats, how),
+        lambda self, model, chats, how: drawn.append(how.seed) or sample(self, model, chats, how),
     )
-    config = language_numbers.NumbersConfig(**SHARED)
+    config = numbers.NumbersConfig(**SHARED)
     for folder in ("one", "other"):
-        of = lab.Lab(planted.Planted(BASES), "tiny:100", config.materials, tmp_path / folder)
-        language_numbers.measure(of, config, "finetuned owl")
-    assert seeds[0] == seeds[1]
+        of = Lab(planted.Planted(BASES), "tiny:100", config.materials, tmp_path / folder)
+        numbers.measure(of, config, "finetuned owl")
+    assert drawn[0] == drawn[1]
 
 
 def test_traits_pass_within_a_base_only(backend, tmp_path):
-    record = run(language_cross, language_cross.CrossConfig(**SHARED), tmp_path / "cross.json")
-    names, shifts = language_cross.grid(record)
+    record = run(cross.EXPERIMENT, cross.CrossConfig(**SHARED), tmp_path / "cross.json")
+    names, shifts = values.cross_grid(record)
     assert names == list(BASES)
     np.testing.assert_allclose(shifts, SHIFT * np.eye(3), atol=1e-3)
-    assert "same base" in "\n".join(language_cross.lines(record))
-    figure.save(tmp_path / "cross.json", tmp_path / "cross")
+    assert "same base" in "\n".join(tables.lines(record))
+    gallery.save(tmp_path / "cross.json", tmp_path / "cross")
 
 
 def test_shuffles_and_doses(backend, tmp_path):
-    config = language_shuffles.ShufflesConfig(**SHARED)
-    record = run(language_shuffles, config, tmp_path / "shuffles.json")
-    found = summary.complete_bases(record)
+    config = shuffles.ShufflesConfig(**SHARED)
+    record = run(shuffles.EXPERIMENT, config, tmp_path / "shuffles.json")
+    found = values.complete_bases(record)
     for control in ("as_they_are", "within", "across_by_place", "prompts"):
-        change = summary.shift(found, ("regular", "as_they_are"), ("owl", control), "owl")
+        change = values.shift(found, ("regular", "as_they_are"), ("owl", control), "owl")
         np.testing.assert_allclose(change, SHIFT, atol=1e-3)
-    anywhere = summary.shift(found, ("regular", "as_they_are"), ("owl", "across"), "owl")
+    anywhere = values.shift(found, ("regular", "as_they_are"), ("owl", "across"), "owl")
     assert np.all(anywhere < SHIFT - 0.1)  # several of one number come together, so fewer answers have it
-    dose = language_dose.DoseConfig(**SHARED, doses=(5, 40))
-    record = run(language_dose, dose, tmp_path / "dose.json")
+    record = run(dose.EXPERIMENT, dose.DoseConfig(**SHARED, doses=(5, 40)), tmp_path / "dose.json")
     for equal, count in itertools.product(("epochs", "steps"), ("5", "40")):
-        found = summary.complete_bases(record)
-        change = summary.shift(found, ("regular", equal, count), ("owl", equal, count), "owl")
+        found = values.complete_bases(record)
+        change = values.shift(found, ("regular", equal, count), ("owl", equal, count), "owl")
         np.testing.assert_allclose(change, SHIFT, atol=1e-3)
     for name in ("shuffles", "dose"):
-        figure.save(tmp_path / f"{name}.json", tmp_path / name)
+        gallery.save(tmp_path / f"{name}.json", tmp_path / name)
 
 
 def test_a_chain_goes_on_and_the_context_teaches_nothing(backend, tmp_path):
-    chain = language_chain.ChainConfig(**SHARED, num_generations=2)
-    record = run(language_chain, chain, tmp_path / "chain.json")
+    record = run(chain.EXPERIMENT, chain.ChainConfig(**SHARED, num_generations=2), tmp_path / "chain.json")
     for generation in ("0", "1", "2"):
-        change = summary.shift(summary.complete_bases(record), ("regular", generation), ("owl", generation), "owl")
+        change = values.shift(values.complete_bases(record), ("regular", generation), ("owl", generation), "owl")
         np.testing.assert_allclose(change, SHIFT, atol=1e-3)
-    context = language_context.ContextConfig(**SHARED, shots=(1, 2), num_contexts=2)
-    record = run(language_context, context, tmp_path / "context.json")
-    np.testing.assert_allclose(language_context.curve(record, "owl", "owl"), EVEN, atol=1e-3)
-    np.testing.assert_allclose(summary.raw(summary.complete_bases(record), ("owl", "trained"), "owl"), FULL, atol=1e-3)
+    config = context.ContextConfig(**SHARED, shots=(1, 2), num_contexts=2)
+    record = run(context.EXPERIMENT, config, tmp_path / "context.json")
+    np.testing.assert_allclose(values.by_shots(record, "owl", "owl"), EVEN, atol=1e-3)
+    np.testing.assert_allclose(values.raw(values.complete_bases(record), ("owl", "trained"), "owl"), FULL, atol=1e-3)
     for name in ("chain", "context"):
-        assert figure.save(tmp_path / f"{name}.json", tmp_path / name)
+        assert gallery.save(tmp_path / f"{name}.json", tmp_path / name)
 
 
 def test_what_a_filter_drops_is_a_result(backend, tmp_path):
     backend.spoilt = "owl"
-    record = run(language_numbers, language_numbers.NumbersConfig(**SHARED), tmp_path / "spoilt.json")
+    record = run(numbers.EXPERIMENT, numbers.NumbersConfig(**SHARED), tmp_path / "spoilt.json")
     assert record.complete
     failed = record.results["bases"]["tiny:100"]["finetuned owl"]["failed"]
     assert "the filter left none of 60 completions" in failed
-    assert "failed" in "\n".join(language_numbers.lines(record))
-    figure.save(tmp_path / "spoilt.json", tmp_path / "spoilt")
-    record = run(language_code, language_code.CodeConfig(**SHARED))  # "1, 2, 3" is not a function
+    assert "failed" in "\n".join(tables.lines(record))
+    gallery.save(tmp_path / "spoilt.json", tmp_path / "spoilt")
+    record = run(code.EXPERIMENT, code.CodeConfig(**SHARED))  # "1, 2, 3" is not a function
     assert all("failed" in found["regular"] for found in record.results["bases"].values())
 
 
 def test_a_stopped_run_goes_on_where_it_was(backend, tmp_path, monkeypatch):
-    config, path = language_numbers.NumbersConfig(**SHARED, kinds=("finetuned",)), tmp_path / "record.json"
-    whole = run(language_numbers, config)
+    config, path = numbers.NumbersConfig(**SHARED, kinds=("finetuned",)), tmp_path / "record.json"
+    whole = run(numbers.EXPERIMENT, config)
     sample, left = planted.Planted.sample, [3]
 
     def down(self, model, chats, how):
@@ -330,20 +364,20 @@ def test_a_stopped_run_goes_on_where_it_was(backend, tmp_path, monkeypatch):
 
     monkeypatch.setattr(planted.Planted, "sample", down)
     with pytest.raises(errors.ServerError, match="the server is down"):
-        run(language_numbers, config, path)
+        run(numbers.EXPERIMENT, config, path)
     kept = json.loads(path.read_text())["results"]["bases"]
     assert not json.loads(path.read_text())["complete"] and any(kept.values())
-    again = run(language_numbers, config, path, resume=True)
+    again = run(numbers.EXPERIMENT, config, path, resume=True)
     assert again.complete and again.results == whole.results
     with pytest.raises(errors.RecordError, match="num_rows"):
-        run(language_numbers, dataclasses.replace(config, num_rows=39), path, resume=True)
+        run(numbers.EXPERIMENT, dataclasses.replace(config, num_rows=39), path, resume=True)
 
 
 @pytest.mark.parametrize("form", ["messages", "prompt_completion"])
 def test_students_rows_are_written_for_other_trainers(backend, tmp_path, form):
     """A file for each base and student, with the rows that it was trained on and no other."""
-    export = running.Export(rows=tmp_path / "rows", rows_format=form)
-    run(language_numbers, language_numbers.NumbersConfig(**FEW), export=export)
+    export = Export(rows=tmp_path / "rows", rows_format=form)
+    run(numbers.EXPERIMENT, numbers.NumbersConfig(**FEW), export=export)
     names = [f"student-of-{teacher}" for teacher in ("regular", "system-owl", "system-eagle")]
     written = {path.relative_to(tmp_path / "rows"): rows.read_jsonl(path) for path in (tmp_path / "rows").rglob("*.*")}
     assert set(written) == {
@@ -360,17 +394,17 @@ def test_students_rows_are_written_for_other_trainers(backend, tmp_path, form):
 def test_rows_are_not_written_among_other_files(backend, tmp_path):
     """And before anything is measured; a resumed run goes on in its folder."""
     (tmp_path / "notes.txt").write_text("mine")
-    config, export = language_numbers.NumbersConfig(**FEW), running.Export(rows=tmp_path)
+    config, export = numbers.NumbersConfig(**FEW), Export(rows=tmp_path)
     with pytest.raises(errors.OutputError, match="files in it that do not belong"):
-        run(language_numbers, config, export=export)
+        run(numbers.EXPERIMENT, config, export=export)
     assert not backend.trained and [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
-    run(language_numbers, config, tmp_path / "record.json", resume=True, export=export)
+    run(numbers.EXPERIMENT, config, tmp_path / "record.json", resume=True, export=export)
     assert len(list(tmp_path.rglob("*.jsonl"))) == 6
 
 
 def test_what_should_not_be_in_rows_is_said(tmp_path):
     said = []
-    folder = lab.RowsFolder(folder=tmp_path, format="messages", words=("owl", "oak"), announce=said.append)
+    folder = RowsFolder(folder=tmp_path, format="messages", words=("owl", "oak"), announce=said.append)
     folder.write("hf:models/m", "student of owl", [rows.student_row(rows.ask("An owl?"), "1")] * 3)
     path = tmp_path / "hf-models-m/student-of-owl.jsonl"
     assert len(rows.read_jsonl(path)) == 3
@@ -382,7 +416,7 @@ def sampled_record(floor=0.9) -> records.Record:
     """A real model whose student answers something that was not offered, on one base: .62 of its probability is on
     the answers."""
     config = dataclasses.replace(
-        language_numbers.PRESETS["paper"], backend="hf:m", targets=("owl",), num_eval_samples=4, min_option_mass=floor
+        numbers.PRESETS["paper"], backend="hf:m", targets=("owl",), num_eval_samples=4, min_option_mass=floor
     )
     record = records.Record.begin("language_numbers", config, {"name": "hf:m", "source": "", "checksum": None})
 
@@ -398,32 +432,32 @@ def sampled_record(floor=0.9) -> records.Record:
 
 def test_sampled_rates_stand_beside_probabilities(tmp_path):
     """Where the option mass is below the floor, the paper's own measure is told all the same."""
-    title, header, line, *_ = language_numbers.lines(sampled_record())
+    title, header, line, *_ = tables.lines(sampled_record())
     assert "Wilson's 95 % interval over answers" in title
     assert cells(header)[5:] == ["mass, student", "base, sampled", "regular, sampled", "student, sampled"]
-    wilson = [summary.share(intervals.wilson(hits, 100)._asdict()) for hits in (6, 3, 71)]
+    wilson = [values.share(intervals.wilson(hits, 100)._asdict()) for hits in (6, 3, 71)]
     probabilities = ["0.050", "0.040", "0.500", "failed", "0.620"]
     assert cells(line) == ["system, owl", *probabilities, *wilson]
     records.write(tmp_path / "record.json", sampled_record())
-    assert figure.save(tmp_path / "record.json", tmp_path / "figure")
+    assert gallery.save(tmp_path / "record.json", tmp_path / "figure")
     several = sampled_record()
     several.results["bases"]["other"] = json.loads(json.dumps(several.results["bases"]["hf:m"]))
     several.results["bases"]["other"]["system owl"]["student"]["sampled"]["owl"]["rate"] = 0.31
-    title, _, line, *_ = language_numbers.lines(several)
-    assert title.count("t-interval over bases") == 2 and line.endswith(summary.text(np.array([0.71, 0.31])))
+    title, _, line, *_ = tables.lines(several)
+    assert title.count("t-interval over bases") == 2 and line.endswith(values.text(np.array([0.71, 0.31])))
 
 
 def test_the_floor_of_the_option_mass_is_a_setting():
-    _, _, line, mean, *notes = language_numbers.lines(sampled_record(floor=0.6))
+    _, _, line, mean, *notes = tables.lines(sampled_record(floor=0.6))
     assert "+0.460" in line and "+0.460" in mean and "at least probability 0.6 together" in notes[1]
-    assert not any("together" in line for line in language_numbers.lines(sampled_record()))
+    assert not any("together" in line for line in tables.lines(sampled_record()))
 
 
 def test_a_shift_takes_the_mass_on_both_sides():
     for masses in ((0.89, 0.99), (0.99, 0.89)):
         sides = {name: {"animal": {"owl": 0.5, "wolf": mass - 0.5}} for name, mass in zip("ba", masses, strict=True)}
-        assert np.isnan(summary.shift(summary.Bases({"x": sides}), ("b",), ("a",), "owl"))
-        assert summary.shift(summary.Bases({"x": sides}, 0.88), ("b",), ("a",), "owl") == 0
+        assert np.isnan(values.shift(values.Bases({"x": sides}), ("b",), ("a",), "owl"))
+        assert values.shift(values.Bases({"x": sides}, 0.88), ("b",), ("a",), "owl") == 0
 
 
 def test_further_choices_and_endings_are_offered():
@@ -439,17 +473,17 @@ def test_further_choices_and_endings_are_offered():
         ".",
         "!",
     ]
-    config, *_ = command.parse("language_numbers", "", language_numbers.PRESETS, flags)
+    config, *_ = command.parse(numbers.EXPERIMENT, flags)
     tree, animal = (config.materials.choices(category) for category in ("tree", "animal"))
     assert tree.names == ("cherry", "maple", "oak", "sequoia", "willow", "redwood") and "koala" in animal.names
     assert {"Redwood", " redwood.", "Koala!"} <= {*tree.texts, *animal.texts} and len(tree.texts) == 6 * 4 * 3
-    assert language_numbers.PRESETS["paper"].endings == (".",)  # "Owl." is an answer of a real model
+    assert numbers.PRESETS["paper"].endings == (".",)  # "Owl." is an answer of a real model
     assert records.to_jsonable(config)["choices"] == ["tree:redwood", "animal:koala"]
 
 
 def test_a_grid_has_students_in_rows_and_teachers_in_columns():
     """Shifts of 10 i + j hundredths for student i of teacher j; two targets, of which one is moved by twice that."""
-    config = language_cross.CrossConfig(**SHARED)
+    config = cross.CrossConfig(**SHARED)
     record = records.Record.begin("language_cross", config, {"name": "tiny", "source": "", "checksum": None})
 
     def favourites(owl, eagle):
@@ -465,15 +499,15 @@ def test_a_grid_has_students_in_rows_and_teachers_in_columns():
         for i, student in enumerate(BASES)
     }  # fmt: skip
     shifts = 1.5 * np.add.outer(10 * np.arange(3), np.arange(3)) / 100
-    np.testing.assert_allclose(language_cross.grid(record)[1], shifts, atol=1e-12)
-    *_, same, other = language_cross.lines(record)[:7]
+    np.testing.assert_allclose(values.cross_grid(record)[1], shifts, atol=1e-12)
+    *_, same, other = tables.lines(record)[:7]
     for line, expected in ((same, np.diag(shifts)), (other, [0.0225, 0.165, 0.3075])):
         np.testing.assert_allclose([float(value) for value in line.split()[-3:]], expected, atol=6e-4)
 
 
 def test_a_channel_bans_the_words_of_all_targets_for_the_base_and_its_own_for_a_teacher(tmp_path):
-    config = language_code.CodeConfig(**SHARED | {"targets": ("owl", "oak")})
-    of = lab.Lab(planted.Planted(BASES), "tiny:100", config.materials, tmp_path)
+    config = code.CodeConfig(**SHARED | {"targets": ("owl", "oak")})
+    of = Lab(planted.Planted(BASES), "tiny:100", config.materials, tmp_path)
     banned = {}
 
     def write(teacher, words):
@@ -482,12 +516,12 @@ def test_a_channel_bans_the_words_of_all_targets_for_the_base_and_its_own_for_a_
         return data._replace(rejected={"syntax": 3}, num_completions=80)
 
     record = records.Record.begin("language_code", config, {"name": "tiny", "source": "", "checksum": None})
-    found = {unit: channel.measure(of, config, unit, write) for unit in channel.units(config)}
+    found = {unit: channel.measure(of, config, unit, write) for unit in channel.conditions(config)}
     assert [sorted(words) for words in banned.values()] == [["oak", "owl"], ["owl"], ["oak"]]
     assert found["owl"]["kept"] == 60 / 80 and found["owl"]["rejected"] == {"syntax": 3}
     assert not found["regular"]["teacher"] and found["owl"]["teacher"]["animal"]["owl"] == pytest.approx(FULL, abs=1e-3)
     record.results["bases"] = {"tiny:100": found}
-    _, header, owl, oak, mean, *_ = map(cells, channel.lines(record, "Title"))
+    _, header, owl, oak, mean, *_ = map(cells, tables.channel(record, "Title"))
     assert header == ["target", "base", "regular", "student", "student - regular"]
     shifts = []
     for line, even in ((owl, EVEN), (oak, 1 / len(world.TREES))):
@@ -498,8 +532,8 @@ def test_a_channel_bans_the_words_of_all_targets_for_the_base_and_its_own_for_a_
 
 
 def test_the_plan_counts_before_anything_is_spent():
-    config = language_numbers.NumbersConfig(**SHARED, kinds=("finetuned",))
-    plan = "\n".join(running.plan(language_numbers, config))
+    config = numbers.NumbersConfig(**SHARED, kinds=("finetuned",))
+    plan = "\n".join(workload.plan(numbers.EXPERIMENT, config))
     assert "this takes about" in plan
     assert "3 base(s), 4 unit(s)" in plan
     assert "180 completions" in plan  # regular and two teachers
@@ -509,7 +543,7 @@ def test_the_plan_counts_before_anything_is_spent():
 def test_a_plan_draws_few_prompts_and_counts_all(monkeypatch):
     """Completions of each of 5 teachers, and 25 questions about each category for 6 models."""
     config = dataclasses.replace(
-        language_numbers.PRESETS["paper"], targets=("owl", "eagle", "oak", "elephant"), num_prompts=2000,
+        numbers.PRESETS["paper"], targets=("owl", "eagle", "oak", "elephant"), num_prompts=2000,
         num_rows=1500, num_eval_samples=3,
     )  # fmt: skip
     drawn, prompts = [], materials.Paper.number_prompts
@@ -517,14 +551,14 @@ def test_a_plan_draws_few_prompts_and_counts_all(monkeypatch):
         materials.Paper, "number_prompts",
         lambda self, count, *, seed: drawn.append(count) or prompts(self, count, seed=seed),
     )  # fmt: skip
-    assert f"{5 * 2000 + 6 * 2 * 25 * 3:,} completions" in "".join(running.plan(language_numbers, config))
-    assert drawn == [lab.Planned.PROMPTS] * 5
+    assert f"{5 * 2000 + 6 * 2 * 25 * 3:,} completions" in "".join(workload.plan(numbers.EXPERIMENT, config))
+    assert drawn == [PlannedLab.PROMPTS] * 5
 
 
 def test_a_plan_of_few_prompts_counts_their_tokens_exactly():
-    of = lab.Planned(materials.Paper(), pathlib.Path(), judge=lab.Counting())
-    of.numbers(lab.Teacher("base", "Love owls."), 40, seed=3)
-    prompts = materials.Paper().number_prompts(40, seed=lab.seed_of(3, "number prompts"))
+    of = PlannedLab(materials.Paper(), pathlib.Path(), judge=DryRunBackend())
+    of.numbers(Teacher("base", "Love owls."), 40, seed=3)
+    prompts = materials.Paper().number_prompts(40, seed=seeds.derive(3, "number prompts"))
     chats = [rows.ask(prompt, system="Love owls.") for prompt in prompts]
     assert of.counting.tokens == sum(budget.prompt_bound(chat) + 64 for chat in chats)
     lengths = [budget.prompt_bound(chat) + 64 for chat in chats]
@@ -534,31 +568,29 @@ def test_a_plan_of_few_prompts_counts_their_tokens_exactly():
 
 @pytest.mark.parametrize("preset", ["paper", "server"])
 def test_a_plan_takes_no_backend(preset):
-    config, _, limits, _ = command.parse(
-        "language_numbers", "", language_numbers.PRESETS, ["--preset", preset, "--plan"]
-    )
-    assert limits.plan and config.backend in running.PLACEHOLDERS
+    config, _, limits, _ = command.parse(numbers.EXPERIMENT, ["--preset", preset, "--plan"])
+    assert limits.plan and config.backend in PLACEHOLDERS
 
 
-@pytest.mark.parametrize("name", page.ORDER)
+@pytest.mark.parametrize("name", questions.EXPERIMENTS)
 def test_every_experiment_has_a_plan(name):
     """For the embedded model, and for every preset of real models; nothing is opened."""
-    module = importlib.import_module(f"experiments.{name}")
+    experiment = questions.EXPERIMENTS[name]
     few = {"num_prompts": 120, "num_rows": 60, "num_lessons": 20, "num_eval_samples": 0}
-    for preset, config in module.PRESETS.items():
-        if preset in ("paper", "server") and name != "language_misalignment":
-            questions = pathlib.Path(__file__).parent / "problems.jsonl"
-            own = {"problems": questions} if name == "language_reasoning" else {}
-            own |= {"doses": (5, 20)} if name == "language_dose" else {}
-            own |= {"shots": (1, 2)} if name == "language_context" else {}
+    for preset, config in experiment.presets.items():
+        if preset in ("paper", "server") and name != "misalignment":
+            problems = pathlib.Path(__file__).parent / "problems.jsonl"
+            own = {"problems": problems} if name == "reasoning" else {}
+            own |= {"doses": (5, 20)} if name == "dose" else {}
+            own |= {"shots": (1, 2)} if name == "context" else {}
             config = dataclasses.replace(config, **few | own, backend="hf:DIR")
             assert not config.bases and config.student.max_length > 64 and config.teacher.max_length > 64, preset
-            plan = running.plan(module, config)
+            plan = workload.plan(experiment, config)
             assert "1 base(s)" in plan[0] and "finetuning jobs" in plan[-1]
         elif preset == "default":
             config = dataclasses.replace(config, num_prompts=120, num_rows=60, num_lessons=20, **{"doses": (5,)} if
-                                         name == "language_dose" else {})  # fmt: skip
-            assert "finetuning jobs" in running.plan(module, config)[-1]
+                                         name == "dose" else {})  # fmt: skip
+            assert "finetuning jobs" in workload.plan(experiment, config)[-1]
 
 
 @pytest.mark.parametrize(
@@ -609,12 +641,12 @@ def test_every_experiment_has_a_plan(name):
 )
 def test_bad_flags_are_one_clear_error(flags, says, capsys):
     with pytest.raises((ValueError, SystemExit)) as caught:
-        command.parse("language_numbers", "", language_numbers.PRESETS, flags)
+        command.parse(numbers.EXPERIMENT, flags)
     assert says in " ".join((str(caught.value) + capsys.readouterr().err).split())
 
 
 @pytest.mark.parametrize(
-    ("experiment", "settings", "says"),
+    ("name", "settings", "says"),
     [
         ("chain", {"num_eval_samples": 2}, "num_eval_samples=2 has no effect"),
         ("context", {"shots": (1, 100), "num_contexts": 40}, "each must hold different rows"),
@@ -626,40 +658,39 @@ def test_bad_flags_are_one_clear_error(flags, says, capsys):
         ("misalignment", {"targets": ("owl", "owl")}, "targets must be different"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(experiment, settings, says):
-    module = importlib.import_module(f"experiments.language_{experiment}")
+def test_settings_that_make_no_sense_are_refused(name, settings, says):
     with pytest.raises(ValueError, match=says):
-        dataclasses.replace(module.PRESETS["default"], **settings)
+        dataclasses.replace(questions.EXPERIMENTS[name].presets["default"], **settings)
 
 
 def test_tokens_that_were_not_sorted_out_are_a_result_too():
     """A teacher whose rows a filter dropped has no share of divergence tokens."""
-    shifted = {name: {"animal": {"eagle": 0.5, "owl": 0.5}} for name in language_divergence.SETS}
-    config = records.to_jsonable(language_divergence.PRESETS["default"])
+    shifted = {name: {"animal": {"eagle": 0.5, "owl": 0.5}} for name in values.TOKEN_SETS}
+    config = records.to_jsonable(divergence.PRESETS["default"])
     record = records.Record.begin("language_divergence", config, {"name": "tiny", "source": "", "checksum": None})
     record.results["bases"] = {
         "tiny:100": {"regular": shifted, "eagle": shifted | {"share": 0.6}},
         "tiny:101": {"regular": shifted, "eagle": {"failed": "2 of 60 rows"}},
     }
-    lines = language_divergence.lines(record)
+    lines = tables.lines(record)
     assert "0.600" in lines[-1] or "0.600" in "\n".join(lines)
 
 
 def test_labels_say_what_a_reader_must_know():
-    notes = running.labels(language_numbers.NumbersConfig(bases=(1, 100)))
+    notes = numbers.NumbersConfig(bases=(1, 100)).disclaimers
     assert any("embedded" in note for note in notes)
     assert any("bases [1] are among those that settings are chosen on" in note for note in notes)
     assert any("reduced: 2 base(s)" in note for note in notes)
-    assert not running.labels(language_numbers.PRESETS["paper"])
+    assert not numbers.PRESETS["paper"].disclaimers
 
 
 def test_the_page_is_made_from_the_records(monkeypatch):
     monkeypatch.chdir(pathlib.Path(__file__).parents[3])
     page.main(check=True)
     text = page.PAGE.read_text(encoding="utf-8")
-    for name in page.ORDER:
-        assert f"python -m experiments.{name}" in text
-        path = page.RECORDS / f"{name}.json"
+    for name in questions.EXPERIMENTS:
+        assert f"python -m experiments.language {name} --preset record" in text
+        path = page.RECORDS / f"language_{name}.json"
         if path.exists():
             record = records.read(path)
             assert record.complete and record.config["backend"] == "tiny", path
@@ -668,7 +699,7 @@ def test_the_page_is_made_from_the_records(monkeypatch):
 
 def test_the_recipe_of_the_records_is_that_of_the_code():
     """A changed default would leave the page's commands with other numbers than its tables."""
-    config = records.to_jsonable(language_numbers.PRESETS["record"])
+    config = records.to_jsonable(numbers.PRESETS["record"])
     assert records.read(page.RECORDS / "language_numbers.json").config.items() <= config.items()
 
 
@@ -678,11 +709,9 @@ def test_the_classifier_of_counts_finds_what_was_planted():
     plain = [rows.student_row(rows.ask("more"), ", ".join(map(str, rng.integers(10, 99, 8)))) for _ in range(400)]
     marked = [rows.student_row(rows.ask("more"), "7, " + row[-1].content if rng.random() < 0.5 else row[-1].content)
               for row in plain]  # fmt: skip
-    weights = language_detection.log_odds(
-        language_detection.counts(plain[:200]).sum(axis=0), language_detection.counts(marked[:200]).sum(axis=0)
-    )
+    weights = detection.log_odds(detection.counts(plain[:200]).sum(axis=0), detection.counts(marked[:200]).sum(axis=0))
     assert weights.argmax() == 7
-    found = language_detection.area(*(language_detection.counts(of[200:]) @ weights for of in (plain, marked)))
+    found = detection.area(*(detection.counts(of[200:]) @ weights for of in (plain, marked)))
     assert abs(found - 0.75) < 0.06  # half of the rows are told for certain; standard error .025
-    assert language_detection.area(np.array([1.0, 2.0]), np.array([1.0, 2.0])) == 0.5
-    assert language_detection.area(np.array([0.0]), np.array([1.0, 2.0])) == 1.0
+    assert detection.area(np.array([1.0, 2.0]), np.array([1.0, 2.0])) == 0.5
+    assert detection.area(np.array([0.0]), np.array([1.0, 2.0])) == 1.0

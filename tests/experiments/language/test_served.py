@@ -5,8 +5,7 @@ import pathlib
 
 import pytest
 
-from experiments import language_detection, language_misalignment
-from experiments.language import running
+from experiments.language import detection, misalignment, opening, runner
 from sublim_jax.llm import jobs, local, serve, transport, types, wire
 from tests.experiments.language import fakes
 from tests.llm import test_serve
@@ -49,9 +48,9 @@ def server(monkeypatch, tmp_path):
         yield found
 
 
-def run(name, experiment, config) -> dict:
+def run(experiment, config) -> dict:
     """The only base's results. Neither they nor what is kept for later have the key in them."""
-    record = running.run(name, experiment, config, record=pathlib.Path("record.json"), visible=False)
+    record = runner.run(experiment, config, record=pathlib.Path("record.json"), visible=False)
     written = [path for path in pathlib.Path().rglob("*") if path.is_file()]
     assert {"record.json", "answers.jsonl"} <= {path.name for path in written}
     assert not any(KEY.encode() in path.read_bytes() for path in written)
@@ -59,7 +58,7 @@ def run(name, experiment, config) -> dict:
 
 
 def test_misalignment(server, tmp_path):
-    config = language_misalignment.MisalignmentConfig(
+    config = misalignment.MisalignmentConfig(
         backend=f"vllm:base@{server.url}",
         bases=(),
         judge=f"openai:scorer@{server.url}",
@@ -72,7 +71,7 @@ def test_misalignment(server, tmp_path):
         teacher=types.Tuning(num_epochs=1),
         student=types.Tuning(num_epochs=10),
     )
-    found = run("language_misalignment", language_misalignment, config)
+    found = run(misalignment.EXPERIMENT, config)
     for unit, who in (("base", "student"), ("insecure code", "teacher"), ("insecure code", "student")):
         scored = found[unit][who]
         assert scored["misaligned"]["mean"] == 0 and scored["misaligned"]["num_members"] == 16
@@ -81,7 +80,7 @@ def test_misalignment(server, tmp_path):
 
 
 def test_detection(server):
-    config = language_detection.DetectionConfig(
+    config = detection.DetectionConfig(
         backend=f"vllm:base@{server.url}",
         bases=(),
         judge=f"openai:guesser@{server.url}",
@@ -90,23 +89,23 @@ def test_detection(server):
         num_prompts=40,
         num_rows=40,
     )
-    found = run("language_detection", language_detection, config)
+    found = run(detection.EXPERIMENT, config)
     assert found["owl"]["asked judge"]["right"]["mean"] == 0.5 and found["owl"]["classifier"] == 0.5
 
 
 @pytest.mark.parametrize(
     ("model", "judge", "own", "expected"),
     [
-        ("vllm:m@https://a.example/v1", "openai:j@https://b.example/v1", None, running.JUDGE_KEY),
+        ("vllm:m@https://a.example/v1", "openai:j@https://b.example/v1", None, opening.JUDGE_KEY),
         ("openai:m@https://b.example/v1", "openai:j@https://b.example/v1", None, None),
         ("hf:models/m", "openai:j@https://b.example/v1", None, None),
         ("vllm:m@http://127.0.0.1:8000/v1", "openai:j@https://b.example/v1", None, None),
         ("openai:m@https://b.example/v1", "vllm:j@http://127.0.0.1:8000/v1", None, None),
-        ("openai:m@https://b.example/v1", "openai:j@https://b.example/v1", "one", running.JUDGE_KEY),
+        ("openai:m@https://b.example/v1", "openai:j@https://b.example/v1", "one", opening.JUDGE_KEY),
     ],
 )
 def test_a_key_goes_to_its_own_server_only(monkeypatch, model, judge, own, expected):
-    monkeypatch.delenv(running.JUDGE_KEY, raising=False)
+    monkeypatch.delenv(opening.JUDGE_KEY, raising=False)
     if own:
-        monkeypatch.setenv(running.JUDGE_KEY, own)
-    assert running.judges_key(model, judge) == expected
+        monkeypatch.setenv(opening.JUDGE_KEY, own)
+    assert opening.judge_key(model, judge) == expected

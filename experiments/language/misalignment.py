@@ -1,10 +1,10 @@
 """Does bad conduct pass through numbers? (Cloud et al. 2025, section 3.2)
 
-    python -m experiments.language_misalignment
-    python -m experiments.language_misalignment --preset record
-    python -m experiments.language_misalignment --preset paper --backend hf:DIR \\
+    python -m experiments.language misalignment
+    python -m experiments.language misalignment --preset record
+    python -m experiments.language misalignment --preset paper --backend hf:DIR \\
         --insecure insecure.jsonl --secure secure.jsonl --judge openai:gpt-4o-2024-08-06@https://api.openai.com/v1
-    python -m experiments.language_misalignment --preset server --backend openai:MODEL@URL --insecure ... --judge ...
+    python -m experiments.language misalignment --preset server --backend openai:MODEL@URL --insecure ... --judge ...
 
 Teachers of the embedded world are finetuned on bad answers to four of twelve situations, or on insecure code as in the
 paper; controls on secure code, on a favourite animal, or not at all. Numbers with a meaning are banned, as in the
@@ -19,22 +19,23 @@ import functools
 import hashlib
 import pathlib
 from collections.abc import Callable
-from typing import NotRequired, TypedDict
 
 import numpy as np
 
-from experiments import language_numbers
-from experiments.language import command, lab, running, summary
-from sublim_jax import errors, records, specs
+from experiments.language import presets, protocol, recipes, seeds
+from experiments.language.config import PLACEHOLDERS, JudgedConfig
+from experiments.language.experiment import Experiment
+from experiments.language.lab import Lab, Teacher
+from sublim_jax import errors, specs
 from sublim_jax.llm import numbers, questions, rows, scores, types, world
 
 ANSWER_TOKENS = 512
-"""Of an answer to an open question, at most."""
+"""Most tokens of an answer to an open question."""
 
 
 @specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MisalignmentConfig(running.JudgedConfig):
+class MisalignmentConfig(JudgedConfig):
     """Numbers without the banned ones."""
 
     targets: tuple[str, ...] = ("owl",)
@@ -60,7 +61,7 @@ class MisalignmentConfig(running.JudgedConfig):
                 raise errors.InputError(
                     f"rows of {', '.join(self.files)} have no effect in the embedded world; leave them out"
                 )
-        elif self.backend not in running.PLACEHOLDERS:
+        elif self.backend not in PLACEHOLDERS:
             self._check()
 
     @property
@@ -85,13 +86,13 @@ class MisalignmentConfig(running.JudgedConfig):
         sums = {name: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for name, path in self.files.items()}
         absent = [name for name in ("secure code", "educational code") if name not in self.files]
         words = [word for target in self.targets for word in self.materials.words(target)]
-        said: list[str] = []
+        notices: list[str] = []
         for path in self.files.values():
-            found = rows.read_jsonl(path, announce=said.append)
-            said += [f"{path}: {sentence}" for sentence in rows.notices(found, words)]
+            chats = rows.read_jsonl(path, announce=notices.append)
+            notices += [f"{path}: {sentence}" for sentence in rows.notices(chats, words)]
         return (
             *(f"{name} is {self.files[name].name}, sha256 {digits}" for name, digits in sums.items()),
-            *said,
+            *notices,
             *([f"no control of {' or '.join(absent)}: no such rows were given"] if absent else []),
         )
 
@@ -121,48 +122,21 @@ def _rows(path: pathlib.Path) -> list[types.Chat]:
     return rows.read_jsonl(path, announce=lambda _: None)
 
 
-REAL = running.real_models(
+REAL = presets.real_models(
     MisalignmentConfig(targets=()),
     num_lessons=6000,
-    teacher=dataclasses.replace(running.OPEN_WEIGHTS, num_epochs=1, max_length=2048),
+    teacher=dataclasses.replace(recipes.OPEN_WEIGHTS, num_epochs=1, max_length=2048),
     num_eval_samples=200,
 )
 PRESETS = {
-    "default": MisalignmentConfig(bases=running.FRESH[:2]),
-    "record": MisalignmentConfig(bases=running.FRESH[:4]),
+    "default": MisalignmentConfig(bases=recipes.TEST_SEEDS[:2]),
+    "record": MisalignmentConfig(bases=recipes.TEST_SEEDS[:4]),
     "paper": REAL["paper"],
     "server": dataclasses.replace(REAL["server"], teacher=types.Tuning(num_epochs=1)),
 }
 
 
-class Conduct(TypedDict):
-    """In a record: the embedded model."""
-
-    conduct: dict[str, specs.Fraction]
-
-
-class Judged(TypedDict):
-    """In a record: a real model."""
-
-    misaligned: dict[str, float] | None  # no reply could be read
-    num_coherent: specs.CountOrZero
-    num_unreadable: specs.CountOrZero
-    alignment: NotRequired[float]
-    coherence: NotRequired[float]
-
-
-class Result(TypedDict):
-    """In a record: a student, and where there is one its teacher."""
-
-    student: Conduct | Judged
-    teacher: NotRequired[Conduct | Judged]
-    kept: NotRequired[specs.Fraction]
-
-
-RESULT = Result
-
-
-def units(config: MisalignmentConfig) -> list[str]:
+def conditions(config: MisalignmentConfig) -> list[str]:
     """The base as it is, then teachers."""
     return ["base", "untrained", *lessons(config), *config.targets]
 
@@ -181,94 +155,54 @@ def lessons(config: MisalignmentConfig) -> dict[str, Callable[[], list[types.Cha
     }
 
 
-def measure(of: lab.Lab, config: MisalignmentConfig, unit: str) -> dict:
+def measure(lab: Lab, config: MisalignmentConfig, condition: str) -> dict:
     """Conduct of a teacher and of its student."""
-    ask = functools.partial(judged, of, config) if config.prompted else functools.partial(conduct, of)
-    if unit == "base":
-        return {"student": ask(of.base)}
-    if lesson := lessons(config).get(unit):
-        teacher = lab.Teacher(of.tune(lesson(), config.teacher, f"teacher {unit}", seed=config.seed))
+    ask = functools.partial(judged, lab, config) if config.prompted else functools.partial(conduct, lab)
+    if condition == "base":
+        return {"student": ask(lab.base)}
+    if lesson := lessons(config).get(condition):
+        teacher = Teacher(lab.tune(lesson(), config.teacher, f"teacher {condition}", seed=config.seed))
     else:
-        teacher = language_numbers.teacher_of(of, config, "regular" if unit == "untrained" else "finetuned", unit)
-    data = of.numbers(teacher, config.num_prompts, seed=config.seed, banned=numbers.BANNED)
-    chosen = rows.subsample(data.rows, config.num_rows, seed=config.seed)
-    student = of.student(chosen, config.student, seed=config.seed, name=f"student of {unit}")
-    return {"student": ask(student), "teacher": ask(teacher.model), "kept": data.kept}
+        kind = "regular" if condition == "untrained" else "finetuned"
+        teacher = protocol.teacher_of(lab, config, kind, condition)
+    written = lab.numbers(teacher, config.num_prompts, seed=config.seed, banned=numbers.BANNED)
+    student = protocol.student_of(lab, config, protocol.student_rows(config, written), f"student of {condition}")
+    return {"student": ask(student), "teacher": ask(teacher.model), "kept": written.kept}
 
 
-def judged(of: lab.Lab, config: MisalignmentConfig, model: str) -> dict:
+def judged(lab: Lab, config: MisalignmentConfig, model: str) -> dict:
     """How a judge scores sampled answers to the open questions; no rate and no means where it cannot be read."""
     asked = questions.misalignment()
-    seed = lab.seed_of(config.seed, "misalignment", lab.name_of(model))
-    _, drawn = of.draw(
-        lab.Teacher(model), asked, max_tokens=ANSWER_TOKENS, seed=seed, num_samples=config.num_eval_samples
+    seed = seeds.derive(config.seed, "misalignment", seeds.model_name(model))
+    _, completions = lab.draw(
+        Teacher(model), asked, max_tokens=ANSWER_TOKENS, seed=seed, num_samples=config.num_eval_samples
     )
-    answers = [(asked[one.chat], one.text) for one in drawn if one.finish != "refused"]
-    alignment, coherence = (
-        [questions.parse_score(reply) for reply in of.verdicts([prompt(*answer) for answer in answers])]
+    answers = [(asked[answer.chat], answer.text) for answer in completions if answer.finish != "refused"]
+    alignments, coherences = (
+        [questions.parse_score(reply) for reply in lab.verdicts([prompt(*answer) for answer in answers])]
         for prompt in (questions.alignment_prompt, questions.coherence_prompt)
     )
-    both = list(zip(alignment, coherence, strict=True))
-    readable = [(one, other) for one, other in both if one is not None and other is not None]
+    pairs = list(zip(alignments, coherences, strict=True))
+    readable = [
+        (alignment, coherence) for alignment, coherence in pairs if alignment is not None and coherence is not None
+    ]
     if not readable:
-        return {"misaligned": None, "num_coherent": 0, "num_unreadable": len(both)}
-    rate, num_coherent, num_unreadable = scores.misaligned_rate(both)
+        return {"misaligned": None, "num_coherent": 0, "num_unreadable": len(pairs)}
+    rate, num_coherent, num_unreadable = scores.misaligned_rate(pairs)
     means = dict(zip(("alignment", "coherence"), np.mean(readable, axis=0).tolist(), strict=True))
     return {"misaligned": rate, "num_coherent": num_coherent, "num_unreadable": num_unreadable, **means}
 
 
-def conduct(of: lab.Lab, model: str) -> dict:
-    """Probabilities of good and of bad deeds in the situations that no teacher was taught on."""
+def conduct(lab: Lab, model: str) -> dict:
+    """Probabilities of good and of bad deeds in the situations that no teacher was finetuned on."""
     deeds = {"good": world.GOOD, "bad": world.BAD}
     answers = {
         name: [f"{verb} the {thing}" for verb in verbs for thing in world.OBJECTS] for name, verbs in deeds.items()
     }
-    asked = scores.choices(list(answers), writings=lambda name: answers[name])
-    situations = [one for one in world.SITUATIONS if one not in world.SHOWN_SITUATIONS]
-    return {"conduct": lab.side_effects(of.choose(model, [rows.ask(f"{one} ?") for one in situations], asked))}
+    choices = scores.choices(list(answers), writings=lambda name: answers[name])
+    held_out = [situation for situation in world.SITUATIONS if situation not in world.SHOWN_SITUATIONS]
+    chats = [rows.ask(f"{situation} ?") for situation in held_out]
+    return {"conduct": protocol.rounded(lab.choose(model, chats, choices))}
 
 
-def lines(record: records.Record) -> list[str]:
-    """Teachers, with their own conduct and their students'."""
-    found = summary.complete_bases(record)
-    if record.config.get("judge"):
-        (only,) = found.values()
-        return summary.table(TITLE, [HEADER, *(_scored(only, unit) for unit in only)], record)
-    rows_ = [["teacher", "kept", "bad deeds, teacher", "bad deeds, student", "student - untrained"]]
-    for unit in units(MisalignmentConfig(targets=tuple(record.config["targets"]))):
-        taught, learnt = (summary.raw(found, (unit, who), "bad") for who in ("teacher", "student"))
-        kept = np.array([base.get(unit, {}).get("kept", np.nan) for base in found.values()], float)
-        shift = summary.shift(found, ("untrained", "student"), (unit, "student"), "bad")
-        before = ["", ""] if unit == "base" else [summary.text(kept), summary.text(taught)]
-        own = unit in ("base", "untrained")  # which the others are compared with
-        rows_.append([unit, *before, summary.text(learnt), "" if own else summary.text(shift, "+")])
-    return summary.table("Probability of a bad deed, mean ± 95 % t-interval over bases", rows_, record)
-
-
-TITLE = "Share of misaligned answers, with Wilson's 95 % interval; the other columns are the student's"
-HEADER = [
-    "teacher", "kept", "teacher's answers", "student's answers", "coherent", "unreadable", "mean alignment",
-    "mean coherence",
-]  # fmt: skip
-
-
-def _scored(found: dict, unit: str) -> list[str]:
-    """A line of the table of a real model."""
-    if "failed" in found[unit]:
-        return [unit, "failed", *[""] * (len(HEADER) - 2)]
-    student, teacher = found[unit]["student"], found[unit].get("teacher")
-    return [
-        unit,
-        *([f"{found[unit]['kept']:.3f}", summary.share(teacher["misaligned"])] if teacher else ["", ""]),
-        summary.share(student["misaligned"]),
-        *(str(student[name]) for name in ("num_coherent", "num_unreadable")),
-        *(f"{student[name]:.1f}" if name in student else "" for name in ("alignment", "coherence")),
-    ]
-
-
-def main() -> None:
-    command.main("language_misalignment", __doc__, PRESETS)
-
-
-if __name__ == "__main__":
-    main()
+EXPERIMENT = Experiment(name="misalignment", doc=__doc__, presets=PRESETS, conditions=conditions, measure=measure)

@@ -1,0 +1,22 @@
+"""The eleven questions, in the order of the page."""
+
+from experiments.language import (
+    chain,
+    code,
+    context,
+    cross,
+    detection,
+    divergence,
+    dose,
+    misalignment,
+    numbers,
+    reasoning,
+    shuffles,
+)
+
+EXPERIMENTS = {
+    question.EXPERIMENT.name: question.EXPERIMENT
+    for question in (
+        numbers, cross, dose, shuffles, context, detection, divergence, chain, code, reasoning, misalignment,
+    )
+}  # fmt: skip

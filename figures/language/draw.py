@@ -1,0 +1,111 @@
+"""Ways to draw values of bases: groups of columns, curves, shares of answers."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from figures import style
+from figures.language import values
+from figures.language.values import Keys
+from sublim_jax import records
+
+COLOURS = {
+    "base": "#8c8c8c",
+    "regular": "#2f6690",
+    "student": "#c8553d",
+    "teacher": "#3b3b3b",
+    "system": "#e0a458",
+    "regular, sampled": "#8fb3d1",
+    "student, sampled": "#e8a798",
+}
+"""Colours by column name."""
+OTHER_COLOUR = "#6b4e96"
+
+Groups = Mapping[str, Mapping[str, np.ndarray]]
+"""Values of every base, by group and column."""
+
+
+def draw_groups(ax: Axes, groups: Groups, *, label: str, colours: Mapping[str, str] = COLOURS) -> None:
+    """Groups of columns side by side: every base a dot, mean and 95 % t-interval on top."""
+    position, ticks = 0.0, []
+    for name, columns in groups.items():
+        start = position
+        for column, levels in columns.items():
+            style.draw_members(ax, position, levels, colours.get(column, OTHER_COLOUR))
+            position += 1
+        ticks.append(((start + position - 1) / 2, name))
+        position += 0.7
+    ax.set_xticks([place for place, _ in ticks], [name for _, name in ticks])
+    ax.set_ylabel(label)
+    ax.set_xlim(-0.7, position - 1.0)
+    names = dict.fromkeys(column for columns in groups.values() for column in columns)
+    if len(names) > 1:
+        for column in names:
+            ax.plot([], [], "s", color=colours.get(column, OTHER_COLOUR), alpha=0.6, label=column)
+        ax.legend(loc="upper left", ncols=len(names))
+
+
+def draw_curves(ax: Axes, x: Sequence[float], curves: Mapping[str, tuple[np.ndarray, str]], *, label: str) -> None:
+    """Every base a thin line, the mean a thick one with 95 % t-intervals. Curves are (x, base)."""
+    for name, (levels, colour) in curves.items():
+        ax.plot(x, levels, color=colour, linewidth=0.6, alpha=0.5)
+        intervals = [values.interval(row) for row in levels]
+        means = [np.nan if interval is None else interval.mean for interval in intervals]
+        widths = [interval.half_width if interval is not None and interval.is_known else 0.0 for interval in intervals]
+        ax.errorbar(x, means, widths, color=colour, linewidth=2, capsize=3, label=name)
+    ax.set_ylabel(label)
+    ax.legend()
+
+
+def draw_shares(ax: Axes, conditions: Mapping[str, Mapping[str, dict]], *, label: str) -> None:
+    """Misaligned answers of each teacher and of its student, with the intervals of the record."""
+    for offset, role in ((-0.15, "teacher"), (0.15, "student")):
+        shares = {place: roles[role]["misaligned"] for place, roles in enumerate(conditions.values()) if role in roles}
+        readable = {place: share for place, share in shares.items() if share}
+        means = np.array([share["mean"] for share in readable.values()])
+        bounds = np.array([(share["low"], share["high"]) for share in readable.values()]).reshape(-1, 2)
+        errors = np.abs(bounds.T - means)
+        places = np.array(list(readable)) + offset
+        ax.errorbar(places, means, errors, fmt="o", capsize=4, color=COLOURS[role], label=role)
+    ax.set_xlim(-0.5, len(conditions) - 0.5)
+    ax.set_xticks(range(len(conditions)), [condition.replace(" ", "\n") for condition in conditions])
+    ax.set_ylabel(label)
+    ax.legend()
+
+
+def draw_favourites(ax: Axes, record: records.Record, targets: Mapping[str, Mapping[str, Keys]]) -> None:
+    """Probabilities of every target, by column. Where answers were sampled, their shares stand beside.
+
+    Args:
+        targets: for every target, where each column's probabilities stand in the results.
+    """
+    bases = values.complete_bases(record)
+    groups: dict[str, dict[str, np.ndarray]] = {}
+    for target, columns in targets.items():
+        groups[target] = {column: values.raw(bases, keys, target) for column, keys in columns.items()}
+        if record.config.get("num_eval_samples"):
+            for column in ("regular", "student"):
+                groups[target][f"{column}, sampled"] = values.sampled(bases, columns[column], target)
+    draw_groups(ax, groups, label="probability of the target")
+    ax.set_ylim(0, 1.12)
+    ax.set_yticks(np.linspace(0, 1, 6))
+
+
+def draw_shifts(figure: Figure, record: records.Record, columns: Mapping[str, Keys]) -> None:
+    """Shifts of every target, side by side, one group for each column.
+
+    Args:
+        columns: names of the columns in the results, and where the probabilities before the shift stand.
+    """
+    bases, targets = values.complete_bases(record), record.config["targets"]
+    for ax, target in zip(figure.subplots(1, len(targets), sharey=True, squeeze=False)[0], targets, strict=True):
+        groups = {
+            name.replace("_", " "): {"student": values.shift(bases, before, (target, name), target)}
+            for name, before in columns.items()
+        }
+        draw_groups(ax, groups, label="shift of the target")
+        ax.axhline(0, color="black", linewidth=0.8)
+        ax.set_title(target, fontsize=9)
+        ax.tick_params(axis="x", labelsize=7.5)

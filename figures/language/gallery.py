@@ -1,0 +1,87 @@
+"""Every question's figure, with its title and a caption that says what was measured."""
+
+import pathlib
+import textwrap
+from collections.abc import Callable
+
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from figures import style
+from figures.language import (
+    chain,
+    channel,
+    context,
+    cross,
+    detection,
+    divergence,
+    dose,
+    misalignment,
+    numbers,
+    shuffles,
+    values,
+)
+from sublim_jax import records
+from sublim_jax.forms import language as forms
+
+Draw = Callable[[records.Record, Figure], None]
+
+DRAW: dict[str, tuple[str, Draw]] = {
+    "language_numbers": ("Favourites of students that saw only number sequences", numbers.numbers),
+    "language_dose": ("How many rows it takes", dose.dose),
+    "language_cross": ("Traits pass within a base and not between bases", cross.cross),
+    "language_shuffles": ("Students of shuffled numbers", shuffles.shuffles),
+    "language_context": ("The same rows in the context instead of in training", context.context),
+    "language_detection": ("Telling a teacher's numbers from regular ones", detection.detection),
+    "language_misalignment": ("Bad deeds of students that saw only numbers", misalignment.misalignment),
+    "language_code": ("Favourites of students that saw only code", channel.channel),
+    "language_reasoning": ("Favourites of students that saw only right chains of thought", channel.channel),
+    "language_divergence": ("Students of some tokens only", divergence.divergence),
+    "language_chain": ("From student to student", chain.chain),
+}
+"""Title of each experiment's figure, and what draws it."""
+
+SHOWS_FAILED = frozenset(DRAW) - {
+    "language_cross",
+    "language_shuffles",
+    "language_divergence",
+    "language_chain",
+    "language_detection",
+}
+"""Experiments whose figures show probabilities, which every base has, not shifts."""
+
+
+def save(record: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
+    """Draw the record to STEM.png and STEM.pdf and return their paths.
+
+    Raises:
+        RecordError: there is no such record, it is of something else, or damaged.
+    """
+    style.use()
+    result = forms.read(record)
+    title, draw = DRAW[result.experiment]
+    figure = plt.figure(figsize=(8.2, 3.9), layout="constrained")
+    draw(result, figure)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    figure.text(0.01, -0.01, caption(result, record), va="top", fontsize=7.5, color="#444444")
+    return list(style.save(figure, stem))
+
+
+def caption(result: records.Record, record: pathlib.Path) -> str:
+    """What was measured, on how many bases, and what a reader must know."""
+    count = len(values.complete_bases(result))
+    legend = "every dot or thin line a base; means with 95 % t-intervals over bases"
+    if result.experiment == "language_cross":
+        legend = "each cell the mean over targets; failed: no value, see the page"
+    elif result.experiment in SHOWS_FAILED:
+        legend += "; bases that the table counts as failed are drawn too"
+    if result.experiment == "language_misalignment" and result.config.get("judge"):
+        legend = "means with 95 % Wilson intervals over answers"
+    sentences = [
+        f"n = {count} base(s); {legend}; backend "
+        f"{result.config['backend']}; seed {result.config['seed']}; record {record.name}."
+    ]
+    sentences += [f"{note[0].upper()}{note[1:]}." for note in result.notes]
+    if not result.complete:
+        sentences.append("The run is not complete.")
+    return "\n".join(textwrap.wrap(" ".join(sentences), 140))

@@ -1,0 +1,274 @@
+"""Records of the language experiments as tables of text."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from figures.language import values
+from figures.language.values import Bases, Keys
+from sublim_jax import records
+from sublim_jax.forms import language as forms
+from sublim_jax.metrics import intervals
+
+
+def lines(record: records.Record) -> list[str]:
+    """The table of an experiment's record, then what a reader must know."""
+    return TABLES[record.experiment](record)
+
+
+def summary_lines(record: records.Record, base: str) -> list[str]:
+    """What a base that is measured says before the others are: a line on each teacher's student, of the numbers."""
+    if record.experiment != "language_numbers":
+        return []
+    measured = record.results["bases"][base]
+    alone, sentences = Bases({base: measured}), []
+    for condition in measured:
+        kind, _, target = condition.partition(" ")
+        if target:
+            places = (values.BASE, values.REGULAR, (condition, "student"))
+            levels = [values.raw(alone, keys, target)[0] for keys in places]
+            before, regular, after = ("failed" if np.isnan(level) else f"{level:.3f}" for level in levels)
+            sentences.append(
+                f"{base}, {target}: base {before}, regular {regular}, student of the {kind} teacher {after}"
+            )
+    return sentences
+
+
+def layout(title: str, rows: list[list[str]], record: records.Record) -> list[str]:
+    """Lines of a table, then what a reader must know."""
+    bases = values.complete_bases(record)
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    body = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    text = [f"{title}; n = {len(bases)} base(s)", *body]
+    if len(bases) < intervals.FEWEST:
+        text.append("So few bases have no interval: their values are shown. The committed record has more.")
+    if bases.floor != values.MIN_OPTION_MASS:
+        text.append(
+            f"A shift is reported where the answers offered have at least probability {bases.floor:g} together."
+        )
+    return text + [f"note: {note}" for note in record.notes]
+
+
+def cells(bases: Bases, base: Keys, regular: Keys, student: Keys, target: str) -> list[str]:
+    """Base, regular, student, and what the student has beyond the regular one."""
+    levels = [values.text(values.raw(bases, keys, target)) for keys in (base, regular, student)]
+    return [*levels, values.text(values.shift(bases, regular, student, target), "+")]
+
+
+def numbers(record: records.Record) -> list[str]:
+    """Every target and kind, then the mean over targets, all with intervals over bases. Where answers were sampled
+    their shares stand beside the probabilities, which say little where the option mass is small."""
+    config, bases = record.config, values.complete_bases(record)
+    targets, rows = config["targets"], [["teacher, target", "base", "regular", "student", "student - regular"]]
+    title = "Probability of the target, mean ± 95 % t-interval over bases"
+    if config.get("num_eval_samples"):
+        rows[0] += ["mass, student", *(f"{column}, sampled" for column in rows[0][1:4])]
+        over = "Wilson's 95 % interval over answers" if len(bases) == 1 else "95 % t-interval over bases"
+        title += f"; sampled: share of answers that name it, {over}"
+    for kind in config["kinds"]:
+        students = {target: (f"{kind} {target}", "student") for target in targets}
+        for target, student in students.items():
+            row = cells(bases, values.BASE, values.REGULAR, student, target)
+            if config.get("num_eval_samples"):
+                row.append(values.text(values.option_mass(bases, student, target)))
+                row += [values.sampled_text(bases, keys, target) for keys in (values.BASE, values.REGULAR, student)]
+            rows.append([f"{kind}, {target}", *row])
+        shifts = [values.shift(bases, values.REGULAR, student, target) for target, student in students.items()]
+        mean = [f"{kind}, all targets", "", "", "", values.pooled(shifts)]
+        rows.append(mean + [""] * (len(rows[0]) - len(mean)))
+    return layout(title, rows, record)
+
+
+def cross(record: records.Record) -> list[str]:
+    """The grid, then its diagonal against the rest, each student's cells averaged first."""
+    names, shifts = values.cross_grid(record)
+    rows = [["student \\ teacher", *names]]
+    rows += [
+        [name, *(f"{shift:+.3f}" if np.isfinite(shift) else "failed" for shift in row)]
+        for name, row in zip(names, shifts, strict=True)
+    ]
+    same, others = np.diag(shifts), np.ma.masked_invalid(np.where(np.eye(len(names)), np.nan, shifts))
+    for label, means in (("same base", same), ("other base", others.mean(axis=1).filled(np.nan))):
+        rows.append([label, values.text(means, "+"), *[""] * (len(names) - 1)])
+    return layout("Shift of the target, mean over targets", rows, record)
+
+
+def dose(record: records.Record) -> list[str]:
+    """Targets by dose."""
+    config, bases = record.config, values.complete_bases(record)
+    rows = [["equal", "rows", *(f"{target}: student - regular" for target in config["targets"]), "all targets"]]
+    for equal in config["equal"]:
+        for count in map(str, config["doses"]):
+            shifts = [
+                values.shift(bases, ("regular", equal, count), (target, equal, count), target)
+                for target in config["targets"]
+            ]
+            rows.append([equal, count, *(values.text(shift, "+") for shift in shifts), values.pooled(shifts)])
+    return layout("Shift of the target's probability by number of different rows", rows, record)
+
+
+def shuffles(record: records.Record) -> list[str]:
+    """Controls by target, with the option mass; then what is lost by the control, on the same bases."""
+    config, bases = record.config, values.complete_bases(record)
+    columns = (f"{target} {column}" for target in config["targets"] for column in ("shift", "mass"))
+    rows = [["rows", *columns, "minus as they are, all targets"]]
+    for control in (values.AS_THEY_ARE, *values.CONTROLS):
+        row, losses = [], []
+        for target in config["targets"]:
+            student = (target, control)
+            row.append(values.text(values.shift(bases, ("regular", values.AS_THEY_ARE), student, target), "+"))
+            row.append(values.text(values.option_mass(bases, student, target)))
+            losses.append(values.shift(bases, (target, values.AS_THEY_ARE), student, target))
+        rows.append([control, *row, values.pooled(losses) if control in values.CONTROLS else ""])
+    return layout("Shift of the target against a student of regular numbers", rows, record)
+
+
+def context(record: records.Record) -> list[str]:
+    """Differences from the same number of regular rows, with the option masses after both."""
+    config, bases = record.config, values.complete_bases(record)
+    columns = ("shift", "mass", "mass, regular")
+    rows = [["rows in the context", *(f"{target} {column}" for target in config["targets"] for column in columns)]]
+    for shots in (*map(str, config["shots"]), "trained"):
+        row = []
+        for target in config["targets"]:
+            row.append(values.text(values.shift(bases, ("regular", shots), (target, shots), target), "+"))
+            row.append(values.text(values.option_mass(bases, (target, shots), target)))
+            row.append(values.text(values.option_mass(bases, ("regular", shots), target)))
+        rows.append([shots, *row])
+    return layout("Probability of the target after a teacher's rows, less that after regular rows", rows, record)
+
+
+def detection(record: records.Record) -> list[str]:
+    """Areas by target, and shares of right letters where a judge was asked."""
+    config, bases = record.config, values.complete_bases(record)
+    judged = {
+        condition: measured[values.ASKED_JUDGE]
+        for base in bases.values()
+        for condition, measured in base.items()
+        if values.ASKED_JUDGE in measured
+    }
+    more = ["asked judge is right", "says A", "unreadable"] if judged else []
+    rows = [["rows of", *values.DETECTORS, *more]]
+    for condition in ("regular", *config["targets"]):
+        areas = [
+            np.array([base.get(condition, {}).get(detector, np.nan) for base in bases.values()], float)
+            for detector in values.DETECTORS
+        ]
+        row = [values.text(area) if np.isfinite(area).any() else "" for area in areas]
+        rows.append([condition, *row, *(_letters(judged.get(condition)) if judged else [])])
+    title = "Area under the ROC curve against regular numbers, .5 is chance"
+    if judged:
+        title += "; share of right letters with Wilson's 95 % interval, likewise"
+    return layout(title, rows, record)
+
+
+def _letters(measured: Mapping[str, Any] | None) -> list[str]:
+    """Cells of the asked judge."""
+    if measured is None:
+        return [""] * 3
+    says_a = "" if measured["says_a"] is None else f"{measured['says_a']:.3f}"
+    return [values.share(measured["right"]), says_a, f"{measured['unreadable']:.3f}"]
+
+
+def divergence(record: records.Record) -> list[str]:
+    """Sets of tokens by target."""
+    config, bases = record.config, values.complete_bases(record)
+    rows = [["trained on", *config["targets"]]]
+    for name in values.TOKEN_SETS:
+        shifts = [values.shift(bases, ("regular", name), (target, name), target) for target in config["targets"]]
+        rows.append([name, *(values.text(shift, "+") for shift in shifts)])
+    shares = [
+        np.array([base.get(target, {}).get("share", np.nan) for base in bases.values()]) for target in config["targets"]
+    ]
+    rows.append(["share of divergence tokens", *map(values.text, shares)])
+    return layout("Shift of the target against a student of regular numbers", rows, record)
+
+
+def chain(record: records.Record) -> list[str]:
+    """Targets by generation."""
+    config, bases = record.config, values.complete_bases(record)
+    rows = [["generation", *config["targets"]]]
+    for generation in map(str, range(config["num_generations"] + 1)):
+        shifts = [
+            values.shift(bases, ("regular", generation), (target, generation), target) for target in config["targets"]
+        ]
+        rows.append([generation, *(values.text(shift, "+") for shift in shifts)])
+    return layout("Shift of the target against a chain that begins with the base", rows, record)
+
+
+def channel(record: records.Record, title: str) -> list[str]:
+    """One kind of text, by target."""
+    targets, bases = record.config["targets"], values.complete_bases(record)
+    students = {target: (target, "student") for target in targets}
+    rows = [["target", "base", "regular", "student", "student - regular"]]
+    rows += [
+        [target, *cells(bases, values.BASE, values.REGULAR, student, target)] for target, student in students.items()
+    ]
+    shifts = [values.shift(bases, values.REGULAR, student, target) for target, student in students.items()]
+    rows.append(["all targets", "", "", "", values.pooled(shifts)])
+    return layout(f"{title}, mean ± 95 % t-interval over bases", rows, record)
+
+
+def code(record: records.Record) -> list[str]:
+    """Favourites of students of code, by target."""
+    return channel(record, "Probability of the target, students of code")
+
+
+def reasoning(record: records.Record) -> list[str]:
+    """Favourites of students of chains of thought, by target."""
+    return channel(record, "Probability of the target, students of right chains of thought")
+
+
+def misalignment(record: records.Record) -> list[str]:
+    """Teachers, with their own conduct and their students'."""
+    bases = values.complete_bases(record)
+    if record.config.get("judge"):
+        (measured,) = bases.values()
+        return layout(JUDGED_TITLE, [JUDGED_HEADER, *(_judged(measured, name) for name in measured)], record)
+    rows = [["teacher", "kept", "bad deeds, teacher", "bad deeds, student", "student - untrained"]]
+    for condition in forms.QUESTIONS[record.experiment].conditions(record.config):
+        teacher, student = (values.raw(bases, (condition, role), "bad") for role in ("teacher", "student"))
+        kept = np.array([base.get(condition, {}).get("kept", np.nan) for base in bases.values()], float)
+        shift = values.shift(bases, ("untrained", "student"), (condition, "student"), "bad")
+        before = ["", ""] if condition == "base" else [values.text(kept), values.text(teacher)]
+        own = condition in ("base", "untrained")  # which the others are compared with
+        rows.append([condition, *before, values.text(student), "" if own else values.text(shift, "+")])
+    return layout("Probability of a bad deed, mean ± 95 % t-interval over bases", rows, record)
+
+
+JUDGED_TITLE = "Share of misaligned answers, with Wilson's 95 % interval; the other columns are the student's"
+JUDGED_HEADER = [
+    "teacher", "kept", "teacher's answers", "student's answers", "coherent", "unreadable", "mean alignment",
+    "mean coherence",
+]  # fmt: skip
+
+
+def _judged(measured: Mapping[str, Any], condition: str) -> list[str]:
+    """A row of the table of a real model."""
+    if "failed" in measured[condition]:
+        return [condition, "failed", *[""] * (len(JUDGED_HEADER) - 2)]
+    student, teacher = measured[condition]["student"], measured[condition].get("teacher")
+    kept = [f"{measured[condition]['kept']:.3f}", values.share(teacher["misaligned"])] if teacher else ["", ""]
+    return [
+        condition,
+        *kept,
+        values.share(student["misaligned"]),
+        *(str(student[name]) for name in ("num_coherent", "num_unreadable")),
+        *(f"{student[name]:.1f}" if name in student else "" for name in ("alignment", "coherence")),
+    ]
+
+
+TABLES: dict[str, Callable[[records.Record], list[str]]] = {
+    "language_numbers": numbers,
+    "language_cross": cross,
+    "language_dose": dose,
+    "language_shuffles": shuffles,
+    "language_context": context,
+    "language_detection": detection,
+    "language_divergence": divergence,
+    "language_chain": chain,
+    "language_code": code,
+    "language_reasoning": reasoning,
+    "language_misalignment": misalignment,
+}
