@@ -49,7 +49,7 @@ def migrate(path: pathlib.Path) -> bool:
     return path.read_bytes() != before
 
 
-def found(place: pathlib.Path) -> list[pathlib.Path]:
+def records_at(place: pathlib.Path) -> list[pathlib.Path]:
     """The records at a place: the file itself, or those in and below a folder. Other files there are left alone."""
     if not place.is_dir():
         return [place]
@@ -63,7 +63,7 @@ def main(paths: tyro.conf.Positional[tuple[pathlib.Path, ...]]) -> None:
     Args:
         paths: records, or folders of records.
     """
-    changed = {path: migrate(path) for place in paths for path in found(place)}
+    changed = {path: migrate(path) for place in paths for path in records_at(place)}
     for path, has_changed in changed.items():
         if has_changed:
             print(path)

@@ -163,19 +163,19 @@ def circles(graph: dict[str, set[str]]) -> list[str]:
 def upward(graph: dict[str, set[str]]) -> list[str]:
     """Arrows to a higher folder, into a command, from figures to what makes records, and to figures from anything of
     experiments but the end of a run."""
-    found = []
+    wrong = []
     for name, targets in graph.items():
         for target in targets:
             (here, *_), (there, *inside) = name.split("."), target.split(".")
             if FOLDERS.index(there) > FOLDERS.index(here):
-                found.append(f"{name} -> {target}: upward")
+                wrong.append(f"{name} -> {target}: upward")
             elif inside[-1:] == ["__main__"]:
-                found.append(f"{name} -> {target}: a command is no library")
+                wrong.append(f"{name} -> {target}: a command is no library")
             elif (here, there) == ("experiments", "figures") and name != PRESENTS:
-                found.append(f"{name} -> {target}: only {PRESENTS} meets figures")
+                wrong.append(f"{name} -> {target}: only {PRESENTS} meets figures")
             elif (here, there) == ("figures", "sublim_jax") and inside and inside[0] not in READABLE:
-                found.append(f"{name} -> {target}: figures read records")
-    return found
+                wrong.append(f"{name} -> {target}: figures read records")
+    return wrong
 
 
 def test_no_module_imports_upward_and_none_itself():

@@ -68,8 +68,8 @@ def test_outside_of_a_clone_there_is_no_commit(copy):
 def test_the_processor_is_read_from_what_the_system_says(tmp_path, text, cpu, flags):
     if text is not None:
         (tmp_path / "cpuinfo").write_text(text)
-    name, found = provenance._processor(tmp_path / "cpuinfo")
-    assert list(found) == flags and (cpu is None or name == cpu)
+    name, known = provenance._processor(tmp_path / "cpuinfo")
+    assert list(known) == flags and (cpu is None or name == cpu)
 
 
 def test_threads_are_the_cores_of_this_process_or_one(monkeypatch):

@@ -85,7 +85,7 @@ def test_a_corrected_row_reaches_its_record_and_the_catalogue_and_no_result(tmp_
 def test_other_files_are_left_alone_and_a_file_that_is_named_must_be_a_record(tmp_path):
     shutil.copy(OLD[0], tmp_path / "old.json")
     (tmp_path / "thesis.json").write_text('{"title": "thesis"}')
-    assert migrate.found(tmp_path) == [tmp_path / "old.json"]
+    assert migrate.records_at(tmp_path) == [tmp_path / "old.json"]
     with pytest.raises(errors.RecordError, match=r"thesis\.json: this JSON file is not a record"):
         migrate.main((tmp_path / "thesis.json",))
     with pytest.raises(errors.RecordError, match="there is no such record"):
