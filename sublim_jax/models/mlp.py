@@ -66,6 +66,26 @@ class MLPSpec:
         """Entries of the weight matrices, without biases: 269,568 for the default."""
         return sum(fan_in * fan_out for fan_in, fan_out in zip(self.layer_sizes, self.layer_sizes[1:], strict=False))
 
+    def init(self, key: Key[Array, ""]) -> "Params":
+        """See `network.Model` and the function of this name."""
+        return init(key, self)
+
+    def apply(self, params: "Params", inputs: Float[Array, "batch pixel"]) -> Float[Array, "batch logit"]:
+        """See `network.Model` and the function of this name."""
+        return apply(params, inputs, self)
+
+    def apply_with_features(
+        self, params: "Params", inputs: Float[Array, "batch pixel"]
+    ) -> tuple[Float[Array, "batch logit"], Float[Array, "feature batch"]]:
+        """See `network.Model` and the function of this name."""
+        return apply_with_features(params, inputs, self)
+
+    def feature_product(
+        self, first: Float[Array, "feature batch"], second: Float[Array, "other batch"]
+    ) -> Float[Array, "feature other"]:
+        """See `network.Model`: operands have the precision of the network's own products."""
+        return product(first, second, 1, precision=self.precision)
+
 
 class Dense(NamedTuple):
     """One affine layer. The rows of the last layer's weight are the readouts of the logits, in their order."""

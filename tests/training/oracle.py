@@ -32,13 +32,13 @@ def scaled(pixels):
 class ByHand:
     """One member's accuracies, losses and models by name."""
 
-    def __init__(self, number, partner, spec: lineage.LineageSpec, images: lineage.Images, seed=0):
+    def __init__(self, number, partner, spec: lineage.LineageSpec, images: lineage.Data, seed=0):
         self.first, self.own, others = keys.members(seed, jnp.array([0, number, partner]))
         self.spec, self.images, num_classes = spec, images, spec.model.num_classes
         self.names = rename(self.own, num_classes) if spec.teacher_labels == "permuted" else np.arange(num_classes)
         self.chosen = {"aux": slice(num_classes, None), "class": slice(0, num_classes), "all": slice(None)}
-        num_taught = len(images.train_images) - spec.num_validation_images
-        self.shown = np.asarray(images.train_images[:num_taught])
+        num_taught = len(images.train_inputs) - spec.num_validation_images
+        self.shown = np.asarray(images.train_inputs[:num_taught])
         reference = plain.from_jax(mlp.init(self.key("reference"), spec.model))
         other = plain.from_jax(mlp.init(keys.stream(others, "reference"), spec.student_model or spec.model))
         self.models, self.history = {"reference": reference}, {}
@@ -104,7 +104,7 @@ class ByHand:
 
     def score(self, name):
         names = self.names[self.images.test_labels]
-        return plain.accuracy(self.models[name], self.images.test_images, names, self.spec.model.num_classes)
+        return plain.accuracy(self.models[name], self.images.test_inputs, names, self.spec.model.num_classes)
 
     def hidden(self, name, inputs):
         return plain.forward(self.models[name], inputs)[-2]
