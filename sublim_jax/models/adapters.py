@@ -14,13 +14,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Shaped
 
 from sublim_jax import errors
 from sublim_jax.models import network
 
 
-def from_flax(module: Any, example: Shaped[Array, "batch *shape"], *, num_classes: int) -> network.Network:
+def from_flax(module: Any, example: network.Inputs, *, num_classes: int) -> network.Network:
     """A linen module, or a function from `nnx.Rngs` to an nnx module, as a network.
 
     Args:
@@ -70,7 +69,7 @@ def _from_nnx(make: Callable, example, num_classes: int) -> network.Network:
     return _network(initialize, forward, example, num_classes)
 
 
-def from_equinox(make: Callable, example: Shaped[Array, "batch *shape"], *, num_classes: int) -> network.Network:
+def from_equinox(make: Callable, example: network.Inputs, *, num_classes: int) -> network.Network:
     """A function from a key to an Equinox module of one input as a network of a batch.
 
     Args:

@@ -9,12 +9,13 @@ from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key, PyTree, Shaped
 
 from sublim_jax import errors, specs
 
 Params = PyTree
-Inputs = Shaped[Array, "batch *shape"]
+Inputs = Shaped[Array, "batch *shape"] | Shaped[np.ndarray, "batch *shape"]
 
 
 @runtime_checkable

@@ -19,6 +19,7 @@ from sublim_jax.metrics import intervals
 from sublim_jax.training import ensemble, lineage
 
 
+@specs.checked
 @dataclasses.dataclass(frozen=True)
 class MemberResults:
     """What all members leave behind, by condition; see `lineage.Outcome`. Arrays have the members first.

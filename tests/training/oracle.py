@@ -45,13 +45,15 @@ class ByHand:
         task = plain.Teaching(self.shown, self.names[images.train_labels[:num_taught]], num_classes)
         self.train("teacher", reference, "teacher/batches", task, spec.teacher)
         # A student built with a further hidden layer has its own weights there.
-        own = reference if spec.student_model is None else [reference[0], *other[1:-1], reference[-1]]
-        self.starts = {"student": own, "cross_model": other}
+        deeper = spec.student_model is not None and len(spec.student_model.hidden_sizes) > len(spec.model.hidden_sizes)
+        own = [reference[0], *other[1:-1], reference[-1]] if deeper else reference
+        kind = plain.Rectified if spec.student_model and spec.student_model.activation == "relu" else list
+        self.starts = {"student": kind(own), "cross_model": kind(other)}
         if any(condition.startswith("matched") for condition in spec.conditions):
             real = scaled(self.shown[: spec.matching.num_images])
             imitated = plain.forward(self.models[spec.matching.imitates], real)[-1]
             task = plain.Distilling(real, imitated, slice(None), spec.temperature, spec.loss)
-            self.train("matched_start", other, "matching/batches", task, spec.matching.phase)
+            self.train("matched_start", self.starts["cross_model"], "matching/batches", task, spec.matching.phase)
             self.starts["matched"] = self.models["matched_start"]
         teachers, self.generations = dict.fromkeys(spec.conditions, self.models["teacher"]), []
         for generation in range(spec.num_generations):

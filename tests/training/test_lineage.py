@@ -245,6 +245,29 @@ def test_generations_students_built_differently_and_fixed_streams_by_hand():
     assert outcome.measures.keys() == {"generation_accuracy", "epoch_accuracy"}
 
 
+def test_everybody_is_run_as_the_network_that_he_is():
+    """Students are rectified where teachers have tanh, and the shapes are equal: a model run as the other's is not
+    refused. Labels of later generations, the match, the guide and what is measured all have to know whose it is."""
+    spec = dataclasses.replace(
+        tiny.SMALL,
+        conditions=("student_all", "matched_all"),
+        num_generations=2,
+        student_model=dataclasses.replace(tiny.MODEL, activation="relu"),
+        guidance=0.2,
+        measures=("representation",),
+    )
+    outcome = raised(3, 1, spec)
+    by_hand = assert_equal_by_hand(outcome, 3, 1, spec)
+    shown = oracle.scaled(tiny.images().test_inputs)
+    teacher = by_hand.hidden("teacher", shown)
+    for name, found in outcome.measures["hidden_cosine"].items():
+        hidden = by_hand.hidden(name, shown)
+        cosines = np.sum(hidden * teacher, 1) / np.linalg.norm(hidden, axis=1) / np.linalg.norm(teacher, axis=1)
+        np.testing.assert_allclose(found, np.mean(cosines), **CLOSE, err_msg=name)
+    for name, found in outcome.measures["generation_accuracy"].items():
+        np.testing.assert_allclose(found, [scores[name] for scores in by_hand.generations], rtol=1e-6)
+
+
 def test_fixed_streams_are_those_of_member_zero():
     untaught = loop.Phase(num_epochs=0)
 
