@@ -67,20 +67,20 @@ def _on_cpu(seconds: float) -> float:
 
 def teacher_seconds(spec: lineage.LineageSpec, num_images: int, *, width: int | None = None) -> float:
     """Estimated time of one device for one member's teacher."""
-    return _training_seconds(spec.model, spec.teacher, num_images, width)
+    return _training_seconds(spec.mlp_spec, spec.teacher, num_images, width)
 
 
 def matching_seconds(spec: lineage.LineageSpec, *, width: int | None = None) -> float:
     """Estimated time of one device to prepare one member's matched student, if it has any."""
     if not any(lineage.start_of(condition) == "matched" for condition in spec.conditions):
         return 0.0
-    model = spec.student_model or spec.model
+    model = spec.student_mlp_spec
     return _training_seconds(model, spec.matching.phase, spec.matching.num_images, width)
 
 
 def students_seconds(spec: lineage.LineageSpec, *, width: int | None = None) -> float:
     """Estimated time of one device for one member's students, the preparation of a matched one included."""
-    model = spec.student_model or spec.model
+    model = spec.student_mlp_spec
     forward = 2 * model.num_weights / rate(model.precision, width)
     student = _training_seconds(model, spec.student, spec.num_noise_images, width)
     drawn = spec.num_noise_images * (spec.student.num_epochs + 1) * model.in_size * PER_PIXEL[spec.noise.law]

@@ -308,7 +308,7 @@ def _labels(config, dataset) -> list[str]:
     return notes
 
 
-def shared_images(config: MnistAuxConfig, dataset: images.ImageDataset) -> lineage.Images:
+def shared_images(config: MnistAuxConfig, dataset: images.ImageDataset) -> lineage.Data:
     """The arrays that all members share, as many of them as the config asks for.
 
     Raises:
@@ -329,7 +329,7 @@ def shared_images(config: MnistAuxConfig, dataset: images.ImageDataset) -> linea
         dataset.test_images.reshape(-1, config.model.in_size),
         dataset.test_labels,
     )
-    return lineage.Images(*arrays)
+    return lineage.Data(*arrays)
 
 
 def _members(chunk, chunk_size, num_members):

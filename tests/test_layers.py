@@ -340,6 +340,17 @@ def test_heavy_packages_are_not_imported_by_the_laboratory(run_python):
     assert done.stdout.strip() == "[]"
 
 
+def test_the_front_door_has_every_name_it_says():
+    assert len(sublim_jax.__all__) == len(set(sublim_jax.__all__)) == len(sublim_jax._HOMES) + 1
+    for name in sublim_jax.__all__:
+        assert getattr(sublim_jax, name) is not None
+    assert dir(sublim_jax) == sorted(sublim_jax.__all__) and (PACKAGE / "py.typed").exists()
+    with pytest.raises(AttributeError, match=r"no attribute 'run'; it has .*run_members"):
+        sublim_jax.run  # noqa: B018
+    with pytest.raises(AttributeError, match="has no attribute 'nowhere'"):
+        sublim_jax.theory.nowhere  # noqa: B018
+
+
 def test_signatures_are_checked_while_tests_run():
     with pytest.raises(jaxtyping.TypeCheckError):
         losses.cross_entropy(jnp.zeros((2, 3)), jnp.zeros(5, jnp.int32))  # two images, five labels

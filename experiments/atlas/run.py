@@ -97,7 +97,7 @@ def _run(options: Options, rows: list[registry.Row], stack: contextlib.ExitStack
             _reserve(folder, stack)
     store = results.Store(
         folder, options.seed, {d["name"]: d["checksum"] for d in data.values()}, options.num_members,
-        registry.BASE.lineage.model.precision if options.one_precision else None,
+        registry.BASE.lineage.mlp_spec.precision if options.one_precision else None,
     )  # fmt: skip
     engine = engines.make(options.engine, options.seed, load)
     work = plan.make(

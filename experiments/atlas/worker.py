@@ -172,7 +172,7 @@ class Worker:
             ):
                 kept = labels < data.num_classes
                 arrays += [pixels.reshape(len(pixels), -1)[kept], labels[kept]]
-            self._images = {data: ensemble.share(lineage.Images(*arrays))}  # one at a time: they are large
+            self._images = {data: ensemble.share(lineage.Data(*arrays))}  # one at a time: they are large
         return self._images[data]
 
 
@@ -213,7 +213,7 @@ def _result(outcome: lineage.Outcome, row: int, task: Task) -> dict[str, Any]:
 
     return {
         "partner": task.partner,
-        "precision": task.setting.lineage.model.precision,
+        "precision": task.setting.lineage.mlp_spec.precision,
         "accuracy": {name: number(values[row]) for name, values in outcome.accuracy.items()},
         "loss": {name: number(values[row][-1]) for name, values in outcome.loss.items() if np.size(values[row])},
         "measures": {

@@ -82,7 +82,7 @@ def _first_step(config, dataset, spec, member):
 
 @functools.partial(jax.jit, static_argnames=("spec", "phase"))
 def _teach(key, reference, images, labels, *, spec, phase):
-    teacher, history = teach.teach(key, reference, images, labels, spec=spec, phase=phase)
+    teacher, history = teach.teach(key, reference, images, labels, model=spec, phase=phase)
     return products.difference(teacher, reference), history[-1]
 
 

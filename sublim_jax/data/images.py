@@ -14,11 +14,10 @@ import os
 import pathlib
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Integer, Shaped, UInt8
+from jaxtyping import Array, Float, Shaped, UInt8
 
 from sublim_jax import errors
 from sublim_jax.data import arrays, cache, mnist, synthetic_digits, tfds_source
@@ -117,45 +116,6 @@ def scale_pixels(
             f"[-1, 1] here; round other data to such bytes"
         )
     return (jnp.asarray(images).astype(dtype) - 127.5) / 127.5  # x / 127.5 - 1 would give 1.0000001 under jit
-
-
-def require_fitting(
-    images: Shaped[Array, "..."] | Shaped[np.ndarray, "..."],
-    labels: Integer[Array, "..."] | Integer[np.ndarray, "..."],
-    *,
-    in_size: int,
-    num_classes: int,
-    what: str = "images",
-) -> None:
-    """Refuse images that a network does not take and labels that it does not have.
-
-    Labels are looked into where they are known, which inside a compiled program they are not.
-
-    Raises:
-        InputError: not one row of `in_size` pixels per image, no image, or not one label of a class for each.
-    """
-    if images.ndim != 2 or images.shape[1] != in_size:
-        raise errors.InputError(
-            f"{what} of shape {images.shape}: expected one row of in_size={in_size} pixels for each. Flatten images "
-            f"with reshape(len(images), -1), or give the network's spec another in_size"
-        )
-    if not len(images):
-        raise errors.InputError(f"{what}: there are none, expected one at least")
-    if labels.shape != images.shape[:1] or not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise errors.InputError(
-            f"labels of {what} are {labels.dtype} of shape {labels.shape}: expected the whole number of a class for "
-            f"each of {len(images)} images"
-        )
-    try:
-        known = np.asarray(labels)
-    except jax.errors.TracerArrayConversionError:
-        return
-    outside = np.flatnonzero((known < 0) | (known >= num_classes))
-    if len(outside):
-        raise errors.InputError(
-            f"labels of {what}: label {outside[0]} is {known[outside[0]]}, expected 0 to {num_classes - 1}, as the "
-            f"network has num_classes={num_classes}"
-        )
 
 
 def _read_folder(dataset: mnist.PublishedDataset, folder: str | os.PathLike[str]) -> ImageDataset:

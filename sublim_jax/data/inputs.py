@@ -5,19 +5,23 @@ examples, e.g. a subspace, is computed once; example n depends on the key and on
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key, UInt8
+from jaxtyping import Array, Float, Int, Key, Shaped, UInt8
 
 from sublim_jax import errors, keys, specs
 from sublim_jax.data import batches, noise
 from sublim_jax.data import images as image_data
 
 Source = Callable[[Int[Array, "batch"]], Float[Array, "batch pixel"]]
+InputFunction = Callable[[Any, Any], Any]
+"""A key and the indices of some examples, (batch,), to their inputs, (batch, ...)."""
+
 RealImages = Literal["upright", "pixels_shuffled", "one_shuffle"]
 
 
@@ -93,6 +97,31 @@ def source(
         return images
 
     return inputs
+
+
+def of_shape(
+    key: Key[Array, ""],
+    law: noise.NoiseSpec,
+    spec: InputSpec,
+    *,
+    shape: tuple[int, ...],
+    real_images: Shaped[Array, "image *shape"],
+) -> Source:
+    """`source` for inputs of any shape, which are drawn as a row of pixels each.
+
+    Raises:
+        InputError: the spec asks for real images or their spectrum, and those are no bytes.
+    """
+    real_images = jnp.asarray(real_images)
+    if real_images.dtype != jnp.uint8:
+        if spec.real_weight is not None or spec.real_share is not None or spec.mnist_spectrum:
+            raise errors.InputError(
+                f"inputs that are mixed with real images, or have their spectrum, need bytes: the data are "
+                f"{real_images.dtype}. Give the data as bytes (uint8), or a noise_function"
+            )
+        real_images = jnp.zeros((1, *real_images.shape[1:]), jnp.uint8)
+    rows = source(key, law, spec, num_pixels=math.prod(shape), real_images=real_images.reshape(len(real_images), -1))
+    return rows if len(shape) == 1 else lambda indices: rows(indices).reshape(len(indices), *shape)
 
 
 def _each(key, numbers):

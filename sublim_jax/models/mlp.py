@@ -10,15 +10,17 @@ bfloat16 for the weight gradients; on GPUs it makes no difference. Callers see n
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Key
 
 from sublim_jax import specs
 
+Images = Float[Array, "batch pixel"] | Float[np.ndarray, "batch pixel"]
 Activation = Literal["relu", "tanh", "gelu", "silu", "identity"]
 InitLaw = Literal["fan_in_normal", "he_normal", "torch_uniform"]
 Precision = Literal["float32", "bfloat16"]
@@ -65,6 +67,26 @@ class MLPSpec:
     def num_weights(self) -> int:
         """Entries of the weight matrices, without biases: 269,568 for the default."""
         return sum(fan_in * fan_out for fan_in, fan_out in zip(self.layer_sizes, self.layer_sizes[1:], strict=False))
+
+    def init(self, key: Key[Array, ""]) -> "Params":
+        """See `network.Model` and the function of this name."""
+        return init(key, self)
+
+    def apply(self, params: Any, inputs: Images) -> Float[Array, "batch logit"]:
+        """See `network.Model` and the function of this name."""
+        return apply(params, jnp.asarray(inputs), self)
+
+    def apply_with_features(
+        self, params: Any, inputs: Images
+    ) -> tuple[Float[Array, "batch logit"], Float[Array, "feature batch"]]:
+        """See `network.Model` and the function of this name."""
+        return apply_with_features(params, jnp.asarray(inputs), self)
+
+    def feature_product(
+        self, first: Float[Array, "feature batch"], second: Float[Array, "other batch"]
+    ) -> Float[Array, "feature other"]:
+        """See `network.Model`: operands have the precision of the network's own products."""
+        return product(first, second, 1, precision=self.precision)
 
 
 class Dense(NamedTuple):

@@ -19,3 +19,25 @@ a function of one input becomes one by `jax.vmap(f, in_axes=(None, 0))`, a seque
 into rows. The loss is the very function that training minimises: a mean over rows, a sum over logits. Vectors in
 parameter space are pytrees like `params`.
 """
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sublim_jax.theory.model_step import FirstStep
+    from sublim_jax.theory.model_step import first_step as first_step
+    from sublim_jax.theory.one_step import teacher_update
+
+_NAMES = {"FirstStep": "model_step", "first_step": "model_step", "teacher_update": "one_step"}
+"""What researchers call most, and the file that it is in. It is imported when it is used."""
+__all__ = ["FirstStep", "first_step", "teacher_update"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name, or a file of this folder, when it is first used."""
+    if name in _NAMES:
+        return getattr(importlib.import_module(f"{__name__}.{_NAMES[name]}"), name)
+    try:
+        return importlib.import_module(f"{__name__}.{name}")
+    except ModuleNotFoundError as error:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from error

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, PyTree
 
 from sublim_jax import errors, losses, specs
 from sublim_jax.models import logits as logit_layout
-from sublim_jax.models import mlp
+from sublim_jax.models import mlp, network
 
 Logits = Float[Array, "batch logit"]
 LossFunction = Callable[..., Float[Array, ""]]
@@ -135,20 +135,20 @@ def require_informative(loss: Loss, num_logits: int) -> None:
         )
 
 
-def distilled(spec: mlp.MLPSpec, which: logit_layout.DistilledLogits = "aux") -> LogitFunction:
-    """`f` of the paper's network: its auxiliary, class or all logits as a function of (params, images).
+def distilled(model: network.Model, which: logit_layout.DistilledLogits = "aux") -> LogitFunction:
+    """`f` of a model: its auxiliary, class or all logits as a function of (params, inputs).
 
     Raises:
         InputError: `which` is unknown, or the network has none of those logits; or bfloat16, which has no forward mode.
     """
-    chosen = logit_layout.selection(which, num_classes=spec.num_classes)
-    if len(range(*chosen.indices(spec.num_classes + spec.num_aux))) == 0:
+    chosen = logit_layout.selection(which, num_classes=model.num_classes)
+    if len(range(*chosen.indices(model.num_classes + model.num_aux))) == 0:
         raise errors.InputError(
-            f"distilled_logits={which!r} of a network with num_aux={spec.num_aux}: there are none. Add some."
+            f"distilled_logits={which!r} of a network with num_aux={model.num_aux}: there are none. Add some."
         )
-    if spec.precision != "float32":
+    if isinstance(model, mlp.MLPSpec) and model.precision != "float32":
         raise errors.InputError(
-            f"precision={spec.precision!r}: expected 'float32'. The theorem differentiates forwards, and rounding to "
+            f"precision={model.precision!r}: expected 'float32'. The theorem differentiates forwards, and rounding to "
             "bfloat16 has no derivative. Use dataclasses.replace(spec, precision='float32')."
         )
-    return lambda params, images: mlp.apply(params, images, spec)[:, chosen]
+    return lambda params, inputs: model.apply(params, inputs)[:, chosen]

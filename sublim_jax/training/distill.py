@@ -5,7 +5,6 @@ are drawn once however many students learn from them. Each student has operation
 number of the others.
 """
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -18,7 +17,7 @@ from sublim_jax import errors, losses, specs
 from sublim_jax.data import batches
 from sublim_jax.data import inputs as input_data
 from sublim_jax.metrics import representation
-from sublim_jax.models import logits, mlp
+from sublim_jax.models import logits, network
 from sublim_jax.training import loop, optimizers
 from sublim_jax.training import targets as target_data
 
@@ -26,13 +25,13 @@ from sublim_jax.training import targets as target_data
 class Guide(NamedTuple):
     """A teacher whose hidden layer students are to resemble. Not subliminal learning: they see more than logits."""
 
-    params: mlp.Params
-    spec: mlp.MLPSpec
+    params: network.Params
+    model: network.Model
     weight: float | Float[Array, ""]  # of 1 minus the cosine between the Gram matrices of the last hidden layers
 
 
 def label(
-    teacher: mlp.Params, inputs: input_data.Source, num_examples: int, *, spec: mlp.MLPSpec, batch_size: int
+    teacher: network.Params, inputs: input_data.Source, num_examples: int, *, model: network.Model, batch_size: int
 ) -> Float[Array, "example logit"]:
     """The teacher's logits on every example, class and auxiliary: 13 numbers an image, computed once.
 
@@ -42,7 +41,7 @@ def label(
     specs.check(num_examples, specs.Count, "num_examples")
     specs.check(batch_size, specs.Count, "batch_size")
     outputs = lax.map(
-        lambda indices: mlp.apply(teacher, inputs(indices), spec),
+        lambda indices: model.apply(teacher, inputs(indices)),
         batches.in_order(num_examples, batch_size=batch_size).indices,
     )
     return outputs.reshape(-1, outputs.shape[-1])[:num_examples]
@@ -50,21 +49,21 @@ def label(
 
 def distill(
     key: Key[Array, ""],
-    starts: Mapping[str, mlp.Params],
+    starts: Mapping[str, network.Params],
     distilled_logits: Mapping[str, logits.DistilledLogits],
     inputs: input_data.Source,
     targets: Float[Array, "example logit"],
     *,
     loss: losses.DistillationLossName = "kl",
     temperature: float | Float[Array, ""] = 1.0,
-    spec: mlp.MLPSpec,
+    model: network.Model,
     phase: loop.Phase,
     on_epoch: loop.EpochListener | None = None,
     spoiling: target_data.TargetSpec | None = None,
     trainable: PyTree | None = None,
     guide: Guide | None = None,
-    measure: Callable[[mlp.Params], PyTree] | None = None,
-) -> tuple[dict[str, mlp.Params], dict[str, Float[Array, "epoch"]], dict[str, PyTree]]:
+    measure: Callable[[network.Params], PyTree] | None = None,
+) -> tuple[dict[str, network.Params], dict[str, Float[Array, "epoch"]], dict[str, PyTree]]:
     """Students by name, the mean loss of each of their epochs, and what `measure` says of each after each epoch.
 
     All parameters are free to move, but logits outside the distilled ones have no gradient: a student of the auxiliary
@@ -83,21 +82,20 @@ def distill(
 
     Source: Cloud et al. 2025, section 6.2.
     """
-    if not len(targets) or targets.shape[1] != spec.num_classes + spec.num_aux:
+    if not len(targets) or targets.shape[1] != model.num_classes + model.num_aux:
         raise errors.InputError(
             f"targets of shape {targets.shape}: expected one example at least, and as many logits as the students "
-            f"have, num_classes={spec.num_classes} and num_aux={spec.num_aux}"
+            f"have, num_classes={model.num_classes} and num_aux={model.num_aux}"
         )
     optimizer = optimizers.build(phase.optimizer)
     distance = losses.distillation_loss(loss, temperature=temperature)
-    product = functools.partial(mlp.product, axis=1, precision=spec.precision)
-    chosen = {name: logits.selection(distilled_logits[name], num_classes=spec.num_classes) for name in starts}
+    chosen = {name: logits.selection(distilled_logits[name], num_classes=model.num_classes) for name in starts}
 
     def update(states, batch):
-        images = inputs(batch.indices)
+        shown_inputs = inputs(batch.indices)
         teacher_logits = jnp.take(targets, batch.indices, axis=0)
 
-        guiding = None if guide is None else mlp.apply_with_features(guide.params, images, guide.spec)[1]
+        guiding = None if guide is None else guide.model.apply_with_features(guide.params, shown_inputs)[1]
 
         def step(name, state):
             shown = teacher_logits[:, chosen[name]]
@@ -105,12 +103,14 @@ def distill(
                 shown = target_data.keep_largest(shown, spoiling)
 
             def student_loss(params):
-                outputs, hidden = mlp.apply_with_features(params, images, spec)
-                value = distance(outputs[:, chosen[name]], shown, batch.weights)
                 if guide is None or guiding is None:
-                    return value
+                    return distance(model.apply(params, shown_inputs)[:, chosen[name]], shown, batch.weights)
+                outputs, hidden = model.apply_with_features(params, shown_inputs)
+                value = distance(outputs[:, chosen[name]], shown, batch.weights)
                 counted = batch.weights[None]  # spare places repeat an example, and would weigh it more than others
-                likeness = representation.gram_cosine(hidden * counted, guiding * counted, product=product)
+                likeness = representation.gram_cosine(
+                    hidden * counted, guiding * counted, product=model.feature_product
+                )
                 return value + guide.weight * (1 - likeness)
 
             return loop.descend(state, student_loss, optimizer, trainable=trainable)
@@ -129,6 +129,6 @@ def distill(
     return {name: state.params for name, state in states.items()}, history, measures
 
 
-def is_finite(params: mlp.Params) -> jax.Array:
+def is_finite(params: network.Params) -> jax.Array:
     """Whether every parameter is a finite number, as a boolean scalar."""
     return jnp.all(jnp.isfinite(flatten_util.ravel_pytree(params)[0]))

@@ -1,66 +1,76 @@
-"""Teaching: the reference becomes a teacher by cross-entropy on its class logits."""
+"""Teaching: the reference becomes a teacher, by cross-entropy on its class logits unless another loss is given."""
+
+from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Integer, Key, UInt8
+from jaxtyping import Array, Float, Integer, Key, Shaped
 
 from sublim_jax import losses
-from sublim_jax.data import images as image_data
-from sublim_jax.models import logits, mlp
-from sublim_jax.training import loop, optimizers
+from sublim_jax.models import logits, network
+from sublim_jax.training import examples, loop, optimizers
+
+LossFunction = Callable[[Any, Any, Any], Any]
+"""A teacher's loss: logits (batch, logit), labels (batch,) and weights (batch,) to a scalar. Weights are 1, and 0 for
+examples that only fill the last batch of an epoch: average with them, e.g. `losses.weighted_mean`."""
 
 
 def teach(
     key: Key[Array, ""],
-    reference: mlp.Params,
-    images: UInt8[Array, "example pixel"],
+    reference: network.Params,
+    inputs: Shaped[Array, "example *shape"],
     labels: Integer[Array, "example"],
     *,
-    spec: mlp.MLPSpec,
+    model: network.Model,
     phase: loop.Phase,
+    loss_function: LossFunction | None = None,
     on_epoch: loop.EpochListener | None = None,
-) -> tuple[mlp.Params, Float[Array, "epoch"]]:
-    """Teacher parameters and the mean cross-entropy of each epoch.
+) -> tuple[network.Params, Float[Array, "epoch"]]:
+    """Teacher parameters and the mean loss of each epoch.
 
-    The auxiliary logits enter no loss: their readout rows stay exactly where the reference had them.
+    With the cross-entropy the auxiliary logits enter no loss: in the MLP their readout rows stay exactly where the
+    reference had them.
 
     Args:
-        images: bytes, which are scaled from 0 to 255 to [-1, 1]. Data of another kind must be rounded to bytes first.
+        inputs: bytes, which are scaled from 0 to 255 to [-1, 1], or floats, which are used as they are.
+        loss_function: the mean cross-entropy of the class logits by default.
 
     Raises:
-        InputError: images or labels that do not fit the network, or none.
+        InputError: inputs or labels that do not fit the model, or none.
 
     Source: Cloud et al. 2025, section 6.2.
     """
-    image_data.require_fitting(
-        images, labels, in_size=spec.in_size, num_classes=spec.num_classes, what="training images"
-    )
+    examples.require_fitting(model, inputs, labels, what="training images")
     optimizer = optimizers.build(phase.optimizer)
 
     def update(state, batch):
-        pixels = image_data.scale_pixels(jnp.take(images, batch.indices, axis=0))
+        shown = examples.as_inputs(jnp.take(inputs, batch.indices, axis=0))
         targets = jnp.take(labels, batch.indices, axis=0)
 
         return loop.descend(
-            state, lambda params: _cross_entropy(params, pixels, targets, batch.weights, spec), optimizer
+            state, lambda params: _loss(params, shown, targets, batch.weights, model, loss_function), optimizer
         )
 
     state, history = loop.run_epochs(
-        update, loop.start(reference, optimizer), key=key, num_examples=len(images), phase=phase, on_epoch=on_epoch
+        update, loop.start(reference, optimizer), key=key, num_examples=len(inputs), phase=phase, on_epoch=on_epoch
     )
     return state.params, history
 
 
 def loss(
-    params: mlp.Params,
-    images: UInt8[Array, "example pixel"],
+    params: network.Params,
+    inputs: Shaped[Array, "example *shape"],
     labels: Integer[Array, "example"],
     *,
-    spec: mlp.MLPSpec,
+    model: network.Model,
+    loss_function: LossFunction | None = None,
 ) -> Float[Array, ""]:
-    """What teaching lowers: the mean cross-entropy of the class logits, in nats."""
-    return _cross_entropy(params, image_data.scale_pixels(images), labels, None, spec)
+    """What teaching lowers; see `teach`."""
+    return _loss(params, examples.as_inputs(inputs), labels, None, model, loss_function)
 
 
-def _cross_entropy(params, pixels, labels, weights, spec):
-    scored = logits.class_logits(mlp.apply(params, pixels, spec), num_classes=spec.num_classes)
-    return losses.cross_entropy(scored, labels, weights=weights)
+def _loss(params, inputs, labels, weights, model, loss_function):
+    outputs = model.apply(params, inputs)
+    if loss_function is not None:
+        return loss_function(outputs, labels, jnp.ones(len(labels)) if weights is None else weights)
+    return losses.cross_entropy(logits.class_logits(outputs, num_classes=model.num_classes), labels, weights=weights)

@@ -4,6 +4,7 @@ import importlib.util
 import pathlib
 import re
 
+import jax
 import pytest
 
 from figures import readme
@@ -46,11 +47,32 @@ def test_modules_and_files_that_a_page_names_exist(page):
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), f"{page} names make {target}"
 
 
-def test_the_python_example_of_the_readme_runs(small_digits, capsys):
-    example = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
-    assert example
-    # The dataset of a test has a few hundred images; the noise is cut to match, so that this takes seconds.
-    small = example[1].replace('PRESETS["smoke"]', 'PRESETS["smoke"].__class__(num_noise_images=256)')
-    exec(compile(small, "README.md", "exec"), {})
-    printed = capsys.readouterr().out.splitlines()[-1]
-    assert all(0 <= float(accuracy) <= 1 for accuracy in printed.split())
+EXAMPLES = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+FLAX = "sl.from_flax(nn.Sequential([nn.Dense(64), nn.tanh, nn.Dense(13)]), x[:1], num_classes=10)"
+EQUINOX = "sl.from_equinox(lambda key: eqx.nn.MLP(64, 13, 64, 1, key=key), x[:1], num_classes=10)"
+
+
+@pytest.mark.parametrize(("library", "line"), [("flax", FLAX), ("equinox", EQUINOX)])
+def test_the_python_examples_of_the_readme_run(library, line, capsys):
+    """With two members and little noise, so that this takes seconds."""
+    module = pytest.importorskip(library)
+    assert EQUINOX in (ROOT / "README.md").read_text(encoding="utf-8").replace("\n", " ") and len(EXAMPLES) == 2
+    example = "".join(EXAMPLES)
+    for old, new in (
+        (FLAX, line),
+        ("num_members=8", "num_members=2"),
+        ("=8192", "=256"),
+        ("num_epochs=5", "num_epochs=1"),
+    ):
+        assert example.count(old) == 1
+        example = example.replace(old, new)
+    with jax.numpy_rank_promotion("allow"):  # as it is outside tests
+        exec(compile(example, "README.md", "exec"), {"eqx": module})
+    printed = capsys.readouterr().out
+    for condition in ("reference", "teacher", "student_aux", "student_all", "cross_model_aux", "cross_model_all"):
+        assert re.search(rf"^{condition} +0\.\d+ \(n=2\)$", printed, flags=re.MULTILINE)
+    assert re.search(r"^[+-]0\.\d+ \(n=2\)$", printed, flags=re.MULTILINE)
+    numbers = dict(re.findall(r"(\w+)=Array\(([-.\w]+)", printed))
+    assert (
+        float(numbers["coefficient"]) > 0 and 0 < float(numbers["cosine"]) <= 1 and float(numbers["epsilon_star"]) > 0
+    )

@@ -32,26 +32,28 @@ def scaled(pixels):
 class ByHand:
     """One member's accuracies, losses and models by name."""
 
-    def __init__(self, number, partner, spec: lineage.LineageSpec, images: lineage.Images, seed=0):
+    def __init__(self, number, partner, spec: lineage.LineageSpec, images: lineage.Data, seed=0):
         self.first, self.own, others = keys.members(seed, jnp.array([0, number, partner]))
         self.spec, self.images, num_classes = spec, images, spec.model.num_classes
         self.names = rename(self.own, num_classes) if spec.teacher_labels == "permuted" else np.arange(num_classes)
         self.chosen = {"aux": slice(num_classes, None), "class": slice(0, num_classes), "all": slice(None)}
-        num_taught = len(images.train_images) - spec.num_validation_images
-        self.shown = np.asarray(images.train_images[:num_taught])
+        num_taught = len(images.train_inputs) - spec.num_validation_images
+        self.shown = np.asarray(images.train_inputs[:num_taught])
         reference = plain.from_jax(mlp.init(self.key("reference"), spec.model))
         other = plain.from_jax(mlp.init(keys.stream(others, "reference"), spec.student_model or spec.model))
         self.models, self.history = {"reference": reference}, {}
         task = plain.Teaching(self.shown, self.names[images.train_labels[:num_taught]], num_classes)
         self.train("teacher", reference, "teacher/batches", task, spec.teacher)
         # A student built with a further hidden layer has its own weights there.
-        own = reference if spec.student_model is None else [reference[0], *other[1:-1], reference[-1]]
-        self.starts = {"student": own, "cross_model": other}
+        deeper = spec.student_model is not None and len(spec.student_model.hidden_sizes) > len(spec.model.hidden_sizes)
+        own = [reference[0], *other[1:-1], reference[-1]] if deeper else reference
+        kind = plain.Rectified if spec.student_model and spec.student_model.activation == "relu" else list
+        self.starts = {"student": kind(own), "cross_model": kind(other)}
         if any(condition.startswith("matched") for condition in spec.conditions):
             real = scaled(self.shown[: spec.matching.num_images])
             imitated = plain.forward(self.models[spec.matching.imitates], real)[-1]
             task = plain.Distilling(real, imitated, slice(None), spec.temperature, spec.loss)
-            self.train("matched_start", other, "matching/batches", task, spec.matching.phase)
+            self.train("matched_start", self.starts["cross_model"], "matching/batches", task, spec.matching.phase)
             self.starts["matched"] = self.models["matched_start"]
         teachers, self.generations = dict.fromkeys(spec.conditions, self.models["teacher"]), []
         for generation in range(spec.num_generations):
@@ -104,7 +106,7 @@ class ByHand:
 
     def score(self, name):
         names = self.names[self.images.test_labels]
-        return plain.accuracy(self.models[name], self.images.test_images, names, self.spec.model.num_classes)
+        return plain.accuracy(self.models[name], self.images.test_inputs, names, self.spec.model.num_classes)
 
     def hidden(self, name, inputs):
         return plain.forward(self.models[name], inputs)[-2]

@@ -13,12 +13,17 @@ def from_jax(params):
     return [[np.asarray(weight, float), np.asarray(bias, float)] for weight, bias in params]
 
 
+class Rectified(list):
+    """Parameters of a network of rectified units; a plain list is one of tanh."""
+
+
 def forward(params, images):
-    """Activations of a tanh network, the images first and the logits last."""
+    """Activations of a network, the images first and the logits last."""
     activations = [np.asarray(images, float)]
     for index, (weight, bias) in enumerate(params):
         outputs = activations[-1] @ weight.T + bias
-        activations.append(outputs if index == len(params) - 1 else np.tanh(outputs))
+        hidden = np.maximum(outputs, 0) if isinstance(params, Rectified) else np.tanh(outputs)
+        activations.append(outputs if index == len(params) - 1 else hidden)
     return activations
 
 
@@ -27,7 +32,9 @@ def backward(params, activations, logit_gradient, hidden_gradient=0.0):
     gradients, slope, extra = [], logit_gradient, hidden_gradient
     for index in reversed(range(len(params))):
         gradients.append([slope.T @ activations[index], slope.sum(0)])
-        slope, extra = (slope @ params[index][0] + extra) * (1 - activations[index] ** 2), 0.0
+        below = activations[index]
+        steepness = below > 0 if isinstance(params, Rectified) else 1 - below**2
+        slope, extra = (slope @ params[index][0] + extra) * steepness, 0.0
     return gradients[::-1]
 
 
@@ -73,7 +80,7 @@ def train(params, key, num_examples, loss_and_gradient, *, epochs, batch_size, o
     `loss_and_gradient(logits, indices)` gives a batch's mean loss and its gradient by the logits. A task with a `guide`
     adds to the loss `guide(hidden, indices)`, which gives a value and its gradient by the last hidden layer.
     """
-    params, history = [list(layer) for layer in params], []
+    params, history = type(params)(list(layer) for layer in params), []
     for epoch in range(epochs):
         order = np.asarray(jax.random.permutation(jax.random.fold_in(key, epoch), num_examples))
         values = []

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from sublim_jax import errors
-from sublim_jax.data import images as image_data
 from sublim_jax.models import mlp
-from sublim_jax.training import distill, evaluate, lineage, loop, teach
+from sublim_jax.training import distill, evaluate, examples, lineage, loop, teach
 from tests.training import tiny
 
 TRAIN, LABELS, TEST, TEST_LABELS = tiny.images()
@@ -34,7 +33,7 @@ def test_whole_numbers_of_python_are_members():
 def test_they_are_the_members_of_these_numbers():
     def program(kind, member):
         """As text, which differs between members."""
-        call = functools.partial(lineage.originate, images=tiny.images(), seed=0, spec=tiny.SPEC.origin)
+        call = functools.partial(lineage.originate, data=tiny.images(), seed=0, spec=tiny.SPEC.origin)
         return str(jax.make_jaxpr(lambda: call(kind(member), kind(3)))())
 
     assert program(int, 2) == program(jnp.int32, 2) != program(int, 1)
@@ -43,12 +42,12 @@ def test_they_are_the_members_of_these_numbers():
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"train_images": TRAIN.reshape(-1, 4, 4)}, rf"training images of shape \(22, 4, 4\): {FLAT}"),
-        ({"train_images": TRAIN[:, :15]}, rf"training images of shape \(22, 15\): {FLAT}"),
-        ({"test_images": TEST.reshape(-1, 4, 4)}, rf"test images of shape \(9, 4, 4\): {FLAT}"),
-        ({"train_images": TRAIN[:0], "train_labels": LABELS[:0]}, "training images: there are none"),
-        ({"test_images": TEST[:0], "test_labels": TEST_LABELS[:0]}, "test images: there are none"),
-        ({"train_labels": LABELS[:-1]}, r"labels of training images are uint8 of shape \(21,\): .* each of 22 images"),
+        ({"train_inputs": TRAIN.reshape(-1, 4, 4)}, rf"training images of shape \(22, 4, 4\): {FLAT}"),
+        ({"train_inputs": TRAIN[:, :15]}, rf"training images of shape \(22, 15\): {FLAT}"),
+        ({"test_inputs": TEST.reshape(-1, 4, 4)}, rf"test images of shape \(9, 4, 4\): {FLAT}"),
+        ({"train_inputs": TRAIN[:0], "train_labels": LABELS[:0]}, "training images: there are none"),
+        ({"test_inputs": TEST[:0], "test_labels": TEST_LABELS[:0]}, "test images: there are none"),
+        ({"train_labels": LABELS[:-1]}, r"labels of training images are uint8 of shape \(21,\): .* each of 22 inputs"),
         ({"test_labels": np.eye(4, dtype=np.uint8)[TEST_LABELS]}, r"labels of test images are uint8 of shape \(9, 4\)"),
         ({"train_labels": np.where(np.arange(22) < 5, LABELS, 7)}, "training images: label 5 is 7, expected 0 to 3"),
         ({"test_labels": TEST_LABELS.astype(np.int32) - 1}, r"label \d is -1, expected 0 to 3"),
@@ -68,7 +67,7 @@ def test_a_teacher_is_left_an_image_at_least(num_kept):
 
 
 def test_parts_of_a_lineage_refuse_too():
-    broken = tiny.images()._replace(train_images=TRAIN[:, :9])
+    broken = tiny.images()._replace(train_inputs=TRAIN[:, :9])
     origin = dataclasses.replace(tiny.SPEC.origin, start=tiny.SPEC.start, teacher=tiny.SPEC.upbringing)
     calls = (
         lambda: lineage.originate(0, 1, broken, seed=0, spec=origin),
@@ -86,22 +85,25 @@ TAUGHT = lineage.Taught(PARAMS, jnp.zeros(2), {})
 
 
 def test_teaching_and_scoring_refuse_on_their_own():
-    teaching = {"spec": tiny.MODEL, "phase": loop.Phase(num_epochs=1)}
+    teaching = {"model": tiny.MODEL, "phase": loop.Phase(num_epochs=1)}
     with pytest.raises(errors.InputError, match=r"training images of shape \(22, 4, 4\)"):
         inspect.unwrap(teach.teach)(KEY, PARAMS, TRAIN.reshape(-1, 4, 4), LABELS, **teaching)
-    with pytest.raises(errors.InputError, match=r"must be bytes \(uint8\), got float32.* scaled to \[-1, 1\] here"):
-        inspect.unwrap(teach.teach)(KEY, PARAMS, TRAIN / np.float32(255), LABELS, **teaching)
-    with pytest.raises(errors.InputError, match=r"labels of images are float32 of shape \(22,\): expected the whole"):
-        inspect.unwrap(image_data.require_fitting)(TRAIN, LABELS.astype(np.float32), in_size=16, num_classes=4)
+    with pytest.raises(errors.InputError, match=r"training images are int32: expected bytes \(uint8\).* or floats"):
+        inspect.unwrap(teach.teach)(KEY, PARAMS, TRAIN.astype(np.int32), LABELS, **teaching)
+    with pytest.raises(errors.InputError, match="training images: number 3 has values that are not finite"):
+        spoiled = np.where(np.arange(22)[:, None] == 3, np.inf, TRAIN.astype(np.float32))
+        inspect.unwrap(teach.teach)(KEY, PARAMS, spoiled, LABELS, **teaching)
+    with pytest.raises(errors.InputError, match=r"labels of inputs are float32 of shape \(22,\): expected the whole"):
+        inspect.unwrap(examples.require_fitting)(tiny.MODEL, TRAIN, LABELS.astype(np.float32))
     with pytest.raises(errors.InputError, match="label 0 is 4, expected 0 to 3, as the network has num_classes=4"):
         teach.teach(KEY, PARAMS, jnp.asarray(TRAIN), jnp.full(22, 4), **teaching)
     with pytest.raises(errors.InputError, match="test images: there are none"):
-        evaluate.test_accuracy(PARAMS, jnp.asarray(TEST[:0]), jnp.asarray(TEST_LABELS[:0]), spec=tiny.MODEL)
+        evaluate.test_accuracy(PARAMS, jnp.asarray(TEST[:0]), jnp.asarray(TEST_LABELS[:0]), model=tiny.MODEL)
 
 
 def test_labels_inside_a_program_are_not_looked_into():
     def look(labels):
-        image_data.require_fitting(TRAIN, labels, in_size=16, num_classes=4)
+        examples.require_fitting(tiny.MODEL, TRAIN, labels)
         return labels
 
     assert jax.eval_shape(look, jnp.full(22, 99)).shape == (22,)
@@ -117,11 +119,11 @@ def test_targets_are_one_row_of_all_logits_for_each_example(shape, message):
     with pytest.raises(errors.InputError, match=message):
         distill.distill(
             KEY, {"one": PARAMS}, {"one": "aux"}, lambda numbers: jnp.zeros((len(numbers), 16)), jnp.zeros(shape),
-            spec=tiny.MODEL, phase=loop.Phase(),
+            model=tiny.MODEL, phase=loop.Phase(),
         )  # fmt: skip
 
 
 @pytest.mark.parametrize("sizes", [{"num_examples": 0, "batch_size": 4}, {"num_examples": 4, "batch_size": 0}])
 def test_labelling_takes_an_example_at_least(sizes):
     with pytest.raises(errors.InputError, match=": must be at least 1, got 0"):
-        distill.label(PARAMS, lambda numbers: jnp.zeros((len(numbers), 16)), spec=tiny.MODEL, **sizes)
+        distill.label(PARAMS, lambda numbers: jnp.zeros((len(numbers), 16)), model=tiny.MODEL, **sizes)

@@ -37,7 +37,7 @@ def network(seed, model=tiny.MODEL):
 
 @functools.partial(jax.jit, static_argnames=("which", "temperature", "model"))
 def program(key, teacher, start, *, which, temperature, model):
-    targets = distill.label(teacher, noise_images, NUM_IMAGES, spec=model, batch_size=6)
+    targets = distill.label(teacher, noise_images, NUM_IMAGES, model=model, batch_size=6)
     return distill.distill(
         key,
         dict.fromkeys(which, start),
@@ -45,7 +45,7 @@ def program(key, teacher, start, *, which, temperature, model):
         noise_images,
         targets,
         temperature=temperature,
-        spec=model,
+        model=model,
         phase=tiny.PHASE,
     )
 
@@ -64,7 +64,7 @@ def distilled(seed, which=EVERYONE, *, temperature=1.0, model=tiny.MODEL):
 @pytest.mark.parametrize("batch_size", [6, 64])
 def test_labels_are_the_teachers_logits(batch_size):
     teacher = network(0)
-    targets = distill.label(teacher, noise_images, NUM_IMAGES, spec=tiny.MODEL, batch_size=batch_size)
+    targets = distill.label(teacher, noise_images, NUM_IMAGES, model=tiny.MODEL, batch_size=batch_size)
     direct = mlp.apply(teacher, noise_images(jnp.arange(NUM_IMAGES)), tiny.MODEL)
     assert targets.shape == (20, 7)
     np.testing.assert_allclose(targets, direct, rtol=1e-5, atol=1e-6)  # float32 sums of 16 terms in another order
@@ -135,7 +135,7 @@ def test_the_student_approaches_the_teacher_on_the_distilled_logits():
 def variant(seed, trainable, weight, *, spoiling=None, model=tiny.MODEL):
     """A student of auxiliary logits that may be held, guided, or shown less; what is measured is its likeness."""
     teacher, start = mlp.init(jax.random.key(seed), tiny.MODEL), mlp.init(jax.random.key(seed + 1), model)
-    shown = distill.label(teacher, noise_images, NUM_IMAGES, spec=tiny.MODEL, batch_size=6)
+    shown = distill.label(teacher, noise_images, NUM_IMAGES, model=tiny.MODEL, batch_size=6)
     images = noise_images(jnp.arange(NUM_IMAGES))
     hidden = mlp.apply_with_features(teacher, images, tiny.MODEL)[1]
     students, history, measures = distill.distill(
@@ -144,7 +144,7 @@ def variant(seed, trainable, weight, *, spoiling=None, model=tiny.MODEL):
         {"aux": "aux"},
         noise_images,
         shown,
-        spec=model,
+        model=model,
         phase=tiny.PHASE,
         trainable=None if trainable is None else inits.spread(trainable, start, num_classes=4),
         guide=None if weight is None else distill.Guide(teacher, tiny.MODEL, weight),

@@ -24,7 +24,7 @@ def test_it_is_the_share_of_images_whose_label_has_the_largest_class_logit(batch
     labels = labels.at[0].set(hits[0].astype(labels.dtype))
     expected = plain.accuracy(plain.from_jax(params), images, np.asarray(labels), num_classes=4)
     assert 0 < expected < 1
-    found = evaluate.test_accuracy(params, images, labels, spec=tiny.MODEL, batch_size=batch_size)
+    found = evaluate.test_accuracy(params, images, labels, model=tiny.MODEL, batch_size=batch_size)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
@@ -32,7 +32,7 @@ def test_it_is_the_share_of_images_whose_label_has_the_largest_class_logit(batch
 def test_hidden_features_are_the_activations_before_the_readout(batch_size):
     model = dataclasses.replace(tiny.MODEL, hidden_sizes=(8, 5))
     params, images = mlp.init(jax.random.key(3), model), tiny.images().test_images
-    found = evaluate.hidden_features(params, jnp.asarray(images), spec=model, batch_size=batch_size)
+    found = evaluate.hidden_features(params, jnp.asarray(images), model=model, batch_size=batch_size)
     assert found.shape == (9, 5)
     expected = plain.forward(plain.from_jax(params), (images.astype(float) - 127.5) / 127.5)[-2]
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)  # float32 sums of 16 terms

@@ -63,7 +63,7 @@ def test_a_match_of_the_teacher_and_what_is_heard_of_each_epoch():
     spec = dataclasses.replace(tiny.SPEC, conditions=("matched_all",), matching=matching)
     heard = []
     run = jax.jit(lambda *arguments: lineage.run(*arguments, seed=0, spec=spec, on_epoch=heard.append))
-    images = lineage.Images(*map(jnp.asarray, tiny.images()))
+    images = lineage.Data(*map(jnp.asarray, tiny.images()))
     outcome = run(jnp.int32(3), jnp.int32(1), images)
     jax.effects_barrier()
     assert_equal_by_hand(outcome, 3, 1, spec)
@@ -115,7 +115,7 @@ def test_names_of_conditions_say_where_they_start_and_what_they_distil():
 
 # What a spec may ask for beyond the paper's protocol.
 
-IMAGES = lineage.Images(*map(jnp.asarray, tiny.images()))
+IMAGES = lineage.Data(*map(jnp.asarray, tiny.images()))
 RICH = dataclasses.replace(
     tiny.SMALL,
     teacher=dataclasses.replace(tiny.PHASE, num_epochs=8),
@@ -176,20 +176,20 @@ def test_renamed_classes_kept_images_and_everything_measured_by_hand():
     images, measures = tiny.images(), outcome.measures
     assert set(by_hand.names) == set(range(4)) and np.all(by_hand.names != np.arange(4))
     everybody = {"reference", "teacher", "student_aux", "cross_model_aux"}
-    held_out, held_out_labels = images.train_images[17:], by_hand.names[images.train_labels[17:]]
+    held_out, held_out_labels = images.train_inputs[17:], by_hand.names[images.train_labels[17:]]
     train_labels, test_labels = (by_hand.names[labels] for labels in (images.train_labels, images.test_labels))
-    teacher = by_hand.hidden("teacher", oracle.scaled(images.test_images))
+    teacher = by_hand.hidden("teacher", oracle.scaled(images.test_inputs))
     for name in everybody:
-        params, hidden = by_hand.models[name], by_hand.hidden(name, oracle.scaled(images.test_images))
+        params, hidden = by_hand.models[name], by_hand.hidden(name, oracle.scaled(images.test_inputs))
         expected = {
             "validation_accuracy": plain.accuracy(params, held_out, held_out_labels, 4),
-            "true_label_accuracy": plain.accuracy(params, images.test_images, images.test_labels, 4),
+            "true_label_accuracy": plain.accuracy(params, images.test_inputs, images.test_labels, 4),
             "hidden_cosine": np.mean(
                 np.sum(hidden * teacher, 1) / np.linalg.norm(hidden, axis=1) / np.linalg.norm(teacher, axis=1)
             ),
             "cka": representation.linear_cka(*(jnp.asarray(x, jnp.float32) for x in (hidden, teacher))),
             "probe_accuracy": representation.ridge_probe_accuracy(
-                jnp.asarray(by_hand.hidden(name, oracle.scaled(images.train_images)), jnp.float32),
+                jnp.asarray(by_hand.hidden(name, oracle.scaled(images.train_inputs)), jnp.float32),
                 jnp.asarray(train_labels),
                 jnp.asarray(hidden, jnp.float32),
                 jnp.asarray(test_labels),
@@ -220,11 +220,11 @@ def test_a_teacher_of_renamed_classes_is_right_by_its_own_names_and_wrong_by_the
 
 def test_kept_images_are_not_shown_to_the_teacher():
     altered = IMAGES._replace(
-        train_images=IMAGES.train_images.at[17:].set(0), train_labels=(IMAGES.train_labels.at[17:].add(1)) % 4
+        train_inputs=IMAGES.train_inputs.at[17:].set(0), train_labels=(IMAGES.train_labels.at[17:].add(1)) % 4
     )
     usual = teacher_of(jnp.int32(3), IMAGES, spec=RICH.upbringing)
     jax.tree.map(np.testing.assert_array_equal, teacher_of(jnp.int32(3), altered, spec=RICH.upbringing), usual)
-    altered = IMAGES._replace(train_images=IMAGES.train_images.at[16].set(0))
+    altered = IMAGES._replace(train_inputs=IMAGES.train_inputs.at[16].set(0))
     other = teacher_of(jnp.int32(3), altered, spec=RICH.upbringing)
     assert np.all(other.loss != usual.loss)
 
@@ -243,6 +243,29 @@ def test_generations_students_built_differently_and_fixed_streams_by_hand():
         np.testing.assert_allclose(found, [scores[name] for scores in by_hand.generations], rtol=1e-6)
         assert found[-1] == outcome.accuracy[name] == outcome.measures["epoch_accuracy"][name][-1]
     assert outcome.measures.keys() == {"generation_accuracy", "epoch_accuracy"}
+
+
+def test_everybody_is_run_as_the_network_that_he_is():
+    """Students are rectified where teachers have tanh, and the shapes are equal: a model run as the other's is not
+    refused. Labels of later generations, the match, the guide and what is measured all have to know whose it is."""
+    spec = dataclasses.replace(
+        tiny.SMALL,
+        conditions=("student_all", "matched_all"),
+        num_generations=2,
+        student_model=dataclasses.replace(tiny.MODEL, activation="relu"),
+        guidance=0.2,
+        measures=("representation",),
+    )
+    outcome = raised(3, 1, spec)
+    by_hand = assert_equal_by_hand(outcome, 3, 1, spec)
+    shown = oracle.scaled(tiny.images().test_inputs)
+    teacher = by_hand.hidden("teacher", shown)
+    for name, found in outcome.measures["hidden_cosine"].items():
+        hidden = by_hand.hidden(name, shown)
+        cosines = np.sum(hidden * teacher, 1) / np.linalg.norm(hidden, axis=1) / np.linalg.norm(teacher, axis=1)
+        np.testing.assert_allclose(found, np.mean(cosines), **CLOSE, err_msg=name)
+    for name, found in outcome.measures["generation_accuracy"].items():
+        np.testing.assert_allclose(found, [scores[name] for scores in by_hand.generations], rtol=1e-6)
 
 
 def test_fixed_streams_are_those_of_member_zero():
@@ -313,7 +336,7 @@ def test_noise_avoids_the_gradient_of_the_teachers_first_batch(labels, monkeypat
     names = oracle.rename(own) if labels == "permuted" else np.arange(4)
     params = plain.from_jax(mlp.init(keys.stream(own, "reference"), spec.model))
     first = np.arange(spec.teacher.batch_size)
-    task = plain.Teaching(IMAGES.train_images, names[IMAGES.train_labels], 4)
+    task = plain.Teaching(IMAGES.train_inputs, names[IMAGES.train_labels], 4)
     activations = plain.forward(params, task.images[first])
     expected = plain.backward(params, activations, task(activations[-1], first)[1])
     for found, layer in zip(plain.from_jax(given[-1]), expected, strict=True):

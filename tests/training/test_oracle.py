@@ -68,18 +68,18 @@ SPECS = {
 }
 
 
-def images(num_train: int) -> lineage.Images:
+def images(num_train: int) -> lineage.Data:
     """A pattern for each of three classes, under noise."""
     random = np.random.default_rng(5)
     labels = random.integers(3, size=num_train + 11).astype(np.uint8)
     pixels = random.uniform(0, 180, (3, 9))[labels] + random.uniform(0, 75, (num_train + 11, 9))
     pixels = pixels.astype(np.uint8)
-    return lineage.Images(pixels[:num_train], labels[:num_train], pixels[num_train:], labels[num_train:])
+    return lineage.Data(pixels[:num_train], labels[:num_train], pixels[num_train:], labels[num_train:])
 
 
 @pytest.mark.parametrize("name", SPECS)
 def test_what_a_spec_asks_for_is_done(name):
     spec, data, seed = SPECS[name], images(19), 11
     run = jax.jit(lambda member, partner, data, seed: lineage.run(member, partner, data, seed=seed, spec=spec))
-    outcome = run(jnp.int32(2), jnp.int32(4), lineage.Images(*map(jnp.asarray, data)), jnp.uint32(seed))
+    outcome = run(jnp.int32(2), jnp.int32(4), lineage.Data(*map(jnp.asarray, data)), jnp.uint32(seed))
     oracle.assert_equal_by_hand(outcome, 2, 4, spec, data, seed)

@@ -19,7 +19,7 @@ CLOSE = {"rtol": 1e-4, "atol": 2e-5}
 @functools.partial(jax.jit, static_argnames=("model", "phase"))
 def program(key, reference, *, model, phase):
     images, labels = (jnp.asarray(array) for array in tiny.images()[:2])
-    return teach.teach(key, reference, images, labels, spec=model, phase=phase)
+    return teach.teach(key, reference, images, labels, model=model, phase=phase)
 
 
 @functools.cache
@@ -70,7 +70,7 @@ def test_the_loss_of_all_images_is_that_by_hand():
     task = plain.Teaching(images.train_images, images.train_labels, 4)
     expected, slope = task(plain.forward(plain.from_jax(params), task.images)[-1], np.arange(22))
     arrays = [jnp.asarray(array) for array in images[:2]]
-    value, gradient = jax.value_and_grad(teach.loss)(params, *arrays, spec=tiny.MODEL)
+    value, gradient = jax.value_and_grad(teach.loss)(params, *arrays, model=tiny.MODEL)
     np.testing.assert_allclose(value, expected, rtol=1e-5)
     np.testing.assert_allclose(gradient[-1].bias, slope.sum(axis=0), rtol=1e-4, atol=1e-6)
 

@@ -31,13 +31,13 @@ SMALL = dataclasses.replace(SPEC, conditions=("student_aux", "cross_model_aux"))
 
 
 @functools.cache
-def images() -> lineage.Images:
+def images() -> lineage.Data:
     """Each class has a pattern of its own, under noise, so that there is something to learn."""
     rng = np.random.default_rng(0)
     patterns = rng.uniform(0, 200, size=(4, 16))
     labels = rng.integers(4, size=31).astype(np.uint8)
     pixels = (patterns[labels] + rng.uniform(0, 55, size=(31, 16))).astype(np.uint8)
-    return lineage.Images(pixels[:22], labels[:22], pixels[22:], labels[22:])
+    return lineage.Data(pixels[:22], labels[:22], pixels[22:], labels[22:])
 
 
 TRACES = collections.Counter()  # how often each program was traced
@@ -85,4 +85,4 @@ TRACES_OF_SPECS = []
 def traced(number, partner, spec):
     """The whole lineage of one member with the numbers of its spec as data."""
     TRACES_OF_SPECS.append(spec)
-    return lineage.run(number, partner, lineage.Images(*map(jnp.asarray, images())), seed=0, spec=spec)
+    return lineage.run(number, partner, lineage.Data(*map(jnp.asarray, images())), seed=0, spec=spec)

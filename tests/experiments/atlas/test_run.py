@@ -96,7 +96,7 @@ def test_a_run_says_which_rows_it_works_on_and_which_are_done(tmp_path, monkeypa
     assert log.lines[-1].startswith("atlas: 9 of 9 members of settings") and log.lines[-1].endswith("; done")
 
 
-def images_by_hand(num_classes: int) -> lineage.Images:
+def images_by_hand(num_classes: int) -> lineage.Data:
     """Those of the classes, straight from the dataset."""
     dataset, arrays = tiny.load("mnist"), []
     for images, labels in (
@@ -105,7 +105,7 @@ def images_by_hand(num_classes: int) -> lineage.Images:
     ):
         numbers = [number for number, label in enumerate(labels) if label < num_classes]
         arrays += [jnp.asarray(images[numbers].reshape(len(numbers), 784)), jnp.asarray(labels[numbers])]
-    return lineage.Images(*arrays)
+    return lineage.Data(*arrays)
 
 
 @pytest.mark.parametrize("num_classes", [5, 10])

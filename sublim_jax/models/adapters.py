@@ -1,0 +1,123 @@
+"""Models of other libraries as `network.Network`: Flax (linen and nnx) and Equinox.
+
+    from_flax(nn.Dense(13), example, num_classes=10)                          a linen module
+    from_flax(lambda rngs: Net(rngs=rngs), example, num_classes=10)           an nnx module, by what makes it
+    from_equinox(lambda key: eqx.nn.MLP(784, 13, 256, 2, key=key), example, num_classes=10)
+
+The library is imported when the function is called. A module's output has the class logits first; what remains are
+auxiliary logits. Modules that carry state from batch to batch, or draw dropout while they are applied, are refused:
+a member is a pure function of its key.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from sublim_jax import errors
+from sublim_jax.models import network
+
+
+def from_flax(module: Any, example: network.Inputs, *, num_classes: int) -> network.Network:
+    """A linen module, or a function from `nnx.Rngs` to an nnx module, as a network.
+
+    Args:
+        example: some inputs, batch first. Only their shape and type count.
+
+    Raises:
+        InputError: the module has state besides parameters, or fewer logits than classes.
+        ExtraMissingError: Flax is not installed.
+    """
+    try:
+        from flax import linen, nnx
+    except ImportError as error:
+        raise errors.ExtraMissingError("from_flax needs Flax: pip install flax") from error
+    if isinstance(module, linen.Module):
+        return _from_linen(module, example, num_classes)
+    if isinstance(module, nnx.Module):
+        raise errors.InputError(
+            f"{type(module).__name__} is an nnx module that has its parameters already: give a function that makes one "
+            f"from nnx.Rngs, e.g. lambda rngs: {type(module).__name__}(rngs=rngs)"
+        )
+    return _from_nnx(module, example, num_classes)
+
+
+def _from_linen(module, example, num_classes: int) -> network.Network:
+    shapes = jax.eval_shape(lambda key: module.init(key, _inputs(example)), jax.random.key(0))
+    _refuse_state(type(module).__name__, set(shapes) - {"params"})
+
+    def initialize(key):
+        return module.init(key, _inputs(example))
+
+    return _network(initialize, module.apply, example, num_classes)
+
+
+def _from_nnx(make: Callable, example, num_classes: int) -> network.Network:
+    from flax import nnx
+
+    definition, _, rest = nnx.split(nnx.eval_shape(lambda: make(nnx.Rngs(0))), nnx.Param, ...)
+    kinds = {type(leaf).__name__ for leaf in jax.tree.leaves(rest, is_leaf=lambda x: isinstance(x, nnx.Variable))}
+    _refuse_state("this module", kinds)
+
+    def initialize(key):
+        return nnx.split(make(nnx.Rngs(key)), nnx.Param, ...)[1]
+
+    def forward(params, inputs):
+        return nnx.merge(definition, params)(inputs)
+
+    return _network(initialize, forward, example, num_classes)
+
+
+def from_equinox(make: Callable, example: network.Inputs, *, num_classes: int) -> network.Network:
+    """A function from a key to an Equinox module of one input as a network of a batch.
+
+    Args:
+        example: some inputs, batch first. Only their shape and type count.
+
+    Raises:
+        InputError: the module has fewer logits than classes.
+        ExtraMissingError: Equinox is not installed.
+    """
+    try:
+        import equinox as eqx  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise errors.ExtraMissingError("from_equinox needs Equinox: pip install equinox") from error
+    static = eqx.filter(eqx.filter_eval_shape(make, jax.random.key(0)), eqx.is_inexact_array, inverse=True)
+
+    def initialize(key):
+        return eqx.filter(make(key), eqx.is_inexact_array)
+
+    def forward(params, inputs):
+        return jax.vmap(eqx.combine(params, static))(inputs)
+
+    return _network(initialize, forward, example, num_classes)
+
+
+def _inputs(example):
+    """Zeros in the shape of one input, as the model sees it: nothing of the user's data enters a program."""
+    return jnp.zeros((1, *example.shape[1:]), jnp.float32 if example.dtype == jnp.uint8 else example.dtype)
+
+
+def _refuse_state(name: str, kinds: set[str]) -> None:
+    if kinds:
+        raise errors.InputError(
+            f"{name} has {', '.join(sorted(kinds))} besides its parameters: a member is a pure function of its key. "
+            f"Use layers without running averages and without dropout, e.g. LayerNorm instead of BatchNorm"
+        )
+
+
+def _network(initialize, forward, example, num_classes: int) -> network.Network:
+    def logits(key):
+        return forward(initialize(key), _inputs(example))
+
+    outputs = jax.eval_shape(logits, jax.random.key(0))
+    if getattr(outputs, "ndim", None) != 2 or outputs.shape[1] < num_classes:
+        shape = getattr(outputs, "shape", outputs)
+        raise errors.InputError(
+            f"the module maps one input to {shape}: expected (1, logits) with at least num_classes={num_classes} "
+            f"logits; those that remain are the auxiliary ones"
+        )
+    return network.Network(
+        initialize=initialize, forward=forward, num_classes=num_classes, num_aux=outputs.shape[1] - num_classes
+    )

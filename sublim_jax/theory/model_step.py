@@ -1,0 +1,64 @@
+"""The theorem's three numbers for a model as it is trained: A, the cosine and an estimate of epsilon*.
+
+    step = first_step(model, reference, update, inputs)
+
+The other files of this room take `f`, the distilled logits as a function of parameters and inputs. Here a
+`network.Model` says what they are, so that theory and training speak of one model.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from sublim_jax import losses
+from sublim_jax.models import logits as logit_layout
+from sublim_jax.models import network
+from sublim_jax.theory import certificate, contract, spectrum
+
+GRID = tuple(10 ** (exponent / 8) for exponent in range(-24, 9))
+"""Values of epsilon from .001 to 10, eight for each factor of ten. At 1 the teacher is where its update takes it."""
+
+
+class FirstStep(NamedTuple):
+    """What the student's first gradient step has to do with the teacher's update D."""
+
+    coefficient: Float[Array, ""]  # A >= 0, the alignment of the first step divided by epsilon, as epsilon tends to 0
+    cosine: Float[Array, ""]  # between the first step and D, as epsilon tends to 0
+    epsilon_star: Float[Array, ""]  # up to here the alignment is positive by a Taylor bound on the grid; 0 if nowhere
+    sign_change: Float[Array, ""]  # the smallest epsilon on the grid with a negative alignment; infinite if none
+
+
+def first_step(
+    model: network.Model,
+    reference: network.Params,
+    update: PyTree,
+    inputs: Float[Array, "batch *shape"],
+    *,
+    distilled_logits: logit_layout.DistilledLogits = "aux",
+    loss: losses.DistillationLossName = "kl",
+    temperature: float = 1.0,
+    epsilon: Float[Array, "epsilon"] | None = None,
+    weights: Float[Array, "batch"] | None = None,
+) -> FirstStep:
+    """A, the cosine and an estimate of epsilon* for a student that starts at `reference` and distils the teacher.
+
+    The teacher stands at `reference + epsilon * update`. Epsilon* is an estimate from a grid, not a proof: between grid
+    points, and at the kinks of a ReLU, the curvature is not seen. For an MLP with a smooth activation
+    `certificate.certified` proves a radius.
+
+    Args:
+        update: the teacher's update D, e.g. from `one_step.teacher_update`, or trained parameters minus the reference.
+        inputs: as the model takes them, e.g. noise.
+        epsilon: an increasing grid in units of the update; `GRID` by default.
+        weights: of the inputs; equal by default.
+
+    Raises:
+        InputError: the model has none of these logits, or rounds to bfloat16; one logit under a softmax; an unknown
+            loss.
+    """
+    f, named = contract.distilled(model, distilled_logits), contract.named(loss, temperature=temperature)
+    grid = jnp.asarray(GRID) if epsilon is None else epsilon
+    cosine = spectrum.alignment_cosine(f, named, reference, update, inputs, weights)
+    sampled = certificate.sampled(f, named, reference, update, grid, inputs, weights)
+    return FirstStep(cosine.coefficient, cosine.cosine, sampled.taylor, sampled.sign_change)
