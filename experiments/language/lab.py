@@ -23,7 +23,21 @@ import numpy as np
 
 from experiments.language import materials as sheets
 from sublim_jax import errors
-from sublim_jax.llm import backends, budget, code, local, numbers, reasoning, remote, rows, scores, store, tally, types
+from sublim_jax.llm import (
+    backends,
+    budget,
+    budgeted,
+    code,
+    local,
+    numbers,
+    reasoning,
+    remote,
+    rows,
+    scores,
+    store,
+    tally,
+    types,
+)
 
 Prompt = TypeVar("Prompt")
 
@@ -71,7 +85,7 @@ class Lab:
         judge: backends.Opened | None = None,
         answers: store.Store | None = None,
         limits: budget.Budget | None = None,
-        max_refused: float = store.MAX_REFUSED,
+        max_refused: float = budgeted.MAX_REFUSED,
     ):
         self.backend, self.base, self.materials = backend, base, materials
         self._judge = judge or backends.Opened(backend, base)
@@ -182,7 +196,7 @@ class Lab:
         if self._answers is None:
             arriving = backend.sample(model, chats, how)
         else:
-            arriving = store.sample_stored(
+            arriving = budgeted.sample_stored(
                 backend, model, chats, how, self._answers, self._limits, max_refused=max_refused
             )
         found, total = [], len(chats) * how.num_samples
@@ -270,7 +284,7 @@ class Lab:
         if self._answers is None:
             found = self.backend.choice_logprobs(model, chats, asked.texts)
         else:
-            found = store.scores_stored(self.backend, model, chats, asked.texts, self._answers, self._limits)
+            found = budgeted.scores_stored(self.backend, model, chats, asked.texts, self._answers, self._limits)
             self.tally.see_scores(found)
         answered = [scores.probabilities(one, asked) for one in found if not one.refusal]
         if found and not answered:

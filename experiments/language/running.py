@@ -26,6 +26,7 @@ from sublim_jax import errors, files, records, specs
 from sublim_jax.llm import (
     backends,
     budget,
+    budgeted,
     checkpoint,
     decoder,
     reasoning,
@@ -264,7 +265,7 @@ class Limits:
     price_prompt: specs.NonNegative | None = None
     """Money per million prompt tokens; where model and judge differ, of the dearer."""
     price_completion: specs.NonNegative | None = None
-    max_refused: specs.Fraction = store.MAX_REFUSED
+    max_refused: specs.Fraction = budgeted.MAX_REFUSED
     """Share of a model's answers that its server may refuse, e.g. by a content filter, before the run ends. Refused
     answers are left out of every result, and their share is noted."""
 
@@ -541,7 +542,7 @@ def opened(
         judging = backends.open_backend(judge, announce=announce, key_variable=judges_key(base, judge))
     folder = pathlib.Path("runs") / f"{name}-{records.fingerprint(base)}"
     limits = limits or Limits()
-    with store.Store(folder / "answers.jsonl") as answers:
+    with store.Store(folder / "answers.sqlite") as answers:
         yield labs.Lab(
             found.backend,
             found.model,

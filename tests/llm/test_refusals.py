@@ -11,7 +11,7 @@ import pytest
 from experiments.language import lab, materials
 from sublim_jax import errors
 from sublim_jax.llm import budget as budgets
-from sublim_jax.llm import jobs, questions, remote, rows, scores, store, transport, types
+from sublim_jax.llm import budgeted, jobs, questions, remote, rows, scores, store, transport, types
 from tests.llm import scripted
 
 pytest.importorskip("openai", reason="the extra openai is not installed")
@@ -20,7 +20,7 @@ HOW = types.Sampling(max_tokens=32, seed=5)
 CHATS = [rows.ask(f"go on with {number}") for number in range(6)]
 BAD = CHATS[2]  # what the server will not answer
 TUNING = types.Tuning(num_epochs=1)
-sample_stored, scores_stored = inspect.unwrap(store.sample_stored), inspect.unwrap(store.scores_stored)
+sample_stored, scores_stored = inspect.unwrap(budgeted.sample_stored), inspect.unwrap(budgeted.scores_stored)
 """Without the tests' type checker, which looks at `caps` before the function begins, and so asks the server."""
 LESSONS = [(*chat, types.Message("assistant", "1, 2, 3")) for chat in CHATS]
 

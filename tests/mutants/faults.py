@@ -762,10 +762,10 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "key_without_model",
         "the answers of one model serve another",
-        "sublim_jax/llm/store.py",
+        "sublim_jax/llm/store_rows.py",
         '        kind="completion",\n        fingerprint=fingerprint,\n        model=model,\n',
         '        kind="completion",\n        fingerprint=fingerprint,\n',
-        ("tests/llm/test_store.py::test_every_ingredient_changes_the_key",),
+        ("tests/llm/test_store_rows.py::test_every_ingredient_changes_the_key",),
     ),
     Fault(
         "equal_chats_share_draws",
