@@ -80,8 +80,8 @@ def digest(**content: Any) -> str:
 class _Completion(TypedDict):
     text: str
     finish: Literal["stop", "length", "refused"]
-    prompt_tokens: specs.CountOrZero
-    completion_tokens: specs.CountOrZero
+    prompt_tokens: int
+    completion_tokens: int
     refusal: NotRequired[str]  # where there is one
 
 
@@ -119,6 +119,8 @@ def from_json(content: Any) -> Value:
     refusal = content.get("refusal", "")
     if is_text:
         counts = content["prompt_tokens"], content["completion_tokens"]
+        if min(counts) < 0:
+            raise errors.InputError(f"answer: a number of tokens is negative: {counts}")
         value = Answer(content["text"], content["finish"], *counts, refusal)
     else:
         logprobs = (-math.inf if logprob is None else float(logprob) for logprob in content["logprobs"])
