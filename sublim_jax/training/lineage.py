@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple, cast, get_args
 
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Bool, Float, Int, Integer, Key, UInt8
 
 from sublim_jax import errors, keys, losses, specs
@@ -526,9 +527,9 @@ def _measures(models, specs_of, starts, images: Images, named: Images, spec: Lin
             for name, params in models.items()
         }
     if "movement" in spec.measures and spec.student_model is None:
-        towards = alignment.difference(models["teacher"], models["reference"])
+        towards = optax.tree.sub(models["teacher"], models["reference"])
         found["movement_cosine"] = {
-            condition: alignment.cosine(alignment.difference(models[condition], starts[start_of(condition)]), towards)
+            condition: alignment.cosine(optax.tree.sub(models[condition], starts[start_of(condition)]), towards)
             for condition in spec.conditions
         }
     if "representation" in spec.measures:
