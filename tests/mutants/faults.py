@@ -487,6 +487,14 @@ FAULTS: tuple[Fault, ...] = (
         ("tests/metrics/test_representation.py::test_the_probe_is_least_squares_with_an_intercept",),
     ),
     Fault(
+        "cosine_of_one_length",
+        "the cosine of updates is divided by the length of one of them",
+        "sublim_jax/metrics/alignment.py",
+        "/ (norm(left) * norm(right))",
+        "/ norm(left)",
+        ("tests/metrics/test_alignment.py::test_inner_product_norm_and_cosine_are_those_of_the_flat_vectors",),
+    ),
+    Fault(
         "update_backwards",
         "an update is before minus after",
         "sublim_jax/training/lineage.py",
