@@ -83,7 +83,7 @@ class Store:
             if not readonly:
                 self._acquire()
             with self._failing("opened"):
-                self._database = self._connect()
+                self._database = self._open()
             on_failure.pop_all()
 
     def __enter__(self) -> "Store":
@@ -145,7 +145,7 @@ class Store:
 
     def export(self) -> Iterator[str]:
         """Every row as a line of JSON, in the order in which they were put there, as of now."""
-        database = self._opened()
+        database = self._connection()
         with self._failing("read"):
             for key, content in database.execute("SELECT key, content FROM answers ORDER BY id"):
                 yield json.dumps({"key": key} | json.loads(content), separators=(",", ":")) + "\n"
@@ -183,7 +183,7 @@ class Store:
         except errors.OutputError as error:
             raise errors.StoreError(str(error)) from error
 
-    def _connect(self) -> sqlite3.Connection:
+    def _open(self) -> sqlite3.Connection:
         if self.readonly and _is_empty(self.path):
             database = sqlite3.connect(":memory:")
             database.executescript(SCHEMA)
@@ -217,13 +217,13 @@ class Store:
                     f"version. To begin without its answers, move it away. {_import_it(earlier)}"
                 )
 
-    def _opened(self) -> sqlite3.Connection:
+    def _connection(self) -> sqlite3.Connection:
         if self._database is None:
             raise errors.StoreError(f"{self.path}: the store was closed; open it again")
         return self._database
 
     def _query(self, statement: str, *values: str) -> list[tuple]:
-        database = self._opened()
+        database = self._connection()
         with self._failing("read"):
             return database.execute(statement, values).fetchall()
 
@@ -240,7 +240,7 @@ class Store:
 
     def _insert(self, rows: Sequence[tuple[str, str]]) -> int:
         """Commit all rows together. Returns how many had a key that was not here."""
-        database = self._opened()
+        database = self._connection()
         if self.readonly:
             raise errors.StoreError(f"{self.path}: the store was opened read-only; open it to write")
         try:
@@ -327,6 +327,8 @@ def import_lines(source: pathlib.Path, path: pathlib.Path) -> None:
         path: a store, or a new file. Its own answers stay, also where the lines have others for the same keys.
     """
     lines = list(store_rows.read_lines(source))
+    if not lines:
+        raise errors.StoreError(f"{source}: expected JSON lines of a store, found no whole line. Check the path.")
     if _is_empty(path):
         create(path)
     with Store(path) as store:

@@ -156,8 +156,6 @@ def read_lines(path: pathlib.Path) -> Iterator[Line]:
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
-                if not line.endswith(b"\n"):
-                    return
                 try:
                     content = json.loads(line)
                     specs.check(content, dict, "line")
@@ -168,6 +166,8 @@ def read_lines(path: pathlib.Path) -> Iterator[Line]:
                     about = {name: entry for name, entry in content.items() if name not in value._fields}
                     yield Line(key, value, about)
                 except (ValueError, RecursionError, OverflowError) as error:
+                    if not line.endswith(b"\n"):
+                        return
                     raise errors.StoreError(
                         f"{path}, line {number}: expected an answer, found something else ({error}). The line was "
                         f"damaged after it was written, or the path is wrong. If it is right, delete this line; what "

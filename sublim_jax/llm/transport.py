@@ -243,8 +243,8 @@ class Transport:
         backoff = tenacity.wait_exponential(multiplier=FIRST_WAIT, max=LONGEST_WAIT)
 
         def wait(state: tenacity.RetryCallState) -> float:
-            asked = _retry_after(state.outcome.exception()) if state.outcome else None
-            return backoff(state) * random.uniform(0.75, 1.0) + (asked or 0.0)
+            seconds = _retry_after(state.outcome.exception()) if state.outcome else None
+            return backoff(state) * random.uniform(0.75, 1.0) + (seconds or 0.0)
 
         return tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(

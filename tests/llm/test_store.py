@@ -371,6 +371,10 @@ def test_an_import_keeps_what_is_there_and_is_whole_or_not_at_all(tmp_path):
     assert len(rows(path)) == 2 and not (tmp_path / "new").exists()
     with pytest.raises(errors.StoreError, match="cannot be read"):
         store.import_lines(tmp_path / "none", path)
+    source.write_bytes(b"my thesis, in one line")
+    with pytest.raises(errors.StoreError, match="found no whole line"):
+        store.import_lines(source, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 def test_secrets_in_lines_are_not_imported(tmp_path):
