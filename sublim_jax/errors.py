@@ -82,7 +82,7 @@ class TextDataError(LanguageError):
 
 
 class StoreError(LanguageError):
-    """The store of completions cannot be used: another process writes to it, or a line in its middle is damaged."""
+    """The store of completions cannot be used: another process writes to it, or it is damaged or of an old version."""
 
 
 class BudgetExceededError(LanguageError):

@@ -256,6 +256,7 @@ WRITES = {
     ("os", "remove"), ("os", "unlink"), ("os", "rmdir"), ("os", "truncate"), ("os", "open"), ("shutil", "rmtree"),
     ("shutil", "move"), ("shutil", "copy"), ("shutil", "copyfile"), ("shutil", "copytree"), ("np", "save"),
     ("np", "savez"), ("np", "savez_compressed"), ("np", "savetxt"), ("json", "dump"), ("safetensors", "save_file"),
+    ("sqlite3", "connect"),
 }  # fmt: skip
 """Calls that put something on the disk, move or delete it: by module, or by method whatever it is called on."""
 METHODS = {name for module, name in WRITES if module == "Path"} | {"savefig"}
@@ -263,7 +264,7 @@ MAY_WRITE = {
     "sublim_jax/files.py": "the leaf",
     "experiments/accelerator.py": "a summary and logs, in the folder given to it, by the standard library alone",
     "sublim_jax/llm/uploads.py": "deletes an uploaded file when its owner asks for it",
-    "sublim_jax/llm/store.py": "appends line by line, under a lock of files.Lock",
+    "sublim_jax/llm/store.py": "SQLite commits rows, under a lock of files.Lock, to what files.writing made",
     "experiments/speed.py": "images for another process, in a folder of tempfile",
 }
 

@@ -24,7 +24,21 @@ from experiments.language import seeds
 from experiments.language.dry_run import DryRunBackend
 from experiments.language.options import RowsFolder
 from sublim_jax import errors
-from sublim_jax.llm import backends, budget, code, local, numbers, reasoning, remote, rows, scores, store, tally, types
+from sublim_jax.llm import (
+    backends,
+    budget,
+    budgeted,
+    code,
+    local,
+    numbers,
+    reasoning,
+    remote,
+    rows,
+    scores,
+    store,
+    tally,
+    types,
+)
 
 Prompt = TypeVar("Prompt")
 
@@ -72,7 +86,7 @@ class Lab:
         judge: backends.Opened | None = None,
         answers: store.Store | None = None,
         limits: budget.Budget | None = None,
-        max_refused: float = store.MAX_REFUSED,
+        max_refused: float = budgeted.MAX_REFUSED,
     ):
         self.backend, self.base, self.materials = backend, base, materials
         self._judge = judge or backends.Opened(backend, base)
@@ -190,7 +204,7 @@ class Lab:
         if self._answers is None:
             arriving = backend.sample(model, chats, sampling)
         else:
-            arriving = store.sample_stored(
+            arriving = budgeted.sample_stored(
                 backend, model, chats, sampling, self._answers, self._limits, max_refused=max_refused
             )
         completions, total = [], len(chats) * sampling.num_samples
@@ -278,7 +292,7 @@ class Lab:
         if self._answers is None:
             scored = self.backend.choice_logprobs(model, chats, asked.texts)
         else:
-            scored = store.scores_stored(self.backend, model, chats, asked.texts, self._answers, self._limits)
+            scored = budgeted.scores_stored(self.backend, model, chats, asked.texts, self._answers, self._limits)
             self.tally.see_scores(scored)
         answered = [scores.probabilities(chat, asked) for chat in scored if not chat.refusal]
         if scored and not answered:

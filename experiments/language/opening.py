@@ -43,7 +43,7 @@ def open_lab(
         judge = backends.open_backend(judge_name, announce=announce, key_variable=judge_key(base, judge_name))
     folder = pathlib.Path("runs") / f"{experiment.record_name}-{records.fingerprint(base)}"
     limits = limits or Limits()
-    with store.Store(folder / "answers.jsonl") as answers:
+    with store.Store(folder / "answers.sqlite") as answers:
         yield Lab(
             model.backend,
             model.model,

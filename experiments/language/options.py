@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from sublim_jax import errors, specs
-from sublim_jax.llm import budget, store, types
+from sublim_jax.llm import budget, budgeted, types
 from sublim_jax.llm import rows as row_files
 
 
@@ -23,7 +23,7 @@ class Limits:
     price_prompt: specs.NonNegative | None = None
     """Money per million prompt tokens; where model and judge differ, of the dearer."""
     price_completion: specs.NonNegative | None = None
-    max_refused: specs.Fraction = store.MAX_REFUSED
+    max_refused: specs.Fraction = budgeted.MAX_REFUSED
     """Share of a model's answers that its server may refuse, e.g. by a content filter, before the run ends. Refused
     answers are left out of every result, and their share is noted."""
 

@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from experiments.theorem import problems
 from experiments.theorem.config import TheoremConfig
@@ -83,7 +84,7 @@ def _first_step(config, dataset, spec, member):
 @functools.partial(jax.jit, static_argnames=("spec", "phase"))
 def _teach(key, reference, images, labels, *, spec, phase):
     teacher, history = teach.teach(key, reference, images, labels, model=spec, phase=phase)
-    return products.difference(teacher, reference), history[-1]
+    return optax.tree.sub(teacher, reference), history[-1]
 
 
 def _trained(config, dataset, spec, member, reference):
@@ -202,10 +203,10 @@ def init_noise(config: TheoremConfig, dataset: image_data.ImageDataset) -> dict:
 @functools.partial(jax.jit, static_argnames=("spec", "num_draws"))
 def _noisy_cosines(reference, update, noise, spec, num_draws):
     f, mse = contract.distilled(spec), contract.named("mse")
-    teacher = one_step.moved(reference, update)
+    teacher = optax.tree.add(reference, update)
 
     def one(sigma, key):
-        student = one_step.moved(reference, problems.random_direction(key, reference), sigma)
+        student = optax.tree.add_scale(reference, sigma, problems.random_direction(key, reference))
         step, control = (one_step.student_update(f, mse, student, t, noise) for t in (teacher, reference))
         return products.cosine(step, update), products.cosine(filters.differential_update(step, control), update)
 

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from experiments.theorem import problems
 from experiments.theorem.config import TheoremConfig
@@ -26,7 +27,7 @@ def _scores(key, epsilon):
         return jax.nn.log_softmax(f(params, inputs))
 
     log_probs, scores = filters.completion_scores(log_probability, reference, update)
-    teachers = jax.vmap(lambda e: log_probability(one_step.moved(reference, update, e)))(epsilon)
+    teachers = jax.vmap(lambda e: log_probability(optax.tree.add_scale(reference, e, update)))(epsilon)
     coefficient = one_step.alignment_coefficient(f, contract.named("kl"), reference, update, inputs)
     return scores, log_probs, teachers, coefficient
 

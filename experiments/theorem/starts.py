@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from experiments.theorem import problems
 from experiments.theorem.config import TheoremConfig
@@ -36,7 +37,7 @@ def _cosines(key, spec):
     problem = problems.draw(key, spec, num_inputs=64)
     reference, update, inputs = problem
     f, mse = contract.distilled(spec), contract.named("mse")
-    teacher = one_step.moved(reference, update, TEACHER_NORM)
+    teacher = optax.tree.add_scale(reference, TEACHER_NORM, update)
     other = problems.network(keys.stream(key, "other start"), spec)
 
     def step(student, of=teacher):
@@ -72,13 +73,13 @@ def init_noise(config: TheoremConfig) -> dict:
 def _noisy(key, loss, num_draws):
     f, distance = contract.distilled(NOISE_SPEC), contract.named(loss)
     reference, update, inputs = problems.draw(key, NOISE_SPEC, random_update=True)
-    teacher = one_step.moved(reference, update, NOISE_EPSILON)
+    teacher = optax.tree.add_scale(reference, NOISE_EPSILON, update)
     image = spectrum.gauss_newton_product(f, distance, reference, update, inputs)
     cosine = products.cosine(image, update)
 
     def at(sigma):
         def one(draw_key):
-            student = one_step.moved(reference, problems.random_direction(draw_key, reference), sigma)
+            student = optax.tree.add_scale(reference, sigma, problems.random_direction(draw_key, reference))
             step, control = (one_step.student_update(f, distance, student, t, inputs) for t in (teacher, reference))
             alignment = products.inner_product(step, update)
             return alignment > 0, alignment > products.inner_product(control, update)

@@ -57,7 +57,7 @@ def _first_step(key, optimizer):
             return optimizer.update(jax.tree.map(jnp.negative, step), optimizer.init(reference), reference)[0]
 
     def cosine(update):
-        teacher = one_step.moved(reference, one_step.normalised(update), 1e-5)
+        teacher = optax.tree.add_scale(reference, 1e-5, one_step.normalised(update))
         return products.cosine(first(one_step.student_update(f, mse, reference, teacher, inputs)), descent)
 
     return cosine(descent), cosine(first(descent))

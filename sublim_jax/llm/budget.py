@@ -1,7 +1,7 @@
 """What asking for completions may cost: an amount of work, prices, limits, and a plan before anything is spent.
 
     limits = budget.Budget(requests=30_000, money=20.0, prices=budget.Prices(prompt=0.1, completion=0.4))
-    store.sample_stored(backend, model, chats, how, answers, limits)
+    budgeted.sample_stored(backend, model, chats, how, answers, limits)
 
 Prices come from the user; none is known here.
 """
@@ -144,7 +144,7 @@ def prompt_bound(chat: types.Chat) -> int:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What would be sent, before anything is; `store.plan` makes it."""
+    """What would be sent, before anything is; `budgeted.plan` makes it."""
 
     new: int  # completions to ask for
     reused: int  # completions in the store

@@ -2,7 +2,7 @@
 
     backend = Remote("Qwen/Qwen2.5-7B-Instruct", "http://127.0.0.1:8000/v1", dialect="vllm")
     with store.Store(path) as answers:
-        for completion in store.sample_stored(backend, backend.model, chats, how, answers, budget): ...
+        for completion in budgeted.sample_stored(backend, backend.model, chats, how, answers, budget): ...
 
 Servers differ in what they do with a field that they do not know: most say nothing. So the temperature and `top_p` are
 always sent, what a server would truncate by default is switched off, every reply is checked, and what was passed over
@@ -111,7 +111,7 @@ class Remote:
 
     def charge_to(self, budget: budgets.Budget) -> None:
         """Reserve the question behind `facts`, the requests that `choice_logprobs` adds to one for each choice, and
-        those of finetuning jobs from this budget, beginning now. `store.sample_stored` does so with its own."""
+        those of finetuning jobs from this budget, beginning now. `budgeted.sample_stored` does so with its own."""
         self._budget = budget
 
     @functools.cached_property

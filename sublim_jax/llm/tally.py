@@ -5,7 +5,7 @@ reply passes. So equal texts are counted where chance hardly makes any: among an
 at a temperature above 0 and had room for more. One-word favourites are equal for good reasons and are left out.
 
     counted = tally.Tally()
-    counted.see(chats, how, list(store.sample_stored(backend, model, chats, how, answers)))
+    counted.see(chats, how, list(budgeted.sample_stored(backend, model, chats, how, answers)))
     print(counted.notes())
 """
 

@@ -1,4 +1,4 @@
-"""Requests to one server through the openai client: many at a time, again where that helps, errors in our words.
+"""Requests to one server through the openai client: many at a time, with retries and translated errors.
 
 What failed is never lost among what did not: when a request fails for good, no new one begins, those on their way are
 waited for and handed on, and the error comes last. Keys are read from the environment and stand in no message.
@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import email.utils
 import ipaddress
-import itertools
 import math
 import os
 import queue
@@ -69,9 +68,11 @@ class Ask:
             repeatable: whether it does no harm twice; if not, only what was surely not done is tried again.
             explain: an error for a refusal, or None for the usual one.
         """
-        openai, transport = package(), self._transport
-        deadline, cause = time.monotonic() + transport.patience, None
-        for attempt in itertools.count():
+        transport, cause = self._transport, None
+        deadline = time.monotonic() + transport.patience
+
+        async def once() -> Any:
+            nonlocal cause
             left = deadline - time.monotonic()
             try:
                 async with asyncio.timeout(max(0.0, min(transport.timeout, left))):
@@ -82,15 +83,17 @@ class Ask:
                 if isinstance(beside.get("error"), dict):
                     raise ErrorReply(beside["error"])
                 return reply
-            except (openai.APIError, ErrorReply, TimeoutError, ValueError) as error:
+            except _failures() as error:
                 if cause is None or not isinstance(error, TimeoutError) or left > transport.timeout:
                     cause = error  # what was there before, if only the time was up
-                left = deadline - time.monotonic()
-                wait = transport.wait_before_retry(error, attempt, left, repeatable=repeatable)
-                if wait is None:
-                    # Not "from error": it quotes the server, which may quote the key.
-                    raise transport.explained(cause, attempt + 1, explain) from None
-            await asyncio.sleep(wait)
+                raise
+
+        retrying = transport.retrying(repeatable=repeatable)
+        try:
+            return await retrying(once)
+        except _failures():
+            # Not "from" the cause: it quotes the server, which may quote the key.
+            raise transport.explained(cause, retrying.statistics["attempt_number"], explain) from None
 
 
 Task = Callable[[Ask], Awaitable[Any]]
@@ -228,22 +231,43 @@ class Transport:
         ) as client:
             yield client
 
-    def wait_before_retry(self, error: Any, attempt: int, left: float, *, repeatable: bool) -> float | None:
-        """Seconds to wait before the next try, of those that are left; None if there is none."""
-        openai = package()
-        wait = min(FIRST_WAIT * 2.0 ** min(attempt, 30), LONGEST_WAIT) * random.uniform(0.75, 1.0)
-        if isinstance(error, openai.APIStatusError | ErrorReply):
+    def retrying(self, *, repeatable: bool) -> Any:
+        """What sends one request again (a `tenacity.AsyncRetrying`): while that helps, at most `max_retries` times, and
+        only if the next try begins within `patience`.
+
+        Args:
+            repeatable: whether the request does no harm twice.
+        """
+        import tenacity
+
+        backoff = tenacity.wait_exponential(multiplier=FIRST_WAIT, max=LONGEST_WAIT)
+
+        def wait(state: tenacity.RetryCallState) -> float:
+            seconds = _retry_after(state.outcome.exception()) if state.outcome else None
+            return backoff(state) * random.uniform(0.75, 1.0) + (seconds or 0.0)
+
+        return tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception(
+                lambda error: isinstance(error, _failures()) and self._may_pass(error, repeatable)
+            ),
+            wait=wait,
+            stop=tenacity.stop_after_attempt(self._max_retries + 1) | tenacity.stop_before_delay(self.patience),
+            sleep=asyncio.sleep,
+            reraise=True,
+        )
+
+    def _may_pass(self, error: Any, repeatable: bool) -> bool:
+        """Whether sending the request again may help, and does no harm."""
+        if isinstance(error, package().APIStatusError | ErrorReply):
             self.heard = True
-            status = error.status_code
-            helps = status == 429 or (repeatable and (status in (408, 409) or status >= 500))
-            if _no_credit(error) or error.code in REFUSING or not helps:
-                return None
-            wait += _retry_after(error) or 0.0
-        elif not repeatable:
-            return None
-        elif not self.heard and (isinstance(error, ValueError) or type(error.__cause__).__name__ == "ConnectError"):
-            return None  # perhaps another address than that of this API
-        return wait if attempt < self._max_retries and wait < left else None
+            if _no_credit(error) or error.code in REFUSING:
+                return False
+            return error.status_code == 429 or (
+                repeatable and (error.status_code in (408, 409) or error.status_code >= 500)
+            )
+        if not self.heard and (isinstance(error, ValueError) or type(error.__cause__).__name__ == "ConnectError"):
+            return False  # perhaps another address than that of this API
+        return repeatable
 
     def explained(
         self, error: Any, tries: int, explain: Callable[[Refusal], errors.LanguageError | None] | None
@@ -319,15 +343,21 @@ def package() -> Any:
     """The openai client's package.
 
     Raises:
-        ExtraMissingError: it is not installed.
+        ExtraMissingError: it is not installed, or tenacity is not.
     """
     try:
         import openai
+        import tenacity  # noqa: F401
     except ImportError as error:
         raise errors.ExtraMissingError(
-            "models behind a server need the openai client: pip install 'sublim-jax[openai]'"
+            "models behind a server need the openai client and tenacity: pip install 'sublim-jax[openai]'"
         ) from error
     return openai
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What a request fails with, as far as the server or the way to it is to blame."""
+    return package().APIError, ErrorReply, TimeoutError, ValueError
 
 
 def is_loopback(host: str) -> bool:
@@ -344,7 +374,8 @@ def _no_credit(error: Any) -> bool:
 
 def _retry_after(error: Any) -> float | None:
     """Seconds that the server asks to wait, if it does."""
-    said = error.response.headers.get("retry-after") if error.response is not None else None
+    response = getattr(error, "response", None)
+    said = response.headers.get("retry-after") if response is not None else None
     if said is None:
         return None
     try:

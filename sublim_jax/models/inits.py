@@ -16,6 +16,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Float, Key, PyTree
 
 from sublim_jax import errors, specs
@@ -155,19 +156,16 @@ def perturb(
     ]
     noise = jax.tree.unflatten(structure, drawn)
     parts = jax.tree.map(lambda _: parts, params) if isinstance(parts, float) else parts
-    noise = jax.tree.map(jnp.multiply, noise, parts)
+    noise = optax.tree.mul(noise, parts)
     if across is not None:  # parts without noise stay without: there the direction is cut off
         noise = remove_component(noise, jax.tree.map(lambda d, p: jnp.where(p == 0, 0.0, d), across, parts))
-    return jax.tree.map(jnp.add, params, noise)
+    return optax.tree.add(params, noise)
 
 
 def remove_component(tree: PyTree, direction: PyTree) -> PyTree:
     """The tree without its component along the direction; unchanged if the direction is zero."""
-
-    def dot(a, b):
-        return sum(jnp.vdot(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
-
-    length = dot(tree, direction) / jnp.maximum(dot(direction, direction), jnp.finfo(jnp.float32).tiny)
+    squared = optax.tree.vdot(direction, direction)
+    length = optax.tree.vdot(tree, direction) / jnp.maximum(squared, jnp.finfo(jnp.float32).tiny)
     return jax.tree.map(lambda leaf, along: leaf - length * along, tree, direction)
 
 

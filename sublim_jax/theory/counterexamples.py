@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Float
 
 from sublim_jax import losses
@@ -85,7 +86,7 @@ def sign_step() -> Counterexample:
 
     def alignment(e):
         step = one_step.student_update(
-            f, losses.squared_error, reference, one_step.moved(reference, update, e), _one_input()
+            f, losses.squared_error, reference, optax.tree.add_scale(reference, e, update), _one_input()
         )
         return products.inner_product(jnp.sign(step), update)
 
@@ -150,7 +151,7 @@ def weight_decay(rate: float = 0.1) -> Counterexample:
 
     def alignment(e):
         step = one_step.student_update(
-            f, losses.squared_error, reference, one_step.moved(reference, update, e), _one_input()
+            f, losses.squared_error, reference, optax.tree.add_scale(reference, e, update), _one_input()
         )
         return products.inner_product(step - rate * reference, update)
 

@@ -20,10 +20,10 @@ from typing import NamedTuple
 import jax
 import jax.core
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Float, PyTree
 
 from sublim_jax import errors
-from sublim_jax.metrics import alignment as products
 
 PerCompletion = Float[Array, "prompt completion"]
 
@@ -112,4 +112,4 @@ def differential_update(student: PyTree, control: PyTree) -> PyTree:
     The control's teacher is the unmoved reference, seen through the same filter. The measure to report whenever
     filters, unequal starts or an adaptive optimiser make the absolute sign meaningless.
     """
-    return products.difference(student, control)
+    return optax.tree.sub(student, control)

@@ -9,9 +9,9 @@ zero for every ε and the class rows never move, in any number of steps. A linea
 
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Float, PyTree
 
-from sublim_jax.metrics import alignment as products
 from sublim_jax.theory import contract
 
 
@@ -22,7 +22,7 @@ def linearised(f: contract.LogitFunction, reference: PyTree) -> contract.LogitFu
     """
 
     def affine(params, inputs):
-        change = products.difference(params, reference)
+        change = optax.tree.sub(params, reference)
         logits, tangents = jax.jvp(lambda p: f(p, inputs), (reference,), (change,))
         return logits + tangents
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Float, PyTree
 
 from sublim_jax import errors
@@ -43,9 +44,9 @@ def predicted(
 
     def step(residual, batch):
         image = spectrum.gauss_newton_product(f, loss, reference, residual, batch)
-        after = one_step.moved(residual, image, -learning_rate)
+        after = optax.tree.add_scale(residual, -learning_rate, image)
         gained = learning_rate * products.inner_product(image, update)
-        return after, (products.inner_product(products.difference(update, after), update), gained, products.norm(after))
+        return after, (products.inner_product(optax.tree.sub(update, after), update), gained, products.norm(after))
 
     return Trajectory(*jax.lax.scan(step, update, inputs)[1])
 
@@ -63,14 +64,14 @@ def measured(
 
     Coq: multi_step_alignment, multi_step_lowers_teacher_loss
     """
-    teacher = one_step.moved(reference, update, epsilon)
+    teacher = optax.tree.add_scale(reference, epsilon, update)
 
     def step(student, batch):
         change = one_step.student_update(f, loss, student, teacher, batch)
-        after = one_step.moved(student, change, learning_rate)
-        cumulative = products.inner_product(products.difference(after, reference), update) / epsilon
+        after = optax.tree.add_scale(student, learning_rate, change)
+        cumulative = products.inner_product(optax.tree.sub(after, reference), update) / epsilon
         gained = learning_rate * products.inner_product(change, update) / epsilon
-        return after, (cumulative, gained, products.norm(products.difference(teacher, after)) / epsilon)
+        return after, (cumulative, gained, products.norm(optax.tree.sub(teacher, after)) / epsilon)
 
     return Trajectory(*jax.lax.scan(step, reference, inputs)[1])
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Float, PyTree
 
 from sublim_jax import losses
@@ -21,11 +22,6 @@ from sublim_jax.metrics import alignment as products
 from sublim_jax.theory import contract
 
 Weights = Float[Array, "batch"] | None
-
-
-def moved(params: PyTree, update: PyTree, epsilon: float | Float[Array, ""] = 1.0) -> PyTree:
-    """`params + epsilon * update`, leaf by leaf, e.g. the teacher θ0 + ε D."""
-    return jax.tree.map(lambda leaf, change: leaf + epsilon * change, params, update)
 
 
 def normalised(update: PyTree) -> PyTree:
@@ -129,7 +125,7 @@ def alignment_reverse(
 
     Coq: alignment
     """
-    step = student_update(f, loss, reference, moved(reference, update, epsilon), inputs, weights)
+    step = student_update(f, loss, reference, optax.tree.add_scale(reference, epsilon, update), inputs, weights)
     return products.inner_product(step, update if along is None else along)
 
 
@@ -152,7 +148,7 @@ def alignment_forward(
     Coq: alignment_formula
     """
     logits, tangents = logit_tangent(f, reference, update if along is None else along, inputs)
-    labels = f(moved(reference, update, epsilon), inputs)
+    labels = f(optax.tree.add_scale(reference, epsilon, update), inputs)
     per_example = jnp.sum(contract.pull(loss, logits, labels) * tangents, axis=-1)
     return losses.weighted_mean(per_example, weights)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import jax
 import jax.core
 import numpy as np
+import optax
 from jaxtyping import Array, Float, PyTree
 
 from sublim_jax import errors
@@ -56,7 +57,7 @@ def alignment(
 
     Coq: theorem1_preconditioned
     """
-    teacher = one_step.moved(reference, preconditioner(gradient_step), epsilon)
+    teacher = optax.tree.add_scale(reference, epsilon, preconditioner(gradient_step))
     step = one_step.student_update(f, loss, reference, teacher, inputs, weights)
     return products.inner_product(gradient_step, (student_preconditioner or preconditioner)(step))
 

@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple, cast, get_args
 
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Bool, Float, Int, Integer, Key, Shaped
 
 from sublim_jax import conditions, errors, keys, losses, specs
@@ -614,9 +615,9 @@ def _measures(models, specs_of, starts, data: Data, named: Data, spec: LineageSp
             for name, params in models.items()
         }
     if "movement" in spec.measures and spec.student_model is None:
-        towards = alignment.difference(models["teacher"], models["reference"])
+        towards = optax.tree.sub(models["teacher"], models["reference"])
         found["movement_cosine"] = {
-            condition: alignment.cosine(alignment.difference(models[condition], starts[start_of(condition)]), towards)
+            condition: alignment.cosine(optax.tree.sub(models[condition], starts[start_of(condition)]), towards)
             for condition in spec.conditions
         }
     if "representation" in spec.measures:

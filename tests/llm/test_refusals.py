@@ -11,16 +11,17 @@ import pytest
 from experiments.language import lab, materials
 from sublim_jax import errors
 from sublim_jax.llm import budget as budgets
-from sublim_jax.llm import jobs, questions, remote, rows, scores, store, transport, types
+from sublim_jax.llm import budgeted, jobs, questions, remote, rows, scores, store, transport, types
 from tests.llm import scripted
 
 pytest.importorskip("openai", reason="the extra openai is not installed")
+tenacity = pytest.importorskip("tenacity", reason="the extra openai is not installed")
 
 HOW = types.Sampling(max_tokens=32, seed=5)
 CHATS = [rows.ask(f"go on with {number}") for number in range(6)]
 BAD = CHATS[2]  # what the server will not answer
 TUNING = types.Tuning(num_epochs=1)
-sample_stored, scores_stored = inspect.unwrap(store.sample_stored), inspect.unwrap(store.scores_stored)
+sample_stored, scores_stored = inspect.unwrap(budgeted.sample_stored), inspect.unwrap(budgeted.scores_stored)
 """Without the tests' type checker, which looks at `caps` before the function begins, and so asks the server."""
 LESSONS = [(*chat, types.Message("assistant", "1, 2, 3")) for chat in CHATS]
 
@@ -338,7 +339,9 @@ def test_what_never_passes_ends_when_its_time_is_up(server, monkeypatch, reply, 
     monkeypatch.setattr(transport, "FIRST_WAIT", 0.5)
     monkeypatch.setattr(transport, "LONGEST_WAIT", 30.0)
     monkeypatch.setattr(transport, "asyncio", py_types.SimpleNamespace(**{**vars(asyncio), "sleep": sleep}))
-    monkeypatch.setattr(transport, "time", py_types.SimpleNamespace(**{**vars(time), "monotonic": lambda: now}))
+    clock = py_types.SimpleNamespace(**{**vars(time), "monotonic": lambda: now})
+    for module in (transport, tenacity):
+        monkeypatch.setattr(module, "time", clock)
     backend = connect(server, max_retries=10**9, patience=60.0, timeout=0.1 if reply == scripted.TRICKLE else 30.0)
     assert backend.facts
     server.script = failing(reply, then=None)
@@ -381,15 +384,22 @@ def test_half_a_letter_in_an_answer_can_be_sent_and_written_again(server, tmp_pa
 
 def test_waits_grow_with_jitter_and_keep_to_what_is_asked_and_what_is_left():
     way = transport.Transport("http://127.0.0.1:1/v1", key_variable=None, timeout=1.0, concurrency=1, max_retries=10**6)
-    first, longest = transport.FIRST_WAIT, transport.LONGEST_WAIT
+    first, longest, patience = transport.FIRST_WAIT, transport.LONGEST_WAIT, transport.PATIENCE
     error = transport.ErrorReply({"message": "m", "code": 503})
+    retrying = way.retrying(repeatable=True)
     for attempt in (0, 1, 2, 3, 10, 10**5):
         usual = min(first * 2 ** min(attempt, 99), longest)
-        waits = {way.wait_before_retry(error, attempt, 600.0, repeatable=True) for _ in range(20)}
-        assert len(waits) == 20 and all(0.75 * usual <= wait <= usual for wait in waits if wait is not None)
-        assert way.wait_before_retry(error, attempt, 0.7 * usual, repeatable=True) is None
-        assert way.wait_before_retry(error, attempt, 600.0, repeatable=False) is None
-    assert transport.PATIENCE == 600.0
+        state = tenacity.RetryCallState(retrying, None, (), {})
+        state.attempt_number = attempt + 1
+        state.set_exception((type(error), error, None))
+        waits = {retrying.wait(state) for _ in range(20)}
+        assert len(waits) == 20 and all(0.75 * usual <= wait <= usual for wait in waits)
+        assert retrying.retry(state) and not way.retrying(repeatable=False).retry(state)
+        state.upcoming_sleep = min(waits)
+        assert not retrying.stop(state)
+        state.outcome_timestamp = state.start_time + patience - 0.7 * usual
+        assert retrying.stop(state)
+    assert patience == 600.0
 
 
 @pytest.mark.parametrize(

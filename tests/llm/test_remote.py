@@ -10,7 +10,7 @@ import time
 import pytest
 
 from sublim_jax import errors
-from sublim_jax.llm import budget, jobs, remote, replies, scores, serve, store, transport, types
+from sublim_jax.llm import budget, budgeted, jobs, remote, replies, scores, serve, store, transport, types
 from tests.llm import test_serve
 
 openai = pytest.importorskip("openai", reason="the extra openai is not installed")
@@ -119,10 +119,10 @@ def test_chats_of_one_seed_are_drawn_with_seeds_of_their_own():
 def test_stored_samples_are_paid_for_once(server, tmp_path):
     backend, ledger = connect(server), budget.Budget()
     with store.Store(tmp_path / "s") as answers:
-        first = list(store.sample_stored(backend, "base", [QUESTION, KINDLY], HOW, answers, ledger))
-        again = list(store.sample_stored(connect(server), "base", [QUESTION, KINDLY], HOW, answers, ledger))
+        first = list(budgeted.sample_stored(backend, "base", [QUESTION, KINDLY], HOW, answers, ledger))
+        again = list(budgeted.sample_stored(connect(server), "base", [QUESTION, KINDLY], HOW, answers, ledger))
     assert sorted(first) == sorted(again) and len(first) == 8 == ledger.num_reused
-    assert KEY not in (tmp_path / "s").read_text()
+    assert KEY.encode() not in (tmp_path / "s").read_bytes()
 
 
 def test_it_works_where_a_loop_runs_already(server):

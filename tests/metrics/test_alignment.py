@@ -26,11 +26,6 @@ def test_inner_product_norm_and_cosine_are_those_of_the_flat_vectors(seed):
     np.testing.assert_allclose(alignment.cosine(tree(left), tree(-3 * left)), -1, **tolerance)
 
 
-def test_the_difference_is_after_minus_before():
-    found = alignment.difference(tree(np.arange(17.0)), tree(np.ones(17)))
-    np.testing.assert_array_equal(found["rest"][0], np.arange(12.0, 17.0) - 1)
-
-
 def test_the_cosine_of_no_update_is_not_a_number():
     assert np.isnan(alignment.cosine(tree(np.zeros(17)), tree(np.ones(17))))
 

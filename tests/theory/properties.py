@@ -12,6 +12,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from experiments.theorem import problems
 from sublim_jax import losses
@@ -98,7 +99,7 @@ def two_paths(p):
     epsilon = jnp.minimum(p.epsilon, 1.0)
     reverse = one_step.alignment_reverse(f, loss, reference, update, epsilon, inputs, p.weights, along=p.probe)
     forward = one_step.alignment_forward(f, loss, reference, update, epsilon, inputs, p.weights, along=p.probe)
-    teacher = one_step.moved(reference, update, epsilon)
+    teacher = optax.tree.add_scale(reference, epsilon, update)
     step = one_step.student_update(f, loss, reference, teacher, inputs, p.weights)
     size = products.norm(step) * products.norm(p.probe)
     _, rounding = _scale(p)
@@ -108,7 +109,7 @@ def two_paths(p):
 def unused_rows(p):
     """P5: readout rows of undistilled logits get a gradient of exactly zero. Exact: nothing reaches them at all."""
     f, loss, reference, update, inputs = _parts(p)
-    step = one_step.student_update(f, loss, reference, one_step.moved(reference, update), inputs, p.weights)
+    step = one_step.student_update(f, loss, reference, optax.tree.add(reference, update), inputs, p.weights)
     rows = jnp.where(p.choice.distilled[:, None], 0.0, step["readout"])
     biases = jnp.where(p.choice.distilled, 0.0, step["readout_bias"])
     return jnp.where(jnp.any(rows != 0) | jnp.any(biases != 0), jnp.inf, 0.0)
@@ -133,7 +134,9 @@ def invisible(p):
     hidden = jax.tree.map(jnp.zeros_like, update)
     hidden["readout"] = jnp.where(p.choice.distilled[:, None], 0.0, update["readout"])
     hidden["readout_bias"] = jnp.where(p.choice.distilled, 0.0, update["readout_bias"])
-    step = one_step.student_update(f, loss, reference, one_step.moved(reference, hidden, p.epsilon), inputs, p.weights)
+    step = one_step.student_update(
+        f, loss, reference, optax.tree.add_scale(reference, p.epsilon, hidden), inputs, p.weights
+    )
     return products.norm(step) / _still(p)
 
 
@@ -196,9 +199,9 @@ def teacher_loss(p):
     coefficient = one_step.alignment_coefficient(f, loss, reference, update, inputs, p.weights)
 
     def after(epsilon):
-        teacher = one_step.moved(reference, update, epsilon)
+        teacher = optax.tree.add_scale(reference, epsilon, update)
         step = one_step.student_update(f, loss, reference, teacher, inputs, p.weights)
-        return on_labels(one_step.moved(reference, step, 0.3))
+        return on_labels(optax.tree.add_scale(reference, 0.3, step))
 
     found = jax.jvp(after, (0.0,), (1.0,))[1]
     _, tangents = one_step.logit_tangent(f, reference, update, inputs)
@@ -295,7 +298,7 @@ def antithetic(p):
         return losses.cross_entropy(logits, p.labels % spec.num_classes)
 
     update = one_step.teacher_update(on_labels, reference)
-    teacher = one_step.moved(reference, update)
+    teacher = optax.tree.add(reference, update)
     students = symmetry.antithetic_students(start, activation="tanh")
     steps = [one_step.student_update(f, losses.squared_error, s, teacher, inputs, p.weights) for s in students]
     alignments = jnp.stack([products.inner_product(step, update) for step in steps])

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from hypothesis import given
 
@@ -18,7 +19,7 @@ DEEP = mlp.MLPSpec(in_size=4, hidden_sizes=(5, 4, 3), num_classes=3, num_aux=3)
 
 def sides(c, spec, epsilon):
     """Which side every hidden unit is on, by running the network."""
-    teacher = one_step.moved(c.reference, c.update, epsilon)
+    teacher = optax.tree.add_scale(c.reference, epsilon, c.update)
     return np.concatenate([np.ravel(a) > 0 for a in kinks.pre_activations(teacher, c.inputs, spec)])
 
 

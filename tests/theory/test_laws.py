@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from experiments.theorem import problems
@@ -33,7 +34,7 @@ def test_sampled_labels(c, epsilon, num_labels):
     @functools.partial(jax.jit, compiler_options=problems.quick_compilation())
     def alignments(key):
         logits, tangents = one_step.logit_tangent(c.f, c.reference, c.update, c.inputs)
-        teacher_logits = c.f(one_step.moved(c.reference, c.update, epsilon), c.inputs)
+        teacher_logits = c.f(optax.tree.add_scale(c.reference, epsilon, c.update), c.inputs)
         which, drawn = jax.random.split(key)
         rows = jax.random.randint(which, (NUM_TRIALS, num_labels), 0, len(c.inputs))
         labels = jax.random.categorical(drawn, teacher_logits[rows])
@@ -66,7 +67,7 @@ def test_two_nats_of_labels_make_the_sign_right_for_97_7_per_cent():
 def test_the_budget_is_the_divergence_of_the_teacher_from_the_reference(c):
     """KL(p_ε || p_0) = ε² A / 2 + O(ε³), here at ε = 0.01."""
     coefficient = cases.compiled(one_step.alignment_coefficient)(c.f, cases.loss("kl"), c.reference, c.update, c.inputs)
-    teacher = c.f(one_step.moved(c.reference, c.update, 0.01), c.inputs)
+    teacher = c.f(optax.tree.add_scale(c.reference, 0.01, c.update), c.inputs)
     divergence = losses.distillation_kl(c.f(c.reference, c.inputs), teacher)
     np.testing.assert_allclose(laws.kl_budget(coefficient, 0.01, 1), divergence, rtol=0.05)
 
@@ -84,7 +85,7 @@ def test_noise_between_the_starts(c, sigma):
 
     @functools.partial(jax.jit, compiler_options=problems.quick_compilation())
     def alignments(key):
-        teacher = one_step.moved(c.reference, c.update, epsilon)
+        teacher = optax.tree.add_scale(c.reference, epsilon, c.update)
 
         def of_one(key):
             leaves, structure = jax.tree.flatten(c.reference)
@@ -92,7 +93,7 @@ def test_noise_between_the_starts(c, sigma):
             noise = structure.unflatten(
                 [jax.random.normal(k, leaf.shape) for k, leaf in zip(keys, leaves, strict=True)]
             )
-            start = one_step.moved(c.reference, noise, sigma)
+            start = optax.tree.add_scale(c.reference, sigma, noise)
             step = one_step.student_update(c.f, loss, start, teacher, c.inputs)
             return products.inner_product(step, c.update)
 

@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.flatten_util import ravel_pytree
 
@@ -28,7 +29,7 @@ def taught(spec, steps=20):
             update = one_step.teacher_update(
                 lambda p: losses.cross_entropy(mlp.apply(p, c.inputs, spec)[:, :3], jnp.arange(5) % 3), params
             )
-            return one_step.moved(params, update, 0.5), None
+            return optax.tree.add_scale(params, 0.5, update), None
 
         return jax.lax.scan(descend, params, None, length=steps)[0]
 
@@ -69,6 +70,6 @@ def test_the_tangent_model_is_affine_and_touches_the_network_at_the_reference():
     tangent_model = linear.linearised(c.f, c.reference)
     np.testing.assert_array_equal(tangent_model(c.reference, c.inputs), c.f(c.reference, c.inputs))
     d = cases.dense(c, "mse")
-    far = one_step.moved(c.reference, c.update, 7.0)
+    far = optax.tree.add_scale(c.reference, 7.0, c.update)
     expected = np.asarray(c.f(c.reference, c.inputs)) + 7.0 * d.jacobian @ np.asarray(ravel_pytree(c.update)[0])
     np.testing.assert_allclose(tangent_model(far, c.inputs), expected, rtol=1e-10)

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.flatten_util import ravel_pytree
 
@@ -43,7 +44,7 @@ def test_logit_tangent_is_the_jacobian_times_the_update(c):
 @pytest.mark.parametrize("name", ["kl", "mse"])
 def test_student_update_is_the_pulled_back_pull(c, name, weighted):
     d = cases.dense(c, name)
-    teacher = one_step.moved(c.reference, c.update, 0.5)
+    teacher = optax.tree.add_scale(c.reference, 0.5, c.update)
     step = cases.compiled(one_step.student_update)(
         c.f, cases.loss(name), c.reference, teacher, c.inputs, c.weights if weighted else None
     )
@@ -54,7 +55,7 @@ def test_student_update_is_the_pulled_back_pull(c, name, weighted):
 
 def test_student_update_is_one_step_of_training_without_the_learning_rate(c):
     """The same loss, the same gradient: what `training.distill` descends."""
-    teacher = one_step.moved(c.reference, c.update, 0.5)
+    teacher = optax.tree.add_scale(c.reference, 0.5, c.update)
 
     def student_loss(params):
         student, target = (mlp.apply(p, c.inputs, cases.SPEC)[:, 3:] for p in (params, teacher))
@@ -71,20 +72,20 @@ def test_teacher_update_descends(c):
         return losses.cross_entropy(mlp.apply(params, c.inputs, cases.SPEC)[:, :3], jnp.arange(5) % 3)
 
     update = one_step.teacher_update(loss, c.reference)
-    assert loss(one_step.moved(c.reference, update, 1e-3)) < loss(c.reference)
+    assert loss(optax.tree.add_scale(c.reference, 1e-3, update)) < loss(c.reference)
 
 
-def test_moved_and_normalised(c):
-    twice = one_step.moved(c.update, c.update)
+def test_a_normalised_update_has_length_one_and_its_direction(c):
+    twice = optax.tree.add(c.update, c.update)
     np.testing.assert_allclose(products.norm(twice), 2.0, rtol=1e-12)
-    np.testing.assert_allclose(products.norm(one_step.normalised(twice)), 1.0, rtol=1e-12)
-    back = one_step.moved(one_step.moved(c.reference, c.update, 0.3), c.update, -0.3)
-    np.testing.assert_allclose(ravel_pytree(back)[0], ravel_pytree(c.reference)[0], rtol=1e-12)
+    shortened = one_step.normalised(twice)
+    np.testing.assert_allclose(products.norm(shortened), 1.0, rtol=1e-12)
+    np.testing.assert_allclose(ravel_pytree(shortened)[0], ravel_pytree(c.update)[0], rtol=1e-12)
 
 
 def test_layers_add_up_and_are_named_by_their_place(c):
     step = cases.compiled(one_step.student_update)(
-        c.f, cases.loss("mse"), c.reference, one_step.moved(c.reference, c.update), c.inputs
+        c.f, cases.loss("mse"), c.reference, optax.tree.add(c.reference, c.update), c.inputs
     )
     parts = one_step.alignment_by_layer(step, c.update)
     assert list(parts) == ["[0]", "[1]", "[2]"]

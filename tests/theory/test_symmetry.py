@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from experiments.theorem import problems
@@ -25,7 +26,7 @@ def test_antithetic_students_are_one_function_and_cancel(hidden):
         update = one_step.teacher_update(
             lambda p: losses.cross_entropy(mlp.apply(p, c.inputs, spec)[:, :3], jnp.arange(5) % 3), c.reference
         )
-        teacher = one_step.moved(c.reference, update)
+        teacher = optax.tree.add(c.reference, update)
         found, outputs = [], []
         for student in symmetry.antithetic_students(other, activation="tanh"):
             step = one_step.student_update(c.f, cases.loss("kl"), student, teacher, c.inputs)

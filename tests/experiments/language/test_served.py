@@ -52,7 +52,7 @@ def run(experiment, config) -> dict:
     """The only base's results. Neither they nor what is kept for later have the key in them."""
     record = runner.run(experiment, config, record=pathlib.Path("record.json"), visible=False)
     written = [path for path in pathlib.Path().rglob("*") if path.is_file()]
-    assert {"record.json", "answers.jsonl"} <= {path.name for path in written}
+    assert {"record.json", "answers.sqlite"} <= {path.name for path in written}
     assert not any(KEY.encode() in path.read_bytes() for path in written)
     return next(iter(record.results["bases"].values()))
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from sublim_jax import losses
 from sublim_jax.metrics import alignment as products
@@ -64,7 +65,7 @@ def _step(*, labels=None, start=None, forward=None, loss=None, weights=None, aft
 
         def objective(params):
             z = f_student(params, inputs)
-            y = f(one_step.moved(params, products.difference(teacher, origin)) if tied else teacher, inputs)
+            y = f(optax.tree.add(params, optax.tree.sub(teacher, origin)) if tied else teacher, inputs)
             return criterion(z, labels(y, jax.lax.stop_gradient(z)) if labels else y, w)
 
         step = jax.tree.map(jnp.negative, jax.grad(objective)(student))
@@ -129,15 +130,15 @@ def _partly_loaded(f, distance, student, teacher, inputs, w=None):
 
 def _backwards(f, distance, student, teacher, inputs, w=None):
     return _original_step(
-        f, distance, student, one_step.moved(student, products.difference(teacher, student), -1.0), inputs, w
+        f, distance, student, optax.tree.add_scale(student, -1.0, optax.tree.sub(teacher, student)), inputs, w
     )
 
 
 def _two_steps(f, distance, student, teacher, inputs, w=None):
     first = _original_step(f, distance, student, teacher, inputs, w)
-    after = one_step.moved(student, first, 0.1)
+    after = optax.tree.add_scale(student, 0.1, first)
     second = _original_step(f, distance, after, teacher, inputs, w)
-    return one_step.moved(first, second)
+    return optax.tree.add(first, second)
 
 
 def _uneven_accumulation(f, distance, student, teacher, inputs, w=None):
@@ -174,7 +175,7 @@ STUDENT_FAULTS = (
     ("sign_flipped", "ascends the loss", _step(after=_scaled(-1.0))),
     ("tied_teacher", "gradients flow through the labels", _step(tied=True)),
     ("independent_start", "another initialisation", _step(start=lambda s: _noise(s, 0.5))),
-    ("start_noise", "initialisation off by 0.001", _step(start=lambda s: one_step.moved(s, _noise(s, 1e-3)))),
+    ("start_noise", "initialisation off by 0.001", _step(start=lambda s: optax.tree.add(s, _noise(s, 1e-3)))),
     ("wrong_logits", "distils the neighbours of the chosen logits", _wrong_logits),
     ("temperature_mismatch", "teacher's temperature is twice the student's", _step(labels=lambda y, z: 0.5 * y)),
     ("labels_rolled", "each input gets its neighbour's labels", _step(labels=lambda y, z: jnp.roll(y, 1, axis=0))),
@@ -204,7 +205,7 @@ STUDENT_FAULTS = (
         "clips each coordinate at 0.001",
         _step(after=lambda s, a, b: jax.tree.map(lambda leaf: jnp.clip(leaf, -1e-3, 1e-3), s)),
     ),
-    ("weight_decay", "decays weights at 0.005", _step(after=lambda s, a, b: one_step.moved(s, a, -5e-3))),
+    ("weight_decay", "decays weights at 0.005", _step(after=lambda s, a, b: optax.tree.add_scale(s, -5e-3, a))),
     ("biases_frozen", "student's biases do not move", _step(after=_without_biases)),
     ("readout_frozen", "student's readout does not move", _step(after=_without_readout)),
     ("teacher_backwards", "teacher at reference - ε D", _backwards),
@@ -268,11 +269,11 @@ def _no_temperature_factor(loss, name, temperature):
 
 def _difference_quotient(f, reference, update, inputs):
     logits = f(reference, inputs)
-    return logits, (f(one_step.moved(reference, update, 1e-3), inputs) - logits) / 1e-3
+    return logits, (f(optax.tree.add_scale(reference, 1e-3, update), inputs) - logits) / 1e-3
 
 
 def _tangent_at_teacher(f, reference, update, inputs):
-    return jax.jvp(lambda params: f(params, inputs), (one_step.moved(reference, update, 1e-3),), (update,))
+    return jax.jvp(lambda params: f(params, inputs), (optax.tree.add_scale(reference, 1e-3, update),), (update,))
 
 
 def _metric_left_out(f, loss, reference, vector, inputs, weights=None):
@@ -290,7 +291,7 @@ _predicted = multi_step.predicted
 
 def _without_value(f, reference):
     def affine(params, inputs):
-        return jax.jvp(lambda p: f(p, inputs), (reference,), (products.difference(params, reference),))[1]
+        return jax.jvp(lambda p: f(p, inputs), (reference,), (optax.tree.sub(params, reference),))[1]
 
     return affine
 
@@ -329,7 +330,7 @@ def _two_of_four(params, *, activation):
 
 
 def _teacher_not_preconditioned(f, loss, reference, g, preconditioner, epsilon, inputs, weights=None, **kwargs):
-    teacher = one_step.moved(reference, g, epsilon)
+    teacher = optax.tree.add_scale(reference, epsilon, g)
     step = one_step.student_update(f, loss, reference, teacher, inputs, weights)
     return products.inner_product(g, preconditioner(step))
 
