@@ -140,6 +140,7 @@ METHODS = {name for module, name in WRITES if module == "Path"} | {"savefig"}
 MAY_WRITE = {
     "sublim_jax/files.py": "the leaf",
     "experiments/accelerator.py": "a summary and logs, in the folder given to it, by the standard library alone",
+    "sublim_jax/llm/server/jobs.py": "removes what an earlier version left half-trained in the server's own folder",
     "sublim_jax/llm/server/uploads.py": "deletes an uploaded file when its owner asks for it",
     "sublim_jax/llm/store.py": "appends line by line, under a lock of files.Lock",
     "experiments/speed.py": "images for another process, in a folder of tempfile",

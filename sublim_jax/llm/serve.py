@@ -118,8 +118,9 @@ def package() -> Any:
     try:
         from sublim_jax.llm.server import http
     except ModuleNotFoundError as error:
+        name = (error.name or "a package").partition(".")[0]
         raise errors.ExtraMissingError(
-            f"the server needs {error.name}, which is not installed: pip install 'sublim-jax[serve]'"
+            f"the server needs {name}, which is not installed: pip install 'sublim-jax[serve]'"
         ) from error
     return http
 

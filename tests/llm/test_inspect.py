@@ -4,6 +4,7 @@ import functools
 import gc
 import itertools
 import math
+import random
 
 import jax
 import numpy as np

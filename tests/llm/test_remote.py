@@ -417,13 +417,13 @@ def test_what_cannot_be_sent_is_refused(server, tmp_path):
 
 
 def test_a_job_of_other_numbers_is_cancelled(server, tmp_path, monkeypatch):
-    read = server.jobs._read
+    settings = server.jobs._settings
 
-    def ignore(fields, seed):
-        tuning, said = read(fields, seed)
-        return tuning, said | {"n_epochs": 3}
+    def ignore(request):
+        tuning, hyperparameters = settings(request)
+        return tuning, hyperparameters | {"n_epochs": 3}
 
-    monkeypatch.setattr(server.jobs, "_read", ignore)
+    monkeypatch.setattr(server.jobs, "_settings", ignore)
     with pytest.raises(errors.CapabilityError, match=r"what n_epochs says: asked was 12, the job .* has 3"):
         tuned(server, tmp_path, types.Tuning(num_epochs=12, batch_size=4, seed=9))
     assert all_jobs(server)[0]["status"] == "cancelled"

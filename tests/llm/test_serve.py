@@ -94,15 +94,20 @@ def ended(client, job, polls=2000):
     raise AssertionError(f"{found.status} after {polls} polls")
 
 
+def connection(server):
+    """A connection without a client's help."""
+    host, port = server.url.removeprefix("http://").removesuffix("/v1").split(":")
+    return contextlib.closing(http_client.HTTPConnection(host, int(port), timeout=30))
+
+
 def raw(server, method, path, body=b"", **headers) -> tuple[int, dict]:
     """A request without a client's help."""
-    host, port = server.url.removeprefix("http://").removesuffix("/v1").split(":")
-    with contextlib.closing(http_client.HTTPConnection(host, int(port), timeout=30)) as connection:
+    with connection(server) as connected:
         names = {"Content-Type": "application/json"} | {
             name.replace("_", "-"): value for name, value in headers.items()
         }
-        connection.request(method, path, body, names)
-        reply = connection.getresponse()
+        connected.request(method, path, body, names)
+        reply = connected.getresponse()
         return reply.status, json.loads(reply.read())
 
 

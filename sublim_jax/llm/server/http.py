@@ -10,7 +10,6 @@ import asyncio
 import concurrent.futures
 import contextlib
 import functools
-import hmac
 import json
 import math
 import os
@@ -19,31 +18,26 @@ import socket
 import tempfile
 import threading
 import time
-import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Annotated, Any, TypeVar
 
 import annotated_types
 import uvicorn
 from starlette.applications import Starlette
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import Message, Receive, Scope, Send
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from sublim_jax import errors, files, specs
 from sublim_jax.llm import local, types
-from sublim_jax.llm.server import access, fault_injection, jobs, schema, scoring, uploads
+from sublim_jax.llm.server import access, connections, fault_injection, jobs, schema, scoring, uploads
 
-SLOWEST = 1e6  # bytes per second that a body may take to arrive
-DRAINED = 2**24  # bytes of a refused body that are read before the connection ends, so that its client sees the reason
-HEALTH, FAULTS = "/health", "/_faults"  # the first needs no key
-UPLOADS, JOBS = "/v1/files", "/v1/fine_tuning/jobs"
+UPLOADS, JOBS, FAULTS = "/v1/files", "/v1/fine_tuning/jobs", "/_faults"
 Port = Annotated[int, annotated_types.Interval(ge=0, le=65535)]
 Answer = Callable[[Request, bytes], Awaitable[Any]]
+Drawing = schema.ChatRequest | schema.TextRequest
+DrawingT = TypeVar("DrawingT", schema.ChatRequest, schema.TextRequest)
 Result = TypeVar("Result")
 
 DEFAULT_TUNING = types.Tuning()
@@ -135,9 +129,9 @@ class Server:
         self.url = f"http://{f'[{address}]' if ':' in address else address}:{number}/v1"
         """The address that clients call `base_url`."""
         self.jobs.reopen()
-        guard = Guard(self._application(), names={name.lower() for name in (host, *allow)}, timeout=timeout)
+        guard = connections.Guard(self._application(), names={name.lower() for name in (host, *allow)}, timeout=timeout)
         config = uvicorn.Config(
-            guard, http=type("Connection", (Connection,), {"timeout": timeout}), ws="none", lifespan="off",
+            guard, http=type("Connection", (connections.Connection,), {"timeout": timeout}), ws="none", lifespan="off",
             loop="asyncio", log_config=None, log_level="critical", access_log=False, proxy_headers=False,
             server_header=False, timeout_keep_alive=math.ceil(timeout),
         )  # fmt: skip
@@ -178,52 +172,44 @@ class Server:
     # Routes
 
     def _application(self) -> Starlette:
-        uploaded, tuned = self.files, self.jobs
         routes: list[tuple[str, str, Answer]] = [
-            ("GET", HEALTH, threaded(lambda request, body: {"status": "ok"})),
-            ("GET", "/v1/models", threaded(lambda request, body: schema.page([*map(self._about, list(self._names))]))),
+            ("GET", connections.HEALTH, threaded(lambda request, body: {"status": "ok"})),
+            ("GET", "/v1/models", paged(lambda request: [*map(self._about, list(self._names))])),
             ("GET", "/v1/models/{name:path}", named(lambda name: self._about(self._known(name)))),
             ("POST", "/v1/chat/completions", self._chat),
             ("POST", "/v1/completions", self._text),
-            ("POST", UPLOADS, threaded(lambda request, body: uploaded.add(_content_type(request), body))),
-            ("GET", UPLOADS, threaded(lambda request, body: _page(uploaded.all(), request))),
-            ("GET", f"{UPLOADS}/{{name}}", named(uploaded.info)),
-            ("GET", f"{UPLOADS}/{{name}}/content", named(uploaded.content)),
-            ("DELETE", f"{UPLOADS}/{{name}}", named(uploaded.delete)),
-            (
-                "POST",
-                JOBS,
-                threaded(lambda request, body: tuned.create(schema.read(schema.JobRequest, body), uploaded)),
-            ),
-            ("GET", JOBS, threaded(lambda request, body: _page(tuned.all(_metadata(request)), request))),
-            ("GET", f"{JOBS}/{{name}}", named(tuned.info)),
-            (
-                "GET",
-                f"{JOBS}/{{name}}/events",
-                threaded(lambda request, body: _page(tuned.events(_name(request)), request)),
-            ),
-            ("POST", f"{JOBS}/{{name}}/cancel", named(tuned.cancel)),
+            ("POST", UPLOADS, threaded(lambda request, body: self.files.add(_content_type(request), body))),
+            ("GET", UPLOADS, paged(lambda request: self.files.all())),
+            ("GET", f"{UPLOADS}/{{name}}", named(self.files.info)),
+            ("GET", f"{UPLOADS}/{{name}}/content", named(self.files.content)),
+            ("DELETE", f"{UPLOADS}/{{name}}", named(self.files.delete)),
+            ("POST", JOBS, threaded(self._create_job)),
+            ("GET", JOBS, paged(lambda request: self.jobs.all(_metadata(request)))),
+            ("GET", f"{JOBS}/{{name}}", named(self.jobs.info)),
+            ("GET", f"{JOBS}/{{name}}/events", paged(lambda request: self.jobs.events(_name(request)))),
+            ("POST", f"{JOBS}/{{name}}/cancel", named(self.jobs.cancel)),
         ]
         if (faults := self.faults) is not None:
             routes.append(("POST", FAULTS, threaded(lambda request, body: faults.plan(schema.parsed(body)))))
         failures = (ClientDisconnect, schema.APIError, errors.SublimError, HTTPException, Exception)
         handlers: dict[Any, Any] = dict.fromkeys(failures, respond_to_error)
         return Starlette(
-            routes=[Route(path, self._endpoint(answer), methods=[method]) for method, path, answer in routes],
+            routes=[
+                Route(path, self._endpoint(answer, is_upload=(method, path) == ("POST", UPLOADS)), methods=[method])
+                for method, path, answer in routes
+            ],
             exception_handlers=handlers,
         )
 
-    def _endpoint(self, answer: Answer) -> Callable[[Request], Awaitable[Response]]:
+    def _endpoint(self, answer: Answer, *, is_upload: bool) -> Callable[[Request], Awaitable[Response]]:
         """An endpoint that reads a bounded body, meets the planted fault if there is one, and sends the answer."""
+        most = self._max_file + 2**16 if is_upload else self._max_body  # a form adds boundaries and headers
 
         async def endpoint(request: Request) -> Response:
-            is_upload = request.method == "POST" and request.url.path == UPLOADS
-            length = body_length(request.headers)
-            most = self._max_file + 2**16 if is_upload else self._max_body  # a form adds boundaries and headers
+            length = connections.body_length(request.headers)
             if length and not is_upload and _content_type(request).partition(";")[0].strip() != "application/json":
-                raise schema.APIError(
-                    415, "expected a body of application/json"
-                )  # no foreign web page sends it unasked
+                # which no foreign web page sends without asking first
+                raise schema.APIError(415, "expected a body of application/json")
             if length > most:
                 raise schema.APIError(413, f"the body has {length:,} bytes, and {most:,} are allowed")
             with self.files.room(length) if is_upload else contextlib.nullcontext():
@@ -236,40 +222,45 @@ class Server:
 
         return endpoint
 
+    def _create_job(self, request: Request, body: bytes) -> dict[str, Any]:
+        return self.jobs.create(schema.read(schema.JobRequest, body), self.files)
+
     async def _chat(self, request: Request, body: bytes) -> Response:
-        asked = await asyncio.to_thread(schema.read, schema.ChatRequest, body)
-        model = self._model(asked.model)
+        asked, model = await asyncio.to_thread(self._read, schema.ChatRequest, body)
         ids = await asyncio.to_thread(_chat_ids, model, asked)
         choices = await self._compute(self._draw, model, ids, asked)
         prompt = None if asked.prompt_logprobs is None else await self._compute(scoring.score, model, ids, top=0)
-        return _sent(
-            request, asked, schema.chat_response(asked.model, model.fingerprint, len(ids), choices, prompt), choices
-        )
+        content = schema.chat_response(asked.model, model.fingerprint, len(ids), choices, prompt)
+        return _sent(request, asked, content, choices)
 
     async def _text(self, request: Request, body: bytes) -> Response:
-        asked = await asyncio.to_thread(schema.read, schema.TextRequest, body)
-        model, choices, num_prompt = self._model(asked.model), [], 0
+        asked, model = await asyncio.to_thread(self._read, schema.TextRequest, body)
+        choices, num_prompt = [], 0
         for prompt in asked.prompt:
-            ids = tuple(model.tokens.encode(prompt) if isinstance(prompt, str) else prompt)
+            ids = tuple(await asyncio.to_thread(model.tokens.encode, prompt) if isinstance(prompt, str) else prompt)
             drawn = await self._compute(self._draw, model, ids, asked)
             choices += await self._compute(_with_prompt, model, prompt, ids, drawn, asked.top) if asked.echo else drawn
             num_prompt += len(ids)
         content = schema.text_response(asked.model, model.fingerprint, num_prompt, choices, top=asked.top)
         return _sent(request, asked, content, choices)
 
+    def _read(self, kind: type[DrawingT], body: bytes) -> tuple[DrawingT, local.Model]:
+        asked = schema.read(kind, body)
+        return asked, self._backend.model(self._names[self._known(asked.model)])
+
     async def _compute(self, function: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
         """Run a function after all others that compute."""
         call = functools.partial(function, *arguments, **options)
         return await asyncio.get_running_loop().run_in_executor(self._computing, call)
 
-    def _draw(self, model: local.Model, ids: Sequence[int], asked: schema.DrawRequest) -> list[schema.Choice]:
+    def _draw(self, model: local.Model, ids: Sequence[int], asked: Drawing) -> list[schema.Choice]:
         scoring.check_ids(model, ids, room=asked.num_tokens, max_length=self._max_length)
         if not ids:
             raise schema.APIError(400, "the prompt has no tokens", param="prompt")
         if asked.num_tokens == 0:
             return [schema.Choice("", "length", 0, *(None, ()) if asked.top is None else ((), ()))] * asked.n
         choices = []
-        for drawn in scoring.draw(model, ids, asked.sampling()):
+        for drawn in scoring.draw(model, ids, asked.sampling(asked.num_tokens)):
             scores = pieces = None
             if asked.top is not None:
                 scores = scoring.score(model, (*ids, *drawn.ids), top=asked.top)[len(ids) :]
@@ -278,9 +269,6 @@ class Server:
             finish = "stop" if drawn.ended else "length"
             choices.append(schema.Choice(drawn.text, finish, len(drawn.ids), scores, pieces))
         return choices
-
-    def _model(self, name: str) -> local.Model:
-        return self._backend.model(self._names[self._known(name)])
 
     def _known(self, name: str) -> str:
         if name not in self._names:
@@ -297,7 +285,7 @@ class Server:
     # Planted faults
 
     async def _meet_fault(self, request: Request) -> None:
-        path = request.url.path
+        path = request.scope["path"]
         fault = self.faults and path != FAULTS and self.faults.take(f"{request.method} {path}")
         request.state.fault = fault or None
         if not fault:
@@ -332,6 +320,16 @@ def named(function: Callable[[str], Any]) -> Answer:
     return threaded(lambda request, body: function(_name(request)))
 
 
+def paged(items: Callable[[Request], Sequence[dict[str, Any]]]) -> Answer:
+    """An answer with the part of a list that the query asks for."""
+
+    def part(request: Request, body: bytes) -> dict[str, Any]:
+        query = request.query_params
+        return schema.page(items(request), after=query.get("after"), limit=query.get("limit"))
+
+    return threaded(part)
+
+
 def _name(request: Request) -> str:
     return request.path_params["name"]
 
@@ -342,11 +340,6 @@ def _content_type(request: Request) -> str:
 
 def _metadata(request: Request) -> dict[str, str]:
     return {name[9:-1]: value for name, value in request.query_params.items() if name.startswith("metadata[")}
-
-
-def _page(items: Sequence[dict[str, Any]], request: Request) -> dict[str, Any]:
-    query = request.query_params
-    return schema.page(items, after=query.get("after"), limit=query.get("limit"))
 
 
 def _chat_ids(model: local.Model, asked: schema.ChatRequest) -> Sequence[int]:
@@ -376,9 +369,7 @@ def _with_prompt(
     ]
 
 
-def _sent(
-    request: Request, asked: schema.DrawRequest, content: dict[str, Any], choices: Sequence[schema.Choice]
-) -> Response:
+def _sent(request: Request, asked: Drawing, content: dict[str, Any], choices: Sequence[schema.Choice]) -> Response:
     """The response as one JSON object, or as a stream of server-sent events."""
     if request.state.fault is not None:
         content = request.state.fault.falsify(content)
@@ -391,10 +382,6 @@ def _sent(
         yield "data: [DONE]\n\n"
 
     return StreamingResponse(events(), media_type="text/event-stream")
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Errors and connections
 
 
 async def respond_to_error(request: Request, error: Exception) -> Response | None:
@@ -412,147 +399,10 @@ async def respond_to_error(request: Request, error: Exception) -> Response | Non
         case errors.LanguageError() | errors.InputError():
             answer = schema.APIError(400, str(error))
         case HTTPException():
-            answer = schema.APIError(
-                404, f"there is nothing at {request.method} {request.url.path}", code="unknown_url"
-            )
+            where = f"{request.method} {request.scope['path']}"
+            answer = schema.APIError(404, f"there is nothing at {where}", code="unknown_url")
         case errors.SublimError():  # e.g. the disk is full
             answer = schema.APIError(500, str(error), kind="server_error")
         case _:
             answer = schema.APIError(500, f"{type(error).__name__}: {error}", kind="server_error")
     return JSONResponse(answer.body, answer.status, answer.headers)
-
-
-def body_length(headers: Headers) -> int:
-    """The length of a request's body in bytes.
-
-    Raises:
-        APIError: it is not stated.
-    """
-    if "transfer-encoding" in headers:
-        raise schema.APIError(411, "expected a body with a Content-Length")
-    return int(headers.get("content-length", "0"))  # h11 has refused what is no number
-
-
-class Guard:
-    """ASGI middleware around the application: who may ask, and how slowly.
-
-    A body that does not arrive in time, or a response that is not taken in time, ends its connection.
-
-    Args:
-        names: of the server, in lower case.
-        timeout: seconds for the body, with one more for each `SLOWEST` bytes, and for each part of the response.
-    """
-
-    def __init__(self, app: Starlette, *, names: set[str], timeout: float):
-        self._app, self._names, self._timeout, self._key = app, names, timeout, access.key()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        headers, transport = Headers(scope=scope), scope["state"]["transport"]
-        length = int(headers.get("content-length", "0"))
-        deadline = asyncio.get_running_loop().time() + self._timeout + length / SLOWEST
-        unread = length > 0 or "transfer-encoding" in headers
-
-        async def receive_in_time() -> Message:
-            nonlocal unread
-            if not unread:
-                return await receive()
-            try:
-                async with asyncio.timeout_at(deadline):
-                    message = await receive()
-            except TimeoutError:
-                message = {"type": "http.disconnect"}
-            unread = message.get("more_body", False)
-            return message
-
-        async def send_in_time(message: Message) -> None:
-            try:
-                async with asyncio.timeout(self._timeout):
-                    await send(message)
-            except TimeoutError:
-                transport.abort()
-
-        async def send_and_drain(message: Message) -> None:
-            """Ends a connection on which a body was not read, once its client can have seen why."""
-            if unread and message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"connection", b"close")]
-            elif unread and not message.get("more_body", False):
-                await send_in_time({**message, "more_body": True})
-                num_bytes, message = 0, {"type": "http.response.body"}
-                while unread and num_bytes < DRAINED:
-                    num_bytes += len((await receive_in_time()).get("body", b""))
-            await send_in_time(message)
-
-        try:
-            self.admit(headers)
-            if scope["path"] != HEALTH:
-                self.authorize(headers)
-        except schema.APIError as error:
-            await JSONResponse(error.body, error.status)(scope, receive_in_time, send_and_drain)
-            return
-        try:
-            await self._app(scope, receive_in_time, send_and_drain)
-        except Exception as error:  # starlette has answered it
-            traceback.print_exception(error)
-
-    def admit(self, headers: Headers) -> None:
-        """Refuse a request of a foreign web page.
-
-        Raises:
-            APIError: Host or Origin is none of the names of this machine, of the address that is served, or allowed.
-        """
-        for header in ("Host", "Origin"):
-            for value in headers.getlist(header):
-                if not access.is_own(value, self._names):
-                    raise schema.APIError(
-                        403,
-                        f"{header} {value!r} is none of the names of this server, so a foreign web page may be asking; "
-                        f"if you know the name, start the server with --allow NAME",
-                        code=f"forbidden_{header.lower()}",
-                    )
-
-    def authorize(self, headers: Headers) -> None:
-        """Refuse a request without the key.
-
-        Raises:
-            APIError: there is a key in the environment, and the request does not bear it.
-        """
-        given = headers.get("authorization", "").encode("latin-1")
-        if self._key is not None and not hmac.compare_digest(given, b"Bearer " + self._key):
-            raise schema.APIError(
-                401, f"expected the key of {access.KEY_VARIABLE} as a bearer token", code="invalid_api_key"
-            )
-
-
-class Connection(H11Protocol):
-    """A connection of uvicorn's that waits a limited time for the head of each request, the first one included."""
-
-    timeout = 30.0  # seconds
-
-    def connection_made(self, transport: Any) -> None:
-        """Begin to wait."""
-        super().connection_made(transport)
-        self.app_state = {"transport": transport}
-        self._patience = self.loop.call_later(self.timeout, self._give_up)
-
-    def on_response_complete(self) -> None:
-        """Begin to wait for the next request."""
-        super().on_response_complete()
-        self._patience.cancel()
-        self._patience = self.loop.call_later(self.timeout, self._give_up)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no more."""
-        self._patience.cancel()
-        super().connection_lost(exc)
-
-    def shutdown(self) -> None:
-        """End the connection after its response, or at once where a request has not arrived whole."""
-        if self.cycle is not None and not self.cycle.response_complete and self.cycle.more_body:
-            self.transport.abort()
-        else:
-            super().shutdown()
-
-    def _give_up(self) -> None:
-        if self.cycle is None or self.cycle.response_complete:
-            self.transport.abort()

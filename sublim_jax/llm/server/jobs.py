@@ -188,7 +188,7 @@ class Jobs:
 
     def _settings(self, request: schema.JobRequest) -> tuple[types.Tuning, dict[str, Any]]:
         """The finetuning config of a job, and the hyperparameters in it as its description has them."""
-        chosen, default = request.chosen, self._tuning
+        chosen, default = request.chosen(), self._tuning
         hyperparameters = {
             "n_epochs": chosen.n_epochs or default.num_epochs,
             "batch_size": chosen.batch_size or default.batch_size,

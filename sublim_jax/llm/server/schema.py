@@ -16,7 +16,7 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal, LiteralString, NamedTuple, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, LiteralString, NamedTuple, TypeVar
 
 import pydantic
 import pydantic_core
@@ -95,16 +95,15 @@ class Fields(pydantic.BaseModel):
     """Fields of a JSON object. Those that are null count as absent; unknown ones, and other types, are refused."""
 
     model_config = pydantic.ConfigDict(strict=True, extra="forbid", frozen=True)
+    absent: ClassVar[tuple[Any, ...]] = (None,)
 
     @pydantic.model_validator(mode="before")
     @classmethod
-    def without_nulls(cls, content: Any) -> Any:
-        """The fields that are not null."""
-        return (
-            {key: value for key, value in content.items() if value is not None}
-            if isinstance(content, dict)
-            else content
-        )
+    def without_absent(cls, content: Any) -> Any:
+        """The fields that do not count as absent."""
+        if not isinstance(content, dict):
+            return content
+        return {name: value for name, value in content.items() if value not in cls.absent}
 
 
 FieldsT = TypeVar("FieldsT", bound=Fields)
@@ -246,22 +245,12 @@ class DrawRequest(Fields):
         """Whether the last chunk of a stream has the counts of tokens."""
         return self.stream_options is not None and self.stream_options.include_usage
 
-    @property
-    def num_tokens(self) -> int:
-        """The most tokens to draw."""
-        raise NotImplementedError
-
-    @property
-    def top(self) -> int | None:
-        """The number of most likely tokens whose log-probabilities are requested; None is not even the drawn one's."""
-        raise NotImplementedError
-
-    def sampling(self) -> types.Sampling:
+    def sampling(self, max_tokens: int) -> types.Sampling:
         """The sampling parameters; without a seed, a random one."""
         return types.Sampling(
             temperature=self.temperature,
             top_p=self.top_p,
-            max_tokens=self.num_tokens,
+            max_tokens=max_tokens,
             stop=tuple(self.stop),
             num_samples=self.n,
             seed=random.randrange(2**32) if self.seed is None else self.seed,
@@ -407,30 +396,28 @@ class TextRequest(DrawRequest):
 class Hyperparameters(Fields):
     """Hyperparameters of a finetuning job. "auto" is the server's value."""
 
+    absent: ClassVar[tuple[Any, ...]] = (None, "auto")
     n_epochs: Annotated[int, between(1, 1000)] | None = None
     batch_size: Annotated[int, between(1, 2**16)] | None = None
     learning_rate_multiplier: Annotated[float, between(1e-9, 1e9)] | None = None
-
-    @pydantic.model_validator(mode="before")
-    @classmethod
-    def without_auto(cls, content: Any) -> Any:
-        """The fields that are not "auto"."""
-        return (
-            {key: value for key, value in content.items() if value != "auto"} if isinstance(content, dict) else content
-        )
 
 
 class Supervised(Fields):
     """Options of supervised finetuning."""
 
-    hyperparameters: Hyperparameters | None = None
+    hyperparameters: Hyperparameters = Hyperparameters()
 
 
 class Method(Fields):
     """The method of a finetuning job."""
 
     type: Annotated[str, expect("'supervised', as only supervised finetuning is done here", "supervised".__eq__)]
-    supervised: Supervised | None = None
+    supervised: Supervised = Supervised()
+
+
+Suffix = Annotated[
+    str, expect("a text of at most 64 letters, no colon", lambda text: len(text) <= 64 and ":" not in text)
+]
 
 
 class JobRequest(Fields):
@@ -438,31 +425,22 @@ class JobRequest(Fields):
 
     model: Text
     training_file: Text
-    suffix: (
-        Annotated[
-            str, expect("a text of at most 64 letters, no colon", lambda text: len(text) <= 64 and ":" not in text)
-        ]
-        | None
-    ) = None
+    suffix: Suffix | None = None
     metadata: Annotated[dict[str, str], expect("an object of at most 16 texts", lambda d: len(d) <= 16)] | None = None
     seed: Annotated[int, between(0, 2**31 - 1)] | None = None
-    method: Method | None = None
-    hyperparameters: Hyperparameters | None = None
+    method: Method = Method(type="supervised")
+    hyperparameters: Hyperparameters = Hyperparameters()
 
-    @pydantic.model_validator(mode="after")
-    def require_one_place(self) -> "JobRequest":
-        """Refuse hyperparameters that are given twice."""
-        inner = self.method and self.method.supervised and self.method.supervised.hyperparameters
-        if inner and inner.model_fields_set and self.hyperparameters and self.hyperparameters.model_fields_set:
-            raise APIError(400, "hyperparameters are given twice; leave out the outer ones", param="hyperparameters")
-        return self
-
-    @property
     def chosen(self) -> Hyperparameters:
-        """The hyperparameters, wherever they are given."""
-        inner = self.method and self.method.supervised and self.method.supervised.hyperparameters
-        given = [each for each in (inner, self.hyperparameters) if each and each.model_fields_set]
-        return given[0] if given else Hyperparameters()
+        """The hyperparameters, wherever they are given.
+
+        Raises:
+            APIError: they are given twice.
+        """
+        inner, outer = self.method.supervised.hyperparameters, self.hyperparameters
+        if inner.model_fields_set and outer.model_fields_set:
+            raise APIError(400, "hyperparameters are given twice; leave out the outer ones", param="hyperparameters")
+        return inner if inner.model_fields_set else outer
 
 
 # ---------------------------------------------------------------------------------------------------------------------
