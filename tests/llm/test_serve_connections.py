@@ -43,13 +43,14 @@ def test_a_body_that_trickles_in_ends_at_the_deadline_of_the_whole():
 
 def test_a_response_that_is_not_taken_ends_its_connection_and_delays_nobody():
     content = b"a" * 2**24
-    with http.Server(backend(), ["base"], timeout=0.5) as server, connect(server) as slow:
+    with http.Server(backend(), ["base"], timeout=1.0) as server:
         name = upload(server, FORM.replace(b"PURPOSE", b"fine-tune").replace(b"{}", content))[1]["id"]
-        slow.sendall(f"GET /v1/files/{name}/content HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-        assert slow.recv(15) == b"HTTP/1.1 200 OK"
-        assert raw(server, "GET", "/health")[0] == 200
-        until(lambda: not server._uvicorn.server_state.connections)
-        assert len(rest(slow)) < len(content)
+        with connect(server) as slow:
+            slow.sendall(f"GET /v1/files/{name}/content HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            assert slow.recv(15) == b"HTTP/1.1 200 OK"
+            assert raw(server, "GET", "/health")[0] == 200
+            until(lambda: not server._uvicorn.server_state.connections)
+            assert len(rest(slow)) < len(content)
 
 
 def rest(connection) -> bytes:
