@@ -1,6 +1,7 @@
 """Clients of our server that are slow, many, odd or gone, and a machine without the server's packages."""
 
 import concurrent.futures
+import itertools
 import json
 import socket
 import threading
@@ -9,7 +10,7 @@ import time
 import pytest
 
 from sublim_jax.llm import local
-from sublim_jax.llm.server import http, scoring
+from sublim_jax.llm.server import http, schema, scoring
 from tests.llm.test_serve import FORM, QUESTION, backend, messages, raw, upload
 from tests.llm.test_serve_life import until
 
@@ -51,6 +52,26 @@ def test_a_response_that_is_not_taken_ends_its_connection_and_delays_nobody():
             assert raw(server, "GET", "/health")[0] == 200
             until(lambda: not server._uvicorn.server_state.connections)
             assert len(rest(slow)) < len(content)
+
+
+def test_a_stream_that_is_not_taken_ends_its_connection(monkeypatch):
+    """It is sent in parts, so the server would wait with the rest of them for ever."""
+    monkeypatch.setattr(schema, "chunks", lambda *arguments, **options: itertools.repeat({"a": "b" * 2**16}, 400))
+    body = json.dumps(json.loads(CHAT) | {"stream": True, "n": 4}).encode()
+    head = f"Host: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    with http.Server(backend(), ["base"], timeout=1.0) as server, connect(server) as slow:
+        slow.sendall(b"POST /v1/chat/completions HTTP/1.1\r\n" + head + body)
+        assert slow.recv(15) == b"HTTP/1.1 200 OK"
+        assert raw(server, "GET", "/health")[0] == 200
+        until(lambda: not server._uvicorn.server_state.connections)
+        assert b"[DONE]" not in rest(slow)
+
+
+def test_whoever_sends_a_body_that_is_refused_can_read_why(server_of_few_bytes):
+    """As most clients do, it reads nothing before it has sent all."""
+    for length in (10**6, 2**23):
+        status, body = raw(server_of_few_bytes, "POST", "/v1/chat/completions", b"a" * length)
+        assert status == 413 and f"the body has {length:,} bytes" in body["error"]["message"]
 
 
 def rest(connection) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from sublim_jax.llm.server import access, schema
@@ -81,16 +81,16 @@ class Guard:
                     num_bytes += len((await receive_in_time()).get("body", b""))
             await send_in_time(message)
 
+        app: ASGIApp = self._app
         try:
             self.admit(headers)
             if scope["path"] != HEALTH:
                 self.authorize(headers)
         except schema.APIError as error:
-            await JSONResponse(error.body, error.status)(scope, receive_in_time, send_and_drain)
-            return
+            app = JSONResponse(error.body, error.status)
         try:
-            await self._app(scope, receive_in_time, send_and_drain)
-        except Exception as error:  # starlette has answered it
+            await app(scope, receive_in_time, send_and_drain)
+        except Exception as error:  # starlette has sent a response, and uvicorn does so otherwise
             traceback.print_exception(error)
 
     def admit(self, headers: Headers) -> None:
