@@ -338,6 +338,7 @@ def test_log_probabilities_of_drawn_tokens_are_exact(client):
         ({"messages": [{"role": "user", "content": [{"type": "text", "text": 1}]}]}, "messages[0].content"),
         ({"messages": [{"role": "user", "content": []}]}, "messages[0].content"),
         ({"messages": [{"role": "tool", "content": "a"}]}, "messages[0].role"),
+        ({"messages": [{"role": ["user"], "content": "a"}]}, "messages[0].role"),
         ({"messages": [{"role": "user", "content": "a", "name": "b"}]}, "messages[0]"),
         ({"messages": messages(OWLS[0])}, "add_generation_prompt"),
         ({"extra_body": {"top_k": 40}}, "top_k"),

@@ -24,7 +24,7 @@ def require_address(host: str, allow: Sequence[str]) -> None:
     """Refuse a host that other machines reach without a key, and an `allow` that is no name of a host.
 
     Raises:
-        InputError: one of both.
+        InputError: either of them.
     """
     if key() is None and not transport.is_loopback(host):
         raise errors.InputError(
