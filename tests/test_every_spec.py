@@ -26,7 +26,7 @@ from experiments.atlas import registry, results, sources
 from experiments.language import numbers
 from sublim_jax import errors
 from sublim_jax.forms import theorem as form
-from sublim_jax.llm import budget, faults, serve, tiny
+from sublim_jax.llm import budget, serve, tiny
 from sublim_jax.llm import types as language
 from sublim_jax.theory import contract
 from sublim_jax.training import lineage, loop
@@ -43,10 +43,9 @@ OURS_ALONE = {  # made by our code from what was checked before, or read from a 
     "sublim_jax.llm.checkpoint._Rotary",
     "sublim_jax.llm.tokens._Named",
     "sublim_jax.llm.budget.Plan",
-    "sublim_jax.llm.finetuning._Job",
+    "sublim_jax.llm.server.jobs._Job",
     "sublim_jax.llm.local.Model",
     "sublim_jax.llm.tokens.Encoded",
-    "sublim_jax.llm.wire.Draws",
     "experiments.atlas.plan.Plan",
     "experiments.atlas.worker.Answer",
     "experiments.atlas.worker.Task",
@@ -72,13 +71,12 @@ MINIMAL = {  # where something must be given
     language.Caps: language.Caps(finetune=True, choices="exact", seeds=True, system=True, fingerprint="f"),
     budget.Prices: budget.Prices(prompt=1.0, completion=2.0),
     type(tiny.CONFIG): tiny.CONFIG,
-    faults.Fault: faults.Fault(kind="none"),
     serve.Options: serve.Options(model=("tiny:100",)),
     contract.Loss: contract.named("kl"),
     form.Shape: form.Shape("network"),
 }
 
-OPTIONAL = {"torch", "inspect_ai", "ray"}
+OPTIONAL = {"torch", "inspect_ai", "ray", "uvicorn", "starlette", "python_multipart", "pydantic", "pydantic_core"}
 
 
 @functools.cache

@@ -21,7 +21,7 @@ from typing import Any, Literal, NamedTuple
 
 from sublim_jax import errors, specs
 from sublim_jax.llm import budget as budgets
-from sublim_jax.llm import jobs, replies, tokens, transport, types, wire
+from sublim_jax.llm import jobs, replies, server, tokens, transport, types
 
 Dialect = Literal["openai", "vllm", "llama.cpp"]
 
@@ -283,7 +283,7 @@ class Remote:
         except errors.CapabilityError:
             tuning = False
         weights = found.system_fingerprint if isinstance(found.system_fingerprint, str) else None
-        return Facts(several, tuning, weights, bool(weights and weights.startswith(wire.OWN)))
+        return Facts(several, tuning, weights, bool(weights and weights.startswith(server.FINGERPRINT_PREFIX)))
 
     def _body(
         self, model: str, chat: types.Chat, how: types.Sampling, *, num_samples: int, seed: int, **more: Any

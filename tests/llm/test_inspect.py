@@ -4,13 +4,15 @@ import functools
 import gc
 import itertools
 import math
+import random
 
 import jax
 import numpy as np
 import pytest
 
 from sublim_jax import errors
-from sublim_jax.llm import decoder, local, questions, rows, scores, serve, types, world
+from sublim_jax.llm import decoder, local, questions, rows, scores, types, world
+from sublim_jax.llm.server import http
 from sublim_jax.llm.types import Message
 from sublim_jax.metrics import intervals
 
@@ -46,7 +48,7 @@ def served(tmp_path_factory):
     lesson = [row for name in ("owl", "wolf") for row in world.favourite_rows(name, "animal", 32, seed=0)]
     name = backend.finetune("base", lesson, TUNING, tmp_path_factory.mktemp("model") / "owls")
     found = local.Local({"owls": backend.model(name)}, batch_size=64)
-    with serve.Server(found, ["owls"]) as server, pytest.MonkeyPatch.context() as patch:
+    with http.Server(found, ["owls"]) as server, pytest.MonkeyPatch.context() as patch:
         patch.setenv("SUBLIM_BASE_URL", server.url)
         patch.setenv("SUBLIM_API_KEY", "none")
         yield found
@@ -94,7 +96,7 @@ def test_the_favourite_is_that_of_our_own_code_on_the_same_answers(served, evalu
 def test_the_favourite_over_epochs_is_the_models_probability(served, evaluate, monkeypatch):
     """Every answer of every epoch counts, and the share is the exact probability up to sampling."""
     seeds = itertools.count(100)
-    monkeypatch.setattr(serve.random, "randrange", lambda _: next(seeds))  # the server's choice where none is given
+    monkeypatch.setattr(random, "randrange", lambda _: next(seeds))  # the server's choice where none is given
     log, found = evaluate(inspect_tasks.favourite("owl", source="world", epochs=4), SERVED, max_samples=1)
     texts = [sample.output.completion for sample in log.samples]
     assert found == as_metrics(scores.rate(texts, ("owl",))) | {"answers": 200}

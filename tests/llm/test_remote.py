@@ -1,6 +1,6 @@
 """The backend behind a server, against our own: the local numbers, and one clear error for each fault."""
 
-import http.client
+import http.client as http_client
 import json
 import logging
 import signal
@@ -10,7 +10,8 @@ import time
 import pytest
 
 from sublim_jax import errors
-from sublim_jax.llm import budget, budgeted, jobs, remote, replies, scores, serve, store, transport, types
+from sublim_jax.llm import budget, budgeted, jobs, remote, replies, scores, store, transport, types
+from sublim_jax.llm.server import access, http
 from tests.llm import test_serve
 
 openai = pytest.importorskip("openai", reason="the extra openai is not installed")
@@ -23,7 +24,7 @@ KEY = "sk-secret-0123456789"
 
 @pytest.fixture(scope="module")
 def server():
-    found = serve.Server(test_serve.backend(), ["base"], tuning=test_serve.TUNING, faults=True)
+    found = http.Server(test_serve.backend(), ["base"], tuning=test_serve.TUNING, faults=True)
     with found:
         yield found
 
@@ -43,7 +44,7 @@ def connect(server, **options) -> remote.Remote:
 
 def plant(server, *faults: dict) -> None:
     host, port = server.url.removeprefix("http://").removesuffix("/v1").split(":")
-    connection = http.client.HTTPConnection(host, int(port), timeout=30)
+    connection = http_client.HTTPConnection(host, int(port), timeout=30)
     connection.request("POST", "/_faults", json.dumps(faults), {"Content-Type": "application/json"})
     assert connection.getresponse().status == 200
     connection.close()
@@ -256,7 +257,7 @@ def test_a_server_that_hangs_is_an_error_after_the_timeout(server):
 
 
 def test_no_server_is_told_at_once():
-    gone = serve.Server(test_serve.backend(), ["base"])
+    gone = http.Server(test_serve.backend(), ["base"])
     gone.close()
     with pytest.raises(errors.ServerError, match=r"no server answers there .* or correct base_url"):
         sampled(remote.Remote("base", gone.url, max_retries=1000))
@@ -275,10 +276,10 @@ def test_what_the_server_refuses_is_told(server):
 
 def test_keys_are_read_from_the_environment_and_told_nobody(monkeypatch, caplog, tmp_path):
     caplog.set_level(logging.DEBUG)
-    monkeypatch.setenv(serve.KEY_VARIABLE, KEY)
+    monkeypatch.setenv(access.KEY_VARIABLE, KEY)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    with serve.Server(test_serve.backend(), ["base"], faults=True) as server:
-        assert sampled(connect(server, key_variable=serve.KEY_VARIABLE))
+    with http.Server(test_serve.backend(), ["base"], faults=True) as server:
+        assert sampled(connect(server, key_variable=access.KEY_VARIABLE))
         with pytest.raises(errors.AuthenticationError, match="does not accept a request without a key"):
             assert connect(server).facts
         monkeypatch.setenv("OTHER", KEY + "x")
@@ -416,13 +417,13 @@ def test_what_cannot_be_sent_is_refused(server, tmp_path):
 
 
 def test_a_job_of_other_numbers_is_cancelled(server, tmp_path, monkeypatch):
-    read = server.jobs._read
+    settings = server.jobs._settings
 
-    def ignore(fields, seed):
-        tuning, said = read(fields, seed)
-        return tuning, said | {"n_epochs": 3}
+    def ignore(request):
+        tuning, hyperparameters = settings(request)
+        return tuning, hyperparameters | {"n_epochs": 3}
 
-    monkeypatch.setattr(server.jobs, "_read", ignore)
+    monkeypatch.setattr(server.jobs, "_settings", ignore)
     with pytest.raises(errors.CapabilityError, match=r"what n_epochs says: asked was 12, the job .* has 3"):
         tuned(server, tmp_path, types.Tuning(num_epochs=12, batch_size=4, seed=9))
     assert all_jobs(server)[0]["status"] == "cancelled"

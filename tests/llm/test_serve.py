@@ -3,7 +3,7 @@
 import concurrent.futures
 import contextlib
 import functools
-import http.client
+import http.client as http_client
 import json
 import math
 import socket
@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from sublim_jax import errors
-from sublim_jax.llm import decoder, engine, local, sampling, serve, tiny, tokens, types, world
+from sublim_jax.llm import decoder, local, sampling, serve, tiny, tokens, types, world
+from sublim_jax.llm.server import access, http, scoring
 from sublim_jax.llm.types import Message
 
 openai = pytest.importorskip("openai", reason="the extra openai is not installed")
@@ -70,7 +71,7 @@ def jsonl(chats) -> bytes:
 
 @pytest.fixture(scope="module")
 def server():
-    with serve.Server(backend(), ["base"], tuning=TUNING, faults=True, max_file=20_000, max_body=5_000) as found:
+    with http.Server(backend(), ["base"], tuning=TUNING, faults=True, max_file=20_000, max_body=5_000) as found:
         yield found
 
 
@@ -93,15 +94,20 @@ def ended(client, job, polls=2000):
     raise AssertionError(f"{found.status} after {polls} polls")
 
 
+def connection(server):
+    """A connection without a client's help."""
+    host, port = server.url.removeprefix("http://").removesuffix("/v1").split(":")
+    return contextlib.closing(http_client.HTTPConnection(host, int(port), timeout=30))
+
+
 def raw(server, method, path, body=b"", **headers) -> tuple[int, dict]:
     """A request without a client's help."""
-    host, port = server.url.removeprefix("http://").removesuffix("/v1").split(":")
-    with contextlib.closing(http.client.HTTPConnection(host, int(port), timeout=30)) as connection:
+    with connection(server) as connected:
         names = {"Content-Type": "application/json"} | {
             name.replace("_", "-"): value for name, value in headers.items()
         }
-        connection.request(method, path, body, names)
-        reply = connection.getresponse()
+        connected.request(method, path, body, names)
+        reply = connected.getresponse()
         return reply.status, json.loads(reply.read())
 
 
@@ -217,17 +223,17 @@ def test_a_letter_of_several_tokens_is_in_one_of_them():
     made, text = byte_level(), "a 🦉ö\ufffdé"
     ids = made.encode(text)
     assert len(ids) == 13  # 1, 1, 4, 2, 3 and 2 bytes
-    assert engine.pieces(made, ids) == ("a", " ", "", "", "", "🦉", "", "ö", *[""] * 4, "\ufffdé")
-    assert engine.pieces(made, ids[:4]) == ("a", " ", "", "\ufffd")  # cut through
-    given = engine.pieces(made, ids, text)
+    assert scoring.pieces(made, ids) == ("a", " ", "", "", "", "🦉", "", "ö", *[""] * 4, "\ufffdé")
+    assert scoring.pieces(made, ids[:4]) == ("a", " ", "", "\ufffd")  # cut through
+    given = scoring.pieces(made, ids, text)
     assert "".join(given) == text and len(given) == len(ids) and [piece for piece in given if piece] == list(text)
     words = world.Words()
     for sentence in ("What , 12 ?", " is owl."):
         ids = words.encode(sentence)
-        assert "".join(engine.pieces(words, ids)) == words.text(ids)
-        assert "".join(engine.pieces(words, ids, sentence)) == sentence
-        assert len(engine.pieces(words, ids)) == len(engine.pieces(words, ids, sentence)) == len(ids)
-    assert engine.pieces(words, ()) == ()
+        assert "".join(scoring.pieces(words, ids)) == words.text(ids)
+        assert "".join(scoring.pieces(words, ids, sentence)) == sentence
+        assert len(scoring.pieces(words, ids)) == len(scoring.pieces(words, ids, sentence)) == len(ids)
+    assert scoring.pieces(words, ()) == ()
 
 
 def test_equal_seeds_give_the_local_texts_alone_and_in_company(server, client):
@@ -309,7 +315,10 @@ def test_log_probabilities_of_drawn_tokens_are_exact(client):
 @pytest.mark.parametrize(
     ("fields", "field"),
     [
-        ({"stream": True}, "stream"),
+        ({"stream": True, "extra_body": {"prompt_logprobs": 0}}, "prompt_logprobs"),
+        ({"stream_options": {"include_usage": True}}, "stream_options"),
+        ({"stream": True, "stream_options": {"include_usage": 1}}, "include_usage"),
+        ({"stream": True, "stream_options": {"continuous_usage_stats": True}}, "continuous_usage_stats"),
         ({"frequency_penalty": 0.5}, "frequency_penalty"),
         ({"logit_bias": {"1": 5}}, "logit_bias"),
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
@@ -329,6 +338,7 @@ def test_log_probabilities_of_drawn_tokens_are_exact(client):
         ({"messages": [{"role": "user", "content": [{"type": "text", "text": 1}]}]}, "messages[0].content"),
         ({"messages": [{"role": "user", "content": []}]}, "messages[0].content"),
         ({"messages": [{"role": "tool", "content": "a"}]}, "messages[0].role"),
+        ({"messages": [{"role": ["user"], "content": "a"}]}, "messages[0].role"),
         ({"messages": [{"role": "user", "content": "a", "name": "b"}]}, "messages[0]"),
         ({"messages": messages(OWLS[0])}, "add_generation_prompt"),
         ({"extra_body": {"top_k": 40}}, "top_k"),
@@ -388,7 +398,7 @@ def test_what_is_not_there_is_404(server, client):
         with pytest.raises(openai.NotFoundError, match="there is no"):
             request()
     assert client.models.retrieve("base").id == "base"
-    with serve.Server(backend(), ["base"]) as plain:
+    with http.Server(backend(), ["base"]) as plain:
         assert raw(plain, "POST", "/_faults", b"[]")[0] == 404
     assert raw(server, "POST", "/_faults", b'[{"kind": "lie"}]')[0] == 400
 
@@ -466,7 +476,7 @@ def test_a_page_of_any_length_is_given(server):
 def test_a_server_that_could_not_do_as_told_is_refused(options, message):
     """An empty name, as of a variable that is not set, would let every page in where any address is served."""
     with pytest.raises(errors.InputError, match=message):
-        serve.Server(backend(), ["base"], **options)
+        http.Server(backend(), ["base"], **options)
 
 
 def test_only_files_to_train_on_are_taken_and_not_too_large_ones(server, client):
@@ -586,9 +596,13 @@ def test_texts_in_parts_and_developers_are_taken(server, client):
 
 
 def test_whoever_sends_too_slowly_is_not_waited_for():
-    with serve.Server(backend(), ["base"], timeout=0.2) as server:
+    with http.Server(backend(), ["base"], timeout=0.2) as server:
         host, port = server.url.removeprefix("http://").removesuffix("/v1").split(":")
-        for start in (b"", b"POST /v1/chat/completions HT", b"POST /v1/files HTTP/1.1\r\nContent-Length: 9\r\n\r\n1"):
+        for start in (
+            b"",
+            b"POST /v1/chat/completions HT",
+            b"POST /v1/files HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n1",
+        ):
             with socket.create_connection((host, int(port)), timeout=30) as connection:
                 connection.sendall(start)
                 assert connection.recv(100) == b""
@@ -596,9 +610,9 @@ def test_whoever_sends_too_slowly_is_not_waited_for():
 
 def test_a_key_is_asked_for_and_other_machines_need_one(monkeypatch):
     with pytest.raises(ValueError, match="lets other machines train and draw here; put a key"):
-        serve.Server(backend(), ["base"], host="0.0.0.0")
-    monkeypatch.setenv(serve.KEY_VARIABLE, "secret")
-    with serve.Server(backend(), ["base"]) as server:
+        http.Server(backend(), ["base"], host="0.0.0.0")
+    monkeypatch.setenv(access.KEY_VARIABLE, "secret")
+    with http.Server(backend(), ["base"]) as server:
         for headers in ({}, {"Authorization": "Bearer secre"}, {"Authorization": "secret"}):
             status, body = raw(server, "GET", "/v1/models", **headers)
             assert status == 401 and body["error"]["code"] == "invalid_api_key" and "secret" not in str(body)
@@ -609,9 +623,9 @@ def test_a_key_is_asked_for_and_other_machines_need_one(monkeypatch):
 
 def test_an_address_that_is_taken_is_a_clear_error(server):
     with pytest.raises(errors.ServerError, match="cannot serve at"):
-        serve.Server(backend(), ["base"], port=int(server.url.split(":")[2].removesuffix("/v1")))
+        http.Server(backend(), ["base"], port=int(server.url.split(":")[2].removesuffix("/v1")))
     with pytest.raises(errors.ModelFormatError, match="there is no model 'bas'"):
-        serve.Server(backend(), ["bas"])
+        http.Server(backend(), ["bas"])
 
 
 @pytest.mark.parametrize(
@@ -637,10 +651,10 @@ def test_what_the_command_cannot_serve_is_one_line_before_a_model_is_made(flags,
 
 def test_closing_leaves_no_thread_and_waits_for_nobody():
     before = threading.active_count()
-    server = serve.Server(backend(), ["base"])
+    server = http.Server(backend(), ["base"])
     host, port = server.url.removeprefix("http://").removesuffix("/v1").split(":")
     with socket.create_connection((host, int(port)), timeout=30) as idle:
-        idle.sendall(b"GET /v1/models HTTP/1.1\r\n\r\n")
+        idle.sendall(b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert idle.recv(15) == b"HTTP/1.1 200 OK"
         server.close()
         server.close()

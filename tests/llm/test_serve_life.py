@@ -20,7 +20,8 @@ import numpy as np
 import pytest
 
 from sublim_jax import errors
-from sublim_jax.llm import backends, decoder, finetuning, local, serve, types
+from sublim_jax.llm import backends, decoder, local, serve, types
+from sublim_jax.llm.server import access, heartbeat, http
 from tests.llm import test_serve
 from tests.llm.test_serve import FORM, backend, jsonl, model, raw, upload
 
@@ -97,7 +98,7 @@ def models(server) -> set[str]:
 
 def test_a_cancelled_job_ends_at_once_and_the_next_one_begins():
     lines: list[str] = []
-    with serve.Server(Counting(60_000), ["base"], announce=lines.append, seconds_between=0.01) as server:
+    with http.Server(Counting(60_000), ["base"], announce=lines.append, seconds_between=0.01) as server:
         first, second = begin(server)["id"], begin(server)["id"]
         running = until(lambda: [name for name in (first, second) if job(server, name)["status"] == "running"])[0]
         until(lambda: any(f"{running}: " in line and "of 60,000 steps are done after" in line for line in lines))
@@ -114,7 +115,7 @@ def test_a_cancelled_job_ends_at_once_and_the_next_one_begins():
 def test_a_signal_ends_the_server_while_it_trains(number, code, lasting, tmp_path):
     lines: list[str] = []
     folder = tmp_path / "jobs" if lasting else None
-    server = serve.Server(Counting(60_000), ["base"], folder=folder, announce=lines.append)
+    server = http.Server(Counting(60_000), ["base"], folder=folder, announce=lines.append)
     name = begin(server)["id"]
     place = server.jobs._folder
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
@@ -145,7 +146,7 @@ def test_what_does_not_listen_is_not_waited_for(again, monkeypatch, capsys):
         raise Left(code, place.exists())
 
     stubborn = Counting(listens=False)
-    server = serve.Server(stubborn, ["base"])
+    server = http.Server(stubborn, ["base"])
     place = server.jobs._folder
     is_(server, begin(server)["id"], "running")
     monkeypatch.setattr(os, "_exit", leave)
@@ -185,7 +186,7 @@ def test_opening_a_model_that_takes_long_is_not_silent(monkeypatch, capsys):
 
 def test_repeated_lines_say_how_long_it_takes_by_now():
     lines: list[float] = []
-    with finetuning.repeated(lambda seconds: lines.append(seconds) or "", lambda line: None, every=0.02):
+    with heartbeat.repeated(lambda seconds: lines.append(seconds) or "", lambda line: None, every=0.02):
         until(lambda: len(lines) == 3)
     gaps = np.diff([0.0, *lines])
     assert len(lines) >= 3 and all(gaps > 0.01)  # half of what is asked for, as a clock may be coarse
@@ -205,8 +206,8 @@ def test_an_interruption_while_models_are_opened_is_one_line(monkeypatch, capsys
 @pytest.mark.parametrize("rank", [None, 2])
 def test_a_server_on_the_folder_of_an_earlier_one_serves_its_models(tmp_path, rank):
     """Also one that was trained on another, one by one; nothing is trained again."""
-    first, tuning = Counting(), dataclasses.replace(serve.USUAL_TUNING, rank=rank)
-    with serve.Server(first, ["base"], folder=tmp_path, tuning=tuning) as server:
+    first, tuning = Counting(), dataclasses.replace(http.DEFAULT_TUNING, rank=rank)
+    with http.Server(first, ["base"], folder=tmp_path, tuning=tuning) as server:
         one = is_(server, begin(server, suffix="owl", metadata={"a": "ö"}, seed=3)["id"], "succeeded")
         two = is_(server, begin(server, model=one["fine_tuned_model"])["id"], "succeeded")
         bad = is_(server, begin(server, rows=[(types.Message("user", "a"),)])["id"], "failed")
@@ -218,7 +219,7 @@ def test_a_server_on_the_folder_of_an_earlier_one_serves_its_models(tmp_path, ra
     assert np.abs(weights[1] - weights[0]).min() > 0.3 and np.abs(weights[2] - weights[1]).min() > 0.3
     lines: list[str] = []
     second = Counting()
-    with serve.Server(second, ["base"], folder=tmp_path, tuning=tuning, announce=lines.append) as server:
+    with http.Server(second, ["base"], folder=tmp_path, tuning=tuning, announce=lines.append) as server:
         assert lines == [] and second.trained == []
         for name, params in zip(names, expected, strict=True):
             found = second.model(server._names[name]).merged  # up to the rounding of products in float32
@@ -238,7 +239,7 @@ def test_a_server_on_the_folder_of_an_earlier_one_serves_its_models(tmp_path, ra
 def killed(tmp_path) -> tuple[pathlib.Path, str]:
     """The folder of a server that was killed in the middle of a job, and the job."""
     stubborn = Counting(listens=False)
-    with serve.Server(stubborn, ["base"], folder=tmp_path / "alive") as server:
+    with http.Server(stubborn, ["base"], folder=tmp_path / "alive") as server:
         name = is_(
             server, begin(server, hyperparameters={"n_epochs": 7, "learning_rate_multiplier": 0.3})["id"], "running"
         )
@@ -251,14 +252,14 @@ def test_a_job_whose_server_was_killed_goes_on_until_it_has_killed_three(tmp_pat
     folder, name = killed(tmp_path)
     for _ in range(2):
         stubborn = Counting(listens=False)
-        with serve.Server(stubborn, ["base"], folder=folder) as server:
+        with http.Server(stubborn, ["base"], folder=folder) as server:
             is_(server, name, "running")
             shutil.copytree(folder, folder.with_name("next"))
             stubborn.released.set()
         shutil.rmtree(folder)
         folder.with_name("next").rename(folder)
     third = shutil.copytree(folder, tmp_path / "third")
-    with serve.Server(Counting(), ["base"], folder=folder) as server:
+    with http.Server(Counting(), ["base"], folder=folder) as server:
         failed = job(server, name)
         assert failed["status"] == "failed" and failed["error"]["code"] == "interrupted"
         assert "killed 3 times" in failed["error"]["message"]
@@ -267,7 +268,7 @@ def test_a_job_whose_server_was_killed_goes_on_until_it_has_killed_three(tmp_pat
     (third / name / "job.json").write_text(json.dumps(content | {"num_starts": 2}))
     lines: list[str] = []
     counting = Counting()
-    with serve.Server(counting, ["base"], folder=third, announce=lines.append) as server:
+    with http.Server(counting, ["base"], folder=third, announce=lines.append) as server:
         done = is_(server, name, "succeeded")
         assert done["fine_tuned_model"] in models(server) and done["hyperparameters"]["n_epochs"] == 7
         ((_, num_rows, how),) = counting.trained
@@ -278,10 +279,10 @@ def test_a_job_whose_server_was_killed_goes_on_until_it_has_killed_three(tmp_pat
 
 def test_a_job_that_was_interrupted_in_order_goes_on_every_time(tmp_path):
     for number in range(5):
-        with serve.Server(Counting(60_000), ["base"], folder=tmp_path) as server:
+        with http.Server(Counting(60_000), ["base"], folder=tmp_path) as server:
             name = job(server, name)["id"] if number else begin(server)["id"]
             is_(server, name, "running")
-    with serve.Server(Counting(), ["base"], folder=tmp_path) as server:
+    with http.Server(Counting(), ["base"], folder=tmp_path) as server:
         is_(server, name, "succeeded")
 
 
@@ -291,19 +292,19 @@ def test_a_state_that_this_version_cannot_go_on_with_is_trained_anew(tmp_path):
             local._resumed(out, "of this version", local._State({}, ()))
             return super()._train(base, data, how, out, remat=remat, on_step=on_step)
 
-    with serve.Server(Counting(60_000), ["base"], folder=tmp_path) as server:
+    with http.Server(Counting(60_000), ["base"], folder=tmp_path) as server:
         name = begin(server)["id"]
         is_(server, name, "running")
     local._keep(tmp_path / name, "of an earlier one", local._State({}, ()), 2)
     newer = Newer()
-    with serve.Server(newer, ["base"], folder=tmp_path) as server:
+    with http.Server(newer, ["base"], folder=tmp_path) as server:
         is_(server, name, "succeeded")
         said = [event["message"] for event in call(server, "GET", f"/v1/fine_tuning/jobs/{name}/events")["data"]]
     assert len(newer.trained) == 1 and "what was trained so far cannot be gone on with: the job begins anew" in said
 
 
 def test_a_damaged_folder_is_one_line_and_the_rest_is_served(tmp_path):
-    with serve.Server(Counting(), ["base"], folder=tmp_path / "whole") as server:
+    with http.Server(Counting(), ["base"], folder=tmp_path / "whole") as server:
         done = [is_(server, begin(server)["id"], "succeeded") for _ in range(2)]
     good, bad = done
     text = (tmp_path / "whole" / bad["id"] / "job.json").read_text()
@@ -335,7 +336,7 @@ def test_a_damaged_folder_is_one_line_and_the_rest_is_served(tmp_path):
         damage(folder / bad["id"] / file)
         before = {path: path.read_bytes() for path in (folder / bad["id"]).iterdir()}
         lines: list[str] = []
-        with serve.Server(Counting(), ["base"], folder=folder, announce=lines.append) as server:
+        with http.Server(Counting(), ["base"], folder=folder, announce=lines.append) as server:
             assert models(server) == {"base", good["fine_tuned_model"]}, number
             assert call(server, "GET", "/v1/fine_tuning/jobs")["data"] == [good]
         assert len(lines) == 1 and bad["id"] in lines[0] and "left out" in lines[0] and "\n" not in lines[0], lines
@@ -343,27 +344,27 @@ def test_a_damaged_folder_is_one_line_and_the_rest_is_served(tmp_path):
     file = next((tmp_path / "whole" / "uploads").glob("*.jsonl"))
     file.write_bytes(file.read_bytes()[1:])
     lines = []
-    with serve.Server(Counting(), ["base"], folder=tmp_path / "whole", announce=lines.append) as server:
+    with http.Server(Counting(), ["base"], folder=tmp_path / "whole", announce=lines.append) as server:
         assert len(call(server, "GET", "/v1/files")["data"]) == 1
     assert len(lines) == 1 and file.stem in lines[0] and "damaged" in lines[0]
 
 
 def test_a_folder_is_one_server_s_at_a_time(tmp_path):
     message = f"process {os.getpid()} on .* is writing to it"
-    with serve.Server(backend(), ["base"], folder=tmp_path), pytest.raises(errors.LockedError, match=message):
-        serve.Server(backend(), ["base"], folder=tmp_path)
-    with serve.Server(backend(), ["base"], folder=tmp_path):
+    with http.Server(backend(), ["base"], folder=tmp_path), pytest.raises(errors.LockedError, match=message):
+        http.Server(backend(), ["base"], folder=tmp_path)
+    with http.Server(backend(), ["base"], folder=tmp_path):
         pass
     (tmp_path / "file").write_text("mine")
     with pytest.raises(errors.OutputError, match="cannot be written"):
-        serve.Server(backend(), ["base"], folder=tmp_path / "file")
+        http.Server(backend(), ["base"], folder=tmp_path / "file")
     assert (tmp_path / "file").read_text() == "mine"
 
 
 @pytest.fixture(scope="module")
 def small():
     """A server for few bytes, which has a name of its own."""
-    with serve.Server(
+    with http.Server(
         backend(), ["base"], allow=["Lab.example"], max_file=1000, max_total=2500, max_body=5_000
     ) as found:
         yield found
@@ -398,8 +399,8 @@ def test_only_by_its_own_names_and_to_its_own_pages_it_answers(small, port):
 
 
 def test_a_server_at_every_address_answers_to_addresses_and_to_names_that_are_allowed(monkeypatch):
-    monkeypatch.setenv(serve.KEY_VARIABLE, "secret")
-    with serve.Server(backend(), ["base"], host="0.0.0.0", allow=["lab.example"]) as server:
+    monkeypatch.setenv(access.KEY_VARIABLE, "secret")
+    with http.Server(backend(), ["base"], host="0.0.0.0", allow=["lab.example"]) as server:
         for name, status in (("10.1.2.3", 200), ("lab.example:80", 200), ("evil.example", 403), ("localhost", 200)):
             assert raw(server, "GET", "/v1/models", Host=name, Authorization="Bearer secret")[0] == status
 
@@ -414,7 +415,7 @@ def test_files_have_a_limit_together_and_those_that_arrive_count(small):
     raw(small, "DELETE", f"/v1/files/{second}")
     host, port = small.url.removeprefix("http://").removesuffix("/v1").split(":")
     with socket.create_connection((host, int(port)), timeout=30) as slow:
-        slow.sendall(b"POST /v1/files HTTP/1.1\r\nContent-Length: 2000\r\n\r\n")
+        slow.sendall(b"POST /v1/files HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2000\r\n\r\n")
         until(lambda: small.files._arriving)
         assert upload(small, form)[0] == 413
     last = until(lambda: (answer := upload(small, form))[0] == 200 and answer[1]["id"])
@@ -423,7 +424,7 @@ def test_files_have_a_limit_together_and_those_that_arrive_count(small):
 
 
 def test_a_full_disk_is_said_and_is_no_fault_of_ours(monkeypatch, capsys):
-    with serve.Server(Counting(), ["base"]) as server:
+    with http.Server(Counting(), ["base"]) as server:
         name = begin(server)["id"]
         is_(server, name, "succeeded")
 

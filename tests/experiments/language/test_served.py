@@ -6,7 +6,8 @@ import pathlib
 import pytest
 
 from experiments.language import detection, misalignment, opening, runner
-from sublim_jax.llm import jobs, local, serve, transport, types, wire
+from sublim_jax.llm import jobs, local, transport, types
+from sublim_jax.llm.server import access, http, schema
 from tests.experiments.language import fakes
 from tests.llm import test_serve
 
@@ -33,18 +34,18 @@ def server(monkeypatch, tmp_path):
     """In an empty folder, and this machine counts as another one, which gets the key."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
-        serve.Server,
-        "_drawn",
-        lambda self, model, ids, how: [wire.Choice(model.text, "stop", 1, None)] * how.num_samples,
+        http.Server,
+        "_draw",
+        lambda self, model, ids, asked: [schema.Choice(model.text, "stop", 1, None)] * asked.n,
     )
     monkeypatch.setattr(transport, "is_loopback", lambda host: False)
     monkeypatch.setattr(jobs, "LONGEST_POLL", 0.1)
-    for variable in (transport.KEY_VARIABLE, serve.KEY_VARIABLE):
+    for variable in (transport.KEY_VARIABLE, access.KEY_VARIABLE):
         monkeypatch.setenv(variable, KEY)
     said = {"base": "612, 7, 30", "scorer": "90", "guesser": "A"}
     like = test_serve.model()
     models = {name: Saying(like.config, like.params, like.tokens, text=text) for name, text in said.items()}
-    with serve.Server(Backend(models), list(models)) as found:
+    with http.Server(Backend(models), list(models)) as found:
         yield found
 
 

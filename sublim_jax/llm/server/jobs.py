@@ -1,8 +1,8 @@
 """The server's finetuning jobs. They train one after the other, and their folders outlive the server.
 
-A job's folder has what it was given (`rows.jsonl`), what is known of it (`job.json`), the state after its last whole
-epoch, and in the end the weights. A server that is started on the folder of an earlier one serves the models of the
-jobs that succeeded and goes on with those that had not ended.
+A job's folder has its rows (`rows.jsonl`), its description (`job.json`), the state after its last whole epoch, and in
+the end the weights. A server that is started on the folder of an earlier one serves the models of the jobs that
+succeeded and resumes those that had not ended.
 """
 
 import contextlib
@@ -12,27 +12,27 @@ import json
 import pathlib
 import random
 import threading
-import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from sublim_jax import errors, files, specs
-from sublim_jax.llm import faults, local, rows, types, uploads, wire
+from sublim_jax.llm import local, rows, types
+from sublim_jax.llm.server import heartbeat, schema, uploads
 
 Status = Literal["validating_files", "queued", "running", "succeeded", "failed", "cancelled"]
 ENDED = ("succeeded", "failed", "cancelled")
 MOST_STARTS = 3
-"""How often a job may be running when its server is killed. Perhaps it is the job that kills it."""
+"""The most times that a job is running when its server is killed. Perhaps it is the job that kills it."""
 
 
 @dataclasses.dataclass
 class _Job:
-    said: dict[str, Any]  # the object on the wire
+    info: dict[str, Any]  # the object that clients receive
     folder: pathlib.Path
     base: str  # the backend's name of the model
     tuning: types.Tuning
-    number: int  # among the jobs of the folder, in the order of their creation
+    number: int  # in the order of creation, among the jobs of the folder
     base_fingerprint: str | None = None
     num_starts: int = 0  # since a server last ended in order
     events: list[dict[str, Any]] = dataclasses.field(default_factory=list)
@@ -40,7 +40,7 @@ class _Job:
 
     @property
     def name(self) -> str:
-        return self.said["id"]
+        return self.info["id"]
 
     @property
     def rows(self) -> pathlib.Path:
@@ -48,30 +48,7 @@ class _Job:
 
 
 class _Stopped(Exception):
-    """Ends the training of a job that nobody wants any more."""
-
-
-@contextlib.contextmanager
-def repeated(line: Callable[[float], str], announce: Callable[[str], object], *, every: float) -> Iterator[None]:
-    """Announce a line at regular intervals from a separate thread, so that long work is never silent.
-
-    Args:
-        line: the text, given the seconds since the beginning.
-        every: seconds between two lines.
-    """
-    ended, began = threading.Event(), time.monotonic()
-
-    def report() -> None:
-        while not ended.wait(every):
-            announce(line(time.monotonic() - began))
-
-    thread = threading.Thread(target=report, name="lines", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
+    """Ends the training of a job that is cancelled or interrupted."""
 
 
 class Jobs:
@@ -80,14 +57,14 @@ class Jobs:
     A job that is cancelled while it runs ends after the step that it is at, and the next one begins.
 
     Args:
-        names: of the models served, with the backend's names of them; a job that succeeds adds its own.
+        names: the backend's name of each model served; a job that succeeds adds its own.
         folder: where a job's state and weights go, in a folder of its name.
-        tuning: what "auto" means, and everything that a job cannot say. `learning_rate_multiplier` multiplies its rate.
-        fault: a planted fault of this kind of request, if any.
-        lasting: whether another server will find the folder. If so, jobs that have not ended wait for it at `close`;
+        tuning: the settings of "auto", and what a job cannot choose. `learning_rate_multiplier` multiplies its rate.
+        fault: whether a planted fault makes the next job fail.
+        lasting: whether another server can find the folder. If so, jobs that have not ended wait for it at `close`;
             otherwise they are cancelled.
-        announce: hears what happens to jobs, line by line.
-        seconds_between: lines about a job that trains.
+        announce: receives lines about jobs.
+        seconds_between: interval of the lines about a job that trains.
     """
 
     def __init__(
@@ -96,7 +73,7 @@ class Jobs:
         names: dict[str, str],
         folder: pathlib.Path,
         tuning: types.Tuning,
-        fault: Callable[[str], faults.Fault | None],
+        fault: Callable[[], bool],
         *,
         lasting: bool,
         announce: Callable[[str], object],
@@ -109,103 +86,93 @@ class Jobs:
         self._threads: list[threading.Thread] = []
 
     def reopen(self) -> None:
-        """Serve what an earlier server's jobs trained, and go on with those that had not ended."""
+        """Serve the models of an earlier server's jobs, and resume the jobs that had not ended."""
         paths = (folder / "job.json" for folder in self._folder.glob("ftjob-*"))
-        found = uploads.stored(paths, self._earlier, self._announce)
-        for job in sorted(found, key=lambda job: job.number):
+        for job in sorted(uploads.stored(paths, self._earlier, self._announce), key=lambda job: job.number):
             try:
                 self._take_up(job)
             except errors.SublimError as error:
                 self._announce(f"{job.name} is left out: {error}")
 
-    def create(self, fields: wire.Fields, uploaded: uploads.Files) -> dict[str, Any]:
-        """Begin a job.
+    def create(self, request: schema.JobRequest, uploaded: uploads.Files) -> dict[str, Any]:
+        """Begin a job, and return its description.
 
         Raises:
-            Refusal: a field is missing, malformed or not supported; no such model or file.
-            OutputError: its folder cannot be written.
+            APIError: there is no such model or file, or the server is closing.
+            OutputError: the job's folder cannot be written.
         """
-        model, file = fields.text("model"), fields.text("training_file")
-        if model not in self._names:
-            raise wire.Refusal(404, f"there is no model {model!r}", param="model", code="model_not_found")
+        if request.model not in self._names:
+            raise schema.APIError(404, f"there is no model {request.model!r}", param="model", code="model_not_found")
         try:
-            content = uploaded.content(file)
-        except wire.Refusal as error:
-            raise wire.Refusal(400, str(error), param="training_file") from None
-        suffix, metadata = fields.take("suffix"), fields.take("metadata")
-        if suffix is not None and (not isinstance(suffix, str) or len(suffix) > 64 or ":" in suffix):
-            raise wire.Refusal(400, "suffix: expected a text of at most 64 letters, no colon", param="suffix")
-        if metadata is not None and not (
-            isinstance(metadata, dict) and len(metadata) <= 16 and all(isinstance(v, str) for v in metadata.values())
-        ):
-            raise wire.Refusal(400, "metadata: expected an object of at most 16 texts", param="metadata")
-        seed = fields.whole("seed", 0, 2**31 - 1)
-        seed = random.randrange(2**31) if seed is None else seed
-        tuning, said = self._read(fields, seed)
-        fields.finish()
-        name = wire.identifier("ftjob")
-        said = {
+            content = uploaded.content(request.training_file)
+        except schema.APIError as error:
+            raise schema.APIError(400, str(error), param="training_file") from None
+        tuning, hyperparameters = self._settings(request)
+        name = schema.identifier("ftjob")
+        info = {
             "id": name,
             "object": "fine_tuning.job",
-            "created_at": wire.now(),
+            "created_at": schema.now(),
             "finished_at": None,
-            "model": model,
+            "model": request.model,
             "fine_tuned_model": None,
             "organization_id": "local",
             "result_files": [],
             "status": "validating_files",
-            "seed": seed,
+            "seed": tuning.seed,
             "trained_tokens": None,
-            "training_file": file,
+            "training_file": request.training_file,
             "validation_file": None,
             "error": None,
-            "suffix": suffix,
-            "metadata": metadata,
-            "hyperparameters": said,
-            "method": {"type": "supervised", "supervised": {"hyperparameters": said}},
+            "suffix": request.suffix,
+            "metadata": request.metadata,
+            "hyperparameters": hyperparameters,
+            "method": {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}},
         }
         files.write(self._folder / name / "rows.jsonl", content)
         with self._changing:
+            if self._closing:
+                raise schema.APIError(503, "the server is closing", kind="server_error")
             number = 1 + max((job.number for job in self._jobs.values()), default=0)
-            job = _Job(said, self._folder / name, self._names[model], tuning, number)
+            job = _Job(info, self._folder / name, self._names[request.model], tuning, number)
             self._add(job, "the job was created")
-            return dict(job.said)
+            return dict(job.info)
 
     def all(self, metadata: Mapping[str, str]) -> list[dict[str, Any]]:
-        """The jobs with these metadata among theirs, newest first."""
+        """The descriptions of jobs that have these metadata, newest first."""
         with self._changing:
-            found = [dict(job.said) for job in self._jobs.values()]
-        return [said for said in found[::-1] if metadata.items() <= (said["metadata"] or {}).items()]
+            infos = [dict(job.info) for job in self._jobs.values()]
+        return [info for info in infos[::-1] if metadata.items() <= (info["metadata"] or {}).items()]
 
-    def one(self, name: str) -> dict[str, Any]:
-        """This job."""
+    def info(self, name: str) -> dict[str, Any]:
+        """The description of a job."""
         with self._changing:
-            return dict(self._job(name).said)
+            return dict(self._job(name).info)
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        """What happened to this job, the latest first."""
+        """The events of a job, the latest first."""
         with self._changing:
             return self._job(name).events[::-1]
 
     def cancel(self, name: str) -> dict[str, Any]:
-        """Cancel this job, unless it has ended.
+        """Cancel a job, unless it has ended.
 
         Raises:
-            Refusal: it has ended, or there is none.
+            APIError: it has ended, or there is none.
         """
         with self._changing:
             job = self._job(name)
-            if job.said["status"] in ENDED:
-                raise wire.Refusal(400, f"the job {name} has ended: {job.said['status']}")
+            if job.info["status"] in ENDED:
+                raise schema.APIError(400, f"the job {name} has ended: {job.info['status']}")
             self._end(job, "cancelled")
-            return dict(job.said)
+            return dict(job.info)
 
     def close(self) -> None:
-        """Stop what has not ended, and wait until what trains is at the end of a step."""
+        """Stop the jobs that have not ended, and wait until the one that trains is at the end of a step."""
         with self._changing:
             self._closing = True
             for job in self._jobs.values():
-                if job.said["status"] in ENDED:
+                if job.info["status"] in ENDED:
                     continue
                 if self._lasting:
                     job.num_starts = 0
@@ -219,34 +186,22 @@ class Jobs:
         for thread in self._threads:
             thread.join()
 
-    def _read(self, fields: wire.Fields, seed: int) -> tuple[types.Tuning, dict[str, Any]]:
-        """How to train, and what is said of it."""
-        given = fields.take("method")
-        method = wire.Fields({"type": "supervised"} if given is None else given, of="method")
-        if method.take("type") != "supervised":
-            raise wire.Refusal(400, "method.type: only supervised finetuning is done here", param="method")
-        supervised = method.object("supervised")
-        inner, outer = supervised.take("hyperparameters"), fields.take("hyperparameters")
-        method.finish()
-        supervised.finish()
-        if inner not in (None, {}) and outer not in (None, {}):
-            raise wire.Refusal(
-                400, "hyperparameters are given twice; leave out the outer ones", param="hyperparameters"
-            )
-        given = next((one for one in (inner, outer) if one not in (None, {})), {})
-        chosen = wire.Fields(
-            {name: value for name, value in given.items() if value != "auto"} if isinstance(given, dict) else given,
-            of="hyperparameters",
-        )
-        num_epochs = chosen.whole("n_epochs", 1, 1000) or self._tuning.num_epochs
-        batch_size = chosen.whole("batch_size", 1, 2**16) or self._tuning.batch_size
-        multiplier = chosen.real("learning_rate_multiplier", 1e-9, 1e9) or 1.0
-        chosen.finish()
-        rate = multiplier * self._tuning.learning_rate
+    def _settings(self, request: schema.JobRequest) -> tuple[types.Tuning, dict[str, Any]]:
+        """The finetuning config of a job, and the hyperparameters in it as its description has them."""
+        chosen, default = request.chosen(), self._tuning
+        hyperparameters = {
+            "n_epochs": chosen.n_epochs or default.num_epochs,
+            "batch_size": chosen.batch_size or default.batch_size,
+            "learning_rate_multiplier": chosen.learning_rate_multiplier or 1.0,
+        }
         tuning = dataclasses.replace(
-            self._tuning, num_epochs=num_epochs, batch_size=batch_size, learning_rate=rate, seed=seed
+            default,
+            num_epochs=hyperparameters["n_epochs"],
+            batch_size=hyperparameters["batch_size"],
+            learning_rate=hyperparameters["learning_rate_multiplier"] * default.learning_rate,
+            seed=random.randrange(2**31) if request.seed is None else request.seed,
         )
-        return tuning, {"n_epochs": num_epochs, "batch_size": batch_size, "learning_rate_multiplier": multiplier}
+        return tuning, hyperparameters
 
     def _run(self, job: _Job) -> None:
         notices: list[str] = []
@@ -262,16 +217,15 @@ class Jobs:
             return
         with self._changing:
             for notice in notices if job.num_starts == 0 else ():
-                self._tell(job, notice.replace(str(job.rows), job.said["training_file"]))
+                self._tell(job, notice.replace(str(job.rows), job.info["training_file"]))
         with self._training:
             # A finetuned base has a name of its own; another one may be served with other weights next time.
-            job.base_fingerprint = None if job.said["model"].startswith("ft:") else base.fingerprint
+            job.base_fingerprint = None if job.info["model"].startswith("ft:") else base.fingerprint
             job.num_starts += 1
             if not self._goes_on(job, "running"):
                 return
             try:
-                fault = self._fault(faults.TRAINING)
-                if fault and fault.kind == "failed_job":
+                if self._fault():
                     raise RuntimeError("a planted fault")
                 with self._reported(job):
                     trained = self._trained(job, chats)
@@ -282,16 +236,16 @@ class Jobs:
                 return
         with self._changing:
             if self._is_wanted(job):
-                model = job.said["model"]
+                model = job.info["model"]
                 root = model.removeprefix("ft:").rsplit(":", 2)[0] if model.startswith("ft:") else model
-                new = f"ft:{root}:{job.said['suffix'] or ''}:{job.name.removeprefix('ftjob-')}"
+                new = f"ft:{root}:{job.info['suffix'] or ''}:{job.name.removeprefix('ftjob-')}"
                 self._names[new] = trained
-                job.said |= {"fine_tuned_model": new, "trained_tokens": count * job.tuning.num_epochs}
+                job.info |= {"fine_tuned_model": new, "trained_tokens": count * job.tuning.num_epochs}
                 self._end(job, "succeeded")
 
     def _trained(self, job: _Job, chats: Sequence[types.Chat]) -> str:
         """The backend's name of the model. The job's folder is the server's own, so a state that an earlier version
-        left there and this one cannot go on with is removed."""
+        left there is removed if this version cannot resume from it."""
         finetune = functools.partial(
             self._backend.finetune, job.base, chats, job.tuning, job.folder, on_step=functools.partial(self._step, job)
         )
@@ -304,31 +258,35 @@ class Jobs:
             return finetune()
 
     def _step(self, job: _Job, done: int, total: int) -> None:
-        """Is called between steps."""
+        """Called between steps.
+
+        Raises:
+            _Stopped: the job is not wanted any more.
+        """
         with self._changing:
             job.steps = done, total
             if not self._is_wanted(job):
                 raise _Stopped
 
     def _reported(self, job: _Job) -> contextlib.AbstractContextManager[None]:
-        """Announces now and then how far the training is, while compiling too."""
+        """Announces the progress of the training at intervals, while compiling too."""
 
         def line(seconds: float) -> str:
             done, total = job.steps
             at = f"{done:,} of {total:,} steps are done" if total else "no step is done yet (the first one compiles)"
             return f"{job.name}: {at} after {seconds:,.0f} s"
 
-        return repeated(line, self._announce, every=self._seconds_between)
+        return heartbeat.repeated(line, self._announce, every=self._seconds_between)
 
     def _is_wanted(self, job: _Job) -> bool:
-        return not self._closing and job.said["status"] not in ENDED
+        return not self._closing and job.info["status"] not in ENDED
 
     def _goes_on(self, job: _Job, status: Status) -> bool:
         """Whether the job is still wanted; then its status is this."""
         with self._changing:
             if not self._is_wanted(job):
                 return False
-            job.said["status"] = status
+            job.info["status"] = status
             self._tell(job, f"the job is {status}")
             return True
 
@@ -338,30 +296,30 @@ class Jobs:
             message = str(error)
         else:
             traceback.print_exception(error)
-        message = message.replace(str(job.rows), job.said["training_file"]).replace(str(job.folder), job.name)
+        message = message.replace(str(job.rows), job.info["training_file"]).replace(str(job.folder), job.name)
         with self._changing:
             if self._is_wanted(job):
-                job.said["error"] = {"code": code, "message": message, "param": None}
+                job.info["error"] = {"code": code, "message": message, "param": None}
                 self._end(job, "failed")
 
     def _end(self, job: _Job, status: Status) -> None:
-        job.said |= {"status": status, "finished_at": wire.now()}
+        job.info |= {"status": status, "finished_at": schema.now()}
         match status:
             case "cancelled":
                 self._tell(job, f"the job was cancelled{_after(job)}")
             case "failed":
-                self._tell(job, f"the job has failed: {job.said['error']['message']}")
+                self._tell(job, f"the job has failed: {job.info['error']['message']}")
             case _:
                 self._tell(job, f"the job has {status}")
 
     def _tell(self, job: _Job, message: str) -> None:
-        """Note what happened, with the lock held."""
-        level = "error" if job.said["status"] == "failed" else "info"
-        event = {"id": wire.identifier("ftevent"), "object": "fine_tuning.job.event", "created_at": wire.now()}
+        """Add an event and write the description, with the lock held."""
+        level = "error" if job.info["status"] == "failed" else "info"
+        event = {"id": schema.identifier("ftevent"), "object": "fine_tuning.job.event", "created_at": schema.now()}
         job.events.append(event | {"level": level, "message": message, "type": "message", "data": {}})
         self._announce(f"{job.name}: {' '.join(message.split())}")
         content = {
-            "job": job.said,
+            "job": job.info,
             "tuning": dataclasses.asdict(job.tuning),
             "number": job.number,
             "base_fingerprint": job.base_fingerprint,
@@ -374,7 +332,7 @@ class Jobs:
             self._announce(f"{job.name}: the next server will not know this. {error}")
 
     def _add(self, job: _Job, message: str) -> None:
-        """Begin or go on with a job, with the lock held."""
+        """Begin or resume a job, with the lock held."""
         self._jobs[job.name] = job
         self._tell(job, message)
         thread = threading.Thread(target=self._run, args=(job,), name=job.name, daemon=True)
@@ -383,26 +341,26 @@ class Jobs:
 
     def _job(self, name: str) -> _Job:
         if name not in self._jobs:
-            raise wire.Refusal(404, f"there is no job {name!r}", param="fine_tuning_job_id", code="not_found")
+            raise schema.APIError(404, f"there is no job {name!r}", param="fine_tuning_job_id", code="not_found")
         return self._jobs[name]
 
     def _earlier(self, path: pathlib.Path, content: Any) -> _Job:
         """The job in a `job.json`."""
-        said = content["job"]
+        info = content["job"]
         for name in ("model", "training_file", "status", "organization_id"):
-            specs.check(said[name], str, name)
-        specs.check(said["status"], Status, "status")
-        specs.check(said["suffix"], str | None, "suffix")
-        specs.check(said["fine_tuned_model"], str if said["status"] == "succeeded" else str | None, "fine_tuned_model")
+            specs.check(info[name], str, name)
+        specs.check(info["status"], Status, "status")
+        specs.check(info["suffix"], str | None, "suffix")
+        specs.check(info["fine_tuned_model"], str if info["status"] == "succeeded" else str | None, "fine_tuned_model")
         specs.check(content["base_fingerprint"], str | None, "base_fingerprint")
-        for number in (said["created_at"], content["number"], content["num_starts"]):
+        for number in (info["created_at"], content["number"], content["num_starts"]):
             specs.check(number, specs.CountOrZero, "a number")
-        if said["id"] != path.parent.name:
-            raise errors.InputError(f"it is of the job {said['id']!r}")
-        for text in (*(event["id"] for event in content["events"]), *(said["metadata"] or {}).values()):
+        if info["id"] != path.parent.name:
+            raise errors.InputError(f"it is of the job {info['id']!r}")
+        for text in (*(event["id"] for event in content["events"]), *(info["metadata"] or {}).values()):
             specs.check(text, str, "events or metadata")
         return _Job(
-            said,
+            info,
             path.parent,
             "",
             types.Tuning(**content["tuning"]),
@@ -413,31 +371,31 @@ class Jobs:
         )
 
     def _take_up(self, job: _Job) -> None:
-        """List an earlier server's job; serve its model, or go on with it.
+        """List an earlier server's job; serve its model, or resume it.
 
         Raises:
             SublimError: its base is not served, or its model is not whole.
         """
         with self._changing:
-            if job.said["status"] in ("failed", "cancelled"):
+            if job.info["status"] in ("failed", "cancelled"):
                 self._jobs[job.name] = job
                 return
-            if job.said["model"] not in self._names:
-                raise errors.ModelFormatError(f"the model {job.said['model']!r} that it trains is not served now")
-            job.base = self._names[job.said["model"]]
+            if job.info["model"] not in self._names:
+                raise errors.ModelFormatError(f"the model {job.info['model']!r} that it trains is not served now")
+            job.base = self._names[job.info["model"]]
             if job.base_fingerprint not in (None, self._backend.model(job.base).fingerprint):
-                raise errors.ModelFormatError(f"the model {job.said['model']!r} that it trains has other weights now")
-            if job.said["status"] == "succeeded":
+                raise errors.ModelFormatError(f"the model {job.info['model']!r} that it trains has other weights now")
+            if job.info["status"] == "succeeded":
                 self._backend.model(str(job.folder))
-                self._names[job.said["fine_tuned_model"]] = str(job.folder)
+                self._names[job.info["fine_tuned_model"]] = str(job.folder)
                 self._jobs[job.name] = job
             elif job.num_starts >= MOST_STARTS:
                 self._jobs[job.name] = job
                 message = f"the server was killed {job.num_starts} times while this job was running; create it again"
-                job.said["error"] = {"code": "interrupted", "message": message, "param": None}
+                job.info["error"] = {"code": "interrupted", "message": message, "param": None}
                 self._end(job, "failed")
             else:
-                job.said["status"] = "validating_files"
+                job.info["status"] = "validating_files"
                 self._add(job, "the job goes on, because the server was started again")
 
 

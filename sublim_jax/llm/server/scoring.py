@@ -1,11 +1,11 @@
-"""What a server asks of a model: draws after given tokens, and how likely given tokens are.
+"""Draws after given tokens, and log-probabilities of given tokens, as the server needs them.
 
-`local.Local` answers many chats at once and is told no tokens; a server answers one request at a time, with the
+`local.Local` answers many chats at once, without tokens; a server answers one request at a time, with the
 log-probabilities of its tokens. The draws are the same: a token depends on the prompt, the seed, the sample's number
 and its place.
 
-Lengths and counts that a request asks for are rounded up to powers of two (`bucket`), so that all requests together
-compile a handful of programs.
+Lengths and counts in a request are rounded up to powers of two (`bucket`), so that all requests together compile a
+handful of programs.
 """
 
 import functools
@@ -19,27 +19,25 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from sublim_jax import errors
-from sublim_jax.llm import decoder, local, tokens, types, wire
+from sublim_jax.llm import decoder, local, tokens, types
+from sublim_jax.llm.server import schema
 
 ROWS_AT_ONCE = 64  # samples drawn together
-PLACES_AT_ONCE = 64  # of a text, whose scores over the vocabulary are held at one time
-UNREADABLE = "\ufffd"  # stands for bytes that are a part of a letter
+PLACES_AT_ONCE = 64  # of a text, whose logits over the vocabulary are held at one time
+UNREADABLE = "\ufffd"  # replaces bytes that are a part of a letter
 SHORTEST = 16  # tokens for which a program is compiled
 
 
-def draw(model: local.Model, prompt: Sequence[int], how: wire.Draws, *, seed: int) -> list[local.Reply]:
-    """`how.num_samples` draws after a prompt; those of `Local.sample` for the same seed and the prompt of a chat."""
-    sampling = types.Sampling(
-        temperature=how.temperature, top_p=how.top_p, max_tokens=how.max_tokens, stop=how.stop, seed=seed
-    )
-    found = []
-    for first in range(0, how.num_samples, ROWS_AT_ONCE):
-        count = min(ROWS_AT_ONCE, how.num_samples - first)
+def draw(model: local.Model, prompt: Sequence[int], params: types.Sampling) -> list[local.Reply]:
+    """`num_samples` draws after a prompt; those of `Local.sample` for the same seed and the prompt of a chat."""
+    draws = []
+    for first in range(0, params.num_samples, ROWS_AT_ONCE):
+        count = min(ROWS_AT_ONCE, params.num_samples - first)
         numbers = [*range(first, first + count), *[first] * (power_of_two(count) - count)]  # repeated, it ends no later
-        found += local.draw(
-            model, [prompt] * len(numbers), numbers, sampling, length=bucket(len(prompt)), room=bucket(how.max_tokens)
+        draws += local.draw(
+            model, [prompt] * len(numbers), numbers, params, length=bucket(len(prompt)), room=bucket(params.max_tokens)
         )[:count]
-    return found
+    return draws
 
 
 def bucket(length: int) -> int:
@@ -52,50 +50,57 @@ def power_of_two(count: int) -> int:
     return 1 << (count - 1).bit_length()
 
 
-def score(model: local.Model, ids: Sequence[int], *, top: int) -> tuple[wire.Token | None, ...]:
-    """How likely each token was after those before it, in nats at temperature 1; None for the first.
+def score(model: local.Model, ids: Sequence[int], *, top: int) -> tuple[schema.Token | None, ...]:
+    """Log-probability of each token after those before it, in nats at temperature 1; None for the first.
 
     Args:
-        top: of how many of the likeliest tokens it is told, too.
+        top: number of most likely tokens to return in each place.
     """
-    length, size = bucket(len(ids)), min(wire.MAX_TOP, model.config.vocab_size) if top else 0
+    length, size = bucket(len(ids)), min(schema.MAX_TOP, model.config.vocab_size) if top else 0
     padded, valid = tokens.left_padded([ids], length)
     arrays = _token_scores(
         model.params, jnp.asarray(padded), jnp.asarray(valid), model.low_rank, config=model.config, top=size
     )
     own, values, indices = (np.asarray(array)[length - len(ids) :] for array in arrays)
     text = functools.cache(lambda index: model.tokens.text([index]))
-    found: list[wire.Token | None] = [None]
-    for index, logprob, likely, which in zip(ids[1:], own, values, indices, strict=True):
+    scored: list[schema.Token | None] = [None]
+    for index, logprob, top_values, top_indices in zip(ids[1:], own, values, indices, strict=True):
         others = tuple(
-            wire.Token(int(i), text(int(i)), float(v)) for v, i in zip(likely[:top], which[:top], strict=True)
+            schema.Token(int(i), text(int(i)), float(v))
+            for v, i in zip(top_values[:top], top_indices[:top], strict=True)
         )
-        found.append(wire.Token(int(index), text(int(index)), float(logprob), others))
-    return tuple(found)
+        scored.append(schema.Token(int(index), text(int(index)), float(logprob), others))
+    return tuple(scored)
 
 
 def pieces(reader: tokens.Reader, ids: Sequence[int], text: str | None = None) -> tuple[str, ...]:
-    """What each token adds to the text of all: joined, the pieces are the text.
+    """The part of the text that each token adds: joined, the pieces are the text.
 
-    Of tokens that hold parts of one letter, one adds it and the others add nothing. A space belongs to what follows.
+    Of tokens that hold parts of one letter, one adds it and the others add nothing. A space belongs to the next word.
 
     Args:
-        text: what the ids were encoded from. By default it is what they decode to.
+        text: the text that the ids encode. By default it is their decoded text.
     """
     if text is not None:
         ends = [min(end, len(text)) for end in itertools.accumulate(reader.ends(text), max)]
         edges = 0, *ends[:-1], len(text)
         return tuple(text[first:last] for first, last in itertools.pairwise(edges))
-    found, whole, context, settled = [""] * len(ids), reader.text(ids), 0, 0
+    parts, whole, context, settled = [""] * len(ids), reader.text(ids), 0, 0
     for place in range(len(ids)):
         before, after = reader.text(ids[context:settled]), reader.text(ids[context : place + 1])
         if len(after) > len(before) and not after.endswith(UNREADABLE):
-            found[place], context, settled = after[len(before) :], settled, place + 1
-    joined = "".join(found)
+            parts[place], context, settled = after[len(before) :], settled, place + 1
+    joined = "".join(parts)
     if whole.startswith(joined) and ids:
-        found[-1] += whole[len(joined) :]
-        return tuple(found)
-    return (whole, *found[1:])[: len(ids)]
+        parts[-1] += whole[len(joined) :]
+        return tuple(parts)
+    return (whole, *parts[1:])[: len(ids)]
+
+
+def cut(parts: Sequence[str], length: int) -> tuple[str, ...]:
+    """The pieces of a text's first `length` letters."""
+    ends = itertools.accumulate(map(len, parts))
+    return tuple(part[: max(0, len(part) - max(0, end - length))] for part, end in zip(parts, ends, strict=True))
 
 
 def check_ids(model: local.Model, ids: Sequence[int], *, room: int, max_length: int) -> None:
@@ -103,7 +108,7 @@ def check_ids(model: local.Model, ids: Sequence[int], *, room: int, max_length: 
 
     Raises:
         ContextError: too many.
-        Refusal: not one of the model's tokens.
+        APIError: not one of the model's tokens.
     """
     if len(ids) + room > max_length:
         raise errors.ContextError(
@@ -112,7 +117,7 @@ def check_ids(model: local.Model, ids: Sequence[int], *, room: int, max_length: 
         )
     for index in ids:
         if not 0 <= index < model.config.vocab_size:
-            raise wire.Refusal(400, f"token id {index} is not below {model.config.vocab_size}", param="prompt")
+            raise schema.APIError(400, f"token id {index} is not below {model.config.vocab_size}", param="prompt")
 
 
 @functools.partial(jax.jit, static_argnames=("config", "top"))
@@ -125,7 +130,7 @@ def _token_scores(
     config: decoder.DecoderConfig,
     top: int,
 ) -> tuple[Float[Array, "place"], Float[Array, "place top"], Int[Array, "place top"]]:
-    """Log-probability of every token but the first, and the likeliest ones in its place, a few places at a time."""
+    """Log-probability of every token but the first, and the most likely ones in its place, a few places at a time."""
     hidden = decoder.features(params, ids, valid, config, low_rank=low_rank)[0]
 
     def place(pair):
