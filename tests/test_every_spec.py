@@ -28,6 +28,7 @@ from sublim_jax import errors
 from sublim_jax.forms import theorem as form
 from sublim_jax.llm import budget, serve, tiny
 from sublim_jax.llm import types as language
+from sublim_jax.models import network
 from sublim_jax.theory import contract
 from sublim_jax.training import lineage, loop
 from tests.training import tiny as small
@@ -38,6 +39,7 @@ OURS_ALONE = {  # made by our code from what was checked before, or read from a 
     "sublim_jax.data.images.ImageDataset",
     "sublim_jax.data.mnist.PublishedFile",
     "sublim_jax.data.mnist.PublishedDataset",
+    "sublim_jax.training.members.MemberResults",
     "sublim_jax.llm.adapters.Adapter",  # these from JSON files, whose entries are checked by the same annotations
     "sublim_jax.llm.checkpoint._Config",
     "sublim_jax.llm.checkpoint._Rotary",
@@ -73,6 +75,7 @@ MINIMAL = {  # where something must be given
     type(tiny.CONFIG): tiny.CONFIG,
     serve.Options: serve.Options(model=("tiny:100",)),
     contract.Loss: contract.named("kl"),
+    network.Network: network.Network(initialize=small.MODEL.init, forward=small.MODEL.apply, num_classes=4, num_aux=3),
     form.Shape: form.Shape("network"),
 }
 
@@ -106,8 +109,9 @@ def wrong(annotation) -> list:
     if origin is Annotated:
         return [*wrong(arguments[0]), *(value for bound in arguments[1:] for value in beyond(bound, arguments[0]))]
     if origin in (Union, types.UnionType):
-        (inner,) = [choice for choice in arguments if choice is not types.NoneType]  # other unions: write their rule
-        return [value for value in wrong(inner) if value is not None]
+        inner = [choice for choice in arguments if choice is not types.NoneType]
+        assert len(inner) == 1 or all(map(dataclasses.is_dataclass, inner)), "other unions: write their rule"
+        return [value for value in wrong(inner[0]) if value is not None or len(arguments) == len(inner)]
     if origin is Literal:
         words = [word for word in arguments if isinstance(word, str)]
         near = [near for word in words for near in (word.upper(), word + "s", word[:-1], f" {word}")]
@@ -130,7 +134,7 @@ def wrong(annotation) -> list:
     if origin is collections.abc.Mapping:
         return [None, 3, "text", [("a", 1)]]
     if origin is collections.abc.Callable:
-        return [None, 3, "kl"]
+        return [None, 3, "kl", []]
     if dataclasses.is_dataclass(origin):
         return [*COMMON, origin, 3, "default"]
     raise AssertionError(f"write a rule for {annotation}")

@@ -1,6 +1,6 @@
 """The figures of the language experiments, from their records.
 
-python -m figures.language                            every committed record, to figures/language-NAME.png and .pdf
+python -m figures.language                            every committed record, to figures/images/language-NAME.png and .pdf
 python -m figures.language runs/language_numbers-default.json --output runs/numbers
 """
 
@@ -8,10 +8,10 @@ import pathlib
 
 import tyro
 
+from figures import values
 from figures.language import gallery
+from sublim_jax import commands
 from sublim_jax.forms import language as forms
-
-RECORDS = pathlib.Path("experiments/records")
 
 
 def main(record: tyro.conf.Positional[pathlib.Path | None] = None, output: pathlib.Path | None = None) -> None:
@@ -19,15 +19,13 @@ def main(record: tyro.conf.Positional[pathlib.Path | None] = None, output: pathl
 
     Args:
         record: what a language experiment wrote; by default all in experiments/records.
-        output: path without suffix; by default figures/ and the record's name.
+        output: path without suffix; by default figures/images/ and the record's name.
     """
-    for path in [record] if record else [RECORDS / f"{name}.json" for name in gallery.DRAW]:
+    for path in [record] if record else [values.RECORDS / f"{name}.json" for name in gallery.DRAW]:
         if record or (path.exists() and forms.read(path).complete):
-            for drawing in gallery.save(path, output or pathlib.Path("figures") / path.stem.replace("_", "-")):
+            for drawing in gallery.save(path, output or values.IMAGES / path.stem.replace("_", "-")):
                 print(drawing)
 
 
 if __name__ == "__main__":
-    from experiments import cli  # only for how it ends when a user can mend what is wrong
-
-    cli.main(lambda: tyro.cli(main))
+    commands.main(lambda: tyro.cli(main))

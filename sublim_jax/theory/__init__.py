@@ -21,16 +21,10 @@ parameter space are pytrees like `params`.
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from sublim_jax.theory.model_step import FirstStep
-    from sublim_jax.theory.model_step import first_step as first_step
-    from sublim_jax.theory.one_step import teacher_update
+from typing import Any
 
 _NAMES = {"FirstStep": "model_step", "first_step": "model_step", "teacher_update": "one_step"}
 """What researchers call most, and the file that it is in. It is imported when it is used."""
-__all__ = ["FirstStep", "first_step", "teacher_update"]
 
 
 def __getattr__(name: str) -> Any:

@@ -236,7 +236,7 @@ def broken(**change):
     [
         (broken(num_aux=1), DATA, r"expected floats of shape \(2, 4\), one row of num_classes=3 and num_aux=1"),
         (broken(forward=lambda params, inputs: inputs @ jnp.ones((7, 5))), DATA, "the model fails on a batch of them"),
-        (broken(forward=lambda params, inputs: {}), DATA, "the model maps two training images to"),
+        (broken(forward=lambda params, inputs: {}), DATA, "the model fails on a batch of them"),
         (CONFIG, DATA._replace(train_inputs=DATA.train_inputs[:, :4]), r"shape \(40, 4\): the model fails"),
         (CONFIG, DATA._replace(train_labels=DATA.train_labels + 1), "is 3, expected 0 to 2"),
         (CONFIG, DATA._replace(test_inputs=DATA.test_inputs * np.nan), "test images: number 0 has values"),
