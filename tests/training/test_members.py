@@ -1,7 +1,6 @@
 """Members of models that are not ours: against plain loops, against our own MLP, and as a newcomer calls them."""
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -26,11 +25,13 @@ PHASE = sl.Phase(num_epochs=3, batch_size=64, optimizer=sl.OptimizerSpec(name="s
 
 
 def initialize(key):
-    return {"w": jax.random.normal(key, (SIZE, CLASSES + AUX)), "b": jnp.zeros(CLASSES + AUX)}
+    first, second = jax.random.split(key)
+    hidden = jax.random.normal(first, (SIZE, 5)) / SIZE**0.5
+    return {"hidden": hidden, "w": jax.random.normal(second, (5, CLASSES + AUX)), "b": jnp.zeros(CLASSES + AUX)}
 
 
 def forward(params, inputs):
-    return jnp.sin(inputs @ params["w"]) * 2 + params["b"][None]
+    return jnp.sin(2 * inputs @ params["hidden"]) @ params["w"] + params["b"][None]
 
 
 def noise(key, indices):
@@ -95,6 +96,7 @@ def test_a_model_of_ones_own_trains_as_plain_loops_do(teacher_loss, given):
     for member in range(3):
         accuracy, history = by_hand(member, (member + 1) % 3, seed=4, teacher_loss=teacher_loss)
         for name, values in history.items():
+            assert min(values) > 1e-3, "there is something to imitate"
             np.testing.assert_allclose(found.loss[name][member], values, rtol=1e-4, err_msg=name)
         for name, value in accuracy.items():
             assert found.accuracy[name][member] == pytest.approx(value, abs=1e-6), name
@@ -128,14 +130,10 @@ def test_configs_that_differ_in_numbers_share_a_program():
     assert np.all(first.loss["student_aux"][:, 1:] != other.loss["student_aux"][:, 1:])
 
 
-@functools.cache
-def spec_of_the_mlp(conditions=tiny.SPEC.conditions):
-    return dataclasses.replace(tiny.SPEC, conditions=conditions, measures=("movement", "representation"))
-
-
 def test_our_mlp_as_a_network_gives_the_mlps_members():
     """What is special in the MLP's path (pairs of references, shared parts) changes no number."""
-    spec = spec_of_the_mlp()
+    measures = ("movement", "representation")
+    spec = dataclasses.replace(tiny.SPEC, conditions=("student_aux", "matched_aux"), measures=measures)
     network = sl.Network(
         initialize=lambda key: mlp.init(key, tiny.MODEL),
         forward=lambda params, inputs: mlp.apply(params, inputs, tiny.MODEL),
@@ -200,7 +198,7 @@ def test_students_start_where_they_are_told_to():
     np.testing.assert_allclose(found.loss["cross_model_class"], usual.loss["cross_model_class"], rtol=1e-5)
 
     def wrong(key, reference, other):
-        return {"w": reference["w"]}
+        return {"w": reference["w"], "b": reference["b"]}
 
     with pytest.raises(errors.InputError, match="student_init gave parameters of another structure"):
         sl.run_members(dataclasses.replace(CONFIG, student_init=wrong), DATA, num_members=2)
