@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from experiments.theorem import config
 from figures import theorem
-from figures.theorem import stepped, summary
+from figures.theorem import sampled, stepped, summary
 from sublim_jax import records
 from sublim_jax.forms import theorem as form
 from tests.figures import marks
@@ -123,3 +123,44 @@ def test_the_summary_says_how_often_the_loss_rises_after_either_teacher():
     assert list(summary.lines(record)) == [
         "optimizers: teacher's loss rises: sgd 0.000|0.010, adam 0.020|0.300, sign_descent 0.950|0.600"
     ]
+
+
+def test_probabilities_of_a_right_sign_have_wilson_intervals():
+    """All three panels, with shares far enough from one half for arms that are not equally long."""
+    labels = [{"network": 0, "nats": nats, "positive": count} for nats, count in ((0.5, 2), (2.0, 95))]
+    noisy = [
+        {"loss": loss, "cosine": [0.5], "positive": [[count, count + 1]]} for loss, count in (("mse", 40), ("kl", 90))
+    ]
+
+    def cosines(*positive: int) -> list[list[float]]:
+        return [[0.5] * count + [-0.5] * (100 - count) for count in positive]
+
+    member = {
+        "teacher": "trained",
+        "cosine": cosines(97, 60),
+        "differential_cosine": cosines(99, 3),
+        "norm": 1.0,
+        "cosine_without_noise": 0.5,
+    }
+    figure = Figure(layout="constrained")
+    sampled.laws(
+        figure,
+        {
+            "labels": {"num_draws": 100, "rows": labels},
+            "init_noise": {"num_draws": 100, "epsilon": 1.0, "sigma": [0.5, 1.0], "rows": noisy},
+            "mnist_noise": {"sigma": [0.1, 1.0], "rows": [member], "weight_sd_of_layers": [0.05]},
+        },
+    )
+    expected = (
+        [((1.0, 2), (2.0, 95))],
+        [((1.0, 40), (0.5, 41)), ((1.0, 90), (0.5, 91))],
+        [((0.1, 97), (1.0, 60)), ((0.1, 99), (1.0, 3))],
+    )
+    for ax, panel in zip(figure.axes, expected, strict=True):
+        series = [errorbars for errorbars in marks.errorbars(ax) if marks.points(errorbars)]
+        for errorbars, counts in zip(series, panel, strict=True):
+            bounds = [(place, *marks.wilson_bounds(count, 100)) for place, count in counts]
+            np.testing.assert_allclose(marks.points(errorbars), [(place, share) for place, share, _, _ in bounds])
+            np.testing.assert_allclose(marks.spans(errorbars), [(place, low, high) for place, _, low, high in bounds])
+    assert list(marks.by_label(figure.axes[1])) == ["squared error", "KL divergence"]
+    assert list(marks.by_label(figure.axes[2])) == ["absolute", "minus control"]

@@ -1082,6 +1082,14 @@ FAULTS: tuple[Fault, ...] = (
         (FIRST_STEPS,),
     ),
     Fault(
+        "law_bars_upside_down",
+        "the lower arm of a Wilson interval is drawn upwards",
+        "figures/theorem/sampled.py",
+        "np.abs([[i.low for i in found] - middle, [i.high for i in found] - middle])",
+        "np.abs([[i.high for i in found] - middle, [i.low for i in found] - middle])",
+        ("tests/figures/test_theorem.py::test_probabilities_of_a_right_sign_have_wilson_intervals",),
+    ),
+    Fault(
         "summary_counts_falls_for_rises",
         "the summary says how often the teacher's loss falls",
         "figures/theorem/summary.py",
