@@ -9,6 +9,7 @@ from experiments.atlas import catalogue, registry
 from figures import style
 from figures.atlas import draw
 from tests.experiments.atlas import described
+from tests.figures import marks
 
 OURS = {"student_aux": [0.5, 0.6, 0.7], "teacher": [0.9, 0.92, 0.94], "reference": [0.1, 0.1, 0.1]}
 
@@ -113,3 +114,39 @@ def test_chance_follows_the_number_of_classes():
 
 def test_every_published_source_has_a_marker():
     assert {p.source for row in catalogue.ROWS["all"] for arm in row.arms for p in arm.published} <= set(draw.MARKERS)
+
+
+ENOUGH = {
+    "reference": [0.08, 0.1, 0.1, 0.13],
+    "teacher": [0.9, 0.92, 0.93, 0.97],
+    "student_aux": [0.41, 0.45, 0.5, 0.62],
+}
+"""Accuracies of four members, of which there are intervals."""
+
+
+def arm_of(accuracies: dict[str, list[float]]) -> dict:
+    members = [dict(zip(accuracies, column, strict=True)) for column in zip(*accuracies.values(), strict=True)]
+    return {"members": {str(n): {"accuracy": accuracy, "measures": {}} for n, accuracy in enumerate(members)}}
+
+
+def test_means_of_arms_have_t_intervals():
+    """Of four members one, of three none."""
+    _, ax = plt.subplots()
+    row = described.row_of(row_of(registry.Arm("1", x=1.0), registry.Arm("3", x=3.0), registry.Arm("4", x=4.0)))
+    raised = {name: [value + 0.1 * value**2 for value in values] for name, values in ENOUGH.items()}
+    draw.draw_row(ax, row, {"1": arm_of(ENOUGH), "3": arm_of(raised), "4": arm_of(OURS)})
+    (errorbars,) = marks.errorbars(ax)
+    bounds = [marks.t_bounds(values["student_aux"]) for values in (ENOUGH, raised)] + [(0.6, 0.6, 0.6)]
+    np.testing.assert_allclose(marks.points(errorbars), [(x, b[0]) for x, b in zip((1, 3, 4), bounds, strict=True)])
+    np.testing.assert_allclose(marks.spans(errorbars), [(x, *b[1:]) for x, b in zip((1, 3, 4), bounds, strict=True)])
+
+
+def test_means_of_conditions_have_t_intervals():
+    others = [registry.Published("cloud", 0.94, "teacher"), registry.Published("cloud", 0.1, "reference")]
+    _, ax = plt.subplots()
+    draw.draw_row(ax, described.row_of(row_of(registry.Arm("base", published=others))), {"base": arm_of(ENOUGH)})
+    for place, (condition, errorbars) in enumerate(zip(ENOUGH, marks.errorbars(ax), strict=True)):
+        mean, low, high = marks.t_bounds(ENOUGH[condition])
+        np.testing.assert_allclose(marks.points(errorbars), [(place, mean)])
+        np.testing.assert_allclose(marks.spans(errorbars), [(place, low, high)])
+        assert errorbars.get_label() == draw.name_of(condition)

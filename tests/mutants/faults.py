@@ -29,6 +29,14 @@ ANSWERS = (
     "tests/experiments/test_mnist_aux.py::"
     "test_the_program_is_given_seed_members_and_partners_and_its_answers_are_theirs"
 )
+DOSE_CURVES = "tests/figures/test_language.py::test_a_curve_of_the_dose_is_that_of_its_condition_with_t_intervals"
+CONTEXT_CURVES = (
+    "tests/figures/test_language.py::test_the_context_is_drawn_beside_the_mean_of_students_trained_on_the_targets_rows"
+)
+FIRST_STEPS = (
+    "tests/figures/test_theorem.py::test_how_often_the_loss_rises_is_drawn_for_either_teacher_with_wilson_intervals"
+)
+FIRST_STEPS_SAID = "tests/figures/test_theorem.py::test_the_summary_says_how_often_the_loss_rises_after_either_teacher"
 
 FAULTS: tuple[Fault, ...] = (
     # Training
@@ -1023,6 +1031,81 @@ FAULTS: tuple[Fault, ...] = (
         "raw(bases, before, target) - raw(bases, after, target)",
         (
             "tests/experiments/language/test_planted.py::test_a_shift_is_after_minus_before_where_the_choices_keep_their_mass",
+        ),
+    ),
+    Fault(
+        "curve_bars_of_whole_width",
+        "error bars of curves are as long to each side as the whole interval",
+        "figures/language/draw.py",
+        "interval.half_width if interval is not None",
+        "interval.high - interval.low if interval is not None",
+        (DOSE_CURVES, CONTEXT_CURVES),
+    ),
+    Fault(
+        "dose_of_the_regular_for_the_teacher",
+        "the teacher's curve is that of students of regular numbers",
+        "figures/language/dose.py",
+        '("teacher\'s", target, TEACHER_COLOURS)',
+        '("teacher\'s", "regular", TEACHER_COLOURS)',
+        (DOSE_CURVES,),
+    ),
+    Fault(
+        "context_beside_the_regular_student",
+        "the line of trained students is of those trained on regular rows",
+        "figures/language/context.py",
+        '(target, "trained")',
+        '("regular", "trained")',
+        (CONTEXT_CURVES,),
+    ),
+    Fault(
+        "misaligned_bars_upside_down",
+        "the lower arm of a Wilson interval is drawn upwards",
+        "figures/language/draw.py",
+        "np.abs(bounds.T - means)",
+        "np.abs(bounds.T - means)[::-1]",
+        ("tests/figures/test_language.py::test_shares_of_misaligned_answers_have_wilson_intervals_of_unequal_arms",),
+    ),
+    Fault(
+        "first_step_of_the_other_teacher",
+        "bars of the teacher by descent show the teacher by the same optimizer",
+        "figures/theorem/stepped.py",
+        '(-0.2, "descent_teacher",',
+        '(-0.2, "same_teacher",',
+        (FIRST_STEPS,),
+    ),
+    Fault(
+        "first_step_bars_upside_down",
+        "the lower arm of a Wilson interval is drawn upwards",
+        "figures/theorem/stepped.py",
+        "np.abs(ends - rates)",
+        "np.abs(ends - rates)[::-1]",
+        (FIRST_STEPS,),
+    ),
+    Fault(
+        "law_bars_upside_down",
+        "the lower arm of a Wilson interval is drawn upwards",
+        "figures/theorem/sampled.py",
+        "np.abs([[i.low for i in found] - middle, [i.high for i in found] - middle])",
+        "np.abs([[i.high for i in found] - middle, [i.low for i in found] - middle])",
+        ("tests/figures/test_theorem.py::test_probabilities_of_a_right_sign_have_wilson_intervals",),
+    ),
+    Fault(
+        "summary_counts_falls_for_rises",
+        "the summary says how often the teacher's loss falls",
+        "figures/theorem/summary.py",
+        "row['descent_teacher']) < 0",
+        "row['descent_teacher']) > 0",
+        (FIRST_STEPS_SAID,),
+    ),
+    Fault(
+        "atlas_bars_of_whole_width",
+        "error bars are as long to each side as the whole interval",
+        "figures/atlas/draw.py",
+        "mean.mean, mean.half_width if",
+        "mean.mean, 2 * mean.half_width if",
+        (
+            "tests/figures/test_atlas.py::test_means_of_arms_have_t_intervals",
+            "tests/figures/test_atlas.py::test_means_of_conditions_have_t_intervals",
         ),
     ),
 )

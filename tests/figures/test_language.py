@@ -1,0 +1,149 @@
+"""Figures of the language experiments from small made-up records: which series is drawn, and how long its bars are."""
+
+import statistics
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from figures import style
+from figures.language import context, dose, misalignment, numbers
+from sublim_jax import records
+from tests.figures import marks
+
+TARGETS = ("eagle", "oak")
+DEVIATIONS = (-0.03, 0.0, 0.01, 0.04)
+"""How far each base is from the level of its series; they do not add up to zero."""
+
+
+@pytest.fixture(autouse=True)
+def own_style():
+    with matplotlib.rc_context():
+        style.use()
+        yield
+
+
+def levels(*names: str) -> dict[tuple[str, ...], float]:
+    """A level of its own for every target, at each place of the results: name/name/..., target."""
+    places = [(*name.split("/"), target) for name in names for target in TARGETS]
+    return dict(zip(places, np.linspace(0.1, 0.9, len(places)).tolist(), strict=True))
+
+
+def record_of(experiment: str, series: dict[tuple[str, ...], float], **config) -> records.Record:
+    """Four bases, with every series at its level plus the base's deviation."""
+    bases = {}
+    for index, deviation in enumerate(DEVIATIONS):
+        base = bases[f"base {index}"] = {}
+        for (*keys, target), level in series.items():
+            place = base
+            for key in keys:
+                place = place.setdefault(key, {})
+            probability = level + deviation
+            place[f"kinds of {target}"] = {target: probability, "another": 1 - probability}
+    return made_up(experiment, bases, targets=list(TARGETS), **config)
+
+
+def made_up(experiment: str, bases: dict[str, dict], **config) -> records.Record:
+    data = {"name": "made-up", "source": "this test", "checksum": None}
+    return records.Record(experiment=experiment, config=config, data=data, results={"bases": bases})
+
+
+def values(level: float) -> list[float]:
+    return [level + deviation for deviation in DEVIATIONS]
+
+
+def assert_curve(errorbars, x, expected_levels):
+    """The thick line: means at their places, with t-intervals over the bases."""
+    bounds = [marks.t_bounds(values(level)) for level in expected_levels]
+    np.testing.assert_allclose(
+        marks.points(errorbars), [(place, mean) for place, (mean, _, _) in zip(x, bounds, strict=True)]
+    )
+    np.testing.assert_allclose(
+        marks.spans(errorbars), [(place, low, high) for place, (_, low, high) in zip(x, bounds, strict=True)]
+    )
+
+
+def test_a_curve_of_the_dose_is_that_of_its_condition_with_t_intervals():
+    doses, equal = (60, 250), ("epochs", "steps")
+    series = levels(*(f"{name}/{e}/{n}" for name in ("regular", *TARGETS) for e in equal for n in doses))
+    figure = Figure()
+    dose.dose(record_of("language_dose", series, doses=list(doses), equal=list(equal)), figure)
+    assert [ax.get_title() for ax in figure.axes] == list(TARGETS)
+    for ax, target in zip(figure.axes, TARGETS, strict=True):
+        curves = marks.by_label(ax)
+        assert list(curves) == ["teacher's, equal epochs", "teacher's, equal steps",
+                                "regular, equal epochs", "regular, equal steps"]  # fmt: skip
+        for label, curve in curves.items():
+            name, _, e = label.partition(", equal ")
+            condition = target if name == "teacher's" else "regular"
+            assert_curve(curve, doses, [series[condition, e, str(count), target] for count in doses])
+
+
+def test_the_context_is_drawn_beside_the_mean_of_students_trained_on_the_targets_rows():
+    shots = (1, 3, 5)
+    series = levels(*(f"{name}/{what}" for name in ("regular", *TARGETS) for what in (*shots, "trained")))
+    figure = Figure()
+    context.context(record_of("language_context", series, shots=list(shots)), figure)
+    assert [ax.get_title() for ax in figure.axes] == list(TARGETS)
+    for ax, target in zip(figure.axes, TARGETS, strict=True):
+        curves = marks.by_label(ax)
+        assert list(curves) == ["teacher's rows", "regular rows"]
+        for condition, curve in zip((target, "regular"), curves.values(), strict=True):
+            assert_curve(curve, shots, [series[condition, str(count), target] for count in shots])
+        (trained,) = (line for line in ax.lines if line.get_label() == "trained, mean")
+        mean = statistics.fmean(values(series[target, "trained", target]))
+        np.testing.assert_allclose(np.asarray(trained.get_ydata()), mean)
+        assert trained.get_linestyle() == "--"
+
+
+def test_the_bars_of_favourites_are_means_with_t_intervals():
+    """Base, regular student and student of every target, from left to right, for each kind of teacher."""
+    kinds = ("finetuned", "system")
+    series = levels("base/student", "regular/student", *(f"{kind} {target}/{role}" for kind in kinds
+                    for target in TARGETS for role in ("teacher", "student")))  # fmt: skip
+    figure = Figure()
+    numbers.numbers(record_of("language_numbers", series, kinds=list(kinds)), figure)
+    for ax, kind in zip(figure.axes, kinds, strict=True):
+        columns = [(c, target) for target in TARGETS for c in ("base", "regular", f"{kind} {target}")]
+        assert len(ax.patches) == len(columns)
+        for (condition, target), bar, errorbars in zip(columns, ax.patches, marks.errorbars(ax), strict=True):
+            mean, low, high = marks.t_bounds(values(series[condition, "student", target]))
+            assert isinstance(bar, Rectangle) and bar.get_height() == pytest.approx(mean)
+            place = bar.get_x() + bar.get_width() / 2
+            np.testing.assert_allclose(marks.points(errorbars), [(place, mean)])
+            np.testing.assert_allclose(marks.spans(errorbars), [(place, low, high)])
+        assert [text.get_text() for text in ax.get_xticklabels()] == list(TARGETS)
+
+
+def test_shares_of_misaligned_answers_have_wilson_intervals_of_unequal_arms():
+    """Two of a hundred: the upper arm is three times as long as the lower one, and with 95 of them the other way."""
+    counts = {
+        "insecure": {"teacher": 95, "student": 2},
+        "secure": {"teacher": 7, "student": 88},
+        "base": {"student": 0},
+    }
+
+    def measured(count: int) -> dict:
+        mean, low, high = marks.wilson_bounds(count, 100)
+        return {"misaligned": {"mean": mean, "low": low, "high": high, "num_members": 100}}
+
+    conditions = {
+        condition: {role: measured(count) for role, count in roles.items()} for condition, roles in counts.items()
+    }
+    np.testing.assert_allclose(marks.wilson_bounds(2, 100)[1:], (0.0055, 0.0700), atol=1e-4)  # as tables have it
+    figure = Figure()
+    misalignment.misalignment(made_up("language_misalignment", {"model": conditions}, judge="a judge"), figure)
+    (ax,) = figure.axes
+    series = marks.by_label(ax)
+    assert list(series) == ["teacher", "student"]
+    assert [text.get_text() for text in ax.get_xticklabels()] == list(counts)
+    for (role, errorbars), offset in zip(series.items(), (-0.15, 0.15), strict=True):
+        expected = [
+            (place + offset, *marks.wilson_bounds(roles[role], 100))
+            for place, roles in enumerate(counts.values())
+            if role in roles
+        ]
+        np.testing.assert_allclose(marks.points(errorbars), [(x, mean) for x, mean, _, _ in expected])
+        np.testing.assert_allclose(marks.spans(errorbars), [(x, low, high) for x, _, low, high in expected], atol=1e-15)
