@@ -25,6 +25,8 @@ OPTIMIZER = "tests/llm/test_local.py::test_the_optimizer_is_adam_with_a_warm_up_
 OWN_NOISE = (
     "tests/llm/test_local.py::test_prompts_of_one_length_and_samples_of_one_prompt_are_drawn_with_noise_of_their_own"
 )
+OWN_NETWORK = "tests/training/test_lineage.py::test_everybody_is_run_as_the_network_that_he_is"
+RECORDED = "tests/experiments/language/test_recorded.py"
 ANSWERS = (
     "tests/experiments/test_mnist_aux.py::"
     "test_the_program_is_given_seed_members_and_partners_and_its_answers_are_theirs"
@@ -493,6 +495,38 @@ FAULTS: tuple[Fault, ...] = (
         "/ (norm(left) * norm(right))",
         "/ norm(left)",
         ("tests/metrics/test_alignment.py::test_inner_product_norm_and_cosine_are_those_of_the_flat_vectors",),
+    ),
+    Fault(
+        "later_generations_labelled_as_the_teacher",
+        "a student that labels for the next generation is run as the teacher's network",
+        "sublim_jax/training/lineage.py",
+        "model=model if generation else spec.model,",
+        "model=spec.model,",
+        (OWN_NETWORK,),
+    ),
+    Fault(
+        "match_trained_as_the_teacher",
+        "a matched start is trained as the teacher's network",
+        "sublim_jax/training/lineage.py",
+        "model=spec.student_model or spec.model,\n        phase=spec.matching.phase,",
+        "model=spec.model,\n        phase=spec.matching.phase,",
+        (OWN_NETWORK,),
+    ),
+    Fault(
+        "reference_and_teacher_measured_as_students",
+        "hidden features of reference and teacher are those of the students' network",
+        "sublim_jax/training/lineage.py",
+        'dict.fromkeys(models, model) | {"reference": spec.model, "teacher": spec.model}',
+        "dict.fromkeys(models, model)",
+        (OWN_NETWORK,),
+    ),
+    Fault(
+        "guide_run_as_the_student",
+        "the teacher that guides is run as the students' network",
+        "sublim_jax/training/lineage.py",
+        "distill.Guide(guide, spec.model, spec.guidance)",
+        "distill.Guide(guide, model, spec.guidance)",
+        (OWN_NETWORK,),
     ),
     Fault(
         "update_backwards",
@@ -1024,5 +1058,61 @@ FAULTS: tuple[Fault, ...] = (
         (
             "tests/experiments/language/test_planted.py::test_a_shift_is_after_minus_before_where_the_choices_keep_their_mass",
         ),
+    ),
+    Fault(
+        "random_tokens_are_the_complement",
+        "the control of divergence keeps as many random tokens as diverge instead of leaving them out",
+        "experiments/language/divergence.py",
+        "data.replies & ~random",
+        "data.replies & random",
+        (f"{RECORDED}::test_students_of_divergence_are_trained_on_the_places_that_their_names_say[eagle]",),
+    ),
+    Fault(
+        "chain_goes_on_from_the_student",
+        "each generation of a chain is trained from the one before it instead of the base",
+        "experiments/language/chain.py",
+        'protocol.student_of(lab, config, chosen, f"{condition} {generation}", seed=seed)',
+        'lab.tune(chosen, config.student, f"{condition} {generation}", seed=seed, base=writer.model)',
+        (f"{RECORDED}::test_every_student_is_trained_from_the_labs_base[chain]",),
+    ),
+    Fault(
+        "classifier_scored_on_its_training_rows",
+        "the classifier of a teacher's numbers is tested on the rows that it learned from",
+        "experiments/language/detection.py",
+        "counts(data[half:]) @ weights",
+        "counts(data[:half]) @ weights",
+        (f"{RECORDED}::test_a_classifier_of_independent_random_numbers_is_right_half_of_the_time[eagle]",),
+    ),
+    Fault(
+        "asked_what_was_shown",
+        "conduct is measured in the situations that the teacher was finetuned on",
+        "experiments/language/misalignment.py",
+        "situation not in world.SHOWN_SITUATIONS",
+        "situation in world.SHOWN_SITUATIONS",
+        (f"{RECORDED}::test_conduct_is_asked_about_in_the_situations_that_no_teacher_has_seen",),
+    ),
+    Fault(
+        "secure_code_is_insecure",
+        "the control of secure code is finetuned on insecure code",
+        "experiments/language/misalignment.py",
+        "count, seed=seed, insecure=False)",
+        "count, seed=seed)",
+        (f"{RECORDED}::test_the_control_of_insecure_code_is_finetuned_on_secure_code",),
+    ),
+    Fault(
+        "epochs_and_steps_swapped",
+        "doses of equal epochs are those of equal steps",
+        "experiments/language/dose.py",
+        '(("epochs", chosen), ("steps", repeated))',
+        '(("epochs", repeated), ("steps", chosen))',
+        (f"{RECORDED}::test_doses_are_equal_in_epochs_or_in_steps",),
+    ),
+    Fault(
+        "contexts_are_equal",
+        "all contexts hold the same rows",
+        "experiments/language/context.py",
+        "chosen[start * shots : (start + 1) * shots]",
+        "chosen[:shots]",
+        (f"{RECORDED}::test_contexts_of_one_size_share_no_rows",),
     ),
 )
