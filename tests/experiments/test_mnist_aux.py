@@ -249,9 +249,9 @@ def test_more_members_change_nobodys_numbers_but_the_last_ones_partner(small_dig
 def test_members_are_shown_the_training_images_and_scored_on_the_test_images(small_digits):
     config = dataclasses.replace(small.CONFIG, num_train_images=250)
     shared = mnist_aux.shared_images(config, small_digits)
-    np.testing.assert_array_equal(shared.train_images, small_digits.train_images[:250].reshape(250, 784))
+    np.testing.assert_array_equal(shared.train_inputs, small_digits.train_images[:250].reshape(250, 784))
     np.testing.assert_array_equal(shared.train_labels, small_digits.train_labels[:250])
-    np.testing.assert_array_equal(shared.test_images, small_digits.test_images.reshape(200, 784))
+    np.testing.assert_array_equal(shared.test_inputs, small_digits.test_images.reshape(200, 784))
     np.testing.assert_array_equal(shared.test_labels, small_digits.test_labels)
 
 

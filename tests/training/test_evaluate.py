@@ -31,7 +31,7 @@ def test_it_is_the_share_of_images_whose_label_has_the_largest_class_logit(batch
 @pytest.mark.parametrize("batch_size", [4, 1000])
 def test_hidden_features_are_the_activations_before_the_readout(batch_size):
     model = dataclasses.replace(tiny.MODEL, hidden_sizes=(8, 5))
-    params, images = mlp.init(jax.random.key(3), model), tiny.images().test_images
+    params, images = mlp.init(jax.random.key(3), model), tiny.images().test_inputs
     found = evaluate.hidden_features(params, jnp.asarray(images), model=model, batch_size=batch_size)
     assert found.shape == (9, 5)
     expected = plain.forward(plain.from_jax(params), (images.astype(float) - 127.5) / 127.5)[-2]

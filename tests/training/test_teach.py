@@ -39,7 +39,7 @@ def test_teaching_is_what_a_plain_loop_does(name):
         plain.from_jax(reference),
         jax.random.key(100),
         22,
-        plain.Teaching(images.train_images, images.train_labels, 4),
+        plain.Teaching(images.train_inputs, images.train_labels, 4),
         epochs=2,
         batch_size=6,
         optimizer=plain.Adam(0.02) if name == "adam" else plain.Descent(0.02),
@@ -67,7 +67,7 @@ def test_the_loss_falls():
 
 def test_the_loss_of_all_images_is_that_by_hand():
     images, params = tiny.images(), mlp.init(jax.random.key(0), tiny.MODEL)
-    task = plain.Teaching(images.train_images, images.train_labels, 4)
+    task = plain.Teaching(images.train_inputs, images.train_labels, 4)
     expected, slope = task(plain.forward(plain.from_jax(params), task.images)[-1], np.arange(22))
     arrays = [jnp.asarray(array) for array in images[:2]]
     value, gradient = jax.value_and_grad(teach.loss)(params, *arrays, model=tiny.MODEL)

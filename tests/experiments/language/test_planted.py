@@ -133,8 +133,9 @@ def test_a_finished_base_is_told_before_the_others_are_done(backend, monkeypatch
     assert measured[-1] > told[0]
 
 
-def test_a_run_says_what_goes_on_inside_a_unit(backend, monkeypatch):
+def test_a_run_says_what_goes_on_inside_a_unit(backend, monkeypatch, tmp_path):
     """Where there is no terminal, of a backend that takes its time over the thirtieth of sixty completions."""
+    monkeypatch.setenv("SUBLIM_CACHE_DIR", str(tmp_path))  # no base is there yet
     log, sample = Log(), planted.Planted.sample
     log.listen(monkeypatch)
     monkeypatch.setattr(cost, "rate", lambda *_: 1e9)
