@@ -116,7 +116,10 @@ def test_who_reads_records_loads_nothing_that_makes_them(run_python, module):
 def test_tables_and_forms_take_no_matplotlib(run_python):
     """A run prints its table, and resumes, where nothing can be drawn."""
     drawing = "[name for name in sys.modules if name.startswith('matplotlib')]"
-    done = run_python("-c", f"import sys\nfrom figures.language import tables\nfrom sublim_jax.forms import language\nprint({drawing})")
+    done = run_python(
+        "-c",
+        f"import sys\nfrom figures.language import tables\nfrom sublim_jax.forms import language\nprint({drawing})",
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"
 
