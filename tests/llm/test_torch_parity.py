@@ -554,16 +554,22 @@ def test_chats_are_rendered_as_transformers_renders_them(tmp_path, template):
             with pytest.raises(errors.TemplateError, match="System role not supported"):
                 ours.render(chat)
         else:
-            assert ours.render(chat) == asked(tokenize=False)
-            assert list(ours.chat(chat).ids) == asked(tokenize=True, return_dict=False)
-    assert refused == (2 if template == "gemma" else 0)
+            text = asked(tokenize=False)
+            assert ours._rendered(chat) == text
+            if all(message.role == "assistant" or message.content.strip() in text for message in chat):
+                assert list(ours.chat(chat).ids) == asked(tokenize=True, return_dict=False)
+            else:  # it skips a turn, or writes it in another form: nobody is trained or asked by it
+                refused += 1
+                with pytest.raises(errors.TemplateError, match="leaves out the text of a user turn"):
+                    ours.render(chat)
+    assert refused == {"qwen": 0, "llama": 1, "gemma": 2, "trained": 4}[template]
 
 
 ROWS = [
     (Message("user", "w1 w2"), Message("assistant", "w3")),
     (Message("user", "w4 w5 w6 w1 w1 w9 w20"), Message("assistant", "w3 w7 w8 w9")),
     (Message("system", "w30"), Message("user", "w2 w2"), Message("assistant", "w10 w11")),
-    (Message("user", "w40 w41 w42"), Message("assistant", "")),
+    (Message("user", "w40 w41 w42"), Message("assistant", "w12")),
     (Message("user", "w50"), Message("assistant", "w3 w3 w3")),
 ]
 RATES = (0.5, 0.75, 1.0, 0.75, 0.5, 0.25)  # two steps of warm-up, then a line to zero
@@ -574,7 +580,7 @@ def test_finetuning_is_torchs(make, tmp_path):
 
     Torch takes the loss from `labels`, one row at a time, unpadded. Adam divides by the size of a gradient, so that
     entries near zero turn a rounding into a step of another size: differences are larger than those of logits. The sum
-    over all rows falls from 79 to 6; measured at most 4e-5 in a row, 8e-5 for Gemma 3.
+    over all rows falls from 83 to 6; measured at most 8e-5 in a row.
     """
     case = make("qwen2-tied")
     their_tokenizer(tmp_path, PLAIN)
