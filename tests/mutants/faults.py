@@ -206,8 +206,8 @@ FAULTS: tuple[Fault, ...] = (
         "spare_places_distil",
         "the copies that fill a last batch are distilled",
         "sublim_jax/training/distill.py",
-        "value = distance(outputs[:, chosen[name]], shown, batch.weights)",
-        "value = distance(outputs[:, chosen[name]], shown)",
+        "return distance(model.apply(params, shown_inputs)[:, chosen[name]], shown, batch.weights)",
+        "return distance(model.apply(params, shown_inputs)[:, chosen[name]], shown)",
         (f"{ORACLE}[top_k]",),
     ),
     Fault(
