@@ -44,13 +44,21 @@ def from_flax(module: Any, example: network.Inputs, *, num_classes: int) -> netw
 
 
 def _from_linen(module, example, num_classes: int) -> network.Network:
+    from flax import errors as flax_errors
+
     shapes = jax.eval_shape(lambda key: module.init(key, _inputs(example)), jax.random.key(0))
     _refuse_state(type(module).__name__, set(shapes) - {"params"})
 
     def initialize(key):
         return module.init(key, _inputs(example))
 
-    return _network(initialize, module.apply, example, num_classes)
+    try:
+        return _network(initialize, module.apply, example, num_classes)
+    except flax_errors.InvalidRngError as error:
+        raise errors.InputError(
+            f"{type(module).__name__} draws random numbers while it is applied: a member is a pure function of its "
+            f"key. Leave dropout out, or make it deterministic"
+        ) from error
 
 
 def _from_nnx(make: Callable, example, num_classes: int) -> network.Network:

@@ -7,7 +7,6 @@ any of this beyond the rounding of reordered sums.
 """
 
 import contextlib
-import os
 from collections.abc import Callable
 
 import jax
@@ -16,7 +15,7 @@ from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
-from sublim_jax import errors
+from sublim_jax import errors, provenance
 
 MEMBERS = PartitionSpec("member")
 
@@ -33,7 +32,7 @@ def use_cpu_cores(num_members: int) -> None:
 
 def num_cores() -> int:
     """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return provenance.num_cpu_cores()
 
 
 def partners(num_members: int) -> np.ndarray:

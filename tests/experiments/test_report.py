@@ -55,7 +55,7 @@ EQUINOX = "sl.from_equinox(lambda key: eqx.nn.MLP(64, 13, 64, 1, key=key), x[:1]
 @pytest.mark.parametrize(("library", "line"), [("flax", FLAX), ("equinox", EQUINOX)])
 def test_the_python_examples_of_the_readme_run(library, line, capsys):
     """With two members and little noise, so that this takes seconds."""
-    module = pytest.importorskip(library)
+    module = importlib.import_module(library)
     assert EQUINOX in (ROOT / "README.md").read_text(encoding="utf-8").replace("\n", " ") and len(EXAMPLES) == 2
     example = "".join(EXAMPLES)
     for old, new in (

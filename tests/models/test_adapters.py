@@ -4,12 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen, nnx
 
 from sublim_jax import errors
 from sublim_jax.models import adapters
 
-linen = pytest.importorskip("flax.linen")
-nnx = pytest.importorskip("flax.nnx")
 EXAMPLE = np.zeros((3, 4, 2), np.float32)
 INPUTS = np.random.default_rng(0).normal(size=(5, 4, 2)).astype("f")
 KEY = jax.random.key(3)
@@ -52,7 +51,7 @@ def test_an_nnx_module_by_what_makes_it():
 
 
 def test_an_equinox_module():
-    eqx = pytest.importorskip("equinox")
+    import equinox as eqx
 
     def make(key):
         return eqx.nn.Sequential([eqx.nn.Lambda(jnp.ravel), eqx.nn.MLP(8, 7, 6, 1, jnp.tanh, key=key)])
@@ -72,6 +71,12 @@ class Averaging(linen.Module):
         return linen.Dense(7)(linen.BatchNorm(use_running_average=False)(x.reshape(len(x), -1)))
 
 
+class LinenDropping(linen.Module):
+    @linen.compact
+    def __call__(self, x):
+        return linen.Dense(7)(linen.Dropout(0.5, deterministic=False)(x.reshape(len(x), -1)))
+
+
 class Dropping(Nnx):
     def __init__(self, rngs):
         super().__init__(rngs)
@@ -82,6 +87,7 @@ class Dropping(Nnx):
     ("make", "num_classes", "message"),
     [
         (lambda: Averaging(), 4, "Averaging has batch_stats besides its parameters"),
+        (lambda: LinenDropping(), 4, "LinenDropping draws random numbers while it is applied"),
         (lambda: lambda rngs: Dropping(rngs), 4, "has .*Rng.* besides its parameters"),
         (lambda: Nnx(nnx.Rngs(0)), 4, "Nnx is an nnx module that has its parameters already"),
         (lambda: Linen(), 8, r"maps one input to \(1, 7\): expected \(1, logits\) with at least num_classes=8"),
