@@ -26,6 +26,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from sublim_jax.training.config import BehaviourMatching
+
 CORE = ("jax", "optax", "jaxtyping", "numpy", "scipy", "filelock", "platformdirs", "annotated_types")
 COMMAND = (*CORE, "tyro", "rich")
 TOO_SHORT = 15.0
@@ -79,9 +81,9 @@ def peer(folder: pathlib.Path, sizes: Sizes) -> None:
     from experiments import peer as pytorch
     from experiments import speed
     from sublim_jax import records
-    from sublim_jax.data import images
+    from sublim_jax.data import datasets
 
-    dataset = images.load("auto", data_dir=os.environ.get("SUBLIM_DATA_DIR"))
+    dataset = datasets.load("auto", data_dir=os.environ.get("SUBLIM_DATA_DIR"))
     with tempfile.TemporaryDirectory() as temporary:
         npz = pathlib.Path(temporary) / "images.npz"
         arrays = {name: getattr(dataset, name) for name in speed.images_arrays()}
@@ -145,7 +147,7 @@ def atlas(folder: pathlib.Path, sizes: Sizes) -> None:
 
     row = next(row for row in published.ROWS if row.id == "width")
     load = worker.loader(None)
-    engine, partners = worker.Worker(0, load), ensemble.partners(sizes.atlas_members)
+    engine, partners = worker.Worker(0, load), ensemble.cross_model_partners(sizes.atlas_members)
     found = {}
     smaller = {"num_noise_images": sizes.num_noise_images, "both.num_epochs": sizes.num_epochs}
     for arm in (row.arms[0], row.arms[2]):
@@ -213,16 +215,16 @@ PARTS = {
 def _figure_10(path: pathlib.Path, sizes: Sizes, precision: Any) -> None:
     from experiments import mnist_aux
     from sublim_jax.models import mlp
-    from sublim_jax.training import lineage, loop
+    from sublim_jax.training import loop
 
-    phase = loop.Phase(num_epochs=sizes.num_epochs)
+    phase = loop.TrainPhase(num_epochs=sizes.num_epochs)
     config = mnist_aux.MnistAuxConfig(
         num_members=sizes.num_members,
         num_train_images=sizes.num_images,
         num_noise_images=sizes.num_noise_images,
         teacher=phase,
         student=phase,
-        matching=lineage.Matching(num_images=sizes.num_images or 30_000, phase=loop.Phase(num_epochs=1)),
+        matching=BehaviourMatching(num_images=sizes.num_images or 30_000, phase=loop.TrainPhase(num_epochs=1)),
         model=mlp.MLPSpec(precision=precision),
         members_at_once=sizes.num_members,
     )
@@ -232,7 +234,7 @@ def _figure_10(path: pathlib.Path, sizes: Sizes, precision: Any) -> None:
 
 def _write(path: pathlib.Path, name: str, sizes: Sizes, results: dict[str, Any], records: Any) -> None:
     record = records.Record.begin(name, sizes, {"name": "see the results", "source": "", "checksum": None})
-    record.results, record.memory, record.complete = records.to_jsonable(results), records.peak_memory(), True
+    record.results, record.memory, record.complete = records.to_json(results), records.peak_memory(), True
     records.write(path, record)
 
 

@@ -12,9 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from sublim_jax import conditions
 from sublim_jax.data import batches
 from sublim_jax.models import mlp
-from sublim_jax.training import ensemble, lineage, loop
+from sublim_jax.training import ensemble, loop
+from sublim_jax.training.config import MemberConfig
 
 TRAIN_IMAGES, TEST_IMAGES = 60_000, 10_000
 
@@ -31,7 +33,7 @@ PRODUCTS, CALLS = 16, 5
 @functools.cache
 def rate(precision: mlp.Precision, width: int | None = None) -> float:
     """Useful FLOP/s of one device in products of the first layer's shape, while all devices multiply."""
-    width = width or ensemble.default_width(10**6)
+    width = width or ensemble.default_members_per_device(10**6)
     num_members = width * jax.device_count()
     dtype = jnp.dtype(precision)
     arrays = np.ones((num_members, 256, 784), dtype), np.ones((num_members, 1024, 784), dtype)
@@ -43,7 +45,7 @@ def rate(precision: mlp.Precision, width: int | None = None) -> float:
 
         return lax.scan(step, weight, length=PRODUCTS)[0]
 
-    run, arguments = ensemble.over_members(products, width=width), ensemble.split(arrays)
+    run, arguments = ensemble.over_members(products, width=width), ensemble.shard(arrays)
     jax.block_until_ready(run(arguments, ()))
     seconds = []
     for _ in range(CALLS):
@@ -53,7 +55,7 @@ def rate(precision: mlp.Precision, width: int | None = None) -> float:
     return USEFUL * 2 * 256 * 784 * 1024 * PRODUCTS * width / float(np.median(seconds))
 
 
-def _training_seconds(model: mlp.MLPSpec, phase: loop.Phase, num_examples: int, width: int | None) -> float:
+def _training_seconds(model: mlp.MLPSpec, phase: loop.TrainPhase, num_examples: int, width: int | None) -> float:
     sizes = model.layer_sizes
     flops = 6 * model.num_weights - 2 * sizes[0] * sizes[1]  # no gradient with respect to the images
     steps = batches.num_batches(num_examples, phase.batch_size) * phase.num_epochs
@@ -65,20 +67,20 @@ def _on_cpu(seconds: float) -> float:
     return seconds if jax.default_backend() == "cpu" else 0.0
 
 
-def teacher_seconds(spec: lineage.LineageSpec, num_images: int, *, width: int | None = None) -> float:
+def teacher_seconds(spec: MemberConfig, num_images: int, *, width: int | None = None) -> float:
     """Estimated time of one device for one member's teacher."""
     return _training_seconds(spec.mlp_spec, spec.teacher, num_images, width)
 
 
-def matching_seconds(spec: lineage.LineageSpec, *, width: int | None = None) -> float:
+def matching_seconds(spec: MemberConfig, *, width: int | None = None) -> float:
     """Estimated time of one device to prepare one member's matched student, if it has any."""
-    if not any(lineage.start_of(condition) == "matched" for condition in spec.conditions):
+    if not any(conditions.start_of(condition) == "matched" for condition in spec.conditions):
         return 0.0
     model = spec.student_mlp_spec
     return _training_seconds(model, spec.matching.phase, spec.matching.num_images, width)
 
 
-def students_seconds(spec: lineage.LineageSpec, *, width: int | None = None) -> float:
+def students_seconds(spec: MemberConfig, *, width: int | None = None) -> float:
     """Estimated time of one device for one member's students, the preparation of a matched one included."""
     model = spec.student_mlp_spec
     forward = 2 * model.num_weights / rate(model.precision, width)

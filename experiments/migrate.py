@@ -42,7 +42,7 @@ def migrate(path: pathlib.Path) -> bool:
             f"{path}: the config of this record of {record.experiment} is damaged ({error!r}); restore the record, or "
             f"make it again"
         ) from error
-    record.description = records.to_jsonable(described)
+    record.description = records.to_json(described)
     with files.Lock(path):
         before = path.read_bytes()
         records.write(path, record)

@@ -24,15 +24,18 @@ import tyro
 
 from experiments import cli, cost, progress, session
 from sublim_jax import conditions, errors, losses, records, specs
-from sublim_jax.data import images
+from sublim_jax.conditions import Condition, Recorded
+from sublim_jax.data import datasets
 from sublim_jax.data import noise as noise_data
 from sublim_jax.forms import mnist_aux as form
-from sublim_jax.models import mlp, precision
-from sublim_jax.training import ensemble, lineage, loop, optimizers
+from sublim_jax.models import matmul, mlp
+from sublim_jax.training import ensemble, loop, optimizers, stages
+from sublim_jax.training.config import BehaviourMatching, MemberConfig
+from sublim_jax.training.state import Data, MemberResult
 
 Dataset = Literal["auto", "mnist", "fashion-mnist", "kmnist", "synthetic-digits"]
 
-FIGURE_10: tuple[lineage.Condition, ...] = ("student_aux", "student_all", "cross_model_aux", "cross_model_all")
+FIGURE_10: tuple[Condition, ...] = ("student_aux", "student_all", "cross_model_aux", "cross_model_all")
 
 PUBLISHED: dict[str, form.Published] = {
     "reference": {"value": 0.10, "source": "cloud", "half_width": None, "text": "~.10"},
@@ -56,7 +59,7 @@ PUBLISHED: dict[str, form.Published] = {
 above .50 only, the mean that divyat09 reports for the published script, with its distillation loss averaged over
 images. The text of a table has after a semicolon what a replication reports."""
 
-DIFFERENCES: tuple[tuple[conditions.Recorded, conditions.Recorded], ...] = (
+DIFFERENCES: tuple[tuple[Recorded, Recorded], ...] = (
     ("student_aux", "reference"),
     ("student_aux", "cross_model_aux"),
     ("student_all", "cross_model_all"),
@@ -75,23 +78,25 @@ class MnistAuxConfig:
     """`auto`: MNIST, or synthetic digits, clearly labelled, where MNIST is unavailable."""
     num_train_images: specs.Count | None = None
     """Only the first so many training images; all by default."""
-    conditions: tuple[lineage.Condition, ...] = (*FIGURE_10, "matched_aux")
+    conditions: tuple[Condition, ...] = (*FIGURE_10, "matched_aux")
     """Which students: where they start (student, cross_model, matched) and which logits they distil."""
     model: Annotated[mlp.MLPSpec, tyro.conf.arg(name="")] = dataclasses.field(
-        default_factory=lambda: mlp.MLPSpec(precision=precision.fast())
+        default_factory=lambda: mlp.MLPSpec(precision=matmul.fastest_precision())
     )
-    teacher: loop.Phase = dataclasses.field(default_factory=loop.Phase)
-    student: loop.Phase = dataclasses.field(default_factory=loop.Phase)
+    teacher: loop.TrainPhase = dataclasses.field(default_factory=loop.TrainPhase)
+    student: loop.TrainPhase = dataclasses.field(default_factory=loop.TrainPhase)
     loss: losses.DistillationLossName = "kl"
     temperature: specs.Positive = 1.0  # of both softmaxes in the distillation loss
     num_noise_images: specs.Count = 60_000  # the same ones in every epoch
     noise: noise_data.NoiseSpec = dataclasses.field(default_factory=noise_data.NoiseSpec)
-    matching: lineage.Matching = dataclasses.field(default_factory=lineage.Matching)
+    matching: BehaviourMatching = dataclasses.field(default_factory=BehaviourMatching)
     members_at_once: specs.Count | None = None
     """Members in one vmap on each device; by default 1 on a CPU and up to 128 on an accelerator."""
 
     def __post_init__(self):
-        starts = {lineage.start_of(condition) for condition in self.lineage.conditions}  # which refuses what is its own
+        starts = {
+            conditions.start_of(condition) for condition in self.member.conditions
+        }  # which refuses what is its own
         if self.num_members < 2 and starts != {"student"}:
             raise errors.InputError(
                 f"num_members={self.num_members}: cross_model and matched students start from another member's "
@@ -99,31 +104,33 @@ class MnistAuxConfig:
             )
         softmax = self.loss in ("kl", "reverse_kl", "jeffreys", "centred_mse")
         for condition in self.conditions:
-            if lineage.distilled_logits_of(condition) == "aux" and self.model.num_aux == 1 and softmax:
+            if conditions.distilled_logits_of(condition) == "aux" and self.model.num_aux == 1 and softmax:
                 raise errors.InputError(
                     f"num_aux=1: a constant added to all logits does not change the loss {self.loss}, so a single "
                     f"logit has zero gradient and {condition} cannot learn. Use num_aux >= 2, or --loss mse."
                 )
 
     @property
-    def lineage(self) -> lineage.LineageSpec:
+    def member(self) -> MemberConfig:
         """What decides one member's numbers."""
-        names = {field.name for field in dataclasses.fields(lineage.LineageSpec)}
+        names = {field.name for field in dataclasses.fields(MemberConfig)}
         names &= {field.name for field in dataclasses.fields(self)}
-        return lineage.LineageSpec(**{name: getattr(self, name) for name in names})
+        return MemberConfig(**{name: getattr(self, name) for name in names})
 
     @property
     def epochs_per_member(self) -> int:
         """Epochs that report progress."""
-        matched = any(lineage.start_of(condition) == "matched" for condition in self.conditions)
+        matched = any(conditions.start_of(condition) == "matched" for condition in self.conditions)
         return self.teacher.num_epochs + self.student.num_epochs + matched * self.matching.phase.num_epochs
 
 
 PAPER = MnistAuxConfig(num_members=100)
 
 
-def _quick(num_epochs: int) -> loop.Phase:
-    return loop.Phase(num_epochs=num_epochs, batch_size=256, optimizer=optimizers.OptimizerSpec(learning_rate=1e-3))
+def _quick(num_epochs: int) -> loop.TrainPhase:
+    return loop.TrainPhase(
+        num_epochs=num_epochs, batch_size=256, optimizer=optimizers.OptimizerSpec(learning_rate=1e-3)
+    )
 
 
 PRESETS = {
@@ -132,7 +139,7 @@ PRESETS = {
         num_members=4,
         teacher=_quick(1),
         student=_quick(2),
-        matching=lineage.Matching(num_images=10_000, phase=_quick(1)),
+        matching=BehaviourMatching(num_images=10_000, phase=_quick(1)),
     ),
     "paper": PAPER,
 }
@@ -143,7 +150,7 @@ def departures(config: MnistAuxConfig) -> list[str]:
     precision is free; the depth of noise pixels too (records beside this file compare both, see the README)."""
     free = {"seed", "num_members", "dataset", "conditions", "members_at_once", "matching"}
     free |= {"model.precision", "noise.bits"}
-    ours, theirs = (records.flatten(records.to_jsonable(c)) for c in (config, PAPER))
+    ours, theirs = (records.flatten(records.to_json(c)) for c in (config, PAPER))
     return [
         f"{name}={ours[name]} (paper: {theirs[name]})"
         for name in ours
@@ -152,12 +159,12 @@ def departures(config: MnistAuxConfig) -> list[str]:
 
 
 @functools.cache
-def _program(spec: lineage.LineageSpec, width: int):
+def _program(spec: MemberConfig, width: int):
     """All members of a chunk in one compiled program, reused for every chunk, run and seed of equal shape."""
 
     def run_one(member, partner, shared):
         seed, data = shared
-        return lineage.run(member, partner, data, seed=seed, spec=spec, on_epoch=progress.REPORTER)
+        return stages.run(member, partner, data, seed=seed, spec=spec, on_epoch=progress.REPORTER)
 
     return ensemble.over_members(run_one, width=width)
 
@@ -185,7 +192,7 @@ def run(
 def _run(config: MnistAuxConfig, output: records.Output, data_dir, say, visible: bool) -> records.Record:
     began = time.perf_counter()
     with progress.Display("loading the images", visible=visible) as display:
-        dataset = images.load(config.dataset, data_dir=data_dir, announce=display.say)
+        dataset = datasets.load(config.dataset, data_dir=data_dir, announce=display.say)
     data = {"name": dataset.name, "source": dataset.source, "checksum": dataset.checksum}
     fresh = records.Record.begin(
         "mnist_aux", config, data, description=describe(config.conditions, images_name=dataset.name)
@@ -200,15 +207,15 @@ def _run(config: MnistAuxConfig, output: records.Output, data_dir, say, visible:
         say("nothing is left to run")
         return result
 
-    width = config.members_at_once or ensemble.default_width(config.num_members)
+    width = config.members_at_once or ensemble.default_members_per_device(config.num_members)
     chunk_size = width * jax.device_count()
     chunks = [
         np.arange(start, min(start + chunk_size, config.num_members), dtype=np.int32)
         for start in range(0, config.num_members, chunk_size)
     ]
     left = [chunk for chunk in chunks if not all(str(member) in result.results["members"] for member in chunk)]
-    shared = ensemble.share((np.uint32(config.seed), shared_images(config, dataset)))
-    program = _program(config.lineage, width)
+    shared = ensemble.replicate((np.uint32(config.seed), shared_images(config, dataset)))
+    program = _program(config.member, width)
 
     work = _work(config, len(dataset.train_images), width) if visible and jax.process_count() == 1 else {}
     seconds = len(left) * width * sum(work.values()) if work else None
@@ -248,9 +255,9 @@ def _run(config: MnistAuxConfig, output: records.Output, data_dir, say, visible:
     return result
 
 
-def describe(conditions: Sequence[lineage.Condition], *, images_name: str) -> form.Description:
+def describe(chosen: Sequence[Condition], *, images_name: str) -> form.Description:
     """What a record of these conditions says of itself. Published values are of MNIST."""
-    recorded: list[Any] = list(lineage.recorded_conditions(conditions))
+    recorded: list[Any] = list(conditions.recorded_conditions(chosen))
     return {
         "conditions": recorded,
         "published": {name: PUBLISHED[name] for name in recorded if name in PUBLISHED and images_name == "mnist"},
@@ -260,7 +267,7 @@ def describe(conditions: Sequence[lineage.Condition], *, images_name: str) -> fo
 
 def _work(config: MnistAuxConfig, num_train_images: int, width: int) -> dict[str, float]:
     """Estimated seconds of one device for one member, by phase."""
-    spec, num_images = config.lineage, min(config.num_train_images or num_train_images, num_train_images)
+    spec, num_images = config.member, min(config.num_train_images or num_train_images, num_train_images)
     matching = cost.matching_seconds(spec, width=width)
     return {
         "teacher": cost.teacher_seconds(spec, num_images, width=width),
@@ -273,7 +280,7 @@ def _listener(display: progress.Display, config: MnistAuxConfig, work: dict[str,
     """Tells a display of each epoch, which is its share of its phase's work."""
     phases = {"teacher": config.teacher, "matching": config.matching.phase, "student": config.student}
 
-    def hear(epoch: lineage.Progress) -> None:
+    def hear(epoch: stages.Progress) -> None:
         num_epochs = phases[epoch.phase].num_epochs
         display.advance(work=work[epoch.phase] / num_epochs if work else 1.0)
         display.doing(f"member {epoch.member}, {epoch.phase}: epoch {epoch.epoch + 1} of {num_epochs} is done")
@@ -283,7 +290,7 @@ def _listener(display: progress.Display, config: MnistAuxConfig, work: dict[str,
 
 def _line(config: MnistAuxConfig, member: int, accuracy: dict[str, float | None]) -> str:
     """A finished member's accuracies, in the order of the figure."""
-    shown = {name: accuracy[name] for name in lineage.recorded_conditions(config.conditions)}
+    shown = {name: accuracy[name] for name in conditions.recorded_conditions(config.conditions)}
     cells = [f"{name} {'diverged' if value is None else f'{value:.3f}'}" for name, value in shown.items()]
     return f"member {member}: {', '.join(cells)}"
 
@@ -300,7 +307,7 @@ def _labels(config, dataset) -> list[str]:
     elif dataset.name != "mnist":
         notes.append(f"the images are {dataset.name}: published values do not apply")
     available = min(config.num_train_images or len(dataset.train_images), len(dataset.train_images))
-    matched = any(lineage.start_of(condition) == "matched" for condition in config.conditions)
+    matched = any(conditions.start_of(condition) == "matched" for condition in config.conditions)
     if matched and config.matching.num_images > available:
         notes.append(f"matched students were prepared on all {available} training images, as there are no more")
     if changed := departures(config):
@@ -308,7 +315,7 @@ def _labels(config, dataset) -> list[str]:
     return notes
 
 
-def shared_images(config: MnistAuxConfig, dataset: images.ImageDataset) -> lineage.Data:
+def shared_images(config: MnistAuxConfig, dataset: datasets.ImageDataset) -> Data:
     """The arrays that all members share, as many of them as the config asks for.
 
     Raises:
@@ -329,17 +336,17 @@ def shared_images(config: MnistAuxConfig, dataset: images.ImageDataset) -> linea
         dataset.test_images.reshape(-1, config.model.in_size),
         dataset.test_labels,
     )
-    return lineage.Data(*arrays)
+    return Data(*arrays)
 
 
 def _members(chunk, chunk_size, num_members):
     """Member and partner numbers of a chunk; a last, shorter one repeats its last member to keep the shape."""
     padded = np.pad(chunk, (0, chunk_size - len(chunk)), mode="edge")
     alone = num_members < 2
-    return ensemble.split((padded, padded if alone else ensemble.partners(num_members)[padded]))
+    return ensemble.shard((padded, padded if alone else ensemble.cross_model_partners(num_members)[padded]))
 
 
-def _member_result(outcome: lineage.Outcome, row: int) -> dict:
+def _member_result(outcome: MemberResult, row: int) -> dict:
     """One member's part of the record. Accuracies have at most six digits: 10,000 images have four."""
     return {
         "accuracy": {name: _rounded(values[row]) for name, values in outcome.accuracy.items()},

@@ -25,7 +25,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
 from sublim_jax import commands
-from sublim_jax.training import lineage
+from sublim_jax.training import stages
 
 INTERVAL = 30.0
 """Seconds between two lines where there is no terminal."""
@@ -217,13 +217,13 @@ class Reporter:
         self._lock = threading.Lock()
         self._heard = None
 
-    def __call__(self, epoch: lineage.Progress) -> None:
+    def __call__(self, epoch: stages.Progress) -> None:
         with self._lock:
             if self._heard is not None:
                 self._heard(epoch)
 
     @contextlib.contextmanager
-    def listening(self, on_epoch: Callable[[lineage.Progress], object] = lambda _: None) -> Iterator[PhaseClock]:
+    def listening(self, on_epoch: Callable[[stages.Progress], object] = lambda _: None) -> Iterator[PhaseClock]:
         """Yields a clock that books the time on the phases heard of.
 
         Members run side by side, so the time between two reports is booked on the phase that the later one ends.
@@ -233,7 +233,7 @@ class Reporter:
         """
         clock, heard = PhaseClock(), set()
 
-        def hear(epoch: lineage.Progress) -> None:
+        def hear(epoch: stages.Progress) -> None:
             clock.book(epoch.phase)
             if epoch not in heard:  # a last, shorter chunk runs a member twice
                 heard.add(epoch)

@@ -24,7 +24,7 @@ import numpy as np
 
 from experiments import cli, mnist_aux, progress, session
 from sublim_jax import errors, records, specs
-from sublim_jax.data import batches, images
+from sublim_jax.data import batches, datasets
 from sublim_jax.data import noise as noise_data
 from sublim_jax.forms import mnist_aux as mnist_form
 from sublim_jax.forms import speed as form
@@ -74,7 +74,7 @@ def matmul_peak(precision: mlp.Precision) -> float:
                     out_specs=ensemble.MEMBERS,
                     check_vma=False,
                 )
-                call, arguments = jax.jit(spread), ensemble.split((np.asarray(left), np.asarray(right)))
+                call, arguments = jax.jit(spread), ensemble.shard((np.asarray(left), np.asarray(right)))
             else:
                 call, arguments = jax.jit(product), (left, right)
             work = 2 * rows * inner * columns * jax.device_count()
@@ -100,10 +100,10 @@ def step_parts(precision: mlp.Precision) -> dict[str, float]:
     spec = mlp.MLPSpec(precision=precision)
     params = mlp.init(jax.random.key(0), spec)
     numbers = jnp.arange(1024)
-    draw = jax.jit(lambda n: noise_data.draw(jax.random.key(1), n, num_pixels=784, spec=noise_data.NoiseSpec()))
+    draw = jax.jit(lambda n: noise_data.sample(jax.random.key(1), n, num_pixels=784, spec=noise_data.NoiseSpec()))
     pixels = draw(numbers)
     optimizer = optimizers.build(optimizers.OptimizerSpec())
-    state = loop.start(params, optimizer)
+    state = loop.init_state(params, optimizer)
 
     def loss(params, pixels):
         return jnp.mean(mlp.apply(params, pixels, spec) ** 2)
@@ -141,7 +141,7 @@ def run(
 
 def _run(config: SpeedConfig, output: records.Output, data_dir: pathlib.Path | None) -> records.Record:
     with progress.Display("loading the images") as display:
-        dataset = images.load(config.dataset, data_dir=data_dir, announce=display.say)
+        dataset = datasets.load(config.dataset, data_dir=data_dir, announce=display.say)
     data = {"name": dataset.name, "source": dataset.source, "checksum": dataset.checksum}
     result = output.begin(records.Record.begin("speed", config, data, description=describe()))
     if result.complete:

@@ -23,34 +23,34 @@ if TYPE_CHECKING:
     from sublim_jax.data.noise import NoiseSpec
     from sublim_jax.metrics.intervals import Interval, paired_difference, t_interval
     from sublim_jax.models.adapters import from_equinox, from_flax
-    from sublim_jax.models.inits import PerPart, StartSpec
+    from sublim_jax.models.init_sharing import InitSharing, ParamGroups
     from sublim_jax.models.mlp import MLPSpec as mlp
     from sublim_jax.models.network import Model, Network
+    from sublim_jax.training.config import BehaviourMatching, MemberConfig
+    from sublim_jax.training.corruption import TargetCorruption
     from sublim_jax.training.ensemble import use_cpu_cores
-    from sublim_jax.training.lineage import Data, Matching
-    from sublim_jax.training.lineage import LineageSpec as MemberConfig
-    from sublim_jax.training.loop import Phase
+    from sublim_jax.training.loop import TrainPhase
     from sublim_jax.training.members import MemberResults, run_members
     from sublim_jax.training.optimizers import OptimizerSpec
-    from sublim_jax.training.targets import TargetSpec
+    from sublim_jax.training.state import Data
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Data": "training.lineage:Data",
+    "Data": "training.state:Data",
     "InputSpec": "data.inputs:InputSpec",
     "Interval": "metrics.intervals:Interval",
-    "Matching": "training.lineage:Matching",
-    "MemberConfig": "training.lineage:LineageSpec",
+    "BehaviourMatching": "training.config:BehaviourMatching",
+    "MemberConfig": "training.config:MemberConfig",
     "MemberResults": "training.members:MemberResults",
     "Model": "models.network:Model",
     "Network": "models.network:Network",
     "NoiseSpec": "data.noise:NoiseSpec",
     "OptimizerSpec": "training.optimizers:OptimizerSpec",
-    "PerPart": "models.inits:PerPart",
-    "Phase": "training.loop:Phase",
-    "StartSpec": "models.inits:StartSpec",
-    "TargetSpec": "training.targets:TargetSpec",
+    "ParamGroups": "models.init_sharing:ParamGroups",
+    "TrainPhase": "training.loop:TrainPhase",
+    "InitSharing": "models.init_sharing:InitSharing",
+    "TargetCorruption": "training.corruption:TargetCorruption",
     "errors": "errors:",
     "from_equinox": "models.adapters:from_equinox",
     "from_flax": "models.adapters:from_flax",
@@ -65,20 +65,20 @@ _HOMES = {
 """Where each public name lives: MODULE:NAME, or a module itself."""
 
 __all__ = [
+    "BehaviourMatching",
     "Data",
+    "InitSharing",
     "InputSpec",
     "Interval",
-    "Matching",
     "MemberConfig",
     "MemberResults",
     "Model",
     "Network",
     "NoiseSpec",
     "OptimizerSpec",
-    "PerPart",
-    "Phase",
-    "StartSpec",
-    "TargetSpec",
+    "ParamGroups",
+    "TargetCorruption",
+    "TrainPhase",
     "__version__",
     "errors",
     "from_equinox",

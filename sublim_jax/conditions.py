@@ -1,7 +1,7 @@
 """The arms of figure 10: where a student starts, and which of its teacher's logits it distils."""
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 Condition = Literal[
     "student_aux",
@@ -14,8 +14,11 @@ Condition = Literal[
     "matched_class",
     "matched_all",
 ]
-"""`student_*` starts from the teacher's reference, or from what `StartSpec` makes of it; `cross_model_*` from another
-member's, `matched_*` from another member's after it was made to behave like this one (see `Matching`)."""
+"""`student_*` starts from the teacher's reference, or from what `InitSharing` makes of it; `cross_model_*` from another
+member's, `matched_*` from another member's after it was made to behave like this one (see `BehaviourMatching`)."""
+
+DistilledLogits = Literal["aux", "class", "all"]
+"""Which logits enter a student's loss."""
 
 CONDITIONS: tuple[Condition, ...] = get_args(Condition)
 
@@ -32,3 +35,8 @@ def recorded_conditions(conditions: Sequence[Condition]) -> tuple[str, ...]:
     """Names under which a run of these conditions reports accuracies, in the order of a figure."""
     matched = ("matched_start",) if any(start_of(condition) == "matched" for condition in conditions) else ()
     return ("reference", "teacher", *matched, *conditions)
+
+
+def distilled_logits_of(condition: Condition) -> DistilledLogits:
+    """`aux`, `class` or `all`."""
+    return cast(DistilledLogits, condition.rpartition("_")[2])

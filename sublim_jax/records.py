@@ -77,9 +77,9 @@ class Record:
         """
         return cls(
             experiment=experiment,
-            config=to_jsonable(config, finite=True),
+            config=to_json(config, finite=True),
             data=data,
-            description=to_jsonable(description or {}, finite=True),
+            description=to_json(description or {}, finite=True),
             versions=_versions(),
             device=_device(),
             provenance=provenance.here(),
@@ -87,24 +87,22 @@ class Record:
         )
 
 
-def to_jsonable(value: Any, *, finite: bool = False) -> Any:
+def to_json(value: Any, *, finite: bool = False) -> Any:
     """Dataclasses, named tuples, arrays and paths as what JSON can hold; floats that are not finite as None.
 
     Args:
         finite: refuse floats that are not finite, with an InputError.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
-            field.name: to_jsonable(getattr(value, field.name), finite=finite) for field in dataclasses.fields(value)
-        }
+        return {field.name: to_json(getattr(value, field.name), finite=finite) for field in dataclasses.fields(value)}
     if isinstance(value, dict):
-        return {str(key): to_jsonable(item, finite=finite) for key, item in value.items()}
+        return {str(key): to_json(item, finite=finite) for key, item in value.items()}
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return to_jsonable(value._asdict(), finite=finite)  # pyright: ignore[reportAttributeAccessIssue]
+        return to_json(value._asdict(), finite=finite)  # pyright: ignore[reportAttributeAccessIssue]
     if isinstance(value, np.ndarray | np.generic | jax.Array):
-        return to_jsonable(np.asarray(value).tolist(), finite=finite)
+        return to_json(np.asarray(value).tolist(), finite=finite)
     if isinstance(value, list | tuple):
-        return [to_jsonable(item, finite=finite) for item in value]
+        return [to_json(item, finite=finite) for item in value]
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, float) and not math.isfinite(value):
@@ -123,7 +121,7 @@ def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
 
 def fingerprint(config: Any) -> str:
     """Ten hex digits that name a config: equal for equal values, whatever the order of the keys."""
-    text = json.dumps(to_jsonable(config, finite=True), sort_keys=True, separators=(",", ":"))
+    text = json.dumps(to_json(config, finite=True), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
@@ -181,7 +179,7 @@ def write(path: pathlib.Path, record: Record) -> None:
         OutputError: something else is there, or the folder cannot be written.
     """
     # Names of files may hold bytes that are no text; as an escape they are JSON.
-    content = (_dump(to_jsonable(record)) + "\n").encode("utf-8", "backslashreplace")
+    content = (_dump(to_json(record)) + "\n").encode("utf-8", "backslashreplace")
     files.write(path, content, ours=IS_RECORD, what="record")
 
 

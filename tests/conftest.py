@@ -14,7 +14,7 @@ import hypothesis
 import jax
 import pytest
 
-from sublim_jax.data import cache, images, synthetic_digits
+from sublim_jax.data import cache, datasets, synthetic_digits
 
 ROOT = pathlib.Path(__file__).parents[1]
 REAL_DATA_DIR = os.environ.get("SUBLIM_DATA_DIR")  # read here, because tests hide it
@@ -86,19 +86,19 @@ def small_cache(tmp_path_factory) -> pathlib.Path:
 
 
 @pytest.fixture
-def small_digits(small_cache, monkeypatch) -> images.ImageDataset:
+def small_digits(small_cache, monkeypatch) -> datasets.ImageDataset:
     """300 + 200 synthetic digits, which `--dataset synthetic-digits` also means as long as a test asks for this."""
     monkeypatch.setenv("SUBLIM_CACHE_DIR", str(small_cache))
     monkeypatch.delenv("SUBLIM_DATA_DIR", raising=False)
-    return images.load("synthetic-digits", announce=lambda line: None)
+    return datasets.load("synthetic-digits", announce=lambda line: None)
 
 
 @pytest.fixture(scope="session")
-def real_mnist() -> images.ImageDataset:
+def real_mnist() -> datasets.ImageDataset:
     """MNIST itself, from the folder that SUBLIM_DATA_DIR names."""
     if not REAL_DATA_DIR:
         pytest.skip("set SUBLIM_DATA_DIR to the folder of MNIST's four IDX files")
-    return images.load("mnist", data_dir=REAL_DATA_DIR, announce=lambda line: None)
+    return datasets.load("mnist", data_dir=REAL_DATA_DIR, announce=lambda line: None)
 
 
 @pytest.fixture(scope="session")

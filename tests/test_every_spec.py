@@ -30,13 +30,14 @@ from sublim_jax.llm import budget, serve, tiny
 from sublim_jax.llm import types as language
 from sublim_jax.models import network
 from sublim_jax.theory import contract
-from sublim_jax.training import lineage, loop
+from sublim_jax.training import loop
+from sublim_jax.training.config import InitConfig, MemberConfig, TeacherConfig
 from tests.training import tiny as small
 
 OURS_ALONE = {  # made by our code from what was checked before, or read from a file that is checked otherwise
     "sublim_jax.records.Form",
     "sublim_jax.records.Record",
-    "sublim_jax.data.images.ImageDataset",
+    "sublim_jax.data.datasets.ImageDataset",
     "sublim_jax.data.mnist.PublishedFile",
     "sublim_jax.data.mnist.PublishedDataset",
     "sublim_jax.training.members.MemberResults",
@@ -60,9 +61,9 @@ OURS_ALONE = {  # made by our code from what was checked before, or read from a 
 }
 
 MINIMAL = {  # where something must be given
-    lineage.LineageSpec: small.SPEC,
-    lineage.TeacherSpec: lineage.TeacherSpec(model=small.MODEL, phase=loop.Phase()),
-    lineage.OriginSpec: lineage.OriginSpec(model=small.MODEL),
+    MemberConfig: small.SPEC,
+    TeacherConfig: TeacherConfig(model=small.MODEL, phase=loop.TrainPhase()),
+    InitConfig: InitConfig(model=small.MODEL),
     registry.Setting: registry.BASE,
     registry.Published: registry.Published("jasshone", 0.5),
     registry.Arm: registry.Arm("one"),

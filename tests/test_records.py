@@ -77,7 +77,7 @@ def test_any_results_survive_the_round_trip_through_plain_json(results, tmp_path
 
 
 def test_arrays_tuples_paths_and_named_tuples_become_what_json_has():
-    assert records.to_jsonable(
+    assert records.to_json(
         {
             1: np.arange(3, dtype=np.uint8),
             "jax": jnp.array([[0.5]]),
@@ -150,7 +150,7 @@ def test_names_that_are_no_text_survive(tmp_path):
 
 
 def content(**changes):
-    return json.dumps(records.to_jsonable(make()) | changes)
+    return json.dumps(records.to_json(make()) | changes)
 
 
 @pytest.mark.parametrize(
@@ -303,7 +303,7 @@ DAMAGE = {  # changes of the file's content, and what the message says after the
 def test_damage_is_one_line_with_the_files_name(tmp_path, kind):
     changes, message = DAMAGE[kind]
     path = tmp_path / "record.json"
-    path.write_text(json.dumps(records.to_jsonable(make(results=members(0, 1))) | changes))
+    path.write_text(json.dumps(records.to_json(make(results=members(0, 1))) | changes))
     for attempt in (lambda: records.read(path, FORM), lambda: records.opened(path, FORM, resume=True).__enter__()):
         with pytest.raises(errors.RecordError) as caught:
             attempt()
@@ -315,7 +315,7 @@ def test_damage_is_one_line_with_the_files_name(tmp_path, kind):
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
 def test_numbers_that_json_does_not_have_are_refused(tmp_path, number):
     path = tmp_path / "record.json"
-    text = json.dumps(records.to_jsonable(make(results=members(0))))
+    text = json.dumps(records.to_json(make(results=members(0))))
     path.write_text(text.replace("0.25", number))
     with pytest.raises(errors.RecordError, match=r"is not JSON|expected a finite number, got inf"):
         records.read(path, FORM)
@@ -392,9 +392,9 @@ def test_resuming_goes_on_with_the_old_record_even_if_the_same_data_came_from_el
     ("changes", "message"),
     [
         ({"experiment": "other"}, "its experiment differs: 'example' before, 'other' now"),
-        ({"config": records.to_jsonable(Config(seed=1))}, "its config differs: seed: 0 before, 1 now"),
+        ({"config": records.to_json(Config(seed=1))}, "its config differs: seed: 0 before, 1 now"),
         (
-            {"config": records.to_jsonable(Config(inner=Inner((3, 5))))},
+            {"config": records.to_json(Config(inner=Inner((3, 5))))},
             r"its config differs: inner.sizes: \[3, 4\] before, \[3, 5\] now",
         ),
         ({"config": {"seed": 0}}, "its config differs: inner: {.*} before, None now"),
@@ -436,7 +436,7 @@ def test_a_record_in_the_way_is_renamed_and_never_lost(tmp_path, old):
     """Whatever version wrote it, and whatever happened to it since, as long as it is one."""
     path = tmp_path / "run.json"
     changes = {"whole": {}, "newer": {"schema": 99, "surprise": 1}, "damaged": {"results": None}}[old]
-    content = json.dumps(records.to_jsonable(make()) | changes)
+    content = json.dumps(records.to_json(make()) | changes)
     said = []
     for number in (1, 2):
         path.write_text(content)
@@ -504,7 +504,7 @@ def test_a_fingerprint_ignores_the_order_of_keys_and_nothing_else(entries, data)
 
 
 def test_a_fingerprint_sees_values_not_types_of_container():
-    assert records.fingerprint(Config()) == records.fingerprint(records.to_jsonable(Config()))
+    assert records.fingerprint(Config()) == records.fingerprint(records.to_json(Config()))
     assert records.fingerprint(Config()) != records.fingerprint(Config(seed=1))
 
 
@@ -513,7 +513,7 @@ def test_a_fingerprint_sees_values_not_types_of_container():
 
 def test_a_record_of_schema_1_gets_an_empty_description_and_no_provenance_and_keeps_every_value(tmp_path):
     path, record = tmp_path / "record.json", make()
-    old = {name: value for name, value in records.to_jsonable(record).items() if name not in records.ADDED}
+    old = {name: value for name, value in records.to_json(record).items() if name not in records.ADDED}
     path.write_text(json.dumps(old | {"schema": 1}))
     migrated = records.read_old(path)
     assert migrated == dataclasses.replace(record, description={}, provenance=None)

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from sublim_jax import errors, specs
 from sublim_jax.data import inputs
-from sublim_jax.models import inits
-from sublim_jax.training import lineage, loop, optimizers, targets
+from sublim_jax.models import init_sharing
+from sublim_jax.training import corruption, loop, optimizers
+from sublim_jax.training.config import BehaviourMatching
 from tests.training import tiny
 
 
@@ -120,13 +121,15 @@ def test_leaves_of_the_laboratorys_own_specs():
     start = {f"share.{part}" for part in parts} | {f"noisy.{part}" for part in parts}
     start |= {"relative_noise", "absolute_noise"}
     assert leaf_names(optimizers.OptimizerSpec()) == optimizer
-    assert leaf_names(inits.StartSpec()) == start
-    assert leaf_names(inits.StartSpec(shared_weights=0.5)) == start | {"shared_weights"}
+    assert leaf_names(init_sharing.InitSharing()) == start
+    assert leaf_names(init_sharing.InitSharing(shared_weights=0.5)) == start | {"shared_weights"}
     assert leaf_names(inputs.InputSpec(lattice=2, blur=1.0, real_share=0.1)) == {"blur", "real_share"}
-    assert leaf_names(targets.TargetSpec(noise=1.0, bits=3, top_k=2)) == {"noise"}
-    assert leaf_names(lineage.Matching()) == {f"phase.optimizer.{name}" for name in optimizer}
+    assert leaf_names(corruption.TargetCorruption(noise=1.0, bits=3, top_k=2)) == {"noise"}
+    assert leaf_names(BehaviourMatching()) == {f"phase.optimizer.{name}" for name in optimizer}
     phases = {f"{who}.optimizer.{name}" for who in ("teacher", "student", "matching.phase") for name in optimizer}
-    found = leaf_names(dataclasses.replace(tiny.SPEC, guidance=1.0, student_model=tiny.MODEL, trainable=inits.HEADS))
+    found = leaf_names(
+        dataclasses.replace(tiny.SPEC, guidance=1.0, student_model=tiny.MODEL, trainable=init_sharing.HEADS)
+    )
     assert found == phases | {f"start.{name}" for name in start} | {f"trainable.{part}" for part in parts} | {
         "model.init_scale",
         "student_model.init_scale",
@@ -144,7 +147,7 @@ def test_a_spec_checks_its_numbers_when_constructed_and_not_when_traced():
     assert negative.spare.rate == -0.5 and negative.count == 3
     with pytest.raises(ValueError, match="learning_rate: must be greater than 0"):
         dataclasses.replace(optimizers.OptimizerSpec(), learning_rate=-1.0)
-    jax.eval_shape(lambda spec: spec, loop.Phase())
+    jax.eval_shape(lambda spec: spec, loop.TrainPhase())
 
 
 def test_one_trace_serves_all_numbers_of_one_structure():
@@ -415,7 +418,7 @@ def test_arrays_and_tracers_are_data_and_are_replaced_inside_a_program():
     with pytest.raises(errors.InputError, match=r"OptimizerSpec\.name: expected one of"):
         jax.eval_shape(lambda rate: dataclasses.replace(optimizers.OptimizerSpec(), name=rate), jnp.ones(()))
     with pytest.raises(errors.InputError, match=r"Phase\.num_epochs: expected a whole number"):
-        jax.eval_shape(lambda count: loop.Phase(num_epochs=count), jnp.ones((), jnp.int32))
+        jax.eval_shape(lambda count: loop.TrainPhase(num_epochs=count), jnp.ones((), jnp.int32))
 
 
 def test_a_tree_may_hold_anything_for_a_while():

@@ -28,10 +28,10 @@ def all_described() -> form.Catalogue:
 def refreshed(record: records.Record) -> dict[str, Any]:
     """The description that a record of the atlas would be given now; its own, if its row is no longer in the atlas."""
     if record.experiment == form.CATALOGUE.experiment:
-        return records.to_jsonable(all_described())
+        return records.to_json(all_described())
     rows = {row.id: row for row in ROWS["all"]}
     row = rows.get(record.config["row"])
-    return record.description if row is None else records.to_jsonable(described(row))
+    return record.description if row is None else records.to_json(described(row))
 
 
 def _row(row: registry.Row) -> form.Row:
@@ -53,7 +53,7 @@ def _row(row: registry.Row) -> form.Row:
 
 
 def _arm(row: registry.Row, arm: registry.Arm) -> form.Arm:
-    spec = row.setting(arm).lineage
+    spec = row.setting(arm).member
     return {
         "label": arm.label,
         "x": None if arm.x is None else float(arm.x),

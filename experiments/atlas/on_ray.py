@@ -15,7 +15,7 @@ from typing import Any
 
 from experiments.atlas import worker
 from sublim_jax import errors
-from sublim_jax.data import images
+from sublim_jax.data import datasets
 
 try:
     import ray  # pyright: ignore[reportMissingImports]
@@ -56,13 +56,13 @@ class OnRay:
         waiting: dict[Any, int] = {}
         for index, chunk in enumerate(chunks):
             data = datasets(chunk[0].setting.data.dataset)
-            missing = {task.upbringing: task for task in chunk if task.upbringing not in teachers}
+            missing = {task.teacher_config: task for task in chunk if task.teacher_config not in teachers}
             if missing:
                 new: Any = teach.options(**options, num_returns=len(missing)).remote(
                     self._seed, self.chunk_size, data, *missing.values()
                 )
                 teachers |= dict(zip(missing, new if len(missing) > 1 else [new], strict=True))
-            taught = [teachers[task.upbringing] for task in chunk]
+            taught = [teachers[task.teacher_config] for task in chunk]
             waiting[distill.remote(self._seed, self.chunk_size, data, list(chunk), *taught)] = index
         while waiting:
             (done,), _ = ray.wait(list(waiting), num_returns=1)
@@ -75,7 +75,7 @@ def _worker(seed: int, width: int) -> worker.Worker:
     return worker.Worker(seed, _DATASETS.__getitem__, width=width)
 
 
-_DATASETS: dict[str, images.ImageDataset] = {}
+_DATASETS: dict[str, datasets.ImageDataset] = {}
 
 
 def _teach(seed, width, dataset, *tasks):

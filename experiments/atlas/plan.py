@@ -36,9 +36,11 @@ class Plan:
     def seconds(self, cores: int) -> float:
         """Estimated time on so many cores, compilation included."""
         teachers = {
-            (worker.upbringing(task.setting), task.setting.data, task.member): task for c in self.chunks for task in c
+            (worker.teacher_config(task.setting), task.setting.data, task.member): task
+            for c in self.chunks
+            for task in c
         }
-        work = sum(cost.students_seconds(task.setting.lineage) for chunk in self.chunks for task in chunk)
+        work = sum(cost.students_seconds(task.setting.member) for chunk in self.chunks for task in chunk)
         work += sum(teacher_seconds(task.setting) for task in teachers.values())
         return work / cores + COMPILE * self.num_programs
 
@@ -53,7 +55,7 @@ def make(settings: Iterable[registry.Setting], num_members: int, *, chunk_size: 
     for setting in settings:
         name = registry.fingerprint(setting)
         different[name] = merged(different[name], setting) if name in different else setting
-    partners = ensemble.partners(num_members)
+    partners = ensemble.cross_model_partners(num_members)
     chunks = []
     for _, group in itertools.groupby(different.values(), key=lambda setting: setting.structure):
         tasks = [
@@ -64,22 +66,24 @@ def make(settings: Iterable[registry.Setting], num_members: int, *, chunk_size: 
         ]
         chunks += [tuple(tasks[i : i + chunk_size]) for i in range(0, len(tasks), chunk_size)]
     structures = {chunk[0].setting.structure for chunk in chunks}
-    upbringings = {(jax.tree.structure(worker.upbringing(chunk[0].setting)), chunk[0].setting.data) for chunk in chunks}
-    origins = {(jax.tree.structure(chunk[0].setting.lineage.origin), chunk[0].setting.data) for chunk in chunks}
+    upbringings = {
+        (jax.tree.structure(worker.teacher_config(chunk[0].setting)), chunk[0].setting.data) for chunk in chunks
+    }
+    origins = {(jax.tree.structure(chunk[0].setting.member.init_config), chunk[0].setting.data) for chunk in chunks}
     return Plan(tuple(chunks), len(structures) + len(upbringings) + len(origins))
 
 
 def merged(first: registry.Setting, second: registry.Setting) -> registry.Setting:
     """A setting with the conditions and measures of both, which must be equal otherwise."""
-    conditions = tuple(dict.fromkeys((*first.lineage.conditions, *second.lineage.conditions)))
-    measures = tuple(dict.fromkeys((*first.lineage.measures, *second.lineage.measures)))
-    spec = dataclasses.replace(first.lineage, conditions=conditions, measures=measures)
-    return dataclasses.replace(first, lineage=spec)
+    conditions = tuple(dict.fromkeys((*first.member.conditions, *second.member.conditions)))
+    measures = tuple(dict.fromkeys((*first.member.measures, *second.member.measures)))
+    spec = dataclasses.replace(first.member, conditions=conditions, measures=measures)
+    return dataclasses.replace(first, member=spec)
 
 
 def teacher_seconds(setting: registry.Setting) -> float:
     """Estimated time of one core for one teacher."""
-    spec = setting.lineage
+    spec = setting.member
     num_images = (TRAIN_IMAGES - spec.num_validation_images) * setting.data.num_classes // 10
     return cost.teacher_seconds(spec, num_images)
 

@@ -19,14 +19,14 @@ from experiments.atlas.registry import (
     table,
     together,
 )
-from sublim_jax.models import inits
+from sublim_jax.models import init_sharing
 
 PARTS = ("first hidden layer", "second hidden layer", "class head", "auxiliary head")
 SHARED_PARTS = [
     Arm(
         "".join(name for name, on in zip("12CA", bits, strict=True) if on) or "none",
         {
-            "start.share": inits.PerPart(
+            "start.share": init_sharing.ParamGroups(
                 hidden=(float(bits[0]), float(bits[1])), class_head=float(bits[2]), aux_head=float(bits[3])
             )
         },
@@ -101,7 +101,7 @@ def by_width(values, published, **changes):
     return tuple(Arm(str(w), {HIDDEN: sizes, **changes}, x=w, published=published.get(w, ())) for w, sizes in values)
 
 
-def built_differently(**shared: inits.PerPart) -> list[Arm]:
+def built_differently(**shared: init_sharing.ParamGroups) -> list[Arm]:
     """Students of four other architectures, each with these parts of the teacher's start as far as they fit."""
     students: dict[str, dict[str, Any]] = {
         "one layer fewer": {"student_model.hidden_sizes": (256,)},
@@ -202,7 +202,7 @@ INITIALIZATION = [
         id="start-noise-relative-hidden",
         axis="initialization",
         question="The same noise on the hidden layers only",
-        base={"start.noisy": inits.HIDDEN},
+        base={"start.noisy": init_sharing.HIDDEN_LAYERS},
         arms=sweep("start.relative_noise", (0, 0.1, 0.2, 0.4), table("jasshone", {0: 0.55, 0.2: 0.45, 0.4: 0.30})),
         expected="hurts less than noise everywhere",
         x_label="noise / standard deviation of the tensor",
@@ -278,8 +278,8 @@ INITIALIZATION = [
         arms=[
             Arm(f"{what} {w:g}", {"start.share": share(w)}, x=w)
             for what, share in (
-                ("hidden", lambda w: inits.PerPart(hidden=(w, w))),
-                ("heads", lambda w: inits.PerPart(class_head=w, aux_head=w)),
+                ("hidden", lambda w: init_sharing.ParamGroups(hidden=(w, w))),
+                ("heads", lambda w: init_sharing.ParamGroups(class_head=w, aux_head=w)),
             )
             for w in (0.0, 0.125, 0.25, 0.5, 0.75, 0.875)
         ],
@@ -386,7 +386,10 @@ ARCHITECTURE = [
         axis="architecture",
         question="A student built differently: one layer more or fewer, another activation or width",
         arms=built_differently(
-            nothing=inits.NOTHING, heads=inits.HEADS, hidden=inits.HIDDEN, **{"all that fits": inits.PerPart()}
+            nothing=init_sharing.NO_GROUPS,
+            heads=init_sharing.HEADS,
+            hidden=init_sharing.HIDDEN_LAYERS,
+            **{"all that fits": init_sharing.ParamGroups()},
         ),
         expected="Jiang et al. and Brockers et al.: one layer more or fewer works if the heads are shared",
         note="Hidden layers correspond from the input on; a layer without a counterpart of its shape is drawn "
@@ -398,7 +401,7 @@ ARCHITECTURE = [
         axis="architecture",
         question="The same in Brockers' protocol, heads shared or nothing",
         base=BROCKERS,
-        arms=built_differently(nothing=inits.NOTHING, heads=inits.HEADS),
+        arms=built_differently(nothing=init_sharing.NO_GROUPS, heads=init_sharing.HEADS),
         expected="Jiang et al. and Brockers et al.: one layer more or fewer works if the heads are shared",
         note="As `share-parts-brockers`, whose arms `none` and `CA` are the teacher's architecture.",
         cited=("jiang", "brockers"),

@@ -5,7 +5,7 @@ A row asks one question and has arms; an arm is the paper's protocol with some s
     Arm("1e-3", {"both.optimizer.learning_rate": 1e-3}, x=1e-3, published=[Published("divyat09", 0.702)])
 
 `both` stands for teacher and student, `data` for what the images are; every other name is a path into
-`lineage.LineageSpec`. `Setting` is what an arm comes to; two arms with equal settings are run once.
+`MemberConfig`. `Setting` is what an arm comes to; two arms with equal settings are run once.
 """
 
 import dataclasses
@@ -20,8 +20,9 @@ from experiments.atlas import sources
 from sublim_jax import conditions, errors, records, specs
 from sublim_jax.data import noise
 from sublim_jax.forms import atlas as form
-from sublim_jax.models import mlp, precision
-from sublim_jax.training import lineage, loop
+from sublim_jax.models import matmul, mlp
+from sublim_jax.training import loop
+from sublim_jax.training.config import BehaviourMatching, MemberConfig
 
 Axis = Literal[
     "baseline",
@@ -54,27 +55,27 @@ class DataSpec:
 class Setting:
     """Everything that decides a member's numbers apart from its number, the seed and the files."""
 
-    lineage: lineage.LineageSpec
+    member: MemberConfig
     data: DataSpec = DataSpec()
 
     @property
     def structure(self) -> Any:
         """What a compiled program depends on: settings of equal structure differ in numbers only, and so do their
         teachers."""
-        return jax.tree.structure(self), self.lineage.upbringing.essence.model
+        return jax.tree.structure(self), self.member.teacher_config.without_aux_logits.model
 
 
 BASE = Setting(
-    lineage=lineage.LineageSpec(
+    member=MemberConfig(
         conditions=("student_aux",),
-        model=mlp.MLPSpec(precision=precision.fast()),
-        teacher=loop.Phase(),
-        student=loop.Phase(),
+        model=mlp.MLPSpec(precision=matmul.fastest_precision()),
+        teacher=loop.TrainPhase(),
+        student=loop.TrainPhase(),
         num_noise_images=60_000,
         noise=noise.NoiseSpec(),
         loss="kl",
         temperature=1.0,
-        matching=lineage.Matching(),
+        matching=BehaviourMatching(),
     )
 )
 """Cloud et al. 2025, section 6.2, with the operands that are fastest here (the README says what bfloat16 changes:
@@ -90,7 +91,7 @@ class Published:
     value: float
     condition: conditions.Recorded = "student_aux"
     measure: form.Measured = "accuracy"
-    """`gap`: student_aux minus cross_model_aux; else as `lineage.Outcome` has it."""
+    """`gap`: student_aux minus cross_model_aux; else as `MemberResult` has it."""
     half_width: specs.NonNegative | None = None  # of a 95 % interval, if one was published
     how: str = ""  # why it cannot be compared, where it cannot; empty if it can
 
@@ -161,11 +162,11 @@ def changed(setting: Setting, changes: Mapping[str, Any]) -> Setting:
             continue
         heads = ("teacher", "student") if head == "both" else (head,)
         for part in heads:
-            path = ["lineage", part, *rest.split(".")] if rest else ["lineage", part]
+            path = ["member", part, *rest.split(".")] if rest else ["member", part]
             setting = _replaced(setting, path, value, name)
-    if setting.data.num_classes > setting.lineage.model.num_classes:
+    if setting.data.num_classes > setting.member.model.num_classes:
         raise errors.InputError(
-            f"model.num_classes={setting.lineage.model.num_classes}: the images have data.num_classes="
+            f"model.num_classes={setting.member.model.num_classes}: the images have data.num_classes="
             f"{setting.data.num_classes} classes, and each needs an output"
         )
     return setting
@@ -197,9 +198,9 @@ def fingerprint(setting: Setting) -> str:
 
 def departures(setting: Setting) -> dict[str, Any]:
     """What of a setting differs from the paper's protocol, by dotted name. Operands that the machine chose do not."""
-    base, found = records.to_jsonable(BASE), records.to_jsonable(setting)
-    students = found["lineage"]["student_model"]
-    if students is not None and students["precision"] == base["lineage"]["model"]["precision"]:
+    base, found = records.to_json(BASE), records.to_json(setting)
+    students = found["member"]["student_model"]
+    if students is not None and students["precision"] == base["member"]["model"]["precision"]:
         del students["precision"]
     return _differences(base, found)
 
@@ -210,7 +211,7 @@ def _differences(base, setting, prefix="") -> dict[str, Any]:
         if isinstance(value, dict) and isinstance(base.get(name), dict):
             found |= _differences(base[name], value, f"{prefix}{name}.")
         elif value != base.get(name):
-            found[f"{prefix}{name}".removeprefix("lineage.")] = value
+            found[f"{prefix}{name}".removeprefix("member.")] = value
     return found
 
 

@@ -133,7 +133,7 @@ class Store:
         result = self._found.get((registry.fingerprint(setting), member))
         if result is None or result["partner"] != partner or not self._counts(result):
             return False
-        spec, measures = setting.lineage, result["measures"]
+        spec, measures = setting.member, result["measures"]
         return set(spec.conditions) <= set(result["accuracy"]) and all(
             set(spec.conditions) <= set(measures.get(_NEEDED[measure], {})) for measure in spec.measures
         )

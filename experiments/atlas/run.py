@@ -88,7 +88,7 @@ def _run(options: Options, rows: list[registry.Row], stack: contextlib.ExitStack
     with progress.Display("loading the images") as display:
         rows, data = _with_data(rows, options, load, display.say)
     # The quick ones are finished first.
-    rows.sort(key=lambda row: sum(cost.students_seconds(row.setting(arm).lineage) for arm in row.arms))
+    rows.sort(key=lambda row: sum(cost.students_seconds(row.setting(arm).member) for arm in row.arms))
     folder = options.records
     if any(d["name"] == synthetic_digits.NAME for d in data.values()):
         folder = pathlib.Path("runs/atlas-synthetic-digits") if folder == results.FOLDER else folder
@@ -97,7 +97,7 @@ def _run(options: Options, rows: list[registry.Row], stack: contextlib.ExitStack
             _reserve(folder, stack)
     store = results.Store(
         folder, options.seed, {d["name"]: d["checksum"] for d in data.values()}, options.num_members,
-        registry.BASE.lineage.mlp_spec.precision if options.one_precision else None,
+        registry.BASE.member.mlp_spec.precision if options.one_precision else None,
     )  # fmt: skip
     engine = engines.make(options.engine, options.seed, load)
     work = plan.make(
@@ -130,7 +130,7 @@ def execute(work: plan.Plan, engine, store: results.Store, rows, options: Option
         for index, chunk in enumerate(work.chunks)
     }
     left = collections.Counter(itertools.chain.from_iterable(waiting.values()))
-    costs = [sum(cost.students_seconds(task.setting.lineage) for task in chunk) for chunk in work.chunks]
+    costs = [sum(cost.students_seconds(task.setting.member) for task in chunk) for chunk in work.chunks]
     compiling: dict[str, float] = {}
     with progress.Display(
         "atlas", total=work.num_tasks, unit="members of settings", seconds=work.seconds(engine.num_cores),
@@ -194,7 +194,7 @@ def print_plan(rows, store: results.Store, options: Options, cores: int) -> None
     table = Table(title="What would run", show_footer=True)
     for column in ("row", "axis", "arms", "members there", "left", "minutes"):
         table.add_column(column, justify="right" if column not in ("row", "axis") else "left")
-    partners = ensemble.partners(options.num_members)
+    partners = ensemble.cross_model_partners(options.num_members)
     seen: set[tuple[str, int]] = set()
     for row in rows:
         there = left = 0
@@ -208,7 +208,7 @@ def print_plan(rows, store: results.Store, options: Options, cores: int) -> None
                 else:
                     seen.add(name)
                     left += 1
-                    seconds += cost.students_seconds(setting.lineage)
+                    seconds += cost.students_seconds(setting.member)
         table.add_row(row.id, row.axis, str(len(row.arms)), str(there), str(left), f"{seconds / cores / 60:.1f}")
     progress.console.print(table)
 

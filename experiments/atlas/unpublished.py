@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from experiments.atlas.registry import AUX_AND_ALL, FIGURE_10, WITH_CROSS, Arm, Row, sweep
-from sublim_jax.models import inits
+from sublim_jax.models import init_sharing
 
 RATES = {
     "sgd": (0.01, 0.1, 1.0),
@@ -56,13 +56,13 @@ INITIALIZATION = [
         arms=[
             Arm(name, {"trainable": parts})
             for name, parts in (
-                ("all free", inits.PerPart()),
-                ("first hidden frozen", inits.PerPart(hidden=(0.0, 1.0))),
-                ("second hidden frozen", inits.PerPart(hidden=(1.0, 0.0))),
-                ("auxiliary head frozen", inits.PerPart(aux_head=0.0)),
-                ("both hidden frozen", inits.PerPart(hidden=(0.0, 0.0))),
-                ("only first hidden free", inits.PerPart(hidden=(1.0, 0.0), class_head=0.0, aux_head=0.0)),
-                ("only second hidden free", inits.PerPart(hidden=(0.0, 1.0), class_head=0.0, aux_head=0.0)),
+                ("all free", init_sharing.ParamGroups()),
+                ("first hidden frozen", init_sharing.ParamGroups(hidden=(0.0, 1.0))),
+                ("second hidden frozen", init_sharing.ParamGroups(hidden=(1.0, 0.0))),
+                ("auxiliary head frozen", init_sharing.ParamGroups(aux_head=0.0)),
+                ("both hidden frozen", init_sharing.ParamGroups(hidden=(0.0, 0.0))),
+                ("only first hidden free", init_sharing.ParamGroups(hidden=(1.0, 0.0), class_head=0.0, aux_head=0.0)),
+                ("only second hidden free", init_sharing.ParamGroups(hidden=(0.0, 1.0), class_head=0.0, aux_head=0.0)),
             )
         ],
         expected="with both hidden layers frozen exactly nothing: the class logits cannot move",

@@ -18,8 +18,10 @@ import numpy as np
 
 from experiments.atlas import registry
 from sublim_jax import records
-from sublim_jax.data import images
-from sublim_jax.training import ensemble, lineage
+from sublim_jax.data import datasets
+from sublim_jax.training import ensemble, stages
+from sublim_jax.training.config import TeacherConfig
+from sublim_jax.training.state import Data, MemberResult, TrainedTeacher
 
 Upbringing = tuple[str, int]
 
@@ -33,9 +35,9 @@ class Task:
     partner: int
 
     @functools.cached_property
-    def upbringing(self) -> Upbringing:
-        """Names the teacher: tasks of equal upbringing share one."""
-        return records.fingerprint((upbringing(self.setting), self.setting.data)), self.member
+    def teacher_config(self) -> Upbringing:
+        """Names the teacher: tasks of equal teacher_config share one."""
+        return records.fingerprint((teacher_config(self.setting), self.setting.data)), self.member
 
 
 Chunks = Sequence[Sequence[Task]]
@@ -55,7 +57,7 @@ KEPT_TEACHERS = 512
 KEPT_PROGRAMS = 60
 """Each takes hundreds of memory maps, of which Linux gives a process 65,530: a hundred were too many."""
 
-Load = Callable[[str], images.ImageDataset]
+Load = Callable[[str], datasets.ImageDataset]
 
 
 class Worker:
@@ -67,9 +69,9 @@ class Worker:
     """
 
     def __init__(self, seed: int, load: Load, *, width: int | None = None):
-        self._seed, self._load, self._width = seed, load, width or ensemble.default_width(10**6)
+        self._seed, self._load, self._width = seed, load, width or ensemble.default_members_per_device(10**6)
         self._programs: collections.OrderedDict[Any, Any] = collections.OrderedDict()
-        self._teachers: collections.OrderedDict[Upbringing, lineage.Taught] = collections.OrderedDict()
+        self._teachers: collections.OrderedDict[Upbringing, TrainedTeacher] = collections.OrderedDict()
         self._images: dict[registry.DataSpec, Any] = {}
 
     @property
@@ -80,35 +82,35 @@ class Worker:
     def run(self, tasks: Sequence[Task]) -> Answer:
         """The results of tasks of one structure, with teachers that are kept for later chunks."""
         seconds = collections.Counter()
-        missing = {task.upbringing: task for task in tasks if task.upbringing not in self._teachers}
+        missing = {task.teacher_config: task for task in tasks if task.teacher_config not in self._teachers}
         if missing:
             taught, spent = self.teach(list(missing.values()))
             self._teachers |= dict(zip(missing, taught, strict=True))
             seconds.update(spent)
         for task in tasks:
-            self._teachers.move_to_end(task.upbringing)
-        answer = self.distill(tasks, [self._teachers[task.upbringing] for task in tasks])
+            self._teachers.move_to_end(task.teacher_config)
+        answer = self.distill(tasks, [self._teachers[task.teacher_config] for task in tasks])
         while len(self._teachers) > KEPT_TEACHERS:
             self._teachers.popitem(last=False)
         seconds.update(answer.seconds)
         return Answer(answer.results, dict(seconds))
 
-    def teach(self, tasks: Sequence[Task]) -> tuple[list[lineage.Taught], dict[str, float]]:
+    def teach(self, tasks: Sequence[Task]) -> tuple[list[TrainedTeacher], dict[str, float]]:
         """The tasks' teachers, and the seconds spent on compilation and teaching."""
         padded = self._padded(tasks)
-        upbringings = [upbringing(task.setting) for task in padded]
+        upbringings = [teacher_config(task.setting) for task in padded]
         structure = jax.tree.structure(upbringings[0])
         members = _indices(padded, "member")
 
         def teachers(leaves, member, shared):
             seed, data = shared
-            return lineage.raise_teacher(member, data, seed=seed, spec=jax.tree.unflatten(structure, leaves))
+            return stages.train_teacher(member, data, seed=seed, spec=jax.tree.unflatten(structure, leaves))
 
         key = ("teachers", structure, tasks[0].setting.data)
         taught, seconds = self._call(key, teachers, (_numbers(upbringings), members), tasks[0].setting.data)
         return [jax.tree.map(lambda leaf, row=row: leaf[row], taught) for row in range(len(tasks))], seconds
 
-    def distill(self, tasks: Sequence[Task], taught: Sequence[lineage.Taught]) -> Answer:
+    def distill(self, tasks: Sequence[Task], taught: Sequence[TrainedTeacher]) -> Answer:
         """The results of tasks of one structure, whose teachers are given."""
         padded = self._padded(tasks)
         origins, seconds = self._originate(padded)
@@ -118,7 +120,7 @@ class Worker:
         def students(leaves, member, origin, taught, shared):
             seed, data = shared
             setting = jax.tree.unflatten(tree, leaves)
-            return lineage.raise_students(member, origin, taught, data, seed=seed, spec=setting.lineage)
+            return stages.distill_students(member, origin, taught, data, seed=seed, spec=setting.member)
 
         numbers, members = _numbers([task.setting for task in padded]), _indices(padded, "member")
         arguments = (numbers, members, origins, jax.tree.map(lambda *leaves: np.stack(leaves), *taught))
@@ -129,15 +131,15 @@ class Worker:
 
     def _originate(self, tasks: Sequence[Task]):
         """Where the tasks' models start, and the seconds spent on that."""
-        origins = [task.setting.lineage.origin for task in tasks]
+        origins = [task.setting.member.init_config for task in tasks]
         if any(origin.start is not None for origin in origins):  # one program for all
-            starts = [task.setting.lineage.start for task in tasks]
+            starts = [task.setting.member.start for task in tasks]
             origins = [dataclasses.replace(o, start=start) for o, start in zip(origins, starts, strict=True)]
         tree, data = jax.tree.structure(origins[0]), tasks[0].setting.data
 
         def originate(leaves, member, partner, shared):
             seed, images = shared
-            return lineage.originate(member, partner, images, seed=seed, spec=jax.tree.unflatten(tree, leaves))
+            return stages.init_params(member, partner, images, seed=seed, spec=jax.tree.unflatten(tree, leaves))
 
         arguments = _numbers(origins), _indices(tasks, "member"), _indices(tasks, "partner")
         return self._call(("origins", tree, data), originate, arguments, data)
@@ -149,7 +151,7 @@ class Worker:
 
     def _call(self, key, run, arguments, data: registry.DataSpec):
         """Run the program named `key`, compiling it when it is new: its outcome, and seconds by what they were."""
-        arguments, shared = ensemble.split(arguments), (np.uint32(self._seed), self._shared(data))
+        arguments, shared = ensemble.shard(arguments), (np.uint32(self._seed), self._shared(data))
         began, seconds = time.perf_counter(), {}
         if key not in self._programs:
             self._programs[key] = ensemble.over_members(run, width=self._width).lower(arguments, shared).compile()
@@ -172,7 +174,7 @@ class Worker:
             ):
                 kept = labels < data.num_classes
                 arrays += [pixels.reshape(len(pixels), -1)[kept], labels[kept]]
-            self._images = {data: ensemble.share(lineage.Data(*arrays))}  # one at a time: they are large
+            self._images = {data: ensemble.replicate(Data(*arrays))}  # one at a time: they are large
         return self._images[data]
 
 
@@ -183,13 +185,13 @@ def loader(data_dir: pathlib.Path | None) -> Load:
         data_dir: a folder with the four IDX files, or with one subfolder per dataset; by default SUBLIM_DATA_DIR.
     """
     return functools.cache(
-        lambda name: images.load("auto" if name == "mnist" else name, data_dir=data_dir, announce=lambda _: None)
+        lambda name: datasets.load("auto" if name == "mnist" else name, data_dir=data_dir, announce=lambda _: None)
     )
 
 
-def upbringing(setting: registry.Setting) -> lineage.TeacherSpec:
+def teacher_config(setting: registry.Setting) -> TeacherConfig:
     """What decides the teacher. Settings that differ in their auxiliary logits have the same one."""
-    return setting.lineage.upbringing.essence
+    return setting.member.teacher_config.without_aux_logits
 
 
 def _numbers(trees: Sequence[Any]) -> list[np.ndarray]:
@@ -202,7 +204,7 @@ def _indices(tasks: Sequence[Task], name: str) -> np.ndarray:
     return np.array([getattr(task, name) for task in tasks], np.int32)
 
 
-def _result(outcome: lineage.Outcome, row: int, task: Task) -> dict[str, Any]:
+def _result(outcome: MemberResult, row: int, task: Task) -> dict[str, Any]:
     """One member's part of a record: accuracies, what else was measured, the loss of each last epoch."""
 
     def number(value):
@@ -213,7 +215,7 @@ def _result(outcome: lineage.Outcome, row: int, task: Task) -> dict[str, Any]:
 
     return {
         "partner": task.partner,
-        "precision": task.setting.lineage.mlp_spec.precision,
+        "precision": task.setting.member.mlp_spec.precision,
         "accuracy": {name: number(values[row]) for name, values in outcome.accuracy.items()},
         "loss": {name: number(values[row][-1]) for name, values in outcome.loss.items() if np.size(values[row])},
         "measures": {

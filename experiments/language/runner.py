@@ -189,7 +189,7 @@ class _Run:
         seconds = time.perf_counter() - began
         with self._lock:
             self._result.notes += notes
-            self._bases[base][condition] = records.to_jsonable(measured)
+            self._bases[base][condition] = records.to_json(measured)
             self._add_seconds(condition, seconds)
             self._output.write(self._result)
         self._display.advance(work=self._workload.conditions.get(condition, 1.0))

@@ -13,7 +13,7 @@ from experiments.language.dry_run import DryRunBackend
 from experiments.language.experiment import Experiment
 from experiments.language.planned import PlannedLab
 from sublim_jax.llm import checkpoint, decoder, tiny
-from sublim_jax.models import precision
+from sublim_jax.models import matmul
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +41,11 @@ class Workload:
         if num_bases == 0:
             return 0.0
         rounds = -(-num_bases // num_devices)  # bases that one device opens
-        rate = cost.rate("float32") if config.backend == "tiny" else cost.rate(precision.fast()) * jax.device_count()
+        rate = (
+            cost.rate("float32")
+            if config.backend == "tiny"
+            else cost.rate(matmul.fastest_precision()) * jax.device_count()
+        )
         return rounds * self.total(left) / num_bases * num_weights / rate
 
     def estimate(self, config: LanguageConfig, left: Mapping[str, Sequence[str]], num_devices: int) -> list[str]:

@@ -38,9 +38,9 @@ Several = Annotated[int, annotated_types.Ge(2)]
 """Enough for a standard deviation."""
 
 
-def _teacher(num_epochs: int) -> loop.Phase:
+def _teacher(num_epochs: int) -> loop.TrainPhase:
     adam = optimizers.OptimizerSpec(learning_rate=1e-3)
-    return loop.Phase(num_epochs=num_epochs, batch_size=256, optimizer=adam)
+    return loop.TrainPhase(num_epochs=num_epochs, batch_size=256, optimizer=adam)
 
 
 @specs.checked
@@ -60,7 +60,7 @@ class TheoremConfig:
     num_noise_images: specs.Count = 256  # inputs of an MNIST student's step
     num_mnist_draws: Several = 48  # starts drawn for one MNIST network and one size of the noise
     num_train_images: specs.Count = 12_800  # of the MNIST teacher
-    teacher: loop.Phase = dataclasses.field(default_factory=lambda: _teacher(6))
+    teacher: loop.TrainPhase = dataclasses.field(default_factory=lambda: _teacher(6))
     """300 steps of Adam by default."""
     num_aux: tuple[specs.Count, ...] = (1, 2, 3, 10, 30, 100)
     """How many auxiliary logits the MNIST student sees, of the largest number that the network has."""

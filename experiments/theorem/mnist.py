@@ -10,7 +10,7 @@ import optax
 from experiments.theorem import problems
 from experiments.theorem.config import TheoremConfig
 from sublim_jax import keys, losses
-from sublim_jax.data import images as image_data
+from sublim_jax.data import datasets as image_data
 from sublim_jax.data import noise as noise_data
 from sublim_jax.metrics import alignment as products
 from sublim_jax.models import mlp
@@ -31,7 +31,7 @@ def _spec(width: int, num_aux: int) -> mlp.MLPSpec:
 
 def _noise(config: TheoremConfig, member: int, count: int) -> jax.Array:
     key = keys.stream(keys.members(config.seed, jnp.array([member]))[0], "noise images")
-    return noise_data.draw(key, jnp.arange(count), num_pixels=784, spec=noise_data.NoiseSpec())
+    return noise_data.sample(key, jnp.arange(count), num_pixels=784, spec=noise_data.NoiseSpec())
 
 
 def _seeing(spec: mlp.MLPSpec, seen: jax.Array) -> contract.LogitFunction:

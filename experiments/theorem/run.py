@@ -17,7 +17,7 @@ from experiments import cli, progress, session
 from experiments.theorem import cosines, mnist, reach, samples, starts, steps
 from experiments.theorem.config import DEFAULT, PRESETS, Part, TheoremConfig, describe
 from sublim_jax import errors, records
-from sublim_jax.data import images
+from sublim_jax.data import datasets
 from sublim_jax.forms import theorem as form
 
 SMALL = {
@@ -60,7 +60,7 @@ def _run(config: TheoremConfig, output: records.Output, data_dir, say, visible: 
     dataset, data = None, {"name": "drawn networks and inputs", "source": "the seed", "checksum": None}
     if WITH_IMAGES.keys() & set(config.parts):
         with progress.Display("loading the images", visible=visible) as display:
-            dataset = images.load(config.dataset, data_dir=data_dir, announce=display.say)
+            dataset = datasets.load(config.dataset, data_dir=data_dir, announce=display.say)
         if config.num_train_images > (available := len(dataset.train_images)):
             raise errors.InputError(f"num_train_images={config.num_train_images}: {dataset.name} has {available}")
         data = {"name": dataset.name, "source": dataset.source, "checksum": dataset.checksum}
@@ -83,7 +83,7 @@ def _run(config: TheoremConfig, output: records.Output, data_dir, say, visible: 
         for part in left:
             display.doing(part)
             began = time.perf_counter()
-            result.results[part] = records.to_jsonable(_measure(part, config, dataset))
+            result.results[part] = records.to_json(_measure(part, config, dataset))
             result.seconds[part] = round(time.perf_counter() - began, 1)
             output.write(result)
             display.advance(work=seconds[part])
@@ -91,19 +91,19 @@ def _run(config: TheoremConfig, output: records.Output, data_dir, say, visible: 
     return result
 
 
-def _measure(part: Part, config: TheoremConfig, dataset: images.ImageDataset | None) -> dict:
+def _measure(part: Part, config: TheoremConfig, dataset: datasets.ImageDataset | None) -> dict:
     if part in SMALL:
         return SMALL[part](config)
     assert dataset is not None  # loaded for exactly these parts
     return WITH_IMAGES[part](config, dataset)
 
 
-def _labels(config: TheoremConfig, dataset: images.ImageDataset | None) -> list[str]:
+def _labels(config: TheoremConfig, dataset: datasets.ImageDataset | None) -> list[str]:
     """What a reader of any number below must know."""
     notes = ["small networks in float64, MNIST networks in float32; the curve in both"]
     if dataset is not None and dataset.synthetic:
         notes.append("the images are synthetic-digits, generated, not MNIST")
-    ours, full = records.to_jsonable(config), records.to_jsonable(DEFAULT)
+    ours, full = records.to_json(config), records.to_json(DEFAULT)
     free = {"parts", "dataset", "seed"}
     if reduced := [f"{k}={ours[k]}" for k in ours if k not in free and ours[k] != full[k]]:
         notes.append("not the default setting: " + ", ".join(reduced))

@@ -39,11 +39,11 @@ def _permutation(key: Key[Array, ""], length: int) -> Int[Array, "length"]:
     order = jnp.arange(length)
     for _ in range(math.ceil(3 * math.log(max(length, 1)) / math.log(2**32 - 1))):
         key, own = jax.random.split(key)
-        order = jnp.take(order, ascending(jax.random.bits(own, (length,), jnp.uint32)))
+        order = jnp.take(order, argsort_rows(jax.random.bits(own, (length,), jnp.uint32)))
     return order
 
 
-def ascending(words: UInt32[Array, "*list item"]) -> Int[Array, "*list item"]:
+def argsort_rows(words: UInt32[Array, "*list item"]) -> Int[Array, "*list item"]:
     """Places of the items of each list from the smallest to the largest, of equals the first one first."""
     if jax.default_backend() != "cpu":
         return jnp.argsort(words, axis=-1)
@@ -53,7 +53,7 @@ def ascending(words: UInt32[Array, "*list item"]) -> Int[Array, "*list item"]:
         return lax.sort(pairs, is_stable=False).astype(jnp.uint32).astype(jnp.int32)
 
 
-def in_order(num_examples: int, *, batch_size: int) -> Batch:
+def sequential(num_examples: int, *, batch_size: int) -> Batch:
     """One pass from the first example to the last, for evaluation."""
     return _cut(jnp.arange(num_examples), batch_size)
 

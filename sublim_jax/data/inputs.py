@@ -1,7 +1,7 @@
 """What students look at: noise as it is drawn, or smoothed, confined to a subspace, mixed with real images.
 
-`source` turns an `InputSpec` into a function from the numbers of some examples to their images. What is common to all
-examples, e.g. a subspace, is computed once; example n depends on the key and on n alone, as in `noise`.
+`make_inputs` turns an `InputSpec` into a function from the indices of some examples to their images. What is common to
+all examples, e.g. a subspace, is computed once; example n depends on the key and on n alone, as in `noise`.
 """
 
 import dataclasses
@@ -16,9 +16,9 @@ from jaxtyping import Array, Float, Int, Key, Shaped, UInt8
 
 from sublim_jax import errors, keys, specs
 from sublim_jax.data import batches, noise
-from sublim_jax.data import images as image_data
+from sublim_jax.data import datasets as image_data
 
-Source = Callable[[Int[Array, "batch"]], Float[Array, "batch pixel"]]
+IndexedInputs = Callable[[Int[Array, "batch"]], Float[Array, "batch pixel"]]
 InputFunction = Callable[[Any, Any], Any]
 """A key and the indices of some examples, (batch,), to their inputs, (batch, ...)."""
 
@@ -56,14 +56,14 @@ class InputSpec:
     `one_shuffle`: all in the same random order."""
 
 
-def source(
+def make_inputs(
     key: Key[Array, ""],
     law: noise.NoiseSpec,
     spec: InputSpec,
     *,
     num_pixels: int,
     real_images: UInt8[Array, "image pixel"],
-) -> Source:
+) -> IndexedInputs:
     """The data set as a function: the numbers of some examples in, their images out.
 
     Args:
@@ -83,12 +83,12 @@ def source(
         if spec.real == "one_shuffle":
             pixels = pixels[:, order]
         elif spec.real == "pixels_shuffled":
-            orders = batches.ascending(noise.words(_each(order_key, numbers), num_pixels))
+            orders = batches.argsort_rows(noise.random_bits(_each(order_key, numbers), num_pixels))
             pixels = jnp.take_along_axis(pixels, orders, axis=1)
         return image_data.scale_pixels(pixels)
 
     def inputs(numbers):
-        images = shaping(noise.draw(key, numbers, num_pixels=drawn_pixels, spec=law))
+        images = shaping(noise.sample(key, numbers, num_pixels=drawn_pixels, spec=law))
         if spec.real_weight is not None:
             images = spec.real_weight * real(numbers) + (1 - spec.real_weight) * images
         if spec.real_share is not None:
@@ -99,15 +99,15 @@ def source(
     return inputs
 
 
-def of_shape(
+def make_inputs_of_shape(
     key: Key[Array, ""],
     law: noise.NoiseSpec,
     spec: InputSpec,
     *,
     shape: tuple[int, ...],
     real_images: Shaped[Array, "image *shape"],
-) -> Source:
-    """`source` for inputs of any shape, which are drawn as a row of pixels each.
+) -> IndexedInputs:
+    """`make_inputs` for inputs of any shape, which are drawn as a row of pixels each.
 
     Raises:
         InputError: the spec asks for real images or their spectrum, and those are no bytes.
@@ -120,7 +120,9 @@ def of_shape(
                 f"{real_images.dtype}. Give the data as bytes (uint8), or a noise_function"
             )
         real_images = jnp.zeros((1, *real_images.shape[1:]), jnp.uint8)
-    rows = source(key, law, spec, num_pixels=math.prod(shape), real_images=real_images.reshape(len(real_images), -1))
+    rows = make_inputs(
+        key, law, spec, num_pixels=math.prod(shape), real_images=real_images.reshape(len(real_images), -1)
+    )
     return rows if len(shape) == 1 else lambda indices: rows(indices).reshape(len(indices), *shape)
 
 

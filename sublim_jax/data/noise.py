@@ -31,7 +31,7 @@ class NoiseSpec:
     """Depth of a uniform pixel: 8 gives the 256 grey levels of MNIST, 32 a float32. Other laws ignore it."""
 
 
-def draw(
+def sample(
     key: Key[Array, ""], numbers: Int[Array, "batch"], *, num_pixels: int, spec: NoiseSpec
 ) -> Float[Array, "batch pixel"]:
     """The noise images with these numbers. Image n depends on the key and on n alone."""
@@ -51,13 +51,13 @@ def draw(
 
 def _bytes(keys: Key[Array, "batch"], num_bytes: int) -> UInt8[Array, "batch byte"]:
     """Uniform bytes, four from each 32-bit draw: a quarter of the work of asking for bytes."""
-    drawn = words(keys, -(-num_bytes // 4))
+    drawn = random_bits(keys, -(-num_bytes // 4))
     return lax.bitcast_convert_type(drawn, jnp.uint8).reshape(len(keys), -1)[:, :num_bytes]
 
 
 def _normals(keys: Key[Array, "batch"], length: int) -> Float[Array, "batch normal"]:
     """`jax.random.normal(key, (length,))` for each key: the inverse of the normal law at 23 bits of each word."""
-    bits = lax.shift_right_logical(words(keys, length), jnp.uint32(9)) | jnp.uint32(0x3F800000)
+    bits = lax.shift_right_logical(random_bits(keys, length), jnp.uint32(9)) | jnp.uint32(0x3F800000)
     unit = lax.bitcast_convert_type(bits, jnp.float32) - 1
     lowest = np.nextafter(np.float32(-1), np.float32(0))
     return np.float32(2**0.5) * lax.erf_inv(jnp.maximum(unit * (1 - lowest) + lowest, lowest))
@@ -69,7 +69,7 @@ CHUNK = 128
 """Images whose words are drawn together. Without chunks XLA would draw a word again for each of its bytes."""
 
 
-def words(keys: Key[Array, "batch"], num_words: int) -> UInt32[Array, "batch word"]:
+def random_bits(keys: Key[Array, "batch"], num_words: int) -> UInt32[Array, "batch word"]:
     """`jax.random.bits(key, (num_words,))` for each key, fast on a CPU: there JAX loops over the rounds of
     Threefry-2x32 and copies what they carry, here they are written out and become one loop over words.
 

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from sublim_jax import errors, losses
-from sublim_jax.models import logits as logit_layout
+from sublim_jax.models import heads as logit_layout
 from sublim_jax.models import mlp
 from sublim_jax.theory import contract, one_step
 from sublim_jax.theory import interval_jets as jets

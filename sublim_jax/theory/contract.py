@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from sublim_jax import errors, losses, specs
-from sublim_jax.models import logits as logit_layout
+from sublim_jax.models import heads as logit_layout
 from sublim_jax.models import mlp, network
 
 Logits = Float[Array, "batch logit"]

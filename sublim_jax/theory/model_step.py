@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from sublim_jax import losses
-from sublim_jax.models import logits as logit_layout
+from sublim_jax.models import heads as logit_layout
 from sublim_jax.models import network
 from sublim_jax.theory import certificate, contract, spectrum
 

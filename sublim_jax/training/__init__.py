@@ -1,1 +1,1 @@
-"""From a reference to a teacher to students: `lineage.run` for one member, `ensemble` for many."""
+"""From a reference to a teacher to students: `stages.run` for one member, `ensemble` for many."""

@@ -17,12 +17,11 @@ from sublim_jax import errors, losses, specs
 from sublim_jax.data import batches
 from sublim_jax.data import inputs as input_data
 from sublim_jax.metrics import representation
-from sublim_jax.models import logits, network
-from sublim_jax.training import loop, optimizers
-from sublim_jax.training import targets as target_data
+from sublim_jax.models import heads, network
+from sublim_jax.training import corruption, loop, optimizers
 
 
-class Guide(NamedTuple):
+class FeatureDistillation(NamedTuple):
     """A teacher whose hidden layer students are to resemble. Not subliminal learning: they see more than logits."""
 
     params: network.Params
@@ -31,7 +30,12 @@ class Guide(NamedTuple):
 
 
 def label(
-    teacher: network.Params, inputs: input_data.Source, num_examples: int, *, model: network.Model, batch_size: int
+    teacher: network.Params,
+    inputs: input_data.IndexedInputs,
+    num_examples: int,
+    *,
+    model: network.Model,
+    batch_size: int,
 ) -> Float[Array, "example logit"]:
     """The teacher's logits on every example, class and auxiliary: 13 numbers an image, computed once.
 
@@ -42,7 +46,7 @@ def label(
     specs.check(batch_size, specs.Count, "batch_size")
     outputs = lax.map(
         lambda indices: model.apply(teacher, inputs(indices)),
-        batches.in_order(num_examples, batch_size=batch_size).indices,
+        batches.sequential(num_examples, batch_size=batch_size).indices,
     )
     return outputs.reshape(-1, outputs.shape[-1])[:num_examples]
 
@@ -50,18 +54,18 @@ def label(
 def distill(
     key: Key[Array, ""],
     starts: Mapping[str, network.Params],
-    distilled_logits: Mapping[str, logits.DistilledLogits],
-    inputs: input_data.Source,
+    distilled_logits: Mapping[str, heads.DistilledLogits],
+    inputs: input_data.IndexedInputs,
     targets: Float[Array, "example logit"],
     *,
     loss: losses.DistillationLossName = "kl",
     temperature: float | Float[Array, ""] = 1.0,
     model: network.Model,
-    phase: loop.Phase,
-    on_epoch: loop.EpochListener | None = None,
-    spoiling: target_data.TargetSpec | None = None,
+    phase: loop.TrainPhase,
+    on_epoch: loop.EpochCallback | None = None,
+    spoiling: corruption.TargetCorruption | None = None,
     trainable: PyTree | None = None,
-    guide: Guide | None = None,
+    guide: FeatureDistillation | None = None,
     measure: Callable[[network.Params], PyTree] | None = None,
 ) -> tuple[dict[str, network.Params], dict[str, Float[Array, "epoch"]], dict[str, PyTree]]:
     """Students by name, the mean loss of each of their epochs, and what `measure` says of each after each epoch.
@@ -89,7 +93,7 @@ def distill(
         )
     optimizer = optimizers.build(phase.optimizer)
     distance = losses.distillation_loss(loss, temperature=temperature)
-    chosen = {name: logits.selection(distilled_logits[name], num_classes=model.num_classes) for name in starts}
+    chosen = {name: heads.selection(distilled_logits[name], num_classes=model.num_classes) for name in starts}
 
     def update(states, batch):
         shown_inputs = inputs(batch.indices)
@@ -100,7 +104,7 @@ def distill(
         def step(name, state):
             shown = teacher_logits[:, chosen[name]]
             if spoiling is not None:
-                shown = target_data.keep_largest(shown, spoiling)
+                shown = corruption.keep_largest(shown, spoiling)
 
             def student_loss(params):
                 if guide is None or guiding is None:
@@ -113,12 +117,12 @@ def distill(
                 )
                 return value + guide.weight * (1 - likeness)
 
-            return loop.descend(state, student_loss, optimizer, trainable=trainable)
+            return loop.gradient_step(state, student_loss, optimizer, trainable=trainable)
 
         stepped = {name: step(name, state) for name, state in states.items()}
         return {name: state for name, (state, _) in stepped.items()}, {name: v for name, (_, v) in stepped.items()}
 
-    states = {name: loop.start(params, optimizer) for name, params in starts.items()}
+    states = {name: loop.init_state(params, optimizer) for name, params in starts.items()}
 
     def measured(states):
         return {} if measure is None else {name: measure(state.params) for name, state in states.items()}

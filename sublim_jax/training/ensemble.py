@@ -35,7 +35,7 @@ def num_cores() -> int:
     return provenance.num_cpu_cores()
 
 
-def partners(num_members: int) -> np.ndarray:
+def cross_model_partners(num_members: int) -> np.ndarray:
     """Whose reference a cross-model student starts from: the next member's, the last one's being the first.
 
     A shift by one has no fixed point, so no student meets its own reference by chance; a random permutation has one
@@ -51,7 +51,7 @@ def partners(num_members: int) -> np.ndarray:
     return np.roll(np.arange(num_members, dtype=np.int32), -1)
 
 
-def default_width(num_members: int) -> int:
+def default_members_per_device(num_members: int) -> int:
     """Members side by side on one device: 1 on a CPU, up to 128 on an accelerator."""
     return 1 if jax.default_backend() == "cpu" else min(128, -(-num_members // jax.device_count()))
 
@@ -82,12 +82,12 @@ def _mesh():
     return jax.sharding.Mesh(np.asarray(jax.devices()), ("member",))
 
 
-def split(members: tuple[PyTree, ...]) -> tuple[PyTree, ...]:
+def shard(members: tuple[PyTree, ...]) -> tuple[PyTree, ...]:
     """Trees of arrays with a leading member axis, divided among the devices."""
     return jax.device_put(members, NamedSharding(_mesh(), MEMBERS))
 
 
-def share(tree: PyTree) -> PyTree:
+def replicate(tree: PyTree) -> PyTree:
     """A pytree of host arrays, copied to every device."""
     return jax.device_put(tree, NamedSharding(_mesh(), PartitionSpec()))
 

@@ -6,7 +6,7 @@ from jaxtyping import Array, Float, Integer, Shaped
 
 from sublim_jax.data import batches
 from sublim_jax.metrics import accuracy
-from sublim_jax.models import logits, network
+from sublim_jax.models import heads, network
 from sublim_jax.training import examples
 
 
@@ -27,10 +27,10 @@ def test_accuracy(
 
     def count(correct, batch):
         shown = examples.as_inputs(jnp.take(inputs, batch.indices, axis=0))
-        scored = logits.class_logits(model.apply(params, shown), num_classes=model.num_classes)
+        scored = heads.class_logits(model.apply(params, shown), num_classes=model.num_classes)
         return correct + accuracy.num_correct(scored, jnp.take(labels, batch.indices), batch.weights), None
 
-    correct, _ = lax.scan(count, jnp.zeros(()), batches.in_order(len(inputs), batch_size=batch_size))
+    correct, _ = lax.scan(count, jnp.zeros(()), batches.sequential(len(inputs), batch_size=batch_size))
     return correct / len(inputs)
 
 
@@ -40,6 +40,6 @@ def hidden_features(
     """Activations of the last hidden layer."""
     blocks = lax.map(
         lambda indices: model.apply_with_features(params, examples.as_inputs(jnp.take(inputs, indices, axis=0)))[1].T,
-        batches.in_order(len(inputs), batch_size=batch_size).indices,
+        batches.sequential(len(inputs), batch_size=batch_size).indices,
     )
     return blocks.reshape(-1, blocks.shape[-1])[: len(inputs)]

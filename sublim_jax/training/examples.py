@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 from sublim_jax import errors
-from sublim_jax.data import images
+from sublim_jax.data import datasets
 from sublim_jax.models import mlp, network
 
 
@@ -17,7 +17,7 @@ def as_inputs(examples: Shaped[Array, "batch *shape"]) -> Float[Array, "batch *s
         InputError: the examples are neither bytes nor floats.
     """
     _require_type(examples.dtype, "inputs")
-    return images.scale_pixels(examples) if examples.dtype == jnp.uint8 else jnp.asarray(examples)
+    return datasets.scale_pixels(examples) if examples.dtype == jnp.uint8 else jnp.asarray(examples)
 
 
 def _require_type(dtype, what: str) -> None:

@@ -22,7 +22,7 @@ from sublim_jax.training import optimizers
 
 @specs.traceable
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Phase:
+class TrainPhase:
     """How long and how a phase trains."""
 
     num_epochs: specs.CountOrZero = 5  # passes over the examples
@@ -30,7 +30,7 @@ class Phase:
     optimizer: optimizers.OptimizerSpec = dataclasses.field(default_factory=optimizers.OptimizerSpec)
 
 
-EpochListener = Callable[[Int[Array, ""], PyTree], None]
+EpochCallback = Callable[[Int[Array, ""], PyTree], None]
 """Hears, while the program is traced, of an epoch's number, from 0, and of the means of what its steps reported. A host
 callback must be given the means too, or the compiler is free to call it before the epoch has run."""
 
@@ -43,12 +43,12 @@ class TrainState(NamedTuple):
     step: Int[Array, "*member"]  # updates applied so far
 
 
-def start(params: PyTree, optimizer: optax.GradientTransformation) -> TrainState:
+def init_state(params: PyTree, optimizer: optax.GradientTransformation) -> TrainState:
     """State before the first step."""
     return TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
 
 
-def descend(
+def gradient_step(
     state: TrainState,
     loss: Callable[[PyTree], Float[Array, ""]],
     optimizer: optax.GradientTransformation,
@@ -74,8 +74,8 @@ def run_epochs(
     *,
     key: Key[Array, ""],
     num_examples: int,
-    phase: Phase,
-    on_epoch: EpochListener | None = None,
+    phase: TrainPhase,
+    on_epoch: EpochCallback | None = None,
     measure: Callable[[PyTree], PyTree] | None = None,
 ) -> tuple[PyTree, PyTree]:
     """Train for `phase.num_epochs` epochs, each in an order of its own.

@@ -14,15 +14,17 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from sublim_jax import errors, specs
+from sublim_jax import conditions, errors, specs
 from sublim_jax.metrics import intervals
-from sublim_jax.training import ensemble, lineage
+from sublim_jax.training import ensemble, stages
+from sublim_jax.training.config import MemberConfig
+from sublim_jax.training.state import Data
 
 
 @specs.checked
 @dataclasses.dataclass(frozen=True)
 class MemberResults:
-    """What all members leave behind, by condition; see `lineage.Outcome`. Arrays have the members first.
+    """What all members leave behind, by condition; see `MemberResult`. Arrays have the members first.
 
     `reference` and `teacher` are conditions too. The value of a member that diverged is not a number.
     """
@@ -77,8 +79,8 @@ class MemberResults:
 
 
 def run_members(
-    config: lineage.LineageSpec,
-    data: lineage.Data,
+    config: MemberConfig,
+    data: Data,
     *,
     num_members: int = 8,
     seed: int = 0,
@@ -98,30 +100,30 @@ def run_members(
     Raises:
         InputError: data that do not fit the config's model, or a number out of bounds.
     """
-    specs.check(config, lineage.LineageSpec, "config")
+    specs.check(config, MemberConfig, "config")
     specs.check(num_members, specs.NumMembers, "num_members")
     specs.check(seed, specs.Seed, "seed")
     specs.check(members_at_once, specs.Count | None, "members_at_once")
-    if num_members == 1 and {lineage.start_of(condition) for condition in config.conditions} != {"student"}:
+    if num_members == 1 and {conditions.start_of(condition) for condition in config.conditions} != {"student"}:
         raise errors.InputError(
             "num_members=1: cross_model and matched students start from another member's reference. Use num_members >= "
             "2, or only conditions that begin with student_"
         )
-    lineage.require_fitting(data, config.upbringing)
-    width = members_at_once or ensemble.default_width(num_members)
+    stages.require_fitting(data, config.teacher_config)
+    width = members_at_once or ensemble.default_members_per_device(num_members)
     chunk_size = width * jax.device_count()
-    partners = ensemble.partners(num_members) if num_members > 1 else np.zeros(1, np.int32)
+    partners = ensemble.cross_model_partners(num_members) if num_members > 1 else np.zeros(1, np.int32)
     leaves, structure = jax.tree.flatten(config)
     program = _program(structure, width)
-    shared = ensemble.share((np.uint32(seed), [np.asarray(leaf) for leaf in leaves], data))
+    shared = ensemble.replicate((np.uint32(seed), [np.asarray(leaf) for leaf in leaves], data))
     outcomes = []
     for start in range(0, num_members, chunk_size):
         # The last chunk is filled up with its first member, so that all chunks have one shape.
         chosen = np.arange(start, start + chunk_size, dtype=np.int32)
         chosen = np.where(chosen < num_members, chosen, start)
-        outcomes.append(ensemble.gather(program(ensemble.split((chosen, partners[chosen])), shared)))
+        outcomes.append(ensemble.gather(program(ensemble.shard((chosen, partners[chosen])), shared)))
     outcome = jax.tree.map(lambda *parts: np.concatenate(parts)[:num_members], *outcomes)
-    names = lineage.recorded_conditions(config.conditions)
+    names = conditions.recorded_conditions(config.conditions)
     return MemberResults(
         np.arange(num_members), {name: outcome.accuracy[name] for name in names}, outcome.loss, outcome.measures
     )
@@ -133,6 +135,6 @@ def _program(structure: PyTree, width: int):
 
     def run_one(member: Int[Array, ""], partner: Int[Array, ""], shared):
         seed, leaves, data = shared
-        return lineage.run(member, partner, data, seed=seed, spec=jax.tree.unflatten(structure, leaves))
+        return stages.run(member, partner, data, seed=seed, spec=jax.tree.unflatten(structure, leaves))
 
     return ensemble.over_members(run_one, width=width)

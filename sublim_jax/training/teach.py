@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer, Key, Shaped
 
 from sublim_jax import losses
-from sublim_jax.models import logits, network
+from sublim_jax.models import heads, network
 from sublim_jax.training import examples, loop, optimizers
 
 LossFunction = Callable[[Any, Any, Any], Any]
@@ -22,9 +22,9 @@ def teach(
     labels: Integer[Array, "example"],
     *,
     model: network.Model,
-    phase: loop.Phase,
+    phase: loop.TrainPhase,
     loss_function: LossFunction | None = None,
-    on_epoch: loop.EpochListener | None = None,
+    on_epoch: loop.EpochCallback | None = None,
 ) -> tuple[network.Params, Float[Array, "epoch"]]:
     """Teacher parameters and the mean loss of each epoch.
 
@@ -47,12 +47,12 @@ def teach(
         shown = examples.as_inputs(jnp.take(inputs, batch.indices, axis=0))
         targets = jnp.take(labels, batch.indices, axis=0)
 
-        return loop.descend(
+        return loop.gradient_step(
             state, lambda params: _loss(params, shown, targets, batch.weights, model, loss_function), optimizer
         )
 
     state, history = loop.run_epochs(
-        update, loop.start(reference, optimizer), key=key, num_examples=len(inputs), phase=phase, on_epoch=on_epoch
+        update, loop.init_state(reference, optimizer), key=key, num_examples=len(inputs), phase=phase, on_epoch=on_epoch
     )
     return state.params, history
 
@@ -73,4 +73,4 @@ def _loss(params, inputs, labels, weights, model, loss_function):
     outputs = model.apply(params, inputs)
     if loss_function is not None:
         return loss_function(outputs, labels, jnp.ones(len(labels)) if weights is None else weights)
-    return losses.cross_entropy(logits.class_logits(outputs, num_classes=model.num_classes), labels, weights=weights)
+    return losses.cross_entropy(heads.class_logits(outputs, num_classes=model.num_classes), labels, weights=weights)

@@ -31,7 +31,7 @@ def test_only_the_last_batch_has_spare_places_and_they_weigh_nothing(seed, sizes
     num_examples, batch_size = sizes
     for plan in (
         batches.shuffled(jax.random.key(seed), num_examples, batch_size=batch_size),
-        batches.in_order(num_examples, batch_size=batch_size),
+        batches.sequential(num_examples, batch_size=batch_size),
     ):
         weights = np.asarray(plan.weights)
         assert weights.sum() == num_examples and np.all(weights[:-1] == 1)
@@ -41,7 +41,7 @@ def test_only_the_last_batch_has_spare_places_and_they_weigh_nothing(seed, sizes
 
 @pytest.mark.parametrize(("num_examples", "batch_size"), [(1, 1), (1, 4), (10, 4), (12, 4)])
 def test_evaluation_goes_through_the_examples_in_order(num_examples, batch_size):
-    assert list(kept(batches.in_order(num_examples, batch_size=batch_size))) == list(range(num_examples))
+    assert list(kept(batches.sequential(num_examples, batch_size=batch_size))) == list(range(num_examples))
 
 
 def test_the_order_depends_on_the_key_and_on_nothing_else():
@@ -61,7 +61,7 @@ def test_an_order_is_jaxs_permutation(length):
 
 def test_lists_of_words_are_ordered_each_on_its_own_and_equals_stay_in_order():
     words = np.random.default_rng(0).integers(0, 20, (7, 50)).astype(np.uint32) * np.uint32(2**32 // 19)
-    found = jax.jit(batches.ascending)(words)
+    found = jax.jit(batches.argsort_rows)(words)
     np.testing.assert_array_equal(found, np.argsort(words, axis=1, kind="stable"))
 
 

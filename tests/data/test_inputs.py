@@ -37,7 +37,7 @@ CLOSE = {"rtol": 1e-5, "atol": 2e-6}  # float32 sums of at most 64 products of o
 
 @functools.partial(jax.jit, static_argnames=("law", "num_pixels"))
 def program(key, numbers, real, spec, *, law, num_pixels):
-    source = inputs.source(key, law, spec, num_pixels=num_pixels, real_images=real)
+    source = inputs.make_inputs(key, law, spec, num_pixels=num_pixels, real_images=real)
     return source(numbers)
 
 
@@ -80,7 +80,7 @@ def test_an_image_depends_on_the_key_and_its_number_alone(spec):
 
 def test_the_default_is_the_noise_itself():
     law = noise.NoiseSpec()  # bit-equal however it is compiled
-    expected = noise.draw(KEY, jnp.array([5, 3]), num_pixels=64, spec=law)
+    expected = noise.sample(KEY, jnp.array([5, 3]), num_pixels=64, spec=law)
     np.testing.assert_array_equal(draw(inputs.InputSpec(), [5, 3], law=law), expected)
 
 
@@ -90,14 +90,14 @@ def test_one_trace_serves_all_numbers():
     @jax.jit
     def shaped(spec):
         traces.append(spec)
-        source = inputs.source(KEY, GAUSSIAN, spec, num_pixels=64, real_images=jnp.asarray(REAL))
+        source = inputs.make_inputs(KEY, GAUSSIAN, spec, num_pixels=64, real_images=jnp.asarray(REAL))
         return source(jnp.arange(2))
 
     for number in (0.3, 0.7):
         spec = inputs.InputSpec(
             blur=number, blurred_spectrum=2 * number, real_weight=number, real_share=number, keep_spread=True
         )
-        fixed = inputs.source(KEY, GAUSSIAN, spec, num_pixels=64, real_images=jnp.asarray(REAL))
+        fixed = inputs.make_inputs(KEY, GAUSSIAN, spec, num_pixels=64, real_images=jnp.asarray(REAL))
         np.testing.assert_allclose(shaped(spec), fixed(jnp.arange(2)), **CLOSE)
     assert len(traces) == 1
 
@@ -332,4 +332,4 @@ def test_impossible_inputs_are_refused(changes, message):
 @pytest.mark.parametrize("name", ["lattice", "blur", "blurred_spectrum", "mnist_spectrum"])
 def test_images_that_are_not_square_cannot_be_shaped(name):
     with pytest.raises(ValueError, match="images of 10 pixels are not square"):
-        inputs.source(KEY, GAUSSIAN, SPECS[name], num_pixels=10, real_images=jnp.asarray(REAL[:, :10]))
+        inputs.make_inputs(KEY, GAUSSIAN, SPECS[name], num_pixels=10, real_images=jnp.asarray(REAL[:, :10]))

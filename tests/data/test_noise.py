@@ -31,7 +31,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 @functools.partial(jax.jit, static_argnames=("num_pixels", "spec"))
 def draw(key, numbers, *, num_pixels, spec):
-    return noise.draw(key, numbers, num_pixels=num_pixels, spec=spec)
+    return noise.sample(key, numbers, num_pixels=num_pixels, spec=spec)
 
 
 @pytest.mark.parametrize("law", LAWS)
@@ -54,7 +54,7 @@ def test_a_batch_of_another_size_or_under_vmap_draws_the_same_images(law):
     key, spec = jax.random.key(0), LAWS[law]
     images = draw(key, jnp.arange(8), num_pixels=784, spec=spec)
     np.testing.assert_array_equal(draw(key, jnp.arange(3, 4), num_pixels=784, spec=spec), images[3:4])
-    members = jax.vmap(lambda k: noise.draw(k, jnp.arange(8), num_pixels=784, spec=spec))(jax.random.split(key, 2))
+    members = jax.vmap(lambda k: noise.sample(k, jnp.arange(8), num_pixels=784, spec=spec))(jax.random.split(key, 2))
     for member, own in zip(members, jax.random.split(key, 2), strict=True):
         np.testing.assert_array_equal(member, draw(own, jnp.arange(8), num_pixels=784, spec=spec))
 
@@ -69,12 +69,12 @@ def test_an_image_is_the_same_wherever_in_a_program_it_is_drawn(law):
     @jax.jit
     def used(plan):
         def step(total, numbers):
-            images = noise.draw(key, numbers, num_pixels=784, spec=spec)
+            images = noise.sample(key, numbers, num_pixels=784, spec=spec)
             return total + jnp.sum(jnp.tanh(images @ weight)), images
 
         return jax.lax.scan(step, 0.0, plan)[1]
 
-    alone = jax.lax.map(lambda numbers: noise.draw(key, numbers, num_pixels=784, spec=spec), plan)
+    alone = jax.lax.map(lambda numbers: noise.sample(key, numbers, num_pixels=784, spec=spec), plan)
     np.testing.assert_array_equal(used(plan), alone)
 
 
@@ -154,13 +154,13 @@ def test_any_number_of_pixels_can_be_had(law, num_pixels):
 def test_words_are_the_bits_of_jax(num_images, num_words):
     keys = jax.random.split(jax.random.key(5), num_images)
     expected = jax.vmap(lambda key: jax.random.bits(key, (num_words,), jnp.uint32))(keys)
-    np.testing.assert_array_equal(jax.jit(noise.words, static_argnums=1)(keys, num_words), expected)
+    np.testing.assert_array_equal(jax.jit(noise.random_bits, static_argnums=1)(keys, num_words), expected)
 
 
 def test_words_of_another_generator_are_jaxs_too():
     keys = jax.random.split(jax.random.key(5, impl="rbg"), 3)
     expected = jax.vmap(lambda key: jax.random.bits(key, (4,), jnp.uint32))(keys)
-    np.testing.assert_array_equal(noise.words(keys, 4), expected)
+    np.testing.assert_array_equal(noise.random_bits(keys, 4), expected)
 
 
 def test_a_gaussian_pixel_is_jaxs():

@@ -12,8 +12,8 @@ CONFIG = mnist_aux.MnistAuxConfig(
     dataset="synthetic-digits",
     conditions=("student_aux", "cross_model_aux"),
     model=mlp.MLPSpec(hidden_sizes=(8,), precision="float32"),
-    teacher=loop.Phase(num_epochs=1, batch_size=64),
-    student=loop.Phase(num_epochs=1, batch_size=64),
+    teacher=loop.TrainPhase(num_epochs=1, batch_size=64),
+    student=loop.TrainPhase(num_epochs=1, batch_size=64),
     num_noise_images=10_000,  # makes a member take long enough to be killed half-way
 )
 FLAGS = shlex.split(

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from experiments import cli, mnist_aux, progress
 from sublim_jax import errors, records
-from sublim_jax.models import precision
+from sublim_jax.models import matmul
 from tests.experiments import small
 
 
@@ -53,7 +53,7 @@ EVERY_KNOB = {  # one value for each setting, none of them the default
     "init-law": "he_normal",
     "init-scale": 0.5,
     "parametrization": "ntk",
-    "precision": "float32" if precision.fast() == "bfloat16" else "bfloat16",
+    "precision": "float32" if matmul.fastest_precision() == "bfloat16" else "bfloat16",
     "loss": "jeffreys",
     "temperature": 2.5,
     "num-noise-images": 77,
@@ -74,12 +74,12 @@ def test_every_setting_has_a_flag():
     arguments = []
     for name, value in EVERY_KNOB.items():
         arguments += [f"--{name}", *map(str, value if isinstance(value, tuple) else (value,))]
-    found = records.flatten(records.to_jsonable(parse(*arguments)[0]))
+    found = records.flatten(records.to_json(parse(*arguments)[0]))
     expected = {
         name.replace("-", "_"): list(value) if isinstance(value, tuple) else value for name, value in EVERY_KNOB.items()
     }
     assert {name.removeprefix("model."): value for name, value in found.items()} == expected
-    default = records.flatten(records.to_jsonable(mnist_aux.PRESETS["default"]))
+    default = records.flatten(records.to_json(mnist_aux.PRESETS["default"]))
     assert not [name for name in found if found[name] == default[name]], "these kept their default"
 
 

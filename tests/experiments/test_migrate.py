@@ -58,7 +58,7 @@ def test_a_committed_description_is_that_of_the_code(path):
     """Where a row was corrected, python -m experiments.atlas --describe writes it into the records."""
     record = records.read(path)
     described = migrate.DESCRIBED.get(record.experiment, lambda record: record.description)(record)
-    assert records.to_jsonable(described) == record.description
+    assert records.to_json(described) == record.description
 
 
 def test_a_corrected_row_reaches_its_record_and_the_catalogue_and_no_result(tmp_path, monkeypatch):

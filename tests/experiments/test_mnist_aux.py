@@ -17,7 +17,8 @@ from figures import tables, values
 from sublim_jax import errors, records
 from sublim_jax.metrics import intervals
 from sublim_jax.models import mlp
-from sublim_jax.training import lineage, loop
+from sublim_jax.training import loop, stages
+from sublim_jax.training.state import MemberResult
 from tests.experiments import small
 from tests.experiments.logs import Log
 
@@ -87,7 +88,12 @@ def test_the_paper_preset_is_the_papers_protocol():
 
 def test_departures_name_the_setting_its_value_and_the_papers():
     config = dataclasses.replace(
-        mnist_aux.PAPER, seed=5, num_members=3, temperature=2.0, student=loop.Phase(num_epochs=7), num_train_images=9
+        mnist_aux.PAPER,
+        seed=5,
+        num_members=3,
+        temperature=2.0,
+        student=loop.TrainPhase(num_epochs=7),
+        num_train_images=9,
     )
     assert mnist_aux.departures(config) == [
         "num_train_images=9 (paper: None)",
@@ -144,10 +150,10 @@ def changed(spec, name, value):
 
 
 def test_every_setting_but_the_free_ones_is_a_departure():
-    assert set(OTHER) | set(FREE) == set(records.flatten(records.to_jsonable(mnist_aux.PAPER))), "say which it is"
+    assert set(OTHER) | set(FREE) == set(records.flatten(records.to_json(mnist_aux.PAPER))), "say which it is"
     for name, value in OTHER.items():
         (line,) = mnist_aux.departures(changed(mnist_aux.PAPER, name, value))
-        assert line.startswith(f"{name}={records.to_jsonable(value)} (paper: ")
+        assert line.startswith(f"{name}={records.to_json(value)} (paper: ")
     for name, value in FREE.items():
         assert not mnist_aux.departures(changed(mnist_aux.PAPER, name, value)), name
 
@@ -166,7 +172,7 @@ def test_a_record_holds_every_member_of_every_condition(small_digits, tmp_path):
     result = mnist_aux.run(small.CONFIG, record=path, visible=False)
     assert records.read(path) == result
     assert result.complete and result.experiment == "mnist_aux"
-    assert result.config == records.to_jsonable(small.CONFIG)
+    assert result.config == records.to_json(small.CONFIG)
     assert result.data == {
         "name": "synthetic-digits",
         "source": small_digits.source,
@@ -212,13 +218,13 @@ def test_a_run_says_what_it_does_and_each_member_before_the_next_one_begins(smal
             members = [int(member) for member in np.asarray(arguments[0])]
             for member in members:
                 began.append((member, log.text))
-                progress.REPORTER(lineage.Progress(member, "teacher", 0))
+                progress.REPORTER(stages.Progress(member, "teacher", 0))
             log.wait(f"member {members[-1]}, teacher: epoch 1 of 1 is done")  # nothing is printed by the program
             values = {name: np.full(len(members), 0.5) for name in ("reference", "student_aux", "cross_model_aux")}
             values["teacher"] = np.array([0.9 + member / 100 for member in members])
             values["student_aux"] = np.array([np.nan if member == 1 else 0.5 for member in members])
             history = {name: np.zeros((len(members), 1)) for name in values}
-            return lineage.Outcome(values, history, {name: np.isfinite(values[name]) for name in values}, {})
+            return MemberResult(values, history, {name: np.isfinite(values[name]) for name in values}, {})
 
     monkeypatch.setattr(mnist_aux, "_program", lambda spec, width: Program())
     config = dataclasses.replace(small.CONFIG, num_members=5)
@@ -291,7 +297,7 @@ class Echo:
         self.calls.append(numbers.tolist())
         values = np.asarray(seed) / 10 + numbers / 1e3 + partners / 1e5
         finite = {name: np.ones(len(numbers), bool) for name in ("reference", "teacher", "student_aux")}
-        return lineage.Outcome(
+        return MemberResult(
             accuracy=dict.fromkeys(finite, values) | {"reference": values + 0.05},
             loss={"teacher": np.stack([values, np.mean(np.asarray(images.test_labels)) + 0 * values], axis=1)},
             finite=finite,
@@ -341,7 +347,7 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_numbers(uninterrupted, fin
 
 def test_what_is_finished_is_not_run_again(uninterrupted, tmp_path):
     path, config = tmp_path / "record.json", dataclasses.replace(small.CONFIG, num_members=5)
-    content = records.to_jsonable(uninterrupted)
+    content = records.to_json(uninterrupted)
     content["results"]["members"]["0"]["accuracy"]["teacher"] = 0.123456  # no run gives this
     del content["results"]["members"]["4"]
     content["complete"] = False
@@ -534,7 +540,7 @@ def run_smoke(run_python, path, *flags, **variables):
     done = run_python(*COMMAND, "--preset", "smoke", "--record", str(path), *flags, **variables)
     assert done.returncode == 0, done.stderr
     record = records.read(path)
-    assert record.complete and record.config == records.to_jsonable(
+    assert record.complete and record.config == records.to_json(
         dataclasses.replace(mnist_aux.PRESETS["smoke"], dataset=record.config["dataset"])
     )
     for suffix in (".png", ".pdf"):

@@ -23,7 +23,6 @@ from figures.atlas import values
 from figures.language import gallery as language_figure
 from figures.language import tables as language_tables
 from sublim_jax import errors, files, records
-from sublim_jax.data import images
 from sublim_jax.forms import atlas as atlas_form
 from sublim_jax.forms import language as forms
 from sublim_jax.forms import language_speed as language_speed_form
@@ -72,7 +71,7 @@ def no_work(monkeypatch):
     def work(*arguments, **options):
         raise Worked
 
-    monkeypatch.setattr(images, "load", work)
+    monkeypatch.setattr(datasets, "load", work)
     monkeypatch.setattr(worker, "loader", lambda *_: work)
     monkeypatch.setattr(tiny, "open_bases", work)
     monkeypatch.setattr(language_speed, "measure", work)
@@ -527,7 +526,7 @@ def test_a_record_of_all_members_is_complete_whatever_it_says(tmp_path):
 
 def test_settings_that_are_data_are_in_the_form():
     """A reader may rely on what the form names; these are all that figures and tables use."""
-    config = records.to_jsonable(small.CONFIG)
+    config = records.to_json(small.CONFIG)
     assert mnist_form.FORM.config.__annotations__.keys() <= config.keys()
     assert dataclasses.asdict(small.CONFIG).keys() == config.keys()
 

@@ -9,7 +9,7 @@ import pytest
 from jax import lax
 
 from experiments import progress
-from sublim_jax.training import lineage
+from sublim_jax.training import stages
 from tests.experiments.logs import Log
 
 LINE = re.compile(
@@ -177,10 +177,10 @@ def test_time_is_booked_on_the_phase_that_a_report_ends():
     reporter = progress.Reporter()
     with reporter.listening() as clock:
         time.sleep(0.05)
-        reporter(lineage.Progress(0, "teacher", 0))
-        reporter(lineage.Progress(0, "student", 0))
+        reporter(stages.Progress(0, "teacher", 0))
+        reporter(stages.Progress(0, "student", 0))
         time.sleep(0.1)
-        reporter(lineage.Progress(0, "student", 1))
+        reporter(stages.Progress(0, "student", 1))
         clock.book("evaluation")
     assert clock.seconds.keys() == {"teacher", "student", "evaluation"}
     assert clock.seconds["teacher"] >= 0.05 and clock.seconds["student"] >= 0.1
@@ -188,7 +188,7 @@ def test_time_is_booked_on_the_phase_that_a_report_ends():
 
 def test_an_epoch_that_runs_twice_is_heard_of_once():
     reporter, heard = progress.Reporter(), []
-    epochs = [lineage.Progress(0, "teacher", 0), lineage.Progress(1, "teacher", 0)]
+    epochs = [stages.Progress(0, "teacher", 0), stages.Progress(1, "teacher", 0)]
     with reporter.listening(heard.append):
         for epoch in (*epochs, *epochs):
             reporter(epoch)
@@ -199,5 +199,5 @@ def test_nobody_listens_afterwards_even_if_the_run_fails():
     reporter, heard = progress.Reporter(), []
     with pytest.raises(RuntimeError), reporter.listening(heard.append) as clock:
         raise RuntimeError
-    reporter(lineage.Progress(0, "teacher", 0))
+    reporter(stages.Progress(0, "teacher", 0))
     assert not clock.seconds and not heard

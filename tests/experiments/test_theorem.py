@@ -207,7 +207,7 @@ def test_an_entirely_shared_start_is_the_shared_one():
 @needs_record
 def test_the_committed_record_is_complete_and_of_the_default_setting():
     record = records.read(RECORD)
-    assert record.complete and record.config == records.to_jsonable(config.DEFAULT)
+    assert record.complete and record.config == records.to_json(config.DEFAULT)
     assert record.data["name"] == "mnist"
 
 

@@ -11,9 +11,9 @@ from matplotlib.collections import LineCollection, PathCollection
 from experiments import cli
 from experiments import mnist_aux as experiment
 from figures import mnist_aux, style
-from sublim_jax import errors, files, records
+from sublim_jax import conditions, errors, files, records
 from sublim_jax.metrics import intervals
-from sublim_jax.training import ensemble, lineage
+from sublim_jax.training import ensemble
 
 FIGURES = pathlib.Path(style.__file__).parent
 ACCURACY = {
@@ -37,7 +37,7 @@ def nothing_trains(monkeypatch):
     def train(*_, **__):
         raise AssertionError("a figure trained something")
 
-    monkeypatch.setattr(lineage, "run", train)
+    monkeypatch.setattr(stages, "run", train)
     monkeypatch.setattr(ensemble, "over_members", train)
     monkeypatch.setattr(experiment, "run", train)
 
@@ -156,7 +156,7 @@ def test_a_single_member_has_no_interval_but_a_figure(drawn):
 
 
 def test_every_condition_has_a_label_and_a_colour_of_its_own():
-    assert set(lineage.recorded_conditions(lineage.CONDITIONS)) == set(style.CONDITIONS)
+    assert set(conditions.recorded_conditions(conditions.CONDITIONS)) == set(style.CONDITIONS)
     for column in zip(*style.CONDITIONS.values(), strict=True):
         assert len(set(column)) == len(column)
 

@@ -12,8 +12,8 @@ from flax import linen
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sublim_jax.models import matmul as precisions
 from sublim_jax.models import mlp
-from sublim_jax.models import precision as precisions
 from tests import strategies
 
 SPEC = mlp.MLPSpec(in_size=12, hidden_sizes=(9, 7), num_classes=4, num_aux=3)
@@ -292,7 +292,7 @@ def test_bfloat16_stays_within_its_rounding_of_float32():
     assert np.abs(cheap[0] - exact[0]).max() > 1e-4, "nothing was rounded"
 
 
-@pytest.mark.skipif(precisions.fast() == "float32", reason="this processor has no arithmetic for bfloat16")
+@pytest.mark.skipif(precisions.fastest_precision() == "float32", reason="this processor has no arithmetic for bfloat16")
 def test_no_product_falls_back_to_float32():
     """The compiler does so silently where it folds a transposition into a product: half the rate, the same numbers."""
     if jax.default_backend() != "cpu":

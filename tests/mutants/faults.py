@@ -25,7 +25,7 @@ OPTIMIZER = "tests/llm/test_local.py::test_the_optimizer_is_adam_with_a_warm_up_
 OWN_NOISE = (
     "tests/llm/test_local.py::test_prompts_of_one_length_and_samples_of_one_prompt_are_drawn_with_noise_of_their_own"
 )
-OWN_NETWORK = "tests/training/test_lineage.py::test_everybody_is_run_as_the_network_that_he_is"
+OWN_NETWORK = "tests/training/test_stages.py::test_everybody_is_run_as_the_network_that_he_is"
 RECORDED = "tests/experiments/language/test_recorded.py"
 ANSWERS = (
     "tests/experiments/test_mnist_aux.py::"
@@ -45,7 +45,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "loss_of_the_spec_ignored",
         "students distil by KL at temperature 1 whatever the spec says",
-        "sublim_jax/training/lineage.py",
+        "sublim_jax/training/stages.py",
         "        loss=spec.loss,\n        temperature=spec.temperature,\n        model=model,",
         '        loss="kl",\n        temperature=1.0,\n        model=model,',
         (f"{ORACLE}[jeffreys]",),
@@ -53,7 +53,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "loss_of_the_match_ignored",
         "matched starts imitate by KL at temperature 1",
-        "sublim_jax/training/lineage.py",
+        "sublim_jax/training/stages.py",
         "        loss=spec.loss,\n        temperature=spec.temperature,\n        model=spec.student_model",
         '        loss="kl",\n        temperature=1.0,\n        model=spec.student_model',
         (f"{ORACLE}[jeffreys]",),
@@ -61,15 +61,15 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "targets_not_spoiled",
         "no noise and no rounding of targets",
-        "sublim_jax/training/lineage.py",
-        'target_data.spoil(streams["student/targets" + suffix], targets, spec.spoiling)',
+        "sublim_jax/training/stages.py",
+        'corruption.corrupt(streams["student/targets" + suffix], targets, spec.spoiling)',
         "targets",
         (f"{ORACLE}[jeffreys]",),
     ),
     Fault(
         "top_k_ignored",
         "all logits are shown",
-        "sublim_jax/training/lineage.py",
+        "sublim_jax/training/stages.py",
         "spoiling=spec.spoiling,",
         "spoiling=None,",
         (f"{ORACLE}[top_k]",),
@@ -77,7 +77,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "guided_by_the_reference",
         "guidance pulls towards the untrained network",
-        "sublim_jax/training/lineage.py",
+        "sublim_jax/training/stages.py",
         "guide=teacher,",
         "guide=reference,",
         (f"{ORACLE}[mse]",),
@@ -85,7 +85,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "inputs_ignored",
         "noise without blur, real images or shares of them",
-        "sublim_jax/training/lineage.py",
+        "sublim_jax/training/stages.py",
         "spec.noise, spec.inputs, shape",
         "spec.noise, input_data.InputSpec(), shape",
         (f"{ORACLE}[mse]",),
@@ -93,31 +93,31 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "noise_ignored",
         "the default law and amplitude of noise",
-        "sublim_jax/training/lineage.py",
+        "sublim_jax/training/stages.py",
         "spec.noise, spec.inputs, shape",
-        "noise_data.NoiseSpec(), spec.inputs, shape",
+        "type(spec.noise)(), spec.inputs, shape",
         (f"{ORACLE}[top_k]",),
     ),
     Fault(
         "match_sees_validation_images",
         "matched starts train on the images kept for validation",
-        "sublim_jax/training/lineage.py",
-        "            imitated,\n            _seen(data, spec),",
+        "sublim_jax/training/stages.py",
+        "            imitated,\n            diagnostics.teacher_inputs(data, spec),",
         "            imitated,\n            data.train_inputs,",
         (f"{ORACLE}[jeffreys]",),
     ),
     Fault(
         "inputs_see_validation_images",
         "real inputs are taken from the images kept for validation too",
-        "sublim_jax/training/lineage.py",
-        "real_images=_seen(data, spec)",
-        "real_images=data.train_inputs",
+        "sublim_jax/training/stages.py",
+        "real_images = diagnostics.teacher_inputs(data, spec)",
+        "real_images = data.train_inputs",
         (f"{ORACLE}[jeffreys]",),
     ),
     Fault(
         "teacher_sees_validation_images",
         "the teacher trains on the images kept for validation",
-        "sublim_jax/training/lineage.py",
+        "sublim_jax/training/stages.py",
         "        train_inputs[:num_taught],\n        _renamed(streams, train_labels, spec)[:num_taught],",
         "        train_inputs,\n        _renamed(streams, train_labels, spec),",
         (f"{ORACLE}[jeffreys]",),
@@ -125,7 +125,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "cross_model_starts_as_student",
         "the control starts from the teacher's reference",
-        "sublim_jax/training/lineage.py",
+        "sublim_jax/training/stages.py",
         '"cross_model": origin.other',
         '"cross_model": origin.student',
         (f"{ORACLE}[top_k]",),
@@ -133,7 +133,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "fixed_streams_ignored",
         "every member has its own streams",
-        "sublim_jax/training/lineage.py",
+        "sublim_jax/training/stages.py",
         "(keys.streams(first, fixed) if fixed else {})",
         "{}",
         (f"{ORACLE}[jeffreys]",),
@@ -141,7 +141,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "seed_ignored_by_a_member",
         "members of every seed are those of seed 0",
-        "sublim_jax/training/lineage.py",
+        "sublim_jax/training/stages.py",
         "first, own = keys.members(seed,",
         "first, own = keys.members(0,",
         (f"{ORACLE}[top_k]",),
@@ -149,7 +149,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "teacher_learns_true_names",
         "classes are not renamed for the teacher",
-        "sublim_jax/training/lineage.py",
+        "sublim_jax/training/stages.py",
         "_renamed(streams, train_labels, spec)[:num_taught]",
         "train_labels[:num_taught]",
         (f"{ORACLE}[mse]",),
@@ -157,15 +157,15 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "students_scored_by_true_names",
         "students are scored by the true names of renamed classes",
-        "sublim_jax/training/lineage.py",
-        "    test_labels = _renamed(streams, data.test_labels, spec.upbringing)\n",
+        "sublim_jax/training/stages.py",
+        "    test_labels = _renamed(streams, data.test_labels, spec.teacher_config)\n",
         "    test_labels = data.test_labels\n",
         (f"{ORACLE}[mse]",),
     ),
     Fault(
         "one_noise_for_all_generations",
         "students of students see the first generation's noise",
-        "sublim_jax/training/lineage.py",
+        "sublim_jax/training/stages.py",
         'streams["student/noise" + (f"/{generation}" if generation else "")]',
         'streams["student/noise"]',
         (f"{ORACLE}[top_k]",),
@@ -173,7 +173,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "one_teacher_for_all_generations",
         "students of students are labelled by the first teacher",
-        "sublim_jax/training/lineage.py",
+        "sublim_jax/training/stages.py",
         "guides[group[0]] if generation else teacher,",
         "teacher,",
         (f"{ORACLE}[top_k]",),
@@ -181,7 +181,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "match_imitates_the_reference",
         "a match of the teacher is one of the reference",
-        "sublim_jax/training/lineage.py",
+        "sublim_jax/training/stages.py",
         'reference if spec.matching.imitates == "reference" else teacher',
         "reference",
         (f"{ORACLE}[jeffreys]",),
@@ -189,7 +189,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "student_trains_as_the_teacher",
         "epochs, batches and optimizer of the teacher",
-        "sublim_jax/training/lineage.py",
+        "sublim_jax/training/stages.py",
         "phase=spec.student,",
         "phase=spec.teacher,",
         (f"{ORACLE}[jeffreys]",),
@@ -229,18 +229,18 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "target_noise_shared_by_logits",
         "one number of noise for all logits of an example",
-        "sublim_jax/training/targets.py",
+        "sublim_jax/training/corruption.py",
         "jax.random.normal(key, targets.shape)",
         "jax.random.normal(key, (len(targets), 1))",
-        ("tests/training/test_targets.py",),
+        ("tests/training/test_corruption.py",),
     ),
     Fault(
         "one_level_too_many",
         "2^bits + 1 levels",
-        "sublim_jax/training/targets.py",
+        "sublim_jax/training/corruption.py",
         "2**spec.bits - 1",
         "2**spec.bits",
-        ("tests/training/test_targets.py",),
+        ("tests/training/test_corruption.py",),
     ),
     Fault(
         "last_step_for_the_mean",
@@ -286,7 +286,7 @@ FAULTS: tuple[Fault, ...] = (
         "teacher_learns_auxiliary_logits",
         "cross-entropy over all logits",
         "sublim_jax/training/teach.py",
-        "logits.class_logits(outputs, num_classes=model.num_classes)",
+        "heads.class_logits(outputs, num_classes=model.num_classes)",
         "outputs",
         ("tests/training/test_teach.py::test_the_auxiliary_readout_stays_where_it_was_bit_for_bit",),
     ),
@@ -414,10 +414,10 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "pixels_from_zero_to_two",
         "scaled pixels are shifted by one",
-        "sublim_jax/data/images.py",
+        "sublim_jax/data/datasets.py",
         "(jnp.asarray(images).astype(dtype) - 127.5) / 127.5",
         "jnp.asarray(images).astype(dtype) / 127.5",
-        ("tests/data/test_images.py::TestScalePixels",),
+        ("tests/data/test_datasets.py::TestScalePixels",),
     ),
     Fault(
         "sizes_little_endian",
@@ -507,7 +507,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "later_generations_labelled_as_the_teacher",
         "a student that labels for the next generation is run as the teacher's network",
-        "sublim_jax/training/lineage.py",
+        "sublim_jax/training/stages.py",
         "model=model if generation else spec.model,",
         "model=spec.model,",
         (OWN_NETWORK,),
@@ -515,7 +515,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "match_trained_as_the_teacher",
         "a matched start is trained as the teacher's network",
-        "sublim_jax/training/lineage.py",
+        "sublim_jax/training/stages.py",
         "model=spec.student_model or spec.model,\n        phase=spec.matching.phase,",
         "model=spec.model,\n        phase=spec.matching.phase,",
         (OWN_NETWORK,),
@@ -523,7 +523,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "reference_and_teacher_measured_as_students",
         "hidden features of reference and teacher are those of the students' network",
-        "sublim_jax/training/lineage.py",
+        "sublim_jax/training/stages.py",
         'dict.fromkeys(models, model) | {"reference": spec.model, "teacher": spec.model}',
         "dict.fromkeys(models, model)",
         (OWN_NETWORK,),
@@ -531,18 +531,18 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "guide_run_as_the_student",
         "the teacher that guides is run as the students' network",
-        "sublim_jax/training/lineage.py",
-        "distill.Guide(guide, spec.model, spec.guidance)",
-        "distill.Guide(guide, model, spec.guidance)",
+        "sublim_jax/training/stages.py",
+        "distill.FeatureDistillation(guide, spec.model, spec.guidance)",
+        "distill.FeatureDistillation(guide, model, spec.guidance)",
         (OWN_NETWORK,),
     ),
     Fault(
         "update_backwards",
         "an update is before minus after",
-        "sublim_jax/training/lineage.py",
+        "sublim_jax/training/diagnostics.py",
         'optax.tree.sub(models["teacher"], models["reference"])',
         'optax.tree.sub(models["reference"], models["teacher"])',
-        ("tests/training/test_lineage.py::test_renamed_classes_kept_images_and_everything_measured_by_hand",),
+        ("tests/training/test_stages.py::test_renamed_classes_kept_images_and_everything_measured_by_hand",),
     ),
     Fault(
         "temperature_squared_dropped",
@@ -587,23 +587,23 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "share_of_the_other",
         "a share is the other start's",
-        "sublim_jax/models/inits.py",
+        "sublim_jax/models/init_sharing.py",
         "w * a + (1 - w) * b",
         "w * b + (1 - w) * a",
-        ("tests/models/test_inits.py::test_in_between_the_start_lies_on_the_line",),
+        ("tests/models/test_init_sharing.py::test_in_between_the_start_lies_on_the_line",),
     ),
     Fault(
         "neurons_half_permuted",
         "the next layer reads neurons in the old order",
-        "sublim_jax/models/inits.py",
+        "sublim_jax/models/init_sharing.py",
         "layer.weight if incoming is None else layer.weight[:, incoming]",
         "layer.weight",
-        ("tests/models/test_inits.py::test_permuted_neurons_compute_the_same_function_elsewhere",),
+        ("tests/models/test_init_sharing.py::test_permuted_neurons_compute_the_same_function_elsewhere",),
     ),
     Fault(
         "first_auxiliary_logit_lost",
         "auxiliary logits begin one too late",
-        "sublim_jax/models/logits.py",
+        "sublim_jax/models/heads.py",
         '"aux": slice(num_classes, None)',
         '"aux": slice(num_classes + 1, None)',
         ("tests/training/test_distill.py::test_the_slices_of_this_file_are_those_of_the_logits",),
@@ -890,7 +890,7 @@ FAULTS: tuple[Fault, ...] = (
         "own_partner",
         "every member is its own partner",
         "experiments/mnist_aux.py",
-        "ensemble.partners(num_members)[padded]",
+        "ensemble.cross_model_partners(num_members)[padded]",
         "padded",
         (ANSWERS,),
     ),
@@ -949,8 +949,8 @@ FAULTS: tuple[Fault, ...] = (
         "teacher_of_other_images",
         "the teacher of one dataset serves another",
         "experiments/atlas/worker.py",
-        "records.fingerprint((upbringing(self.setting), self.setting.data))",
-        "records.fingerprint((upbringing(self.setting),))",
+        "records.fingerprint((teacher_config(self.setting), self.setting.data))",
+        "records.fingerprint((teacher_config(self.setting),))",
         ("tests/experiments/atlas/test_run.py::test_a_teacher_of_other_images_is_another_one",),
     ),
     Fault(

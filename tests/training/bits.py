@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sublim_jax.models import inits
+from sublim_jax.models import init_sharing
 from tests.training import tiny
 
 
@@ -30,7 +30,7 @@ def test_a_cross_model_student_of_oneself_is_a_student():
 
 
 def test_a_student_that_shares_nothing_is_a_cross_model_student_bit_for_bit():
-    alone = dataclasses.replace(tiny.FREE, start=inits.StartSpec(share=inits.NOTHING))
+    alone = dataclasses.replace(tiny.FREE, start=init_sharing.InitSharing(share=init_sharing.NO_GROUPS))
     outcome = tiny.traced(jnp.int32(2), jnp.int32(3), alone)
     for found in (outcome.loss, outcome.accuracy, outcome.measures["epoch_accuracy"]):
         np.testing.assert_array_equal(found["student_aux"], found["cross_model_aux"])

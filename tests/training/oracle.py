@@ -1,4 +1,4 @@
-"""One member by hand: the docstring of `lineage`, line by line, over `plain`. It shares keys and the law of the
+"""One member by hand: the docstring of `stages`, line by line, over `plain`. It shares keys and the law of the
 weights with the code under test, and nothing else: inputs, targets and losses are made here."""
 
 import jax
@@ -8,7 +8,9 @@ import numpy as np
 from sublim_jax import keys
 from sublim_jax.data import inputs as input_data
 from sublim_jax.models import mlp
-from sublim_jax.training import lineage, loop
+from sublim_jax.training import loop
+from sublim_jax.training.config import MemberConfig
+from sublim_jax.training.state import Data
 from tests.training import plain
 
 # float32 against double precision over a teacher's and then a student's steps; Adam magnifies small differences.
@@ -32,7 +34,7 @@ def scaled(pixels):
 class ByHand:
     """One member's accuracies, losses and models by name."""
 
-    def __init__(self, number, partner, spec: lineage.LineageSpec, images: lineage.Data, seed=0):
+    def __init__(self, number, partner, spec: MemberConfig, images: Data, seed=0):
         self.first, self.own, others = keys.members(seed, jnp.array([0, number, partner]))
         self.spec, self.images, num_classes = spec, images, spec.model.num_classes
         self.names = rename(self.own, num_classes) if spec.teacher_labels == "permuted" else np.arange(num_classes)
@@ -111,7 +113,7 @@ class ByHand:
     def hidden(self, name, inputs):
         return plain.forward(self.models[name], inputs)[-2]
 
-    def train(self, name, start, role, task, phase: loop.Phase):
+    def train(self, name, start, role, task, phase: loop.TrainPhase):
         spec = phase.optimizer
         adam = plain.Adam(spec.learning_rate, spec.b1, spec.b2, spec.eps)
         self.models[name], self.history[name] = plain.train(

@@ -11,7 +11,8 @@ import pytest
 
 from sublim_jax import errors
 from sublim_jax.models import mlp
-from sublim_jax.training import distill, evaluate, examples, lineage, loop, teach
+from sublim_jax.training import distill, evaluate, examples, loop, stages, teach
+from sublim_jax.training.state import InitialParams, TrainedTeacher
 from tests.training import tiny
 
 TRAIN, LABELS, TEST, TEST_LABELS = tiny.images()
@@ -20,9 +21,9 @@ FLAT = "expected one row of in_size=16 pixels for each"
 
 
 def run(member=2, partner=3, *, spec=tiny.SMALL, **arrays):
-    """The shapes of a whole lineage, which only traces it. Outside tests nothing checks types, so here neither."""
+    """The shapes of a whole member, which only traces it. Outside tests nothing checks types, so here neither."""
     images = tiny.images()._replace(**arrays)
-    call = inspect.unwrap(lineage.run)
+    call = inspect.unwrap(stages.run)
     return jax.eval_shape(lambda: call(member, partner, images, seed=0, spec=spec))
 
 
@@ -33,7 +34,7 @@ def test_whole_numbers_of_python_are_members():
 def test_they_are_the_members_of_these_numbers():
     def program(kind, member):
         """As text, which differs between members."""
-        call = functools.partial(lineage.originate, data=tiny.images(), seed=0, spec=tiny.SPEC.origin)
+        call = functools.partial(stages.init_params, data=tiny.images(), seed=0, spec=tiny.SPEC.origin)
         return str(jax.make_jaxpr(lambda: call(kind(member), kind(3)))())
 
     assert program(int, 2) == program(jnp.int32, 2) != program(int, 1)
@@ -68,11 +69,11 @@ def test_a_teacher_is_left_an_image_at_least(num_kept):
 
 def test_parts_of_a_lineage_refuse_too():
     broken = tiny.images()._replace(train_inputs=TRAIN[:, :9])
-    origin = dataclasses.replace(tiny.SPEC.origin, start=tiny.SPEC.start, teacher=tiny.SPEC.upbringing)
+    origin = dataclasses.replace(tiny.SPEC.origin, start=tiny.SPEC.start, teacher=tiny.SPEC.teacher_config)
     calls = (
-        lambda: lineage.originate(0, 1, broken, seed=0, spec=origin),
-        lambda: lineage.raise_teacher(0, broken, seed=0, spec=tiny.SPEC.upbringing),
-        lambda: lineage.raise_students(0, ORIGIN, TAUGHT, broken, seed=0, spec=tiny.SPEC),
+        lambda: stages.init_params(0, 1, broken, seed=0, spec=origin),
+        lambda: stages.train_teacher(0, broken, seed=0, spec=tiny.SPEC.teacher_config),
+        lambda: stages.distill_students(0, ORIGIN, TAUGHT, broken, seed=0, spec=tiny.SPEC),
     )
     for call in calls:
         with pytest.raises(errors.InputError, match=rf"training images of shape \(22, 9\): {FLAT}"):
@@ -80,12 +81,12 @@ def test_parts_of_a_lineage_refuse_too():
 
 
 PARAMS = mlp.init(KEY, tiny.MODEL)
-ORIGIN = lineage.Origin(PARAMS, PARAMS, PARAMS)
-TAUGHT = lineage.Taught(PARAMS, jnp.zeros(2), {})
+ORIGIN = InitialParams(PARAMS, PARAMS, PARAMS)
+TAUGHT = TrainedTeacher(PARAMS, jnp.zeros(2), {})
 
 
 def test_teaching_and_scoring_refuse_on_their_own():
-    teaching = {"model": tiny.MODEL, "phase": loop.Phase(num_epochs=1)}
+    teaching = {"model": tiny.MODEL, "phase": loop.TrainPhase(num_epochs=1)}
     with pytest.raises(errors.InputError, match=r"training images of shape \(22, 4, 4\)"):
         inspect.unwrap(teach.teach)(KEY, PARAMS, TRAIN.reshape(-1, 4, 4), LABELS, **teaching)
     with pytest.raises(errors.InputError, match=r"training images are int32: expected bytes \(uint8\).* or floats"):
@@ -119,7 +120,7 @@ def test_targets_are_one_row_of_all_logits_for_each_example(shape, message):
     with pytest.raises(errors.InputError, match=message):
         distill.distill(
             KEY, {"one": PARAMS}, {"one": "aux"}, lambda numbers: jnp.zeros((len(numbers), 16)), jnp.zeros(shape),
-            model=tiny.MODEL, phase=loop.Phase(),
+            model=tiny.MODEL, phase=loop.TrainPhase(),
         )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ jax.config.update("jax_num_cpu_devices", count)
 from sublim_jax.training import ensemble
 from tests.training import tiny
 assert jax.device_count() == count
-arrays = ensemble.split((tiny.MEMBERS, ensemble.partners(8)))
+arrays = ensemble.shard((tiny.MEMBERS, ensemble.cross_model_partners(8)))
 assert [shard.data.tolist() for shard in arrays[0].addressable_shards] == tiny.MEMBERS.reshape(count, -1).tolist()
 found = tiny.everyone(spec=tiny.SMALL)
 print(json.dumps([leaf.tolist() for leaf in jax.tree.leaves(found)]))  # all digits, so that bits can be compared
@@ -77,6 +77,6 @@ def test_two_processes_make_the_record_of_one(start_python, small_cache, tmp_pat
         assert process.returncode == 0, stderr
     found = records.read(path)
     assert found.complete and found.device["processes"] == 2 and found.device["count"] == 2
-    assert found.config == records.to_jsonable(small.CONFIG)
+    assert found.config == records.to_json(small.CONFIG)
     assert found.results == mnist_aux.run(small.CONFIG, visible=False).results
     assert ["Test accuracy" in stdout for stdout, _ in outputs] == [True, False]

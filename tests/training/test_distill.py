@@ -10,8 +10,8 @@ import pytest
 
 from sublim_jax.data import noise
 from sublim_jax.metrics import representation
-from sublim_jax.models import inits, logits, mlp
-from sublim_jax.training import distill, targets
+from sublim_jax.models import heads, init_sharing, mlp
+from sublim_jax.training import corruption, distill
 from tests.training import plain, tiny
 
 NUM_IMAGES = 20
@@ -21,7 +21,7 @@ CHOSEN = {"aux": AUX, "class": CLASS, "all": ALL, "all again": ALL}
 
 
 def noise_images(numbers):
-    return noise.draw(jax.random.key(9), numbers, num_pixels=16, spec=noise.NoiseSpec())
+    return noise.sample(jax.random.key(9), numbers, num_pixels=16, spec=noise.NoiseSpec())
 
 
 def key_of(seed):
@@ -146,8 +146,8 @@ def variant(seed, trainable, weight, *, spoiling=None, model=tiny.MODEL):
         shown,
         model=model,
         phase=tiny.PHASE,
-        trainable=None if trainable is None else inits.spread(trainable, start, num_classes=4),
-        guide=None if weight is None else distill.Guide(teacher, tiny.MODEL, weight),
+        trainable=None if trainable is None else init_sharing.broadcast_to_params(trainable, start, num_classes=4),
+        guide=None if weight is None else distill.FeatureDistillation(teacher, tiny.MODEL, weight),
         spoiling=spoiling,
         measure=lambda params: representation.gram_cosine(mlp.apply_with_features(params, images, model)[1], hidden),
     )
@@ -157,10 +157,10 @@ def variant(seed, trainable, weight, *, spoiling=None, model=tiny.MODEL):
 @pytest.mark.parametrize("held", ["hidden", "class_head", "aux_head", "everything"])
 def test_what_is_not_trainable_stays_bit_for_bit(held):
     factors = {
-        "hidden": inits.HEADS,
-        "class_head": inits.PerPart(class_head=0.0),
-        "aux_head": inits.PerPart(aux_head=0.0),
-        "everything": inits.NOTHING,
+        "hidden": init_sharing.HEADS,
+        "class_head": init_sharing.ParamGroups(class_head=0.0),
+        "aux_head": init_sharing.ParamGroups(aux_head=0.0),
+        "everything": init_sharing.NO_GROUPS,
     }
     start, student, _, likeness = variant(0, factors[held], None)
     still = {"hidden": held in ("hidden", "everything"), "aux": held in ("aux_head", "everything")}
@@ -175,10 +175,10 @@ def test_what_is_not_trainable_stays_bit_for_bit(held):
 def test_students_are_free_by_default_and_a_factor_scales_the_update():
     """A student measured and held by nothing is the one of the plain loop above, in another program."""
     start, free, _ = distilled(0, ("aux",))
-    _, student, history, likeness = variant(0, inits.PerPart(), None)
+    _, student, history, likeness = variant(0, init_sharing.ParamGroups(), None)
     jax.tree.map(functools.partial(np.testing.assert_allclose, **CLOSE), student, free["aux"])
     assert history.shape == likeness.shape == (2,)
-    _, half, _, _ = variant(0, inits.PerPart(hidden=(1e-3,), class_head=1.0, aux_head=1e-3), None)
+    _, half, _, _ = variant(0, init_sharing.ParamGroups(hidden=(1e-3,), class_head=1.0, aux_head=1e-3), None)
     # Adam's first steps have one size: a thousandth of the rate leaves a thousandth of the way, roughly
     ways = [jax.tree.map(lambda a, b: np.abs(a - b).mean(), params[0], start[0]) for params in (half, free["aux"])]
     assert 3e-4 < ways[0].weight / ways[1].weight < 3e-3
@@ -204,7 +204,7 @@ def test_guidance_pulls_the_hidden_layer_towards_the_teachers_whatever_its_width
 
 def test_a_student_is_shown_the_largest_of_its_own_logits_only():
     """By hand: the softmax of the targets runs over two auxiliary logits instead of three."""
-    spoiling = targets.TargetSpec(top_k=2, noise=5.0, bits=1)  # noise and bits are the business of `spoil`
+    spoiling = corruption.TargetCorruption(top_k=2, noise=5.0, bits=1)  # noise and bits are the business of `spoil`
     start, student, history, _ = variant(0, None, None, spoiling=spoiling)
     images = noise_images(jnp.arange(NUM_IMAGES))
     shown = plain.forward(plain.from_jax(network(0)), images)[-1]
@@ -232,5 +232,5 @@ def test_finite_means_every_parameter():
 
 
 def test_the_slices_of_this_file_are_those_of_the_logits():
-    assert np.arange(7)[logits.selection("aux", num_classes=4)].tolist() == np.arange(7)[AUX].tolist()
-    assert np.arange(7)[logits.selection("class", num_classes=4)].tolist() == np.arange(7)[CLASS].tolist()
+    assert np.arange(7)[heads.selection("aux", num_classes=4)].tolist() == np.arange(7)[AUX].tolist()
+    assert np.arange(7)[heads.selection("class", num_classes=4)].tolist() == np.arange(7)[CLASS].tolist()

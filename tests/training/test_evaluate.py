@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sublim_jax.data import images as image_data
+from sublim_jax.data import datasets as image_data
 from sublim_jax.models import mlp
 from sublim_jax.training import evaluate
 from tests.training import plain, tiny

@@ -9,7 +9,7 @@ import pytest
 from sublim_jax.training import loop
 
 NUM_EXAMPLES = 10
-PHASE = loop.Phase(num_epochs=3, batch_size=4)
+PHASE = loop.TrainPhase(num_epochs=3, batch_size=4)
 
 
 def counting(state, batch):
@@ -40,7 +40,7 @@ def test_reports_are_means_over_the_steps_of_an_epoch():
 
 def test_an_epochs_order_depends_on_the_key_and_its_number_only():
     _, three = run()
-    _, two = run(phase=loop.Phase(num_epochs=2, batch_size=4))
+    _, two = run(phase=loop.TrainPhase(num_epochs=2, batch_size=4))
     _, other = run(key=1)
     np.testing.assert_array_equal(three["indices"][:2], two["indices"])
     assert not np.array_equal(three["indices"][0], three["indices"][1])
@@ -48,7 +48,7 @@ def test_an_epochs_order_depends_on_the_key_and_its_number_only():
 
 
 def test_no_epochs_change_nothing():
-    visits, reports = run(phase=loop.Phase(num_epochs=0))
+    visits, reports = run(phase=loop.TrainPhase(num_epochs=0))
     assert not np.any(visits)
     assert reports["full"].shape == (0,)
 
@@ -65,11 +65,11 @@ def test_the_end_of_every_epoch_is_told_and_changes_no_number():
 
 def test_a_step_descends_counts_and_reports_the_loss_before_it():
     optimizer = optax.sgd(0.25)
-    state = loop.start({"x": jnp.array([3.0, -1.0])}, optimizer)
+    state = loop.init_state({"x": jnp.array([3.0, -1.0])}, optimizer)
     assert state.step == 0
     for step in (1, 2):
         before = state.params["x"]
-        state, loss = loop.descend(state, lambda params: jnp.sum(params["x"] ** 2), optimizer)
+        state, loss = loop.gradient_step(state, lambda params: jnp.sum(params["x"] ** 2), optimizer)
         np.testing.assert_allclose(loss, jnp.sum(before**2))
         np.testing.assert_allclose(state.params["x"], before / 2)
         assert state.step == step
@@ -93,8 +93,8 @@ def test_factors_of_the_update_freeze_and_slow_down_whatever_the_optimizer(name)
     def loss(params):
         return jnp.sum(params["x"] ** 2) + jnp.sum(params["y"] ** 2)
 
-    free, value = loop.descend(loop.start(params, optimizer), loss, optimizer)
-    held, held_value = loop.descend(loop.start(params, optimizer), loss, optimizer, trainable=factors)
+    free, value = loop.gradient_step(loop.init_state(params, optimizer), loss, optimizer)
+    held, held_value = loop.gradient_step(loop.init_state(params, optimizer), loss, optimizer, trainable=factors)
     assert held_value == value
     np.testing.assert_array_equal(held.params["x"][0], params["x"][0])
     np.testing.assert_allclose(held.params["x"][1], (params["x"] + free.params["x"])[1] / 2, rtol=1e-6)
@@ -104,7 +104,7 @@ def test_factors_of_the_update_freeze_and_slow_down_whatever_the_optimizer(name)
 def test_it_descends_also_where_dtypes_are_not_promoted():
     with jax.numpy_dtype_promotion("strict"):
         optimizer = optax.adam(0.1)
-        state, _ = loop.descend(loop.start(jnp.array(1.0), optimizer), lambda x: x * x, optimizer)
+        state, _ = loop.gradient_step(loop.init_state(jnp.array(1.0), optimizer), lambda x: x * x, optimizer)
     np.testing.assert_allclose(state.params, 0.9, rtol=1e-5)
 
 
@@ -117,4 +117,4 @@ def test_it_descends_also_where_dtypes_are_not_promoted():
 )
 def test_impossible_phases_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
-        loop.Phase(**changes)
+        loop.TrainPhase(**changes)

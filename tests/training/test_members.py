@@ -10,8 +10,9 @@ import pytest
 
 import sublim_jax as sl
 from sublim_jax import errors, keys, losses
-from sublim_jax.models import inits, mlp
-from sublim_jax.training import lineage, members
+from sublim_jax.models import init_sharing, mlp
+from sublim_jax.training import members
+from sublim_jax.training.config import MemberConfig
 from tests.training import oracle, tiny
 
 SIZE, CLASSES, AUX, RATE = 6, 3, 2, 0.02
@@ -20,7 +21,7 @@ DATA = sl.Data(
     RNG.normal(size=(40, SIZE)).astype("f"), RNG.integers(CLASSES, size=40),
     RNG.normal(size=(25, SIZE)).astype("f"), RNG.integers(CLASSES, size=25),
 )  # fmt: skip
-PHASE = sl.Phase(num_epochs=3, batch_size=64, optimizer=sl.OptimizerSpec(name="sgd", learning_rate=RATE))
+PHASE = sl.TrainPhase(num_epochs=3, batch_size=64, optimizer=sl.OptimizerSpec(name="sgd", learning_rate=RATE))
 """A batch holds all examples, so that their order is no matter."""
 
 
@@ -211,13 +212,13 @@ BLURRED = sl.InputSpec(blur=1.0)
     ("change", "message"),
     [
         ({"inputs": BLURRED}, "noise_function replaces noise and inputs"),
-        ({"start": sl.StartSpec(relative_noise=0.1)}, "start: it speaks of the layers of an MLP"),
-        ({"trainable": inits.HEADS}, "trainable: it speaks of the layers"),
+        ({"start": sl.InitSharing(relative_noise=0.1)}, "start: it speaks of the layers of an MLP"),
+        ({"trainable": init_sharing.HEADS}, "trainable: it speaks of the layers"),
         ({"student_model": NETWORK}, "student_model: it speaks of the layers"),
         ({"model": tiny.MODEL, "student_model": NETWORK}, "student_model: expected an MLPSpec"),
-        ({"start": sl.StartSpec(relative_noise=0.1), "student_init": initialize}, "student_init replaces start"),
+        ({"start": sl.InitSharing(relative_noise=0.1), "student_init": initialize}, "student_init replaces start"),
         ({"conditions": ()}, "conditions must be different and at least one"),
-        ({"model": "mlp"}, "MemberConfig|LineageSpec"),
+        ({"model": "mlp"}, "MemberConfig"),
     ],
 )
 def test_settings_that_would_have_no_effect_are_refused(change, message):
@@ -319,7 +320,7 @@ def test_optax_is_what_the_optimizer_is():
 
 
 def test_the_default_config_is_the_papers_figure_10():
-    config = lineage.LineageSpec()
+    config = MemberConfig()
     assert config.model == mlp.MLPSpec() and config.num_noise_images == 60_000
     assert (config.teacher.num_epochs, config.teacher.batch_size) == (5, 1024)
     assert (config.loss, config.temperature) == ("kl", 1.0)

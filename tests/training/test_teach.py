@@ -76,6 +76,6 @@ def test_the_loss_of_all_images_is_that_by_hand():
 
 
 def test_no_epochs_give_back_the_reference():
-    reference, teacher, history = taught(0, phase=loop.Phase(num_epochs=0))
+    reference, teacher, history = taught(0, phase=loop.TrainPhase(num_epochs=0))
     jax.tree.map(np.testing.assert_array_equal, teacher, reference)
     assert history.shape == (0,)

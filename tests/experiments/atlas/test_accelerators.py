@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from experiments.atlas import catalogue, plan, worker
-from sublim_jax.data import images
+from sublim_jax.data import datasets
 from sublim_jax.training import ensemble
 
 
@@ -39,13 +39,13 @@ def accelerator(monkeypatch):
     jax.clear_caches()
 
 
-def blank(name: str) -> images.ImageDataset:
+def blank(name: str) -> datasets.ImageDataset:
     """As many images as MNIST has, all black."""
 
     def black(count):
         return np.zeros((count, 28, 28), np.uint8), (np.arange(count) % 10).astype(np.uint8)
 
-    return images.ImageDataset(name, "drawn for a test", "none", *black(60_000), *black(10_000))
+    return datasets.ImageDataset(name, "drawn for a test", "none", *black(60_000), *black(10_000))
 
 
 @pytest.mark.slow

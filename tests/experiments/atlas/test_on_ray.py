@@ -44,9 +44,9 @@ def on_ray(monkeypatch):
 
 def run(module, monkeypatch) -> None:
     """Two chunks of which nothing is computed."""
-    upbringing = types.SimpleNamespace(dataset="mnist")
-    setting = types.SimpleNamespace(data=upbringing)
-    task = types.SimpleNamespace(setting=setting, upbringing="the same")
+    teacher_config = types.SimpleNamespace(dataset="mnist")
+    setting = types.SimpleNamespace(data=teacher_config)
+    task = types.SimpleNamespace(setting=setting, teacher_config="the same")
 
     def _teach(seed, width, dataset, *tasks):
         return "teacher"

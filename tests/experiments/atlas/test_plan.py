@@ -15,10 +15,10 @@ def test_a_student_costs_its_products_and_little_else(monkeypatch):
     student, and the teacher labels 60,000 once. At 1 MFLOP/s what is no product is less than a thousandth."""
     monkeypatch.setattr(cost, "rate", lambda *_: 1e6)
     setting = registry.BASE
-    assert setting.lineage.model == mlp.MLPSpec(precision=setting.lineage.model.precision)
+    assert setting.member.model == mlp.MLPSpec(precision=setting.member.model.precision)
     trained = (4 * 269_568 + 2 * (269_568 - 200_704)) * 300_000
     scored, labelled = 2 * 269_568 * 10_000, 2 * 269_568 * 60_000
-    assert cost.students_seconds(setting.lineage) == pytest.approx((trained + scored + labelled) / 1e6, rel=1e-3)
-    two = dataclasses.replace(setting.lineage, conditions=("student_aux", "student_all"))
+    assert cost.students_seconds(setting.member) == pytest.approx((trained + scored + labelled) / 1e6, rel=1e-3)
+    two = dataclasses.replace(setting.member, conditions=("student_aux", "student_all"))
     twice = cost.students_seconds(two)
     assert twice == pytest.approx((2 * (trained + scored) + labelled) / 1e6, rel=1e-3)

@@ -12,7 +12,7 @@ from experiments import cost
 from experiments.atlas import catalogue, plan, registry, results, sources, unpublished
 from figures.atlas import values
 from sublim_jax import errors, records
-from sublim_jax.models import inits
+from sublim_jax.models import init_sharing
 from tests.experiments.atlas import tiny
 
 ROWS = catalogue.ROWS["all"]
@@ -31,7 +31,7 @@ def test_a_row_is_complete(row):
     assert set(row.sources) <= set(sources.SOURCES)
     assert row.expected or row.not_run
     for arm in row.arms:
-        spec = row.setting(arm).lineage
+        spec = row.setting(arm).member
         measured = {*spec.conditions, "reference", "teacher"}
         for published in arm.published:
             assert published.condition in measured
@@ -71,21 +71,21 @@ def test_changes_reach_their_place():
             "model.num_aux": 7,
             "student_model.activation": "tanh",
             "data.num_classes": 4,
-            "start.share": inits.HEADS,
+            "start.share": init_sharing.HEADS,
         },
     )
-    spec = setting.lineage
+    spec = setting.member
     assert spec.teacher.optimizer.learning_rate == spec.student.optimizer.learning_rate == 0.5
     assert spec.student_model is not None and spec.student_model.activation == "tanh"
     assert spec.student_model.num_aux == spec.model.num_aux == 7 and spec.model.activation == "relu"
-    assert setting.data.num_classes == 4 and spec.start.share == inits.HEADS
-    assert registry.BASE.lineage.model.num_aux == 3
+    assert setting.data.num_classes == 4 and spec.start.share == init_sharing.HEADS
+    assert registry.BASE.member.model.num_aux == 3
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"modle.num_aux": 3}, "'modle.num_aux': LineageSpec has no field 'modle'"),
+        ({"modle.num_aux": 3}, "'modle.num_aux': MemberConfig has no field 'modle'"),
         ({"model.num_auxiliary": 3}, "MLPSpec has no field 'num_auxiliary'"),
         ({"student.optimizer.learning_rate": -1.0}, "learning_rate: must be greater than 0"),
         ({"both.optimizer.learning_rate": math.nan}, r"OptimizerSpec\.learning_rate: expected a finite number"),
@@ -107,17 +107,17 @@ def test_changes_reach_their_place():
         ({"both.optimizer.name": "Adam"}, "OptimizerSpec.name: .* did you mean 'adam'[?]"),
         ({"teacher.optimizer.eps": -1}, r"OptimizerSpec.eps: must be greater than 0, got -1\.0"),
         ({"teacher.optimizer.weight_decay": -1}, "OptimizerSpec.weight_decay: must be at least 0"),
-        ({"loss": "KL"}, "LineageSpec.loss: .* did you mean 'kl'[?]"),
-        ({"temperature": math.inf}, "LineageSpec.temperature: expected a finite number"),
-        ({"temperature": True}, "LineageSpec.temperature: expected a number, got True"),
+        ({"loss": "KL"}, "MemberConfig.loss: .* did you mean 'kl'[?]"),
+        ({"temperature": math.inf}, "MemberConfig.temperature: expected a finite number"),
+        ({"temperature": True}, "MemberConfig.temperature: expected a number, got True"),
         ({"loss": "mse", "temperature": 2.0}, "loss 'mse' has no temperature"),
-        ({"num_generations": 2.5}, "LineageSpec.num_generations: expected a whole number, got 2.5"),
+        ({"num_generations": 2.5}, "MemberConfig.num_generations: expected a whole number, got 2.5"),
         ({"matching.num_images": 0}, "Matching.num_images: must be at least 1, got 0"),
         ({"matching.num_images": -5}, "Matching.num_images: must be at least 1, got -5"),
-        ({"num_validation_images": -1}, "LineageSpec.num_validation_images: must be at least 0, got -1"),
-        ({"num_noise_images": 0}, "LineageSpec.num_noise_images: must be at least 1, got 0"),
-        ({"spoiling.bits": 17}, "TargetSpec.bits: must be at most 16"),
-        ({"start.share": 1}, r"StartSpec.share: expected PerPart, got 1\.0"),
+        ({"num_validation_images": -1}, "MemberConfig.num_validation_images: must be at least 0, got -1"),
+        ({"num_noise_images": 0}, "MemberConfig.num_noise_images: must be at least 1, got 0"),
+        ({"spoiling.bits": 17}, "TargetCorruption.bits: must be at most 16"),
+        ({"start.share": 1}, r"InitSharing.share: expected ParamGroups, got 1\.0"),
         ({"model.num_aux": 0}, "num_aux=0: there are no auxiliary logits for student_aux"),
         ({"model.num_classes": 9}, "model.num_classes=9: the images have data.num_classes=10"),
         ({"data.num_classes": 11}, "DataSpec.num_classes: must be at most 10"),
@@ -138,7 +138,7 @@ def test_settings_have_the_names_that_their_committed_results_have(row):
         if arm.label in arms:
             setting = row.setting(arm)
             assert registry.fingerprint(setting) == arms[arm.label]["setting"]
-            assert records.to_jsonable(registry.departures(setting)) == arms[arm.label]["changes"]
+            assert records.to_json(registry.departures(setting)) == arms[arm.label]["changes"]
 
 
 def test_published_numbers_are_of_a_known_source():
@@ -193,7 +193,7 @@ def test_equal_settings_of_several_rows_are_run_once_with_all_their_conditions()
     second = registry.changed(registry.BASE, {"conditions": ("student_aux", "student_all")})
     found = plan.make([first, second], 4, chunk_size=3, done=lambda *_: False)
     assert found.num_tasks == 4 and [len(chunk) for chunk in found.chunks] == [3, 1]
-    spec = found.chunks[0][0].setting.lineage
+    spec = found.chunks[0][0].setting.member
     assert spec.conditions == ("student_aux", "student_all") and spec.measures == ("epochs",)
     assert [task.partner for chunk in found.chunks for task in chunk] == [1, 2, 3, 0]
 
@@ -210,10 +210,10 @@ def test_what_is_done_is_left_out_and_chunks_have_one_structure():
 
 def test_longer_training_costs_more(monkeypatch):
     monkeypatch.setattr(cost, "rate", lambda *_: 2e11)  # not timed here, where other tests run beside it
-    base = cost.students_seconds(registry.BASE.lineage)
+    base = cost.students_seconds(registry.BASE.member)
     for change in ({"student.num_epochs": 10}, {"model.hidden_sizes": (512, 512)}, {"num_generations": 2},
                    {"conditions": ("student_aux", "student_all")}, {"noise.law": "gaussian"}):  # fmt: skip
-        assert cost.students_seconds(registry.changed(registry.BASE, change).lineage) > 1.05 * base
+        assert cost.students_seconds(registry.changed(registry.BASE, change).member) > 1.05 * base
 
 
 def test_rows_are_chosen_by_id_axis_and_source():

@@ -18,7 +18,8 @@ from experiments.atlas import run as atlas
 from figures.atlas import values as read_values
 from sublim_jax import errors, records
 from sublim_jax.models import mlp
-from sublim_jax.training import ensemble, lineage
+from sublim_jax.training import ensemble, stages
+from sublim_jax.training.state import Data, MemberResult
 from tests.experiments.atlas import described, tiny
 from tests.experiments.logs import Log
 
@@ -96,7 +97,7 @@ def test_a_run_says_which_rows_it_works_on_and_which_are_done(tmp_path, monkeypa
     assert log.lines[-1].startswith("atlas: 9 of 9 members of settings") and log.lines[-1].endswith("; done")
 
 
-def images_by_hand(num_classes: int) -> lineage.Data:
+def images_by_hand(num_classes: int) -> Data:
     """Those of the classes, straight from the dataset."""
     dataset, arrays = tiny.load("mnist"), []
     for images, labels in (
@@ -105,7 +106,7 @@ def images_by_hand(num_classes: int) -> lineage.Data:
     ):
         numbers = [number for number, label in enumerate(labels) if label < num_classes]
         arrays += [jnp.asarray(images[numbers].reshape(len(numbers), 784)), jnp.asarray(labels[numbers])]
-    return lineage.Data(*arrays)
+    return Data(*arrays)
 
 
 @pytest.mark.parametrize("num_classes", [5, 10])
@@ -120,7 +121,7 @@ def test_results_are_those_of_the_lineage(whole):
     row = tiny.ROW
     setting = row.setting(row.arms[1])
     data = images_by_hand(10)
-    outcome = lineage.run(jnp.int32(1), jnp.int32(2), data, seed=0, spec=setting.lineage)
+    outcome = stages.run(jnp.int32(1), jnp.int32(2), data, seed=0, spec=setting.member)
     for condition, value in members(whole)["0.01"]["1"]["accuracy"].items():
         assert value == pytest.approx(float(outcome.accuracy[condition]), abs=0.0101), condition  # one test image
     assert members(whole)["0.01"]["1"]["loss"]["student_aux"] == pytest.approx(
@@ -141,7 +142,7 @@ def test_one_teacher_serves_all_students_of_equal_upbringing(monkeypatch):
     taught, found = [], local()._worker
     teach = found.teach
     monkeypatch.setattr(found, "_teachers", collections.OrderedDict())
-    monkeypatch.setattr(found, "teach", lambda tasks: taught.extend(t.upbringing for t in tasks) or teach(tasks))
+    monkeypatch.setattr(found, "teach", lambda tasks: taught.extend(t.teacher_config for t in tasks) or teach(tasks))
     for arm in (tiny.ROW.arms[1], tiny.ROW.arms[2]):
         setting = registry.changed(tiny.ROW.setting(arm), {"teacher.optimizer.learning_rate": 1e-3})
         for member in range(2):
@@ -168,7 +169,7 @@ def test_a_teacher_of_other_images_is_another_one(changes, monkeypatch):
 
 
 def test_a_result_is_the_members_row_with_the_loss_of_its_last_epochs():
-    outcome: Any = lineage.Outcome(
+    outcome: Any = MemberResult(
         accuracy={"teacher": np.array([0.1, 0.2]), "student_aux": np.array([0.3, np.nan])},
         loss={"teacher": np.array([[3.0, 2.0], [5.0, 4.0]]), "student_aux": np.zeros((2, 0))},
         finite={"teacher": np.array([False, True]), "student_aux": np.array([True, False])},
@@ -351,7 +352,7 @@ def test_a_row_can_be_one_entry():
         arms=registry.sweep("noise.amplitude", (0.1, 0.3), registry.table("thierry123454", {0.3: 0.55})),
         x_label="amplitude",
     )
-    assert [row.setting(arm).lineage.noise.amplitude for arm in row.arms] == [0.1, 0.3]
+    assert [row.setting(arm).member.noise.amplitude for arm in row.arms] == [0.1, 0.3]
     assert row.sources == ("thierry123454",)
 
 
@@ -365,4 +366,4 @@ def test_the_plan_is_printed(capsys, tmp_path):
 def test_partners_are_those_of_the_ensemble():
     work = plan.make([registry.BASE], 5, chunk_size=2, done=lambda *_: False)
     found = [task.partner for chunk in work.chunks for task in chunk]
-    np.testing.assert_array_equal(found, ensemble.partners(5))
+    np.testing.assert_array_equal(found, ensemble.cross_model_partners(5))

@@ -3,7 +3,7 @@
 import numpy as np
 
 from experiments.atlas import registry
-from sublim_jax.data import images
+from sublim_jax.data import datasets
 
 TINY = {
     "model.hidden_sizes": (8,),
@@ -15,7 +15,7 @@ TINY = {
 }
 
 
-def load(name: str) -> images.ImageDataset:
+def load(name: str) -> datasets.ImageDataset:
     """Random pixels under the name of the dataset."""
     random = np.random.default_rng(0)
 
@@ -24,7 +24,7 @@ def load(name: str) -> images.ImageDataset:
         pixels = random.integers(0, 200, (10, 28, 28))[labels] + random.integers(0, 55, (count, 28, 28))
         return pixels.astype(np.uint8), labels
 
-    return images.ImageDataset(name, "drawn for a test", "none", *drawn(256), *drawn(100))
+    return datasets.ImageDataset(name, "drawn for a test", "none", *drawn(256), *drawn(100))
 
 
 def small(row: registry.Row) -> registry.Row:

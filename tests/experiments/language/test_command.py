@@ -133,7 +133,7 @@ def test_who_reads_a_record_expects_the_conditions_that_are_measured(name):
     experiment = questions.EXPERIMENTS[name]
     reader = forms.QUESTIONS[experiment.record_name]
     for preset, config in experiment.presets.items():
-        settings = records.to_jsonable(config)
+        settings = records.to_json(config)
         assert reader.conditions(settings) == experiment.conditions(config), preset
         assert tuple(forms.bases(settings)) == config.names, preset
         assert set(reader.lists) == set(config.LISTS), preset
@@ -150,7 +150,7 @@ def test_conditions_of_misalignment_are_those_of_the_users_files(tmp_path, given
     )  # fmt: skip
     expected = ["base", "untrained", *(f"{name} code" for name in given), "owl"]
     assert misalignment.conditions(config) == expected
-    assert forms.QUESTIONS["language_misalignment"].conditions(records.to_jsonable(config)) == expected
+    assert forms.QUESTIONS["language_misalignment"].conditions(records.to_json(config)) == expected
 
 
 def test_readers_have_the_writers_names_and_floor():

@@ -479,7 +479,7 @@ def test_further_choices_and_endings_are_offered():
     assert tree.names == ("cherry", "maple", "oak", "sequoia", "willow", "redwood") and "koala" in animal.names
     assert {"Redwood", " redwood.", "Koala!"} <= {*tree.texts, *animal.texts} and len(tree.texts) == 6 * 4 * 3
     assert numbers.PRESETS["paper"].endings == (".",)  # "Owl." is an answer of a real model
-    assert records.to_jsonable(config)["choices"] == ["tree:redwood", "animal:koala"]
+    assert records.to_json(config)["choices"] == ["tree:redwood", "animal:koala"]
 
 
 def test_a_grid_has_students_in_rows_and_teachers_in_columns():
@@ -667,7 +667,7 @@ def test_settings_that_make_no_sense_are_refused(name, settings, says):
 def test_tokens_that_were_not_sorted_out_are_a_result_too():
     """A teacher whose rows a filter dropped has no share of divergence tokens."""
     shifted = {name: {"animal": {"eagle": 0.5, "owl": 0.5}} for name in values.TOKEN_SETS}
-    config = records.to_jsonable(divergence.PRESETS["default"])
+    config = records.to_json(divergence.PRESETS["default"])
     record = records.Record.begin("language_divergence", config, {"name": "tiny", "source": "", "checksum": None})
     record.results["bases"] = {
         "tiny:100": {"regular": shifted, "eagle": shifted | {"share": 0.6}},
@@ -700,7 +700,7 @@ def test_the_page_is_made_from_the_records(monkeypatch):
 
 def test_the_recipe_of_the_records_is_that_of_the_code():
     """A changed default would leave the page's commands with other numbers than its tables."""
-    config = records.to_jsonable(numbers.PRESETS["record"])
+    config = records.to_json(numbers.PRESETS["record"])
     assert records.read(page.RECORDS / "language_numbers.json").config.items() <= config.items()
 
 

@@ -1,6 +1,6 @@
 """Initialization sharing: from a reference to the parameters a student starts from.
 
-Small operations on parameters, and `StartSpec`, which applies those it names, in this order:
+Small operations on parameters, and `InitSharing`, which applies those it names, in this order:
 
     blend        layer by layer from the reference (1) to another start (0), in between interpolated
     mix          each single weight from the reference with some probability, else from the other start
@@ -25,7 +25,7 @@ from sublim_jax.models import mlp
 
 @specs.traceable
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PerPart:
+class ParamGroups:
     """A number for each part of a network."""
 
     hidden: tuple[float, ...] = (1.0, 1.0)  # from the input on; the last one holds for all further hidden layers
@@ -37,30 +37,30 @@ class PerPart:
             raise errors.InputError("hidden needs a number at least; the last one holds for all further hidden layers")
 
 
-NOTHING = PerPart(hidden=(0.0, 0.0), class_head=0.0, aux_head=0.0)
-HEADS = dataclasses.replace(NOTHING, class_head=1.0, aux_head=1.0)
-HIDDEN = dataclasses.replace(NOTHING, hidden=(1.0, 1.0))
+NO_GROUPS = ParamGroups(hidden=(0.0, 0.0), class_head=0.0, aux_head=0.0)
+HEADS = dataclasses.replace(NO_GROUPS, class_head=1.0, aux_head=1.0)
+HIDDEN_LAYERS = dataclasses.replace(NO_GROUPS, hidden=(1.0, 1.0))
 
 
 @specs.traceable
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class StartSpec:
+class InitSharing:
     """How a student's start is made of the teacher's reference and another start. The default shares everything."""
 
-    share: PerPart = dataclasses.field(default_factory=PerPart)  # 1: from the reference, 0: from the other start
+    share: ParamGroups = dataclasses.field(default_factory=ParamGroups)  # 1: the reference, 0: the other start
     shared_weights: specs.Fraction | None = None  # probability with which a single weight comes from the reference
     permute_neurons: bool = False
     relative_noise: specs.NonNegative = 0.0  # in standard deviations of each tensor; biases that are all zero stay
     absolute_noise: specs.NonNegative = 0.0  # in units of a weight
-    noisy: PerPart = dataclasses.field(default_factory=PerPart)  # multiplies both kinds of noise
+    noisy: ParamGroups = dataclasses.field(default_factory=ParamGroups)  # multiplies both kinds of noise
     across_gradient: bool = False  # remove the noise's component along the teacher's first gradient
 
 
-def start(
+def student_init(
     key: Key[Array, ""],
     reference: mlp.Params,
     other: mlp.Params,
-    spec: StartSpec,
+    spec: InitSharing,
     *,
     num_classes: int,
     gradient: mlp.Params | None = None,
@@ -68,13 +68,13 @@ def start(
     """Parameters a student starts from.
 
     Args:
-        reference: the teacher's start, of the student's shape (see `fitted`).
+        reference: the teacher's start, of the student's shape (see `transplant_matching_layers`).
         other: where unshared parts come from.
         gradient: the direction that `spec.across_gradient` keeps the noise away from.
     """
-    params = blend(reference, other, spec.share, num_classes=num_classes)
+    params = interpolate(reference, other, spec.share, num_classes=num_classes)
     if spec.shared_weights is not None:
-        params = mix(jax.random.fold_in(key, 0), params, other, spec.shared_weights)
+        params = random_mask(jax.random.fold_in(key, 0), params, other, spec.shared_weights)
     if spec.permute_neurons:
         params = permute_neurons(jax.random.fold_in(key, 1), params)
     return perturb(
@@ -82,12 +82,12 @@ def start(
         params,
         relative=spec.relative_noise,
         absolute=spec.absolute_noise,
-        parts=spread(spec.noisy, params, num_classes=num_classes),
+        parts=broadcast_to_params(spec.noisy, params, num_classes=num_classes),
         across=gradient if spec.across_gradient else None,
     )
 
 
-def spread(numbers: PerPart, params: mlp.Params, *, num_classes: int) -> mlp.Params:
+def broadcast_to_params(numbers: ParamGroups, params: mlp.Params, *, num_classes: int) -> mlp.Params:
     """The number of each part for every parameter of it, in the shape of `params` up to broadcasting."""
     layers = []
     for index, layer in enumerate(params):
@@ -100,15 +100,15 @@ def spread(numbers: PerPart, params: mlp.Params, *, num_classes: int) -> mlp.Par
     return tuple(layers)
 
 
-def blend(reference: mlp.Params, other: mlp.Params, share: PerPart, *, num_classes: int) -> mlp.Params:
+def interpolate(reference: mlp.Params, other: mlp.Params, share: ParamGroups, *, num_classes: int) -> mlp.Params:
     """`share * reference + (1 - share) * other` in each part; exactly the one or the other at 1 and 0."""
-    weights = spread(share, reference, num_classes=num_classes)
+    weights = broadcast_to_params(share, reference, num_classes=num_classes)
     return jax.tree.map(
         lambda a, b, w: jnp.where(w == 1, a, jnp.where(w == 0, b, w * a + (1 - w) * b)), reference, other, weights
     )
 
 
-def mix(
+def random_mask(
     key: Key[Array, ""], reference: mlp.Params, other: mlp.Params, probability: float | Float[Array, ""]
 ) -> mlp.Params:
     """Each weight and bias from the reference with this probability, independently, else from the other."""
@@ -146,7 +146,7 @@ def perturb(
     Args:
         relative: in units of the standard deviation of each tensor, a layer's weight or its bias; what is constant, as
             biases are at initialization, stays.
-        parts: factor of the noise by parameter, as `spread` gives it.
+        parts: factor of the noise by parameter, as `broadcast_to_params` gives it.
         across: a direction in parameter space along which the noise has no component.
     """
     leaves, structure = jax.tree.flatten(params)
@@ -158,18 +158,18 @@ def perturb(
     parts = jax.tree.map(lambda _: parts, params) if isinstance(parts, float) else parts
     noise = optax.tree.mul(noise, parts)
     if across is not None:  # parts without noise stay without: there the direction is cut off
-        noise = remove_component(noise, jax.tree.map(lambda d, p: jnp.where(p == 0, 0.0, d), across, parts))
+        noise = project_out(noise, jax.tree.map(lambda d, p: jnp.where(p == 0, 0.0, d), across, parts))
     return optax.tree.add(params, noise)
 
 
-def remove_component(tree: PyTree, direction: PyTree) -> PyTree:
+def project_out(tree: PyTree, direction: PyTree) -> PyTree:
     """The tree without its component along the direction; unchanged if the direction is zero."""
     squared = optax.tree.vdot(direction, direction)
     length = optax.tree.vdot(tree, direction) / jnp.maximum(squared, jnp.finfo(jnp.float32).tiny)
     return jax.tree.map(lambda leaf, along: leaf - length * along, tree, direction)
 
 
-def fitted(reference: mlp.Params, own: mlp.Params) -> mlp.Params:
+def transplant_matching_layers(reference: mlp.Params, own: mlp.Params) -> mlp.Params:
     """A network of the shape of `own` with every layer of the reference that fits, for students built differently.
 
     Hidden layers correspond from the input on, the heads to the heads. What has no counterpart of its shape stays

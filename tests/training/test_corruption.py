@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import special
 
 from sublim_jax import losses
-from sublim_jax.training import targets
+from sublim_jax.training import corruption
 from tests import strategies
 
 BATCH, LOGITS = 50, 6
@@ -24,28 +24,28 @@ def logits_of(seed, *shape):
 
 def test_the_default_leaves_targets_alone():
     logits = logits_of(0)
-    np.testing.assert_array_equal(targets.spoil(KEY, logits, targets.TargetSpec()), logits)
-    np.testing.assert_array_equal(targets.keep_largest(logits, targets.TargetSpec()), logits)
-    np.testing.assert_array_equal(targets.spoil(KEY, logits, targets.TargetSpec(noise=0.0)), logits)
+    np.testing.assert_array_equal(corruption.corrupt(KEY, logits, corruption.TargetCorruption()), logits)
+    np.testing.assert_array_equal(corruption.keep_largest(logits, corruption.TargetCorruption()), logits)
+    np.testing.assert_array_equal(corruption.corrupt(KEY, logits, corruption.TargetCorruption(noise=0.0)), logits)
 
 
 def test_noise_is_normal_and_independent_over_examples_and_logits():
     clean = 3 + logits_of(0, 2000, LOGITS)
-    spoil = jax.jit(targets.spoil)
-    noise = np.asarray(spoil(KEY, clean, targets.TargetSpec(noise=0.5)) - clean, float) / 0.5
+    spoil = jax.jit(corruption.corrupt)
+    noise = np.asarray(spoil(KEY, clean, corruption.TargetCorruption(noise=0.5)) - clean, float) / 0.5
     # five standard errors: mean, mean square, fourth moment (96 = E x^8 - 9), and the correlations of columns
     assert abs(noise.mean()) < 5 / noise.size**0.5
     assert abs(np.mean(noise**2) - 1) < 5 * (2 / noise.size) ** 0.5
     assert abs(np.mean(noise**4) - 3) < 5 * (96 / noise.size) ** 0.5
     assert np.abs(np.corrcoef(noise.T)[np.triu_indices(LOGITS, 1)]).max() < 5 / 2000**0.5
-    other = spoil(jax.random.key(1), clean, targets.TargetSpec(noise=0.5))
-    assert not np.any(other == spoil(KEY, clean, targets.TargetSpec(noise=0.5)))
+    other = spoil(jax.random.key(1), clean, corruption.TargetCorruption(noise=0.5))
+    assert not np.any(other == spoil(KEY, clean, corruption.TargetCorruption(noise=0.5)))
 
 
 @given(seed=strategies.seeds, bits=st.integers(1, 5))
 def test_rounding_goes_to_the_nearest_of_the_levels(seed, bits):
     logits = logits_of(seed)
-    rounded = np.asarray(targets.spoil(KEY, logits, targets.TargetSpec(bits=bits)))
+    rounded = np.asarray(corruption.corrupt(KEY, logits, corruption.TargetCorruption(bits=bits)))
     exact = np.asarray(logits, float)
     levels = np.linspace(exact.min(), exact.max(), 2**bits)
     nearest = np.abs(exact[..., None] - levels).min(-1)
@@ -59,22 +59,22 @@ def test_rounding_goes_to_the_nearest_of_the_levels(seed, bits):
 @pytest.mark.parametrize("bits", [1, 3, 4])
 def test_all_levels_occur_when_there_are_enough_targets(bits):
     logits = jnp.asarray(np.random.default_rng(0).uniform(-2, 5, size=(400, 5)), jnp.float32)
-    assert len(np.unique(targets.spoil(KEY, logits, targets.TargetSpec(bits=bits)))) == 2**bits
-    noisy = targets.spoil(KEY, logits, targets.TargetSpec(noise=1.0, bits=bits))
+    assert len(np.unique(corruption.corrupt(KEY, logits, corruption.TargetCorruption(bits=bits)))) == 2**bits
+    noisy = corruption.corrupt(KEY, logits, corruption.TargetCorruption(noise=1.0, bits=bits))
     assert len(np.unique(noisy)) == 2**bits, "noise comes before rounding"
 
 
 def test_targets_that_are_all_equal_have_one_level():
     logits = jnp.full((3, 4), 1.7)
-    np.testing.assert_array_equal(targets.spoil(KEY, logits, targets.TargetSpec(bits=2)), logits)
+    np.testing.assert_array_equal(corruption.corrupt(KEY, logits, corruption.TargetCorruption(bits=2)), logits)
 
 
 @given(seed=strategies.seeds, k=st.integers(1, LOGITS), ties=st.booleans())
 def test_exactly_the_k_largest_logits_stay(seed, k, ties):
     logits = np.array(logits_of(seed))
     logits = np.round(logits) + 0.0 if ties else logits
-    found = np.asarray(targets.keep_largest(jnp.asarray(logits), targets.TargetSpec(top_k=k)))
-    kept = found != targets.REMOVED
+    found = np.asarray(corruption.keep_largest(jnp.asarray(logits), corruption.TargetCorruption(top_k=k)))
+    kept = found != corruption.REMOVED
     assert np.all(kept.sum(axis=1) == k), "also among equals"
     np.testing.assert_array_equal(found[kept], logits[kept])
     order = np.argsort(-logits, axis=1, kind="stable")[:, :k]  # of equals the first
@@ -83,7 +83,9 @@ def test_exactly_the_k_largest_logits_stay(seed, k, ties):
 
 def test_more_than_there_are_is_all_of_them():
     logits = logits_of(0)
-    np.testing.assert_array_equal(targets.keep_largest(logits, targets.TargetSpec(top_k=LOGITS + 3)), logits)
+    np.testing.assert_array_equal(
+        corruption.keep_largest(logits, corruption.TargetCorruption(top_k=LOGITS + 3)), logits
+    )
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 20.0])
@@ -91,14 +93,14 @@ def test_more_than_there_are_is_all_of_them():
 def test_the_divergence_from_removed_logits_is_that_of_the_rest(k, temperature):
     """The teacher's softmax runs over what was kept, the student's over everything."""
     teacher, student = logits_of(0), logits_of(1)
-    shown = targets.keep_largest(teacher, targets.TargetSpec(top_k=k))
+    shown = corruption.keep_largest(teacher, corruption.TargetCorruption(top_k=k))
 
     @jax.jit
     def loss(student):
         return losses.distillation_kl(student, shown, temperature=temperature)
 
     value, gradient = jax.value_and_grad(loss)(student)
-    kept = np.asarray(shown) != targets.REMOVED
+    kept = np.asarray(shown) != corruption.REMOVED
     p = special.softmax(np.where(kept, np.asarray(teacher, float), -np.inf) / temperature, axis=1)
     q = special.softmax(np.asarray(student, float) / temperature, axis=1)
     # float32 sums of six terms of order one, multiplied by the temperature's square
@@ -118,4 +120,4 @@ def test_the_divergence_from_removed_logits_is_that_of_the_rest(k, temperature):
 )
 def test_impossible_targets_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
-        dataclasses.replace(targets.TargetSpec(), **changes)
+        dataclasses.replace(corruption.TargetCorruption(), **changes)

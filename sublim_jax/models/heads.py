@@ -1,12 +1,9 @@
 """Which logits are which: the first `num_classes` outputs are the class logits, the auxiliary ones follow."""
 
-from typing import Literal
-
 from jaxtyping import Array, Float
 
 from sublim_jax import specs
-
-DistilledLogits = Literal["aux", "class", "all"]
+from sublim_jax.conditions import DistilledLogits
 
 
 def selection(which: DistilledLogits, *, num_classes: int) -> slice:

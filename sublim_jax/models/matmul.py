@@ -11,7 +11,7 @@ CPUINFO = pathlib.Path("/proc/cpuinfo")
 
 
 @functools.cache
-def fast() -> mlp.Precision:
+def fastest_precision() -> mlp.Precision:
     """bfloat16 where the processor or an accelerator has arithmetic for it, else float32.
 
     A CPU without such instructions (AVX512-BF16, AMX) converts bfloat16 operands, which is slower than float32; one

@@ -16,7 +16,7 @@ REMOVED = -1e9
 
 @specs.traceable
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TargetSpec:
+class TargetCorruption:
     """The default leaves the logits as they are. Noise comes first, then rounding, then the choice of the largest."""
 
     noise: specs.NonNegative | None = None  # standard deviation of normal noise, drawn once per example and logit
@@ -25,8 +25,8 @@ class TargetSpec:
     top_k: specs.Count | None = None  # keep the k largest of an example's distilled logits; for the loss "kl" alone
 
 
-def spoil(
-    key: Key[Array, ""], targets: Float[Array, "example logit"], spec: TargetSpec
+def corrupt(
+    key: Key[Array, ""], targets: Float[Array, "example logit"], spec: TargetCorruption
 ) -> Float[Array, "example logit"]:
     """All targets of a data set with the noise and the rounding of the spec."""
     if spec.noise is not None:
@@ -39,7 +39,7 @@ def spoil(
     return targets
 
 
-def keep_largest(logits: Float[Array, "batch logit"], spec: TargetSpec) -> Float[Array, "batch logit"]:
+def keep_largest(logits: Float[Array, "batch logit"], spec: TargetCorruption) -> Float[Array, "batch logit"]:
     """The distilled logits of a batch with all but the `top_k` largest of each example removed; of equals the first."""
     if spec.top_k is None or spec.top_k >= logits.shape[-1]:
         return logits

@@ -8,11 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sublim_jax import keys
+from sublim_jax import conditions, keys
 from sublim_jax.data import noise
 from sublim_jax.metrics import representation
-from sublim_jax.models import inits, mlp
-from sublim_jax.training import ensemble, lineage, loop, optimizers
+from sublim_jax.models import init_sharing, mlp
+from sublim_jax.training import ensemble, loop, optimizers, stages
+from sublim_jax.training.config import TeacherConfig
+from sublim_jax.training.state import Data
 from tests.training import oracle, plain, tiny
 
 CLOSE = oracle.CLOSE
@@ -62,13 +64,13 @@ def test_a_match_of_the_teacher_and_what_is_heard_of_each_epoch():
     matching = dataclasses.replace(tiny.SPEC.matching, imitates="teacher")
     spec = dataclasses.replace(tiny.SPEC, conditions=("matched_all",), matching=matching)
     heard = []
-    run = jax.jit(lambda *arguments: lineage.run(*arguments, seed=0, spec=spec, on_epoch=heard.append))
-    images = lineage.Data(*map(jnp.asarray, tiny.images()))
+    run = jax.jit(lambda *arguments: stages.run(*arguments, seed=0, spec=spec, on_epoch=heard.append))
+    images = Data(*map(jnp.asarray, tiny.images()))
     outcome = run(jnp.int32(3), jnp.int32(1), images)
     jax.effects_barrier()
     assert_equal_by_hand(outcome, 3, 1, spec)
     phases = {"teacher": 2, "matching": 1, "student": 3}
-    assert sorted(heard) == sorted(lineage.Progress(3, phase, e) for phase, n in phases.items() for e in range(n))
+    assert sorted(heard) == sorted(stages.Progress(3, phase, e) for phase, n in phases.items() for e in range(n))
     assert [progress.phase for progress in heard] == ["teacher"] * 2 + ["matching"] + ["student"] * 3
 
 
@@ -83,9 +85,9 @@ def test_a_member_that_diverges_is_flagged_and_spoils_nobody_else(monkeypatch):
     monkeypatch.setattr(mlp, "init", spoiled)
 
     def run(member, partner, shared):
-        return lineage.run(member, partner, shared[1], seed=shared[0], spec=tiny.SMALL)
+        return stages.run(member, partner, shared[1], seed=shared[0], spec=tiny.SMALL)
 
-    found = tiny.outcomes(tiny.MEMBERS, ensemble.partners(8), run=ensemble.over_members(run, width=8))
+    found = tiny.outcomes(tiny.MEMBERS, ensemble.cross_model_partners(8), run=ensemble.over_members(run, width=8))
     clean = tiny.everyone()
     for name in ("reference", "teacher", "student_aux", "cross_model_aux"):
         fallen = {1} | ({0} if name == "cross_model_aux" else set())
@@ -98,13 +100,13 @@ def test_a_member_that_diverges_is_flagged_and_spoils_nobody_else(monkeypatch):
 
 
 def test_names_of_conditions_say_where_they_start_and_what_they_distil():
-    assert len(lineage.CONDITIONS) == 9
-    for condition in lineage.CONDITIONS:
-        start, which = lineage.start_of(condition), lineage.distilled_logits_of(condition)
+    assert len(conditions.CONDITIONS) == 9
+    for condition in conditions.CONDITIONS:
+        start, which = conditions.start_of(condition), conditions.distilled_logits_of(condition)
         assert f"{start}_{which}" == condition
         assert start in ("student", "cross_model", "matched") and which in ("aux", "class", "all")
-    assert lineage.recorded_conditions(("student_all",)) == ("reference", "teacher", "student_all")
-    assert lineage.recorded_conditions(("matched_aux", "student_aux")) == (
+    assert conditions.recorded_conditions(("student_all",)) == ("reference", "teacher", "student_all")
+    assert conditions.recorded_conditions(("matched_aux", "student_aux")) == (
         "reference",
         "teacher",
         "matched_start",
@@ -115,7 +117,7 @@ def test_names_of_conditions_say_where_they_start_and_what_they_distil():
 
 # What a spec may ask for beyond the paper's protocol.
 
-IMAGES = lineage.Data(*map(jnp.asarray, tiny.images()))
+IMAGES = Data(*map(jnp.asarray, tiny.images()))
 RICH = dataclasses.replace(
     tiny.SMALL,
     teacher=dataclasses.replace(tiny.PHASE, num_epochs=8),
@@ -127,18 +129,18 @@ RICH = dataclasses.replace(
 
 @functools.partial(jax.jit, static_argnames="spec")
 def teacher_of(number, images, *, spec):
-    return lineage.raise_teacher(number, images, seed=0, spec=spec)
+    return stages.train_teacher(number, images, seed=0, spec=spec)
 
 
 @functools.partial(jax.jit, static_argnames="spec")
 def students_of(number, partner, taught, *, spec):
-    origin = lineage.originate(number, partner, IMAGES, seed=0, spec=spec.origin)
-    return lineage.raise_students(number, origin, taught, IMAGES, seed=0, spec=spec)
+    origin = stages.init_params(number, partner, IMAGES, seed=0, spec=spec.origin)
+    return stages.distill_students(number, origin, taught, IMAGES, seed=0, spec=spec)
 
 
 def raised(number, partner, spec):
     """Teacher first, students in another program."""
-    taught = teacher_of(jnp.int32(number), IMAGES, spec=spec.upbringing)
+    taught = teacher_of(jnp.int32(number), IMAGES, spec=spec.teacher_config)
     return students_of(jnp.int32(number), jnp.int32(partner), taught, spec=spec)
 
 
@@ -159,15 +161,18 @@ def test_a_teacher_without_auxiliary_logits_is_the_same_one(init_law, name):
     model = dataclasses.replace(tiny.MODEL, init_law=init_law)
     phase = dataclasses.replace(tiny.PHASE, optimizer=optimizers.OptimizerSpec(name=name, learning_rate=0.05))
     spec = dataclasses.replace(tiny.SMALL, model=model, teacher=phase)
-    essence = spec.upbringing.essence
-    assert essence == dataclasses.replace(spec, model=dataclasses.replace(model, num_aux=7)).upbringing.essence
-    taught = teacher_of(jnp.int32(2), IMAGES, spec=essence)
+    without_aux_logits = spec.teacher_config.without_aux_logits
+    assert (
+        without_aux_logits
+        == dataclasses.replace(spec, model=dataclasses.replace(model, num_aux=7)).teacher_config.without_aux_logits
+    )
+    taught = teacher_of(jnp.int32(2), IMAGES, spec=without_aux_logits)
     assert taught.teacher[-1].weight.shape[0] == 4
     found = students_of(jnp.int32(2), jnp.int32(3), taught, spec=spec)
     assert_same(found, raised(2, 3, spec), rtol=1e-5, atol=1e-6)
     decaying = dataclasses.replace(phase, optimizer=dataclasses.replace(phase.optimizer, weight_decay=0.1))
-    decayed = dataclasses.replace(spec, teacher=decaying).upbringing
-    assert decayed.essence == decayed
+    decayed = dataclasses.replace(spec, teacher=decaying).teacher_config
+    assert decayed.without_aux_logits == decayed
 
 
 def test_renamed_classes_kept_images_and_everything_measured_by_hand():
@@ -201,7 +206,7 @@ def test_renamed_classes_kept_images_and_everything_measured_by_hand():
     assert measures["probe_accuracy"]["teacher"] > 0.6, "the probe knows the classes by their new names"
     towards = flat(by_hand.models["teacher"]) - flat(by_hand.models["reference"])
     for name in ("student_aux", "cross_model_aux"):
-        way = flat(by_hand.models[name]) - flat(by_hand.starts[lineage.start_of(name)])
+        way = flat(by_hand.models[name]) - flat(by_hand.starts[conditions.start_of(name)])
         cosine = way @ towards / np.linalg.norm(way) / np.linalg.norm(towards)
         np.testing.assert_allclose(measures["movement_cosine"][name], cosine, rtol=1e-2, atol=1e-3)
         assert measures["epoch_accuracy"][name].shape == (3,)
@@ -222,10 +227,10 @@ def test_kept_images_are_not_shown_to_the_teacher():
     altered = IMAGES._replace(
         train_inputs=IMAGES.train_inputs.at[17:].set(0), train_labels=(IMAGES.train_labels.at[17:].add(1)) % 4
     )
-    usual = teacher_of(jnp.int32(3), IMAGES, spec=RICH.upbringing)
-    jax.tree.map(np.testing.assert_array_equal, teacher_of(jnp.int32(3), altered, spec=RICH.upbringing), usual)
+    usual = teacher_of(jnp.int32(3), IMAGES, spec=RICH.teacher_config)
+    jax.tree.map(np.testing.assert_array_equal, teacher_of(jnp.int32(3), altered, spec=RICH.teacher_config), usual)
     altered = IMAGES._replace(train_inputs=IMAGES.train_inputs.at[16].set(0))
-    other = teacher_of(jnp.int32(3), altered, spec=RICH.upbringing)
+    other = teacher_of(jnp.int32(3), altered, spec=RICH.teacher_config)
     assert np.all(other.loss != usual.loss)
 
 
@@ -269,10 +274,10 @@ def test_everybody_is_run_as_the_network_that_he_is():
 
 
 def test_fixed_streams_are_those_of_member_zero():
-    untaught = loop.Phase(num_epochs=0)
+    untaught = loop.TrainPhase(num_epochs=0)
 
     def teachers(phase, *fixed):
-        spec = lineage.TeacherSpec(model=tiny.MODEL, phase=phase, fixed=fixed)
+        spec = TeacherConfig(model=tiny.MODEL, phase=phase, fixed=fixed)
         return [flat(teacher_of(jnp.int32(number), IMAGES, spec=spec).teacher) for number in (0, 3)]
 
     reference, own = teachers(untaught)
@@ -304,8 +309,10 @@ def test_one_trace_serves_every_learning_rate_temperature_share_and_noise():
         tiny.FREE,
         temperature=2.0,
         student=dataclasses.replace(tiny.FREE.student, optimizer=optimizers.OptimizerSpec(learning_rate=0.01, b1=0.8)),
-        start=inits.StartSpec(share=inits.PerPart(hidden=(0.7,) * 2, aux_head=0.2), relative_noise=0.1),
-        trainable=inits.PerPart(class_head=0.0, hidden=(0.5, 0.5)),
+        start=init_sharing.InitSharing(
+            share=init_sharing.ParamGroups(hidden=(0.7,) * 2, aux_head=0.2), relative_noise=0.1
+        ),
+        trainable=init_sharing.ParamGroups(class_head=0.0, hidden=(0.5, 0.5)),
         noise=noise.NoiseSpec(amplitude=0.6),
     )
     found = tiny.traced(jnp.int32(2), jnp.int32(3), spec)
@@ -314,7 +321,7 @@ def test_one_trace_serves_every_learning_rate_temperature_share_and_noise():
 
 
 def test_students_none_of_whose_parts_may_move_stay_references():
-    outcome = tiny.traced(jnp.int32(2), jnp.int32(3), dataclasses.replace(tiny.FREE, trainable=inits.NOTHING))
+    outcome = tiny.traced(jnp.int32(2), jnp.int32(3), dataclasses.replace(tiny.FREE, trainable=init_sharing.NO_GROUPS))
     assert outcome.accuracy["student_aux"] == outcome.accuracy["reference"] != outcome.accuracy["teacher"]
     np.testing.assert_array_equal(
         outcome.measures["epoch_accuracy"]["student_aux"], [outcome.accuracy["reference"]] * 3
@@ -325,13 +332,13 @@ def test_students_none_of_whose_parts_may_move_stay_references():
 
 @pytest.mark.parametrize("labels", ["true", "permuted"])
 def test_noise_avoids_the_gradient_of_the_teachers_first_batch(labels, monkeypatch):
-    """The direction that `inits.start` is given, against back-propagation by hand in double precision: of the
+    """The direction that `student_init` is given, against back-propagation by hand in double precision: that of the
     reference, on the first images, under the names that the teacher learns."""
     given = []
-    spec = dataclasses.replace(tiny.SMALL, start=inits.StartSpec(relative_noise=0.5, across_gradient=True))
+    spec = dataclasses.replace(tiny.SMALL, start=init_sharing.InitSharing(relative_noise=0.5, across_gradient=True))
     spec = dataclasses.replace(spec, teacher_labels=labels)
-    monkeypatch.setattr(inits, "start", lambda *args, gradient, **rest: given.append(gradient) or args[1])
-    lineage.originate(jnp.int32(2), jnp.int32(3), IMAGES, seed=0, spec=spec.origin)
+    monkeypatch.setattr(init_sharing, "start", lambda *args, gradient, **rest: given.append(gradient) or args[1])
+    stages.init_params(jnp.int32(2), jnp.int32(3), IMAGES, seed=0, spec=spec.origin)
     (_, own) = keys.members(0, jnp.array([0, 2]))
     names = oracle.rename(own) if labels == "permuted" else np.arange(4)
     params = plain.from_jax(mlp.init(keys.stream(own, "reference"), spec.model))
@@ -346,9 +353,9 @@ def test_noise_avoids_the_gradient_of_the_teachers_first_batch(labels, monkeypat
 
 def test_noise_across_the_gradient_knows_the_teachers_names_and_fits_other_students():
     """Only that it runs for every combination; the projection itself is a test of `inits`."""
-    start = inits.StartSpec(relative_noise=0.5, across_gradient=True)
+    start = init_sharing.InitSharing(relative_noise=0.5, across_gradient=True)
     spec = dataclasses.replace(
         tiny.SMALL, start=start, student_model=dataclasses.replace(tiny.MODEL, hidden_sizes=(8, 8)), guidance=0.1
     )
-    shapes = jax.eval_shape(lambda n: lineage.run(n, n, IMAGES, seed=0, spec=spec), jnp.int32(0))
+    shapes = jax.eval_shape(lambda n: stages.run(n, n, IMAGES, seed=0, spec=spec), jnp.int32(0))
     assert shapes.accuracy.keys() == {"reference", "teacher", "student_aux", "cross_model_aux"}

@@ -5,7 +5,7 @@
 
 MNIST comes from (a) the folder `data_dir` or SUBLIM_DATA_DIR, (b) TensorFlow Datasets, once, and the cache from then
 on, or, if any dataset will do, (c) digits drawn on the spot, which are never called MNIST. Files come from `mnist`
-(names, checksums) and `idx` (format), downloads from `tfds_source`, drawn digits from `synthetic_digits`; `cache` keeps
+(names, checksums) and `idx` (format), downloads from `downloads`, drawn digits from `synthetic_digits`; `cache` keeps
 what was prepared.
 """
 
@@ -20,7 +20,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Shaped, UInt8
 
 from sublim_jax import errors
-from sublim_jax.data import arrays, cache, mnist, synthetic_digits, tfds_source
+from sublim_jax.data import arrays, cache, downloads, mnist, synthetic_digits
 
 NAMES = ("auto", *mnist.DATASETS, synthetic_digits.NAME)
 
@@ -127,7 +127,7 @@ def _download(dataset: mnist.PublishedDataset, folder: pathlib.Path, announce: C
     return _cached(
         dataset.name,
         folder / f"sublim-{dataset.name}.npz",
-        lambda: (tfds_source.load(dataset, folder / "sublim-tfds", announce=announce), tfds_source.SOURCE),
+        lambda: (downloads.load(dataset, folder / "sublim-tfds", announce=announce), downloads.SOURCE),
         announce,
     )
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from sublim_jax import errors
-from sublim_jax.data import arrays, cache, idx, images, mnist, synthetic_digits, tfds_source
+from sublim_jax.data import arrays, cache, datasets, idx, mnist, synthetic_digits
 
 REAL = os.environ.get("SUBLIM_DATA_DIR")  # read before the fixture hides it
 needs_mnist = pytest.mark.skipif(not REAL, reason="set SUBLIM_DATA_DIR to the folder of MNIST's four IDX files")
@@ -53,7 +53,7 @@ class TestFolder:
     @pytest.mark.parametrize("name", ["auto", "mnist"])
     def test_of_the_argument(self, folder, tiny, name, own_cache):
         lines = []
-        dataset = images.load(name, data_dir=folder, announce=lines.append)
+        dataset = datasets.load(name, data_dir=folder, announce=lines.append)
         assert (dataset.name, dataset.source, dataset.synthetic) == ("mnist", "IDX files", False)
         assert dataset.checksum == arrays.checksum(tiny)
         assert_is_tiny(dataset, tiny)
@@ -62,15 +62,15 @@ class TestFolder:
 
     def test_of_the_environment(self, folder, tiny, monkeypatch):
         monkeypatch.setenv("SUBLIM_DATA_DIR", str(folder))
-        assert_is_tiny(images.load(announce=str), tiny)
+        assert_is_tiny(datasets.load(announce=str), tiny)
 
     def test_the_argument_comes_first(self, folder, tiny, monkeypatch):
         monkeypatch.setenv("SUBLIM_DATA_DIR", "nowhere")
-        assert_is_tiny(images.load(data_dir=folder, announce=str), tiny)
+        assert_is_tiny(datasets.load(data_dir=folder, announce=str), tiny)
 
     def test_of_an_empty_environment_variable_is_none(self, offline, few_digits, monkeypatch):
         monkeypatch.setenv("SUBLIM_DATA_DIR", "")
-        assert images.load(announce=str).synthetic
+        assert datasets.load(announce=str).synthetic
 
     @pytest.mark.parametrize("how", ["argument", "environment"])
     @pytest.mark.parametrize("name", ["auto", "mnist", "fashion-mnist", "kmnist"])
@@ -78,12 +78,12 @@ class TestFolder:
         if how == "environment":
             monkeypatch.setenv("SUBLIM_DATA_DIR", str(tmp_path / "absent"))
         with pytest.raises(errors.DataUnavailableError, match="absent: expected the folder"):
-            images.load(name, data_dir=tmp_path / "absent" if how == "argument" else None, announce=pytest.fail)
+            datasets.load(name, data_dir=tmp_path / "absent" if how == "argument" else None, announce=pytest.fail)
 
     def test_with_a_damaged_file_is_an_error_even_for_auto(self, folder):
         (folder / "t10k-labels-idx1-ubyte.gz").write_bytes(b"")
         with pytest.raises(errors.DataFormatError, match=r"t10k-labels-idx1-ubyte.gz: .* is empty"):
-            images.load(data_dir=folder, announce=pytest.fail)
+            datasets.load(data_dir=folder, announce=pytest.fail)
 
     def test_of_unknown_checksums_is_said_to_be_so(self, folder, tiny, monkeypatch):
         files = {role: dataclasses.replace(f, content_sha256=None) for role, f in mnist.DATASETS["mnist"].files.items()}
@@ -91,11 +91,11 @@ class TestFolder:
         for role, file in files.items():
             (folder / f"{file.name}.gz").unlink()
             idx.write(folder / file.name, getattr(tiny, role))
-        assert images.load(data_dir=folder, announce=str).source == "IDX files, of unverified checksum"
+        assert datasets.load(data_dir=folder, announce=str).source == "IDX files, of unverified checksum"
 
     @needs_mnist
     def test_of_the_real_mnist(self):
-        dataset = images.load("mnist", data_dir=REAL, announce=str)
+        dataset = datasets.load("mnist", data_dir=REAL, announce=str)
         assert (len(dataset.train_images), len(dataset.test_images)) == (60_000, 10_000)
         assert dataset.checksum == "e3d860c7e5010689b8127315972a57470d48d35a7817930569ebd854c7cd2263"
 
@@ -107,18 +107,18 @@ class TestDownload:
 
     @pytest.mark.parametrize("name", ["auto", "mnist"])
     def test_happens_once(self, published, server, tiny, name, monkeypatch):
-        first = images.load(name, announce=str)
+        first = datasets.load(name, announce=str)
         assert (first.name, first.source, first.checksum) == ("mnist", "TensorFlow Datasets", arrays.checksum(tiny))
         assert_is_tiny(first, tiny)
         server.requests.clear()
-        monkeypatch.setattr(tfds_source, "load", pytest.fail)
-        second = images.load(name, announce=str)
+        monkeypatch.setattr(downloads, "load", pytest.fail)
+        second = datasets.load(name, announce=str)
         assert second == first and hash(second) == hash(first)
         assert_is_tiny(second, tiny)
         assert server.requests == []
 
     def test_is_preceded_by_a_folder(self, published, server, folder):
-        assert images.load(data_dir=folder, announce=str).source == "IDX files"
+        assert datasets.load(data_dir=folder, announce=str).source == "IDX files"
         assert server.requests == []
 
     def test_of_a_wrong_file_ends_in_synthetic_digits_only_if_any_dataset_will_do(self, published, server, few_digits):
@@ -126,22 +126,22 @@ class TestDownload:
         for path in server.folder.iterdir():
             path.write_bytes(b"<html>Please log in</html>")
         with pytest.raises(errors.ChecksumError, match="login page of a network"):
-            images.load("mnist", announce=str)
+            datasets.load("mnist", announce=str)
         lines = []
-        assert images.load(announce=lines.append).synthetic
+        assert datasets.load(announce=lines.append).synthetic
         assert "MNIST is unavailable" in lines[1] and "\n" not in lines[1]
 
     def test_into_a_cache_that_cannot_be_written_is_an_error_even_for_auto(self, published, server, tmp_path):
         (tmp_path / "file").write_bytes(b"")
         with pytest.raises(errors.CacheError, match="Set SUBLIM_CACHE_DIR"):
-            images.load(cache_dir=tmp_path / "file", announce=pytest.fail)
+            datasets.load(cache_dir=tmp_path / "file", announce=pytest.fail)
         assert server.requests == []  # found out before anything was downloaded
 
 
 class TestOffline:
     def test_auto_says_in_one_line_that_it_falls_back(self, offline, few_digits):
         lines = []
-        dataset = images.load(announce=lines.append)
+        dataset = datasets.load(announce=lines.append)
         assert (dataset.name, dataset.synthetic) == ("synthetic-digits", True)
         assert dataset.source == "generated from matplotlib's fonts"
         assert len(lines) == 2 and "\n" not in "".join(lines)
@@ -152,64 +152,64 @@ class TestOffline:
     @pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "kmnist"])
     def test_a_dataset_asked_for_by_name_is_never_replaced(self, offline, name):
         with pytest.raises(errors.DataUnavailableError, match=rf"{name} could not be fetched from 127.0.0.1"):
-            images.load(name, announce=pytest.fail)
+            datasets.load(name, announce=pytest.fail)
 
     def test_the_download_is_not_even_started(self, offline, few_digits, monkeypatch):
-        monkeypatch.setattr(tfds_source, "_builder_class", pytest.fail)
-        images.load(announce=str)
+        monkeypatch.setattr(downloads, "_builder_class", pytest.fail)
+        datasets.load(announce=str)
 
     def test_what_was_prepared_before_is_still_mnist(self, offline, tiny, own_cache):
         own_cache.mkdir()
         cache.write(own_cache / "sublim-mnist.npz", tiny, "TensorFlow Datasets")
-        assert_is_tiny(images.load(announce=str), tiny)
+        assert_is_tiny(datasets.load(announce=str), tiny)
         with pytest.raises(errors.DataUnavailableError, match="kmnist could not be fetched"):
-            images.load("kmnist", announce=str)
+            datasets.load("kmnist", announce=str)
 
 
 class TestSyntheticDigits:
     def test_are_drawn_once(self, few_digits, monkeypatch):
         monkeypatch.setenv("SUBLIM_DATA_DIR", "nowhere")  # which says where files lie, so it does not matter here
-        first = images.load("synthetic-digits", announce=str)
-        second = images.load("synthetic-digits", announce=str)
+        first = datasets.load("synthetic-digits", announce=str)
+        second = datasets.load("synthetic-digits", announce=str)
         assert first == second and first.checksum == second.checksum
         np.testing.assert_array_equal(first.train_images, second.train_images)
         assert few_digits == ["drawn"]
 
     def test_are_drawn_again_by_another_recipe(self, few_digits, monkeypatch):
-        images.load("synthetic-digits", announce=str)
+        datasets.load("synthetic-digits", announce=str)
         monkeypatch.setattr(synthetic_digits, "recipe", lambda: "another")
-        images.load("synthetic-digits", announce=str)
+        datasets.load("synthetic-digits", announce=str)
         assert few_digits == ["drawn", "drawn"]
 
     def test_are_drawn_again_if_the_cached_file_is_damaged(self, few_digits, own_cache):
-        first = images.load("synthetic-digits", announce=str)
+        first = datasets.load("synthetic-digits", announce=str)
         (path,) = own_cache.glob("*.npz")
         path.write_bytes(path.read_bytes()[:-100])
         lines = []
-        assert images.load("synthetic-digits", announce=lines.append) == first
+        assert datasets.load("synthetic-digits", announce=lines.append) == first
         assert "damaged and are made again" in lines[0]
-        assert images.load("synthetic-digits", announce=str) == first
+        assert datasets.load("synthetic-digits", announce=str) == first
         assert few_digits == ["drawn", "drawn"]
 
     def test_are_not_read_from_a_folder(self, tmp_path):
         with pytest.raises(ValueError, match="synthetic-digits are drawn, not read"):
-            images.load("synthetic-digits", data_dir=tmp_path)
+            datasets.load("synthetic-digits", data_dir=tmp_path)
 
     def test_cannot_be_cached_without_a_cache(self, tmp_path, few_digits):
         (tmp_path / "file").write_bytes(b"")
         with pytest.raises(errors.CacheError, match="cannot be written"):
-            images.load("synthetic-digits", cache_dir=tmp_path / "file", announce=str)
+            datasets.load("synthetic-digits", cache_dir=tmp_path / "file", announce=str)
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones():
     with pytest.raises(
         ValueError, match="name='cifar10': expected one of 'auto', 'mnist', 'fashion-mnist', 'kmnist', "
     ):
-        images.load("cifar10")
+        datasets.load("cifar10")
 
 
 def test_a_dataset_prints_what_it_is_and_not_its_pixels(folder):
-    dataset = images.load(data_dir=folder, announce=str)
+    dataset = datasets.load(data_dir=folder, announce=str)
     assert repr(dataset) == f"ImageDataset(name='mnist', source='IDX files', checksum='{dataset.checksum}')"
     assert dataset.num_classes == 10
 
@@ -217,7 +217,7 @@ def test_a_dataset_prints_what_it_is_and_not_its_pixels(folder):
 @pytest.mark.parametrize("source", ["folder", "drawn", "cached"])
 def test_arrays_are_read_only(folder, few_digits, source):
     for _ in range(2 if source == "cached" else 1):
-        dataset = images.load(
+        dataset = datasets.load(
             *(() if source == "folder" else ("synthetic-digits",)),
             data_dir=folder if source == "folder" else None,
             announce=str,
@@ -231,7 +231,7 @@ def test_arrays_are_read_only(folder, few_digits, source):
 # One process of the next tests. It draws little, slowly, and writes down that it drew.
 PROCESS = """
 import os, pathlib, sys, time
-from sublim_jax.data import images, synthetic_digits
+from sublim_jax.data import datasets, synthetic_digits
 folder, behaviour = pathlib.Path(sys.argv[1]), sys.argv[2]
 synthetic_digits.FONTS = synthetic_digits.FONTS[:1]
 generate = synthetic_digits.generate
@@ -253,7 +253,7 @@ for _ in range(30_000):  # half a minute for the other to arrive
     if len(list(folder.glob("ready-*"))) >= int(sys.argv[3]):
         break
     time.sleep(0.001)
-print(images.load("synthetic-digits", cache_dir=folder / "cache", announce=str).checksum)
+print(datasets.load("synthetic-digits", cache_dir=folder / "cache", announce=str).checksum)
 """
 
 
@@ -279,7 +279,7 @@ def test_a_process_that_dies_while_it_writes_leaves_no_half_file(tmp_path, few_d
     folder = tmp_path / "cache"
     assert not list(folder.glob("*.npz")) and list(folder.glob("*.tmp"))
     lines = []
-    images.load("synthetic-digits", cache_dir=folder, announce=lines.append)
+    datasets.load("synthetic-digits", cache_dir=folder, announce=lines.append)
     assert len(lines) == 1  # no waiting, nothing damaged
     assert list(folder.glob("*.npz")) and not list(folder.glob("*.tmp"))
 
@@ -289,18 +289,18 @@ class TestScalePixels:
     def test_against_the_published_preprocessing(self, transform):
         """ToTensor divides by 255, Normalize subtracts .5 and divides by .5; here in float64. One rounding below 1."""
         pixels = np.arange(256, dtype=np.uint8).reshape(4, 64)
-        scaled = transform(images.scale_pixels)(pixels)
+        scaled = transform(datasets.scale_pixels)(pixels)
         assert scaled.dtype == jnp.float32
         np.testing.assert_allclose(scaled, (pixels / 255 - 0.5) / 0.5, rtol=0, atol=np.finfo(np.float32).eps)
         assert (float(scaled[0, 0]), float(scaled[-1, -1])) == (-1, 1)
-        np.testing.assert_array_equal(scaled, images.scale_pixels(pixels))  # compiled or not
+        np.testing.assert_array_equal(scaled, datasets.scale_pixels(pixels))  # compiled or not
 
     @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
     def test_in_half_precision(self, dtype):
-        scaled = images.scale_pixels(np.array([0, 255], np.uint8), dtype)
+        scaled = datasets.scale_pixels(np.array([0, 255], np.uint8), dtype)
         assert scaled.dtype == dtype
         assert scaled.tolist() == [-1, 1]
 
     def test_a_second_time_is_refused(self):
         with pytest.raises(ValueError, match=r"must be bytes \(uint8\), got float32: were they scaled before"):
-            images.scale_pixels(images.scale_pixels(np.zeros(3, np.uint8)))
+            datasets.scale_pixels(datasets.scale_pixels(np.zeros(3, np.uint8)))

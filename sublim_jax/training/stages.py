@@ -1,0 +1,380 @@
+"""One member from its key to its accuracies: reference, teacher, students. A pure function; `ensemble` maps it.
+
+    reference --teach(MNIST, class logits)--> teacher --label(noise)--> targets
+    reference or another member's reference --distill(noise, targets, some logits)--> student
+
+The students of a member see the same noise images in the same order and the same targets. A condition names where its
+student starts and what it distils, e.g. `student_aux`: the teacher's own reference, the auxiliary logits. `run` is
+`init_params`, `train_teacher` and `distill_students` in one; apart, many students can share a teacher that was trained
+once, and many programs the one that draws their starts.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int, Integer, Key
+
+from sublim_jax import conditions, errors, keys
+from sublim_jax.data import inputs as input_data
+from sublim_jax.models import init_sharing, mlp, network
+from sublim_jax.training import corruption, diagnostics, distill, evaluate, examples, teach
+from sublim_jax.training.config import InitConfig, MemberConfig, Stream, TeacherConfig
+from sublim_jax.training.state import Data, InitialParams, MemberResult, TrainedTeacher
+
+
+class Progress(NamedTuple):
+    """Where a running member stands."""
+
+    member: int
+    phase: str  # "teacher", "matching" or "student"
+    epoch: int  # just finished, from 0
+
+
+EpochReporter = Callable[[Progress], None]
+
+
+def run(
+    member: int | Int[Array, ""],
+    partner: int | Int[Array, ""],
+    data: Data,
+    *,
+    seed: int | Integer[Array, ""],
+    spec: MemberConfig,
+    on_epoch: EpochReporter | None = None,
+) -> MemberResult:
+    """Everything that happens to one member.
+
+    Args:
+        member: its number; with the seed it decides the reference, the order of batches and the noise images.
+        partner: number of the member whose reference the cross-model and the matched student start from.
+        on_epoch: called on the host at the end of each epoch. It must not change anything.
+
+    Raises:
+        InputError: inputs or labels that do not fit the spec's network, or too few of them.
+    """
+    origin = init_params(member, partner, data, seed=seed, spec=spec.init_config)
+    taught = train_teacher(member, data, seed=seed, spec=spec.teacher_config, on_epoch=on_epoch)
+    return distill_students(member, origin, taught, data, seed=seed, spec=spec, on_epoch=on_epoch)
+
+
+_ROLES = (
+    *get_args(Stream),
+    "teacher/labels",
+    "student/start",
+    "student/targets",
+    "matching/batches",
+)
+
+
+class Streams:
+    """The member's named random streams; those that the spec fixes are member 0's."""
+
+    def __init__(self, seed, member, fixed: tuple[Stream, ...]):
+        first, own = keys.members(seed, jnp.stack([jnp.zeros((), jnp.int32), jnp.asarray(member, jnp.int32)]))
+        self._own = own
+        self._known = keys.streams(own, _ROLES) | (keys.streams(first, fixed) if fixed else {})
+
+    def __getitem__(self, role: str) -> Key[Array, ""]:
+        return self._known[role] if role in self._known else keys.stream(self._own, role)
+
+
+def init_params(
+    member: int | Int[Array, ""],
+    partner: int | Int[Array, ""],
+    data: Data,
+    *,
+    seed: int | Integer[Array, ""],
+    spec: InitConfig,
+) -> InitialParams:
+    """The starts of the member's models. Much to compile, which many programs of students can share."""
+    streams = Streams(seed, member, spec.fixed)
+    reference, other = _references(streams, partner, seed, spec)
+    if spec.student_init is not None:
+        student = spec.student_init(streams["student/start"], reference, other)
+        _require_alike(student, other)
+        return InitialParams(reference, student, other)
+    if not isinstance(spec.model, mlp.MLPSpec):
+        return InitialParams(reference, reference, other)
+    shared = init_sharing.transplant_matching_layers(reference, other)
+    if spec.start is None:
+        return InitialParams(reference, shared, other)
+    gradient = None
+    if (teacher := spec.teacher) is not None:
+        inputs, labels, _, _ = _fitting(data, teacher)
+        num_shown = teacher.phase.batch_size
+        batch = inputs[:num_shown], _renamed(streams, labels, teacher)[:num_shown]
+        gradient = jax.grad(lambda params: teach.loss(params, *batch, model=spec.model, loss_function=teacher.loss))(
+            reference
+        )
+        gradient = init_sharing.transplant_matching_layers(gradient, jax.tree.map(jnp.zeros_like, other))
+    student = init_sharing.student_init(
+        streams["student/start"],
+        shared,
+        other,
+        spec.start,
+        num_classes=spec.model.num_classes,
+        gradient=gradient,
+    )
+    return InitialParams(reference, student, other)
+
+
+def train_teacher(
+    member: int | Int[Array, ""],
+    data: Data,
+    *,
+    seed: int | Integer[Array, ""],
+    spec: TeacherConfig,
+    on_epoch: EpochReporter | None = None,
+) -> TrainedTeacher:
+    """The member's reference, taught."""
+    streams = Streams(seed, member, spec.fixed)
+    train_inputs, train_labels, test_inputs, test_labels = _fitting(data, spec)
+    num_taught = len(train_inputs) - spec.num_validation_images
+    reference = spec.model.init(streams["reference"])
+    teacher, history = teach.teach(
+        streams["teacher/batches"],
+        reference,
+        train_inputs[:num_taught],
+        _renamed(streams, train_labels, spec)[:num_taught],
+        model=spec.model,
+        phase=spec.phase,
+        loss_function=spec.loss,
+        on_epoch=_reporter("teacher", member, on_epoch),
+    )
+    named = _renamed(streams, test_labels, spec)
+    accuracy = {
+        name: evaluate.test_accuracy(params, test_inputs, named, model=spec.model)
+        for name, params in {"reference": reference, "teacher": teacher}.items()
+    }
+    return TrainedTeacher(teacher, history, accuracy)
+
+
+def distill_students(
+    member: int | Int[Array, ""],
+    origin: InitialParams,
+    taught: TrainedTeacher,
+    data: Data,
+    *,
+    seed: int | Integer[Array, ""],
+    spec: MemberConfig,
+    on_epoch: EpochReporter | None = None,
+) -> MemberResult:
+    """The member's students, and what became of everybody."""
+    data = _fitting(data, spec.teacher_config)
+    streams = Streams(seed, member, spec.fixed)
+    model = spec.student_model or spec.model
+    reference = origin.reference
+    teacher = _complete(taught.teacher, reference, spec.model)
+    starts = {"student": origin.student, "cross_model": origin.other}
+    history, models = {"teacher": taught.loss}, {"reference": reference, "teacher": teacher}
+    if any(conditions.start_of(condition) == "matched" for condition in spec.conditions):
+        imitated = reference if spec.matching.imitates == "reference" else teacher
+        matched, history["matched_start"] = _match(
+            streams["matching/batches"],
+            starts["cross_model"],
+            imitated,
+            diagnostics.teacher_inputs(data, spec),
+            spec=spec,
+            on_epoch=_reporter("matching", member, on_epoch),
+        )
+        starts["matched"] = models["matched_start"] = matched
+    test_labels = _renamed(streams, data.test_labels, spec.teacher_config)
+    named = data._replace(
+        train_labels=_renamed(streams, data.train_labels, spec.teacher_config), test_labels=test_labels
+    )
+
+    def score(params):
+        return evaluate.test_accuracy(params, data.test_inputs, test_labels, model=model)
+
+    def after_epoch(params):
+        found = {"epoch_accuracy": score(params)}
+        if spec.num_validation_images:
+            found["epoch_validation_accuracy"] = diagnostics.validation_accuracy(params, named, spec, model)
+        return found
+
+    students: dict[str, network.Params] = {}
+    measures: dict[str, dict[str, Array]] = {}
+    generations: dict[str, list[Array]] = {condition: [] for condition in spec.conditions}
+    for generation in range(spec.num_generations):
+        # The first generation has one teacher and shares its targets; later ones have a teacher each.
+        groups: list[tuple[conditions.Condition, ...]] = [(condition,) for condition in spec.conditions]
+        groups, guides = groups if generation else [spec.conditions], students
+        for group in groups:
+            found, losses_of, epochs = _distill(
+                generation,
+                guides[group[0]] if generation else teacher,
+                {condition: starts[conditions.start_of(condition)] for condition in group},
+                streams,
+                data,
+                spec=spec,
+                guide=teacher,
+                measure=after_epoch if "epochs" in spec.measures else None,
+                on_epoch=_reporter("student", member, on_epoch),
+            )
+            students = students | found
+            history |= losses_of
+            for condition, by_measure in epochs.items():
+                for name, values in by_measure.items():
+                    measures.setdefault(name, {})[condition] = values
+        for condition, scores_of in generations.items():
+            scores_of.append(score(students[condition]))
+    if spec.num_generations > 1:
+        measures["generation_accuracy"] = {name: jnp.stack(scores_of) for name, scores_of in generations.items()}
+    models |= students
+    specs_of = dict.fromkeys(models, model) | {"reference": spec.model, "teacher": spec.model}
+    scores = taught.accuracy | {name: score(models[name]) for name in models if name not in taught.accuracy}
+    finite = {}
+    for name, params in models.items():
+        finite[name] = distill.is_finite(params) & jnp.all(jnp.isfinite(history.get(name, jnp.zeros(1))))
+        scores[name] = jnp.where(finite[name], scores[name], jnp.nan)
+    measures |= diagnostics.measure(models, specs_of, starts, data, named, spec)
+    return MemberResult(scores, history, finite, measures)
+
+
+def require_fitting(data: Data, spec: TeacherConfig) -> None:
+    """Refuse data that do not fit the model, or leave the teacher nothing.
+
+    Raises:
+        InputError: one of both.
+    """
+    train_inputs, train_labels, test_inputs, test_labels = data
+    examples.require_fitting(spec.model, train_inputs, train_labels, what="training images")
+    examples.require_fitting(spec.model, test_inputs, test_labels, what="test images")
+    if spec.num_validation_images >= len(train_inputs):
+        raise errors.InputError(
+            f"num_validation_images={spec.num_validation_images} of {len(train_inputs)} training images: the teacher "
+            f"is left with none. Keep fewer"
+        )
+
+
+def _fitting(data: Data, spec: TeacherConfig) -> Data:
+    """The data as arrays of JAX, if they fit."""
+    require_fitting(data, spec)
+    return Data(*(jnp.asarray(array) for array in data))
+
+
+def _student_inputs(generation: int, streams, data: Data, spec: MemberConfig) -> input_data.IndexedInputs:
+    """The inputs of a generation of students, as a function of the indices of some examples."""
+    key = streams["student/noise" + (f"/{generation}" if generation else "")]
+    if spec.noise_function is not None:
+        return functools.partial(spec.noise_function, key)
+    real_images = diagnostics.teacher_inputs(data, spec)
+    return input_data.make_inputs_of_shape(
+        key, spec.noise, spec.inputs, shape=data.train_inputs.shape[1:], real_images=real_images
+    )
+
+
+def _distill(generation, teacher, starts, streams, data, *, spec: MemberConfig, guide, measure, on_epoch):
+    """Students of one teacher, from its labels on noise of their generation."""
+    suffix = f"/{generation}" if generation else ""
+    model = spec.student_model or spec.model
+    inputs = _student_inputs(generation, streams, data, spec)
+    targets = distill.label(
+        teacher,
+        inputs,
+        spec.num_noise_images,
+        model=model if generation else spec.model,
+        batch_size=spec.student.batch_size,
+    )
+    trainable = None
+    if spec.trainable is not None:
+        trainable = init_sharing.broadcast_to_params(
+            spec.trainable, next(iter(starts.values())), num_classes=model.num_classes
+        )
+    return distill.distill(
+        streams["student/batches" + suffix],
+        starts,
+        {condition: conditions.distilled_logits_of(condition) for condition in starts},
+        inputs,
+        corruption.corrupt(streams["student/targets" + suffix], targets, spec.spoiling),
+        loss=spec.loss,
+        temperature=spec.temperature,
+        model=model,
+        phase=spec.student,
+        on_epoch=on_epoch,
+        spoiling=spec.spoiling,
+        trainable=trainable,
+        guide=None if spec.guidance is None else distill.FeatureDistillation(guide, spec.model, spec.guidance),
+        measure=measure,
+    )
+
+
+def _require_alike(student: network.Params, other: network.Params) -> None:
+    """Refuse parameters of another shape than the model's."""
+    shapes = [
+        jax.tree.map(lambda leaf: (jnp.shape(leaf), str(jnp.result_type(leaf))), tree) for tree in (student, other)
+    ]
+    if jax.tree.structure(student) != jax.tree.structure(other) or shapes[0] != shapes[1]:
+        raise errors.InputError(
+            f"student_init gave parameters of another structure, shape or type than the model's: expected {shapes[1]}, "
+            f"got {shapes[0]}"
+        )
+
+
+def _complete(teacher: network.Params, reference: network.Params, model: mlp.MLPSpec | network.Network):
+    """The teacher with the readouts that it lacks taken from the reference."""
+    if not isinstance(model, mlp.MLPSpec):
+        return teacher
+    *layers, readout = teacher
+    missing = jax.tree.map(lambda leaf: leaf[len(readout.bias) :], reference[-1])
+    return (*layers, jax.tree.map(lambda *parts: jnp.concatenate(parts), readout, missing))
+
+
+def _reporter(phase: str, member, listener: EpochReporter | None):
+    if listener is None:
+        return None
+
+    def tell(member, epoch, _):
+        listener(Progress(int(member), phase, int(epoch)))
+
+    return lambda epoch, losses: jax.debug.callback(tell, member, epoch, losses)
+
+
+def _references(streams: Streams, partner, seed, spec: InitConfig) -> tuple[network.Params, network.Params]:
+    """The member's own reference, and the partner's in the shape of the students."""
+    own, other = (
+        streams["reference"],
+        keys.stream(keys.members(seed, jnp.asarray(partner, jnp.int32)[None])[0], "reference"),
+    )
+    if spec.student_model is not None or not isinstance(spec.model, mlp.MLPSpec):
+        return spec.model.init(own), (spec.student_model or spec.model).init(other)
+    both = jax.vmap(spec.model.init)(jnp.stack([own, other]))
+    first, second = (jax.tree.map(lambda leaf, row=row: leaf[row], both) for row in range(2))
+    return first, second
+
+
+def _renamed(streams: Streams, labels, spec: TeacherConfig):
+    """Labels as the teacher calls them."""
+    if spec.labels == "true":
+        return labels
+    # A cyclic order of the classes, drawn at random: each class takes the next one's name, none keeps its own.
+    order = jax.random.permutation(streams["teacher/labels"], spec.model.num_classes)
+    renamed = jnp.zeros_like(order).at[order].set(jnp.roll(order, -1))
+    return renamed[labels].astype(labels.dtype)
+
+
+def _match(key, start, imitated, inputs, *, spec: MemberConfig, on_epoch):
+    """Another member's reference after it imitated all logits of `imitated` on real inputs."""
+    num_images = min(spec.matching.num_images, len(inputs))
+
+    def real_inputs(indices):
+        return examples.as_inputs(jnp.take(inputs, indices, axis=0))
+
+    batch_size = spec.matching.phase.batch_size
+    targets = distill.label(imitated, real_inputs, num_images, model=spec.model, batch_size=batch_size)
+    students, history, _ = distill.distill(
+        key,
+        {"matched": start},
+        {"matched": "all"},
+        real_inputs,
+        targets,
+        loss=spec.loss,
+        temperature=spec.temperature,
+        model=spec.student_model or spec.model,
+        phase=spec.matching.phase,
+        on_epoch=on_epoch,
+    )
+    return students["matched"], history["matched"]
