@@ -15,6 +15,7 @@ from sublim_jax import losses
 LAYERS = (
     {"errors"},
     {"files", "keys", "specs", "commands", "conditions", "provenance"},
+    {"migration"},
     {"data", "models", "losses", "metrics", "records"},
     {"forms"},
     {"training", "theory", "llm"},
