@@ -6,7 +6,9 @@ VENV ?= .venv
 RUN = $(VENV)/bin/python
 READY = $(VENV)/.ready
 READY_DEV = $(VENV)/.ready-dev
-INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# Modules are compiled when they are first imported: pip would compile all of them, of which most are never imported.
+INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: mnist test lint figures mutants cluster proofs matrix accelerator clean
 
@@ -53,13 +55,12 @@ proofs:
 	  echo "proofs need Coq: apt-get install --no-install-recommends coq libcoq-coquelicot" >&2; exit 1; }
 	$(MAKE) -C proofs/coq all check axioms
 
-# Modules are compiled when they are first imported: pip would compile all of them, most of which nothing here imports.
 $(READY_DEV): EXTRAS = [dev]
 $(READY) $(READY_DEV): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "sublim-jax needs Python 3.11 or newer, and $(PYTHON) is `$(PYTHON) --version`; try make PYTHON=python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(INSTALL) --no-compile -e '.$(EXTRAS)'
+	$(INSTALL) -e '.$(EXTRAS)'
 	@touch $(READY) $@
 
 clean:
