@@ -9,8 +9,7 @@
 import argparse
 import sys
 from collections.abc import Callable
-
-import sublim_jax
+from importlib import metadata
 
 
 def _serve() -> None:
@@ -33,7 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="sublim-jax", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--version", action="version", version=f"sublim-jax {sublim_jax.__version__}")
+    parser.add_argument("--version", action="version", version=f"sublim-jax {metadata.version('sublim-jax')}")
     parser.add_argument("command", choices=COMMANDS, help="`sublim-jax COMMAND --help` says more")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of that command")
     chosen = parser.parse_args()
