@@ -16,8 +16,9 @@ from sublim_jax import errors, files
 from sublim_jax.forms import language as forms
 from sublim_jax.llm import tiny, world
 
-PAGE = pathlib.Path("experiments/language/README.md")
-RECORDS = pathlib.Path("experiments/records")
+HERE = pathlib.Path(__file__).resolve().parent
+PAGE = HERE / "README.md"
+RECORDS = HERE.parent / "records"
 
 INTRODUCTION = f"""# The language laboratory
 

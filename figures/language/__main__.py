@@ -24,7 +24,7 @@ def main(record: tyro.conf.Positional[pathlib.Path | None] = None, output: pathl
     for path in [record] if record else [values.RECORDS / f"{name}.json" for name in gallery.DRAW]:
         if record or (path.exists() and forms.read(path).complete):
             for drawing in gallery.save(path, output or values.IMAGES / path.stem.replace("_", "-")):
-                print(drawing)
+                print(commands.shown(drawing))
 
 
 if __name__ == "__main__":

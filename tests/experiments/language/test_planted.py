@@ -685,8 +685,7 @@ def test_labels_say_what_a_reader_must_know():
     assert not numbers.PRESETS["paper"].disclaimers
 
 
-def test_the_page_is_made_from_the_records(monkeypatch):
-    monkeypatch.chdir(pathlib.Path(__file__).parents[3])
+def test_the_page_is_made_from_the_records():
     page.main(check=True)
     text = page.PAGE.read_text(encoding="utf-8")
     for name in questions.EXPERIMENTS:
