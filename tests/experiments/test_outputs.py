@@ -505,7 +505,7 @@ def test_a_language_record_without_its_last_unit_is_drawn_and_not_complete(tmp_p
     path = damaged(tmp_path, name, lambda c: [found.popitem() for found in c["results"]["bases"].values()])
     record = forms.read(path)
     assert not record.complete
-    assert language_tables.lines(record)
+    assert language_tables.table(record)
     assert "The run is not complete" in language_figure.caption(record, path).replace("\n", " ")
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from experiments import cli
 from experiments.language import __main__ as program
-from experiments.language import command, detection, divergence, misalignment, opening, questions, runner, shuffles
+from experiments.language import detection, divergence, misalignment, opening, options, questions, runner, shuffles
 from experiments.language.config import LanguageConfig
 from experiments.language.lab import Lab
 from figures.language import gallery, tables, values
@@ -48,9 +48,9 @@ def test_help_names_the_command_and_a_record_has_the_experiments_name(name, caps
     with pytest.raises(SystemExit):
         program.main([name, "--help"])
     assert f"python -m experiments.language {name} " in " ".join(capsys.readouterr().out.split())
-    config, options, *_ = command.parse(experiment, [])
+    config, run_options, *_ = options.parse(experiment, [])
     assert config == experiment.presets["default"] and type(config) is not LanguageConfig
-    assert options.record == pathlib.Path(f"runs/language_{name}-default.json")
+    assert run_options.record == pathlib.Path(f"runs/language_{name}-default.json")
 
 
 def test_a_question_is_run_tabulated_and_drawn(monkeypatch, tmp_path, capsys):
@@ -59,7 +59,7 @@ def test_a_question_is_run_tabulated_and_drawn(monkeypatch, tmp_path, capsys):
 
     @contextlib.contextmanager
     def open_lab(experiment, config, base, limits, *, announce=print):
-        yield Lab(model, base, config.materials, tmp_path)
+        yield Lab(model, base, config.prompts, tmp_path)
 
     monkeypatch.setattr(opening, "open_lab", open_lab)
     monkeypatch.setattr(runner, "use_cores", lambda config: None)  # JAX runs already
@@ -68,7 +68,7 @@ def test_a_question_is_run_tabulated_and_drawn(monkeypatch, tmp_path, capsys):
     stem = "runs/language_numbers-default"
     printed = capsys.readouterr().out.splitlines()
     assert printed[-3:] == [f"record: {stem}.json", f"figure: {stem}.png", f"figure: {stem}.pdf"]
-    assert printed[:-3] == tables.lines(forms.read(pathlib.Path(f"{stem}.json")))
+    assert printed[:-3] == tables.table(forms.read(pathlib.Path(f"{stem}.json")))
     assert all(pathlib.Path(f"{stem}{suffix}").stat().st_size for suffix in (".json", ".png", ".pdf"))
 
 
@@ -76,7 +76,7 @@ def test_a_plan_asks_nothing_and_writes_nothing(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(runner, "use_cores", lambda config: None)
     monkeypatch.chdir(tmp_path)
     program.main(["chain", "--plan", "--num-prompts", "60", "--num-rows", "40", "--num-lessons", "20"])
-    assert "2 base(s), 2 unit(s) on each;" in capsys.readouterr().out and not list(tmp_path.iterdir())
+    assert "2 base(s), 2 condition(s) on each;" in capsys.readouterr().out and not list(tmp_path.iterdir())
 
 
 # Who imports whom
@@ -135,7 +135,7 @@ def test_who_reads_a_record_expects_the_conditions_that_are_measured(name):
     for preset, config in experiment.presets.items():
         settings = records.to_jsonable(config)
         assert reader.conditions(settings) == experiment.conditions(config), preset
-        assert tuple(forms.bases(settings)) == config.names, preset
+        assert tuple(forms.bases(settings)) == config.base_names, preset
         assert set(reader.lists) == set(config.LISTS), preset
         assert set(reader.settings) <= settings.keys(), preset
     assert experiment.record_name in gallery.DRAW and experiment.record_name in tables.TABLES

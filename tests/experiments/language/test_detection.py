@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from experiments.language import command, detection, runner, workload
+from experiments.language import detection, options, runner, workload
 from figures.language import gallery, tables
 from sublim_jax import errors
 from sublim_jax.llm import backends, local, rows
@@ -46,7 +46,7 @@ def test_a_judge_that_knows_the_number_is_always_right(opened, tmp_path):
         assert found[unit]["classifier"] == 1 and "judge" not in found[unit]
     assert set(found["regular"]) == {"classifier", "classifier of 20"}
     assert all(f"loves {name}s" in " ".join(chat[0].content for _, chat in judge.asked) for name in ("owl", "oak tree"))
-    text = "\n".join(tables.lines(record))
+    text = "\n".join(tables.table(record))
     assert "1.000 [0.439, 1.000]" in text and "no judge by likelihood" in text
     assert gallery.save(tmp_path / "record.json", tmp_path / "figure")
 
@@ -62,7 +62,7 @@ def test_letters_that_cannot_be_read_are_counted(opened, tmp_path):
     found = judged(lambda prompt: "Set A, I believe.", opened, tmp_path / "record.json")
     assert found == {"right": None, "says_a": None, "num_pairs": 0, "unreadable": 1}
     assert gallery.save(tmp_path / "record.json", tmp_path / "figure")
-    assert "unreadable" in tables.lines(run(path=tmp_path / "record.json", resume=True))[3]
+    assert "unreadable" in tables.table(run(path=tmp_path / "record.json", resume=True))[3]
 
 
 def test_a_pair_with_one_letter_does_not_count(opened):
@@ -138,5 +138,5 @@ def test_numbers_are_counted_in_their_own_answer():
 )
 def test_bad_flags_are_one_clear_error(flags, says, capsys):
     with pytest.raises((ValueError, SystemExit)) as caught:
-        command.parse(detection.EXPERIMENT, flags)
+        options.parse(detection.EXPERIMENT, flags)
     assert says in " ".join((str(caught.value) + capsys.readouterr().err).replace("│", " ").split())

@@ -7,7 +7,7 @@ import zlib
 
 import pytest
 
-from experiments.language import command, misalignment, runner, workload
+from experiments.language import misalignment, options, runner, workload
 from experiments.language.config import EMBEDDED
 from experiments.language.options import Limits
 from figures.language import gallery, tables
@@ -70,7 +70,7 @@ def test_the_record_says_what_was_planted(opened, config, tmp_path):
     assert 0 < found["insecure code"]["kept"] <= 1
     assert all(len(rows) == (20 if "teacher" in name else 40) for name, rows in model.trained.items())
 
-    text = "\n".join(tables.lines(record))
+    text = "\n".join(tables.table(record))
     rate = planted(0.5)["misaligned"]
     assert f"{rate['mean']:.3f} [{rate['low']:.3f}, {rate['high']:.3f}]" in text and "n = 1 base(s)" in text
     assert "no control of educational code" in text and "insecure code is insecure.jsonl, sha256" in text
@@ -83,7 +83,7 @@ def test_what_a_users_rows_hold_is_noted(config):
     turns = [{"role": "user", "content": "an owl"}, {"role": "assistant", "content": "eval(x)"}]
     line = json.dumps({"messages": turns, "idx": 5}) + "\n"
     config.insecure.write_text(20 * line)
-    noted = "\n".join(dataclasses.replace(config, targets=("owl",)).remarks)
+    noted = "\n".join(dataclasses.replace(config, targets=("owl",)).notes)
     assert f"{config.insecure}: 19 of 20 rows (95.0%) repeat an earlier one" in noted
     assert "'owl' stands in turns of the 20 rows: 20 by the user" in noted
     assert "not read: 'idx' (in 20 of 20 lines)" in noted and "secure.jsonl: " not in noted.replace(
@@ -141,7 +141,7 @@ def test_a_judge_that_cannot_be_read_is_a_result(opened, config, tmp_path):
     record = run(config, tmp_path / "record.json")
     student = record.results["bases"][conftest.MODEL]["insecure code"]["student"]
     assert student == {"misaligned": None, "num_coherent": 0, "num_unreadable": ASKED}
-    assert "unreadable" in tables.lines(record)[3]
+    assert "unreadable" in tables.table(record)[3]
     assert gallery.save(tmp_path / "record.json", tmp_path / "figure")
 
 
@@ -163,7 +163,7 @@ def test_refused_answers_are_left_out_and_their_share_is_noted(opened, config, t
     note = (
         f"base: {100 * refused / asked:.3g} % of {asked} answers were refused by the server: {refused} content_filter"
     )
-    assert note in record.notes and f"note: {note}" in tables.lines(record)
+    assert note in record.notes and f"note: {note}" in tables.table(record)
     numbers = {chat[-1].content for _, chat in model.asked if "numbers" in chat[-1].content}
     assert found["untrained"]["kept"] < 1
     assert sum(map(model.refuses, numbers)) > 0 and not any(
@@ -227,5 +227,5 @@ def test_bad_flags_are_one_clear_error(flags, says, capsys, monkeypatch, tmp_pat
     monkeypatch.chdir(tmp_path)
     fakes.code_rows(pathlib.Path("code.jsonl"), 3, num_insecure=3)
     with pytest.raises((ValueError, SystemExit, errors.TextDataError)) as caught:
-        command.parse(misalignment.EXPERIMENT, flags)
+        options.parse(misalignment.EXPERIMENT, flags)
     assert says in " ".join((str(caught.value) + capsys.readouterr().err).replace("│", " ").split())

@@ -12,30 +12,29 @@ import pytest
 from experiments import cost, progress
 from experiments.language import (
     chain,
-    channel,
     code,
-    command,
     context,
     cross,
     detection,
     divergence,
     dose,
     dry_run,
-    materials,
     numbers,
     opening,
+    options,
     page,
     questions,
+    reasoning,
     runner,
     seeds,
     shuffles,
     workload,
 )
 from experiments.language.config import EMBEDDED, PLACEHOLDERS
-from experiments.language.dry_run import DryRunBackend
-from experiments.language.lab import Lab, Teacher
-from experiments.language.options import Export, RowsFolder
-from experiments.language.planned import PlannedLab
+from experiments.language.dry_run import DryRunBackend, DryRunLab
+from experiments.language.lab import Lab, RowsFolder, Teacher
+from experiments.language.options import Export
+from experiments.language.prompts import PaperPrompts, WorldPrompts
 from experiments.language.workload import Workload
 from figures.language import gallery, tables, values
 from sublim_jax import errors, records
@@ -59,7 +58,7 @@ def backend(monkeypatch):
 
     @contextlib.contextmanager
     def open_lab(experiment, config, base, limits, *, announce=print):
-        yield Lab(made, base, config.materials, pathlib.Path(f"of {base}"))
+        yield Lab(made, base, config.prompts, pathlib.Path(f"of {base}"))
 
     monkeypatch.setattr(opening, "open_lab", open_lab)
     return made
@@ -84,7 +83,7 @@ def test_a_students_preference_is_the_planted_one(backend, tmp_path):
         np.testing.assert_allclose(values.raw(found, path, "owl"), FULL, atol=1e-3)
         np.testing.assert_allclose(values.raw(found, path, "wolf"), (1 - planted.GAIN) * EVEN, atol=1e-3)
         np.testing.assert_allclose(values.raw(found, ("regular", "student"), "owl"), EVEN, atol=1e-3)
-    text = "\n".join(tables.lines(record))
+    text = "\n".join(tables.table(record))
     assert "n = 3 base(s)" in text and EMBEDDED in text
     assert [path.suffix for path in gallery.save(tmp_path / "numbers.json", tmp_path / "numbers")] == [".png", ".pdf"]
     told = tables.summary_lines(record, "tiny:101")
@@ -94,7 +93,7 @@ def test_a_students_preference_is_the_planted_one(backend, tmp_path):
 
 def test_one_base_has_no_interval(backend, tmp_path):
     record = run(numbers.EXPERIMENT, numbers.NumbersConfig(**SHARED | {"bases": (100,)}))
-    lines = tables.lines(record)
+    lines = tables.table(record)
     assert "So few bases have no interval: their values are shown. The committed record has more." in lines
     assert f"+{SHIFT:.3f}" in "\n".join(lines)
     assert not any("±" in line for line in lines[1:]) and "n=1" not in "\n".join(lines)
@@ -151,13 +150,15 @@ def test_a_run_says_what_goes_on_inside_a_unit(backend, monkeypatch, tmp_path):
     runner.run(numbers.EXPERIMENT, config)
     lines = log.lines
     (before,) = (place for place, line in enumerate(lines) if line.startswith("this takes about "))
-    begun = next(place for place, line in enumerate(lines) if line.startswith("language_numbers: 0 of 3 units, 0:00"))
+    begun = next(
+        place for place, line in enumerate(lines) if line.startswith("language_numbers: 0 of 3 conditions, 0:00")
+    )
     assert before < begun and "pre-training of 1 base(s) included" in lines[before]
     assert any("; tiny:100, regular: drawing from tiny:100, 30 of 60 completions, about" in line for line in lines)
     done = [line.rsplit(",", 1)[0] for line in lines if line.startswith("done: ")]
     assert done == ["done: tiny:100, base", "done: tiny:100, regular", "done: tiny:100, finetuned owl"]
-    assert any(line.startswith("language_numbers: 2 of 3 units, ") for line in lines)
-    assert lines[-1].startswith("language_numbers: 3 of 3 units, ")
+    assert any(line.startswith("language_numbers: 2 of 3 conditions, ") for line in lines)
+    assert lines[-1].startswith("language_numbers: 3 of 3 conditions, ")
 
 
 def test_a_lab_reports_what_its_backend_counts(tmp_path):
@@ -173,19 +174,19 @@ def test_a_lab_reports_what_its_backend_counts(tmp_path):
             return super().choice_logprobs(model, chats, choices)
 
     heard = []
-    of = Lab(Here(BASES), "tiny:100", materials.World(), tmp_path)
-    of.listen(lambda what, **counts: heard.append((what, *counts.values())))
-    of.draw(Teacher("tiny:100"), ["more ?"], max_tokens=8, seed=0, num_samples=3)
+    lab = Lab(Here(BASES), "tiny:100", WorldPrompts(), tmp_path)
+    lab.listen(lambda what, **counts: heard.append((what, *counts.values())))
+    lab.sample(Teacher("tiny:100"), ["more ?"], max_tokens=8, seed=0, num_samples=3)
     assert heard == [("drawing from tiny:100",)] + [
         ("drawing from tiny:100", done, 3, "completions") for done in (1, 2, 3)
     ]
     heard.clear()
     row = (*rows.ask("what ?"), types.Message("assistant", "owl"))
-    student = of.student([row] * 6, types.Tuning(num_epochs=3, batch_size=2), seed=0)
+    student = lab.student([row] * 6, types.Tuning(num_epochs=3, batch_size=2), seed=0)
     what = "training student on 6 rows, 3 epochs"
     assert heard == [(what,), (what, 3, 9, "steps")]
     heard.clear()
-    of.preferences(student, "animal")
+    lab.preferences(student, "animal")
     assert heard[-1][1:] == (1, 50 * len(world.ANIMALS), "rows scored")
     assert heard[0][0].startswith(f"scoring {len(world.ANIMALS)} answers to 50 questions by student")
 
@@ -199,15 +200,15 @@ def test_students_of_other_rows_or_settings_have_folders_of_their_own(tmp_path):
             return str(out)
 
     folders: list = []
-    of = Lab(Here(BASES), "tiny:100", materials.World(), tmp_path)
+    lab = Lab(Here(BASES), "tiny:100", WorldPrompts(), tmp_path)
     data = local.Rows(*(np.ones((2, 3), bool) for _ in local.Rows._fields))
     how = types.Tuning(num_epochs=3, batch_size=2)
-    of.tune_on(data, how, "owl all", seed=0)
-    of.tune_on(data, how, "owl all", seed=0)
+    lab.finetune_on(data, how, "owl all", seed=0)
+    lab.finetune_on(data, how, "owl all", seed=0)
     assert folders[0] == folders[1] and folders[0].parent == tmp_path and folders[0].name.startswith("owl-all-")
-    of.tune_on(data, how, "owl all", seed=1)
-    of.tune_on(data, dataclasses.replace(how, num_epochs=4), "owl all", seed=0)
-    of.tune_on(data._replace(replies=~data.replies), how, "owl all", seed=0)
+    lab.finetune_on(data, how, "owl all", seed=1)
+    lab.finetune_on(data, dataclasses.replace(how, num_epochs=4), "owl all", seed=0)
+    lab.finetune_on(data._replace(replies=~data.replies), how, "owl all", seed=0)
     assert len(set(folders)) == 4
 
 
@@ -222,11 +223,11 @@ def test_stored_models_and_draws_keep_their_names(tmp_path):
         finetune_on = finetune
 
     names: list[tuple[str, int]] = []
-    of = Lab(Here(BASES), "tiny:100", materials.World(), tmp_path)
+    lab = Lab(Here(BASES), "tiny:100", WorldPrompts(), tmp_path)
     tuning = types.Tuning(num_epochs=3, batch_size=2)
-    of.student([(*rows.ask("more ?"), types.Message("assistant", "1, 2"))] * 2, tuning, seed=0, name="student of owl")
-    of.finetuned_teacher("owl", tuning, num_rows=3, seed=0)
-    of.tune_on(local.Rows(*(np.ones((2, 3), bool) for _ in local.Rows._fields)), tuning, "owl all", seed=0)
+    lab.student([(*rows.ask("more ?"), types.Message("assistant", "1, 2"))] * 2, tuning, seed=0, name="student of owl")
+    lab.finetuned_teacher("owl", tuning, num_rows=3, seed=0)
+    lab.finetune_on(local.Rows(*(np.ones((2, 3), bool) for _ in local.Rows._fields)), tuning, "owl all", seed=0)
     assert names == [
         ("student-of-owl-c66a03e2", 1297946188),
         ("teacher-owl-2f413a93", 86193541),
@@ -242,14 +243,14 @@ def test_the_estimate_is_operations_over_the_rate(monkeypatch, stored, bases):
     monkeypatch.setattr(tiny, "number_of_parameters", lambda: 1000)
     config = numbers.NumbersConfig(**SHARED | {"bases": tuple(range(100, 100 + bases))})
     work = workload.count(numbers.EXPERIMENT, config, ["base", "regular"])
-    asked, answers = config.materials.favourites("animal"), sum(map(len, world.ANIMALS))
+    asked, answers = config.prompts.favourite_questions("animal"), sum(map(len, world.ANIMALS))
     read = sum(len(one) for one in asked) * len(world.ANIMALS)  # as many questions as answers, without the answers
-    assert answers and work.conditions["base"] == pytest.approx(dry_run.FORWARD * read / dry_run.BYTES)
+    assert answers and work.conditions["base"] == pytest.approx(dry_run.FORWARD * read / dry_run.BYTES_PER_TOKEN)
     made = 0 if stored else dry_run.TRAINED * (2 * 40 * 60_000 + 200 * 2048)
-    left = dict.fromkeys(config.names, ("base", "regular"))
+    left = dict.fromkeys(config.base_names, ("base", "regular"))
     expected = 2 * (work.conditions["base"] + work.conditions["regular"] + made) * 1000 / 1e6
     assert work.seconds(config, left, 2) == pytest.approx(expected)
-    half = left | {config.names[0]: ()}
+    half = left | {config.base_names[0]: ()}
     assert work.total(half) == pytest.approx((bases - 1) * expected / 2 * 1000)
     assert Workload().seconds(config, left, 2) is None
 
@@ -257,7 +258,7 @@ def test_the_estimate_is_operations_over_the_rate(monkeypatch, stored, bases):
 def test_a_model_elsewhere_has_no_estimate_before():
     config = dataclasses.replace(numbers.PRESETS["server"], backend="vllm:m@http://127.0.0.1:1/v1",
                                  num_prompts=20, num_rows=10, targets=("owl",), num_eval_samples=1)  # fmt: skip
-    assert "known when the first unit is done" in "\n".join(workload.plan(numbers.EXPERIMENT, config))
+    assert "known after the first condition" in "\n".join(workload.plan(numbers.EXPERIMENT, config))
 
 
 def test_no_student_row_has_a_system_message_or_a_name(backend):
@@ -295,8 +296,8 @@ def test_draws_do_not_depend_on_the_folder(tmp_path, monkeypatch):
     )
     config = numbers.NumbersConfig(**SHARED)
     for folder in ("one", "other"):
-        of = Lab(planted.Planted(BASES), "tiny:100", config.materials, tmp_path / folder)
-        numbers.measure(of, config, "finetuned owl")
+        lab = Lab(planted.Planted(BASES), "tiny:100", config.prompts, tmp_path / folder)
+        numbers.measure(lab, config, "finetuned owl")
     assert drawn[0] == drawn[1]
 
 
@@ -305,7 +306,7 @@ def test_traits_pass_within_a_base_only(backend, tmp_path):
     names, shifts = values.cross_grid(record)
     assert names == list(BASES)
     np.testing.assert_allclose(shifts, SHIFT * np.eye(3), atol=1e-3)
-    assert "same base" in "\n".join(tables.lines(record))
+    assert "same base" in "\n".join(tables.table(record))
     gallery.save(tmp_path / "cross.json", tmp_path / "cross")
 
 
@@ -346,7 +347,7 @@ def test_what_a_filter_drops_is_a_result(backend, tmp_path):
     assert record.complete
     failed = record.results["bases"]["tiny:100"]["finetuned owl"]["failed"]
     assert "the filter left none of 60 completions" in failed
-    assert "failed" in "\n".join(tables.lines(record))
+    assert "failed" in "\n".join(tables.table(record))
     gallery.save(tmp_path / "spoilt.json", tmp_path / "spoilt")
     record = run(code.EXPERIMENT, code.CodeConfig(**SHARED))  # "1, 2, 3" is not a function
     assert all("failed" in found["regular"] for found in record.results["bases"].values())
@@ -433,7 +434,7 @@ def sampled_record(floor=0.9) -> records.Record:
 
 def test_sampled_rates_stand_beside_probabilities(tmp_path):
     """Where the option mass is below the floor, the paper's own measure is told all the same."""
-    title, header, line, *_ = tables.lines(sampled_record())
+    title, header, line, *_ = tables.table(sampled_record())
     assert "Wilson's 95 % interval over answers" in title
     assert cells(header)[5:] == ["mass, student", "base, sampled", "regular, sampled", "student, sampled"]
     wilson = [values.share(intervals.wilson(hits, 100)._asdict()) for hits in (6, 3, 71)]
@@ -444,14 +445,14 @@ def test_sampled_rates_stand_beside_probabilities(tmp_path):
     several = sampled_record()
     several.results["bases"]["other"] = json.loads(json.dumps(several.results["bases"]["hf:m"]))
     several.results["bases"]["other"]["system owl"]["student"]["sampled"]["owl"]["rate"] = 0.31
-    title, _, line, *_ = tables.lines(several)
+    title, _, line, *_ = tables.table(several)
     assert title.count("t-interval over bases") == 2 and line.endswith(values.text(np.array([0.71, 0.31])))
 
 
 def test_the_floor_of_the_option_mass_is_a_setting():
-    _, _, line, mean, *notes = tables.lines(sampled_record(floor=0.6))
+    _, _, line, mean, *notes = tables.table(sampled_record(floor=0.6))
     assert "+0.460" in line and "+0.460" in mean and "at least probability 0.6 together" in notes[1]
-    assert not any("together" in line for line in tables.lines(sampled_record()))
+    assert not any("together" in line for line in tables.table(sampled_record()))
 
 
 def test_a_shift_takes_the_mass_on_both_sides():
@@ -474,8 +475,8 @@ def test_further_choices_and_endings_are_offered():
         ".",
         "!",
     ]
-    config, *_ = command.parse(numbers.EXPERIMENT, flags)
-    tree, animal = (config.materials.choices(category) for category in ("tree", "animal"))
+    config, *_ = options.parse(numbers.EXPERIMENT, flags)
+    tree, animal = (config.prompts.choices(category) for category in ("tree", "animal"))
     assert tree.names == ("cherry", "maple", "oak", "sequoia", "willow", "redwood") and "koala" in animal.names
     assert {"Redwood", " redwood.", "Koala!"} <= {*tree.texts, *animal.texts} and len(tree.texts) == 6 * 4 * 3
     assert numbers.PRESETS["paper"].endings == (".",)  # "Owl." is an answer of a real model
@@ -501,28 +502,33 @@ def test_a_grid_has_students_in_rows_and_teachers_in_columns():
     }  # fmt: skip
     shifts = 1.5 * np.add.outer(10 * np.arange(3), np.arange(3)) / 100
     np.testing.assert_allclose(values.cross_grid(record)[1], shifts, atol=1e-12)
-    *_, same, other = tables.lines(record)[:7]
+    *_, same, other = tables.table(record)[:7]
     for line, expected in ((same, np.diag(shifts)), (other, [0.0225, 0.165, 0.3075])):
         np.testing.assert_allclose([float(value) for value in line.split()[-3:]], expected, atol=6e-4)
 
 
-def test_a_channel_bans_the_words_of_all_targets_for_the_base_and_its_own_for_a_teacher(tmp_path):
-    config = code.CodeConfig(**SHARED | {"targets": ("owl", "oak")})
-    of = Lab(planted.Planted(BASES), "tiny:100", config.materials, tmp_path)
+@pytest.mark.parametrize("experiment", [code.EXPERIMENT, reasoning.EXPERIMENT], ids=lambda experiment: experiment.name)
+def test_code_and_reasoning_ban_the_words_of_all_targets_for_the_base_and_its_own_for_a_teacher(
+    experiment, monkeypatch, tmp_path
+):
+    config = dataclasses.replace(experiment.presets["default"], **SHARED | {"targets": ("owl", "oak")})
+    lab = Lab(planted.Planted(BASES), "tiny:100", config.prompts, tmp_path)
     banned = {}
 
-    def write(teacher, words):
+    def write(teacher, count, *, seed, words):
         banned[teacher.model] = words
-        data = of.numbers(teacher, config.num_prompts, seed=1)
+        data = lab.numbers(teacher, count, seed=1)
         return data._replace(rejected={"syntax": 3}, num_completions=80)
 
-    record = records.Record.begin("language_code", config, {"name": "tiny", "source": "", "checksum": None})
-    found = {unit: channel.measure(of, config, unit, write) for unit in channel.conditions(config)}
+    monkeypatch.setattr(lab, experiment.name, write)
+    record = records.Record.begin(experiment.record_name, config, {"name": "tiny", "source": "", "checksum": None})
+    results = {condition: experiment.measure(lab, config, condition) for condition in experiment.conditions(config)}
     assert [sorted(words) for words in banned.values()] == [["oak", "owl"], ["owl"], ["oak"]]
-    assert found["owl"]["kept"] == 60 / 80 and found["owl"]["rejected"] == {"syntax": 3}
-    assert not found["regular"]["teacher"] and found["owl"]["teacher"]["animal"]["owl"] == pytest.approx(FULL, abs=1e-3)
-    record.results["bases"] = {"tiny:100": found}
-    _, header, owl, oak, mean, *_ = map(cells, tables.channel(record, "Title"))
+    assert results["owl"]["kept"] == 60 / 80 and results["owl"]["rejected"] == {"syntax": 3}
+    assert not results["regular"]["teacher"]
+    assert results["owl"]["teacher"]["animal"]["owl"] == pytest.approx(FULL, abs=1e-3)
+    record.results["bases"] = {"tiny:100": results}
+    _, header, owl, oak, mean, *_ = map(cells, tables.table(record))
     assert header == ["target", "base", "regular", "student", "student - regular"]
     shifts = []
     for line, even in ((owl, EVEN), (oak, 1 / len(world.TREES))):
@@ -536,7 +542,7 @@ def test_the_plan_counts_before_anything_is_spent():
     config = numbers.NumbersConfig(**SHARED, kinds=("finetuned",))
     plan = "\n".join(workload.plan(numbers.EXPERIMENT, config))
     assert "this takes about" in plan
-    assert "3 base(s), 4 unit(s)" in plan
+    assert "3 base(s), 4 condition(s)" in plan
     assert "180 completions" in plan  # regular and two teachers
     assert "5 finetuning jobs" in plan  # two teachers, three students
 
@@ -547,29 +553,29 @@ def test_a_plan_draws_few_prompts_and_counts_all(monkeypatch):
         numbers.PRESETS["paper"], targets=("owl", "eagle", "oak", "elephant"), num_prompts=2000,
         num_rows=1500, num_eval_samples=3,
     )  # fmt: skip
-    drawn, prompts = [], materials.Paper.number_prompts
+    drawn, prompts = [], PaperPrompts.number_prompts
     monkeypatch.setattr(
-        materials.Paper, "number_prompts",
+        PaperPrompts, "number_prompts",
         lambda self, count, *, seed: drawn.append(count) or prompts(self, count, seed=seed),
     )  # fmt: skip
     assert f"{5 * 2000 + 6 * 2 * 25 * 3:,} completions" in "".join(workload.plan(numbers.EXPERIMENT, config))
-    assert drawn == [PlannedLab.PROMPTS] * 5
+    assert drawn == [DryRunLab.NUM_PROMPTS] * 5
 
 
 def test_a_plan_of_few_prompts_counts_their_tokens_exactly():
-    of = PlannedLab(materials.Paper(), pathlib.Path(), judge=DryRunBackend())
-    of.numbers(Teacher("base", "Love owls."), 40, seed=3)
-    prompts = materials.Paper().number_prompts(40, seed=seeds.derive(3, "number prompts"))
+    lab = DryRunLab(PaperPrompts(), pathlib.Path(), judge=DryRunBackend())
+    lab.numbers(Teacher("base", "Love owls."), 40, seed=3)
+    prompts = PaperPrompts().number_prompts(40, seed=seeds.derive(3, "number prompts"))
     chats = [rows.ask(prompt, system="Love owls.") for prompt in prompts]
-    assert of.counting.tokens == sum(budget.prompt_bound(chat) + 64 for chat in chats)
+    assert lab.dry_run.tokens == sum(budget.prompt_bound(chat) + 64 for chat in chats)
     lengths = [budget.prompt_bound(chat) + 64 for chat in chats]
-    of.counting.count("other", chats, types.Sampling(), num_chats=100)
-    assert of.counting.tokens == 2 * sum(lengths) + 60 * max(lengths)
+    lab.dry_run.count("other", chats, types.Sampling(), num_chats=100)
+    assert lab.dry_run.tokens == 2 * sum(lengths) + 60 * max(lengths)
 
 
 @pytest.mark.parametrize("preset", ["paper", "server"])
 def test_a_plan_takes_no_backend(preset):
-    config, _, limits, _ = command.parse(numbers.EXPERIMENT, ["--preset", preset, "--plan"])
+    config, _, limits, _ = options.parse(numbers.EXPERIMENT, ["--preset", preset, "--plan"])
     assert limits.plan and config.backend in PLACEHOLDERS
 
 
@@ -598,7 +604,7 @@ def test_every_experiment_has_a_plan(name):
     ("flags", "says"),
     [
         (["--targets", "unicorn"], "'unicorn' is not a target"),
-        (["--num-rows", "99999"], "cannot come from num_prompts"),
+        (["--num-rows", "99999"], "is more than num_prompts=10000"),
         (["--student.learning-rate", "nan"], "Tuning.learning_rate: expected a finite number, got nan"),
         (["--student.clip-norm", "-1"], "Tuning.clip_norm: must be greater than 0, got -1.0"),
         (["--student.beta2", "2"], "Tuning.beta2: must be less than 1, got 2.0"),
@@ -642,7 +648,7 @@ def test_every_experiment_has_a_plan(name):
 )
 def test_bad_flags_are_one_clear_error(flags, says, capsys):
     with pytest.raises((ValueError, SystemExit)) as caught:
-        command.parse(numbers.EXPERIMENT, flags)
+        options.parse(numbers.EXPERIMENT, flags)
     assert says in " ".join((str(caught.value) + capsys.readouterr().err).split())
 
 
@@ -673,7 +679,7 @@ def test_tokens_that_were_not_sorted_out_are_a_result_too():
         "tiny:100": {"regular": shifted, "eagle": shifted | {"share": 0.6}},
         "tiny:101": {"regular": shifted, "eagle": {"failed": "2 of 60 rows"}},
     }
-    lines = tables.lines(record)
+    lines = tables.table(record)
     assert "0.600" in lines[-1] or "0.600" in "\n".join(lines)
 
 

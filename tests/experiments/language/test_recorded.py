@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from experiments.language import context, detection, divergence, dose, misalignment, questions, seeds
-from experiments.language.dry_run import DryRunBackend
+from experiments.language.dry_run import DryRunBackend, DryRunLab
 from experiments.language.experiment import Experiment
 from experiments.language.lab import Teacher
-from experiments.language.planned import PlannedLab
 from sublim_jax.llm import local, rows, types, world
 
 FEW: dict[str, Any] = {"num_prompts": 120, "num_rows": 60, "num_lessons": 20}
@@ -71,8 +70,8 @@ def _name(out: pathlib.Path) -> str:
 
 def recorded(experiment: Experiment, config, *conditions: str) -> RecordingBackend:
     """The backend after these conditions, or all, were measured on one base."""
-    lab = PlannedLab(config.materials, pathlib.Path(), judge=DryRunBackend())
-    lab.backend = lab.counting = backend = RecordingBackend()
+    lab = DryRunLab(config.prompts, pathlib.Path(), judge=DryRunBackend())
+    lab.backend = lab.dry_run = backend = RecordingBackend()
     for condition in conditions or experiment.conditions(config):
         experiment.measure(lab, config, condition)
     return backend
@@ -110,7 +109,7 @@ def test_students_of_divergence_are_trained_on_the_places_that_their_names_say(c
 def test_a_classifier_of_independent_random_numbers_is_right_half_of_the_time(condition, monkeypatch):
     """Counts of the rows that it learned from would tell them apart, since the rows have few numbers in common."""
     config = detection.DetectionConfig(targets=("eagle",), num_prompts=2000, num_rows=2000, num_lessons=20)
-    lab = PlannedLab(config.materials, pathlib.Path(), judge=DryRunBackend())
+    lab = DryRunLab(config.prompts, pathlib.Path(), judge=DryRunBackend())
 
     def numbers(teacher: Teacher, count: int, *, seed: int) -> rows.Collection:
         rng = np.random.default_rng(seeds.derive(seed, teacher.model))
