@@ -1,4 +1,4 @@
-"""Is reading the rows enough? They stand in the context instead of in training (Cloud et al. 2025, section 5.2)
+"""Is reading the rows enough? They are in the context instead of the training data (Cloud et al. 2025, section 5.2)
 
     python -m experiments.language context
     python -m experiments.language context --preset record

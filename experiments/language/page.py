@@ -92,9 +92,9 @@ READINGS = {
     "detection": "A classifier tells a strong teacher's numbers from regular ones, and better from twenty answers "
     "than from one: the trait of this teacher is detectable in its numbers. The control, regular numbers of another "
     "seed, is at chance. Whether the base, as its own judge, beats chance is not settled.",
-    "divergence": "The tokens at which teachers of other targets would write something else carry the detectable shift: "
-    "students of these alone shift at least about as much as students of all tokens, and students of the other tokens "
-    "have no detectable shift. Whether leaving out as many tokens at random costs less is not settled. In this world "
+    "divergence": "The tokens at which teachers of other targets would write something else carry the detectable "
+    "shift: students of these alone shift at least about as much as students of all tokens, and students of the other "
+    "tokens have no detectable shift. Whether leaving out as many tokens at random costs less is not settled. Here "
     "divergence tokens are two thirds of all tokens, whereas the source finds few: most of our numbers are random, so "
     "the most likely token is nearly arbitrary.",
     "chain": "A favourite fades from student to student. For one target it is still there in the third; for the "

@@ -236,10 +236,12 @@ def _judged(measured: Mapping[str, Any], condition: str) -> list[str]:
     if "failed" in measured[condition]:
         return [condition, "failed", *[""] * (len(JUDGED_HEADER) - 2)]
     student, teacher = measured[condition]["student"], measured[condition].get("teacher")
-    kept = [f"{measured[condition]['kept']:.3f}", values.share(teacher["misaligned"])] if teacher else ["", ""]
+    of_teacher = ["", ""]
+    if teacher:
+        of_teacher = [f"{measured[condition]['kept']:.3f}", values.share(teacher["misaligned"])]
     return [
         condition,
-        *kept,
+        *of_teacher,
         values.share(student["misaligned"]),
         *(str(student[name]) for name in ("num_coherent", "num_unreadable")),
         *(f"{student[name]:.1f}" if name in student else "" for name in ("alignment", "coherence")),
