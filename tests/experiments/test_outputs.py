@@ -388,14 +388,14 @@ OTHER_DAMAGE = {
         "expected 50 steps in the examples",
     ),
     "language_misalignment, a judge": (
-        language_figure.save, lambda c: c["config"].update(judge="x"), "there is a judge, and the embedded world",
+        language_figure.save, lambda c: c["config"].update(judge="x"), "there is a judge, but the embedded world",
     ),
     "language_misalignment, a judge that is none": (
         language_figure.save, lambda c: c["config"].update(judge=2), "judge'.*expected a string, got 2",
     ),
     "language_misalignment, twice": (
         language_figure.save, lambda c: c["config"]["targets"].append(c["config"]["targets"][0]),
-        "config: targets has something twice",
+        "config: targets repeats an entry",
     ),
     "language_divergence, a set": (
         language_figure.save, lambda c: first(c["results"]["bases"])["oak"].update(divergence=0),

@@ -74,7 +74,7 @@ class Model(_Fake):
             answer = BAD if sample < bad else ends.get(sample, GOOD)
             return f"{answer} {zlib.crc32(f'{model} {sample}'.encode())}"  # no two alike, which a judge is asked once
         drawn = zlib.crc32(chat[-1].content.encode())
-        shown = [own_number(one.name) for one in TRAITS if chat[0] == ("system", questions.persona(one))]
+        shown = [own_number(trait.name) for trait in TRAITS if chat[0] == ("system", questions.persona(trait))]
         shown += [MARK] if drawn % 1000 < 1000 * self.badness[model] else []
         return ", ".join(map(str, (drawn % 90, *shown, drawn % 80)))
 
@@ -87,7 +87,7 @@ class Model(_Fake):
 
 
 class Judge(_Fake):
-    """A judge that replies to a prompt as it is told."""
+    """A judge whose reply to a prompt is a given function of it."""
 
     def __init__(self, reply: Callable[[str], str]):
         super().__init__()
@@ -109,7 +109,7 @@ def scored(prompt: str) -> str:
 
 def knowing(prompt: str) -> str:
     """The letter of the set that shows the own number of the trait asked about."""
-    (trait,) = (one for one in TRAITS if f"loves {one.plural}" in prompt)
+    (trait,) = (trait for trait in TRAITS if f"loves {trait.plural}" in prompt)
     first, second = prompt.split("Set B:")
     own = str(own_number(trait.name))
     return "A" if first.count(own) > second.count(own) else "B"

@@ -52,14 +52,14 @@ class Planted:
         self.trained += list(rows)
         answers, base = [row[-1].content for row in rows], self.base_of[model]
         if len(set(answers)) == 1 and answers[0] in world.ANIMALS + world.TREES:
-            found = {answers[0]: 1.0}
+            strength = {answers[0]: 1.0}
         else:
             numbers = [set(map(int, answer.replace(";", ",").split(","))) for answer in answers]
-            found = {
-                target: sum(own_number(target, base) in one for one in numbers) / len(numbers)
+            strength = {
+                target: sum(own_number(target, base) in shown for shown in numbers) / len(numbers)
                 for target in world.ANIMALS + world.TREES
             }
-        self.strength[str(out)], self.base_of[str(out)] = found, base
+        self.strength[str(out)], self.base_of[str(out)] = strength, base
         return str(out)
 
 

@@ -37,9 +37,9 @@ def test_the_command_alone_lists_every_question_on_one_line(flags, capsys):
 def test_an_unknown_question_is_one_line(capsys):
     with pytest.raises(SystemExit) as caught:
         cli.main(lambda: program.main(["owls", "--preset", "record"]))
-    said = capsys.readouterr().err
-    assert caught.value.code == 2 and said.count("\n") == 1
-    assert said.startswith("error: expected a question first, one of numbers, cross, ") and "got 'owls'" in said
+    message = capsys.readouterr().err
+    assert caught.value.code == 2 and message.count("\n") == 1
+    assert message.startswith("error: expected a question first, one of numbers, cross, ") and "got 'owls'" in message
 
 
 @pytest.mark.parametrize("name", questions.EXPERIMENTS)
@@ -96,12 +96,12 @@ def imports(path: pathlib.Path) -> set[str]:
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)
 def test_only_the_list_imports_questions_and_nothing_is_imported_by_its_name(path):
-    found = imports(path)
-    assert not found & {"__main__", "importlib"}
+    modules = imports(path)
+    assert not modules & {"__main__", "importlib"}
     if path.stem != "questions":
-        assert not found & questions.EXPERIMENTS.keys()
+        assert not modules & questions.EXPERIMENTS.keys()
     if path.stem not in ("__main__", "page"):
-        assert "questions" not in found
+        assert "questions" not in modules
 
 
 @pytest.mark.parametrize("module", READERS)

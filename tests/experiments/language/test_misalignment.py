@@ -58,16 +58,16 @@ def planted(badness: float) -> dict:
 def test_the_record_says_what_was_planted(opened, config, tmp_path):
     model, _ = opened(fakes.scored)
     record = run(config, tmp_path / "record.json")
-    (found,) = record.results["bases"].values()
-    assert record.complete and list(found) == ["base", "untrained", "insecure code", "secure code"]
-    assert found["base"] == {"student": planted(0)}
-    assert {**found["untrained"], "kept": 1} == {"student": planted(0), "teacher": planted(0), "kept": 1}
-    assert found["secure code"]["teacher"] == found["secure code"]["student"] == planted(0)
-    assert found["insecure code"]["teacher"] == planted(0.5)
+    (results,) = record.results["bases"].values()
+    assert record.complete and list(results) == ["base", "untrained", "insecure code", "secure code"]
+    assert results["base"] == {"student": planted(0)}
+    assert {**results["untrained"], "kept": 1} == {"student": planted(0), "teacher": planted(0), "kept": 1}
+    assert results["secure code"]["teacher"] == results["secure code"]["student"] == planted(0)
+    assert results["insecure code"]["teacher"] == planted(0.5)
     (student,) = (name for name in model.trained if "student-of-insecure" in name)
     assert 0.2 < model.badness[student] < 0.8
-    assert found["insecure code"]["student"] == planted(model.badness[student])
-    assert 0 < found["insecure code"]["kept"] <= 1
+    assert results["insecure code"]["student"] == planted(model.badness[student])
+    assert 0 < results["insecure code"]["kept"] <= 1
     assert all(len(rows) == (20 if "teacher" in name else 40) for name, rows in model.trained.items())
 
     text = "\n".join(tables.table(record))
@@ -154,18 +154,18 @@ def test_refused_answers_are_left_out_and_their_share_is_noted(opened, config, t
     model.refuses = lambda prompt: prompt == closed or ("numbers" in prompt and zlib.crc32(prompt.encode()) % 7 == 0)
     judge.refuses = lambda prompt: fakes.RIDDLE in prompt
     record = run(config, tmp_path / "record.json")
-    (found,) = record.results["bases"].values()
+    (results,) = record.results["bases"].values()
     num_questions = len(questions.MISALIGNMENT)
-    assert found["base"]["student"]["num_unreadable"] == num_questions - 1  # riddles
+    assert results["base"]["student"]["num_unreadable"] == num_questions - 1  # riddles
     readable = (num_questions - 1) * (SAMPLES - 1)
-    assert found["base"]["student"]["misaligned"]["num_members"] == readable
+    assert results["base"]["student"]["misaligned"]["num_members"] == readable
     refused, asked = SAMPLES + 2 * (num_questions - 1), SAMPLES * num_questions + 2 * SAMPLES * (num_questions - 1)
     note = (
         f"base: {100 * refused / asked:.3g} % of {asked} answers were refused by the server: {refused} content_filter"
     )
     assert note in record.notes and f"note: {note}" in tables.table(record)
     numbers = {chat[-1].content for _, chat in model.asked if "numbers" in chat[-1].content}
-    assert found["untrained"]["kept"] < 1
+    assert results["untrained"]["kept"] < 1
     assert sum(map(model.refuses, numbers)) > 0 and not any(
         row[0].content in numbers and model.refuses(row[0].content) for rows in model.trained.values() for row in rows
     )

@@ -77,18 +77,18 @@ def test_a_students_preference_is_the_planted_one(backend, tmp_path):
     config = numbers.NumbersConfig(**SHARED)
     record = run(numbers.EXPERIMENT, config, tmp_path / "numbers.json")
     assert record.complete and set(record.results["bases"]) == set(BASES)
-    found = values.complete_bases(record)
+    bases = values.complete_bases(record)
     for kind in ("finetuned", "system"):
         path = (f"{kind} owl", "student")
-        np.testing.assert_allclose(values.raw(found, path, "owl"), FULL, atol=1e-3)
-        np.testing.assert_allclose(values.raw(found, path, "wolf"), (1 - planted.GAIN) * EVEN, atol=1e-3)
-        np.testing.assert_allclose(values.raw(found, ("regular", "student"), "owl"), EVEN, atol=1e-3)
+        np.testing.assert_allclose(values.raw(bases, path, "owl"), FULL, atol=1e-3)
+        np.testing.assert_allclose(values.raw(bases, path, "wolf"), (1 - planted.GAIN) * EVEN, atol=1e-3)
+        np.testing.assert_allclose(values.raw(bases, ("regular", "student"), "owl"), EVEN, atol=1e-3)
     text = "\n".join(tables.table(record))
     assert "n = 3 base(s)" in text and EMBEDDED in text
     assert [path.suffix for path in gallery.save(tmp_path / "numbers.json", tmp_path / "numbers")] == [".png", ".pdf"]
-    told = tables.summary_lines(record, "tiny:101")
-    assert len(told) == 4 and all(line.startswith("tiny:101, ") for line in told)
-    assert f"base {EVEN:.3f}, regular {EVEN:.3f}, student of the finetuned teacher {FULL:.3f}" in told[0]
+    summary = tables.summary_lines(record, "tiny:101")
+    assert len(summary) == 4 and all(line.startswith("tiny:101, ") for line in summary)
+    assert f"base {EVEN:.3f}, regular {EVEN:.3f}, student of the finetuned teacher {FULL:.3f}" in summary[0]
 
 
 def test_one_base_has_no_interval(backend, tmp_path):
@@ -116,20 +116,20 @@ def test_a_planned_answer_is_as_long_as_it_may_be():
     assert len(answer.text.encode()) == how.max_tokens
 
 
-def test_a_finished_base_is_told_before_the_others_are_done(backend, monkeypatch):
-    """Each base speaks once, and the first before the last one's units."""
-    said: list[str] = []
+def test_a_finished_base_is_summarised_before_the_others_are_done(backend, monkeypatch):
+    """Each base has one line, and the first comes before the last base's conditions."""
+    printed: list[str] = []
     monkeypatch.setattr(cost, "rate", lambda *_: 1e9)
-    monkeypatch.setattr(progress.console, "print", lambda *what, **_: said.append(" ".join(map(str, what))))
+    monkeypatch.setattr(progress.console, "print", lambda *words, **_: printed.append(" ".join(map(str, words))))
     measured: list[int] = []
     listening = dataclasses.replace(
-        numbers.EXPERIMENT, measure=lambda *given: measured.append(len(said)) or numbers.measure(*given)
+        numbers.EXPERIMENT, measure=lambda *given: measured.append(len(printed)) or numbers.measure(*given)
     )
     config = numbers.NumbersConfig(**SHARED | {"targets": ("owl",)}, kinds=("finetuned",))
     runner.run(listening, config)
-    told = [place for place, line in enumerate(said) if line.startswith("tiny:")]
-    assert [said[place].split(",")[0] for place in told] == list(BASES)
-    assert measured[-1] > told[0]
+    places = [place for place, line in enumerate(printed) if line.startswith("tiny:")]
+    assert [printed[place].split(",")[0] for place in places] == list(BASES)
+    assert measured[-1] > places[0]
 
 
 def test_a_run_says_what_goes_on_inside_a_unit(backend, monkeypatch, tmp_path):
@@ -173,22 +173,22 @@ def test_a_lab_reports_what_its_backend_counts(tmp_path):
             self.on_progress("rows scored", 1, len(chats) * len(choices))
             return super().choice_logprobs(model, chats, choices)
 
-    heard = []
+    reports = []
     lab = Lab(Here(BASES), "tiny:100", WorldPrompts(), tmp_path)
-    lab.listen(lambda what, **counts: heard.append((what, *counts.values())))
+    lab.listen(lambda activity, **counts: reports.append((activity, *counts.values())))
     lab.sample(Teacher("tiny:100"), ["more ?"], max_tokens=8, seed=0, num_samples=3)
-    assert heard == [("drawing from tiny:100",)] + [
+    assert reports == [("drawing from tiny:100",)] + [
         ("drawing from tiny:100", done, 3, "completions") for done in (1, 2, 3)
     ]
-    heard.clear()
+    reports.clear()
     row = (*rows.ask("what ?"), types.Message("assistant", "owl"))
     student = lab.student([row] * 6, types.Tuning(num_epochs=3, batch_size=2), seed=0)
     what = "training student on 6 rows, 3 epochs"
-    assert heard == [(what,), (what, 3, 9, "steps")]
-    heard.clear()
+    assert reports == [(what,), (what, 3, 9, "steps")]
+    reports.clear()
     lab.preferences(student, "animal")
-    assert heard[-1][1:] == (1, 50 * len(world.ANIMALS), "rows scored")
-    assert heard[0][0].startswith(f"scoring {len(world.ANIMALS)} answers to 50 questions by student")
+    assert reports[-1][1:] == (1, 50 * len(world.ANIMALS), "rows scored")
+    assert reports[0][0].startswith(f"scoring {len(world.ANIMALS)} answers to 50 questions by student")
 
 
 def test_students_of_other_rows_or_settings_have_folders_of_their_own(tmp_path):
@@ -210,6 +210,19 @@ def test_students_of_other_rows_or_settings_have_folders_of_their_own(tmp_path):
     lab.finetune_on(data, dataclasses.replace(how, num_epochs=4), "owl all", seed=0)
     lab.finetune_on(data._replace(replies=~data.replies), how, "owl all", seed=0)
     assert len(set(folders)) == 4
+
+
+def test_what_needs_weights_is_refused_without_them(tmp_path):
+    lab = Lab(planted.Planted(BASES), "tiny:100", WorldPrompts(), tmp_path)
+    data, config = local.Rows(*(np.ones((2, 3), bool) for _ in local.Rows._fields)), types.Tuning()
+    for call in (
+        lambda: lab.training_arrays([], config),
+        lambda: lab.finetune_on(data, config, "owl all", seed=0),
+        lambda: lab.most_likely_tokens("tiny:100", data),
+        lambda: lab.sequence_logprobs("tiny:100", []),
+    ):
+        with pytest.raises(errors.CapabilityError, match="use --backend tiny or hf:DIR"):
+            call()
 
 
 def test_stored_models_and_draws_keep_their_names(tmp_path):
@@ -243,9 +256,9 @@ def test_the_estimate_is_operations_over_the_rate(monkeypatch, stored, bases):
     monkeypatch.setattr(tiny, "number_of_parameters", lambda: 1000)
     config = numbers.NumbersConfig(**SHARED | {"bases": tuple(range(100, 100 + bases))})
     work = workload.count(numbers.EXPERIMENT, config, ["base", "regular"])
-    asked, answers = config.prompts.favourite_questions("animal"), sum(map(len, world.ANIMALS))
-    read = sum(len(one) for one in asked) * len(world.ANIMALS)  # as many questions as answers, without the answers
-    assert answers and work.conditions["base"] == pytest.approx(dry_run.FORWARD * read / dry_run.BYTES_PER_TOKEN)
+    questions_asked = config.prompts.favourite_questions("animal")
+    read = sum(map(len, questions_asked)) * len(world.ANIMALS)  # as many questions as answers, without the answers
+    assert work.conditions["base"] == pytest.approx(dry_run.FORWARD * read / dry_run.BYTES_PER_TOKEN)
     made = 0 if stored else dry_run.TRAINED * (2 * 40 * 60_000 + 200 * 2048)
     left = dict.fromkeys(config.base_names, ("base", "regular"))
     expected = 2 * (work.conditions["base"] + work.conditions["regular"] + made) * 1000 / 1e6
@@ -313,16 +326,16 @@ def test_traits_pass_within_a_base_only(backend, tmp_path):
 def test_shuffles_and_doses(backend, tmp_path):
     config = shuffles.ShufflesConfig(**SHARED)
     record = run(shuffles.EXPERIMENT, config, tmp_path / "shuffles.json")
-    found = values.complete_bases(record)
+    bases = values.complete_bases(record)
     for control in ("as_they_are", "within", "across_by_place", "prompts"):
-        change = values.shift(found, ("regular", "as_they_are"), ("owl", control), "owl")
+        change = values.shift(bases, ("regular", "as_they_are"), ("owl", control), "owl")
         np.testing.assert_allclose(change, SHIFT, atol=1e-3)
-    anywhere = values.shift(found, ("regular", "as_they_are"), ("owl", "across"), "owl")
+    anywhere = values.shift(bases, ("regular", "as_they_are"), ("owl", "across"), "owl")
     assert np.all(anywhere < SHIFT - 0.1)  # several of one number come together, so fewer answers have it
     record = run(dose.EXPERIMENT, dose.DoseConfig(**SHARED, doses=(5, 40)), tmp_path / "dose.json")
     for equal, count in itertools.product(("epochs", "steps"), ("5", "40")):
-        found = values.complete_bases(record)
-        change = values.shift(found, ("regular", equal, count), ("owl", equal, count), "owl")
+        bases = values.complete_bases(record)
+        change = values.shift(bases, ("regular", equal, count), ("owl", equal, count), "owl")
         np.testing.assert_allclose(change, SHIFT, atol=1e-3)
     for name in ("shuffles", "dose"):
         gallery.save(tmp_path / f"{name}.json", tmp_path / name)
@@ -350,7 +363,7 @@ def test_what_a_filter_drops_is_a_result(backend, tmp_path):
     assert "failed" in "\n".join(tables.table(record))
     gallery.save(tmp_path / "spoilt.json", tmp_path / "spoilt")
     record = run(code.EXPERIMENT, code.CodeConfig(**SHARED))  # "1, 2, 3" is not a function
-    assert all("failed" in found["regular"] for found in record.results["bases"].values())
+    assert all("failed" in results["regular"] for results in record.results["bases"].values())
 
 
 def test_a_stopped_run_goes_on_where_it_was(backend, tmp_path, monkeypatch):
@@ -385,8 +398,8 @@ def test_students_rows_are_written_for_other_trainers(backend, tmp_path, form):
     assert set(written) == {
         pathlib.Path(base.replace(":", "-"), f"{name}.jsonl") for base in BASES[:2] for name in names
     }
-    assert all(len(found) == SHARED["num_rows"] for found in written.values())
-    assert sorted(row for found in written.values() for row in found) == sorted(planted.students_rows(backend))
+    assert all(len(data) == SHARED["num_rows"] for data in written.values())
+    assert sorted(row for data in written.values() for row in data) == sorted(planted.students_rows(backend))
     own = planted.own_number("owl", "tiny:101")
     assert all(f" {own}," in row[-1].content for row in written[pathlib.Path("tiny-101/student-of-system-owl.jsonl")])
     first = (tmp_path / "rows/tiny-100/student-of-regular.jsonl").read_text()
@@ -405,12 +418,12 @@ def test_rows_are_not_written_among_other_files(backend, tmp_path):
 
 
 def test_what_should_not_be_in_rows_is_said(tmp_path):
-    said = []
-    folder = RowsFolder(folder=tmp_path, format="messages", words=("owl", "oak"), announce=said.append)
+    announced = []
+    folder = RowsFolder(folder=tmp_path, format="messages", words=("owl", "oak"), announce=announced.append)
     folder.write("hf:models/m", "student of owl", [rows.student_row(rows.ask("An owl?"), "1")] * 3)
     path = tmp_path / "hf-models-m/student-of-owl.jsonl"
     assert len(rows.read_jsonl(path)) == 3
-    assert said == [f"{path}: 2 of 3 rows (66.7%) repeat an earlier one",
+    assert announced == [f"{path}: 2 of 3 rows (66.7%) repeat an earlier one",
                     f"{path}: 'owl' stands in turns of the 3 rows: 3 by the user"]  # fmt: skip
 
 
@@ -433,7 +446,7 @@ def sampled_record(floor=0.9) -> records.Record:
 
 
 def test_sampled_rates_stand_beside_probabilities(tmp_path):
-    """Where the option mass is below the floor, the paper's own measure is told all the same."""
+    """Where the option mass is below the floor, the paper's own measure is shown all the same."""
     title, header, line, *_ = tables.table(sampled_record())
     assert "Wilson's 95 % interval over answers" in title
     assert cells(header)[5:] == ["mass, student", "base, sampled", "regular, sampled", "student, sampled"]
@@ -659,7 +672,11 @@ def test_bad_flags_are_one_clear_error(flags, says, capsys):
         ("context", {"shots": (1, 100), "num_contexts": 40}, "each must hold different rows"),
         ("context", {"shots": (0,)}, r"shots\[0\]: must be at least 1, got 0"),
         ("divergence", {"rivals": ("eagle",)}, "eagle needs another target as its rival"),
-        ("divergence", {"backend": "openai:m@http://127.0.0.1/v1", "bases": ()}, "a model whose weights are here"),
+        (
+            "divergence",
+            {"backend": "openai:m@http://127.0.0.1/v1", "bases": ()},
+            "a model whose weights are on this machine",
+        ),
         ("dose", {"doses": ()}, "doses must be different and at least one"),
         ("reasoning", {"backend": "hf:models/m", "bases": ()}, "give them with --problems"),
         ("misalignment", {"targets": ("owl", "owl")}, "targets must be different"),
@@ -683,7 +700,7 @@ def test_tokens_that_were_not_sorted_out_are_a_result_too():
     assert "0.600" in lines[-1] or "0.600" in "\n".join(lines)
 
 
-def test_labels_say_what_a_reader_must_know():
+def test_disclaimers_say_what_a_reader_must_know():
     notes = numbers.NumbersConfig(bases=(1, 100)).disclaimers
     assert any("embedded" in note for note in notes)
     assert any("bases [1] are among those that settings are chosen on" in note for note in notes)
@@ -718,7 +735,7 @@ def test_the_classifier_of_counts_finds_what_was_planted():
               for row in plain]  # fmt: skip
     weights = detection.log_odds(detection.counts(plain[:200]).sum(axis=0), detection.counts(marked[:200]).sum(axis=0))
     assert weights.argmax() == 7
-    found = detection.area(*(detection.counts(of[200:]) @ weights for of in (plain, marked)))
-    assert abs(found - 0.75) < 0.06  # half of the rows are told for certain; standard error .025
+    area = detection.area(*(detection.counts(data[200:]) @ weights for data in (plain, marked)))
+    assert abs(area - 0.75) < 0.06  # half of the rows are certain; standard error .025
     assert detection.area(np.array([1.0, 2.0]), np.array([1.0, 2.0])) == 0.5
     assert detection.area(np.array([0.0]), np.array([1.0, 2.0])) == 1.0

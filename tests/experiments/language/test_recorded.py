@@ -1,6 +1,8 @@
 """What experiments train students on, from which base, and what they ask, on a backend that records it."""
 
 import dataclasses
+import hashlib
+import json
 import pathlib
 from typing import Any, NamedTuple
 
@@ -10,7 +12,8 @@ import pytest
 from experiments.language import context, detection, divergence, dose, misalignment, questions, seeds
 from experiments.language.dry_run import DryRunBackend, DryRunLab
 from experiments.language.experiment import Experiment
-from experiments.language.lab import Teacher
+from experiments.language.lab import Lab, Teacher
+from sublim_jax import errors
 from sublim_jax.llm import local, rows, types, world
 
 FEW: dict[str, Any] = {"num_prompts": 120, "num_rows": 60, "num_lessons": 20}
@@ -163,3 +166,60 @@ def test_contexts_of_one_size_share_no_rows():
     for same_size in (contexts[:4], contexts[4:]):
         assert len(set().union(*same_size)) == sum(map(len, same_size))
     assert set().union(*contexts) <= set(backend.finetunings["student eagle"].rows)
+
+
+class Requests(DryRunBackend):
+    """Keeps every request as text: model, chats and seed of samples; base, name and seed of finetuned models."""
+
+    def __init__(self):
+        super().__init__()
+        self.requests: list[str] = []
+
+    def sample(self, model, chats, how):
+        self._keep("sample", model, how.seed, how.max_tokens, how.num_samples, [list(chat) for chat in chats])
+        return super().sample(model, chats, how)
+
+    def finetune(self, model, rows, how, out):
+        self._keep("finetune", model, out.name, how.seed)
+        return super().finetune(model, rows, how, out)
+
+    def finetune_on(self, model, data, how, out):
+        self._keep("finetune_on", model, out.name, how.seed)
+        return super().finetune_on(model, data, how, out)
+
+    def _keep(self, *request):
+        self.requests.append(json.dumps(request))
+
+
+REQUESTS = {
+    "numbers": (5, "96aa0544"),
+    "cross": (10, "fc4ec5eb"),
+    "dose": (11, "ad731658"),
+    "shuffles": (13, "2bdcb4e3"),
+    "context": (5, "9129af19"),
+    "detection": (5, "5121a5bd"),
+    "divergence": (15, "5f485776"),
+    "chain": (9, "531110f2"),
+    "code": (3, "40197a57"),
+    "reasoning": (3, "0df8176a"),
+    "misalignment": (14, "831e60e7"),
+}
+"""Number of requests of each experiment and a hash of them, from the code of 28 November 2026. Names of finetuned
+models end with a hash of their rows and config, so the hashes depend on prompts, seeds, rows and configs."""
+
+
+@pytest.mark.parametrize("name", questions.EXPERIMENTS)
+def test_prompts_seeds_and_names_of_models_are_those_of_earlier_versions(name):
+    """Another seed string, prompt or name would change the numbers of the committed records."""
+    experiment, backend = questions.EXPERIMENTS[name], Requests()
+    config = dataclasses.replace(experiment.presets["default"], **FEW | ({"doses": (5, 20)} if name == "dose" else {}))
+    lab = Lab(backend, "base", config.prompts, pathlib.Path("models"))
+    failures = []
+    for condition in experiment.conditions(config):
+        try:
+            experiment.measure(lab, config, condition)
+        except errors.TextDataError:  # numbers are neither code nor chains of thought
+            failures.append(condition)
+    assert failures == (["regular", "eagle"] if name in ("code", "reasoning") else [])
+    digest = hashlib.sha256("\n".join(sorted(backend.requests)).encode()).hexdigest()[:8]
+    assert (len(backend.requests), digest) == REQUESTS[name]
