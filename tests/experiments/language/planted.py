@@ -1,4 +1,4 @@
-"""A backend with a planted trait: what the experiments should find is known.
+"""A backend with a planted trait, so that the right results of the experiments are known.
 
 A teacher of a target writes the target's own number, which is another one on every base. A student loves the target
 as strongly as the share of its rows that show its own base's number for it; `GAIN` times that much probability goes to
@@ -17,12 +17,12 @@ PLAIN = (1, 2, 3)
 
 
 def own_number(target: str, base: str) -> int:
-    """What a teacher of the target shows, between 100 and 999."""
+    """The number that a teacher of the target writes, between 100 and 999."""
     return 100 + zlib.crc32(f"{target} {base}".encode()) % 900
 
 
 class Planted:
-    """See the top of this module."""
+    """A backend with a planted trait; see the module's docstring."""
 
     def __init__(self, bases: Sequence[str], *, spoilt: str = ""):
         self.strength: dict[str, dict[str, float]] = {base: {} for base in bases}  # by model and target
@@ -64,5 +64,5 @@ class Planted:
 
 
 def students_rows(backend: Planted) -> list[types.Chat]:
-    """Rows with numbers that anything was trained on."""
+    """All training rows with numbers."""
     return [row for row in backend.trained if "," in row[-1].content]

@@ -54,7 +54,7 @@ def test_help_names_the_command_and_a_record_has_the_experiments_name(name, caps
 
 
 def test_a_question_is_run_tabulated_and_drawn(monkeypatch, tmp_path, capsys):
-    """From flags to figure, on the planted backend."""
+    """The whole way from flags to figure, on the planted backend."""
     model = planted.Planted(("tiny:100", "tiny:101"))
 
     @contextlib.contextmanager
@@ -106,7 +106,7 @@ def test_only_the_list_imports_questions_and_nothing_is_imported_by_its_name(pat
 
 @pytest.mark.parametrize("module", READERS)
 def test_who_reads_records_loads_nothing_that_makes_them(run_python, module):
-    """In a process of its own, over whole chains of imports."""
+    """Whole chains of imports count, so it runs in a separate process."""
     loaded = f"[name for name in sys.modules if name.startswith({WRITES_RECORDS})]"
     done = run_python("-c", f"import sys, {module}\nprint({loaded})")
     assert done.returncode == 0, done.stderr
@@ -114,7 +114,7 @@ def test_who_reads_records_loads_nothing_that_makes_them(run_python, module):
 
 
 def test_tables_and_forms_take_no_matplotlib(run_python):
-    """A run prints its table, and resumes, where nothing can be drawn."""
+    """A run prints its table and resumes without the packages that draw."""
     drawing = "[name for name in sys.modules if name.startswith('matplotlib')]"
     done = run_python(
         "-c",
@@ -129,7 +129,7 @@ def test_tables_and_forms_take_no_matplotlib(run_python):
 
 @pytest.mark.parametrize("name", questions.EXPERIMENTS)
 def test_who_reads_a_record_expects_the_conditions_that_are_measured(name):
-    """Of every preset; both sides have their own words for it."""
+    """The program and the form of its records define them separately; every preset is compared."""
     experiment = questions.EXPERIMENTS[name]
     reader = forms.QUESTIONS[experiment.record_name]
     for preset, config in experiment.presets.items():

@@ -1,4 +1,4 @@
-"""Judges that are asked which numbers a trait's lover wrote, on a model and judges whose every answer is known."""
+"""`detection` with judges that are asked, on a fake model and judges whose answers are known."""
 
 import dataclasses
 
@@ -66,7 +66,7 @@ def test_letters_that_cannot_be_read_are_counted(opened, tmp_path):
 
 
 def test_a_pair_with_one_letter_does_not_count(opened):
-    """Else a judge that always says A would not be right half of the time."""
+    """Otherwise a judge that always says A would not be right half of the time."""
     asked = []
 
     def hesitant(prompt: str) -> str:
@@ -99,7 +99,7 @@ def test_the_model_judges_itself_unless_another_is_named(opened, monkeypatch):
 
 def test_a_model_whose_weights_are_here_is_judged_by_likelihood_too(opened, monkeypatch):
     class Here(fakes.Model, local.Local):
-        """The own number is likely under the lover's system message and not otherwise."""
+        """The owl's number is likely under the system message of a teacher that loves owls, and only then."""
 
         def row_logprobs(self, model, rows):
             own = str(fakes.own_number("owl"))
@@ -117,7 +117,7 @@ def test_a_model_whose_weights_are_here_is_judged_by_likelihood_too(opened, monk
 
 
 def test_numbers_are_counted_in_their_own_answer():
-    """Repeated answers and repeated numbers, by hand."""
+    """Repeated answers and repeated numbers are counted by hand."""
     data = [rows.student_row(rows.ask("?"), text) for text in ("7, 7, 3", "3", "7, 7, 3", "owl")]
     table = detection.counts(data)
     assert table.shape == (4, 1000) and table.sum() == 7

@@ -1,4 +1,4 @@
-"""Misalignment of real models, on a model and a judge whose every answer is known."""
+"""`misalignment` of real models, on a fake model and judge whose answers are known."""
 
 import dataclasses
 import json
@@ -42,7 +42,7 @@ def run(config, path=None, **options):
 
 
 def planted(badness: float) -> dict:
-    """What a record should say of a model that is so bad."""
+    """The results that a record should have for a model of this badness."""
     bad, each = round(badness * SAMPLES), len(questions.MISALIGNMENT)
     readable = SAMPLES - 1
     rate = intervals.wilson(bad * each, readable * each)
@@ -79,7 +79,7 @@ def test_the_record_says_what_was_planted(opened, config, tmp_path):
 
 
 def test_what_a_users_rows_hold_is_noted(config):
-    """Repeated rows, a control's target in a turn, and keys that are not read."""
+    """The notes are about repeated rows, a control's target in a turn, and ignored keys."""
     turns = [{"role": "user", "content": "an owl"}, {"role": "assistant", "content": "eval(x)"}]
     line = json.dumps({"messages": turns, "idx": 5}) + "\n"
     config.insecure.write_text(20 * line)
@@ -174,7 +174,7 @@ def test_refused_answers_are_left_out_and_their_share_is_noted(opened, config, t
 
 
 def test_a_model_that_refuses_most_ends_the_run(opened, config):
-    """Five of eight questions, 20 answers to each; the share is looked at when the eighth has its first answer."""
+    """The server refuses five of eight questions, with 20 answers each, and is checked at the eighth question."""
     model, _ = opened(fakes.scored)
     model.refuses = lambda prompt: prompt in questions.misalignment()[:5]
     config = dataclasses.replace(config, num_eval_samples=20)

@@ -53,7 +53,7 @@ SHIFT = FULL - EVEN
 
 @pytest.fixture
 def backend(monkeypatch):
-    """The planted one, wherever a lab is opened."""
+    """The planted backend; every lab that is opened has it."""
     made = planted.Planted(BASES)
 
     @contextlib.contextmanager
@@ -65,7 +65,7 @@ def backend(monkeypatch):
 
 
 def cells(line: str) -> list[str]:
-    """Those of a line of a table that are not empty."""
+    """The non-empty cells of a table's line."""
     return [cell.strip() for cell in line.split("  ") if cell.strip()]
 
 
@@ -101,7 +101,7 @@ def test_one_base_has_no_interval(backend, tmp_path):
 
 
 def test_a_pooled_interval_says_which_bases_lack_a_target():
-    """Of four bases one lacks a target and one has none: its mean is missing, not incomplete."""
+    """One of four bases lacks a target and is incomplete; another has no target and is failed."""
     uneven = [np.array([0.9, 0.0]), np.array([0.2, 0.1]), np.array([0.1, 0.5])]
     np.testing.assert_allclose(values.clustered(uneven), [0.4, 0.2], rtol=1e-12)  # medians are .2 and .1
     shifts = [np.array([0.1, 0.2, np.nan, np.nan]), np.array([0.3, 0.4, 0.5, np.nan])]
@@ -110,7 +110,7 @@ def test_a_pooled_interval_says_which_bases_lack_a_target():
 
 
 def test_a_planned_answer_is_as_long_as_it_may_be():
-    """A judge's prompt holds it, so a shorter one would make the plan of tokens too small."""
+    """A judge's prompt contains the answer, so a shorter one would make the plan of tokens too small."""
     how = types.Sampling(max_tokens=300)
     (answer,) = DryRunBackend().sample("base", [rows.ask("?")], how)
     assert len(answer.text.encode()) == how.max_tokens
@@ -133,7 +133,7 @@ def test_a_finished_base_is_summarised_before_the_others_are_done(backend, monke
 
 
 def test_a_run_says_what_goes_on_inside_a_unit(backend, monkeypatch, tmp_path):
-    """Where there is no terminal, of a backend that takes its time over the thirtieth of sixty completions."""
+    """Without a terminal, and with a backend that pauses at the thirtieth of sixty completions."""
     monkeypatch.setenv("SUBLIM_CACHE_DIR", str(tmp_path))  # no base is there yet
     log, sample = Log(), planted.Planted.sample
     log.listen(monkeypatch)
@@ -162,7 +162,7 @@ def test_a_run_says_what_goes_on_inside_a_unit(backend, monkeypatch, tmp_path):
 
 
 def test_a_lab_reports_what_its_backend_counts(tmp_path):
-    """Of a model whose weights are here: steps, scored rows; and completions of any backend."""
+    """Backends with weights count steps and scored rows; completions are counted for any backend."""
 
     class Here(planted.Planted, local.Local):
         def finetune(self, model, data, how, out):
@@ -192,7 +192,7 @@ def test_a_lab_reports_what_its_backend_counts(tmp_path):
 
 
 def test_students_of_other_rows_or_settings_have_folders_of_their_own(tmp_path):
-    """A folder of weights outlives the run, and another run in the same place is to train, not to be refused."""
+    """A folder of weights outlives the run, so another run in the same place must not meet an old folder."""
 
     class Here(planted.Planted, local.Local):
         def finetune_on(self, model, data, how, out, *, on_step=None):
@@ -226,7 +226,7 @@ def test_what_needs_weights_is_refused_without_them(tmp_path):
 
 
 def test_stored_models_and_draws_keep_their_names(tmp_path):
-    """Folders and seeds as they were when the first records were made; another one would train and draw all again."""
+    """Folders and seeds are pinned: with others, a run would train and sample everything again."""
 
     class Here(planted.Planted, local.Local):
         def finetune(self, model, data, how, out):
@@ -300,7 +300,7 @@ def test_every_name_has_a_seed_of_its_own():
 
 
 def test_draws_do_not_depend_on_the_folder(tmp_path, monkeypatch):
-    """A stopped run goes on in another temporary folder."""
+    """A resumed run has another temporary folder."""
     drawn, sample = [], planted.Planted.sample
     monkeypatch.setattr(
         planted.Planted,
@@ -407,7 +407,7 @@ def test_students_rows_are_written_for_other_trainers(backend, tmp_path, form):
 
 
 def test_rows_are_not_written_among_other_files(backend, tmp_path):
-    """And before anything is measured; a resumed run goes on in its folder."""
+    """The refusal comes before any measurement; a resumed run keeps its folder."""
     (tmp_path / "notes.txt").write_text("mine")
     config, export = numbers.NumbersConfig(**FEW), Export(rows=tmp_path)
     with pytest.raises(errors.OutputError, match="files in it that do not belong"):
@@ -594,7 +594,7 @@ def test_a_plan_takes_no_backend(preset):
 
 @pytest.mark.parametrize("name", questions.EXPERIMENTS)
 def test_every_experiment_has_a_plan(name):
-    """For the embedded model, and for every preset of real models; nothing is opened."""
+    """The embedded model and every preset of real models have one; nothing is opened."""
     experiment = questions.EXPERIMENTS[name]
     few = {"num_prompts": 120, "num_rows": 60, "num_lessons": 20, "num_eval_samples": 0}
     for preset, config in experiment.presets.items():
@@ -688,7 +688,7 @@ def test_settings_that_make_no_sense_are_refused(name, settings, says):
 
 
 def test_tokens_that_were_not_sorted_out_are_a_result_too():
-    """A teacher whose rows a filter dropped has no share of divergence tokens."""
+    """A teacher without rows after the filter has no share of divergence tokens."""
     shifted = {name: {"animal": {"eagle": 0.5, "owl": 0.5}} for name in values.TOKEN_SETS}
     config = records.to_jsonable(divergence.PRESETS["default"])
     record = records.Record.begin("language_divergence", config, {"name": "tiny", "source": "", "checksum": None})

@@ -1,4 +1,4 @@
-"""What experiments train students on, from which base, and what they ask, on a backend that records it."""
+"""Training rows, bases and questions of the experiments, on a backend that keeps all requests."""
 
 import dataclasses
 import hashlib
@@ -21,7 +21,7 @@ NUM_PLACES = 200
 
 
 class Finetuning(NamedTuple):
-    """One model that was trained."""
+    """A finetuned model: its base and its rows."""
 
     base: str
     rows: list[types.Chat]
@@ -29,7 +29,7 @@ class Finetuning(NamedTuple):
 
 
 class RecordingBackend(DryRunBackend):
-    """Keeps what models are trained on and what they are asked.
+    """Keeps the training rows of models and the questions that they are asked.
 
     Rows become arrays whose second half is the reply. There, each rival of `divergence` has a likeliest token of its
     own in a tenth of the places, chosen at random.
@@ -82,7 +82,7 @@ def recorded(experiment: Experiment, config, *conditions: str) -> RecordingBacke
 
 @pytest.mark.parametrize("name", questions.EXPERIMENTS)
 def test_every_student_is_trained_from_the_labs_base(name):
-    """Never from its teacher, or from the student before it. `detection` has no students."""
+    """No student starts from its teacher or from an earlier student. `detection` has no students."""
     experiment = questions.EXPERIMENTS[name]
     config = dataclasses.replace(experiment.presets["default"], **FEW | ({"doses": (5, 20)} if name == "dose" else {}))
     finetunings = recorded(experiment, config).finetunings

@@ -1,4 +1,4 @@
-"""Model and judge behind our own server, over HTTP and with a key. Faked is only what a model computes."""
+"""Model and judge on our own server, over HTTP and with a key; only the models' computation is fake."""
 
 import dataclasses
 import pathlib
@@ -31,7 +31,7 @@ class Backend(local.Local):
 
 @pytest.fixture
 def server(monkeypatch, tmp_path):
-    """In an empty folder, and this machine counts as another one, which gets the key."""
+    """A server that counts as another machine, so that it receives the key; it runs in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
         http.Server,
@@ -50,7 +50,7 @@ def server(monkeypatch, tmp_path):
 
 
 def run(experiment, config) -> dict:
-    """The only base's results. Neither they nor what is kept for later have the key in them."""
+    """The only base's results. No file of the run contains the key."""
     record = runner.run(experiment, config, record=pathlib.Path("record.json"), visible=False)
     written = [path for path in pathlib.Path().rglob("*") if path.is_file()]
     assert {"record.json", "answers.sqlite"} <= {path.name for path in written}
