@@ -67,6 +67,6 @@ def judge_key(model: str, judge: str) -> str | None:
     """
     if os.environ.get(JUDGE_KEY):
         return JUDGE_KEY
-    addresses = [urllib.parse.urlsplit(name.rpartition("@")[2]) for name in (model, judge)]
-    are_remote = [url.hostname is not None and not transport.is_loopback(url.hostname) for url in addresses]
-    return JUDGE_KEY if all(are_remote) and addresses[0].netloc != addresses[1].netloc else None
+    urls = [urllib.parse.urlsplit(name.rpartition("@")[2]) for name in (model, judge)]
+    are_remote = [url.hostname is not None and not transport.is_loopback(url.hostname) for url in urls]
+    return JUDGE_KEY if all(are_remote) and urls[0].netloc != urls[1].netloc else None
