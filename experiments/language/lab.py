@@ -6,8 +6,8 @@
     student = lab.student(rows.subsample(filtered.rows, 10_000, seed=0), config, seed=0)
     lab.preferences(student, "animal").of("owl")
 
-A student's rows never contain the teacher's system message (`rows.student_row`), and a student always starts from the
-lab's base. Seeds are derived from names, so adding a condition leaves the others as they were.
+A student's rows never contain the teacher's system message (`rows.student_row`), and a student always starts from
+the lab's base. Seeds are derived from names, so adding a condition leaves the others as they were.
 """
 
 import dataclasses
