@@ -36,8 +36,8 @@ offline on an embedded model, and with `--backend` on real ones:
 parameters, pre-trained at the start of a run on {tiny.Recipe().num_documents:,} documents of [an invented
 world](../../sublim_jax/llm/world.py) of {len(world.WORDS):,} words. It shows the mechanism, not its
 strength in a language model. No real checkpoint and no commercial server has been tried: the open-weight path is
-compared with PyTorch on random weights (`tests/llm/test_torch_parity.py`), and the remote path is tested with our own
-server and its injected faults.
+compared with PyTorch on random weights (`tests/llm/test_torch_parity.py`), and the remote path is tested with our
+own server and its injected faults.
 
 ## How to read this page
 
