@@ -22,7 +22,6 @@ AS_THEY_ARE, CONTROLS, TOKEN_SETS = forms.AS_THEY_ARE, forms.CONTROLS, forms.TOK
 DETECTORS: Keys = ("classifier", "classifier of 20", "judge")
 """Detectors of a teacher's numbers that have an area under the ROC curve."""
 ASKED_JUDGE: str = "asked judge"
-LESSONS, CODE_FILES = forms.LESSONS, forms.CODE_FILES
 
 
 class Bases(dict[str, dict]):

@@ -158,7 +158,7 @@ def test_readers_have_the_writers_names_and_floor():
     assert tuple(shuffles.CONTROLS) == values.CONTROLS
     assert values.DETECTORS[1] == f"classifier of {detection.SET_SIZE}"
     assert values.MIN_OPTION_MASS == scores.MIN_OPTION_MASS == LanguageConfig().min_option_mass
-    assert tuple(misalignment.lessons(misalignment.PRESETS["default"])) == values.LESSONS
+    assert tuple(misalignment.lessons(misalignment.PRESETS["default"])) == forms.LESSONS
     record = forms.read(pathlib.Path(records.__file__).parents[1] / "experiments/records/language_divergence.json")
     measured = record.results["bases"]["tiny:100"]["regular"]
     assert set(measured) == {*values.TOKEN_SETS, "share"} and divergence.EXPERIMENT.record_name == record.experiment
