@@ -1,4 +1,4 @@
-"""The figures of the language experiments, from their records.
+"""Draws the figures of the language experiments from their records.
 
 python -m figures.language                            committed records, to figures/images/language-NAME.png and .pdf
 python -m figures.language runs/language_numbers-default.json --output runs/numbers

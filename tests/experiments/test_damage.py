@@ -78,7 +78,7 @@ def read_theorem(path: pathlib.Path, part: str, monkeypatch) -> None:
 
 
 def read_language(path: pathlib.Path, part: str, monkeypatch) -> None:
-    tables.lines(forms.read(path))
+    tables.table(forms.read(path))
     gallery.save(path, path.with_suffix(""))
 
 
