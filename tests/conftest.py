@@ -3,6 +3,7 @@
 HYPOTHESIS_PROFILE=thorough pytest tests/test_losses.py    randomised, 500 examples
 """
 
+import gc
 import os
 import pathlib
 import subprocess
@@ -71,6 +72,12 @@ def pytest_configure(config):
     jax.config.update(
         "jax_persistent_cache_min_compile_time_secs", float(os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"])
     )
+
+
+def pytest_collection_finish(session):
+    """Modules and tests stay until the end: what is frozen is not searched for garbage again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
