@@ -22,7 +22,9 @@ import pytest
 
 import experiments
 import sublim_jax
-from experiments.atlas import registry, results, sources
+from experiments.atlas import settings, store
+from experiments.atlas.rows import sources
+from experiments.atlas.rows import types as rows
 from experiments.language import numbers
 from sublim_jax import errors
 from sublim_jax.forms import theorem as form
@@ -49,6 +51,7 @@ OURS_ALONE = {  # made by our code from what was checked before, or read from a 
     "sublim_jax.llm.local.Model",
     "sublim_jax.llm.tokens.Encoded",
     "experiments.atlas.plan.Plan",
+    "experiments.atlas.rows.types.ResolvedArm",
     "experiments.atlas.worker.Answer",
     "experiments.atlas.worker.Task",
     "experiments.language.options.RowsFolder",
@@ -63,11 +66,11 @@ MINIMAL = {  # where something must be given
     lineage.LineageSpec: small.SPEC,
     lineage.TeacherSpec: lineage.TeacherSpec(model=small.MODEL, phase=loop.Phase()),
     lineage.OriginSpec: lineage.OriginSpec(model=small.MODEL),
-    registry.Setting: registry.BASE,
-    registry.Published: registry.Published("jasshone", 0.5),
-    registry.Arm: registry.Arm("one"),
-    registry.Row: registry.Row(id="one", axis="loss", question="Which?"),
-    results.RowConfig: results.RowConfig(row="one", seed=0, num_members=2),
+    settings.Setting: settings.BASE,
+    rows.Published: rows.Published("jasshone", 0.5),
+    rows.Arm: rows.Arm("one"),
+    rows.Row: rows.Row(id="one", axis="loss", question="Which?"),
+    store.RowConfig: store.RowConfig(row="one", seed=0, num_members=2),
     sources.Source: sources.SOURCES["jasshone"],
     type(numbers.EXPERIMENT): numbers.EXPERIMENT,
     language.Caps: language.Caps(finetune=True, choices="exact", seeds=True, system=True, fingerprint="f"),

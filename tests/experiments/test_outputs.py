@@ -9,8 +9,8 @@ import shutil
 import pytest
 
 from experiments import language_speed, mnist_aux, speed
-from experiments.atlas import results, worker
 from experiments.atlas import run as atlas
+from experiments.atlas import store, worker
 from experiments.language import numbers as language_numbers
 from experiments.language import runner
 from experiments.theorem import config as theorem_config
@@ -488,7 +488,7 @@ def test_a_damaged_row_of_the_atlas_is_one_line(tmp_path, change, message):
     for read in (
         lambda: atlas_run(tmp_path),
         lambda: values.read(tmp_path),
-        lambda: results.Store(tmp_path, 0, {}, 10),
+        lambda: store.RecordStore(tmp_path, 0, {}, 10),
     ):
         with pytest.raises(errors.RecordError, match=f"^{path}: .*{message}"):
             read()

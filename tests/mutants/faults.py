@@ -949,8 +949,8 @@ FAULTS: tuple[Fault, ...] = (
         "teacher_of_other_images",
         "the teacher of one dataset serves another",
         "experiments/atlas/worker.py",
-        "records.fingerprint((upbringing(self.setting), self.setting.data))",
-        "records.fingerprint((upbringing(self.setting),))",
+        "records.fingerprint((teacher_part(self.setting), self.setting.data))",
+        "records.fingerprint((teacher_part(self.setting),))",
         ("tests/experiments/atlas/test_run.py::test_a_teacher_of_other_images_is_another_one",),
     ),
     Fault(
@@ -965,8 +965,8 @@ FAULTS: tuple[Fault, ...] = (
         "a_class_too_many",
         "five classes are six",
         "experiments/atlas/worker.py",
-        "kept = labels < data.num_classes",
-        "kept = labels <= data.num_classes",
+        "in_use = labels < data.num_classes",
+        "in_use = labels <= data.num_classes",
         ("tests/experiments/atlas/test_run.py::test_images_are_those_of_the_dataset_and_its_first_classes",),
     ),
     Fault(
@@ -981,8 +981,8 @@ FAULTS: tuple[Fault, ...] = (
         "result_of_the_first_row",
         "measures of every task are the first one's",
         "experiments/atlas/worker.py",
-        "condition: kept(values[row])",
-        "condition: kept(values[0])",
+        "condition: numbers(values[row])",
+        "condition: numbers(values[0])",
         ("tests/experiments/atlas/test_run.py::test_a_result_is_the_members_row_with_the_loss_of_its_last_epochs",),
     ),
     Fault(
@@ -1012,7 +1012,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "losses_share_a_name",
         "settings that differ in their loss share results",
-        "experiments/atlas/registry.py",
+        "experiments/atlas/settings.py",
         'not in ("conditions", "measures")',
         'not in ("conditions", "measures", "loss")',
         ("tests/experiments/atlas/test_rows.py::test_whatever_changes_a_number_changes_the_name",),

@@ -2,18 +2,19 @@
 
 from collections.abc import Mapping
 
-from experiments.atlas import catalogue, registry
+from experiments.atlas import catalogue
+from experiments.atlas.rows.types import Row
 from figures.atlas import values
 from sublim_jax import records
 
 
-def row_of(row: registry.Row) -> values.Row:
+def row_of(row: Row) -> values.Row:
     """The row after its way through JSON."""
-    return values.row_of(records.to_jsonable(catalogue.described(row)))
+    return values.row_of(records.to_jsonable(catalogue.describe(row)))
 
 
 def atlas_of(made: Mapping[str, records.Record]) -> values.Atlas:
     """All rows, of which those have a record that are given one."""
-    listed = records.to_jsonable(catalogue.all_described())
+    listed = records.to_jsonable(catalogue.describe_all())
     sources = {key: values.Source(**source) for key, source in listed["sources"].items()}
     return values.Atlas(tuple(values.row_of(row) for row in listed["rows"]), sources, made)

@@ -56,7 +56,7 @@ def test_every_published_program_can_be_lowered_for_cuda(accelerator, monkeypatc
     monkeypatch.setattr(worker, "KEPT_PROGRAMS", 10_000)
     on_gpu = worker.Worker(0, blank)
     assert on_gpu.chunk_size >= 100  # members side by side, as on an accelerator
-    settings = [row.setting(arm) for row in catalogue.ROWS["published"] for arm in row.arms]
+    settings = [arm.setting for row in catalogue.ROWS["published"] for arm in row.resolved]
     work = plan.make(settings, 10, chunk_size=on_gpu.chunk_size, done=lambda *task: False)
     for chunk in work.chunks:
         on_gpu.run(chunk)

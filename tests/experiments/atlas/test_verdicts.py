@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments.atlas import catalogue, registry, unpublished
+from experiments.atlas import catalogue
+from experiments.atlas.rows import factorial as factorial_rows
+from experiments.atlas.rows.types import Arm, Published, Row
 from figures.atlas import draw, effects, factorial, findings, page, values, verdicts
 from sublim_jax import records
 from sublim_jax.metrics import intervals
@@ -15,14 +17,14 @@ from tests.experiments.atlas import described
 BASE = np.array([0.40, 0.50, 0.60, 0.45, 0.55])
 
 
-FACTORIAL = described.row_of(unpublished.CONFLICT[0])
+FACTORIAL = described.row_of(factorial_rows.UNPUBLISHED[0])
 
 
 def arm_of(*published):
-    return registry.Arm("one", published=published)
+    return Arm("one", published=published)
 
 
-def judged(row: registry.Row, arms, base):
+def judged(row: Row, arms, base):
     """The verdict on the only published number of a row."""
     read = described.row_of(row)
     (published,) = read.arms[0].published
@@ -37,27 +39,27 @@ def found_with(values):
 
 
 def judge(published, values, base=BASE):
-    row = registry.Row(id="r", axis="loss", question="", arms=(arm_of(published),))
+    row = Row(id="r", axis="loss", question="", arms=(arm_of(published),))
     return judged(row, found_with(values), base)
 
 
 def test_a_value_within_the_interval_of_the_difference_agrees():
     ours = intervals.t_interval(BASE)
     limit = np.hypot(ours.half_width, 0.04)
-    inside = registry.Published("cloud", ours.mean + 0.99 * limit, half_width=0.04)
-    outside = registry.Published("jlov7", ours.mean + 1.01 * limit, half_width=0.04)
+    inside = Published("cloud", ours.mean + 0.99 * limit, half_width=0.04)
+    outside = Published("jlov7", ours.mean + 1.01 * limit, half_width=0.04)
     assert judge(inside, BASE).word == "agrees"
     assert judge(outside, BASE).word == "not comparable"  # G's protocol is another
-    missed = registry.Published("cloud", ours.mean + 1.01 * limit, half_width=0.04)
+    missed = Published("cloud", ours.mean + 1.01 * limit, half_width=0.04)
     assert judge(missed, BASE).word == "differs"
 
 
 def test_too_few_members_for_an_interval_have_no_verdict():
     """Neither the exact value nor one that is far away: without an interval everything would agree."""
     for value in (0.5, 0.9):
-        verdict = judge(registry.Published("cloud", value, half_width=0.04), BASE[:3])
+        verdict = judge(Published("cloud", value, half_width=0.04), BASE[:3])
         assert (verdict.word, verdict.why) == ("not comparable", "3 members have no interval")
-    assert judge(registry.Published("cloud", 0.4875, half_width=0.04), BASE[:4]).word == "agrees"
+    assert judge(Published("cloud", 0.4875, half_width=0.04), BASE[:4]).word == "agrees"
 
 
 def test_members_come_in_the_order_of_their_numbers():
@@ -71,7 +73,7 @@ def test_a_source_whose_own_base_is_as_far_off_agrees_relative_to_it():
     """J's base is .55. An arm that loses .3 with it loses .3 with us, though ours starts lower."""
     changed = BASE - 0.3 + np.array([0.004, -0.004, 0.002, -0.002, 0.0])
     base = BASE - 0.2
-    published = registry.Published("jasshone", 0.251, half_width=0.01)
+    published = Published("jasshone", 0.251, half_width=0.01)
     assert judge(published, changed - 0.2, base).word == "agrees relative to its base"
     assert judge(published, changed - 0.2, base + 0.2).word == "differs"
 
@@ -80,7 +82,7 @@ def test_a_relative_change_may_be_off_by_the_root_of_two_times_their_interval():
     """Ours lose .3 to the last digit, so the margin is theirs alone: .01 for each of two means. D's base is .551."""
     base = BASE - 0.2
     for off, word in ((0.0139, "agrees relative to its base"), (0.0144, "differs")):
-        published = registry.Published("divyat09", 0.551 - 0.3 + off, half_width=0.01)
+        published = Published("divyat09", 0.551 - 0.3 + off, half_width=0.01)
         assert judge(published, base - 0.3, base).word == word
 
 
@@ -98,17 +100,17 @@ def test_only_the_trait_of_a_student_is_read_relative_to_a_base():
     for published, count in seen:
         scored = "validation_accuracy" if published.source == "barathvelmu" else "accuracy"
         assert (count > 0) == (published.measure == scored), published
-    published = registry.Published("jasshone", 0.251, "student_all", half_width=0.01)
+    published = Published("jasshone", 0.251, "student_all", half_width=0.01)
     members = {str(m): {"accuracy": {"student_all": v}, "measures": {}} for m, v in enumerate(BASE - 0.5)}
-    row = registry.Row(id="r", axis="loss", question="", arms=(arm_of(published),))
+    row = Row(id="r", axis="loss", question="", arms=(arm_of(published),))
     assert judged(row, {"one": {"members": members}}, BASE - 0.2).word == "differs"
 
 
 def test_what_was_not_run_or_cannot_be_compared_says_so():
-    assert judge(registry.Published("jasshone", 0.5), []).word == "not run"
-    verdict = judge(registry.Published("jasshone", 0.5, how="clipped"), BASE)
+    assert judge(Published("jasshone", 0.5), []).word == "not run"
+    verdict = judge(Published("jasshone", 0.5, why_not_comparable="clipped"), BASE)
     assert (verdict.word, verdict.why) == ("not comparable", "clipped")
-    assert judge(registry.Published("jasshone", 0.5), [np.nan] * 5).word == "not run"
+    assert judge(Published("jasshone", 0.5), [np.nan] * 5).word == "not run"
 
 
 def test_members_that_are_needed_find_the_difference_with_the_asked_probability():
@@ -121,8 +123,8 @@ def test_members_that_are_needed_find_the_difference_with_the_asked_probability(
 
 
 def test_effects_are_those_of_a_regression_and_shares_add_up():
-    row = unpublished.CONFLICT[0]
-    signs = np.array([list(run.values()) for run in unpublished.design()], float)
+    row = factorial_rows.UNPUBLISHED[0]
+    signs = np.array([list(run.values()) for run in factorial_rows.design()], float)
     random = np.random.default_rng(0)
     truth = np.array([0.1, 0.05, -0.03, 0.0, 0.02, 0.0, -0.01])
     means = 0.5 + signs @ truth / 2 + 0.04 * signs[:, 0] * signs[:, 1]
@@ -134,7 +136,7 @@ def test_effects_are_those_of_a_regression_and_shares_add_up():
     found = {effect.name: effect for effect in factorial.of_record(FACTORIAL, arms)}
     design = np.column_stack([np.ones(16), signs])
     solution = np.linalg.lstsq(design, values.mean(axis=1), rcond=None)[0]
-    for name, coefficient in zip(unpublished.LEVELS, solution[1:], strict=True):
+    for name, coefficient in zip(factorial_rows.LEVELS, solution[1:], strict=True):
         assert found[name].change.mean == pytest.approx(2 * coefficient, abs=1e-12)
     assert 0.999 < sum(effect.share for effect in found.values()) <= 1  # one interaction of three is left
     (pair,) = (effect for name, effect in found.items() if "batch x epochs" in name)
@@ -143,10 +145,10 @@ def test_effects_are_those_of_a_regression_and_shares_add_up():
 
 
 def test_interactions_of_two_factors_are_in_seven_groups_of_three():
-    pairs = list(itertools.combinations(unpublished.LEVELS, 2))
+    pairs = list(itertools.combinations(factorial_rows.LEVELS, 2))
     random = {arm.label: {"members": {"0": {"accuracy": {"student_aux": i / 16}, "measures": {}},
                                       "1": {"accuracy": {"student_aux": i / 17}, "measures": {}}}}
-              for i, arm in enumerate(unpublished.CONFLICT[0].arms)}  # fmt: skip
+              for i, arm in enumerate(factorial_rows.UNPUBLISHED[0].arms)}  # fmt: skip
     groups = [effect.name.split(", ") for effect in factorial.of_record(FACTORIAL, random) if " x " in effect.name]
     assert sorted(map(len, groups)) == [3] * 7 and sum(map(len, groups)) == len(pairs)
 
@@ -164,13 +166,13 @@ def test_shares_have_an_interval_over_members():
 def with_factorial(accuracy, num_members=4, *, noise=0.003) -> dict[str, records.Record]:
     """A record of the factorial whose accuracy is a function of the signs by factor."""
     random = np.random.default_rng(1)
-    row = unpublished.CONFLICT[0]
+    row = factorial_rows.UNPUBLISHED[0]
     found = records.Record.begin("atlas", {"num_members": num_members}, {"name": "m", "source": "", "checksum": None})
     found.complete = True
     found.results["arms"] = {
         arm.label: {"members": {str(m): {"accuracy": {"student_aux": accuracy(run) + noise * random.normal()},
                                          "measures": {}} for m in range(num_members)}}
-        for arm, run in zip(row.arms, unpublished.design(), strict=True)
+        for arm, run in zip(row.arms, factorial_rows.design(), strict=True)
     }  # fmt: skip
     return {row.id: found}
 
@@ -244,8 +246,8 @@ def test_heads_or_hidden_layers_is_settled_by_the_members():
 
 
 def test_the_best_on_validation_images_is_read_on_test_images():
-    arms = [registry.Arm(name, group="g") for name in ("a", "b")]
-    row = registry.Row(id="r", axis="loss", question="", arms=arms)
+    arms = [Arm(name, group="g") for name in ("a", "b")]
+    row = Row(id="r", axis="loss", question="", arms=arms)
     scores = {"a": (0.9, 0.2), "b": (0.3, 0.8)}  # on validation and on test images
     found = {
         name: {"members": {str(m): {"accuracy": {"student_aux": test}, "measures": {"validation_accuracy":
@@ -266,7 +268,7 @@ def with_likeness(accuracy, likeness):
 
 
 def test_likeness_and_accuracy_are_correlated_over_all_runs_and_within_an_arm():
-    row = registry.Row(id="r", axis="loss", question="", arms=[registry.Arm("a"), registry.Arm("b")], about="likeness")
+    row = Row(id="r", axis="loss", question="", arms=[Arm("a"), Arm("b")], about="likeness")
     likeness = np.array([[0.1, 0.2, 0.3, 0.4], [0.6, 0.7, 0.8, 0.9]])
     accuracy = np.array([[0.4, 0.3, 0.2, 0.1], [0.9, 0.8, 0.7, 0.6]])  # falls within an arm, rises between them
     (line,) = page._likeness(described.row_of(row), with_likeness(accuracy, likeness))
@@ -279,7 +281,7 @@ def test_likeness_and_accuracy_are_correlated_over_all_runs_and_within_an_arm():
 
 
 def test_spreads_are_compared_by_levenes_test():
-    row = registry.Row(id="r", axis="loss", question="", arms=[registry.Arm("a"), registry.Arm("b")], about="spreads")
+    row = Row(id="r", axis="loss", question="", arms=[Arm("a"), Arm("b")], about="spreads")
     values = np.array([[0.1, 0.9, 0.2, 0.8], [0.5, 0.51, 0.49, 0.5]])
     (line, _) = page._spreads(described.row_of(row), with_likeness(values, values))
     assert f"a {np.std(values[0], ddof=1):.3f}, b 0.008" in line

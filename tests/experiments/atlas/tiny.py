@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from experiments.atlas import registry
+from experiments.atlas.rows.types import Arm, Row, sweep
 from sublim_jax.data import images
 
 TINY = {
@@ -27,7 +27,7 @@ def load(name: str) -> images.ImageDataset:
     return images.ImageDataset(name, "drawn for a test", "none", *drawn(256), *drawn(100))
 
 
-def small(row: registry.Row) -> registry.Row:
+def small(row: Row) -> Row:
     """The row with small settings; what an arm changes wins."""
     import dataclasses
 
@@ -35,14 +35,14 @@ def small(row: registry.Row) -> registry.Row:
 
 
 ROW = small(
-    registry.Row(
+    Row(
         id="tiny",
         axis="optimization",
         question="A row of two programs",
         base={"conditions": ("student_aux", "cross_model_aux")},
         arms=(
-            *registry.sweep("both.optimizer.learning_rate", (1e-3, 1e-2)),
-            registry.Arm("mse", {"loss": "mse"}),
+            *sweep("both.optimizer.learning_rate", (1e-3, 1e-2)),
+            Arm("mse", {"loss": "mse"}),
         ),
     )
 )
