@@ -133,7 +133,7 @@ def test_effects_are_those_of_a_regression_and_shares_add_up():
         arm.label: {"members": {str(m): {"accuracy": {"student_aux": values[i, m]}, "measures": {}} for m in range(6)}}
         for i, arm in enumerate(row.arms)
     }
-    found = {effect.name: effect for effect in factorial.of_record(FACTORIAL, arms)}
+    found = {effect.name: effect for effect in factorial.estimate(FACTORIAL, arms)}
     design = np.column_stack([np.ones(16), signs])
     solution = np.linalg.lstsq(design, values.mean(axis=1), rcond=None)[0]
     for name, coefficient in zip(factorial_rows.LEVELS, solution[1:], strict=True):
@@ -149,7 +149,7 @@ def test_interactions_of_two_factors_are_in_seven_groups_of_three():
     random = {arm.label: {"members": {"0": {"accuracy": {"student_aux": i / 16}, "measures": {}},
                                       "1": {"accuracy": {"student_aux": i / 17}, "measures": {}}}}
               for i, arm in enumerate(factorial_rows.UNPUBLISHED[0].arms)}  # fmt: skip
-    groups = [effect.name.split(", ") for effect in factorial.of_record(FACTORIAL, random) if " x " in effect.name]
+    groups = [effect.name.split(", ") for effect in factorial.estimate(FACTORIAL, random) if " x " in effect.name]
     assert sorted(map(len, groups)) == [3] * 7 and sum(map(len, groups)) == len(pairs)
 
 
@@ -157,7 +157,7 @@ def test_shares_have_an_interval_over_members():
     """Of a single factor that explains everything, all of it; of noise, an interval that holds zero or nearly."""
     signs = np.array(list(itertools.product((-1, 1), repeat=3)))
     members = np.random.default_rng(0).normal(0, 0.01, (8, 12))
-    found = {e.name: e for e in effects.of_runs(signs, 0.5 + 0.1 * signs[:, :1] + members, ["a", "b", "c"])}
+    found = {e.name: e for e in effects.estimate(signs, 0.5 + 0.1 * signs[:, :1] + members, ["a", "b", "c"])}
     assert found["a"].share_low > 0.98 and found["a"].share <= found["a"].share_high <= 1
     assert found["b"].share_low < 0.001 and found["b"].share_low <= found["b"].share_high < 0.02
     assert found["a"].change.mean == pytest.approx(0.2, abs=0.01)
@@ -208,13 +208,15 @@ def test_a_comparison_is_a_t_test_and_its_verb_follows_the_interval():
     changes = np.array([0.02, 0.05, -0.01, 0.04])
     assert findings.p_value(changes) == pytest.approx(stats.ttest_rel(changes, 0 * changes)[1])
     assert findings.p_value(np.zeros(3)) == 1 and findings.p_value(np.full(3, 0.1)) == 0
-    assert findings.said(intervals.t_interval(changes)).startswith("makes no detectable difference")
-    assert findings.said(intervals.t_interval(changes + 0.1)).startswith("raises accuracy (")
-    assert findings.said(intervals.t_interval(-changes / 100 - 0.005)).startswith("lowers accuracy by less than 0.01")
+    assert findings.describe(intervals.t_interval(changes)).startswith("makes no detectable difference")
+    assert findings.describe(intervals.t_interval(changes + 0.1)).startswith("raises accuracy (")
+    assert findings.describe(intervals.t_interval(-changes / 100 - 0.005)).startswith(
+        "lowers accuracy by less than 0.01"
+    )
 
 
 def test_a_finding_waits_for_its_rows_and_does_not_hide_a_wrong_name():
-    reader = findings.Reader(described.atlas_of({}))
+    reader = findings.RecordReader(described.atlas_of({}))
     with pytest.raises(findings.NotRunError):
         reader.mean("figure-10", "base")
     with pytest.raises(KeyError):
@@ -239,7 +241,7 @@ def test_heads_or_hidden_layers_is_settled_by_the_members():
 
     found = {"share-parts": record("share-parts", 0.05, 0.3), "share-parts-brockers":
              record("share-parts-brockers", 0.4, 0.1)}  # fmt: skip
-    text = findings._parts(findings.Reader(described.atlas_of(found)))
+    text = findings._parts(findings.RecordReader(described.atlas_of(found)))
     first, second = text.split("In the protocol of Brockers et al.")
     assert "the hidden layers carry more than the heads" in first
     assert "the heads carry more than the hidden layers" in second and "auxiliary head +0.2" in second
@@ -283,7 +285,7 @@ def test_likeness_and_accuracy_are_correlated_over_all_runs_and_within_an_arm():
 def test_spreads_are_compared_by_levenes_test():
     row = Row(id="r", axis="loss", question="", arms=[Arm("a"), Arm("b")], about="spreads")
     values = np.array([[0.1, 0.9, 0.2, 0.8], [0.5, 0.51, 0.49, 0.5]])
-    (line, _) = page._spreads(described.row_of(row), with_likeness(values, values))
+    (line, _) = page._standard_deviations(described.row_of(row), with_likeness(values, values))
     assert f"a {np.std(values[0], ddof=1):.3f}, b 0.008" in line
     assert f"p = {float(stats.levene(*values)[1]):.2g}." in line
 
