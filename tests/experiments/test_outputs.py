@@ -18,10 +18,10 @@ from experiments.theorem import run as theorem
 from figures import compare, tables
 from figures import mnist_aux as mnist_figure
 from figures import speed as speed_figure
-from figures import theorem as theorem_figure
 from figures.atlas import values
 from figures.language import gallery as language_figure
 from figures.language import tables as language_tables
+from figures.theorem import draw as theorem_figure
 from sublim_jax import errors, files, records
 from sublim_jax.data import images
 from sublim_jax.forms import atlas as atlas_form

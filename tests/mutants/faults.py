@@ -1102,7 +1102,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "first_step_of_the_other_teacher",
         "bars of the teacher by descent show the teacher by the same optimizer",
-        "figures/theorem/stepped.py",
+        "figures/theorem/optimizers.py",
         '(-0.2, "descent_teacher",',
         '(-0.2, "same_teacher",',
         (FIRST_STEPS,),
@@ -1110,7 +1110,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "first_step_bars_upside_down",
         "the lower arm of a Wilson interval is drawn upwards",
-        "figures/theorem/stepped.py",
+        "figures/theorem/optimizers.py",
         "np.abs(ends - rates)",
         "np.abs(ends - rates)[::-1]",
         (FIRST_STEPS,),
@@ -1118,9 +1118,9 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "law_bars_upside_down",
         "the lower arm of a Wilson interval is drawn upwards",
-        "figures/theorem/sampled.py",
-        "np.abs([[i.low for i in found] - middle, [i.high for i in found] - middle])",
-        "np.abs([[i.high for i in found] - middle, [i.low for i in found] - middle])",
+        "figures/theorem/laws.py",
+        "np.abs([[i.low for i in shares] - middle, [i.high for i in shares] - middle])",
+        "np.abs([[i.high for i in shares] - middle, [i.low for i in shares] - middle])",
         ("tests/figures/test_theorem.py::test_probabilities_of_a_right_sign_have_wilson_intervals",),
     ),
     Fault(
