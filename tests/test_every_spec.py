@@ -31,7 +31,7 @@ from sublim_jax.forms import theorem as form
 from sublim_jax.llm import budget, serve, tiny
 from sublim_jax.llm import types as language
 from sublim_jax.models import network
-from sublim_jax.theory import contract
+from sublim_jax.theory import loss_geometry
 from sublim_jax.training import lineage, loop
 from tests.training import tiny as small
 
@@ -77,7 +77,7 @@ MINIMAL = {  # where something must be given
     budget.Prices: budget.Prices(prompt=1.0, completion=2.0),
     type(tiny.CONFIG): tiny.CONFIG,
     serve.Options: serve.Options(model=("tiny:100",)),
-    contract.Loss: contract.named("kl"),
+    loss_geometry.Loss: loss_geometry.from_name("kl"),
     network.Network: network.Network(initialize=small.MODEL.init, forward=small.MODEL.apply, num_classes=4, num_aux=3),
     form.Shape: form.Shape("network"),
 }

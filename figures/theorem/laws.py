@@ -71,9 +71,9 @@ def draw(figure: Figure, results: dict) -> str:
     return (
         "Left: hard labels drawn from the teacher carry the sign as soon as they carry about two nats about it. "
         "Middle: noise between the two starts destroys it through its component along GD alone. Right: on MNIST with "
-        "ReLU the normal approximation holds until the noise is about as large as the weights; beyond it the absolute sign falls to one "
-        "half or below, which is an effect of the start and not of the teacher: the difference from the control "
-        "follows it. "
+        "ReLU the normal approximation holds until the noise is about as large as the weights; beyond it the absolute "
+        "sign falls to one half or below, which is an effect of the start and not of the teacher: the difference from "
+        "the control follows it. "
         f"n = {labels['num_draws']} draws for each of 4 networks (left, by colour, and middle), {count} for each of "
         f"{len(trained)} members (right); bars are 95 % Wilson intervals."
     )

@@ -16,7 +16,7 @@ from figures.theorem import summary
 from sublim_jax import errors, records
 from sublim_jax.metrics import intervals
 from sublim_jax.models import mlp
-from sublim_jax.theory import contract, one_step
+from sublim_jax.theory import loss_geometry, one_step
 from tests.experiments.logs import Log
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -112,7 +112,7 @@ def test_the_summary_has_a_line_for_each_part_of_the_committed_record():
 
 
 def test_numbers_are_kept_to_some_digits_and_what_is_not_finite_is_null():
-    assert problems.kept({"a": np.array([1.23456789, np.inf, np.nan]), "b": np.int32(3)}) == {
+    assert problems.to_lists({"a": np.array([1.23456789, np.inf, np.nan]), "b": np.int32(3)}) == {
         "a": [1.2346, None, None],
         "b": 3,
     }
@@ -171,7 +171,7 @@ def test_adapters_of_other_factors_are_aligned_on_average_and_not_each():
         teacher = {**start, "b": 1e-4 * b}
 
         def moved(factor):
-            step = one_step.student_update(f, contract.named("mse"), {**start, "a": factor}, teacher, inputs)
+            step = one_step.student_update(f, loss_geometry.from_name("mse"), {**start, "a": factor}, teacher, inputs)
             return jnp.vdot(step["b"], b), jnp.vdot(step["b"] @ factor, b @ a)
 
         return moved(a)[0], moved(other)[1]
