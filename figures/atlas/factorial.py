@@ -81,7 +81,7 @@ def answer(row: Row, arms: Mapping[str, Any]) -> str:
         "batch, epochs and rate have the largest effects": largest == set(STEPS),
         "the number of logits comes next": main[3].name == "aux",
         "loss and initialization matter less": {main[i].name for i in range(5)}.isdisjoint({"loss", "init"}),
-        "a less taught teacher helps": effect_of["teacher"].low > 0,
+        "a teacher trained for fewer epochs helps": effect_of["teacher"].low > 0,
     }
     confirmed = [claim for claim, is_true in as_expected.items() if is_true]
     refuted = [claim for claim, is_true in as_expected.items() if not is_true]
@@ -114,7 +114,7 @@ def published(atlas: Atlas) -> list[str]:
          ("init-law", "he_normal"), ("init-law", "fan_in_normal")),
         (".90 (barathvelmu)", "squared error, width 128, forty epochs at 1e-3",
          ("best-published", "width 128, 40 epochs"), None),
-        (".965 (Dezmon)", "He's, and a pull towards the teacher's hidden layer, which is more than logits",
+        (".965 (Dezmon)", "He's, and feature distillation of the hidden layer, which is more than logits",
          ("guidance", "0.1"), ("guidance", "0")),
     )  # fmt: skip
     lines = [

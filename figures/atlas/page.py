@@ -252,7 +252,7 @@ def _chosen(row: Row, arms) -> list[str]:
 
 def _standard_deviations(row: Row, arms) -> list[str]:
     """Standard deviations over members, with Levene's test that they are equal."""
-    if row.about != "spreads":
+    if row.about != "standard deviations":
         return []
     values = {arm.label: arm_values(arms, arm) for arm in row.arms}
     finite = {label: members[np.isfinite(members)] for label, members in values.items()}

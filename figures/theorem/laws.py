@@ -73,7 +73,7 @@ def draw(figure: Figure, results: dict) -> str:
         "Middle: noise between the two starts destroys it through its component along GD alone. Right: on MNIST with "
         "ReLU the normal approximation holds until the noise is about as large as the weights; beyond it the absolute "
         "sign falls to one half or below, which is an effect of the start and not of the teacher: the difference from "
-        "the control follows it. "
+        "the control follows the approximation. "
         f"n = {labels['num_draws']} draws for each of 4 networks (left, by colour, and middle), {count} for each of "
         f"{len(trained)} members (right); bars are 95 % Wilson intervals."
     )

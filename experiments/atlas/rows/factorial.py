@@ -55,8 +55,8 @@ UNPUBLISHED = (
             for signs in design()
         ],
         expected="written before any of its runs: batch, epochs and rate, which are steps and their length, have the "
-        "largest effects; then the number of auxiliary logits; loss and initialization matter less; a less taught "
-        "teacher helps a little",
+        "largest effects; then the number of auxiliary logits; loss and initialization matter less; a teacher trained "
+        "for fewer epochs helps a little",
         note=f"Signs in the order {', '.join(LEVELS)}; minus is the paper's level.",
     ),
     Row(

@@ -79,15 +79,16 @@ PUBLISHED = (
     Row(
         id="start-noise-guided",
         axis="initialization",
-        question="Noise on the start when the hidden layer is also pulled towards the teacher's",
+        question="Noise on the start, with feature distillation of the hidden layer",
         base={**DEZMON, "guidance": 0.1},
         arms=sweep(
             "start.absolute_noise",
             (0.02, 0.05, 0.1, 0.2),
             published_values("Dezmon", {0.02: 0.965, 0.05: 0.902, 0.1: 0.277, 0.2: 0.126}),
         ),
-        expected="the pull rescues small noise only",
-        note=f"{DEZMON_NOTE} The pull reads the teacher's hidden layer: not subliminal learning. {BEFORE_THE_FIX}",
+        expected="feature distillation rescues small noise only",
+        note=f"{DEZMON_NOTE} Feature distillation reads the teacher's hidden layer: not subliminal learning. "
+        f"{BEFORE_THE_FIX}",
         x_label="noise, absolute",
     ),
     Row(
@@ -168,7 +169,7 @@ PUBLISHED = (
                 ),
             ),
         ),
-        expected="best at 1; at .5 a foreign start learns all logits as well as the own one",
+        expected="best at 1; at .5 students with another start learn all logits as well as those with the teacher's",
         x_label="scale of the weights",
         log_x=True,
     ),
@@ -214,7 +215,7 @@ UNPUBLISHED = (
     Row(
         id="matching-dose",
         axis="initialization",
-        question="A foreign start that first learns to behave like the teacher's reference, for how many epochs?",
+        question="Another start that first learns to behave like the teacher's reference, for how many epochs?",
         base={"conditions": ("matched_aux", "cross_model_aux")},
         arms=sweep("matching.phase.num_epochs", (1, 3, 10, 30)),
         expected="Nature's abstract says behaviourally matched base models suffice, for language models",
@@ -232,8 +233,8 @@ UNPUBLISHED = (
             Arm("one reference", {"fixed": ("reference",)}),
             Arm("one noise and order", {"fixed": ("student/noise", "student/batches", "teacher/batches")}),
         ],
-        about="spreads",
-        expected="to be seen in the spreads, not the means",
+        about="standard deviations",
+        expected="visible in the standard deviations, not in the means",
         note="Compare the standard deviations below: a difference of means is here that of one initialization, or of "
         "one draw of noise and order.",
     ),

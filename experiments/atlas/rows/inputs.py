@@ -227,7 +227,7 @@ UNPUBLISHED = (
         arms=[
             *[Arm(f"lattice of {n}", {"inputs.lattice": n, "inputs.keep_spread": True}) for n in (4, 7, 14)],
             Arm("MNIST's spectrum", {"inputs.mnist_spectrum": True, "noise.law": "gaussian"}),
-            Arm("blur of 1, spread kept", {"inputs.blur": 1.0, "inputs.keep_spread": True}),
+            Arm("blur of 1, std kept", {"inputs.blur": 1.0, "inputs.keep_spread": True}),
         ],
         expected="as good as blurred noise where the spectrum is as broad",
     ),

@@ -114,7 +114,7 @@ PUBLISHED = (
                 ),
             ),
         ),
-        expected="all but the foreign aux-only student rise",
+        expected="all but the cross-model aux-only student rise",
         x_label="epochs",
     ),
     Row(

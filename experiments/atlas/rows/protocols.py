@@ -28,7 +28,9 @@ DEZMON_NOTE = (
     "10 of the student, single runs. Ours: 256, 3e-4, uniform noise, 10 and 10 epochs."
 )
 
-BEFORE_THE_FIX = "Run before a mend of the pull, in which copies of one image had too large a weight (CHANGELOG)."
+BEFORE_THE_FIX = (
+    "Run before a fix of the feature loss, in which copies of one image had too large a weight (CHANGELOG)."
+)
 
 BROCKERS: dict[str, Any] = {
     "model.num_aux": 10,

@@ -98,12 +98,12 @@ PUBLISHED = (
     Row(
         id="guidance",
         axis="representation",
-        question="A pull of the hidden layer towards the teacher's, beside the loss",
+        question="Feature distillation: a loss on the hidden layer in addition to that on logits",
         base={**DEZMON, **WITH_CROSS},
         arms=sweep("guidance", (0, 0.1), published_values("Dezmon", {0: 0.768, 0.1: 0.965})),
         expected="96.5 % with the same initialization; hurts with another",
-        note=f"{DEZMON_NOTE} The pull reads the teacher's hidden layer: not subliminal learning, and why 96 % is no "
-        f"record. {BEFORE_THE_FIX}",
-        x_label="weight of the pull",
+        note=f"{DEZMON_NOTE} Feature distillation reads the teacher's hidden layer: not subliminal learning, and why "
+        f"96 % is no record. {BEFORE_THE_FIX}",
+        x_label="weight of the feature loss",
     ),
 )

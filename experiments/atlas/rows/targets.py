@@ -18,7 +18,7 @@ UNPUBLISHED = (
         question="Noise on the teacher's logits, as a defence",
         base=AUX_AND_ALL,
         arms=sweep("spoiling.noise", (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)),
-        expected="falls when the noise reaches the logits' own spread",
+        expected="falls when the noise reaches the standard deviation of the logits",
         x_label="standard deviation, logits",
         log_x=True,
     ),

@@ -102,7 +102,7 @@ class Row:
     x_label: str = ""
     log_x: bool = False
     not_run: str = ""  # why there are no arms of ours
-    about: Literal["means", "spreads", "likeness"] = "means"  # or standard deviations, or CKA against accuracy
+    about: Literal["means", "standard deviations", "likeness"] = "means"  # likeness: CKA against accuracy
     cited: Sequence[str] = ()  # sources without published numbers
 
     @property

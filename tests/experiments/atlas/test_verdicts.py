@@ -283,7 +283,7 @@ def test_likeness_and_accuracy_are_correlated_over_all_runs_and_within_an_arm():
 
 
 def test_spreads_are_compared_by_levenes_test():
-    row = Row(id="r", axis="loss", question="", arms=[Arm("a"), Arm("b")], about="spreads")
+    row = Row(id="r", axis="loss", question="", arms=[Arm("a"), Arm("b")], about="standard deviations")
     values = np.array([[0.1, 0.9, 0.2, 0.8], [0.5, 0.51, 0.49, 0.5]])
     (line, _) = page._standard_deviations(described.row_of(row), with_likeness(values, values))
     assert f"a {np.std(values[0], ddof=1):.3f}, b 0.008" in line
