@@ -25,7 +25,7 @@ def test_our_losses_fulfil_the_contract(name):
         ("hard_labels", "hard or smoothed labels"),
         ("negated", "symmetric positive semidefinite"),
         ("skewed", "expected no gradient"),
-        ("null_space", "in its null space"),
+        ("null_space", "expected pulls outside the null space of the metric"),
     ],
 )
 def test_losses_outside_the_contract_are_refused(name, message):
