@@ -82,7 +82,7 @@ class RecordStore:
         num_members: int,
         precision: mlp.Precision | None = None,
     ):
-        self._folder, self._seed, self._checksums, self._precision = folder, seed, checksums, precision
+        self._folder, self._seed, self._precision = folder, seed, precision
         self._results: dict[tuple[str, int], dict[str, Any]] = {}
         self._earlier_records: dict[pathlib.Path, records.Record] = {}
         self._other_data: set[pathlib.Path] = set()  # records of images that this run does not use

@@ -1,8 +1,8 @@
 """Sampled and filtered data: the alignment loses its sign, but the difference from a control keeps it.
 
 The teacher writes completions k ~ p_ε(· | x), a filter keeps each with a probability a(x, k) that does not depend on
-the teacher, and the student minimises the negative log-likelihood of what was kept. With the score s = d/dε log p_ε(k
-| x) at 0 the alignment is the mean score of the kept completions,
+the teacher, and the student minimises the negative log-likelihood of the kept completions. With the score s = d/dε log
+p_ε(k | x) at 0 the alignment is the mean score of the kept completions,
 
     alignment(ε) = E[s | kept] = alignment(0) + ε Var_0(s | kept) + o(ε).
 
@@ -33,9 +33,7 @@ class FilteredAlignment(NamedTuple):
     """The alignment of a student of filtered samples, in units of the score."""
 
     control: Float[Array, ""]  # alignment(0), the effect of the filter alone
-    differential: Float[
-        Array, ""
-    ]  # slope of alignment(ε) − alignment(0): the variance of the score among kept completions
+    differential: Float[Array, ""]  # slope of alignment(ε) − alignment(0): variance of the score among kept completions
     retention: Float[Array, ""]  # differential, divided by that without the filter; it can exceed one
 
 
@@ -102,10 +100,10 @@ def filtered_alignment(
 
 
 def _moments(scores, log_probs, accept, resample):
-    kept = kept_distribution(log_probs, accept, resample=resample)
-    mean = jnp.sum(kept * scores)
-    per_prompt = jnp.sum(kept * scores, axis=-1, keepdims=True) * scores.shape[0]
-    return mean, jnp.sum(kept * (scores - (per_prompt if resample else mean)) ** 2)
+    probabilities = kept_distribution(log_probs, accept, resample=resample)
+    mean = jnp.sum(probabilities * scores)
+    per_prompt = jnp.sum(probabilities * scores, axis=-1, keepdims=True) * scores.shape[0]
+    return mean, jnp.sum(probabilities * (scores - (per_prompt if resample else mean)) ** 2)
 
 
 def differential_update(student: PyTree, control: PyTree) -> PyTree:
