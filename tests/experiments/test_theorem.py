@@ -1,4 +1,4 @@
-"""The theorem's experiment: config, record, resuming, and what its small parts must show; the example of the proofs."""
+"""The theorem's experiment: config, record, resuming, results of small parts, and the example of the proofs."""
 
 import dataclasses
 import json
@@ -48,7 +48,7 @@ def test_every_part_has_a_function_and_a_line_of_summary():
 
 
 def test_a_run_writes_each_part_resumes_and_repeats_itself(tmp_path, monkeypatch):
-    """With parts that cost nothing: the real ones are run by the smoke preset."""
+    """The parts are fakes that take no time; the smoke preset runs the real ones."""
     measured, committed = [], records.read(RECORD).results
 
     def stand_in(part):
@@ -82,7 +82,7 @@ def test_images_are_as_many_as_asked_for(small_digits):
 
 
 def test_a_run_says_which_part_it_measures_and_what_is_left(monkeypatch):
-    """Where there is no terminal, with a part that takes its time."""
+    """There is no terminal, and a part takes its time."""
     log = Log()
     log.listen(monkeypatch)
     monkeypatch.setitem(experiment.SMALL, "labels", lambda _: {})
@@ -120,7 +120,7 @@ def test_numbers_are_kept_to_some_digits_and_what_is_not_finite_is_null():
 
 @pytest.mark.slow
 def test_zero_biases_and_a_black_input_lose_the_sign():
-    """Every ReLU sits on its kink: some alignments are negative and nearly every slope is off. GELU has no kink."""
+    """Every ReLU lies on its kink: some alignments are negative and nearly every slope is off. GELU has no kink."""
     found = reach.on_the_kink(SMALL)
     assert found["rows"]["relu"]["negative"] > 0
     assert found["rows"]["relu"]["slope_off"] > 0.9 * found["num_updates"]
@@ -152,7 +152,7 @@ def test_tempered_sequences_can_turn_against_the_teacher():
 
 
 def test_adapters_of_other_factors_are_aligned_on_average_and_not_each():
-    """W = W0 + B A with B = 0 at the start: of B for the teacher's A, of W for another one."""
+    """W = W0 + B A with B = 0 at the start: the student shares the teacher's A, or has another one."""
 
     def f(params, inputs):
         return jnp.tanh(inputs @ (params["base"] + params["b"] @ params["a"]).T) @ params["readout"].T
@@ -185,7 +185,7 @@ def test_adapters_of_other_factors_are_aligned_on_average_and_not_each():
 
 @needs_record
 def test_independent_relu_starts_do_not_average_to_zero():
-    """In the committed record: positive mean for ReLU, zero within its interval for tanh and exactly so over four."""
+    """In the committed record the mean is positive for ReLU; for tanh its interval contains zero, and over four it is zero."""
     found = records.read(RECORD).results["starts"]["cosines"]
     relu, tanh = (intervals.t_interval(found[activation]["independent"]) for activation in ("relu", "tanh"))
     assert relu.low > 0

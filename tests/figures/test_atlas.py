@@ -1,4 +1,4 @@
-"""Panels of the atlas from made-up records: every number at its place, and beside it what was published."""
+"""Panels of the atlas from made-up records: every number is at its place, with published values beside it."""
 
 import matplotlib
 import numpy as np
@@ -45,7 +45,7 @@ def drawn(row: Row):
 
 
 def points(ax, marker: str) -> list[tuple[float, float]]:
-    """Places of the marks of one form; on the axis itself, not where a shift shows them."""
+    """Places of the markers of one form on the axis, without the shift to the right."""
     lines = [line for line in ax.lines if line.get_marker() == marker]
     return [(float(xy[0]), float(xy[1])) for line in lines for xy in np.asarray(line.get_xydata())]
 
@@ -82,7 +82,7 @@ def test_one_arm_has_its_conditions_side_by_side_with_what_was_published_of_othe
 
 
 def test_a_row_is_drawn_in_what_its_published_values_measure():
-    """And a value of another measure has no place there."""
+    """A value of another measure is not drawn there."""
     values = [
         Published("jasshone", 0.87, "student_aux", "probe_accuracy"),
         Published("jasshone", 0.81, "reference", "probe_accuracy"),
@@ -120,7 +120,7 @@ ENOUGH = {
     "teacher": [0.9, 0.92, 0.93, 0.97],
     "student_aux": [0.41, 0.45, 0.5, 0.62],
 }
-"""Accuracies of four members, of which there are intervals."""
+"""Accuracies of four members, which are enough for an interval."""
 
 
 def arm_of(accuracies: dict[str, list[float]]) -> dict:
@@ -129,7 +129,7 @@ def arm_of(accuracies: dict[str, list[float]]) -> dict:
 
 
 def test_means_of_arms_have_t_intervals():
-    """Of four members one, of three none."""
+    """Four members have an interval, three have none."""
     _, ax = plt.subplots()
     row = described.row_of(row_of(Arm("1", x=1.0), Arm("3", x=3.0), Arm("4", x=4.0)))
     raised = {name: [value + 0.1 * value**2 for value in values] for name, values in ENOUGH.items()}

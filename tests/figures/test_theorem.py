@@ -75,7 +75,7 @@ def test_a_record_in_another_place_is_drawn_beside_its_stem(tmp_path):
 
 
 RISES = {"sgd": (0, 1), "adam": (2, 30), "sign_descent": (95, 60)}
-"""In how many of 100 problems the loss rises, by optimizer, after a teacher by descent and after one by the same."""
+"""Number of 100 problems in which the loss rises, after a teacher by descent and after one by the same optimizer."""
 
 
 def first_steps() -> dict:
@@ -96,7 +96,7 @@ def first_steps() -> dict:
 
 
 def test_how_often_the_loss_rises_is_drawn_for_either_teacher_with_wilson_intervals():
-    """2 and 95 of 100 have intervals whose arms are not equally long."""
+    """The intervals of 2 and 95 of 100 have arms of different length."""
     figure = Figure(layout="constrained")
     caption = optimizers.draw(figure, {"optimizers": first_steps()})
     left = figure.axes[0]
@@ -125,7 +125,7 @@ def test_the_summary_says_how_often_the_loss_rises_after_either_teacher():
 
 
 def test_probabilities_of_a_right_sign_have_wilson_intervals():
-    """All three panels, with shares far enough from one half for arms that are not equally long."""
+    """All three panels have shares far from one half, so that the arms of intervals have different lengths."""
     labels = [{"network": 0, "nats": nats, "positive": count} for nats, count in ((0.5, 2), (2.0, 95))]
     noisy = [
         {"loss": loss, "cosine": [0.5], "positive": [[count, count + 1]]} for loss, count in (("mse", 40), ("kl", 90))

@@ -1,4 +1,4 @@
-"""The atlas on a Ray cluster: no number changes, also when a worker is lost."""
+"""The atlas on a Ray cluster has the same results as in one process, also after the loss of a worker."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from tests.experiments.atlas.test_run import members, run
 @pytest.mark.cluster
 @pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_cluster_gives_the_same_bits_and_survives_the_loss_of_a_worker(tmp_path):
-    """Two nodes on this machine; a worker process is killed while it works."""
+    """Two nodes run on this machine, and a worker process is killed while it works."""
     import ray  # pyright: ignore[reportMissingImports]
     from ray.cluster_utils import Cluster  # pyright: ignore[reportMissingImports]
 

@@ -1,4 +1,4 @@
-"""What a plan says a run takes, against arithmetic done by hand."""
+"""Estimated times of a plan against arithmetic by hand."""
 
 import dataclasses
 
@@ -12,7 +12,7 @@ from sublim_jax.models import mlp
 def test_a_student_costs_its_products_and_little_else(monkeypatch):
     """The paper's network takes 1.216 MFLOP per image and step: 2 x 269,568 forward, as much for the gradient of the
     weights, and 2 x (269,568 - 200,704) for that of the features. There are 300,000 images; 10,000 are scored for each
-    student, and the teacher labels 60,000 once. At 1 MFLOP/s what is no product is less than a thousandth."""
+    student, and the teacher labels 60,000 once. At 1 MFLOP/s everything but the products is less than a thousandth."""
     monkeypatch.setattr(cost, "rate", lambda *_: 1e6)
     setting = settings.BASE
     assert setting.lineage.model == mlp.MLPSpec(precision=setting.lineage.model.precision)

@@ -1,4 +1,4 @@
-"""What is asked of Ray, without Ray. `test_cluster` runs the atlas on a real cluster."""
+"""Calls of the Ray engine to a fake Ray. `test_cluster` runs the atlas on a real cluster."""
 
 import importlib
 import sys
@@ -11,7 +11,7 @@ from tests.experiments.atlas import tiny
 
 @pytest.fixture
 def ray_engine(monkeypatch):
-    """The module, on a Ray that runs every task at once, in this process, and notes with which options."""
+    """The module on a fake Ray, which runs every task at once in this process and records its options."""
     fake = types.ModuleType("ray")
 
     class Reference:
@@ -43,7 +43,7 @@ def ray_engine(monkeypatch):
 
 
 def run(module, monkeypatch) -> None:
-    """Two chunks of which nothing is computed."""
+    """Run two chunks without any computation."""
     setting = types.SimpleNamespace(data=types.SimpleNamespace(dataset="mnist"))
     task = types.SimpleNamespace(setting=setting, teacher_key="the same")
 

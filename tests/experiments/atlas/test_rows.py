@@ -1,4 +1,4 @@
-"""Every row of the atlas: well-formed, and what it says comes to a setting."""
+"""Every row of the atlas is well-formed, and its changes lead to a setting."""
 
 import dataclasses
 import math
@@ -133,7 +133,7 @@ def test_a_bad_change_is_refused(changes, message):
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.arms], ids=lambda row: row.id)
 def test_settings_have_the_names_that_their_committed_results_have(row):
-    """What is already run is found again: a check of a setting must not change what it is."""
+    """Recorded results are found again: a change of the checks must not change a fingerprint."""
     path = COMMITTED / f"{row.id}.json"
     arms = records.read(path).results["arms"] if path.exists() else {}
     for arm in row.resolved:
@@ -183,7 +183,7 @@ def test_whatever_changes_a_number_changes_the_name():
 
 
 def test_precision_names_no_setting():
-    """Results of machines with and without bfloat16 stand side by side; each says which it is."""
+    """Results in bfloat16 and float32 share a fingerprint; each result names its precision."""
     assert settings.diff_from_base(settings.BASE) == {}
     other = settings.with_changes(settings.BASE, {"student_model.activation": "tanh"})
     assert "precision" not in settings.diff_from_base(other)["student_model"]

@@ -1,4 +1,4 @@
-"""Running the atlas on tiny settings: the records, going on, and that where it runs changes no number."""
+"""Runs of the atlas on tiny settings: the records, resuming, and equal results wherever it runs."""
 
 import collections
 import copy
@@ -35,7 +35,7 @@ def local() -> engines.LocalEngine:
 
 
 def run(folder: pathlib.Path, row: Row = tiny.ROW, *, stop_after: int | None = None, engine=None, precision=None):
-    """The row's record, and how many chunks were run; `stop_after` chunks the run is given up."""
+    """Run a row. Returns its record and the number of chunks; the run stops after `stop_after` chunks."""
     results = RecordStore(folder, 0, {"mnist": "none"}, MEMBERS, precision)
     engine = engine or local()
     work = plan.make([arm.setting for arm in row.resolved], MEMBERS, chunk_size=engine.chunk_size, done=results.done)
@@ -67,7 +67,7 @@ def test_a_record_has_every_member_of_every_arm(whole):
 
 
 def test_a_run_says_which_rows_it_works_on_and_which_are_done(tmp_path, monkeypatch):
-    """On an engine that answers the last chunk first, as a cluster may, and takes its time."""
+    """The engine returns the last chunk first, as a cluster can, and takes its time."""
     log = Log()
     log.listen(monkeypatch)
     monkeypatch.setattr(cost, "rate", lambda *_: 1e9)
@@ -94,7 +94,7 @@ def test_a_run_says_which_rows_it_works_on_and_which_are_done(tmp_path, monkeypa
 
 
 def images_by_hand(num_classes: int) -> lineage.Data:
-    """Those of the classes, straight from the dataset."""
+    """Images of the first classes, straight from the dataset."""
     dataset, arrays = tiny.load("mnist"), []
     for images, labels in (
         (dataset.train_images, dataset.train_labels),
@@ -113,7 +113,7 @@ def test_images_are_those_of_the_dataset_and_its_first_classes(num_classes):
 
 
 def test_results_are_those_of_the_lineage(whole):
-    """The numbers as arguments of a shared program, against the spec compiled as it stands."""
+    """Numbers as arguments of a shared program, against a program compiled for this spec alone."""
     row = tiny.ROW
     setting = row.resolved[1].setting
     data = images_by_hand(10)
@@ -154,7 +154,7 @@ def test_one_teacher_serves_all_students_of_equal_upbringing(monkeypatch):
 
 @pytest.mark.parametrize("changes", [{"data.num_classes": 5}, {"data.dataset": "kmnist"}])
 def test_a_teacher_of_other_images_is_another_one(changes, monkeypatch):
-    """What the worker does with its teachers, without training any."""
+    """The worker's use of its teachers, without training any."""
     taught, own = [], worker.Worker(0, tiny.load)
     monkeypatch.setattr(own, "teach", lambda tasks: (taught.append(tasks[0]) or [object()], {}))
     monkeypatch.setattr(own, "distill", lambda tasks, teachers: worker.Answer([teachers[0]], {}))
@@ -182,7 +182,7 @@ def test_a_result_is_the_members_row_with_the_loss_of_its_last_epochs():
 
 
 def test_members_with_and_without_a_start_of_their_own_go_side_by_side():
-    """They are settings of one structure, and a chunk may have both: then the starts are drawn by one program."""
+    """Such settings have one program key, and a chunk can have both; one program draws all their starts."""
     found = worker.Worker(0, tiny.load, width=2)
     setting = tiny.ROW.resolved[0].setting
     changed = settings.with_changes(setting, {"start.relative_noise": 0.5})
@@ -194,7 +194,7 @@ def test_members_with_and_without_a_start_of_their_own_go_side_by_side():
 
 
 def test_programs_are_given_up_again(whole, monkeypatch):
-    """A process cannot hold as many as the atlas has."""
+    """A process cannot hold all programs of the atlas."""
     monkeypatch.setattr(worker, "KEPT_PROGRAMS", 1)
     engine = engines.LocalEngine(0, tiny.load)
     setting = tiny.ROW.resolved[0].setting
@@ -233,7 +233,7 @@ def test_fewer_members_are_not_written_over_more(whole, tmp_path):
 
 
 def test_a_run_that_goes_on_keeps_what_the_first_one_said(whole, tmp_path):
-    """When and where it began, and the seconds of compilation; another machine is a note."""
+    """The record keeps its time, its machine and the seconds of compilation; another machine becomes a note."""
     whole = dataclasses.replace(whole, device={"kind": "another"}, created="then", seconds={"compile": 7.0})
     records.write(tmp_path / "tiny.json", whole)
     results = RecordStore(tmp_path, 0, {"mnist": "none"}, MEMBERS)
@@ -247,7 +247,7 @@ def test_a_run_that_goes_on_keeps_what_the_first_one_said(whole, tmp_path):
 
 
 def test_members_with_other_operands_can_be_run_again(whole, tmp_path):
-    """Two of nine are of another machine, with other numbers. They stay until new ones take their place."""
+    """Two of nine members are of another machine, with other numbers. They stay until they are replaced."""
     mixed = dataclasses.replace(whole, results=copy.deepcopy(whole.results))
     one, other = (mixed.results["arms"][label] for label in ("0.001", "mse"))
     for member in (one["members"]["1"], other["members"]["2"]):
@@ -318,7 +318,7 @@ def test_epochs_are_read_on_validation_images_too(tmp_path):
 
 
 def test_an_epoch_that_nobody_looked_at_is_not_the_last_one(whole):
-    """Of a student; a teacher has no epochs of students."""
+    """This holds for a student; a teacher has no epochs of students."""
     found = members(whole)["mse"].values()
     for measure in ("accuracy", "validation_accuracy"):
         assert np.isnan(read_values.of_members(found, "student_aux", measure, epoch=1)).all()
@@ -339,7 +339,7 @@ def test_conditions_that_come_later_join_those_that_are_there(whole, tmp_path):
 
 
 def test_a_row_can_be_one_entry():
-    """As CONTRIBUTING shows it."""
+    """The entry is that of CONTRIBUTING."""
     row = Row(
         id="my-row",
         axis="inputs",

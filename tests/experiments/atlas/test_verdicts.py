@@ -1,4 +1,4 @@
-"""Verdicts, effects and the page: arithmetic against a second way, and the committed page against the records."""
+"""Verdicts, effects and the page: numbers against a second computation, the committed page against the records."""
 
 import itertools
 
@@ -55,7 +55,7 @@ def test_a_value_within_the_interval_of_the_difference_agrees():
 
 
 def test_too_few_members_for_an_interval_have_no_verdict():
-    """Neither the exact value nor one that is far away: without an interval everything would agree."""
+    """Neither an equal value nor a distant one is compared: without an interval everything would agree."""
     for value in (0.5, 0.9):
         verdict = judge(Published("cloud", value, half_width=0.04), BASE[:3])
         assert (verdict.word, verdict.why) == ("not comparable", "3 members have no interval")
@@ -63,14 +63,14 @@ def test_too_few_members_for_an_interval_have_no_verdict():
 
 
 def test_members_come_in_the_order_of_their_numbers():
-    """Which from the eleventh on is not that of their names. A record is read in the order of its text."""
+    """From the eleventh member on, numeric and alphabetic order differ; a record has the order of its text."""
     arms = found_with([number / 100 for number in range(12)])
     arms["one"]["members"] = dict(reversed(arms["one"]["members"].items()))
     np.testing.assert_array_equal(values.arm_values(arms, values.Arm("one")), np.arange(12) / 100)
 
 
 def test_a_source_whose_own_base_is_as_far_off_agrees_relative_to_it():
-    """J's base is .55. An arm that loses .3 with it loses .3 with us, though ours starts lower."""
+    """The base of jasshone is .55. Its arm loses .3 and ours loses .3, although ours starts lower."""
     changed = BASE - 0.3 + np.array([0.004, -0.004, 0.002, -0.002, 0.0])
     base = BASE - 0.2
     published = Published("jasshone", 0.251, half_width=0.01)
@@ -79,7 +79,7 @@ def test_a_source_whose_own_base_is_as_far_off_agrees_relative_to_it():
 
 
 def test_a_relative_change_may_be_off_by_the_root_of_two_times_their_interval():
-    """Ours lose .3 to the last digit, so the margin is theirs alone: .01 for each of two means. D's base is .551."""
+    """Ours lose exactly .3, so the margin is that of the source: .01 for each of two means. Its base is .551."""
     base = BASE - 0.2
     for off, word in ((0.0139, "agrees relative to its base"), (0.0144, "differs")):
         published = Published("divyat09", 0.551 - 0.3 + off, half_width=0.01)
@@ -87,7 +87,7 @@ def test_a_relative_change_may_be_off_by_the_root_of_two_times_their_interval():
 
 
 def test_only_the_trait_of_a_student_is_read_relative_to_a_base():
-    """B's base is its validation score: its test values and other conditions get no second chance through it."""
+    """The base of barathvelmu is a validation accuracy, so its test values are not compared with it."""
     seen = []
 
     def spy(row, arm, published, source, arms, base):
@@ -114,7 +114,7 @@ def test_what_was_not_run_or_cannot_be_compared_says_so():
 
 
 def test_members_that_are_needed_find_the_difference_with_the_asked_probability():
-    """Simulated: the share of experiments whose interval leaves zero out; 4 standard errors of 4000 are .025."""
+    """Share of simulated experiments whose interval excludes zero; 4 standard errors of 4000 are .025."""
     spread, difference = 0.1, 0.03
     count = verdicts.members_needed(spread, difference)
     draws = np.random.default_rng(0).normal(difference, spread, (4000, count))
@@ -154,7 +154,7 @@ def test_interactions_of_two_factors_are_in_seven_groups_of_three():
 
 
 def test_shares_have_an_interval_over_members():
-    """Of a single factor that explains everything, all of it; of noise, an interval that holds zero or nearly."""
+    """The share is one for a factor that explains everything; for noise its interval nearly contains zero."""
     signs = np.array(list(itertools.product((-1, 1), repeat=3)))
     members = np.random.default_rng(0).normal(0, 0.01, (8, 12))
     found = {e.name: e for e in effects.estimate(signs, 0.5 + 0.1 * signs[:, :1] + members, ["a", "b", "c"])}
@@ -225,7 +225,7 @@ def test_a_finding_waits_for_its_rows_and_does_not_hide_a_wrong_name():
 
 
 def test_heads_or_hidden_layers_is_settled_by_the_members():
-    """Both protocols' factorials with members that were made up: what is said follows them."""
+    """The finding follows made-up members in the factorials of both protocols."""
 
     def record(row_id, heads, hidden):
         row = next(row for row in catalogue.ROWS["published"] if row.id == row_id)
@@ -261,7 +261,7 @@ def test_the_best_on_validation_images_is_read_on_test_images():
 
 
 def with_likeness(accuracy, likeness):
-    """Arms of a record, whose members have these accuracies and likenesses, by arm and member."""
+    """Arms of a record with these accuracies and likenesses, by arm and member."""
     return {
         name: {"members": {str(m): {"accuracy": {"student_aux": a}, "measures": {"hidden_cosine": {"student_aux": b},
                "cka": {"student_aux": -b}}} for m, (a, b) in enumerate(zip(*pair, strict=True))}}
@@ -308,7 +308,7 @@ def test_the_page_says_where_members_had_other_operands():
 
 
 def test_the_page_says_what_the_published_rows_took():
-    """A setting that rows share is counted once, compilation by row."""
+    """A setting of several rows counts once, and compilation counts for every row."""
 
     def record(compiled, **seconds):
         made = records.Record.begin("atlas", {}, {})

@@ -28,7 +28,7 @@ def load(name: str) -> images.ImageDataset:
 
 
 def small(row: Row) -> Row:
-    """The row with small settings; what an arm changes wins."""
+    """The row with small settings, except where an arm changes them."""
     import dataclasses
 
     return dataclasses.replace(row, base={**TINY, **row.base})
