@@ -185,7 +185,7 @@ def test_adapters_of_other_factors_are_aligned_on_average_and_not_each():
 
 @needs_record
 def test_independent_relu_starts_do_not_average_to_zero():
-    """In the committed record the mean is positive for ReLU; for tanh its interval contains zero, and over four it is zero."""
+    """The recorded mean is positive for ReLU. For tanh its interval contains zero, and over four copies it is zero."""
     found = records.read(RECORD).results["starts"]["cosines"]
     relu, tanh = (intervals.t_interval(found[activation]["independent"]) for activation in ("relu", "tanh"))
     assert relu.low > 0
