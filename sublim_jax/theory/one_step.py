@@ -31,7 +31,9 @@ def unit_update(update: PyTree) -> PyTree:
 
 
 def teacher_update(teacher_loss: Callable[[PyTree], Float[Array, ""]], reference: PyTree) -> PyTree:
-    """The update D = −∇L_T(θ0) of a teacher that takes one gradient step. A student's step of any size then lowers L_T.
+    """The update D = −∇L_T(θ0) of a teacher that takes one gradient step.
+
+    A student's step of any fixed size then lowers L_T, for small ε.
 
     Coq: theorem1
     """
