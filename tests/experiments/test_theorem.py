@@ -35,7 +35,7 @@ SMALL = config.TheoremConfig(num_networks=2, num_problems=30, num_draws=20, part
         ({"num_draws": 1}, "num_draws: must be at least 2"),
         ({"num_members": 0}, "num_members: must be at least 1"),
         ({"num_aux": (1,)}, "num_aux must hold"),
-        ({"widths": ()}, "widths must hold a number at least"),
+        ({"widths": ()}, "widths must hold at least one number"),
     ],
 )
 def test_a_bad_config_is_refused(change, message):
