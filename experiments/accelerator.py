@@ -141,17 +141,18 @@ def _paired(first, second) -> dict:
 
 def atlas(folder: pathlib.Path, sizes: Sizes) -> None:
     """One row of the atlas, width, on two shapes."""
-    from experiments.atlas import published, registry, worker
+    from experiments.atlas import settings, worker
+    from experiments.atlas.rows import architecture
     from sublim_jax import records
     from sublim_jax.training import ensemble
 
-    row = next(row for row in published.ROWS if row.id == "width")
+    row = next(row for row in architecture.PUBLISHED if row.id == "width")
     load = worker.loader(None)
     engine, partners = worker.Worker(0, load), ensemble.cross_model_partners(sizes.atlas_members)
     found = {}
     smaller = {"num_noise_images": sizes.num_noise_images, "both.num_epochs": sizes.num_epochs}
-    for arm in (row.arms[0], row.arms[2]):
-        setting = registry.changed(row.setting(arm), smaller)
+    for arm in (row.resolved[0], row.resolved[2]):
+        setting = settings.with_changes(arm.setting, smaller)
         tasks = [worker.Task(setting, member, int(partners[member])) for member in range(sizes.atlas_members)]
         answer = engine.run(tasks)
         found[arm.label] = {"results": answer.results, "seconds": answer.seconds}

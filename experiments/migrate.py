@@ -23,8 +23,8 @@ DESCRIBED = {
     ),
     "speed": lambda record: speed.describe(),
     "theorem": lambda record: theorem.describe(record.config["parts"]),
-    "atlas": catalogue.refreshed,
-    atlas.CATALOGUE.experiment: catalogue.refreshed,
+    "atlas": catalogue.refreshed_description,
+    atlas.CATALOGUE.experiment: catalogue.refreshed_description,
 }
 """What records say of themselves, by experiment; other records keep their description."""
 

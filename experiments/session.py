@@ -12,9 +12,9 @@ def require_theorem_figures(options: cli.RunOptions) -> None:
     Raises:
         OutputError: something else than a figure of ours is there.
     """
-    from figures import theorem
+    from figures.theorem import draw
 
-    cli.require_figures(options, [f"-{name}" for name in theorem.FIGURES])
+    cli.require_figures(options, [f"-{name}" for name in draw.FIGURES])
 
 
 def language_table(record: records.Record) -> list[str]:

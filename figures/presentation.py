@@ -55,7 +55,7 @@ def draw(path: pathlib.Path) -> list[pathlib.Path]:
     """
     from figures import mnist_aux as figure_10
     from figures import speed as speeds
-    from figures import theorem as theorems
+    from figures.theorem import draw as theorems
 
     experiment = _read(path).experiment
     if experiment.startswith("language_"):

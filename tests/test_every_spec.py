@@ -22,14 +22,16 @@ import pytest
 
 import experiments
 import sublim_jax
-from experiments.atlas import registry, results, sources
+from experiments.atlas import settings, store
+from experiments.atlas.rows import sources
+from experiments.atlas.rows import types as rows
 from experiments.language import numbers
 from sublim_jax import errors
 from sublim_jax.forms import theorem as form
 from sublim_jax.llm import budget, serve, tiny
 from sublim_jax.llm import types as language
 from sublim_jax.models import network
-from sublim_jax.theory import contract
+from sublim_jax.theory import loss_geometry
 from sublim_jax.training import loop
 from sublim_jax.training.config import InitConfig, MemberConfig, TeacherConfig
 from tests.training import tiny as small
@@ -50,6 +52,7 @@ OURS_ALONE = {  # made by our code from what was checked before, or read from a 
     "sublim_jax.llm.local.Model",
     "sublim_jax.llm.tokens.Encoded",
     "experiments.atlas.plan.Plan",
+    "experiments.atlas.rows.types.ResolvedArm",
     "experiments.atlas.worker.Answer",
     "experiments.atlas.worker.Task",
     "experiments.language.lab.RowsFolder",
@@ -64,18 +67,18 @@ MINIMAL = {  # where something must be given
     MemberConfig: small.SPEC,
     TeacherConfig: TeacherConfig(model=small.MODEL, phase=loop.TrainPhase()),
     InitConfig: InitConfig(model=small.MODEL),
-    registry.Setting: registry.BASE,
-    registry.Published: registry.Published("jasshone", 0.5),
-    registry.Arm: registry.Arm("one"),
-    registry.Row: registry.Row(id="one", axis="loss", question="Which?"),
-    results.RowConfig: results.RowConfig(row="one", seed=0, num_members=2),
+    settings.Setting: settings.BASE,
+    rows.Published: rows.Published("jasshone", 0.5),
+    rows.Arm: rows.Arm("one"),
+    rows.Row: rows.Row(id="one", axis="loss", question="Which?"),
+    store.RowConfig: store.RowConfig(row="one", seed=0, num_members=2),
     sources.Source: sources.SOURCES["jasshone"],
     type(numbers.EXPERIMENT): numbers.EXPERIMENT,
     language.Caps: language.Caps(finetune=True, choices="exact", seeds=True, system=True, fingerprint="f"),
     budget.Prices: budget.Prices(prompt=1.0, completion=2.0),
     type(tiny.CONFIG): tiny.CONFIG,
     serve.Options: serve.Options(model=("tiny:100",)),
-    contract.Loss: contract.named("kl"),
+    loss_geometry.Loss: loss_geometry.from_name("kl"),
     network.Network: network.Network(initialize=small.MODEL.init, forward=small.MODEL.apply, num_classes=4, num_aux=3),
     form.Shape: form.Shape("network"),
 }

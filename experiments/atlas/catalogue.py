@@ -1,43 +1,90 @@
-"""All rows of the atlas, and what their records say of them."""
+"""All rows of the atlas in their order, and what records say about them."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.atlas import published, registry, sources, unpublished
+from experiments.atlas.rows import (
+    architecture,
+    aux_logits,
+    baseline,
+    best,
+    data,
+    factorial,
+    generations,
+    initialization,
+    inputs,
+    loss,
+    optimization,
+    representation,
+    sources,
+    targets,
+)
+from experiments.atlas.rows.types import Published, ResolvedArm, Row
 from sublim_jax import records
 from sublim_jax.forms import atlas as form
 
-ROWS = {"published": published.ROWS, "unpublished": unpublished.ROWS, "all": (*published.ROWS, *unpublished.ROWS)}
-PLACES = {row.id: place for place, row in enumerate(ROWS["all"])}
+PUBLISHED = (
+    *baseline.PUBLISHED,
+    *initialization.PUBLISHED,
+    *architecture.PUBLISHED,
+    *aux_logits.PUBLISHED,
+    *optimization.PUBLISHED,
+    *loss.PUBLISHED,
+    *inputs.PUBLISHED,
+    *representation.PUBLISHED,
+    *best.PUBLISHED,
+    *generations.PUBLISHED,
+    *data.PUBLISHED,
+)
+"""Rows that somebody published, with the values as their authors give them.
+
+`Published.why_not_comparable` says why a value cannot be compared with ours; `sources` names the sources that cannot be
+compared at all. Where a source leaves a setting open, the row's note has our reading.
+"""
+
+UNPUBLISHED = (
+    *initialization.UNPUBLISHED,
+    *architecture.UNPUBLISHED,
+    *optimization.UNPUBLISHED,
+    *loss.UNPUBLISHED,
+    *aux_logits.UNPUBLISHED,
+    *targets.UNPUBLISHED,
+    *inputs.UNPUBLISHED,
+    *factorial.UNPUBLISHED,
+)
+"""Rows that nobody has published, to our knowledge."""
+
+ROWS = {"published": PUBLISHED, "unpublished": UNPUBLISHED, "all": (*PUBLISHED, *UNPUBLISHED)}
+_PLACES = {row.id: place for place, row in enumerate(ROWS["all"])}
+_PUBLISHED_IDS = {row.id for row in PUBLISHED}
 
 
-def described(row: registry.Row) -> form.Description:
-    """What the row's record says of it: what figures and the page need beside the results."""
-    named = {key: sources.SOURCES[key] for key in row.sources}
-    return {**_row(row), "sources": {key: _source(source) for key, source in named.items()}}
+def describe(row: Row) -> form.Description:
+    """The description of a row in its record: what figures and the page need beside the results."""
+    return {**_row(row), "sources": {key: _source(sources.SOURCES[key]) for key in row.sources}}
 
 
-def all_described() -> form.Catalogue:
-    """The same of all rows, in their order, and all sources."""
+def describe_all() -> form.Catalogue:
+    """The descriptions of all rows in their order, and of all sources."""
     return {
         "rows": [_row(row) for row in ROWS["all"]],
         "sources": {key: _source(source) for key, source in sources.SOURCES.items()},
     }
 
 
-def refreshed(record: records.Record) -> dict[str, Any]:
-    """The description that a record of the atlas would be given now; its own, if its row is no longer in the atlas."""
+def refreshed_description(record: records.Record) -> dict[str, Any]:
+    """The present description of a record of the atlas. It is the old one if the row is no longer in the atlas."""
     if record.experiment == form.CATALOGUE.experiment:
-        return records.to_json(all_described())
+        return records.to_json(describe_all())
     rows = {row.id: row for row in ROWS["all"]}
     row = rows.get(record.config["row"])
-    return record.description if row is None else records.to_json(described(row))
+    return record.description if row is None else records.to_json(describe(row))
 
 
-def _row(row: registry.Row) -> form.Row:
+def _row(row: Row) -> form.Row:
     return {
         "id": row.id,
-        "place": PLACES.get(row.id, len(PLACES)),
+        "place": _PLACES.get(row.id, len(_PLACES)),
         "axis": row.axis,
         "question": row.question,
         "expected": row.expected,
@@ -47,13 +94,13 @@ def _row(row: registry.Row) -> form.Row:
         "not_run": row.not_run,
         "about": row.about,
         "cited": list(row.cited),
-        "is_published": row.id in {row.id for row in ROWS["published"]} if row.id in PLACES else bool(row.sources),
-        "arms": [_arm(row, arm) for arm in row.arms],
+        "is_published": row.id in _PUBLISHED_IDS if row.id in _PLACES else bool(row.sources),
+        "arms": [_arm(arm) for arm in row.resolved],
     }
 
 
-def _arm(row: registry.Row, arm: registry.Arm) -> form.Arm:
-    spec = row.setting(arm).member
+def _arm(resolved: ResolvedArm) -> form.Arm:
+    arm, spec = resolved.arm, resolved.setting.member
     return {
         "label": arm.label,
         "x": None if arm.x is None else float(arm.x),
@@ -61,14 +108,14 @@ def _arm(row: registry.Row, arm: registry.Arm) -> form.Arm:
         "generation": arm.generation,
         "group": arm.group,
         "signs": dict(arm.signs),
-        "chance": row.chance_at(arm),
+        "chance": resolved.chance,
         "conditions": list(spec.conditions),
         "metrics": list(spec.metrics),
         "published": _published(arm.published),
     }
 
 
-def _published(values: Sequence[registry.Published]) -> list[form.Published]:
+def _published(values: Sequence[Published]) -> list[form.Published]:
     return [
         {
             "source": value.source,
@@ -76,7 +123,7 @@ def _published(values: Sequence[registry.Published]) -> list[form.Published]:
             "condition": value.condition,
             "measure": value.measure,
             "half_width": value.half_width,
-            "why_not_comparable": value.how,
+            "why_not_comparable": value.why_not_comparable,
         }
         for value in values
     ]

@@ -1,114 +1,117 @@
-"""What there is to run, in which order, and about how long it takes.
+"""The tasks of a run, their order, and an estimate of the time.
 
-Every arm of every chosen row becomes tasks, one per member. Arms of different rows that come to one setting are one
-task; what an earlier run left in the records is none. Tasks keep the order of the rows, so that rows are finished one
-after the other, and are cut into chunks of one structure.
+Every arm of every selected row becomes tasks, one per member. Arms with equal settings share their tasks, also across
+rows, and results that are already recorded are skipped. Tasks keep the order of the rows, so that rows finish one after
+the other, and are cut into chunks of one program.
 """
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import jax
 
 from experiments import cost
-from experiments.atlas import registry, worker
+from experiments.atlas import settings as atlas_settings
+from experiments.atlas import worker
+from experiments.atlas.rows.types import Row
+from experiments.atlas.settings import Setting
+from experiments.atlas.worker import Task
 from sublim_jax import errors
 from sublim_jax.training import ensemble
 
 TRAIN_IMAGES = 60_000
 COMPILE = 3.5
-"""Seconds for a program, of starts, teachers or students, on two cores."""
+"""Seconds to compile a program (of starts, teachers or students) on two cores."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Chunks of tasks of one structure."""
+    """Chunks of tasks; those of one chunk share a program."""
 
-    chunks: tuple[tuple[worker.Task, ...], ...]
+    chunks: tuple[tuple[Task, ...], ...]
     num_programs: int
 
     @property
     def num_tasks(self) -> int:
-        """Members of settings that are still to be run."""
+        """Number of members of settings that are still to be run."""
         return sum(len(chunk) for chunk in self.chunks)
 
     def seconds(self, cores: int) -> float:
-        """Estimated time on so many cores, compilation included."""
+        """Estimated time on this number of cores, compilation included."""
         teachers = {
-            (worker.teacher_config(task.setting), task.setting.data, task.member): task
-            for c in self.chunks
-            for task in c
+            (worker.teacher_part(task.setting), task.setting.data, task.member): task for c in self.chunks for task in c
         }
         work = sum(cost.students_seconds(task.setting.member) for chunk in self.chunks for task in chunk)
         work += sum(teacher_seconds(task.setting) for task in teachers.values())
         return work / cores + COMPILE * self.num_programs
 
 
-def make(settings: Iterable[registry.Setting], num_members: int, *, chunk_size: int, done) -> Plan:
+def make(
+    settings: Iterable[Setting], num_members: int, *, chunk_size: int, done: Callable[[Setting, int, int], bool]
+) -> Plan:
     """The plan for these settings.
 
     Args:
-        done: `(setting, member, partner) -> bool`, whether a result exists.
+        done: `(setting, member, partner) -> bool`, whether a result is recorded.
     """
-    different: dict[str, registry.Setting] = {}
+    different: dict[str, Setting] = {}
     for setting in settings:
-        name = registry.fingerprint(setting)
+        name = atlas_settings.fingerprint(setting)
         different[name] = merged(different[name], setting) if name in different else setting
     partners = ensemble.cross_model_partners(num_members)
     chunks = []
-    for _, group in itertools.groupby(different.values(), key=lambda setting: setting.structure):
+    for _, group in itertools.groupby(different.values(), key=lambda setting: setting.program_key):
         tasks = [
-            worker.Task(setting, member, int(partners[member]))
+            Task(setting, member, int(partners[member]))
             for setting in group
             for member in range(num_members)
             if not done(setting, member, int(partners[member]))
         ]
         chunks += [tuple(tasks[i : i + chunk_size]) for i in range(0, len(tasks), chunk_size)]
-    structures = {chunk[0].setting.structure for chunk in chunks}
-    upbringings = {
-        (jax.tree.structure(worker.teacher_config(chunk[0].setting)), chunk[0].setting.data) for chunk in chunks
-    }
-    origins = {(jax.tree.structure(chunk[0].setting.member.init_config), chunk[0].setting.data) for chunk in chunks}
-    return Plan(tuple(chunks), len(structures) + len(upbringings) + len(origins))
+    first_settings = [chunk[0].setting for chunk in chunks]
+    students = {setting.program_key for setting in first_settings}
+    teachers = {(jax.tree.structure(worker.teacher_part(setting)), setting.data) for setting in first_settings}
+    starts = {(jax.tree.structure(setting.member.init_config), setting.data) for setting in first_settings}
+    return Plan(tuple(chunks), len(students) + len(teachers) + len(starts))
 
 
-def merged(first: registry.Setting, second: registry.Setting) -> registry.Setting:
-    """A setting with the conditions and measures of both, which must be equal otherwise."""
+def merged(first: Setting, second: Setting) -> Setting:
+    """The first setting with the conditions and measures of both; the settings must be equal otherwise."""
     conditions = tuple(dict.fromkeys((*first.member.conditions, *second.member.conditions)))
     metrics = tuple(dict.fromkeys((*first.member.metrics, *second.member.metrics)))
     spec = dataclasses.replace(first.member, conditions=conditions, metrics=metrics)
     return dataclasses.replace(first, member=spec)
 
 
-def teacher_seconds(setting: registry.Setting) -> float:
+def teacher_seconds(setting: Setting) -> float:
     """Estimated time of one core for one teacher."""
     spec = setting.member
     num_images = (TRAIN_IMAGES - spec.num_validation_images) * setting.data.num_classes // 10
     return cost.teacher_seconds(spec, num_images)
 
 
-def chosen(
-    rows: Sequence[registry.Row],
+def select(
+    rows: Sequence[Row],
     *,
     ids: Sequence[str] = (),
     axes: Sequence[str] = (),
     sources: Sequence[str] = (),
-) -> list[registry.Row]:
-    """The rows with one of these ids, axes or sources; all of them where nothing is asked for.
+) -> list[Row]:
+    """The rows with one of these ids, axes or sources; all of them if none is given.
 
     Raises:
         InputError: a name that no row has.
     """
-    have = {
-        "ids": {r.id for r in rows},
-        "axes": {r.axis for r in rows},
-        "sources": {s for r in rows for s in r.sources},
+    known = {
+        "ids": {row.id for row in rows},
+        "axes": {row.axis for row in rows},
+        "sources": {source for row in rows for source in row.sources},
     }
-    for kind, asked in (("ids", ids), ("axes", axes), ("sources", sources)):
-        if unknown := sorted(set(asked) - have[kind]):
+    for kind, names in (("ids", ids), ("axes", axes), ("sources", sources)):
+        if unknown := sorted(set(names) - known[kind]):
             raise errors.InputError(
-                f"no row has {unknown[0]!r} among its {kind}; there are {', '.join(sorted(have[kind]))}"
+                f"no row has {unknown[0]!r} among its {kind}; there are {', '.join(sorted(known[kind]))}"
             )
     return [
         row

@@ -1,8 +1,8 @@
-"""What runs a piece of the atlas: settings of one structure for some members, in one compiled program.
+"""A worker runs chunks of the atlas: settings that share a compiled program, for some members.
 
-A worker is the same in-process and on a machine of a cluster. It loads the images once, keeps the programs it has
-compiled and the teachers it has trained, and turns a chunk into results, which depend on the chunk's settings, members
-and seed alone.
+A worker is the same in this process and on a machine of a cluster. It loads the images once, keeps its compiled
+programs and trained teachers, and turns a chunk into results. These depend on nothing but the chunk's settings and
+members and the seed.
 """
 
 import collections
@@ -16,145 +16,147 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.atlas import registry
+from experiments.atlas.settings import DataSpec, Setting
 from sublim_jax import records
 from sublim_jax.data import datasets
 from sublim_jax.training import ensemble, stages
 from sublim_jax.training.config import TeacherConfig
 from sublim_jax.training.state import Data, MemberResult, TrainedTeacher
 
-Upbringing = tuple[str, int]
+TeacherKey = tuple[str, int]
+"""Fingerprint of a teacher's configuration and images, and its member."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """One member of one setting."""
+    """One member of one setting, with its partner in the cross-model control."""
 
-    setting: registry.Setting
+    setting: Setting
     member: int
     partner: int
 
     @functools.cached_property
-    def teacher_config(self) -> Upbringing:
-        """Names the teacher: tasks of equal teacher_config share one."""
-        return records.fingerprint((teacher_config(self.setting), self.setting.data)), self.member
+    def teacher_key(self) -> TeacherKey:
+        """Identifies the teacher: tasks with equal keys share one."""
+        return records.fingerprint((teacher_part(self.setting), self.setting.data)), self.member
 
 
 Chunks = Sequence[Sequence[Task]]
-"""What an engine runs: tasks of one structure, several times."""
+"""The work of an engine; tasks of one chunk share a program."""
 
 
 @dataclasses.dataclass
 class Answer:
-    """What came of a chunk: one result per task, in order, and where the time went."""
+    """The results of a chunk, one per task and in their order, and seconds by phase."""
 
     results: list[dict[str, Any]]
     seconds: dict[str, float]
 
 
 KEPT_TEACHERS = 512
-"""Each of the paper's size takes a megabyte."""
+"""A teacher of the paper's size takes a megabyte."""
 KEPT_PROGRAMS = 60
-"""Each takes hundreds of memory maps, of which Linux gives a process 65,530: a hundred were too many."""
+"""A program takes hundreds of memory maps, of which Linux allows a process 65,530. A hundred programs were too many."""
 
 Load = Callable[[str], datasets.ImageDataset]
+"""Loads a dataset by name."""
 
 
 class Worker:
-    """Runs chunks of tasks. Not to be shared between threads.
+    """Runs chunks of tasks. Threads must not share a worker.
 
     Args:
-        load: the dataset of a name.
+        load: loads a dataset by name.
         width: tasks side by side on each device; by default one on a CPU, 128 on an accelerator.
     """
 
     def __init__(self, seed: int, load: Load, *, width: int | None = None):
         self._seed, self._load, self._width = seed, load, width or ensemble.default_members_per_device(10**6)
         self._programs: collections.OrderedDict[Any, Any] = collections.OrderedDict()
-        self._teachers: collections.OrderedDict[Upbringing, TrainedTeacher] = collections.OrderedDict()
-        self._images: dict[registry.DataSpec, Any] = {}
+        self._teachers: collections.OrderedDict[TeacherKey, TrainedTeacher] = collections.OrderedDict()
+        self._images: dict[DataSpec, Any] = {}
 
     @property
     def chunk_size(self) -> int:
-        """Tasks that go side by side, at most."""
+        """Largest number of tasks that run side by side."""
         return self._width * jax.device_count()
 
     def run(self, tasks: Sequence[Task]) -> Answer:
-        """The results of tasks of one structure, with teachers that are kept for later chunks."""
+        """Run tasks that share a program. Their teachers are kept for later chunks."""
         seconds = collections.Counter()
-        missing = {task.teacher_config: task for task in tasks if task.teacher_config not in self._teachers}
+        missing = {task.teacher_key: task for task in tasks if task.teacher_key not in self._teachers}
         if missing:
-            taught, spent = self.teach(list(missing.values()))
-            self._teachers |= dict(zip(missing, taught, strict=True))
-            seconds.update(spent)
+            teachers, teacher_seconds = self.teach(list(missing.values()))
+            self._teachers |= dict(zip(missing, teachers, strict=True))
+            seconds.update(teacher_seconds)
         for task in tasks:
-            self._teachers.move_to_end(task.teacher_config)
-        answer = self.distill(tasks, [self._teachers[task.teacher_config] for task in tasks])
+            self._teachers.move_to_end(task.teacher_key)
+        answer = self.distill(tasks, [self._teachers[task.teacher_key] for task in tasks])
         while len(self._teachers) > KEPT_TEACHERS:
             self._teachers.popitem(last=False)
         seconds.update(answer.seconds)
         return Answer(answer.results, dict(seconds))
 
     def teach(self, tasks: Sequence[Task]) -> tuple[list[TrainedTeacher], dict[str, float]]:
-        """The tasks' teachers, and the seconds spent on compilation and teaching."""
+        """Train the teachers of these tasks. Returns them with the seconds of compilation and training."""
         padded = self._padded(tasks)
-        upbringings = [teacher_config(task.setting) for task in padded]
-        structure = jax.tree.structure(upbringings[0])
+        specs = [teacher_part(task.setting) for task in padded]
+        structure = jax.tree.structure(specs[0])
         members = _indices(padded, "member")
 
-        def teachers(leaves, member, shared):
+        def train(leaves, member, shared):
             seed, data = shared
             return stages.train_teacher(member, data, seed=seed, spec=jax.tree.unflatten(structure, leaves))
 
         key = ("teachers", structure, tasks[0].setting.data)
-        taught, seconds = self._call(key, teachers, (_numbers(upbringings), members), tasks[0].setting.data)
-        return [jax.tree.map(lambda leaf, row=row: leaf[row], taught) for row in range(len(tasks))], seconds
+        teachers, seconds = self._call(key, train, (_numbers(specs), members), tasks[0].setting.data)
+        return [jax.tree.map(lambda leaf, row=row: leaf[row], teachers) for row in range(len(tasks))], seconds
 
-    def distill(self, tasks: Sequence[Task], taught: Sequence[TrainedTeacher]) -> Answer:
-        """The results of tasks of one structure, whose teachers are given."""
+    def distill(self, tasks: Sequence[Task], teachers: Sequence[TrainedTeacher]) -> Answer:
+        """Distil the students of tasks that share a program, from the given teachers."""
         padded = self._padded(tasks)
-        origins, seconds = self._originate(padded)
-        structure, tree = tasks[0].setting.structure, jax.tree.structure(tasks[0].setting)
-        taught = [*taught, *[taught[-1]] * (len(padded) - len(tasks))]
+        starts, seconds = self._starts(padded)
+        program_key, tree = tasks[0].setting.program_key, jax.tree.structure(tasks[0].setting)
+        teachers = [*teachers, *[teachers[-1]] * (len(padded) - len(tasks))]
 
-        def students(leaves, member, origin, taught, shared):
+        def distill(leaves, member, start, teacher, shared):
             seed, data = shared
             setting = jax.tree.unflatten(tree, leaves)
-            return stages.distill_students(member, origin, taught, data, seed=seed, spec=setting.member)
+            return stages.distill_students(member, start, teacher, data, seed=seed, spec=setting.member)
 
         numbers, members = _numbers([task.setting for task in padded]), _indices(padded, "member")
-        arguments = (numbers, members, origins, jax.tree.map(lambda *leaves: np.stack(leaves), *taught))
-        outcome, spent = self._call(("students", structure), students, arguments, tasks[0].setting.data)
-        for what, value in spent.items():
-            seconds[what] = seconds.get(what, 0.0) + value
+        arguments = (numbers, members, starts, jax.tree.map(lambda *leaves: np.stack(leaves), *teachers))
+        outcome, student_seconds = self._call(("students", program_key), distill, arguments, tasks[0].setting.data)
+        for phase, value in student_seconds.items():
+            seconds[phase] = seconds.get(phase, 0.0) + value
         return Answer([_result(outcome, row, task) for row, task in enumerate(tasks)], seconds)
 
-    def _originate(self, tasks: Sequence[Task]):
-        """Where the tasks' models start, and the seconds spent on that."""
-        origins = [task.setting.member.init_config for task in tasks]
-        if any(origin.init_sharing is not None for origin in origins):  # one program for all
+    def _starts(self, tasks: Sequence[Task]):
+        """Initial parameters of the tasks' models, and seconds by phase."""
+        specs = [task.setting.member.init_config for task in tasks]
+        if any(spec.init_sharing is not None for spec in specs):  # one program for all
             starts = [task.setting.member.init_sharing for task in tasks]
-            origins = [dataclasses.replace(o, start=start) for o, start in zip(origins, starts, strict=True)]
-        tree, data = jax.tree.structure(origins[0]), tasks[0].setting.data
+            specs = [dataclasses.replace(spec, start=start) for spec, start in zip(specs, starts, strict=True)]
+        tree, data = jax.tree.structure(specs[0]), tasks[0].setting.data
 
-        def originate(leaves, member, partner, shared):
+        def initialize(leaves, member, partner, shared):
             seed, images = shared
             return stages.init_params(member, partner, images, seed=seed, spec=jax.tree.unflatten(tree, leaves))
 
-        arguments = _numbers(origins), _indices(tasks, "member"), _indices(tasks, "partner")
-        return self._call(("origins", tree, data), originate, arguments, data)
+        arguments = _numbers(specs), _indices(tasks, "member"), _indices(tasks, "partner")
+        return self._call(("starts", tree, data), initialize, arguments, data)
 
     def _padded(self, tasks: Sequence[Task]) -> list[Task]:
-        """As many tasks as the program takes; the last one is repeated."""
-        assert len({task.setting.structure for task in tasks}) == 1 and len(tasks) <= self.chunk_size
+        """The tasks, with the last one repeated up to the size of the program."""
+        assert len({task.setting.program_key for task in tasks}) == 1 and len(tasks) <= self.chunk_size
         return [*tasks, *[tasks[-1]] * (self.chunk_size - len(tasks))]
 
-    def _call(self, key, run, arguments, data: registry.DataSpec):
-        """Run the program named `key`, compiling it when it is new: its outcome, and seconds by what they were."""
+    def _call(self, key, function, arguments, data: DataSpec):
+        """Run the program named `key`, compiled if it is new. Returns its result and seconds by phase."""
         arguments, shared = ensemble.shard(arguments), (np.uint32(self._seed), self._shared(data))
         began, seconds = time.perf_counter(), {}
         if key not in self._programs:
-            self._programs[key] = ensemble.over_members(run, width=self._width).lower(arguments, shared).compile()
+            self._programs[key] = ensemble.over_members(function, width=self._width).lower(arguments, shared).compile()
             seconds["compile"] = time.perf_counter() - began
             began = time.perf_counter()
             while len(self._programs) > KEPT_PROGRAMS:
@@ -164,7 +166,8 @@ class Worker:
         seconds[key[0]] = time.perf_counter() - began
         return outcome, seconds
 
-    def _shared(self, data: registry.DataSpec):
+    def _shared(self, data: DataSpec):
+        """The images of the first classes on every device."""
         if data not in self._images:
             dataset = self._load(data.dataset)
             arrays = []
@@ -172,14 +175,16 @@ class Worker:
                 (dataset.train_images, dataset.train_labels),
                 (dataset.test_images, dataset.test_labels),
             ):
-                kept = labels < data.num_classes
-                arrays += [pixels.reshape(len(pixels), -1)[kept], labels[kept]]
-            self._images = {data: ensemble.replicate(Data(*arrays))}  # one at a time: they are large
+                in_use = labels < data.num_classes
+                arrays += [pixels.reshape(len(pixels), -1)[in_use], labels[in_use]]
+            self._images = {data: ensemble.replicate(Data(*arrays))}  # one dataset at a time: they are large
         return self._images[data]
 
 
 def loader(data_dir: pathlib.Path | None) -> Load:
-    """Datasets by name, silently, each read once. Where MNIST is unavailable, digits are drawn, and say so by name.
+    """A function that loads datasets by name, without messages, each of them once.
+
+    Where MNIST is unavailable it returns synthetic digits, whose name says so.
 
     Args:
         data_dir: a folder with the four IDX files, or with one subfolder per dataset; by default SUBLIM_DATA_DIR.
@@ -189,15 +194,15 @@ def loader(data_dir: pathlib.Path | None) -> Load:
     )
 
 
-def teacher_config(setting: registry.Setting) -> TeacherConfig:
-    """What decides the teacher. Settings that differ in their auxiliary logits have the same one."""
+def teacher_part(setting: Setting) -> TeacherConfig:
+    """The part of a setting that determines the teacher. Settings that differ in auxiliary logits share it."""
     return setting.member.teacher_config.without_aux_logits
 
 
 def _numbers(trees: Sequence[Any]) -> list[np.ndarray]:
     """The numbers of specs of one structure, with a leading axis."""
-    return [np.stack([np.asarray(leaf, np.float32) for leaf in leaves])
-            for leaves in zip(*(jax.tree.leaves(tree) for tree in trees), strict=True)]  # fmt: skip
+    columns = zip(*(jax.tree.leaves(tree) for tree in trees), strict=True)
+    return [np.stack([np.asarray(leaf, np.float32) for leaf in column]) for column in columns]
 
 
 def _indices(tasks: Sequence[Task], name: str) -> np.ndarray:
@@ -205,12 +210,12 @@ def _indices(tasks: Sequence[Task], name: str) -> np.ndarray:
 
 
 def _result(outcome: MemberResult, row: int, task: Task) -> dict[str, Any]:
-    """One member's part of a record: accuracies, what else was measured, the loss of each last epoch."""
+    """One member's part of a record: accuracies, other measures, and the loss of the last epoch."""
 
     def number(value):
         return float(f"{float(value):.5g}") if np.isfinite(value) else None
 
-    def kept(values):
+    def numbers(values):
         return [number(value) for value in values] if np.ndim(values) else number(values)
 
     return {
@@ -219,7 +224,7 @@ def _result(outcome: MemberResult, row: int, task: Task) -> dict[str, Any]:
         "accuracy": {name: number(values[row]) for name, values in outcome.accuracy.items()},
         "loss": {name: number(values[row][-1]) for name, values in outcome.loss.items() if np.size(values[row])},
         "metrics": {
-            name: {condition: kept(values[row]) for condition, values in by_condition.items()}
+            name: {condition: numbers(values[row]) for condition, values in by_condition.items()}
             for name, by_condition in outcome.metrics.items()
         },
         "diverged": sorted(name for name, finite in outcome.finite.items() if not finite[row]),

@@ -1,1 +1,1 @@
-"""The quantities of the alignment theorem on real networks; `python -m experiments.theorem`."""
+"""Measure the quantities of the alignment theorem on real networks; `python -m experiments.theorem`."""

@@ -1,4 +1,4 @@
-"""What a run of the theorem's experiment measures, and on how many networks."""
+"""The config of the theorem's experiment: its parts, and the number of networks of each."""
 
 import dataclasses
 from collections.abc import Callable, Iterable
@@ -29,13 +29,13 @@ DESCRIPTIONS: dict[Part, str] = {
 
 
 def describe(parts: Iterable[Part]) -> theorem.Description:
-    """What a record of these parts says of itself."""
+    """The description in a record of these parts."""
     return {"parts": {part: DESCRIPTIONS[part] for part in parts}}
 
 
 PARTS: tuple[Part, ...] = get_args(Part)
 Several = Annotated[int, annotated_types.Ge(2)]
-"""Enough for a standard deviation."""
+"""A number of samples that has a standard deviation."""
 
 
 def _teacher(num_epochs: int) -> loop.TrainPhase:
@@ -46,26 +46,26 @@ def _teacher(num_epochs: int) -> loop.TrainPhase:
 @specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TheoremConfig:
-    """Parts are independent of each other: leaving some out changes no number of the others."""
+    """Which parts to measure, and on how many networks. The numbers of a part do not depend on the other parts."""
 
     seed: specs.Seed = 0
     parts: tuple[Part, ...] = PARTS
-    """Which groups of quantities, in this order."""
+    """Parts to measure, in this order."""
     dataset: Literal["auto", "mnist", "synthetic-digits"] = "auto"
     """For the two MNIST parts. `auto`: MNIST, or synthetic digits, clearly labelled, where MNIST is unavailable."""
-    num_networks: Several = 12  # small networks of a curve, a radius or a cosine
-    num_problems: Several = 400  # small networks over which a fraction is taken
-    num_draws: Several = 1000  # labels or starts drawn for one network
+    num_networks: Several = 12  # small networks for curves, radii and cosines
+    num_problems: Several = 400  # small networks for fractions
+    num_draws: Several = 1000  # labels or starts per network
     num_members: specs.NumMembers = 3  # MNIST networks
     num_noise_images: specs.Count = 256  # inputs of an MNIST student's step
-    num_mnist_draws: Several = 48  # starts drawn for one MNIST network and one size of the noise
+    num_mnist_draws: Several = 48  # starts per MNIST network and size of the noise
     num_train_images: specs.Count = 12_800  # of the MNIST teacher
     teacher: loop.TrainPhase = dataclasses.field(default_factory=lambda: _teacher(6))
     """300 steps of Adam by default."""
     num_aux: tuple[specs.Count, ...] = (1, 2, 3, 10, 30, 100)
-    """How many auxiliary logits the MNIST student sees, of the largest number that the network has."""
+    """Numbers of auxiliary logits that the MNIST student sees; the network has the largest of them."""
     widths: tuple[specs.Count, ...] = (16, 64, 256, 1024)
-    """Of both hidden layers of the MNIST network, with 3 auxiliary logits."""
+    """Widths of both hidden layers of the MNIST network, with 3 auxiliary logits."""
 
     def __post_init__(self):
         if not self.parts or len(set(self.parts)) != len(self.parts):
@@ -73,17 +73,17 @@ class TheoremConfig:
         if not self.num_aux or max(self.num_aux) < 2:
             raise errors.InputError(f"num_aux must hold a number of at least 2, got {self.num_aux}")
         if not self.widths:
-            raise errors.InputError("widths must hold a number at least")
+            raise errors.InputError("widths must hold at least one number")
 
     def seconds(self, part: Part) -> float:
-        """About how long a part takes on two cores: as in the committed record, less where less is measured."""
+        """Estimated time of a part on two cores, scaled from the committed record."""
         recorded, size = SECONDS[part]
         return recorded * (FIXED + (1 - FIXED) * size(self) / size(DEFAULT))
 
 
 DEFAULT = TheoremConfig()
 FIXED = 0.25
-"""Share of a part's time, compilation above all, that does not depend on how much is measured."""
+"""Share of a part's time that does not depend on how much is measured, mostly compilation."""
 SECONDS: dict[Part, tuple[float, Callable[[TheoremConfig], int]]] = {
     "curve": (7, lambda config: config.num_networks),
     "radius": (15, lambda config: config.num_networks),
@@ -98,7 +98,7 @@ SECONDS: dict[Part, tuple[float, Callable[[TheoremConfig], int]]] = {
     "mnist_cosines": (37, lambda config: config.num_members * (len(config.num_aux) + len(config.widths))),
     "mnist_noise": (14, lambda config: min(config.num_members, 2) * config.num_mnist_draws),
 }
-"""Seconds of each part by default, and what its time grows with. Source: experiments/records/theorem.json."""
+"""Seconds of each part by default, and the size that its time grows with. Source: experiments/records/theorem.json."""
 PRESETS = {
     "default": DEFAULT,
     "smoke": TheoremConfig(

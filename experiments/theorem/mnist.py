@@ -1,4 +1,4 @@
-"""The paper's network on MNIST: cosines at the first step and after training, and noise between the starts."""
+"""The paper's network on MNIST: cosines of the first step and after training, and noise between the starts."""
 
 import functools
 
@@ -14,7 +14,7 @@ from sublim_jax.data import datasets as image_data
 from sublim_jax.data import noise as noise_data
 from sublim_jax.metrics import alignment as products
 from sublim_jax.models import mlp
-from sublim_jax.theory import contract, filters, laws, one_step, spectrum
+from sublim_jax.theory import filters, loss_geometry, normal_approximations, one_step, spectrum
 from sublim_jax.training import teach
 
 NUM_CLASSES, BASE_AUX = 10, 3
@@ -29,15 +29,16 @@ def _spec(width: int, num_aux: int) -> mlp.MLPSpec:
     return mlp.MLPSpec(hidden_sizes=(width, width), num_classes=NUM_CLASSES, num_aux=num_aux)
 
 
-def _noise(config: TheoremConfig, member: int, count: int) -> jax.Array:
+def _noise_images(config: TheoremConfig, member: int, count: int) -> jax.Array:
     key = keys.stream(keys.members(config.seed, jnp.array([member]))[0], "noise images")
     return noise_data.sample(key, jnp.arange(count), num_pixels=784, spec=noise_data.NoiseSpec())
 
 
-def _seeing(spec: mlp.MLPSpec, seen: jax.Array) -> contract.LogitFunction:
-    """The first few auxiliary logits, how many being data and not a shape: one compilation serves all.
+def _first_aux_logits(spec: mlp.MLPSpec, seen: jax.Array) -> loss_geometry.LogitFunction:
+    """A function with the auxiliary logits that are `seen`, which is data, so that one program serves all numbers.
 
-    Rows of the others get no gradient and the teacher does not move them, so cosines are those of a smaller network.
+    The rows of the other logits get no gradient and the teacher does not move them, so cosines are those of a smaller
+    network.
     """
 
     def f(params, images):
@@ -49,19 +50,19 @@ def _seeing(spec: mlp.MLPSpec, seen: jax.Array) -> contract.LogitFunction:
 
 @functools.partial(jax.jit, static_argnames=("spec", "loss"))
 def _cosine(reference, update, noise, seen, *, spec, loss):
-    f, distance = _seeing(spec, seen), contract.named(loss)
+    f, distance = _first_aux_logits(spec, seen), loss_geometry.from_name(loss)
     num_iterations = 15 if loss == "mse" else 1
-    found = spectrum.alignment_cosine(f, distance, reference, update, noise, num_iterations=num_iterations)
-    bound = {"rayleigh_bound": found.rayleigh_bound} if loss == "mse" else {}
-    return {"cosine": found.cosine, **bound}
+    cosine = spectrum.alignment_cosine(f, distance, reference, update, noise, num_iterations=num_iterations)
+    bound = {"rayleigh_bound": cosine.rayleigh_bound} if loss == "mse" else {}
+    return {"cosine": cosine.cosine, **bound}
 
 
 @functools.partial(jax.jit, static_argnames=("spec",))
 def _isotropic(reference, noise, seen, key, *, spec):
-    f, mse = _seeing(spec, seen), contract.named("mse")
+    f, mse = _first_aux_logits(spec, seen), loss_geometry.from_name("mse")
     rank = spectrum.effective_rank(f, mse, reference, noise, key=key, num_probes=8).rank
     in_use = sum(leaf.size for leaf in jax.tree.leaves(reference)) - jnp.sum(~seen) * (spec.hidden_sizes[-1] + 1)
-    return laws.isotropic_cosine(rank, in_use)
+    return normal_approximations.isotropic_cosine(rank, in_use)
 
 
 @functools.partial(jax.jit, static_argnames=("spec",))
@@ -73,7 +74,7 @@ def _gradient_step(reference, pixels, labels, *, spec):
 
 
 def _first_step(config, dataset, spec, member):
-    """The reference and the teacher's gradient step on its first images."""
+    """The reference, and the teacher's gradient step on the first images."""
     key = keys.members(config.seed, jnp.array([member]))[0]
     reference = mlp.init(keys.stream(key, "reference"), spec)
     pixels = image_data.scale_pixels(dataset.train_images[:GRADIENT_IMAGES].reshape(-1, 784))
@@ -88,7 +89,7 @@ def _teach(key, reference, images, labels, *, spec, phase):
 
 
 def _trained(config, dataset, spec, member, reference):
-    """The update of a teacher that trained, and its mean loss over the last epoch."""
+    """The update of a trained teacher, and its mean loss over the last epoch."""
     key = keys.stream(keys.members(config.seed, jnp.array([member]))[0], "teacher")
     count = config.num_train_images
     images, labels = dataset.train_images[:count].reshape(-1, 784), dataset.train_labels[:count]
@@ -96,7 +97,7 @@ def _trained(config, dataset, spec, member, reference):
 
 
 def cosines(config: TheoremConfig, dataset: image_data.ImageDataset) -> dict:
-    """Against the number of auxiliary logits and the width; the range fraction; the curve of a trained teacher."""
+    """Cosines against auxiliary logits and width, the range fraction, and the curve of a trained teacher."""
     return {
         "first_step": "minus the gradient of the cross-entropy",
         "gradient_images": GRADIENT_IMAGES,
@@ -106,13 +107,13 @@ def cosines(config: TheoremConfig, dataset: image_data.ImageDataset) -> dict:
         "by_width": [_by_width(config, dataset, member) for member in range(config.num_members)],
         "curve_epsilon": list(CURVE),
         "range_inputs": list(RANGE_INPUTS),
-        "three_aux": [_three_aux(config, dataset, member) for member in range(config.num_members)],
+        "three_aux": [_with_three_aux(config, dataset, member) for member in range(config.num_members)],
     }
 
 
 def _by_aux(config, dataset, member):
     spec = _spec(256, max(config.num_aux))
-    noise = _noise(config, member, config.num_noise_images)
+    noise = _noise_images(config, member, config.num_noise_images)
     reference, update = _first_step(config, dataset, spec, member)
     trained, _ = _trained(config, dataset, spec, member, reference)
     probes = jax.random.key(config.seed)
@@ -121,80 +122,82 @@ def _by_aux(config, dataset, member):
         seen = jnp.arange(max(config.num_aux)) < count
         for name, direction in (("init", update), ("trained", trained)):
             for loss in ("mse", "kl"):
-                # One logit under a softmax: A = 0, no direction, no cosine.
-                blind = loss == "kl" and count == 1
-                found = None if blind else _cosine(reference, direction, noise, seen, spec=spec, loss=loss)
-                rows[f"{name}_{loss}"].append(problems.kept(found) if found else None)
-        rows["isotropic_cosine"].append(problems.kept(_isotropic(reference, noise, seen, probes, spec=spec)))
+                if loss == "kl" and count == 1:  # one logit under a softmax: A = 0, and there is no cosine
+                    rows[f"{name}_{loss}"].append(None)
+                    continue
+                cosine = _cosine(reference, direction, noise, seen, spec=spec, loss=loss)
+                rows[f"{name}_{loss}"].append(problems.to_lists(cosine))
+        rows["isotropic_cosine"].append(problems.to_lists(_isotropic(reference, noise, seen, probes, spec=spec)))
     return rows
 
 
 def _by_width(config, dataset, member):
-    noise, rows = _noise(config, member, config.num_noise_images), []
+    noise, rows = _noise_images(config, member, config.num_noise_images), []
     seen = jnp.ones(BASE_AUX, bool)
     for width in config.widths:
         spec = _spec(width, BASE_AUX)
         reference, update = _first_step(config, dataset, spec, member)
-        found = _cosine(reference, update, noise, seen, spec=spec, loss="mse")
+        cosine = _cosine(reference, update, noise, seen, spec=spec, loss="mse")
         share = spectrum.trunk_share(update, update[-1])
         isotropic = _isotropic(reference, noise, seen, jax.random.key(config.seed), spec=spec)
-        rows.append(problems.kept({**found, "isotropic_cosine": isotropic, "trunk_share": share}))
+        rows.append(problems.to_lists({**cosine, "isotropic_cosine": isotropic, "trunk_share": share}))
     return rows
 
 
 @functools.partial(jax.jit, static_argnames=("spec",))
 def _range_fraction(reference, update, noise, *, spec):
-    f, mse = contract.distilled(spec), contract.named("mse")
+    f, mse = loss_geometry.distilled(spec), loss_geometry.from_name("mse")
     return spectrum.range_fraction(f, mse, reference, update, noise, method="cg", num_iterations=150)
 
 
 @functools.partial(jax.jit, static_argnames=("spec",))
 def _curve(reference, update, noise, *, spec):
-    f, mse = contract.distilled(spec), contract.named("mse")
+    f, mse = loss_geometry.distilled(spec), loss_geometry.from_name("mse")
     return one_step.alignment_curve(f, mse, reference, update, jnp.asarray(CURVE), noise)
 
 
-def _three_aux(config, dataset, member):
+def _with_three_aux(config, dataset, member):
     """Range fraction by conjugate gradients at the first step; size, cosine and curve of a trained teacher."""
     spec = _spec(256, BASE_AUX)
     reference, update = _first_step(config, dataset, spec, member)
-    many = _noise(config, member, max(*RANGE_INPUTS, config.num_noise_images))
+    many = _noise_images(config, member, max(*RANGE_INPUTS, config.num_noise_images))
     fractions = [_range_fraction(reference, update, many[:count], spec=spec) for count in RANGE_INPUTS]
     trained, last_loss = _trained(config, dataset, spec, member, reference)
+    all_seen = jnp.ones(BASE_AUX, bool)
     noise = many[: config.num_noise_images]
     curve = _curve(reference, trained, noise, spec=spec)
     return {
-        "range_fraction": problems.kept(np.array(fractions)),
-        "trunk_share": problems.kept(spectrum.trunk_share(update, update[-1])),
-        "trained_norm": problems.kept(products.norm(trained)),
-        "trained_loss": problems.kept(last_loss),
-        "trained_cosine": problems.kept(_cosine(reference, trained, noise, jnp.ones(3, bool), spec=spec, loss="mse")),
-        "curve_over_law": problems.kept(curve.alignment / curve.linear),
+        "range_fraction": problems.to_lists(np.array(fractions)),
+        "trunk_share": problems.to_lists(spectrum.trunk_share(update, update[-1])),
+        "trained_norm": problems.to_lists(products.norm(trained)),
+        "trained_loss": problems.to_lists(last_loss),
+        "trained_cosine": problems.to_lists(_cosine(reference, trained, noise, all_seen, spec=spec, loss="mse")),
+        "curve_over_law": problems.to_lists(curve.alignment / curve.linear),
     }
 
 
 def init_noise(config: TheoremConfig, dataset: image_data.ImageDataset) -> dict:
-    """Starts at distance sigma per weight: the sign, absolute and relative to the control of an unmoved teacher."""
+    """Cosines of students with noisy starts, absolute and relative to the control of an unmoved teacher."""
     rows = []
     spec = _spec(256, BASE_AUX)
     for member in range(min(config.num_members, 2)):
         reference, step = _first_step(config, dataset, spec, member)
         trained, _ = _trained(config, dataset, spec, member, reference)
-        short = jax.tree.map(lambda leaf: 0.1 * leaf, one_step.normalised(step))
-        noise = _noise(config, member, config.num_noise_images)
+        short = jax.tree.map(lambda leaf: 0.1 * leaf, one_step.unit_update(step))
+        noise = _noise_images(config, member, config.num_noise_images)
         for name, update in (("one_step", short), ("trained", trained)):
             cosines, differential, limit = _noisy_cosines(reference, update, noise, spec, config.num_mnist_draws)
             norm = products.norm(update)
-            predicted = laws.sign_probability_init_noise(limit, norm, jnp.asarray(SIGMAS))
+            predicted = normal_approximations.sign_probability_init_noise(limit, norm, jnp.asarray(SIGMAS))
             rows.append(
                 {
                     "member": member,
                     "teacher": name,
-                    "norm": problems.kept(norm),
-                    "cosine_without_noise": problems.kept(limit),
-                    "predicted": problems.kept(predicted),
-                    "cosine": problems.kept(cosines, 3),
-                    "differential_cosine": problems.kept(differential, 3),
+                    "norm": problems.to_lists(norm),
+                    "cosine_without_noise": problems.to_lists(limit),
+                    "predicted": problems.to_lists(predicted),
+                    "cosine": problems.to_lists(cosines, 3),
+                    "differential_cosine": problems.to_lists(differential, 3),
                 }
             )
     return {"sigma": list(SIGMAS), "weight_sd_of_layers": [784**-0.5, 256**-0.5, 256**-0.5], "rows": rows}
@@ -202,15 +205,15 @@ def init_noise(config: TheoremConfig, dataset: image_data.ImageDataset) -> dict:
 
 @functools.partial(jax.jit, static_argnames=("spec", "num_draws"))
 def _noisy_cosines(reference, update, noise, spec, num_draws):
-    f, mse = contract.distilled(spec), contract.named("mse")
+    f, mse = loss_geometry.distilled(spec), loss_geometry.from_name("mse")
     teacher = optax.tree.add(reference, update)
 
-    def one(sigma, key):
+    def cosine_pair(sigma, key):
         student = optax.tree.add_scale(reference, sigma, problems.random_direction(key, reference))
         step, control = (one_step.student_update(f, mse, student, t, noise) for t in (teacher, reference))
         return products.cosine(step, update), products.cosine(filters.differential_update(step, control), update)
 
     draws = jax.random.split(jax.random.key(0), num_draws)
-    found = jax.lax.map(lambda sigma: jax.lax.map(lambda key: one(sigma, key), draws), jnp.asarray(SIGMAS))
+    noisy = jax.lax.map(lambda sigma: jax.lax.map(lambda key: cosine_pair(sigma, key), draws), jnp.asarray(SIGMAS))
     step = one_step.student_update(f, mse, reference, teacher, noise)
-    return (*found, products.cosine(step, update))
+    return (*noisy, products.cosine(step, update))

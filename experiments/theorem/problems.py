@@ -1,4 +1,4 @@
-"""The small networks and the data that the parts share. Each is drawn from one key, so a vmap over keys draws many."""
+"""Small networks and data for all parts. Each is drawn from one key, so that a vmap over keys draws many."""
 
 import functools
 from typing import Any, NamedTuple
@@ -25,9 +25,9 @@ QUICK_COMPILATION = {
 
 @functools.cache
 def quick_compilation() -> dict[str, Any]:
-    """Compiler options for `jax.jit` on a CPU: a fifth of the time to compile, twice the time to run.
+    """Compiler options for `jax.jit` on a CPU: a fifth of the compilation time for twice the run time.
 
-    An option that the installed compiler does not know is left out. Touches the device.
+    Options unknown to the installed compiler are left out. The call initializes the device.
     """
     return {name: value for name, value in QUICK_COMPILATION.items() if _is_known(name, value)}
 
@@ -43,12 +43,12 @@ def _is_known(option: str, value: Any) -> bool:
 
 
 def compiled(function):
-    """`jax.jit` for programs that compile for longer than they run, as those of small networks do."""
+    """`jax.jit` for programs whose compilation takes longer than their run, such as those of small networks."""
     return jax.jit(function, compiler_options=quick_compilation())
 
 
 class Problem(NamedTuple):
-    """A reference, a teacher's update of length one and the inputs on which the student imitates the teacher."""
+    """A reference, a teacher's update of length one, and the inputs of the student."""
 
     reference: mlp.Params
     update: mlp.Params
@@ -56,7 +56,7 @@ class Problem(NamedTuple):
 
 
 def network(key: Key[Array, ""], spec: mlp.MLPSpec, *, bias: float = 0.1) -> mlp.Params:
-    """The reference of the library with biases N(0, bias²), so that no unit sits on a kink."""
+    """A reference as in the library, with biases N(0, bias²) so that no unit lies on a kink."""
     layers = mlp.init(keys.stream(key, "weights"), spec)
     bias_keys = jax.random.split(keys.stream(key, "biases"), len(layers))
     return tuple(
@@ -73,7 +73,7 @@ def random_direction(key: Key[Array, ""], like: Any) -> Any:
 
 
 def teacher_loss(key: Key[Array, ""], spec: mlp.MLPSpec, *, num_examples: int = 128):
-    """L_T: cross-entropy of the class logits on normal inputs that a random linear map labels."""
+    """The teacher's loss: cross-entropy of the class logits on normal inputs with labels from a random linear map."""
     images = jax.random.normal(keys.stream(key, "images"), (num_examples, spec.in_size))
     rows = jax.random.normal(keys.stream(key, "classes"), (spec.num_classes, spec.in_size))
     labels = jnp.argmax(images @ rows.T, axis=-1)
@@ -85,14 +85,14 @@ def teacher_loss(key: Key[Array, ""], spec: mlp.MLPSpec, *, num_examples: int = 
 
 
 def draw(key: Key[Array, ""], spec: mlp.MLPSpec, *, num_inputs: int = 32, random_update: bool = False) -> Problem:
-    """A teacher that takes a gradient step on its own task (or any step), a student that sees uniform noise."""
+    """A problem with uniform noise inputs, and a teacher that takes a gradient step on its task, or a random step."""
     reference = network(keys.stream(key, "reference"), spec)
     if random_update:
         update = random_direction(keys.stream(key, "update"), reference)
     else:
         update = one_step.teacher_update(teacher_loss(keys.stream(key, "task"), spec), reference)
     inputs = jax.random.uniform(keys.stream(key, "inputs"), (num_inputs, spec.in_size), minval=-1, maxval=1)
-    return Problem(reference, one_step.normalised(update), inputs)
+    return Problem(reference, one_step.unit_update(update), inputs)
 
 
 def member(tree: Any, index: int) -> Any:
@@ -100,13 +100,13 @@ def member(tree: Any, index: int) -> Any:
     return jax.tree.map(lambda leaf: np.asarray(leaf[index]), tree)
 
 
-def kept(values: Any, digits: int = 5) -> Any:
-    """Arrays as nested lists of numbers with so many significant digits; what is not finite becomes None."""
+def to_lists(values: Any, digits: int = 5) -> Any:
+    """Arrays as nested lists, rounded to this number of significant digits; None for numbers that are not finite."""
     if isinstance(values, dict):
-        return {name: kept(item, digits) for name, item in values.items()}
+        return {name: to_lists(item, digits) for name, item in values.items()}
     array = np.asarray(values)
     if array.dtype.kind in "iub":
         return array.tolist()
     if array.ndim:
-        return [kept(item, digits) for item in array]
+        return [to_lists(item, digits) for item in array]
     return float(f"{float(array):.{digits}g}") if np.isfinite(array) else None

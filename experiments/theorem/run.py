@@ -1,12 +1,12 @@
-"""The alignment theorem's quantities on real networks (Cloud et al. 2025, section 6.1, and what follows from it)
+"""Measure the quantities of the alignment theorem on real networks (Cloud et al. 2025, section 6.1)
 
     python -m experiments.theorem                          every part, a few minutes on two cores
     python -m experiments.theorem --preset smoke           reduced, to see that everything works
     python -m experiments.theorem --parts starts filters   some parts only
     python -m experiments.theorem --help                   every setting
 
-The parts: curve, radius, kinks (how far in epsilon); cosines (how much is received); starts, init_noise (students that
-start elsewhere); labels, filters (sampled data); optimizers, many_steps; mnist_cosines, mnist_noise (the paper's
+The parts: curve, radius, kinks (how far in epsilon); cosines (how much is transmitted); starts, init_noise (students
+with other starts); labels, filters (sampled data); optimizers, many_steps; mnist_cosines, mnist_noise (the paper's
 network). The record keeps every value and is written after each part; `python -m figures.theorem` draws it.
 """
 
@@ -23,7 +23,7 @@ from sublim_jax.forms import theorem as form
 SMALL = {
     "curve": reach.curve,
     "radius": reach.radius,
-    "kinks": reach.kink,
+    "kinks": reach.kinks_of_relu,
     "cosines": cosines.cosines,
     "starts": starts.starts,
     "labels": samples.labels,
@@ -43,20 +43,20 @@ def run(
     data_dir: pathlib.Path | None = None,
     visible: bool = True,
 ) -> records.Record:
-    """Measure the parts one after the other, writing the record after each if `record` says where.
+    """Measure the parts one after the other. The record is written to `record`, if given, after each part.
 
     Raises:
-        DataError: a part needs images and they cannot be had.
-        InputError: there are fewer training images than the config asks for.
+        DataError: a part needs images that are unavailable.
+        InputError: the config asks for more training images than there are.
         OutputError: the record cannot be written there, or another process is writing it.
         RecordError: `resume`, and the record there is damaged or belongs to another config or other data.
     """
-    say = progress.console.print if visible else lambda *_, **__: None
-    with records.opened(record, form.FORM, resume=resume, announce=say) as output:
-        return _run(config, output, data_dir, say, visible)
+    log = progress.console.print if visible else lambda *_, **__: None
+    with records.opened(record, form.FORM, resume=resume, announce=log) as output:
+        return _run(config, output, data_dir, log, visible)
 
 
-def _run(config: TheoremConfig, output: records.Output, data_dir, say, visible: bool) -> records.Record:
+def _run(config: TheoremConfig, output: records.Output, data_dir, log, visible: bool) -> records.Record:
     dataset, data = None, {"name": "drawn networks and inputs", "source": "the seed", "checksum": None}
     if WITH_IMAGES.keys() & set(config.parts):
         with progress.Display("loading the images", visible=visible) as display:
@@ -64,13 +64,14 @@ def _run(config: TheoremConfig, output: records.Output, data_dir, say, visible: 
         if config.num_train_images > (available := len(dataset.train_images)):
             raise errors.InputError(f"num_train_images={config.num_train_images}: {dataset.name} has {available}")
         data = {"name": dataset.name, "source": dataset.source, "checksum": dataset.checksum}
-    fresh = records.Record.begin("theorem", config, data, description=describe(config.parts))
-    fresh.notes += _labels(config, dataset)
-    result = output.begin(fresh)
+    record = records.Record.begin("theorem", config, data, description=describe(config.parts))
+    record.notes += _notes(config, dataset)
+    result = output.begin(record)
     left: list[Part] = [part for part in config.parts if part not in result.results]
     seconds = {part: config.seconds(part) for part in left}
     if left:
-        say(f"{len(left)} parts take about {progress.duration(sum(seconds.values()))} on two cores as the record's")
+        duration = progress.duration(sum(seconds.values()))
+        log(f"{len(left)} parts take about {duration} on two cores like those of the committed record")
     with progress.Display(
         "theorem",
         total=len(config.parts),
@@ -94,19 +95,19 @@ def _run(config: TheoremConfig, output: records.Output, data_dir, say, visible: 
 def _measure(part: Part, config: TheoremConfig, dataset: datasets.ImageDataset | None) -> dict:
     if part in SMALL:
         return SMALL[part](config)
-    assert dataset is not None  # loaded for exactly these parts
+    assert dataset is not None  # it is loaded for these parts
     return WITH_IMAGES[part](config, dataset)
 
 
-def _labels(config: TheoremConfig, dataset: datasets.ImageDataset | None) -> list[str]:
-    """What a reader of any number below must know."""
+def _notes(config: TheoremConfig, dataset: datasets.ImageDataset | None) -> list[str]:
+    """Notes in the record about precision, images and settings that are not the default."""
     notes = ["small networks in float64, MNIST networks in float32; the curve in both"]
     if dataset is not None and dataset.synthetic:
         notes.append("the images are synthetic-digits, generated, not MNIST")
-    ours, full = records.to_json(config), records.to_json(DEFAULT)
+    own, default = records.to_json(config), records.to_json(DEFAULT)
     free = {"parts", "dataset", "seed"}
-    if reduced := [f"{k}={ours[k]}" for k in ours if k not in free and ours[k] != full[k]]:
-        notes.append("not the default setting: " + ", ".join(reduced))
+    if changes := [f"{name}={own[name]}" for name in own if name not in free and own[name] != default[name]]:
+        notes.append("not the default setting: " + ", ".join(changes))
     if missing := [part for part in DEFAULT.parts if part not in config.parts]:
         notes.append("without the parts " + ", ".join(missing))
     return notes

@@ -1,4 +1,4 @@
-"""Sampled labels and filtered samples: how much data carries the sign, and what a filter leaves of it."""
+"""Sampled labels and filtered samples: how much data determines the sign, and how a filter changes it."""
 
 import jax
 import jax.numpy as jnp
@@ -9,18 +9,18 @@ from experiments.theorem import problems
 from experiments.theorem.config import TheoremConfig
 from sublim_jax import keys
 from sublim_jax.models import mlp
-from sublim_jax.theory import contract, filters, laws, one_step
+from sublim_jax.theory import filters, loss_geometry, normal_approximations, one_step
 
 SPEC = mlp.MLPSpec(in_size=8, hidden_sizes=(16, 16), num_classes=3, num_aux=6, activation="tanh")
 LABELS = ((0.03, 4096), (0.1, 512), (0.1, 4096), (0.3, 128), (0.3, 512), (0.3, 4096), (1.0, 64), (1.0, 256))
-"""(ε, number of sampled labels), the labels spread evenly over 32 inputs."""
+"""Pairs of ε and the number of sampled labels, which are equally many for each of 32 inputs."""
 FILTER_EPSILON = 1e-4
 KEPT_SHARES = (0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0)
 
 
 def _scores(key, epsilon):
     """Scores of all labels of all inputs, with the log-probabilities of the reference and of teachers."""
-    f = contract.distilled(SPEC)
+    f = loss_geometry.distilled(SPEC)
     reference, update, inputs = problems.draw(key, SPEC, random_update=True)
 
     def log_probability(params):
@@ -28,19 +28,20 @@ def _scores(key, epsilon):
 
     log_probs, scores = filters.completion_scores(log_probability, reference, update)
     teachers = jax.vmap(lambda e: log_probability(optax.tree.add_scale(reference, e, update)))(epsilon)
-    coefficient = one_step.alignment_coefficient(f, contract.named("kl"), reference, update, inputs)
+    coefficient = one_step.alignment_coefficient(f, loss_geometry.from_name("kl"), reference, update, inputs)
     return scores, log_probs, teachers, coefficient
 
 
 def labels(config: TheoremConfig) -> dict:
-    """One step on hard labels drawn from the teacher: how often its alignment is positive, beside the normal law."""
+    """Frequency of a positive alignment of one step on sampled hard labels, and its normal approximation."""
     rows = []
     with jax.enable_x64(True):
         epsilon = jnp.asarray([e for e, _ in LABELS])
         drawn = problems.compiled(jax.vmap(lambda key: _scores(key, epsilon)))(keys.members(config.seed, jnp.arange(4)))
         scores, log_probs, teachers, coefficients = map(np.asarray, drawn)
         predicted = np.stack(
-            [laws.sign_probability_labels(jnp.asarray(coefficients), e, count) for e, count in LABELS], axis=1
+            [normal_approximations.sign_probability_labels(jnp.asarray(coefficients), e, count) for e, count in LABELS],
+            axis=1,
         )
     for network in range(4):
         random = np.random.default_rng([config.seed, network])
@@ -56,26 +57,26 @@ def labels(config: TheoremConfig) -> dict:
                     "epsilon": e,
                     "num_labels": count,
                     "positive": int(np.sum(means > 0)),
-                    "predicted": problems.kept(predicted[network, index]),
-                    "mean_over_law": problems.kept(means.mean() / (e * coefficients[network])),
-                    "sd_over_law": problems.kept(means.std(ddof=1) / np.sqrt(coefficients[network] / count)),
-                    "nats": problems.kept(count * divergence),
+                    "predicted": problems.to_lists(predicted[network, index]),
+                    "mean_over_law": problems.to_lists(means.mean() / (e * coefficients[network])),
+                    "sd_over_law": problems.to_lists(means.std(ddof=1) / np.sqrt(coefficients[network] / count)),
+                    "nats": problems.to_lists(count * divergence),
                 }
             )
-    return {"num_draws": config.num_draws, "coefficient": problems.kept(coefficients), "rows": rows}
+    return {"num_draws": config.num_draws, "coefficient": problems.to_lists(coefficients), "rows": rows}
 
 
 def filtered(config: TheoremConfig) -> dict:
-    """Random filters, stricter and stricter ones, one that knows the scores, and one that reads the teacher."""
+    """Alignment under random filters, stricter ones, an oracle filter, and a filter that reads the teacher."""
     with jax.enable_x64(True):
         member_keys = keys.members(config.seed, jnp.arange(min(config.num_problems, 200)))
-        found = problems.compiled(jax.vmap(_filtered))(member_keys)
+        random = problems.compiled(jax.vmap(_filtered))(member_keys)
         strict = problems.compiled(jax.vmap(_stricter))(member_keys)
     return {
         "epsilon": FILTER_EPSILON,
         "kept_shares": list(KEPT_SHARES),
-        "random_filter": problems.kept(found),
-        "retention": problems.kept(strict, 4),
+        "random_filter": problems.to_lists(random),
+        "retention": problems.to_lists(strict, 4),
     }
 
 
@@ -85,7 +86,7 @@ def _filtered(key):
     exact = filters.filtered_alignment(scores, log_probs, accept)
     control = filters.mean_score(scores, log_probs, accept)
     absolute = filters.mean_score(scores, teachers[0], accept)
-    # Keeps what the teacher finds less likely than the reference does, twice as strictly as would undo it.
+    # Prefers completions that the teacher makes less likely, twice as strongly as would undo the teacher's change.
     reading = jnp.exp(2 * (log_probs - teachers[0]))
     against = filters.mean_score(scores, teachers[0], accept * reading / jnp.max(reading))
     unit = jnp.sqrt(filters.filtered_alignment(scores, log_probs, jnp.ones_like(accept)).differential)
@@ -110,5 +111,5 @@ def _stricter(key):
     shares = jnp.asarray(KEPT_SHARES)
     return {
         "random": jax.vmap(lambda share: retention(lottery, share))(shares),
-        "oracle": jax.vmap(lambda share: retention(scores, share))(shares),  # drops what speaks for the teacher most
+        "oracle": jax.vmap(lambda share: retention(scores, share))(shares),  # drops the highest scores
     }

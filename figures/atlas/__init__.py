@@ -1,1 +1,1 @@
-"""The atlas, read: verdicts on published values, findings, a page and figures, all from the records of its rows."""
+"""Verdicts on published values, findings, a page and figures of the atlas, all from the records of its rows."""

@@ -1,4 +1,4 @@
-"""The atlas in small multiples, one figure per axis, from the committed records.
+"""Draw the atlas in small multiples, one figure per axis, from the committed records.
 
 python -m figures.atlas                 figures/images/atlas-AXIS.png and .pdf
 """
@@ -17,7 +17,7 @@ def main(records: pathlib.Path = values.FOLDER, output: pathlib.Path = places.IM
 
     Args:
         records: folder of the rows' records.
-        output: path without axis and suffix.
+        output: path without the axis and the suffix.
     """
     for path in draw.save_all(records, output):
         print(commands.shown(path))

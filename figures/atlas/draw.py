@@ -1,4 +1,4 @@
-"""Rows of the atlas as panels, one figure per axis."""
+"""Draw the rows of the atlas as panels, one figure per axis."""
 
 import collections
 import pathlib
@@ -36,35 +36,39 @@ MEASURES = {
     "probe_accuracy": "accuracy of a linear readout",
     "cka": "likeness to the teacher's hidden layer (CKA)",
 }
-"""Label of each measure that a figure may have."""
+"""Label of each measure that a figure can show."""
 
 
 def measure_of(row: Row) -> str:
-    """What the row's figure shows: what most of its published values measure, test accuracy where there are none."""
-    found = [published.measure for arm in row.arms for published in arm.published if published.measure in MEASURES]
-    return collections.Counter(found).most_common(1)[0][0] if found else "accuracy"
+    """The measure in the row's figure: that of most of its published values, or test accuracy if there are none."""
+    measures = [published.measure for arm in row.arms for published in arm.published if published.measure in MEASURES]
+    return collections.Counter(measures).most_common(1)[0][0] if measures else "accuracy"
 
 
 def conditions_of(row: Row) -> list[str]:
-    """Students that the row draws, and what else has a published value, in the order of the figures."""
-    asked = {condition for arm in row.arms for condition in arm.conditions}
-    asked |= {value.condition for arm in row.arms for value in arm.published if value.measure == measure_of(row)}
-    return [name for name in style.CONDITIONS if name in asked]
+    """Conditions of the row and of its published values, in the order of the figures."""
+    conditions = {condition for arm in row.arms for condition in arm.conditions}
+    conditions |= {value.condition for arm in row.arms for value in arm.published if value.measure == measure_of(row)}
+    return [name for name in style.CONDITIONS if name in conditions]
 
 
 def name_of(condition: str) -> str:
-    """A condition in one line."""
+    """Label of a condition on one line."""
     return style.CONDITIONS[condition][0].replace("\n(", " (").replace(",\n", ", ").replace("\n", ", ")
 
 
-def draw_row(ax: Axes, row: Row, found: dict) -> None:
-    """Our means with intervals against the arms, members as dots, published values as hollow markers beside them."""
+def draw_row(ax: Axes, row: Row, results: dict) -> None:
+    """Draw our means with intervals for each arm, members as dots and published values as hollow markers.
+
+    Args:
+        results: by arm, of the row's record.
+    """
     if row.about == "likeness":
-        draw_likeness(ax, row, found)
+        draw_likeness(ax, row, results)
     elif len(row.arms) == 1:
-        draw_conditions(ax, row, found)
+        draw_conditions(ax, row, results)
     else:
-        draw_arms(ax, row, found)
+        draw_arms(ax, row, results)
     chances = [arm.chance for arm in row.arms]
     if len(set(chances)) == 1 and measure_of(row) != "cka":
         ax.axhline(chances[0], color="black", linestyle=":", linewidth=0.8)
@@ -73,16 +77,16 @@ def draw_row(ax: Axes, row: Row, found: dict) -> None:
     ax.set_title("\n".join(textwrap.wrap(row.question, 44)), loc="left", fontsize=8.5)
 
 
-def draw_arms(ax: Axes, row: Row, found: dict) -> None:
-    """Arms along the axis: where their number says, or side by side."""
+def draw_arms(ax: Axes, row: Row, results: dict) -> None:
+    """Draw arms at their number on the axis, or side by side if they have none."""
     numbers = [arm.x for arm in row.arms if arm.x is not None]
     numeric = len(set(numbers)) == len(row.arms)
     places = numbers if numeric else [float(index) for index in range(len(row.arms))]
-    if numeric and row.log_x:  # zero has a place of its own, left of the rest
+    if numeric and row.log_x:  # zero is drawn to the left of the rest
         smallest = min((place for place in places if place > 0), default=1.0)
         places = [place if place > 0 else smallest / 3 for place in places]
     for condition in conditions_of(row):
-        draw_ours(ax, places, [(arm, condition) for arm in row.arms], row, found, "o-" if numeric else "o")
+        draw_ours(ax, places, [(arm, condition) for arm in row.arms], row, results, "o-" if numeric else "o")
         for place, arm in zip(places, row.arms, strict=True):
             draw_published(ax, place, row, arm, condition)
     if len(set(chances := [arm.chance for arm in row.arms])) > 1:
@@ -101,20 +105,20 @@ def draw_arms(ax: Axes, row: Row, found: dict) -> None:
         _label_ticks(ax, places, [arm.label for arm in row.arms], long=long)
 
 
-def draw_conditions(ax: Axes, row: Row, found: dict) -> None:
-    """The only arm's conditions, side by side."""
+def draw_conditions(ax: Axes, row: Row, results: dict) -> None:
+    """Draw the conditions of the only arm side by side."""
     (arm,), conditions = row.arms, conditions_of(row)
     for place, condition in enumerate(conditions):
-        draw_ours(ax, [float(place)], [(arm, condition)], row, found, "o")
+        draw_ours(ax, [float(place)], [(arm, condition)], row, results, "o")
         draw_published(ax, place, row, arm, condition)
     ax.set_xlim(-0.6, len(conditions) - 0.4)
     _label_ticks(ax, list(range(len(conditions))), [name_of(condition) for condition in conditions], long=True)
 
 
-def draw_likeness(ax: Axes, row: Row, found: dict) -> None:
-    """Every member's accuracy against how like its hidden layer is to its teacher's."""
+def draw_likeness(ax: Axes, row: Row, results: dict) -> None:
+    """Draw every member's accuracy against the likeness of its hidden layer to its teacher's."""
     for shade, arm in zip(np.linspace(0.35, 1.0, len(row.arms)), row.arms, strict=True):
-        likeness, accuracy = (arm_values(found, arm, measure=name) for name in ("cka", "accuracy"))
+        likeness, accuracy = (arm_values(results, arm, measure=name) for name in ("cka", "accuracy"))
         ax.plot(likeness, accuracy, "o", color=style.CONDITIONS["student_aux"][1], alpha=shade, markersize=4)
         if len(likeness):
             ax.annotate(f"{row.x_label}: {arm.label}", (np.nanmean(likeness), np.nanmax(accuracy)), (0, 4),
@@ -122,11 +126,11 @@ def draw_likeness(ax: Axes, row: Row, found: dict) -> None:
     ax.set_xlabel(MEASURES["cka"])
 
 
-def draw_ours(ax: Axes, places, shown: Sequence[tuple[Arm, str]], row: Row, found, form: str) -> None:
-    """Members and mean of these arms and conditions, which share a colour, at these places."""
+def draw_ours(ax: Axes, places, shown: Sequence[tuple[Arm, str]], row: Row, results, form: str) -> None:
+    """Draw members and mean of these arms and conditions, which share a colour, at these places."""
     condition = shown[0][1]
     colour = style.CONDITIONS[condition][1]
-    values = [arm_values(found, arm, condition, measure_of(row)) for arm, condition in shown]
+    values = [arm_values(results, arm, condition, measure_of(row)) for arm, condition in shown]
     means = [(place, members_of.interval(members)) for place, members in zip(places, values, strict=True)]
     drawn = [(place, mean.mean, mean.half_width if mean.is_known else 0.0) for place, mean in means if mean is not None]
     if not drawn:
@@ -138,7 +142,7 @@ def draw_ours(ax: Axes, places, shown: Sequence[tuple[Arm, str]], row: Row, foun
 
 
 def draw_published(ax: Axes, place: float, row: Row, arm: Arm, condition: str) -> None:
-    """What was published of an arm's condition, a little to the right."""
+    """Draw the published values of an arm's condition, a little to the right."""
     figure = ax.get_figure(root=True)
     assert figure is not None
     for published in arm.published:
@@ -149,12 +153,12 @@ def draw_published(ax: Axes, place: float, row: Row, arm: Arm, condition: str) -
 
 
 def _label_ticks(ax: Axes, places, labels: Sequence[str], *, long: bool) -> None:
-    """Tick labels of what is not a number; slanted where they are long."""
+    """Set tick labels that are words; long ones are rotated."""
     ax.set_xticks(places, labels, fontsize=6.5, rotation=40 if long else 0, ha="right" if long else "center")
 
 
 def save_axis(axis: str, atlas: Atlas, stem: pathlib.Path) -> list[pathlib.Path]:
-    """The rows of an axis that have a record, as one figure."""
+    """Save one figure with the recorded rows of an axis, and return its paths."""
     drawn = [row for row in atlas.rows if row.axis == axis and row.id in atlas.records]
     if not drawn:
         return []
@@ -196,7 +200,7 @@ def save_axis(axis: str, atlas: Atlas, stem: pathlib.Path) -> list[pathlib.Path]
 
 
 def save_all(folder: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
-    """A figure for every axis that has a record, and their paths."""
+    """Save a figure for every axis with a record, and return the paths."""
     style.use()
     atlas = read(folder)
     return [path for axis in dict.fromkeys(row.axis for row in atlas.rows) for path in save_axis(axis, atlas, stem)]

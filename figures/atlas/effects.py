@@ -1,4 +1,4 @@
-"""Effects of two-level factorials, full or fractional: each member gives its own estimate, so all is paired."""
+"""Effects of two-level factorials, full or fractional. Each member gives its own estimate, so effects are paired."""
 
 import itertools
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ class Effect(NamedTuple):
     """A main effect, or a group of interactions of two that the design cannot tell apart."""
 
     name: str
-    change: intervals.Interval  # of the accuracy, from the one level to the other, over members
-    share: float  # of the variance between the runs' means
-    share_low: float  # 95 % interval of the share, from members drawn again
+    change: intervals.Interval  # of the accuracy from the low level to the high one, over members
+    share: float  # of the variance between the means of runs
+    share_low: float  # 95 % bootstrap interval of the share, over members
     share_high: float
 
 
-def of_runs(signs: np.ndarray, values: np.ndarray, names: Sequence[str]) -> list[Effect]:
-    """Main effects and interactions of two factors, the largest share first.
+def estimate(signs: np.ndarray, values: np.ndarray, names: Sequence[str]) -> list[Effect]:
+    """Main effects and interactions of two factors, those with the largest share first.
 
     Args:
         signs: -1 or 1 by run and factor, of a balanced design of resolution IV or higher.
@@ -39,18 +39,18 @@ def of_runs(signs: np.ndarray, values: np.ndarray, names: Sequence[str]) -> list
     columns |= {", ".join(aliased[key]): product for key, product in products.items()}
     design = np.stack(list(columns.values()))
     drawn = np.random.default_rng(0).integers(0, values.shape[1], (RESAMPLES, values.shape[1]))
-    again = _shares(design, values[:, drawn].mean(axis=2))
-    low, high = np.quantile(again, [0.025, 0.975], axis=1)
+    resampled = _shares(design, values[:, drawn].mean(axis=2))
+    low, high = np.quantile(resampled, [0.025, 0.975], axis=1)
     shares = _shares(design, values.mean(axis=1, keepdims=True))[:, 0]
     estimates = design @ values / (len(values) / 2)
-    found = [
+    effects = [
         Effect(name, intervals.t_interval(estimates[i]), float(shares[i]), float(low[i]), float(high[i]))
         for i, name in enumerate(columns)
     ]
-    return sorted(found, key=lambda effect: -effect.share)
+    return sorted(effects, key=lambda effect: -effect.share)
 
 
 def _shares(design: np.ndarray, means: np.ndarray) -> np.ndarray:
-    """Share of each effect in the variance between runs, by effect and column of means."""
+    """Shares of the effects in the variance between runs, for each column of means."""
     total = np.maximum(np.var(means, axis=0) * len(means), np.finfo(float).tiny)
     return (design @ means) ** 2 / len(means) / total

@@ -1,7 +1,7 @@
-"""The atlas's page, written from its records and never by hand.
+"""Write the page of the atlas from its records.
 
 python -m figures.atlas.page            rewrite experiments/atlas/README.md
-python -m figures.atlas.page --check    say whether it is up to date, for the tests
+python -m figures.atlas.page --check    fail if it is not up to date, for the tests
 """
 
 import collections
@@ -20,10 +20,10 @@ from sublim_jax.forms import mnist_aux
 from sublim_jax.metrics import intervals
 
 PAGE = members_of.ROOT / "experiments/atlas/README.md"
-TRAINED_BOTH_WAYS = [members_of.RECORDS / f"mnist_aux{name}.json" for name in ("", "-float32")]
-"""The same members with bfloat16 operands, and with float32 ones."""
+BOTH_PRECISIONS = [members_of.RECORDS / f"mnist_aux{name}.json" for name in ("", "-float32")]
+"""Records of the same members in bfloat16 and in float32."""
 
-SIGNS = {
+WORDS = {
     "agrees": "agrees",
     "agrees relative to its base": "agrees, relative to its base",
     "differs": "🔴 **differs**",
@@ -83,17 +83,17 @@ whole grid, and how many bits are transmitted."""
 
 
 def number(published: Published) -> str:
-    """As published, with its interval if it has one."""
+    """The published value as text, with its interval if it has one."""
     return f"{published.value:g}" + (f" ± {published.half_width:g}" if published.half_width else "")
 
 
 def sentence(text: str) -> str:
-    """The text with a full stop, unless it ends in one or in a question mark."""
+    """The text with a full stop at its end, unless it ends in a full stop or a question mark."""
     return text if text.endswith((".", "?")) else f"{text}."
 
 
 def parity(atlas: Atlas) -> str:
-    """The table of published values, axis by axis."""
+    """Tables of published values beside ours, axis by axis."""
     judged = collections.defaultdict(list)
     for verdict in verdicts.judge_all(atlas):
         judged[verdict.row.id].append(verdict)
@@ -112,23 +112,27 @@ def parity(atlas: Atlas) -> str:
 
 
 def _likeness(row: Row, arms) -> list[str]:
-    """How the likeness of hidden layers to the teacher's goes with accuracy, over members and arms."""
-    said = []
-    for measure, words in (("hidden_cosine", "cosine"), ("cka", "CKA")):
+    """Correlation between accuracy and the likeness of hidden layers to the teacher's, over members and arms."""
+    correlations = []
+    for measure, name in (("hidden_cosine", "cosine"), ("cka", "CKA")):
         pairs = [(arm_values(arms, a, measure=measure), arm_values(arms, a)) for a in row.arms]
         if len({len(values) for pair in pairs for values in pair}) > 1 or not len(pairs[0][0]):
-            return []  # not all members are there
+            return []  # some members are missing
         likeness, accuracy = (np.array(side) for side in zip(*pairs, strict=True))  # by arm and member
         if not np.isfinite(likeness).all() or not np.isfinite(accuracy).all():
             return []
         drawn = np.random.default_rng(0).integers(0, likeness.shape[1], (2000, likeness.shape[1]))
-        again = [np.corrcoef(likeness[:, of].ravel(), accuracy[:, of].ravel())[0, 1] for of in drawn]
-        low, high = np.quantile(again, [0.025, 0.975])
+        resampled = [np.corrcoef(likeness[:, m].ravel(), accuracy[:, m].ravel())[0, 1] for m in drawn]
+        low, high = np.quantile(resampled, [0.025, 0.975])
         r = np.corrcoef(likeness.ravel(), accuracy.ravel())[0, 1]
         within = np.mean([np.corrcoef(likeness[i], accuracy[i])[0, 1] for i in range(len(likeness))])
-        said.append(f"{words} {r:.2f} [{low:.2f}, {high:.2f}], on average {within:.2f} among runs of equal length")
-    return [f"Correlation of accuracy with the likeness of the hidden layer to the teacher's in `{row.id}`, all runs, "
-            f"with 95 % bootstrap intervals over members: {'; '.join(said)}."]  # fmt: skip
+        correlations.append(
+            f"{name} {r:.2f} [{low:.2f}, {high:.2f}], on average {within:.2f} among runs of equal length"
+        )
+    return [
+        f"Correlation of accuracy with the likeness of the hidden layer to the teacher's in `{row.id}`, all runs, "
+        f"with 95 % bootstrap intervals over members: {'; '.join(correlations)}."
+    ]
 
 
 def _picture(axis: str, rows: list[Row], atlas: Atlas) -> list[str]:
@@ -141,23 +145,25 @@ def _lines_of(row: Row, judged: list[verdicts.Verdict], atlas: Atlas) -> list[st
     arms = atlas.arms(row.id)
     name, lines = f"`{row.id}`", []
     if not row.arms:
-        who = ", ".join(atlas.sources[key].short for key in row.cited)
-        return [f"| {name} | | | {who} | | not run: {row.not_run} |"]
+        cited = ", ".join(atlas.sources[key].short for key in row.cited)
+        return [f"| {name} | | | {cited} | | not run: {row.not_run} |"]
     for arm in row.arms:
         own = [verdict for verdict in judged if verdict.arm is arm]
         for verdict in own:
             published = verdict.published
-            what = f"`{published.condition}`" + ("" if published.measure == "accuracy" else f", {published.measure}")
-            why = "" if np.isnan(verdict.margin) else f" (± {verdict.margin:.3f})"
-            why += f": {verdict.why}" if verdict.why and verdict.word != "agrees" else ""
+            measured = f"`{published.condition}`" + (
+                "" if published.measure == "accuracy" else f", {published.measure}"
+            )
+            reason = "" if np.isnan(verdict.margin) else f" (± {verdict.margin:.3f})"
+            reason += f": {verdict.why}" if verdict.why and verdict.word != "agrees" else ""
             ours = _ours(verdict.ours)
             theirs = f"{number(published)} ({atlas.sources[published.source].short})"
-            cells = [name, arm.label, what.replace("_accuracy", ""), theirs, ours, SIGNS[verdict.word] + why]
+            cells = [name, arm.label, measured.replace("_accuracy", ""), theirs, ours, WORDS[verdict.word] + reason]
             lines.append(f"| {' | '.join(cells)} |")
             name = ""
-        told = {verdict.published.condition for verdict in own if "accuracy" in verdict.published.measure}
+        listed = {verdict.published.condition for verdict in own if "accuracy" in verdict.published.measure}
         for condition in arm.conditions:
-            if condition not in told:
+            if condition not in listed:
                 ours = _ours(members_of.interval(arm_values(arms, arm, condition)))
                 lines.append(f"| {name} | {arm.label} | `{condition}` | | {ours} | |")
                 name = ""
@@ -171,22 +177,22 @@ def _ours(interval) -> str:
 def _notes(rows) -> list[str]:
     lines = []
     for row in rows:
-        said = [sentence(row.question)]
+        sentences = [sentence(row.question)]
         if row.expected:
-            said.append(sentence(f"*Expected from the sources:* {row.expected}"))
+            sentences.append(sentence(f"*Expected from the sources:* {row.expected}"))
         if row.note:
-            said.append(row.note)
-        lines.append(f"- `{row.id}`: {' '.join(said)}")
+            sentences.append(row.note)
+        lines.append(f"- `{row.id}`: {' '.join(sentences)}")
     return lines
 
 
 def unpublished(atlas: Atlas) -> str:
-    """Rows that nobody has published: every arm in every condition."""
+    """Tables of the rows that nobody has published, with every arm in every condition."""
     lines = []
     for axis in dict.fromkeys(row.axis for row in atlas.unpublished):
         rows = [row for row in atlas.unpublished if row.axis == axis]
-        shown = any(row.axis == axis for row in atlas.published)  # above, in one figure for both
-        lines += [f"### {axis.capitalize()}", "", *([] if shown else _picture(axis, rows, atlas))]
+        has_figure = any(row.axis == axis for row in atlas.published)  # above, of published rows as well
+        lines += [f"### {axis.capitalize()}", "", *([] if has_figure else _picture(axis, rows, atlas))]
         for row in rows:
             conditions = list(dict.fromkeys(c for arm in row.arms for c in arm.conditions))
             arms = atlas.arms(row.id)
@@ -207,7 +213,7 @@ def unpublished(atlas: Atlas) -> str:
                 cells.append(_paired(arms, arm, conditions[0], first))
                 cells += [_ours(members_of.interval(_measured(arms, arm, conditions, name))) for name in extra]
                 lines.append(f"| {arm.label} | {' | '.join(cells)} |")
-            lines += ["", *_chosen(row, arms), *_spreads(row, arms)]
+            lines += ["", *_chosen(row, arms), *_standard_deviations(row, arms)]
     return "\n".join(lines)
 
 
@@ -216,12 +222,12 @@ EXTRA = {
     "true_label_accuracy": "true labels",
     "matched_start": "the matched start itself",
 }
-"""What is shown beside the accuracies where it was measured, of a row's first condition."""
+"""Further columns of a table, for the row's first condition, where they were measured."""
 
 
 def _measured(arms, arm: Arm, conditions, name: str) -> np.ndarray:
-    """Values of such a measure that are there; none where it was not measured."""
-    if name == "matched_start":  # is a condition of its own, which no row asks for
+    """Finite values of a further column; empty where it was not measured."""
+    if name == "matched_start":  # a condition that no row names
         values = arm_values(arms, arm, name) if "matched_aux" in conditions else np.array([])
     else:
         values = arm_values(arms, arm, conditions[0], name)
@@ -229,45 +235,44 @@ def _measured(arms, arm: Arm, conditions, name: str) -> np.ndarray:
 
 
 def _chosen(row: Row, arms) -> list[str]:
-    """For each group of arms the one that is best on validation images, read on test images."""
-    said = []
+    """The arm of each group that is best on validation images, with its accuracy on test images."""
+    results = []
     for group in dict.fromkeys(arm.group for arm in row.arms if arm.group):
         means = {}
         for arm in row.arms:
             values = arm_values(arms, arm, measure="validation_accuracy")
             if arm.group == group and len(values):
-                means[arm.label] = np.mean(np.nan_to_num(values))  # a member that diverged knows nothing
+                means[arm.label] = np.mean(np.nan_to_num(values))  # diverged members count as accuracy 0
         if means:
             best = next(arm for arm in row.arms if arm.label == max(means, key=lambda label: means[label]))
-            said.append(f"{best.label}: {_ours(members_of.interval(arm_values(arms, best)))}")
-    return [f"Chosen on validation images, read on test images: {'; '.join(said)}.", ""] if said else []
+            results.append(f"{best.label}: {_ours(members_of.interval(arm_values(arms, best)))}")
+    return [f"Chosen on validation images, read on test images: {'; '.join(results)}.", ""] if results else []
 
 
-def _spreads(row: Row, arms) -> list[str]:
-    """Standard deviations over members, and Levene's test that they are one."""
-    if row.about != "spreads":
+def _standard_deviations(row: Row, arms) -> list[str]:
+    """Standard deviations over members, with Levene's test that they are equal."""
+    if row.about != "standard deviations":
         return []
     values = {arm.label: arm_values(arms, arm) for arm in row.arms}
-    if any(np.isfinite(one).sum() < intervals.FEWEST for one in values.values()):
+    finite = {label: members[np.isfinite(members)] for label, members in values.items()}
+    if min(map(len, finite.values())) < intervals.FEWEST:
         return []
-    finite = {label: one[np.isfinite(one)] for label, one in values.items()}
-    said = ", ".join(f"{label} {np.std(one, ddof=1):.3f}" for label, one in finite.items())
+    deviations = ", ".join(f"{label} {np.std(members, ddof=1):.3f}" for label, members in finite.items())
     p = float(stats.levene(*finite.values())[1])
-    return [f"Standard deviations over members: {said}. Levene's test that all are equal: p = {p:.2g}.", ""]
+    return [f"Standard deviations over members: {deviations}. Levene's test that all are equal: p = {p:.2g}.", ""]
 
 
 def _paired(arms, arm, condition, first) -> str:
     values = arm_values(arms, arm, condition)
     if len(values) != len(first) or not len(values):
         return ""
-    both = np.isfinite(values) & np.isfinite(first)
-    if not both.any() or np.array_equal(values[both], first[both]):
-        return ""
-    return f"{intervals.paired_difference(values[both], first[both]):+.3f}"
+    changes = values - first
+    difference = members_of.paired(values, first)
+    return "" if difference is None or not np.any(changes[np.isfinite(changes)]) else f"{difference:+.3f}"
 
 
 def counts(atlas: Atlas) -> str:
-    """How many agree, and how many would differ by chance."""
+    """Counts of verdicts, the number expected to differ by chance, and the power of a comparison."""
     judged = verdicts.judge_all(atlas)
     words = collections.Counter(verdict.word for verdict in judged)
     compared = sum(words[w] for w in ("agrees", "agrees relative to its base", "differs"))
@@ -285,11 +290,11 @@ def counts(atlas: Atlas) -> str:
     ]
     if "figure-10" in atlas.records:
         values = arm_values(atlas.arms("figure-10"), Arm("base"))
-        spread = float(np.std(values, ddof=1))
+        std = float(np.std(values, ddof=1))
         noisy = arm_values(atlas.arms("start-noise-relative"), Arm("0.1"))
         text = (
-            f"**Power.** `student_aux` has a standard deviation of {spread:.3f} over members: to find a difference of "
-            f".03 with probability .8 takes {verdicts.members_needed(2**0.5 * spread, 0.03)} members an arm if arms "
+            f"**Power.** `student_aux` has a standard deviation of {std:.3f} over members: to find a difference of "
+            f".03 with probability .8 takes {verdicts.members_needed(2**0.5 * std, 0.03)} members an arm if arms "
             "have different members"
         )
         if len(noisy) == len(values) and np.isfinite(noisy).all():
@@ -304,55 +309,54 @@ def counts(atlas: Atlas) -> str:
 
 
 def _setting(atlas: Atlas, verdict: verdicts.Verdict) -> tuple:
-    """What a number of ours was measured on; rows whose arms come to this have the same number."""
+    """Key of a number of ours; rows with arms of equal keys have the same number."""
     arm = verdict.arm
     return atlas.arms(verdict.row.id)[arm.label]["setting"], arm.conditions, arm.metrics
 
 
 def costs(atlas: Atlas) -> str:
-    """What the records took, and what of it the published rows did."""
-    found = atlas.records
-    if not found:
+    """Time spent on all records, and on those of published rows."""
+    if not atlas.records:
         return ""
-    published = {row.id: found[row.id] for row in atlas.published if row.id in found}
-    settings, training, compiling = _minutes(found)
+    published = {row.id: atlas.records[row.id] for row in atlas.published if row.id in atlas.records}
+    num_settings, training, compiling = _minutes(atlas.records)
     _, published_training, published_compiling = _minutes(published)
-    kinds = {(r.device["platform"], r.device["cpu_cores"]) for r in found.values()}
-    where = " and ".join(f"{cores} cores ({platform})" for platform, cores in sorted(kinds))
-    unfinished = [f"`{name}`" for name, record in found.items() if not record.complete]
-    said = f" Not finished: {', '.join(unfinished)}." if unfinished else ""
+    kinds = {(r.device["platform"], r.device["cpu_cores"]) for r in atlas.records.values()}
+    machines = " and ".join(f"{cores} cores ({platform})" for platform, cores in sorted(kinds))
+    unfinished = [f"`{name}`" for name, record in atlas.records.items() if not record.complete]
+    note = f" Not finished: {', '.join(unfinished)}." if unfinished else ""
     return (
-        f"{len(found)} rows have records: {settings} different settings, {training:.0f} minutes of training and "
-        f"{compiling:.0f} of compilation on {where}, wall-clock time that includes pauses and other work on the "
-        f"machine. The {len(published)} rows with published numbers took {published_training:.0f} and "
-        f"{published_compiling:.0f} of these minutes.{said}"
+        f"{len(atlas.records)} rows have records: {num_settings} different settings, {training:.0f} minutes of "
+        f"training and {compiling:.0f} of compilation on {machines}, wall-clock time that includes pauses and other "
+        f"work on the machine. The {len(published)} rows with published numbers took {published_training:.0f} and "
+        f"{published_compiling:.0f} of these minutes.{note}"
     )
 
 
-def _minutes(found: Mapping[str, records.Record]) -> tuple[int, float, float]:
-    """Different settings, minutes of training them, minutes of compilation."""
-    seconds = {arm["setting"]: arm["seconds"] for record in found.values() for arm in record.results["arms"].values()}
-    compiling = sum(record.seconds.get("compile", 0.0) for record in found.values())
+def _minutes(by_row: Mapping[str, records.Record]) -> tuple[int, float, float]:
+    """Number of different settings, minutes of training and minutes of compilation."""
+    seconds = {arm["setting"]: arm["seconds"] for record in by_row.values() for arm in record.results["arms"].values()}
+    compiling = sum(record.seconds.get("compile", 0.0) for record in by_row.values())
     return len(seconds), sum(seconds.values()) / 60, compiling / 60
 
 
 def operands(atlas: Atlas) -> str:
-    """How many members were trained with which operands, where not all had the same, and what that changes."""
-    used = {
+    """Numbers of members trained in each precision, if there are two, and the difference between the precisions."""
+    precisions = {
         (arm["setting"], member): result["precision"]
         for record in atlas.records.values()
         for arm in record.results["arms"].values()
         for member, result in arm["members"].items()
     }
-    many = collections.Counter(used.values())
-    if len(many) < 2:
+    count = collections.Counter(precisions.values())
+    if len(count) < 2:
         return ""
-    both = compare.paired(*(records.read(path, mnist_aux.FORM) for path in TRAINED_BOTH_WAYS))["student_aux"]
+    difference = compare.paired(*(records.read(path, mnist_aux.FORM) for path in BOTH_PRECISIONS))["student_aux"]
     return (
         "Matrix products had bfloat16 operands on processors that have instructions for them and float32 ones "
-        f"elsewhere: {many['bfloat16']:,} and {many['float32']:,} of the members here, which their records tell apart. "
-        f"Over {both.num_members} members that were trained both ways `student_aux` differs by {both:+.4f}, so "
-        f"pairs across the two are a little noisier."
+        f"elsewhere: {count['bfloat16']:,} and {count['float32']:,} of the members here, which their records tell "
+        f"apart. Over {difference.num_members} members that were trained both ways `student_aux` differs by "
+        f"{difference:+.4f}, so pairs across the two are a little noisier."
     )
 
 
@@ -387,7 +391,7 @@ def main(check: bool = False) -> None:
     """Write the page.
 
     Args:
-        check: write nothing, fail if the page differs from the records.
+        check: write nothing, and fail if the page differs from the records.
     """
     fresh = page(read(FOLDER))
     if not check:

@@ -1,4 +1,4 @@
-"""The atlas as its records tell it: rows, arms, published values, and each member's number."""
+"""Rows, arms, published values and members' numbers, read from the records of the atlas."""
 
 import pathlib
 from collections.abc import Iterable, Mapping
@@ -12,11 +12,11 @@ from sublim_jax.forms import atlas as form
 
 FOLDER = values.RECORDS / "atlas"
 NOT_STUDENTS = ("reference", "teacher", "matched_start")
-"""What is not trained epoch by epoch beside the students, so that it has one value however long they are trained."""
+"""Conditions whose value does not depend on how long the students are trained."""
 
 
 class Source(NamedTuple):
-    """Who published something; see `forms.atlas.Source`."""
+    """The source of published values; see `forms.atlas.Source`."""
 
     short: str
     name: str
@@ -68,11 +68,11 @@ class Row(NamedTuple):
     not_run: str = ""
     about: str = "means"
     cited: tuple[str, ...] = ()
-    is_published: bool = True  # whether somebody has published something of it, to our knowledge
+    is_published: bool = True  # whether somebody published it, to our knowledge
 
 
 class Atlas(NamedTuple):
-    """Rows in their order, their sources, and the records of those that have one."""
+    """Rows in their order, their sources and their records."""
 
     rows: tuple[Row, ...]
     sources: Mapping[str, Source]
@@ -80,7 +80,7 @@ class Atlas(NamedTuple):
 
     @property
     def published(self) -> list[Row]:
-        """Rows that somebody has published."""
+        """Rows that somebody has published, in their order."""
         return [row for row in self.rows if row.is_published]
 
     @property
@@ -89,20 +89,20 @@ class Atlas(NamedTuple):
         return [row for row in self.rows if not row.is_published]
 
     def row(self, name: str) -> Row:
-        """The row of this id.
+        """The row with this id.
 
         Raises:
-            KeyError: there is none.
+            KeyError: there is no such row.
         """
         return {row.id: row for row in self.rows}[name]
 
     def arms(self, name: str) -> dict[str, Any]:
-        """Results by arm in the record of the row of this id; none if it has no record."""
+        """Results by arm in the record of a row; empty if it has no record."""
         return self.records[name].results["arms"] if name in self.records else {}
 
 
 def row_of(description: Mapping[str, Any]) -> Row:
-    """The row that a record or the catalogue describes. What later versions may add to a description is not read."""
+    """The row that a record or the catalogue describes. Fields that later versions add to a description are ignored."""
     arms = [
         Arm(**_fields(arm, Arm))._replace(
             conditions=tuple(arm["conditions"]),
@@ -119,27 +119,27 @@ def _fields(content: Mapping[str, Any], kind: Any) -> dict[str, Any]:
 
 
 def read(folder: pathlib.Path) -> Atlas:
-    """The atlas of a folder of records, with the rows that have none where a catalogue lies beside the folder.
+    """The atlas of a folder of records. If a catalogue lies next to the folder, rows without a record are in it too.
 
     Raises:
         RecordError: a JSON file there is not a row's record, or the catalogue is damaged.
     """
     visible = (path for path in sorted(folder.glob("*.json")) if not path.name.startswith("."))
-    there = {record.config["row"]: record for record in (records.read(path, form.FORM) for path in visible)}
-    rows = {name: row_of(record.description) for name, record in there.items()}
-    sources = {key: source for record in there.values() for key, source in record.description["sources"].items()}
+    by_row = {record.config["row"]: record for record in (records.read(path, form.FORM) for path in visible)}
+    rows = {name: row_of(record.description) for name, record in by_row.items()}
+    sources = {key: source for record in by_row.values() for key, source in record.description["sources"].items()}
     catalogue = folder.with_name(f"{folder.name}-rows.json")
     if catalogue.exists():
         listed = records.read(catalogue, form.CATALOGUE).description
         rows = {row["id"]: row_of(row) for row in listed["rows"]} | rows
         sources = listed["sources"] | sources
     ordered = sorted(rows.values(), key=lambda row: (row.place, row.id))
-    by_place = {row.id: there[row.id] for row in ordered if row.id in there}
-    return Atlas(tuple(ordered), {key: Source(**_fields(source, Source)) for key, source in sources.items()}, by_place)
+    in_order = {row.id: by_row[row.id] for row in ordered if row.id in by_row}
+    return Atlas(tuple(ordered), {key: Source(**_fields(source, Source)) for key, source in sources.items()}, in_order)
 
 
 def arm_values(arms: Mapping[str, Any], arm: Arm, condition: str = "student_aux", measure: str = "accuracy"):
-    """One number per member of an arm of a row's record; see `of_members`."""
+    """One number per member of an arm in a row's record; see `of_members`."""
     members = arms.get(arm.label, {}).get("members", {})
     ordered = [members[name] for name in sorted(members, key=int)]
     return of_members(ordered, condition, measure, arm.epoch, arm.generation)
@@ -152,12 +152,12 @@ def of_members(
     epoch: int | None = None,
     generation: int | None = None,
 ) -> np.ndarray:
-    """One number per member; not a number where it diverged or was not measured.
+    """One number per member; not a number where the member diverged or was not measured.
 
     Args:
         measure: "accuracy", "gap" (the condition minus cross_model_aux), or a measure's name.
-        epoch: after so many epochs of the students, instead of at the end.
-        generation: of the students of students, 1 being the teacher's, instead of the last.
+        epoch: the epoch of the students; None for the end of training.
+        generation: the student of students, where 1 is the teacher's own; None for the last.
     """
     if generation is not None:
         chains = [member["metrics"].get("generation_accuracy", {}).get(condition) for member in members]

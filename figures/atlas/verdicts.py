@@ -1,9 +1,9 @@
-"""Published value against ours: agree, differs, or not comparable, and why.
+"""Verdicts on published values: each agrees with ours, differs from it or is not comparable, with the reason.
 
-A published mean of N members is given an interval from the spread of our own members in the same arm, or that of its
-source in the few cases where it was transcribed. Two means agree if their difference lies within the 95 % interval of a
-difference of independent means. Where a source's own baseline is another draw than ours, agreement is also asked
-relative to the two baselines.
+The interval of a published mean of N members uses the standard deviation of our own members in the same arm, or it is
+the interval of the source where we transcribed one. Two means agree if their difference lies within the 95 % interval
+of a difference of independent means. If a source's baseline was drawn with other members than ours, we also compare the
+changes from both baselines.
 """
 
 import dataclasses
@@ -36,7 +36,7 @@ class Verdict:
 
     @property
     def difference(self) -> float:
-        """Ours minus published; not a number where ours is missing."""
+        """Our mean minus the published value; not a number if we have no mean."""
         return np.nan if self.ours is None else self.ours.mean - self.published.value
 
 
@@ -46,10 +46,10 @@ def judge(
     """The verdict on one published number.
 
     Args:
-        source: who published it.
-        arms: those of the row's record.
-        base: student_aux of our members at the source's default settings, scored as this number is, for sources that
-            state their own; empty where there is none.
+        source: the source of the number.
+        arms: results by arm in the row's record.
+        base: student_aux of our members at the source's default settings, by the measure of this number; empty if the
+            source states no base.
     """
     members = arm_values(arms, arm, published.condition, published.measure)
     ours = values.interval(members)
@@ -66,31 +66,37 @@ def judge(
     if abs(ours.mean - published.value) <= margin:
         return Verdict(row, arm, published, ours, "agrees", margin=margin)
     if source.base is not None and published.condition == "student_aux" and len(base) == len(members):
-        both = np.isfinite(members) & np.isfinite(base)
-        change = intervals.paired_difference(members[both], base[both])
-        if abs(change.mean - (published.value - source.base)) <= np.hypot(change.half_width, 2**0.5 * theirs):
+        change = values.paired(members, base)
+        if change is not None and abs(change.mean - (published.value - source.base)) <= np.hypot(
+            change.half_width, 2**0.5 * theirs
+        ):
             why = f"{published.value - source.base:+.3f} from its base, ours {change:+.3f}"
             return Verdict(row, arm, published, ours, "agrees relative to its base", why, margin)
     return Verdict(row, arm, published, ours, "differs", row.note, margin)
 
 
-def half_width(published: Published, source: Source, spread: float) -> float | None:
-    """Half a 95 % interval of a published mean; None where neither it nor its number of members is known."""
+def half_width(published: Published, source: Source, std: float) -> float | None:
+    """Half width of the 95 % interval of a published mean, for members with this standard deviation.
+
+    None if neither the interval nor the number of members was published.
+    """
     if published.half_width is not None:
         return max(published.half_width, ROUNDING)
     count = source.num_members
-    return None if count is None else max(1.96 * spread / count**0.5, ROUNDING)
+    return None if count is None else max(1.96 * std / count**0.5, ROUNDING)
 
 
-def members_needed(spread: float, difference: float, *, power: float = 0.8, confidence: float = 0.95) -> int:
-    """Members for which a paired difference is found with this probability, given the spread of the differences.
+def members_needed(std: float, difference: float, *, power: float = 0.8, confidence: float = 0.95) -> int:
+    """Number of members for which a paired difference is detected with this power, by the normal approximation.
 
-    Normal approximation. For unpaired arms give the root of two times the spread of an arm: the number is per arm.
+    Args:
+        std: standard deviation of the paired differences. For unpaired arms give sqrt(2) times that of an arm; the
+            number is then per arm.
     """
     from scipy import stats
 
     quantiles = stats.norm.ppf((1 + confidence) / 2) + stats.norm.ppf(power)
-    return int(np.ceil((quantiles * spread / difference) ** 2))
+    return int(np.ceil((quantiles * std / difference) ** 2))
 
 
 def judge_all(atlas: Atlas) -> list[Verdict]:
@@ -102,13 +108,13 @@ def judge_all(atlas: Atlas) -> list[Verdict]:
         for arm in row.arms:
             for published in arm.published:
                 source, unknown = atlas.sources[published.source], np.array([])
-                # A source's own base is one measure: what it publishes of another has nothing to be compared with.
+                # The base of a source is of one measure, so values of another measure have no base.
                 base = bases.get(published.measure, unknown) if published.measure == source.base_measure else unknown
                 verdicts.append(judge(row, arm, published, source, atlas.arms(row.id), base))
     return verdicts
 
 
 def _base(atlas: Atlas, name: str, measure: str) -> np.ndarray:
-    """Our members at the default settings that sources state; none where they have not been run."""
+    """Our members in the row whose settings are the defaults of sources; empty if it has not been run."""
     rows = [row for row in atlas.rows if row.id == name]
     return arm_values(atlas.arms(name), rows[0].arms[0], measure=measure) if rows else np.array([])

@@ -1,4 +1,4 @@
-"""All figures of the theorem.
+"""Draw all figures of the theorem.
 
 python -m figures.theorem                                    from the committed records, to figures/images/theorem-*
 python -m figures.theorem runs/theorem-smoke.json --output runs/theorem-smoke
@@ -8,26 +8,27 @@ import pathlib
 
 import tyro
 
-from figures import theorem, values
+from figures import values
+from figures.theorem import draw
 from sublim_jax import commands
 
 
 def main(
-    record: tyro.conf.Positional[pathlib.Path] = theorem.RECORD,
-    mutants: pathlib.Path = theorem.KILL_MATRIX,
+    record: tyro.conf.Positional[pathlib.Path] = draw.RECORD,
+    mutants: pathlib.Path = draw.KILL_MATRIX,
     output: pathlib.Path | None = None,
 ) -> None:
     """Draw every figure of the theorem.
 
     Args:
-        record: what `experiments.theorem` wrote; figures of parts it does not have are left out.
-        mutants: what `tests.theory.mutants.matrix` wrote; left out if there is no such file.
+        record: a record of `experiments.theorem`; figures whose parts it lacks are left out.
+        mutants: a record of `tests.theory.mutants.matrix`; its figure is left out if the file does not exist.
         output: path without the figure's name and suffix; by default figures/images/theorem.
     """
     stem = output or values.IMAGES / "theorem"
-    paths = theorem.save_all(record, stem)
+    paths = draw.save_all(record, stem)
     if mutants.exists():
-        paths += theorem.save_mutants(mutants, stem)
+        paths += draw.save_mutants(mutants, stem)
     for path in paths:
         print(commands.shown(path))
 

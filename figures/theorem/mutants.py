@@ -1,14 +1,15 @@
-"""Which property kills which fault."""
+"""The kill matrix: which property detects which planted fault."""
 
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from figures.theorem.palette import RED
 from sublim_jax import records
 
 
-def kill_matrix(record: records.Record) -> tuple[Figure, str]:
-    """A heat map, faults down and properties across, and its caption."""
+def draw(record: records.Record) -> tuple[Figure, str]:
+    """A heat map with faults as rows and properties as columns, and its caption."""
     content = record.results
     names = content["properties"]
     rows = content["mutants"]
@@ -21,7 +22,7 @@ def kill_matrix(record: records.Record) -> tuple[Figure, str]:
     ax.xaxis.tick_top()
     ax.set_yticks(range(len(rows)), [row["what"] for row in rows], fontsize=6.8)
     for label, row in zip(ax.get_yticklabels(), rows, strict=True):
-        label.set_color("#c8553d" if row["name"] in missed else "black")
+        label.set_color(RED if row["name"] in missed else "black")
     for spine in ax.spines.values():
         spine.set_visible(False)
     ax.set_xticks(np.arange(-0.5, len(names)), minor=True)
@@ -29,11 +30,11 @@ def kill_matrix(record: records.Record) -> tuple[Figure, str]:
     ax.grid(which="minor", color="#eeeeee", linewidth=0.6)
     ax.tick_params(which="both", length=0)
     figure.colorbar(image, ax=ax, shrink=0.5, label="share of problems on which the property is violated")
-    count, planted = record.config["num_problems"], len(rows) - 1
+    num_problems, num_faults = record.config["num_problems"], len(rows) - 1
     text = (
         f"Each row is a fault planted into the library, each column a property; white is never violated. In red the "
-        f"{len(missed)} of {planted} faults that the sign alone cannot see: many of them satisfy the theorem. "
+        f"{len(missed)} of {num_faults} faults that the sign alone cannot see: many of them satisfy the theorem. "
         f"{len(content['survivors'])} faults survive all properties; the first row is the library as it is. "
-        f"n = {count} random problems for each entry."
+        f"n = {num_problems} random problems for each entry."
     )
     return figure, text

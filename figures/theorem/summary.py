@@ -1,4 +1,4 @@
-"""One line per part of what came out, with its interval."""
+"""A summary of the record: one line per part, with its interval."""
 
 from collections.abc import Iterator
 
@@ -10,48 +10,48 @@ from sublim_jax.metrics import intervals
 
 
 def lines(record: records.Record) -> Iterator[str]:
-    """What a person wants to see at the end of a run; parts that were not run are left out."""
-    for part, found in record.results.items():
+    """One line for every part of the record, e.g. at the end of a run."""
+    for part, results in record.results.items():
         if part in LINES:
-            yield f"{part}: {LINES[part](found)}"
+            yield f"{part}: {LINES[part](results)}"
 
 
-def _curve(found) -> str:
-    epsilon = numbers(found["epsilon"])
+def _curve(part) -> str:
+    epsilon = numbers(part["epsilon"])
     at = int(np.argmin(np.abs(np.log10(epsilon) + 2)))
-    line = epsilon[at] * numbers(found["curves"][0]["coefficient"])
-    both = [
-        np.median(np.abs(numbers(found["curves"][0][name]["remainder"])[:, at]) / line)
+    line = epsilon[at] * numbers(part["curves"][0]["coefficient"])
+    errors = [
+        np.median(np.abs(numbers(part["curves"][0][name]["remainder"])[:, at]) / line)
         for name in ("float32", "float64")
     ]
-    return f"at epsilon 0.01 the line is off by {both[0]:.1e} in float32 and {both[1]:.1e} in float64 (tanh, mse)"
+    return f"at epsilon 0.01 the line is off by {errors[0]:.1e} in float32 and {errors[1]:.1e} in float64 (tanh, mse)"
 
 
-def _radius(found) -> str:
+def _radius(part) -> str:
     return "; ".join(
         f"{row['network']} {row['loss']} certified to {np.median(numbers(row['certified'])):.3g}, "
         f"sampled {np.median(numbers(row['sampled'])):.3g}"
-        for row in found["rows"]
+        for row in part["rows"]
     )
 
 
-def _kinks(found) -> str:
-    one, zero = found["one_hidden_layer"], found["zero_bias_black_input"]
+def _kinks(part) -> str:
+    one_layer, zero = part["one_hidden_layer"], part["zero_bias_black_input"]
     wrong = intervals.wilson(zero["rows"]["relu"]["negative"], zero["num_updates"])
     return (
-        f"first kink at {np.median(numbers(one['first_kink'])):.3g}, parabola exact to "
-        f"{numbers(one['relative_error_before']).max():.1e} before it; on the kink {wrong:.3f} negative"
+        f"first kink at {np.median(numbers(one_layer['first_kink'])):.3g}, parabola exact to "
+        f"{numbers(one_layer['relative_error_before']).max():.1e} before it; on the kink {wrong:.3f} negative"
     )
 
 
-def _cosines(found) -> str:
-    shown = zip(found["num_aux"], found["by_aux"], strict=True)
+def _cosines(part) -> str:
+    shown = zip(part["num_aux"], part["by_aux"], strict=True)
     return "cosine " + ", ".join(f"m={m} {np.mean(numbers(row['cosine'])):.3f}" for m, row in shown)
 
 
-def _starts(found) -> str:
+def _starts(part) -> str:
     texts = []
-    for activation, columns in found["cosines"].items():
+    for activation, columns in part["cosines"].items():
         for name in ("shared", "independent", "differential"):
             values = numbers(columns[name])
             positive = intervals.wilson(int(np.sum(values > 0)), len(values))
@@ -59,18 +59,18 @@ def _starts(found) -> str:
     return "; ".join(texts)
 
 
-def _labels(found) -> str:
-    gaps = [row["positive"] / found["num_draws"] - row["predicted"] for row in found["rows"]]
+def _labels(part) -> str:
+    gaps = [row["positive"] / part["num_draws"] - row["predicted"] for row in part["rows"]]
     return f"largest distance from the normal law {np.max(np.abs(gaps)):.3f} over {len(gaps)} settings"
 
 
-def _init_noise(found) -> str:
-    gaps = [numbers(row["positive"]) / found["num_draws"] - numbers(row["predicted"]) for row in found["rows"]]
+def _init_noise(part) -> str:
+    gaps = [numbers(row["positive"]) / part["num_draws"] - numbers(row["predicted"]) for row in part["rows"]]
     return f"largest distance from the normal law {np.max(np.abs(gaps)):.3f}"
 
 
-def _filters(found) -> str:
-    values = {name: numbers(column) for name, column in found["random_filter"].items()}
+def _filters(part) -> str:
+    values = {name: numbers(column) for name, column in part["random_filter"].items()}
     return (
         f"absolute negative {np.mean(values['absolute'] < 0):.2f}, differential negative "
         f"{np.mean(values['differential'] < 0):.2f}, slope within "
@@ -78,32 +78,32 @@ def _filters(found) -> str:
     )
 
 
-def _optimizers(found) -> str:
+def _optimizers(part) -> str:
     return "teacher's loss rises: " + ", ".join(
         f"{name} {np.mean(numbers(row['descent_teacher']) < 0):.3f}|{np.mean(numbers(row['same_teacher']) < 0):.3f}"
-        for name, row in found["cosines"].items()
+        for name, row in part["cosines"].items()
     )
 
 
-def _many_steps(found) -> str:
+def _many_steps(part) -> str:
     return "; ".join(
         f"{name}: cumulative >= {min(run['smallest_cumulative']):.2g}, runs with a negative step "
         f"{np.mean(numbers(run['smallest_step_of_law']) < -1e-10):.2f}"
-        for name, run in found["runs"].items()
+        for name, run in part["runs"].items()
     )
 
 
-def _mnist_cosines(found) -> str:
+def _mnist_cosines(part) -> str:
     texts = []
-    for index, count in enumerate(found["num_aux"]):
-        values = [member["init_mse"][index]["cosine"] for member in found["by_aux"]]
+    for index, count in enumerate(part["num_aux"]):
+        values = [member["init_mse"][index]["cosine"] for member in part["by_aux"]]
         texts.append(f"m={count} {np.mean(values):.3f}")
     return "cosine " + ", ".join(texts)
 
 
-def _mnist_noise(found) -> str:
+def _mnist_noise(part) -> str:
     texts = []
-    for row in found["rows"]:
+    for row in part["rows"]:
         shares = np.mean(numbers(row["cosine"]) > 0, axis=1)
         texts.append(f"member {row['member']} {row['teacher']} P(>0) {shares.round(2).tolist()}")
     return "; ".join(texts)

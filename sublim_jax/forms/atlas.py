@@ -1,4 +1,4 @@
-"""What the records of the atlas hold: each member's result in each arm of a row, and what the row says of itself."""
+"""The form of the atlas's records: the results of members in each arm of a row, and the row's description."""
 
 from collections.abc import Iterator
 from typing import Any, Literal, NotRequired, TypedDict
@@ -17,7 +17,7 @@ Measured = Literal[
     "cka",
     "probe_accuracy",
 ]
-"""What a published number measures. `gap`: student_aux minus cross_model_aux; the others as members' results."""
+"""The measure of a published number. `gap`: student_aux minus cross_model_aux; the others are those of our results."""
 
 
 class Source(TypedDict):
@@ -26,10 +26,10 @@ class Source(TypedDict):
     short: str  # how pages and figures name it
     name: str
     protocol: str
-    num_members: specs.Count | None  # behind one number, if it is known
-    base: specs.Fraction | None  # its own student_aux at its own defaults
-    base_measure: Measured  # what that base measures
-    comparable: bool  # whether its protocol is the paper's as far as it matters
+    num_members: specs.Count | None  # members averaged in one number, if known
+    base: specs.Fraction | None  # its value of student_aux at its own defaults
+    base_measure: Measured  # the measure of `base`
+    comparable: bool  # whether its protocol agrees with the paper's where it matters
 
 
 class Published(TypedDict):
@@ -48,9 +48,9 @@ class Arm(TypedDict):
 
     label: str
     x: float | None  # place on the row's axis, if it is a number
-    epoch: specs.Count | None  # the students are read after so many epochs; None: at the end
-    generation: specs.Count | None  # which student of students is read; None: the last
-    group: str  # of arms that compete on validation images
+    epoch: specs.Count | None  # the student after this epoch; None: at the end
+    generation: specs.Count | None  # this student of students; None: the last
+    group: str  # arms of one group compete on validation images
     signs: dict[str, Literal[-1, 1]]  # level of each factor, in a factorial
     chance: specs.Fraction
     conditions: list[Condition]
@@ -62,7 +62,7 @@ class Row(TypedDict):
     """One question."""
 
     id: str
-    place: specs.CountOrZero  # among all rows
+    place: specs.CountOrZero  # its index among all rows
     axis: str
     question: str
     expected: str
@@ -70,14 +70,14 @@ class Row(TypedDict):
     x_label: str
     log_x: bool
     not_run: str
-    about: Literal["means", "spreads", "likeness"]
+    about: Literal["means", "standard deviations", "likeness"]
     cited: list[str]
-    is_published: bool  # whether somebody has published something of it, to our knowledge
+    is_published: bool  # whether somebody published it, to our knowledge
     arms: list[Arm]
 
 
 class Description(Row):
-    """A row with those sources that it names."""
+    """A row with the sources that it names."""
 
     sources: dict[str, Source]
 
@@ -139,7 +139,7 @@ def _check_row(row: Any, sources: dict[str, Any], where: str) -> None:
 
 
 def _check_lengths(arm: Any, where: str, metrics: dict[str, dict[str, Any]]) -> None:
-    """Refuse lists along epochs and generations that end before what is read of them."""
+    """Refuse lists along epochs and generations that are shorter than the epoch or generation that is read."""
     for beginning, at_least in (("epoch_", arm["epoch"] or 0), ("generation_", arm["generation"] or 0)):
         for name, by_condition in metrics.items() if at_least else ():
             for condition, along in by_condition.items() if name.startswith(beginning) else ():
@@ -169,11 +169,11 @@ FORM = records.Form(
     present=_present,
     check=_check,
 )
-"""A row's record. Its units are members of arms; the arms are those of its description."""
+"""The form of a row's record. It is complete when every arm of the description has every member."""
 
 
 class Catalogue(TypedDict):
-    """All rows in their order, those without a record too, and all sources."""
+    """All rows in their order, with or without a record, and all sources."""
 
     rows: list[Row]
     sources: dict[str, Source]
@@ -195,4 +195,4 @@ CATALOGUE = records.Form(
     present=lambda record: ["rows"],
     check=_check_catalogue,
 )
-"""The atlas's list of rows, which lies beside the folder of their records."""
+"""The form of the list of all rows, which lies next to the folder of their records."""

@@ -1,4 +1,4 @@
-"""What records of the theorem hold, part by part: what the figures read and what resuming relies on."""
+"""The form of the theorem's records, part by part, for the figures and for resuming."""
 
 import dataclasses
 from typing import Annotated, Any, Literal, NotRequired, TypedDict, get_args, get_origin, get_type_hints, is_typeddict
@@ -21,11 +21,11 @@ Part = Literal[
     "mnist_cosines",
     "mnist_noise",
 ]
-"""Groups of quantities, each measured on its own."""
+"""Groups of quantities that are measured independently."""
 
 
 class Description(TypedDict):
-    """What each part of the results is."""
+    """One line about each part of the results."""
 
     parts: dict[str, str]
 
@@ -33,16 +33,16 @@ class Description(TypedDict):
 @specs.checked
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """The axes of a list, of the lists in it, and so on, e.g. "network epsilon".
+    """The axes of a list and of the lists in it, e.g. "network epsilon".
 
-    An axis is as long wherever it is named, in an object and in those inside it, and never empty; a number is its own
-    length.
+    An axis has the same length wherever its name occurs in an object and in the objects inside it, and is never empty.
+    A number as a name is a length.
     """
 
     axes: str
 
 
-Number = float | None  # None: not finite, or there is none
+Number = float | None  # None: not finite or undefined
 Numbers = Annotated[list[Number], Shape("network")]
 Known = Annotated[list[float], Shape("network")]
 Grid = list[specs.Positive]
@@ -311,7 +311,7 @@ class _Config(TypedDict):
 
 
 CLOSED = (_Activations, _ByActivation, _Starting, _RandomFilter, _Retention, _Runs)
-"""Objects whose entries are all read, so that a further one is refused."""
+"""Objects in which unknown entries are refused, because the figures iterate over all entries."""
 
 
 def _check(record: records.Record) -> None:
@@ -328,7 +328,7 @@ def _check(record: records.Record) -> None:
 
 
 def _require_counts(results: dict[str, Any]) -> None:
-    """Refuse more signs than there were draws."""
+    """Refuse counts that exceed the number of draws."""
     zero = results["kinks"]["zero_bias_black_input"] if "kinks" in results else {"rows": {}, "num_updates": 0}
     pairs = [("kinks", row["negative"], zero["num_updates"]) for row in zero["rows"].values()]
     for name, keys in (("labels", ("positive",)), ("init_noise", ("positive", "differential_positive"))):
@@ -340,7 +340,7 @@ def _require_counts(results: dict[str, Any]) -> None:
 
 
 def _require_shapes(value: Any, annotation: Any, where: str, lengths: dict[str, int]) -> None:
-    """Refuse a value, whose types are right, with a list that is not as long as its axis. `lengths` are those known."""
+    """Refuse lists whose length differs from that of their axis. `lengths` has the known lengths; types are right."""
     origin, arguments = get_origin(annotation) or annotation, get_args(annotation)
     if origin is Annotated:
         for shape in arguments[1:]:
@@ -395,7 +395,7 @@ class _Mutants(TypedDict):
     mutants: list[_Mutant]
     missed_by_the_sign_alone: list[str]
     survivors: list[str]
-    faults: NotRequired[list[str]]  # all that are to be planted
+    faults: NotRequired[list[str]]  # all faults to be planted
 
 
 class _MutantsConfig(TypedDict):

@@ -1,10 +1,10 @@
 """Epsilon*: how far the teacher may move before the sign of the alignment is no longer guaranteed.
 
 Lemma 1 says "for all small ε" and not how small. With g(ε) the alignment, g(0) = 0 and g'(0) = A, a Taylor bound turns
-a lower bound on g'' into a radius: g > 0 on (0, ε] as long as A + (ε / 2) min g'' > 0. `sampled` takes g'' on a grid,
-for any network and loss; it is an estimate. `certified` encloses g and its derivatives by interval arithmetic and
-marches outwards piece by piece, for our network with a smooth activation; every ε below its radius is proved to have a
-positive alignment, up to the library's tanh and exp.
+a lower bound on g'' into a radius: g > 0 on (0, ε] as long as A + (ε / 2) min g'' > 0. `sampled` evaluates g'' on a
+grid, for any network and loss; it is an estimate. `certified` encloses g and its derivatives by interval arithmetic and
+extends the interval piece by piece, for our MLP with a smooth activation. Every ε below its radius is proved to have a
+positive alignment, up to the accuracy of the library's tanh and exp.
 """
 
 from typing import NamedTuple
@@ -17,8 +17,8 @@ from jaxtyping import Array, Float, PyTree
 from sublim_jax import errors, losses
 from sublim_jax.models import heads as logit_layout
 from sublim_jax.models import mlp
-from sublim_jax.theory import contract, one_step
 from sublim_jax.theory import interval_jets as jets
+from sublim_jax.theory import loss_geometry, one_step
 
 
 class Sampled(NamedTuple):
@@ -29,15 +29,15 @@ class Sampled(NamedTuple):
 
 
 def sampled(
-    f: contract.LogitFunction,
-    loss: contract.Loss | contract.LossFunction,
+    f: loss_geometry.LogitFunction,
+    loss: loss_geometry.Loss | loss_geometry.LossFunction,
     reference: PyTree,
     update: PyTree,
     epsilon: Float[Array, "epsilon"],
     inputs: PyTree,
     weights: Float[Array, "batch"] | None = None,
 ) -> Sampled:
-    """Both estimates on an increasing grid. Not a proof: between grid points, and at ReLU kinks, g'' is not seen.
+    """Both estimates on an increasing grid. They prove nothing, as g'' is unknown between grid points and at kinks.
 
     Coq: certified_radius
     """
@@ -48,10 +48,10 @@ def sampled(
             one_step.curvature(f, loss, reference, update, e, inputs, weights),
         )
 
-    values, bends = jax.lax.map(at, epsilon)
+    values, curvatures = jax.lax.map(at, epsilon)
     first = one_step.curvature(f, loss, reference, update, 0.0, inputs, weights)
     coefficient = one_step.alignment_coefficient(f, loss, reference, update, inputs, weights)
-    worst = jax.lax.cummin(jnp.minimum(bends, jnp.minimum(first, 0.0)))
+    worst = jax.lax.cummin(jnp.minimum(curvatures, jnp.minimum(first, 0.0)))
     holds = jnp.cumprod((coefficient + epsilon / 2 * worst > 0).astype(epsilon.dtype))
     return Sampled(
         taylor=jnp.max(holds * epsilon, initial=0.0),
@@ -63,8 +63,8 @@ class Certificate(NamedTuple):
     """A proved radius: the alignment is positive for every ε in (0, radius]."""
 
     radius: float  # in units of |D|
-    limit_reached: bool  # the march stopped because it came to its limit, not because the bound failed
-    num_evaluations: int  # of the network in interval arithmetic
+    limit_reached: bool  # the radius is the limit that was asked for; no bound failed
+    num_evaluations: int  # evaluations of the network in interval arithmetic
     coefficient_low: float  # a proved lower bound on A
 
 
@@ -81,16 +81,16 @@ def certified(
     first_step: float = 0.01,
     max_evaluations: int = 80,
 ) -> Certificate:
-    """March outwards from ε = 0 and prove g > 0 on one piece [a, a + h] after the other.
+    """Prove g > 0 on one piece [a, a + h] after the other, from ε = 0 outwards.
 
-    The first piece uses A and an enclosure of g'' over it; the others g and g' at a and g'' over the piece. h grows
-    after a success and halves after a failure. A radius of 0 means that nothing could be proved, not that the sign is
-    wrong.
+    The first piece uses A and an enclosure of g'' over the piece; the others use g and g' at a and g'' over the piece.
+    h grows after a success and halves after a failure. A radius of 0 means that nothing was proved, not that the sign
+    is wrong.
 
     Args:
-        limit: where to stop.
+        limit: the largest radius to prove.
         first_step: the first h.
-        max_evaluations: budget; each costs about ten forward passes in float64 on one core.
+        max_evaluations: largest number of evaluations; each costs about ten forward passes in float64 on one core.
 
     Raises:
         InputError: an activation with kinks (use `kinks`), one logit under a softmax, an unknown loss, or values that
@@ -103,16 +103,16 @@ def certified(
             f"activation={spec.activation!r}: expected one of {', '.join(jets.ACTIVATION_JETS)}. A kink has no second "
             "derivative to enclose. Use kinks.radius for ReLU, or certificate.sampled for an estimate."
         )
-    chosen = logit_layout.selection(which, num_classes=spec.num_classes)
-    contract.require_informative(
-        contract.named(loss, temperature=temperature), len(range(*chosen.indices(len(reference[-1].bias))))
+    selection = logit_layout.selection(which, num_classes=spec.num_classes)
+    loss_geometry.require_informative(
+        loss_geometry.from_name(loss, temperature=temperature), len(range(*selection.indices(len(reference[-1].bias))))
     )
-    problem = _Problem(reference, update, images, spec.activation, chosen, loss, temperature)
-    return _march(problem, limit, first_step, max_evaluations)
+    problem = _Enclosure(reference, update, images, spec.activation, selection, loss, temperature)
+    return _extend(problem, limit, first_step, max_evaluations)
 
 
-@np.errstate(over="ignore", invalid="ignore")  # an enclosure that overflows proves nothing, which is the answer
-def _march(problem: "_Problem", limit: float, first_step: float, max_evaluations: int) -> Certificate:
+@np.errstate(over="ignore", invalid="ignore")  # an enclosure that overflows proves nothing, and the radius ends
+def _extend(problem: "_Enclosure", limit: float, first_step: float, max_evaluations: int) -> Certificate:
     coefficient_low = problem.coefficient_low
     radius, value_low, slope_low, step = 0.0, 0.0, coefficient_low, min(first_step, limit)
     smallest_step, growth = first_step * 1e-9, 2.0
@@ -121,36 +121,36 @@ def _march(problem: "_Problem", limit: float, first_step: float, max_evaluations
         if step < max(smallest_step, radius * 1e-6):
             break
         end = radius + step
-        bend_low = min(problem.enclose(radius, end)[2], 0.0)
+        curvature_low = min(problem.enclose(radius, end)[2], 0.0)
         if radius == 0.0:  # g(0) = 0, so one factor ε is divided out
-            parts = coefficient_low, step / 2 * bend_low
-        else:  # concave in the distance from `radius`, so smallest at one of the ends; at the first it is value_low > 0
-            parts = value_low, step * slope_low, step**2 / 2 * bend_low
-        if not sum(parts) > 1e-14 * sum(map(abs, parts)):  # more than these few operations can round
-            step, growth = step / 2, 1.25  # from now on the step is about right; do not overshoot every other time
+            parts = coefficient_low, step / 2 * curvature_low
+        else:  # concave in the distance from `radius`, so smallest at an end, and positive at the first
+            parts = value_low, step * slope_low, step**2 / 2 * curvature_low
+        if not sum(parts) > 1e-14 * sum(map(abs, parts)):  # beyond the rounding of these operations
+            step, growth = step / 2, 1.25  # the step is about right now, so it grows more slowly
             continue
         radius, step = end, growth * step
         value_low, slope_low, _ = problem.enclose(radius, radius)
-        if value_low <= 0:  # too close to zero to be resolved at this point: no ground to march on from
+        if value_low <= 0:  # too close to zero: the interval cannot be extended further
             break
     return Certificate(radius, radius >= limit, problem.num_evaluations, coefficient_low)
 
 
-class _Problem:
-    """g(ε) = mean of c · h(y_ε), with a covector c that does not depend on ε, enclosed together with g' and g''."""
+class _Enclosure:
+    """Enclosures of g(ε), g' and g'', where g is a mean of c · h(y_ε) with a covector c that does not depend on ε."""
 
-    def __init__(self, reference, update, images, activation, chosen, loss, temperature):
+    def __init__(self, reference, update, images, activation, selection, loss, temperature):
         self.weights = [
             (np.asarray(layer.weight, np.float64), np.asarray(layer.bias, np.float64)) for layer in reference
         ]
         self.slopes = [(np.asarray(layer.weight, np.float64), np.asarray(layer.bias, np.float64)) for layer in update]
         self.images = np.asarray(images, np.float64)
-        for what, arrays in (("reference", sum(self.weights, ())), ("update", sum(self.slopes, ()))):
+        for name, arrays in (("reference", sum(self.weights, ())), ("update", sum(self.slopes, ()))):
             if not all(np.all(np.isfinite(array)) for array in arrays):
                 raise errors.InputError(
-                    f"{what}: expected finite parameters, found some that are not. Did the run diverge?"
+                    f"{name}: expected finite parameters, found some that are not. Did the run diverge?"
                 )
-        self.activation, self.chosen = jets.ACTIVATION_JETS[activation], chosen
+        self.activation, self.selection = jets.ACTIVATION_JETS[activation], selection
         self.loss, self.temperature = loss, temperature
         self.num_evaluations = 0
         start = self._logits(0.0, 0.0)
@@ -169,10 +169,10 @@ class _Problem:
             a = jets.affine_jet(a, weight_box, weight_slope, bias_box, bias_slope)
             if index < len(self.weights) - 1:
                 a = self.activation(a)
-        return jets.select(a, (slice(None), self.chosen))
+        return jets.select(a, (slice(None), self.selection))
 
     def _terms(self, start: jets.Jet):
-        """Pairs (c, h, h(y_0)): alignment = sum over pairs and rows of c · (h(y_ε) − h(y_0)) / rows."""
+        """Terms (c, h, h(y_0)) with alignment = sum over terms and rows of c · (h(y_ε) − h(y_0)) / rows."""
         z, v = start.value, start.first
         divisor = jets.near(1 / self.temperature)
 
@@ -190,7 +190,7 @@ class _Problem:
             yield jets.scale(2.0, jets.add(v, jets.negative(centre))), plain, z
         half = 0.5 if self.loss == "jeffreys" else 1.0
         if self.loss in ("kl", "jeffreys"):
-            # Shares add up to one, so any constant may be taken from v; one near the mean keeps the enclosure narrow.
+            # Shares add up to one, so v minus any constant is valid; a constant near the mean gives a narrow enclosure.
             middle = (v.low + v.high) / 2
             constant = np.sum((shares.low + shares.high) / 2 * middle, axis=-1, keepdims=True)
             covector = jets.add(v, jets.point(-constant))
@@ -213,8 +213,8 @@ class _Problem:
 
     def enclose(self, low: float, high: float) -> tuple[float, float, float]:
         """Lower bounds on g, g' and g'' over [low, high]."""
-        value, slope, bend = self.enclosures(low, high)
-        return float(value.low), float(slope.low), float(bend.low)
+        value, slope, curvature = self.enclosures(low, high)
+        return float(value.low), float(slope.low), float(curvature.low)
 
     def enclosures(self, low: float, high: float) -> tuple[jets.Interval, jets.Interval, jets.Interval]:
         """Enclosures of g, g' and g'' over [low, high]."""

@@ -1,14 +1,13 @@
-"""What the theorem needs, each condition as a function that refuses loudly. Hosts of experiments call `check` once.
+"""The conditions of the theorem, each as a function that raises an error. An experiment calls `check` once.
 
-    the loss     its pull is zero where the logits agree; its metric is positive semidefinite; what the metric cannot
-    see,
-                 no pull speaks about
-    the student  starts at the reference, is the same function there as the teacher, has the same temperature, no weight
-                 decay, and may move in every coordinate that the teacher moved in
-    the network  is differentiable at the reference: no pre-activation of a ReLU sits exactly on its kink
+    the loss     Its pull is zero where the logits agree. Its metric is positive semidefinite. No pull has a component
+                 in the null space of the metric.
+    the student  It starts at the reference, where it is the same function as the teacher. It has the same temperature,
+                 no weight decay, and trains every coordinate that the teacher moves.
+    the network  It is differentiable at the reference: no pre-activation of a ReLU lies exactly on its kink.
 
-Every one of them is needed; `counterexamples` has a negative alignment for each. All work on concrete values, outside
-`jax.jit`.
+Every condition is needed; `counterexamples` has a negative alignment for each. The functions work on concrete values,
+outside `jax.jit`.
 """
 
 from collections.abc import Sequence
@@ -20,28 +19,30 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from sublim_jax import errors
-from sublim_jax.theory import contract
+from sublim_jax.theory import loss_geometry
 
 
 class LossReport(NamedTuple):
-    """How far a loss is from the contract at given logits, each relative to the size of its metric or its pull."""
+    """Violations of the contract at given logits, relative to the size of the metric or of the pull."""
 
     pull_at_equality: float
     asymmetry: float
-    smallest_eigenvalue: float  # of the metric over its largest; negative beyond rounding voids the theorem
-    null_pull: float  # part of the pull in the null space of the metric
+    smallest_eigenvalue: (
+        float  # of the metric, over its largest entry; a negative value beyond rounding voids the theorem
+    )
+    null_pull: float  # component of the pull in the null space of the metric
 
 
 def loss_report(
-    loss: contract.Loss | contract.LossFunction,
+    loss: loss_geometry.Loss | loss_geometry.LossFunction,
     logits: Float[Array, "batch logit"],
     other_logits: Float[Array, "batch logit"],
 ) -> LossReport:
-    """Measure the contract at student logits `logits` and teacher logits `other_logits`, which should differ widely."""
-    loss = contract.as_loss(loss)
+    """Measure violations at student logits `logits` and teacher logits `other_logits`, which should differ widely."""
+    loss = loss_geometry.as_loss(loss)
     metric = np.asarray(metric_matrices(loss, logits))
-    pulls = np.asarray(contract.pull(loss, logits, other_logits))
-    at_equality = np.asarray(contract.pull(loss, logits, logits))
+    pulls = np.asarray(loss_geometry.pull(loss, logits, other_logits))
+    at_equality = np.asarray(loss_geometry.pull(loss, logits, logits))
     size = np.abs(metric).max() or 1.0
     values, vectors = np.linalg.eigh((metric + np.swapaxes(metric, -1, -2)) / 2)
     cut = 1e4 * np.finfo(metric.dtype).eps * size
@@ -54,27 +55,27 @@ def loss_report(
     )
 
 
-def metric_matrices(loss: contract.Loss, logits: Float[Array, "batch logit"]) -> Float[Array, "batch logit logit"]:
-    """M(z) of each row as a matrix, column by column."""
+def metric_matrices(loss: loss_geometry.Loss, logits: Float[Array, "batch logit"]) -> Float[Array, "batch logit logit"]:
+    """The metric M(z) of each row as a matrix."""
     units = jnp.eye(logits.shape[-1], dtype=logits.dtype)
     columns = jax.vmap(lambda unit: loss.metric_product(logits, jnp.broadcast_to(unit, logits.shape)))(units)
     return jnp.moveaxis(columns, 0, -1)
 
 
 def check_loss(
-    loss: contract.Loss | contract.LossFunction,
+    loss: loss_geometry.Loss | loss_geometry.LossFunction,
     logits: Float[Array, "batch logit"],
     other_logits: Float[Array, "batch logit"],
 ) -> LossReport:
-    """Refuse a loss outside the contract, as far as these logits show.
+    """Refuse a loss that violates the contract at these logits.
 
     Raises:
         InputError: a pull where the logits agree, a metric that is asymmetric or indefinite, or a pull in its null
-        space.
+            space.
 
     Source: Cloud et al. 2025, appendix C. Coq: lemma1
     """
-    report, name = loss_report(loss, logits, other_logits), contract.as_loss(loss).name
+    report, name = loss_report(loss, logits, other_logits), loss_geometry.as_loss(loss).name
     tolerance = 1e4 * float(jnp.finfo(logits.dtype).eps)
     if not report.pull_at_equality <= tolerance:
         raise errors.InputError(
@@ -91,15 +92,19 @@ def check_loss(
         )
     if not report.null_pull <= 10 * tolerance:
         raise errors.InputError(
-            f"loss {name!r}: expected pulls that the metric can see, found a share {report.null_pull:.1e} in its null "
-            "space. Then A may be zero while the alignment is negative (counterexamples.null_space). Use a loss of "
+            f"loss {name!r}: expected pulls outside the null space of the metric, found a share {report.null_pull:.1e} "
+            "in it. Then A may be zero while the alignment is negative (counterexamples.null_space). Use a loss of "
             "sublim_jax."
         )
     return report
 
 
 def require_equal_temperatures(student_temperature: float, teacher_temperature: float) -> None:
-    """Raises ValueError unless the two are equal."""
+    """Refuse different temperatures for student and teacher.
+
+    Raises:
+        InputError: the two differ.
+    """
     if student_temperature != teacher_temperature:
         raise errors.InputError(
             f"temperature: expected the same on both sides, found {student_temperature} for the student and "
@@ -109,10 +114,10 @@ def require_equal_temperatures(student_temperature: float, teacher_temperature: 
 
 
 def require_no_weight_decay(weight_decay: float, *, towards_reference: bool = False) -> None:
-    """Refuse decay of the student's weights. In the teacher it is harmless: D is any vector.
+    """Refuse weight decay of the student. Decay of the teacher is harmless, because D is any vector.
 
     Args:
-        towards_reference: the decay pulls to θ0 instead of zero; then its first step is zero and it is allowed.
+        towards_reference: the decay pulls towards θ0 instead of zero, so that its first step is zero. It is allowed.
 
     Raises:
         InputError: the student decays towards zero.
@@ -129,7 +134,7 @@ def require_trained(update: PyTree, trained: PyTree) -> None:
     """Refuse a teacher that moves coordinates in which the student is frozen.
 
     Args:
-        trained: booleans or 0/1 arrays like `update`, or a prefix of it such as one boolean a layer.
+        trained: booleans or 0/1 arrays like `update`, or a prefix of it such as one boolean per layer.
 
     Raises:
         InputError: a frozen coordinate of the student has a non-zero teacher update.
@@ -137,15 +142,15 @@ def require_trained(update: PyTree, trained: PyTree) -> None:
     Coq: frozen_part_negative
     """
     full = jax.tree.map(
-        lambda keep, part: jax.tree.map(lambda leaf: np.broadcast_to(keep, leaf.shape), part), trained, update
+        lambda mask, part: jax.tree.map(lambda leaf: np.broadcast_to(mask, leaf.shape), part), trained, update
     )
-    moved = {}
-    for (path, leaf), keep in zip(jax.tree_util.tree_flatten_with_path(update)[0], jax.tree.leaves(full), strict=True):
-        outside = float(np.abs(np.where(keep, 0.0, np.asarray(leaf))).max(initial=0.0))
+    violations = {}
+    for (path, leaf), mask in zip(jax.tree_util.tree_flatten_with_path(update)[0], jax.tree.leaves(full), strict=True):
+        outside = float(np.abs(np.where(mask, 0.0, np.asarray(leaf))).max(initial=0.0))
         if outside > 0:
-            moved[jax.tree_util.keystr(path)] = outside
-    if moved:
-        places = ", ".join(f"{path} (by up to {size:.1e})" for path, size in moved.items())
+            violations[jax.tree_util.keystr(path)] = outside
+    if violations:
+        places = ", ".join(f"{path} (by up to {size:.1e})" for path, size in violations.items())
         raise errors.InputError(
             f"frozen parameters: expected the teacher to move only what the student trains, found it moved {places}. "
             "With P the student's projection the alignment is epsilon D' P G D, which has no sign. Train these in the "
@@ -154,10 +159,10 @@ def require_trained(update: PyTree, trained: PyTree) -> None:
 
 
 def require_no_kink(pre_activations: PyTree | Sequence[Array], *, margin: float = 0.0) -> float:
-    """Refuse a ReLU network with a pre-activation within `margin` of zero; returns the smallest distance.
+    """Refuse a ReLU network with a pre-activation within `margin` of zero. Returns the smallest distance.
 
-    Zero biases and an input of zeros put every unit of the first layer exactly there, and black patches of an image do
-    so in a convolution. `kinks.pre_activations` gives the ones of our network.
+    With zero biases, an input of zeros puts every unit of the first layer exactly there; in a convolution, black
+    patches of an image do. `kinks.pre_activations` returns those of an MLP.
 
     Raises:
         InputError: the smallest absolute pre-activation is at most `margin`.
@@ -169,7 +174,7 @@ def require_no_kink(pre_activations: PyTree | Sequence[Array], *, margin: float 
         count = sum(int(jnp.sum(jnp.abs(leaf) <= margin)) for leaf in jax.tree.leaves(pre_activations))
         raise errors.InputError(
             f"kinks: expected every pre-activation further than {margin} from zero, found {count} within it, the "
-            f"nearest at {smallest:.1e}. There the network has no derivative, what autodiff returns is not one, and "
+            f"nearest at {smallest:.1e}. There the network has no derivative, whatever autodiff returns, and "
             "the alignment can be negative for every epsilon. Probable cause: zero biases and inputs of zeros. Draw "
             "small biases, leave such inputs out, or use a smooth activation."
         )
@@ -177,9 +182,9 @@ def require_no_kink(pre_activations: PyTree | Sequence[Array], *, margin: float 
 
 
 def require_same_function(
-    student_f: contract.LogitFunction, teacher_f: contract.LogitFunction, reference: PyTree, inputs: PyTree
+    student_f: loss_geometry.LogitFunction, teacher_f: loss_geometry.LogitFunction, reference: PyTree, inputs: PyTree
 ) -> None:
-    """Refuse a student and a teacher that are different functions of the same parameters.
+    """Refuse a student and a teacher that are different functions at the reference.
 
     Raises:
         InputError: their logits at `reference` differ by more than rounding.
@@ -195,8 +200,8 @@ def require_same_function(
 
 
 def check(
-    f: contract.LogitFunction,
-    loss: contract.Loss | contract.LossFunction,
+    f: loss_geometry.LogitFunction,
+    loss: loss_geometry.Loss | loss_geometry.LossFunction,
     reference: PyTree,
     update: PyTree,
     inputs: PyTree,
@@ -205,9 +210,9 @@ def check(
     weight_decay: float = 0.0,
     trained: PyTree | None = None,
     pre_activations: PyTree | None = None,
-    teacher_f: contract.LogitFunction | None = None,
+    teacher_f: loss_geometry.LogitFunction | None = None,
 ) -> LossReport:
-    """Every condition that the arguments allow to check, in one call before an experiment.
+    """Check every condition for which arguments are given, in one call before an experiment.
 
     Args:
         temperatures: of student and teacher, where a config names both.
@@ -217,7 +222,7 @@ def check(
         teacher_f: the teacher's function, where it is written separately.
 
     Raises:
-        InputError: what voids the theorem, where, its probable cause and what to do.
+        InputError: a condition is violated. The message has the place, the probable cause and the remedy.
     """
     if temperatures is not None:
         require_equal_temperatures(*temperatures)
@@ -229,7 +234,7 @@ def check(
     if teacher_f is not None:
         require_same_function(f, teacher_f, reference, inputs)
     logits = f(reference, inputs)
-    contract.require_informative(contract.as_loss(loss), logits.shape[-1])
-    # Any other logits of the same scale do: reversed and doubled ones differ from the first in every direction.
+    loss_geometry.require_informative(loss_geometry.as_loss(loss), logits.shape[-1])
+    # The other logits should have the same scale; reversed and doubled ones differ from the first in every direction.
     steps = jnp.broadcast_to(jnp.arange(logits.shape[-1], dtype=logits.dtype), logits.shape)
     return check_loss(loss, logits, 2.0 * logits[..., ::-1] + steps)

@@ -1,8 +1,7 @@
-"""Each condition of the theorem is needed: small exact problems in which it fails, and the sign with it.
+"""Counterexamples: small exact problems that violate one condition of the theorem and have a negative alignment.
 
-Every object computes its alignment with the library and states it in closed form, so that a test can hold one against
-the other, and a reader can take the problem apart. Where the coefficient A is defined it is non-negative as always; it
-just no longer is the slope.
+Each of them has its alignment computed by the library and in closed form, so that a test can compare the two. Where the
+coefficient A is defined, it is non-negative as always, but it is no longer the slope of the alignment.
 
     for example in counterexamples.all_of_them():
         print(example.name, example.dropped, example.alignment(example.epsilon))
@@ -19,17 +18,17 @@ from jaxtyping import Array, Float
 
 from sublim_jax import losses
 from sublim_jax.metrics import alignment as products
-from sublim_jax.theory import contract, filters, multi_step, one_step
+from sublim_jax.theory import filters, loss_geometry, multi_step, one_step
 
 
 class Counterexample(NamedTuple):
-    """A negative alignment, and the one condition whose absence allows it."""
+    """A problem with a negative alignment, and the condition that it violates."""
 
     name: str
-    dropped: str  # the condition that does not hold
+    dropped: str  # the condition that it violates
     alignment: Callable[[float], Float[Array, ""]]  # by the library
     exact: Callable[[float], float]  # in closed form
-    coefficient: float | None  # A as the formula gives it; None where there is none
+    coefficient: float | None  # A by its formula; None where it is undefined
     epsilon: float  # a size of the teacher's step at which the alignment is negative
     coq: str | None  # name in proofs/coq
 
@@ -39,7 +38,7 @@ def _one_input():
 
 
 def all_of_them() -> tuple[Counterexample, ...]:
-    """Every counterexample of this file."""
+    """All counterexamples."""
     return (
         relu_kink(),
         sign_step(),
@@ -213,10 +212,10 @@ def filter_flip() -> Counterexample:
 
 
 def brier_large_epsilon() -> Counterexample:
-    """The Brier score |softmax(z) − softmax(y)|² satisfies Lemma 1, but its pull is not monotone: large ε turn the
-    sign.
+    """The Brier score |softmax(z) − softmax(y)|², whose pull is not monotone: the sign changes at large ε.
 
-    With f(θ) = θ, softmax(θ0) = (6, 1, 1)/8 and D = (1, −4, 2) the alignment tends to −3/32; for KL it stays positive.
+    The loss satisfies Lemma 1. With f(θ) = θ, softmax(θ0) = (6, 1, 1)/8 and D = (1, −4, 2) the alignment tends to
+    −3/32; for KL it stays positive.
     """
     shares, update = (0.75, 0.125, 0.125), (1.0, -4.0, 2.0)
     reference = jnp.log(jnp.array([6.0, 1.0, 1.0]))
@@ -253,12 +252,11 @@ def _brier_coefficient(shares, update):
 
 
 def no_domination(num_inputs: int = 60) -> Counterexample:
-    """Input n has weight 2⁻ⁿ and f_t(n) = t − 3 h(2ⁿ t) with h(u) = 2u² / (1 + u²). A = 2, for each input and on
-    average.
+    """Infinitely many inputs: n has weight 2⁻ⁿ and f_t(n) = t − 3 h(2ⁿ t) with h(u) = 2u² / (1 + u²).
 
-    With infinitely many inputs the alignment is at most −4ε for every ε in (0, 1): expectation and derivative do not
-    commute, because |f_ε(n) − f_0(n)| / ε has no common integrable bound. With `num_inputs` of them the theorem holds,
-    but only below about 2^−num_inputs.
+    A = 2 for each input and on average. With infinitely many inputs the alignment is at most −4ε for every ε in (0, 1):
+    expectation and derivative do not commute, because |f_ε(n) − f_0(n)| / ε has no common integrable bound. With
+    `num_inputs` of them the theorem holds, but only below about 2^−num_inputs.
     """
     scales = [2.0**n for n in range(1, num_inputs + 1)]
 
@@ -288,11 +286,10 @@ def no_domination(num_inputs: int = 60) -> Counterexample:
 
 
 def single_step() -> Counterexample:
-    """Two batches with G₁ = (1, 1)(1, 1)ᵀ / 2 and G₂ = (1, 2)(1, 2)ᵀ, D = (1, 0), rate 1: the second step alone has
-    −ε/2.
+    """Two batches with G₁ = (1, 1)(1, 1)ᵀ / 2 and G₂ = (1, 2)(1, 2)ᵀ, D = (1, 0), rate 1: the second step has −ε/2.
 
-    The first step overshoots in the second coordinate, which D does not have, and the second batch undoes it at the
-    cost of the first. The cumulative displacement of admissible steps stays positive.
+    The first step overshoots in the second coordinate, where D is zero, and the second batch corrects this at the cost
+    of the first coordinate. The cumulative displacement of admissible steps stays positive.
     """
     rows = [[[0.5, 0.5]], [[math.sqrt(0.5), math.sqrt(2.0)]]]  # (step, batch, parameter); G = 2 row rowᵀ
     return Counterexample(
@@ -307,7 +304,7 @@ def single_step() -> Counterexample:
 
 
 def overshoot() -> Counterexample:
-    """One parameter with G = 1 and rate 3/2, between 1/λ and 2/λ: full-batch, and the second step has −3ε/4."""
+    """One parameter, full batch, G = 1 and a rate of 3/2, between 1/λ and 2/λ: the second step has −3ε/4."""
     rows = [[[math.sqrt(0.5)]]] * 2
     return Counterexample(
         name="overshoot",
@@ -329,8 +326,8 @@ def _second_step(rows, update, epsilon, learning_rate):
     return epsilon * trajectory.step[1]
 
 
-def contract_violations() -> dict[str, contract.LossFunction]:
-    """Losses outside the contract, which `conditions.check_loss` must refuse."""
+def contract_violations() -> dict[str, loss_geometry.LossFunction]:
+    """Losses that violate the contract and that `conditions.check_loss` must refuse."""
 
     def mismatched(student, teacher, weights=None):
         return losses.distillation_kl(student, teacher / 2, weights=weights)

@@ -1,17 +1,18 @@
-"""Sampled and filtered data: the absolute sign is lost, the sign relative to a control is kept.
+"""Sampled and filtered data: the alignment loses its sign, but the difference from a control keeps it.
 
 The teacher writes completions k ~ p_ε(· | x), a filter keeps each with a probability a(x, k) that does not depend on
-the teacher, and the student minimises the negative log-likelihood of what was kept. With the score s = d/dε log p_ε(k
-| x) at 0 the alignment is the mean score of the kept completions,
+the teacher, and the student minimises the negative log-likelihood of the kept completions. With the score s = d/dε log
+p_ε(k | x) at 0 the alignment is the mean score of the kept completions,
 
     alignment(ε) = E[s | kept] = alignment(0) + ε Var_0(s | kept) + o(ε).
 
-The filter alone moves the student, also when the teacher never moved, so the first term has any sign. It is what a
-control shows: a student of the unmoved reference's data under the same filter. The difference is never negative to
-first order, whatever the filter, even one that knows the scores. A filter that depends on the teacher adds a
-covariance and can turn it. If the log-probabilities are affine in ε, up to what a prompt has in common, and every
-prompt is resampled until something is kept, the difference is non-negative for every ε. If what is rejected is lost,
-prompts become rarer or more frequent as the teacher moves, and for large ε it need not be.
+The filter alone moves the student, even if the teacher never moved, so the first term can have any sign. It is the
+alignment of a control: a student of the unmoved reference's data under the same filter. The difference is never
+negative to first order for any such filter, including an oracle filter that knows the scores. A filter that depends on
+the teacher adds a covariance and can make it negative. If the log-probabilities are affine in ε, up to a term that all
+completions of a prompt share, and every prompt is resampled until a completion is kept, the difference is non-negative
+for every ε. Without resampling, prompts become rarer or more frequent as the teacher moves, and for large ε the
+difference can be negative.
 """
 
 from collections.abc import Callable
@@ -29,30 +30,30 @@ PerCompletion = Float[Array, "prompt completion"]
 
 
 class FilteredAlignment(NamedTuple):
-    """What a student of filtered samples receives. The unit of all three is that of the score."""
+    """The alignment of a student of filtered samples, in units of the score."""
 
-    control: Float[Array, ""]  # alignment(0): what the filter alone does
-    differential: Float[Array, ""]  # slope of alignment(ε) − alignment(0): the variance of the score among what is kept
-    retention: Float[Array, ""]  # differential over that without the filter; a filter can also amplify
+    control: Float[Array, ""]  # alignment(0), the effect of the filter alone
+    differential: Float[Array, ""]  # slope of alignment(ε) − alignment(0): variance of the score among kept completions
+    retention: Float[Array, ""]  # differential, divided by that without the filter; it can exceed one
 
 
 def completion_scores(
     log_probability: Callable[[PyTree], PerCompletion], reference: PyTree, update: PyTree
 ) -> tuple[PerCompletion, PerCompletion]:
-    """(log p, s): log-probabilities of all completions at the reference, and their derivative along `update`."""
+    """Log-probabilities of all completions at the reference, and their derivatives s along `update`."""
     return jax.jvp(log_probability, (reference,), (update,))
 
 
 def kept_distribution(log_probs: PerCompletion, accept: PerCompletion, *, resample: bool = False) -> PerCompletion:
-    """Probabilities of (prompt, completion) among what the filter keeps; they add up to one over both axes.
+    """Probabilities of kept (prompt, completion) pairs; they add up to one over both axes.
 
     Args:
         log_probs: normalised over completions; prompts are equally frequent.
         accept: probability in [0, 1] that a completion is kept.
-        resample: each prompt is sampled until something is kept, so prompts stay equally frequent; by default what is
-            rejected is lost, and prompts with strict filters become rare.
+        resample: sample each prompt until a completion is kept, so that prompts stay equally frequent. By default
+            prompts with strict filters become rare.
     """
-    # In logarithms: what is kept may all be so improbable that its probabilities underflow.
+    # In logarithms, because the probabilities of all kept completions can underflow.
     logits = jnp.where(accept > 0, log_probs + jnp.log(jnp.where(accept > 0, accept, 1.0)), -jnp.inf)
     if resample:
         return jax.nn.softmax(logits, axis=-1) / logits.shape[0]
@@ -62,9 +63,9 @@ def kept_distribution(log_probs: PerCompletion, accept: PerCompletion, *, resamp
 def mean_score(
     scores: PerCompletion, log_probs: PerCompletion, accept: PerCompletion, *, resample: bool = False
 ) -> Float[Array, ""]:
-    """alignment(ε) of one student step on filtered samples: E[s | kept], with the TEACHER's `log_probs`.
+    """Alignment of one student step on filtered samples: E[s | kept], with the log-probabilities of the teacher.
 
-    With the reference's own log-probabilities it is the control, alignment(0).
+    With the log-probabilities of the reference it is the control, alignment(0).
 
     Coq: filtered_alignment_is_mean, filtered_affine_monotone
     """
@@ -74,7 +75,7 @@ def mean_score(
 def filtered_alignment(
     scores: PerCompletion, log_probs: PerCompletion, accept: PerCompletion, *, resample: bool = False
 ) -> FilteredAlignment:
-    """Control, differential slope and retention at the reference, exactly, by summing over all completions.
+    """Control, differential slope and retention at the reference, by an exact sum over all completions.
 
     With `resample` the variance is the mean over prompts of the variance within each.
 
@@ -99,17 +100,17 @@ def filtered_alignment(
 
 
 def _moments(scores, log_probs, accept, resample):
-    kept = kept_distribution(log_probs, accept, resample=resample)
-    mean = jnp.sum(kept * scores)
-    per_prompt = jnp.sum(kept * scores, axis=-1, keepdims=True) * scores.shape[0]
-    return mean, jnp.sum(kept * (scores - (per_prompt if resample else mean)) ** 2)
+    probabilities = kept_distribution(log_probs, accept, resample=resample)
+    mean = jnp.sum(probabilities * scores)
+    per_prompt = jnp.sum(probabilities * scores, axis=-1, keepdims=True) * scores.shape[0]
+    return mean, jnp.sum(probabilities * (scores - (per_prompt if resample else mean)) ** 2)
 
 
 def differential_update(student: PyTree, control: PyTree) -> PyTree:
-    """Student minus control, both trained from one start on the same plan: the part of the update that the teacher
-    made.
+    """Student minus control: the part of the update that is due to the teacher.
 
-    The control's teacher is the unmoved reference, seen through the same filter. The measure to report whenever
-    filters, unequal starts or an adaptive optimiser make the absolute sign meaningless.
+    Both start from the same parameters and train on the same plan. The control's teacher is the unmoved reference under
+    the same filter. Report this difference if filters, unequal starts or an adaptive optimiser make the absolute sign
+    meaningless.
     """
     return optax.tree.sub(student, control)

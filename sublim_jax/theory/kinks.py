@@ -1,9 +1,9 @@
-"""ReLU: where the network is not differentiable, and how far the teacher moves before the first unit crosses its kink.
+"""Kinks of ReLU networks: how far the teacher moves before the first unit crosses its kink.
 
 Along θ0 + s D the pre-activations of hidden layer l are polynomials in s of degree l, as long as no unit of an earlier
-layer has changed sides. So the first crossing is the smallest positive root of them all, and up to it the alignment is
-a polynomial. With one hidden layer and the squared error it is exactly ε A + ε² B. The sign outlives the first kink by
-far; the radius says where the exact formula ends, not where the sign does.
+layer has changed sides. So the first crossing is the smallest of all positive roots, and up to it the alignment is a
+polynomial. With one hidden layer and the squared error it is exactly ε A + ε² B. The alignment stays positive far
+beyond the first kink; the radius tells where the exact formula ends, not where the sign changes.
 """
 
 import numpy as np
@@ -17,13 +17,13 @@ from sublim_jax.theory import conditions
 def pre_activations(
     params: mlp.Params, images: Float[Array, "batch pixel"], spec: mlp.MLPSpec
 ) -> tuple[Float[Array, "unit batch"], ...]:
-    """What enters the activation of each hidden layer, feature-major; for `conditions.require_no_kink`."""
-    features, found = images.T, []
+    """Pre-activations of each hidden layer, with units first, e.g. for `conditions.require_no_kink`."""
+    features, by_layer = images.T, []
     for layer in params[:-1]:
         before = layer.weight @ features + layer.bias[:, None]
-        found.append(before)
+        by_layer.append(before)
         features = mlp.ACTIVATIONS[spec.activation](before)
-    return tuple(found)
+    return tuple(by_layer)
 
 
 def radius(reference: mlp.Params, update: mlp.Params, images: Float[Array, "batch pixel"], spec: mlp.MLPSpec) -> float:
@@ -32,7 +32,7 @@ def radius(reference: mlp.Params, update: mlp.Params, images: Float[Array, "batc
     Complex roots whose imaginary part is only rounding count as real, so the radius errs towards zero.
 
     Raises:
-        InputError: the activation is not ReLU, or a unit sits on its kink already.
+        InputError: the activation is not ReLU, or a unit lies on its kink already.
     """
     if spec.activation != "relu":
         raise errors.InputError(
@@ -51,12 +51,12 @@ def radius(reference: mlp.Params, update: mlp.Params, images: Float[Array, "batc
         before[0] += np.asarray(layer.bias, np.float64)[:, None]
         before[1] += np.asarray(slope.bias, np.float64)[:, None]
         nearest = min(nearest, _smallest_positive_root(before.reshape(degree + 1, -1)))
-        features = before * (before[0] > 0)  # the side each unit is on for s from 0 to the first crossing
+        features = before * (before[0] > 0)  # the side of each unit for s from 0 to the first crossing
     return float(nearest)
 
 
 def _smallest_positive_root(coefficients: np.ndarray) -> float:
-    """Over many polynomials at once, coefficients by rising power. With r = 1/s the leading one is the value at 0."""
+    """Smallest positive root of many polynomials, with coefficients by rising power; infinite if there is none."""
     degree = len(coefficients) - 1
     monic = coefficients[1:] / coefficients[0]
     companion = np.zeros((coefficients.shape[1], degree, degree))

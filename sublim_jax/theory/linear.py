@@ -1,7 +1,7 @@
-"""Where logits are affine in the parameters: the sign holds for every ε, and one linear layer transmits nothing.
+"""Logits that are affine in the parameters: the sign holds for every ε, and one linear layer transmits nothing.
 
 Two facts about f(θ) = c + J θ. First, for every loss of `sublim_jax.losses` the alignment is non-negative for all ε ≥
-0, and for the squared errors and the reverse KL it is exactly ε A: there is no o(ε). This covers linear models,
+0, and for the squared errors and the reverse KL it is exactly ε A. This covers linear models,
 students that train the last layer only, and any network linearised at its reference. Second, in a single affine layer
 the class rows and the auxiliary rows share no parameter, so the tangent kernel between them is zero: the alignment is
 zero for every ε and the class rows never move, in any number of steps. A linear network of two layers does transmit.
@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from sublim_jax.theory import contract
+from sublim_jax.theory import loss_geometry
 
 
-def linearised(f: contract.LogitFunction, reference: PyTree) -> contract.LogitFunction:
-    """The tangent model f(θ0, x) + J (θ − θ0), as a function of θ. Equal to `f` at the reference, value and derivative.
+def linearised(f: loss_geometry.LogitFunction, reference: PyTree) -> loss_geometry.LogitFunction:
+    """The tangent model f(θ0, x) + J (θ − θ0), with the value and the derivative of `f` at the reference.
 
     Coq: monotone_affine_nonneg, squared_error_affine_exact
     """
@@ -30,12 +30,16 @@ def linearised(f: contract.LogitFunction, reference: PyTree) -> contract.LogitFu
 
 
 def tangent_kernel(
-    f: contract.LogitFunction, g: contract.LogitFunction, reference: PyTree, f_inputs: PyTree, g_inputs: PyTree
+    f: loss_geometry.LogitFunction,
+    g: loss_geometry.LogitFunction,
+    reference: PyTree,
+    f_inputs: PyTree,
+    g_inputs: PyTree,
 ) -> Float[Array, "f_row g_row"]:
-    """J_f J_gᵀ: how much a step on logit j of `g` moves logit i of `f`. Rows run over inputs, then logits. Dense.
+    """The matrix J_f J_gᵀ: the change of logit i of `f` after a step on logit j of `g`. It is dense.
 
-    With `f` the class logits and `g` the distilled ones it is what transmission has to pass through; zero for a single
-    layer. With f = g it is the neural tangent kernel.
+    Rows run over inputs, then logits. With `f` the class logits and `g` the distilled ones, all transmission goes
+    through this matrix, which is zero for a single layer. With f = g it is the neural tangent kernel.
 
     Coq: orthogonal_transmits_nothing, class_block_never_moves
     """

@@ -1,12 +1,12 @@
-"""Many distillation steps: the student's displacement contracts towards the teacher's, step size and order permitting.
+"""Many distillation steps: the student approaches the teacher, if the learning rate is not too large.
 
 To first order in ε, w = (θ_T − θ_S) / ε obeys w ← (I − α G_b) w from w = D, with G_b the Gauss-Newton matrix of the
 batch. For α ≤ 2 / λ_max(G_b) no step lengthens w, hence for ANY order of batches
 
     ⟨θ_S − θ0, D⟩ / ε = ⟨D − w, D⟩ ≥ |D|² (1 − |w| / |D|) ≥ 0.
 
-That is a statement about the cumulative displacement. A single step may go against D: only with one batch for all steps
-and α ≤ 1 / λ_max is each of them signed. So plot the cumulative displacement.
+This is about the cumulative displacement. A single step can go against D: each step is aligned only with one batch for
+all steps and α ≤ 1 / λ_max. So plot the cumulative displacement.
 """
 
 from typing import NamedTuple
@@ -18,26 +18,26 @@ from jaxtyping import Array, Float, PyTree
 
 from sublim_jax import errors
 from sublim_jax.metrics import alignment as products
-from sublim_jax.theory import contract, one_step, spectrum
+from sublim_jax.theory import loss_geometry, one_step, spectrum
 
 
 class Trajectory(NamedTuple):
-    """A distillation of several steps, everything divided by ε so that prediction and measurement can be compared."""
+    """A distillation of several steps. All values are divided by ε, so that prediction and measurement compare."""
 
     cumulative: Float[Array, "step"]  # ⟨θ_S − θ0, D⟩ / ε after the step; never negative to first order
-    step: Float[Array, "step"]  # the same of the step alone; signed for one batch and small rates only
+    step: Float[Array, "step"]  # the inner product of the step alone; non-negative for one batch and small rates
     distance: Float[Array, "step"]  # |θ_T − θ_S| / ε after the step; never increases to first order
 
 
 def predicted(
-    f: contract.LogitFunction,
-    loss: contract.Loss | contract.LossFunction,
+    f: loss_geometry.LogitFunction,
+    loss: loss_geometry.Loss | loss_geometry.LossFunction,
     reference: PyTree,
     update: PyTree,
     inputs: PyTree,
     learning_rate: float | Float[Array, ""],
 ) -> Trajectory:
-    """The linear law, ε → 0: one product with G_b for each entry of the leading step axis of `inputs`.
+    """The prediction for ε → 0: one product with G_b for each batch of `inputs`, whose leading axis is the step.
 
     Coq: trajectory_derivative, residual_non_increasing, cumulative_alignment_nonneg
     """
@@ -52,15 +52,15 @@ def predicted(
 
 
 def measured(
-    f: contract.LogitFunction,
-    loss: contract.Loss | contract.LossFunction,
+    f: loss_geometry.LogitFunction,
+    loss: loss_geometry.Loss | loss_geometry.LossFunction,
     reference: PyTree,
     update: PyTree,
     epsilon: float | Float[Array, ""],
     inputs: PyTree,
     learning_rate: float | Float[Array, ""],
 ) -> Trajectory:
-    """The same quantities of gradient descent on the loss itself, with the teacher at θ0 + ε D.
+    """The trajectory of gradient descent on the loss itself, with the teacher at θ0 + ε D.
 
     Coq: multi_step_alignment, multi_step_lowers_teacher_loss
     """
@@ -77,11 +77,11 @@ def measured(
 
 
 def require_admissible(learning_rate: float, largest_eigenvalue: float, *, every_step: bool = False) -> None:
-    """Refuse a rate for which the law promises nothing.
+    """Refuse a learning rate for which the cumulative displacement can lose its sign.
 
     Args:
-        largest_eigenvalue: of G_b, over all batches; `spectrum.largest_eigenvalue` from a random start.
-        every_step: ask for the condition under which each step of full-batch descent is aligned, not only their sum.
+        largest_eigenvalue: of all G_b; `spectrum.largest_eigenvalue` from a random start.
+        every_step: require that each step of full-batch descent is aligned, not only their sum.
 
     Raises:
         InputError: the rate exceeds 2 / λ_max, or 1 / λ_max with `every_step`.
@@ -98,7 +98,7 @@ def require_admissible(learning_rate: float, largest_eigenvalue: float, *, every
 
 
 def recovered_bound(distance: Float[Array, "step"], update: PyTree) -> Float[Array, "step"]:
-    """|D|² (1 − |w| / |D|), the lower bound on the cumulative alignment that the distance to the teacher gives.
+    """Lower bound |D|² (1 − |w| / |D|) on the cumulative alignment, from the distance to the teacher.
 
     Coq: cumulative_alignment_bound
     """

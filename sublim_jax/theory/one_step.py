@@ -4,9 +4,9 @@
     alignment(ε) = ⟨Δθ_S(ε), D⟩ = ε A + o(ε),  A = E[vᵀ M v] ≥ 0   `alignment_reverse`, `alignment_forward`
 
 Only D, not ε D, enters the inner product, so A has the unit of loss and alignment(ε) ≈ ε A. Nothing depends on how the
-teacher got its update: D is any vector. The sign alone tests little: any subset of the logits, any subset of the inputs
-and any loss of the contract give a non-negative alignment too. The value of A, the two code paths and the control at
-ε = 0 are what tell a right implementation from a wrong one.
+teacher got its update: D is any vector. The sign alone is a weak test: any subset of the logits, any subset of the
+inputs and any distillation loss give a non-negative alignment too. The value of A, the agreement of two code paths and
+the control at ε = 0 distinguish a correct implementation from a wrong one.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,19 +19,21 @@ from jaxtyping import Array, Float, PyTree
 
 from sublim_jax import losses
 from sublim_jax.metrics import alignment as products
-from sublim_jax.theory import contract
+from sublim_jax.theory import loss_geometry
 
 Weights = Float[Array, "batch"] | None
 
 
-def normalised(update: PyTree) -> PyTree:
-    """The update divided by its norm, so that ε is a distance in parameter space. Not a number for a zero update."""
+def unit_update(update: PyTree) -> PyTree:
+    """The update divided by its norm, so that ε is a distance in parameter space; not a number for a zero update."""
     length = products.norm(update)
     return jax.tree.map(lambda leaf: leaf / length, update)
 
 
 def teacher_update(teacher_loss: Callable[[PyTree], Float[Array, ""]], reference: PyTree) -> PyTree:
-    """D of a teacher that takes one gradient step: −∇L_T(θ0). Then a student step of any fixed size lowers L_T.
+    """The update D = −∇L_T(θ0) of a teacher that takes one gradient step.
+
+    A student's step of any fixed size then lowers L_T, for small ε.
 
     Coq: theorem1
     """
@@ -39,28 +41,27 @@ def teacher_update(teacher_loss: Callable[[PyTree], Float[Array, ""]], reference
 
 
 def student_update(
-    f: contract.LogitFunction,
-    loss: contract.Loss | contract.LossFunction,
+    f: loss_geometry.LogitFunction,
+    loss: loss_geometry.Loss | loss_geometry.LossFunction,
     student: PyTree,
     teacher: PyTree,
     inputs: PyTree,
     weights: Weights = None,
 ) -> PyTree:
-    """Minus the gradient of the student's distillation loss at `student`: its first step at learning rate one.
+    """The student's first step at learning rate one: minus the gradient of its distillation loss at `student`.
 
-    The teacher's logits are labels, computed once and outside of what is differentiated. No gradient flows through
-    them, yet a derivative with respect to the teacher, such as the slope in ε, still does.
+    The teacher's logits are labels, computed outside the function that is differentiated. No gradient of the student
+    flows through them, but a derivative with respect to the teacher, such as the slope in ε, does.
     """
     labels = f(teacher, inputs)
-    gradient = jax.grad(lambda params: contract.as_loss(loss)(f(params, inputs), labels, weights))(student)
+    gradient = jax.grad(lambda params: loss_geometry.as_loss(loss)(f(params, inputs), labels, weights))(student)
     return jax.tree.map(jnp.negative, gradient)
 
 
 def logit_tangent(
-    f: contract.LogitFunction, reference: PyTree, update: PyTree, inputs: PyTree
-) -> tuple[contract.Logits, contract.Logits]:
-    """(z, v): the logits at `reference` and their derivative along `update`, v = J D, by one jvp. v is not divided by
-    ε.
+    f: loss_geometry.LogitFunction, reference: PyTree, update: PyTree, inputs: PyTree
+) -> tuple[loss_geometry.Logits, loss_geometry.Logits]:
+    """The logits z at `reference` and their derivative v = J D along `update`, by one jvp.
 
     Coq: logit_tangent, teacher_logits_derive
     """
@@ -68,13 +69,13 @@ def logit_tangent(
 
 
 def per_example_alignment(
-    f: contract.LogitFunction,
-    loss: contract.Loss | contract.LossFunction,
+    f: loss_geometry.LogitFunction,
+    loss: loss_geometry.Loss | loss_geometry.LossFunction,
     reference: PyTree,
     update: PyTree,
     inputs: PyTree,
 ) -> Float[Array, "batch"]:
-    """vᵀ M v of each input, whose weighted mean is A. Every one is non-negative: no input speaks against the teacher.
+    """The value vᵀ M v of each input, whose weighted mean is A. It is never negative.
 
     Raises:
         InputError: one logit under a softmax, which transmits nothing.
@@ -82,22 +83,23 @@ def per_example_alignment(
     Coq: quadratic_form_is_variance, variance_nonneg
     """
     logits, tangents = logit_tangent(f, reference, update, inputs)
-    loss = contract.as_loss(loss)
-    contract.require_informative(loss, logits.shape[-1])
+    loss = loss_geometry.as_loss(loss)
+    loss_geometry.require_informative(loss, logits.shape[-1])
     return loss.metric_form(logits, tangents)
 
 
 def alignment_coefficient(
-    f: contract.LogitFunction,
-    loss: contract.Loss | contract.LossFunction,
+    f: loss_geometry.LogitFunction,
+    loss: loss_geometry.Loss | loss_geometry.LossFunction,
     reference: PyTree,
     update: PyTree,
     inputs: PyTree,
     weights: Weights = None,
 ) -> Float[Array, ""]:
-    """A = E[vᵀ M v] = dalignment/dε at 0, in units of loss. Zero exactly when the alignment is zero for every ε.
+    """The coefficient A = E[vᵀ M v], the slope of the alignment in ε at 0, in units of loss.
 
-    For a KL loss: the mean variance of v under softmax(z / temperature); for the squared error: 2 E|v|².
+    It is zero exactly when the alignment is zero for every ε. For a KL loss it is the mean variance of v under
+    softmax(z / temperature), for the squared error 2 E|v|².
 
     Raises:
         InputError: one logit under a softmax, which transmits nothing.
@@ -108,8 +110,8 @@ def alignment_coefficient(
 
 
 def alignment_reverse(
-    f: contract.LogitFunction,
-    loss: contract.Loss | contract.LossFunction,
+    f: loss_geometry.LogitFunction,
+    loss: loss_geometry.Loss | loss_geometry.LossFunction,
     reference: PyTree,
     update: PyTree,
     epsilon: float | Float[Array, ""],
@@ -118,10 +120,10 @@ def alignment_reverse(
     *,
     along: PyTree | None = None,
 ) -> Float[Array, ""]:
-    """⟨Δθ_S(ε), D⟩ as it is defined: backpropagate the student's loss, then take the inner product in parameter space.
+    """The alignment ⟨Δθ_S(ε), D⟩ by its definition: the gradient of the student's loss, then an inner product.
 
     Args:
-        along: another vector in place of D in the inner product; the teacher still moves along `update`.
+        along: a vector in place of D in the inner product; the teacher still moves along `update`.
 
     Coq: alignment
     """
@@ -130,8 +132,8 @@ def alignment_reverse(
 
 
 def alignment_forward(
-    f: contract.LogitFunction,
-    loss: contract.Loss | contract.LossFunction,
+    f: loss_geometry.LogitFunction,
+    loss: loss_geometry.Loss | loss_geometry.LossFunction,
     reference: PyTree,
     update: PyTree,
     epsilon: float | Float[Array, ""],
@@ -140,26 +142,26 @@ def alignment_forward(
     *,
     along: PyTree | None = None,
 ) -> Float[Array, ""]:
-    """The same number without a gradient in parameter space: E[p(z, y_ε) · v], forward mode and the pull of logits.
+    """The alignment without a gradient in parameter space: E[p(z, y_ε) · v], from the pull and a logit tangent.
 
-    It shares with `alignment_reverse` only `f` and the loss. It costs two forward passes and can itself be
-    differentiated in ε, once or twice, which is how the curvature is had.
+    It shares only `f` and the loss with `alignment_reverse`. It costs two forward passes, and its derivatives in ε give
+    the curvature.
 
     Coq: alignment_formula
     """
     logits, tangents = logit_tangent(f, reference, update if along is None else along, inputs)
     labels = f(optax.tree.add_scale(reference, epsilon, update), inputs)
-    per_example = jnp.sum(contract.pull(loss, logits, labels) * tangents, axis=-1)
+    per_example = jnp.sum(loss_geometry.pull(loss, logits, labels) * tangents, axis=-1)
     return losses.weighted_mean(per_example, weights)
 
 
 def alignment_by_layer(student_step: PyTree, update: PyTree) -> dict[str, Float[Array, ""]]:
-    """The inner product split by the top level of the pytree, e.g. by layer; the parts add up to the whole.
+    """The inner product of each part at the top level of the pytree, e.g. of each layer; the parts add up to the whole.
 
-    A mapping with a single key, such as the `{"params": ...}` of flax linen, is split by what it holds.
+    A mapping with a single key, such as the `{"params": ...}` of flax linen, is split one level below.
 
-    Only the sum has a sign. A single layer may well be negative, and so may a student that is allowed to move only in
-    some of the coordinates that the teacher moved.
+    Only the sum has a sign. A single layer can be negative, and so can a student that trains only some of the
+    coordinates that the teacher moved.
 
     Coq: frozen_part_negative
     """
@@ -175,25 +177,25 @@ def alignment_by_layer(student_step: PyTree, update: PyTree) -> dict[str, Float[
 
 
 class Curve(NamedTuple):
-    """The alignment over ε and its Taylor parts."""
+    """The alignment as a function of ε, and the terms of its Taylor expansion."""
 
     epsilon: Float[Array, "epsilon"]
     alignment: Float[Array, "epsilon"]  # ⟨Δθ_S(ε), D⟩, reverse mode
     linear: Float[Array, "epsilon"]  # ε A
     remainder: Float[Array, "epsilon"]  # alignment − ε A, which is O(ε²) for smooth networks
-    quadratic: Float[Array, "epsilon"]  # ε² B with B half the second derivative at 0; what the remainder tends to
+    quadratic: Float[Array, "epsilon"]  # ε² B with B half the second derivative at 0, the limit of the remainder
 
 
 def curvature(
-    f: contract.LogitFunction,
-    loss: contract.Loss | contract.LossFunction,
+    f: loss_geometry.LogitFunction,
+    loss: loss_geometry.Loss | loss_geometry.LossFunction,
     reference: PyTree,
     update: PyTree,
     epsilon: float | Float[Array, ""],
     inputs: PyTree,
     weights: Weights = None,
 ) -> Float[Array, ""]:
-    """d²alignment/dε² at `epsilon`, by a jvp of a jvp. For ReLU it sees the smooth pieces and not the kinks between."""
+    """Second derivative of the alignment at `epsilon`, by a jvp of a jvp. For ReLU it ignores the kinks."""
 
     def value(e):
         return alignment_forward(f, loss, reference, update, e, inputs, weights)
@@ -206,18 +208,18 @@ def curvature(
 
 
 def alignment_curve(
-    f: contract.LogitFunction,
-    loss: contract.Loss | contract.LossFunction,
+    f: loss_geometry.LogitFunction,
+    loss: loss_geometry.Loss | loss_geometry.LossFunction,
     reference: PyTree,
     update: PyTree,
     epsilon: Float[Array, "epsilon"],
     inputs: PyTree,
     weights: Weights = None,
 ) -> Curve:
-    """The alignment at each ε beside what the theorem predicts.
+    """The alignment at each ε and its prediction by the theorem.
 
-    With |D| = 1, float32 resolves it from ε ≈ 1e-4 upwards (below, the logits' own rounding, about 1e-7 |z| / |v|,
-    wins); float64 from about 1e-9.
+    With |D| = 1, float32 resolves it from ε ≈ 1e-4 upwards; below, the rounding of the logits dominates, about
+    1e-7 |z| / |v|. Float64 resolves it from about 1e-9.
 
     Raises:
         InputError: one logit under a softmax, which transmits nothing.

@@ -1,9 +1,9 @@
-"""Other metrics of parameter space: when both sides precondition their gradients by one fixed matrix P.
+"""Other metrics of parameter space: teacher and student precondition their gradients by one fixed matrix P.
 
 The teacher moves by u = P g_T with g_T = −∇L_T, the student by α P Δθ_S. Lemma 1 with D = u says ⟨Δθ_S, u⟩ ≥ 0, and the
-teacher's loss changes by −α ⟨g_T, P Δθ_S⟩ = −α ⟨u, Δθ_S⟩ ≤ 0, for any symmetric positive semidefinite P. So natural
-gradients with one Fisher matrix, per-layer rates and frozen blocks are covered, if they are the same on both sides. P
-must not depend on the gradients: the first step of Adam, Lion or sign descent is not of this form and can raise L_T.
+teacher's loss changes by −α ⟨g_T, P Δθ_S⟩ = −α ⟨u, Δθ_S⟩ ≤ 0, for any symmetric positive semidefinite P. This covers
+natural gradients with one Fisher matrix, per-layer rates and frozen blocks, if they are the same on both sides. P must
+not depend on the gradients: the first step of Adam, Lion or sign descent is not of this form and can raise L_T.
 """
 
 from collections.abc import Callable
@@ -16,14 +16,14 @@ from jaxtyping import Array, Float, PyTree
 
 from sublim_jax import errors
 from sublim_jax.metrics import alignment as products
-from sublim_jax.theory import contract, one_step
+from sublim_jax.theory import loss_geometry, one_step
 
 Preconditioner = Callable[[PyTree], PyTree]
 """A symmetric positive semidefinite linear map of parameter space, the same for teacher and student."""
 
 
 def diagonal(scales: PyTree) -> Preconditioner:
-    """P = diag(scales), e.g. a rate per parameter; zero freezes one.
+    """The preconditioner diag(scales), e.g. a rate per parameter; zero freezes a parameter.
 
     Raises:
         InputError: a negative or non-finite scale (where values are concrete).
@@ -38,8 +38,8 @@ def diagonal(scales: PyTree) -> Preconditioner:
 
 
 def alignment(
-    f: contract.LogitFunction,
-    loss: contract.Loss | contract.LossFunction,
+    f: loss_geometry.LogitFunction,
+    loss: loss_geometry.Loss | loss_geometry.LossFunction,
     reference: PyTree,
     gradient_step: PyTree,
     preconditioner: Preconditioner,
@@ -49,11 +49,11 @@ def alignment(
     *,
     student_preconditioner: Preconditioner | None = None,
 ) -> Float[Array, ""]:
-    """⟨g_T, P Δθ_S(ε)⟩ with the teacher at θ0 + ε P g_T: minus the rate at which the student's step changes L_T.
+    """Alignment ⟨g_T, P Δθ_S(ε)⟩ with the teacher at θ0 + ε P g_T, which is minus the rate of change of L_T.
 
     Args:
         gradient_step: g_T = −∇L_T(θ0), before preconditioning.
-        student_preconditioner: a different one for the student, which voids the theorem; None for the same.
+        student_preconditioner: another preconditioner for the student, which voids the theorem; None for the same.
 
     Coq: theorem1_preconditioned
     """
@@ -63,15 +63,15 @@ def alignment(
 
 
 def alignment_coefficient(
-    f: contract.LogitFunction,
-    loss: contract.Loss | contract.LossFunction,
+    f: loss_geometry.LogitFunction,
+    loss: loss_geometry.Loss | loss_geometry.LossFunction,
     reference: PyTree,
     gradient_step: PyTree,
     preconditioner: Preconditioner,
     inputs: PyTree,
     weights: Float[Array, "batch"] | None = None,
 ) -> Float[Array, ""]:
-    """A of the teacher's actual displacement P g_T, the slope of `alignment` at ε = 0. Never negative.
+    """The coefficient A of the teacher's displacement P g_T, the slope of `alignment` at ε = 0; never negative.
 
     Coq: theorem1_preconditioned
     """

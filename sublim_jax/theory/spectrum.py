@@ -1,4 +1,4 @@
-"""How much of the teacher's update reaches the student: the Gauss-Newton matrix G = E[Jᵀ M J] and its spectrum.
+"""The Gauss-Newton matrix G = E[Jᵀ M J] and its spectrum: how much of the teacher's update reaches the student.
 
 To first order the student's step is ε G D. Its cosine with D, the part of D that a long distillation can recover (the
 range of G) and the rate of that recovery are properties of G alone. G is never formed: a product with it costs one jvp
@@ -15,31 +15,32 @@ from jaxtyping import Array, Float, Key, PyTree
 
 from sublim_jax import specs
 from sublim_jax.metrics import alignment as products
-from sublim_jax.theory import contract, one_step
+from sublim_jax.theory import loss_geometry, one_step
 
 Weights = Float[Array, "batch"] | None
 
 
 def gauss_newton_product(
-    f: contract.LogitFunction,
-    loss: contract.Loss | contract.LossFunction,
+    f: loss_geometry.LogitFunction,
+    loss: loss_geometry.Loss | loss_geometry.LossFunction,
     reference: PyTree,
     vector: PyTree,
     inputs: PyTree,
     weights: Weights = None,
 ) -> PyTree:
-    """G `vector`. With the teacher's update as the vector: dΔθ_S/dε at 0, the direction of the student's first step.
+    """Product of G with a vector.
 
-    At θ0 it also equals the Hessian of the student's loss, because there the pull is zero.
+    For the teacher's update it is the direction of the student's first step, dΔθ_S/dε at ε = 0. At θ0, G equals the
+    Hessian of the student's loss, because there the pull is zero.
 
     Raises:
         InputError: one logit under a softmax.
 
     Coq: student_velocity, student_update_derive
     """
-    loss = contract.as_loss(loss)
+    loss = loss_geometry.as_loss(loss)
     logits, tangents = one_step.logit_tangent(f, reference, vector, inputs)
-    contract.require_informative(loss, logits.shape[-1])
+    loss_geometry.require_informative(loss, logits.shape[-1])
     shares = _shares(weights, logits)
     _, pullback = jax.vjp(lambda params: f(params, inputs), reference)
     return pullback(shares[:, None] * loss.metric_product(logits, tangents))[0]
@@ -52,14 +53,14 @@ def _shares(weights, logits):
 
 
 def alignment_by_layer(
-    f: contract.LogitFunction,
-    loss: contract.Loss | contract.LossFunction,
+    f: loss_geometry.LogitFunction,
+    loss: loss_geometry.Loss | loss_geometry.LossFunction,
     reference: PyTree,
     update: PyTree,
     inputs: PyTree,
     weights: Weights = None,
 ) -> dict[str, Float[Array, ""]]:
-    """A split by the top level of the pytree: ⟨(G D) of the layer, D of the layer⟩. Parts may be negative, A cannot."""
+    """Contribution ⟨(G D) of the layer, D of the layer⟩ of each layer to A. A part can be negative, A cannot."""
     product = gauss_newton_product(f, loss, reference, update, inputs, weights)
     return one_step.alignment_by_layer(product, update)
 
@@ -67,9 +68,10 @@ def alignment_by_layer(
 def largest_eigenvalue(
     product: Callable[[PyTree], PyTree], start: PyTree, *, num_iterations: int = 100
 ) -> Float[Array, ""]:
-    """Largest eigenvalue among those that `start` has a component of, by power iteration and a Rayleigh quotient.
+    """Largest eigenvalue whose eigenspace is not orthogonal to `start`, by power iteration and a Rayleigh quotient.
 
-    It approaches from below. Start from a random vector for the largest of all; zero if the product vanishes on it.
+    The estimate approaches it from below. Start from a random vector for the largest of all eigenvalues. It is zero if
+    the product vanishes on the start.
     """
     tiny = jnp.finfo(jnp.result_type(*jax.tree.leaves(start))).tiny
 
@@ -78,7 +80,7 @@ def largest_eigenvalue(
         length = jnp.maximum(products.norm(image), tiny)
         return jax.tree.map(lambda leaf: leaf / length, image)
 
-    vector = jax.lax.fori_loop(0, num_iterations, step, one_step.normalised(start))
+    vector = jax.lax.fori_loop(0, num_iterations, step, one_step.unit_update(start))
     squared = products.inner_product(vector, vector)
     return jnp.where(squared > 0, products.inner_product(vector, product(vector)) / jnp.maximum(squared, tiny), 0.0)
 
@@ -88,13 +90,13 @@ class Cosine(NamedTuple):
 
     cosine: Float[Array, ""]
     rayleigh_bound: Float[Array, ""]  # sqrt(A / (largest_eigenvalue |D|²)) <= cosine
-    largest_eigenvalue: Float[Array, ""]  # of G, among those D has a component of
+    largest_eigenvalue: Float[Array, ""]  # of G, among eigenspaces that are not orthogonal to D
     coefficient: Float[Array, ""]  # A
 
 
 def alignment_cosine(
-    f: contract.LogitFunction,
-    loss: contract.Loss | contract.LossFunction,
+    f: loss_geometry.LogitFunction,
+    loss: loss_geometry.Loss | loss_geometry.LossFunction,
     reference: PyTree,
     update: PyTree,
     inputs: PyTree,
@@ -102,11 +104,11 @@ def alignment_cosine(
     *,
     num_iterations: int = 100,
 ) -> Cosine:
-    """cos(G D, D) = A / (|G D| |D|): how much of the student's first step goes the teacher's way.
+    """Cosine of the student's first step with the teacher's update: cos(G D, D) = A / (|G D| |D|).
 
-    With μ the spectral measure of D in G it is E_μ[λ] / sqrt(E_μ[λ²]). The power iteration starts from D, so that the
-    eigenvalue in the bound is the largest one in μ; it is found to a relative accuracy of about 1 / num_iterations or
-    better. A cosine depends on the parametrisation (width, initial scale): compare only within one.
+    With μ the spectral measure of D in G it is E_μ[λ] / sqrt(E_μ[λ²]). The power iteration starts from D, so the
+    eigenvalue in the bound is the largest one in μ, with a relative accuracy of about 1 / num_iterations or better. A
+    cosine depends on the parametrisation (width, initial scale), so compare cosines within one parametrisation.
 
     Coq: cosine_rayleigh_bound
     """
@@ -127,19 +129,20 @@ def alignment_cosine(
 
 
 def kernel_rows(
-    f: contract.LogitFunction,
-    loss: contract.Loss | contract.LossFunction,
+    f: loss_geometry.LogitFunction,
+    loss: loss_geometry.Loss | loss_geometry.LossFunction,
     reference: PyTree,
     inputs: PyTree,
     weights: Weights = None,
 ) -> Float[Array, "row parameter"]:
-    """R with G = Rᵀ R, one row per example and logit: M^½ J times the root of the example's share. Dense: small cases.
+    """The matrix R with G = Rᵀ R, which has one row per example and logit. It is dense, for small problems.
 
-    The parameters are in the order of `jax.flatten_util.ravel_pytree`.
+    Rows are those of M^½ J, times the root of the example's weight. The parameters are in the order of
+    `jax.flatten_util.ravel_pytree`.
     """
-    loss = contract.as_loss(loss)
+    loss = loss_geometry.as_loss(loss)
     logits, pullback = jax.vjp(lambda params: f(params, inputs), reference)
-    contract.require_informative(loss, logits.shape[-1])
+    loss_geometry.require_informative(loss, logits.shape[-1])
     roots = _metric_roots(loss, logits) * jnp.sqrt(_shares(weights, logits))[:, None, None]
     num_rows, num_logits = logits.shape
     # Row (n, k) of R pulls back a cotangent that is zero except in example n, where it is column k of the root.
@@ -154,7 +157,7 @@ def _flat(tree):
 
 
 def _metric_roots(loss, logits):
-    """A matrix B with B Bᵀ = M for each row; the small negative eigenvalues that rounding leaves are cut."""
+    """A matrix B with B Bᵀ = M for each row; negative eigenvalues from rounding become zero."""
     units = jnp.eye(logits.shape[-1], dtype=logits.dtype)
     columns = jax.vmap(lambda unit: loss.metric_product(logits, jnp.broadcast_to(unit, logits.shape)))(units)
     metric = jnp.moveaxis(columns, 0, -1)
@@ -164,8 +167,8 @@ def _metric_roots(loss, logits):
 
 
 def range_fraction(
-    f: contract.LogitFunction,
-    loss: contract.Loss | contract.LossFunction,
+    f: loss_geometry.LogitFunction,
+    loss: loss_geometry.Loss | loss_geometry.LossFunction,
     reference: PyTree,
     update: PyTree,
     inputs: PyTree,
@@ -175,18 +178,18 @@ def range_fraction(
     tolerance: float | None = None,
     num_iterations: int = 200,
 ) -> Float[Array, ""]:
-    """rho = |part of D in the range of G|² / |D|², in [0, 1]: what a converged linearised student recovers of D.
+    """Fraction rho = |part of D in the range of G|² / |D|², which a converged linearised student recovers.
 
-    The range has at most examples x logits dimensions, one fewer per example under a softmax. For a teacher that left
-    the readout rows of the distilled logits alone, rho is at most the `trunk_share`.
+    The range has at most examples x logits dimensions, one fewer per example under a softmax. For a teacher that did
+    not move the readout rows of the distilled logits, rho is at most the `trunk_share`.
 
     Args:
-        method: "kernel" factorises K, examples x logits squared, with all its rows in memory; "cg" needs products only,
-            and approaches rho from below as `num_iterations` grows.
+        method: "kernel" factorises K, a square matrix of examples x logits rows, in memory; "cg" needs products with G
+            only, and approaches rho from below as `num_iterations` grows.
         tolerance: eigenvalues of K below this multiple of the largest count as zero; 1e-10 in float64, 1e-5 in float32.
 
     Raises:
-        InputError: another method.
+        InputError: an unknown method.
     """
     specs.check(method, Literal["kernel", "cg"], "method")
     if tolerance is None:
@@ -196,8 +199,8 @@ def range_fraction(
         direction = _flat(update)
         values, vectors = jnp.linalg.eigh(rows @ rows.T)
         components = vectors.T @ (rows @ direction)
-        kept = values > tolerance * values[-1]
-        inside = jnp.sum(jnp.where(kept, components**2 / jnp.where(kept, values, 1.0), 0.0))
+        nonzero = values > tolerance * values[-1]
+        inside = jnp.sum(jnp.where(nonzero, components**2 / jnp.where(nonzero, values, 1.0), 0.0))
         return inside / jnp.sum(direction**2)
     return _range_fraction_by_cg(f, loss, reference, update, inputs, weights, tolerance, num_iterations)
 
@@ -213,15 +216,15 @@ def _range_fraction_by_cg(f, loss, reference, update, inputs, weights, tolerance
 
 
 class EffectiveRank(NamedTuple):
-    """tr(G)² / tr(G²), the number of directions that count, and its share of all parameters."""
+    """The effective rank tr(G)² / tr(G²) of G, and the cosine that follows for random directions."""
 
     rank: Float[Array, ""]
     isotropic_cosine: Float[Array, ""]  # sqrt(rank / number of parameters): root mean square cosine of a random D
 
 
 def effective_rank(
-    f: contract.LogitFunction,
-    loss: contract.Loss | contract.LossFunction,
+    f: loss_geometry.LogitFunction,
+    loss: loss_geometry.Loss | loss_geometry.LossFunction,
     reference: PyTree,
     inputs: PyTree,
     weights: Weights = None,
@@ -229,9 +232,9 @@ def effective_rank(
     key: Key[Array, ""] | None = None,
     num_probes: int = 64,
 ) -> EffectiveRank:
-    """Effective rank of G: exact from the kernel, or from `num_probes` random signs when a key is given (Hutchinson).
+    """Effective rank of G: exact from the kernel, or with a key Hutchinson's estimate from `num_probes` sign vectors.
 
-    A direction D drawn isotropically has root mean square cosine sqrt(rank / parameters), up to a few per cent.
+    An isotropic random direction D has root mean square cosine sqrt(rank / parameters), up to a few per cent.
     """
     num_parameters = sum(leaf.size for leaf in jax.tree.leaves(reference))
     if key is None:
@@ -262,8 +265,9 @@ def _random_signs(key, like):
 def trunk_share(update: PyTree, readout: PyTree) -> Float[Array, ""]:
     """Share of |D|² outside the readout, e.g. `trunk_share(update, update[-1])`.
 
-    The readout rows of undistilled logits receive exactly no gradient, and a teacher that learned only those logits did
-    not move the others. Then what is transmitted goes through the trunk, and this is a ceiling of `range_fraction`.
+    The readout rows of undistilled logits receive no gradient, and a teacher that learned only those logits did not
+    move the other rows. Then transmission goes through the trunk, and this share is an upper bound of
+    `range_fraction`.
 
     Coq: class_block_never_moves
     """

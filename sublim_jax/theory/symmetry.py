@@ -1,11 +1,11 @@
-"""Students of another start: a control whose alignment averages to exactly zero, and which networks allow it.
+"""Students with another start: a control whose alignment averages to exactly zero, for networks with a symmetry.
 
 If a student does not share the teacher's start, is its alignment zero on average? Only by symmetry. In a tanh network
-the signs of a hidden layer may be flipped (its incoming weights and bias, and the weights that leave it) without
-changing the function or the law of initialisation. Averaged over such flips the student's step has only its output
-bias left, where a teacher of the class logits and a student of the auxiliary ones do not meet: the mean alignment is
-zero to rounding. ReLU has no such symmetry, and independent ReLU students have a small positive mean alignment: "a
-different start means half the signs" is the wrong test for ReLU.
+the signs of a hidden layer can be flipped (its incoming weights and bias, and its outgoing weights) without a change of
+the function or of the distribution of initial weights. Averaged over such flips, only the output bias of the student's
+step remains. A teacher of the class logits and a student of the auxiliary ones move different entries of that bias, so
+the mean alignment is zero up to rounding. ReLU has no such symmetry, and independent ReLU students have a small
+positive mean alignment: half of the signs being positive is the wrong test for ReLU.
 """
 
 from sublim_jax import errors
@@ -15,10 +15,10 @@ ODD_ACTIVATIONS = ("tanh", "identity")
 
 
 def flipped(params: mlp.Params, signs: tuple[int, ...]) -> mlp.Params:
-    """The network with the sign of every unit of hidden layer i multiplied by `signs[i]`; the same function if odd.
+    """The network with all units of hidden layer i multiplied by `signs[i]`: the same function for an odd activation.
 
     Raises:
-        InputError: the number of signs is not that of the hidden layers.
+        InputError: there is not one sign per hidden layer.
     """
     if len(signs) != len(params) - 1:
         raise errors.InputError(f"expected one sign per hidden layer, {len(params) - 1} of them, got {len(signs)}")
@@ -30,14 +30,14 @@ def flipped(params: mlp.Params, signs: tuple[int, ...]) -> mlp.Params:
 
 
 def antithetic_students(params: mlp.Params, *, activation: mlp.Activation) -> tuple[mlp.Params, ...]:
-    """Four copies of a start that compute the same function and whose alignments cancel, for any depth.
+    """Four copies of a start that compute the same function and whose alignments add up to zero, for any depth.
 
-    Signs alternate a, b, a, b, ... over the hidden layers with (a, b) in {1, -1}²: then the mean of every sign and of
-    every product of neighbours is zero, and those are all that appear in a step. With one hidden layer two pairs
+    Signs alternate a, b, a, b, ... over the hidden layers with (a, b) in {1, -1}². Then the mean of every sign and of
+    every product of neighbouring signs is zero, and no other products appear in a step. With one hidden layer two pairs
     coincide.
 
     Raises:
-        InputError: the activation is not odd, so a flip changes the function; or there is no hidden layer to flip.
+        InputError: the activation is not odd, so that a flip changes the function, or there is no hidden layer.
     """
     if activation not in ODD_ACTIVATIONS:
         raise errors.InputError(

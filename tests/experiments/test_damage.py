@@ -17,10 +17,10 @@ from matplotlib import pyplot as plt
 from figures import compare, presentation, style
 from figures import mnist_aux as mnist_figure
 from figures import speed as speed_figure
-from figures import theorem as theorem_figure
 from figures.atlas import draw as atlas_figure
 from figures.atlas import page, values
 from figures.language import gallery, tables
+from figures.theorem import draw as theorem_figure
 from sublim_jax import errors, records
 from sublim_jax.forms import language as forms
 from sublim_jax.forms import language_speed as language_speed_form

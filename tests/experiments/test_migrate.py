@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from experiments import migrate
-from experiments.atlas import catalogue, results
+from experiments.atlas import catalogue, store
 from sublim_jax import errors, files, records
 from sublim_jax.forms import atlas, mnist_aux, speed
 
@@ -67,14 +67,14 @@ def test_a_corrected_row_reaches_its_record_and_the_catalogue_and_no_result(tmp_
     for name in ("one-logit", "loss"):
         shutil.copy(COMMITTED / "atlas" / f"{name}.json", folder)
     before = {path: values_of(path) for path in folder.iterdir()}
-    results.describe(folder)
+    store.describe(folder)
     catalogued = tmp_path / "rows-rows.json"
     assert records.read(catalogued, atlas.CATALOGUE).complete
     rows = tuple(
         dataclasses.replace(row, note="corrected") if row.id == "loss" else row for row in catalogue.ROWS["all"]
     )
     monkeypatch.setitem(catalogue.ROWS, "all", rows)
-    assert len(results.describe(folder)) == 3
+    assert len(store.describe(folder)) == 3
     corrected, other = (records.read(folder / f"{name}.json", atlas.FORM) for name in ("loss", "one-logit"))
     assert corrected.description["note"] == "corrected" != other.description["note"]
     listed = {row["id"]: row["note"] for row in records.read(catalogued, atlas.CATALOGUE).description["rows"]}

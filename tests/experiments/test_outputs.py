@@ -9,8 +9,8 @@ import shutil
 import pytest
 
 from experiments import language_speed, mnist_aux, speed
-from experiments.atlas import results, worker
 from experiments.atlas import run as atlas
+from experiments.atlas import store, worker
 from experiments.language import numbers as language_numbers
 from experiments.language import runner
 from experiments.theorem import config as theorem_config
@@ -18,10 +18,10 @@ from experiments.theorem import run as theorem
 from figures import compare, tables
 from figures import mnist_aux as mnist_figure
 from figures import speed as speed_figure
-from figures import theorem as theorem_figure
 from figures.atlas import values
 from figures.language import gallery as language_figure
 from figures.language import tables as language_tables
+from figures.theorem import draw as theorem_figure
 from sublim_jax import errors, files, records
 from sublim_jax.forms import atlas as atlas_form
 from sublim_jax.forms import language as forms
@@ -487,7 +487,7 @@ def test_a_damaged_row_of_the_atlas_is_one_line(tmp_path, change, message):
     for read in (
         lambda: atlas_run(tmp_path),
         lambda: values.read(tmp_path),
-        lambda: results.Store(tmp_path, 0, {}, 10),
+        lambda: store.RecordStore(tmp_path, 0, {}, 10),
     ):
         with pytest.raises(errors.RecordError, match=f"^{path}: .*{message}"):
             read()

@@ -1,4 +1,4 @@
-"""The theorem's experiment: config, record, resuming, and what its small parts must show; the example of the proofs."""
+"""The theorem's experiment: config, record, resuming, results of small parts, and the example of the proofs."""
 
 import dataclasses
 import json
@@ -16,7 +16,7 @@ from figures.theorem import summary
 from sublim_jax import errors, records
 from sublim_jax.metrics import intervals
 from sublim_jax.models import mlp
-from sublim_jax.theory import contract, one_step
+from sublim_jax.theory import loss_geometry, one_step
 from tests.experiments.logs import Log
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -35,7 +35,7 @@ SMALL = config.TheoremConfig(num_networks=2, num_problems=30, num_draws=20, part
         ({"num_draws": 1}, "num_draws: must be at least 2"),
         ({"num_members": 0}, "num_members: must be at least 1"),
         ({"num_aux": (1,)}, "num_aux must hold"),
-        ({"widths": ()}, "widths must hold a number at least"),
+        ({"widths": ()}, "widths must hold at least one number"),
     ],
 )
 def test_a_bad_config_is_refused(change, message):
@@ -48,7 +48,7 @@ def test_every_part_has_a_function_and_a_line_of_summary():
 
 
 def test_a_run_writes_each_part_resumes_and_repeats_itself(tmp_path, monkeypatch):
-    """With parts that cost nothing: the real ones are run by the smoke preset."""
+    """The parts are fakes that take no time; the smoke preset runs the real ones."""
     measured, committed = [], records.read(RECORD).results
 
     def stand_in(part):
@@ -82,7 +82,7 @@ def test_images_are_as_many_as_asked_for(small_digits):
 
 
 def test_a_run_says_which_part_it_measures_and_what_is_left(monkeypatch):
-    """Where there is no terminal, with a part that takes its time."""
+    """There is no terminal, and a part takes its time."""
     log = Log()
     log.listen(monkeypatch)
     monkeypatch.setitem(experiment.SMALL, "labels", lambda _: {})
@@ -112,7 +112,7 @@ def test_the_summary_has_a_line_for_each_part_of_the_committed_record():
 
 
 def test_numbers_are_kept_to_some_digits_and_what_is_not_finite_is_null():
-    assert problems.kept({"a": np.array([1.23456789, np.inf, np.nan]), "b": np.int32(3)}) == {
+    assert problems.to_lists({"a": np.array([1.23456789, np.inf, np.nan]), "b": np.int32(3)}) == {
         "a": [1.2346, None, None],
         "b": 3,
     }
@@ -120,7 +120,7 @@ def test_numbers_are_kept_to_some_digits_and_what_is_not_finite_is_null():
 
 @pytest.mark.slow
 def test_zero_biases_and_a_black_input_lose_the_sign():
-    """Every ReLU sits on its kink: some alignments are negative and nearly every slope is off. GELU has no kink."""
+    """Every ReLU lies on its kink: some alignments are negative and nearly every slope is off. GELU has no kink."""
     found = reach.on_the_kink(SMALL)
     assert found["rows"]["relu"]["negative"] > 0
     assert found["rows"]["relu"]["slope_off"] > 0.9 * found["num_updates"]
@@ -152,7 +152,7 @@ def test_tempered_sequences_can_turn_against_the_teacher():
 
 
 def test_adapters_of_other_factors_are_aligned_on_average_and_not_each():
-    """W = W0 + B A with B = 0 at the start: of B for the teacher's A, of W for another one."""
+    """W = W0 + B A with B = 0 at the start: the student shares the teacher's A, or has another one."""
 
     def f(params, inputs):
         return jnp.tanh(inputs @ (params["base"] + params["b"] @ params["a"]).T) @ params["readout"].T
@@ -171,7 +171,7 @@ def test_adapters_of_other_factors_are_aligned_on_average_and_not_each():
         teacher = {**start, "b": 1e-4 * b}
 
         def moved(factor):
-            step = one_step.student_update(f, contract.named("mse"), {**start, "a": factor}, teacher, inputs)
+            step = one_step.student_update(f, loss_geometry.from_name("mse"), {**start, "a": factor}, teacher, inputs)
             return jnp.vdot(step["b"], b), jnp.vdot(step["b"] @ factor, b @ a)
 
         return moved(a)[0], moved(other)[1]
@@ -185,7 +185,7 @@ def test_adapters_of_other_factors_are_aligned_on_average_and_not_each():
 
 @needs_record
 def test_independent_relu_starts_do_not_average_to_zero():
-    """In the committed record: positive mean for ReLU, zero within its interval for tanh and exactly so over four."""
+    """The recorded mean is positive for ReLU. For tanh its interval contains zero, and over four copies it is zero."""
     found = records.read(RECORD).results["starts"]["cosines"]
     relu, tanh = (intervals.t_interval(found[activation]["independent"]) for activation in ("relu", "tanh"))
     assert relu.low > 0

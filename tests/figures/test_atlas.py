@@ -1,11 +1,12 @@
-"""Panels of the atlas from made-up records: every number at its place, and beside it what was published."""
+"""Panels of the atlas from made-up records: every number is at its place, with published values beside it."""
 
 import matplotlib
 import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 
-from experiments.atlas import catalogue, registry
+from experiments.atlas import catalogue
+from experiments.atlas.rows.types import Arm, Published, Row
 from figures import style
 from figures.atlas import draw
 from tests.experiments.atlas import described
@@ -37,26 +38,26 @@ def found(*labels: str) -> dict:
     return {label: {"members": members} for label in labels}
 
 
-def drawn(row: registry.Row):
+def drawn(row: Row):
     _, ax = plt.subplots()
     draw.draw_row(ax, described.row_of(row), found(*(arm.label for arm in row.arms)))
     return ax
 
 
 def points(ax, marker: str) -> list[tuple[float, float]]:
-    """Places of the marks of one form; on the axis itself, not where a shift shows them."""
+    """Places of the markers of one form on the axis, without the shift to the right."""
     lines = [line for line in ax.lines if line.get_marker() == marker]
     return [(float(xy[0]), float(xy[1])) for line in lines for xy in np.asarray(line.get_xydata())]
 
 
-def row_of(*arms: registry.Arm, **more) -> registry.Row:
-    return registry.Row(id="r", axis="loss", question="What?", arms=arms, **more)
+def row_of(*arms: Arm, **more) -> Row:
+    return Row(id="r", axis="loss", question="What?", arms=arms, **more)
 
 
 def test_numbers_are_at_their_place_with_members_mean_and_published_value():
     ax = drawn(row_of(
-        registry.Arm("1", {"temperature": 1.0}, x=1.0, published=[registry.Published("jasshone", 0.4)]),
-        registry.Arm("3", {"temperature": 3.0}, x=3.0),
+        Arm("1", {"temperature": 1.0}, x=1.0, published=[Published("jasshone", 0.4)]),
+        Arm("3", {"temperature": 3.0}, x=3.0),
         x_label="temperature",
     ))  # fmt: skip
     assert points(ax, "o") == [(1.0, pytest.approx(0.6)), (3.0, pytest.approx(0.6))]
@@ -66,9 +67,7 @@ def test_numbers_are_at_their_place_with_members_mean_and_published_value():
 
 
 def test_a_published_value_stands_a_little_to_the_right_at_its_height():
-    ax = drawn(
-        row_of(registry.Arm("1", x=1.0, published=[registry.Published("jasshone", 0.4)]), registry.Arm("2", x=2.0))
-    )
+    ax = drawn(row_of(Arm("1", x=1.0, published=[Published("jasshone", 0.4)]), Arm("2", x=2.0)))
     (mark,) = [line for line in ax.lines if line.get_marker() == draw.MARKERS["jasshone"]]
     shown, plain = mark.get_transform().transform((1.0, 0.4)), ax.transData.transform((1.0, 0.4))
     assert shown[1] == pytest.approx(plain[1])
@@ -76,20 +75,20 @@ def test_a_published_value_stands_a_little_to_the_right_at_its_height():
 
 
 def test_one_arm_has_its_conditions_side_by_side_with_what_was_published_of_others():
-    ax = drawn(row_of(registry.Arm("base", published=[registry.Published("cloud", 0.94, "teacher")])))
+    ax = drawn(row_of(Arm("base", published=[Published("cloud", 0.94, "teacher")])))
     assert [text.get_text() for text in ax.get_xticklabels()] == ["teacher", "student, aux logits"]
     assert points(ax, "o") == [(0.0, pytest.approx(0.92)), (1.0, pytest.approx(0.6))]
     assert points(ax, draw.MARKERS["cloud"]) == [(0.0, 0.94)]
 
 
 def test_a_row_is_drawn_in_what_its_published_values_measure():
-    """And a value of another measure has no place there."""
+    """A value of another measure is not drawn there."""
     values = [
-        registry.Published("jasshone", 0.87, "student_aux", "probe_accuracy"),
-        registry.Published("jasshone", 0.81, "reference", "probe_accuracy"),
-        registry.Published("barathvelmu", 0.5, "student_aux", "hidden_cosine"),
+        Published("jasshone", 0.87, "student_aux", "probe_accuracy"),
+        Published("jasshone", 0.81, "reference", "probe_accuracy"),
+        Published("barathvelmu", 0.5, "student_aux", "hidden_cosine"),
     ]
-    row = row_of(registry.Arm("base", published=values))
+    row = row_of(Arm("base", published=values))
     assert draw.measure_of(described.row_of(row)) == "probe_accuracy"
     ax = drawn(row)
     assert points(ax, "o") == [(0.0, pytest.approx(0.12)), (1.0, pytest.approx(0.62))]
@@ -98,13 +97,13 @@ def test_a_row_is_drawn_in_what_its_published_values_measure():
 
 
 def test_likeness_is_a_scatter_of_members():
-    ax = drawn(row_of(registry.Arm("1", {"metrics": ("representation",)}, x=1.0), about="likeness", x_label="epochs"))
+    ax = drawn(row_of(Arm("1", {"metrics": ("representation",)}, x=1.0), about="likeness", x_label="epochs"))
     assert points(ax, "o") == [(value / 2, value) for value in OURS["student_aux"]]
     assert [text.get_text() for text in ax.texts] == ["epochs: 1"]
 
 
 def test_chance_follows_the_number_of_classes():
-    arms = [registry.Arm(str(k), {"data.num_classes": k, "model.num_classes": k}, x=k) for k in (2, 5, 10)]
+    arms = [Arm(str(k), {"data.num_classes": k, "model.num_classes": k}, x=k) for k in (2, 5, 10)]
     dotted = [line for line in drawn(row_of(*arms)).lines if line.get_linestyle() == ":"]
     np.testing.assert_allclose(np.asarray(dotted[0].get_ydata()), [0.5, 0.2, 0.1])
     assert len(dotted) == 1
@@ -121,7 +120,7 @@ ENOUGH = {
     "teacher": [0.9, 0.92, 0.93, 0.97],
     "student_aux": [0.41, 0.45, 0.5, 0.62],
 }
-"""Accuracies of four members, of which there are intervals."""
+"""Accuracies of four members, which are enough for an interval."""
 
 
 def arm_of(accuracies: dict[str, list[float]]) -> dict:
@@ -130,9 +129,9 @@ def arm_of(accuracies: dict[str, list[float]]) -> dict:
 
 
 def test_means_of_arms_have_t_intervals():
-    """Of four members one, of three none."""
+    """Four members have an interval, three have none."""
     _, ax = plt.subplots()
-    row = described.row_of(row_of(registry.Arm("1", x=1.0), registry.Arm("3", x=3.0), registry.Arm("4", x=4.0)))
+    row = described.row_of(row_of(Arm("1", x=1.0), Arm("3", x=3.0), Arm("4", x=4.0)))
     raised = {name: [value + 0.1 * value**2 for value in values] for name, values in ENOUGH.items()}
     draw.draw_row(ax, row, {"1": arm_of(ENOUGH), "3": arm_of(raised), "4": arm_of(OURS)})
     (errorbars,) = marks.errorbars(ax)
@@ -142,9 +141,9 @@ def test_means_of_arms_have_t_intervals():
 
 
 def test_means_of_conditions_have_t_intervals():
-    others = [registry.Published("cloud", 0.94, "teacher"), registry.Published("cloud", 0.1, "reference")]
+    others = [Published("cloud", 0.94, "teacher"), Published("cloud", 0.1, "reference")]
     _, ax = plt.subplots()
-    draw.draw_row(ax, described.row_of(row_of(registry.Arm("base", published=others))), {"base": arm_of(ENOUGH)})
+    draw.draw_row(ax, described.row_of(row_of(Arm("base", published=others))), {"base": arm_of(ENOUGH)})
     for place, (condition, errorbars) in enumerate(zip(ENOUGH, marks.errorbars(ax), strict=True)):
         mean, low, high = marks.t_bounds(ENOUGH[condition])
         np.testing.assert_allclose(marks.points(errorbars), [(place, mean)])

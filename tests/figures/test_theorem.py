@@ -7,40 +7,39 @@ import pytest
 from matplotlib.figure import Figure
 
 from experiments.theorem import config
-from figures import theorem
-from figures.theorem import sampled, stepped, summary
+from figures.theorem import draw, laws, optimizers, summary
 from sublim_jax import records
 from sublim_jax.forms import theorem as form
 from tests.figures import marks
 
 needs_record = pytest.mark.skipif(
-    not theorem.RECORD.exists(), reason="run python -m experiments.theorem --record experiments/records/theorem.json"
+    not draw.RECORD.exists(), reason="run python -m experiments.theorem --record experiments/records/theorem.json"
 )
 
 
 @needs_record
 @pytest.mark.slow
 def test_all_figures_are_drawn_from_the_committed_record(tmp_path):
-    paths = theorem.save_all(theorem.RECORD, tmp_path / "theorem")
-    assert {path.name for path in paths} == {f"theorem-{n}.{s}" for n in theorem.FIGURES for s in ("png", "pdf")}
+    paths = draw.save_all(draw.RECORD, tmp_path / "theorem")
+    assert {path.name for path in paths} == {f"theorem-{n}.{s}" for n in draw.FIGURES for s in ("png", "pdf")}
     assert all(path.stat().st_size > 5000 for path in paths)
 
 
 @needs_record
 def test_figures_of_parts_that_were_not_run_are_left_out(tmp_path):
-    record = records.read(theorem.RECORD)
+    record = records.read(draw.RECORD)
     record.results = {"filters": record.results["filters"]}
     records.write(tmp_path / "record.json", record)
-    paths = theorem.save_all(tmp_path / "record.json", tmp_path / "part")
+    paths = draw.save_all(tmp_path / "record.json", tmp_path / "part")
     assert [path.name for path in paths] == ["part-filters.png", "part-filters.pdf"]
 
 
 @needs_record
 def test_equal_records_give_equal_files(tmp_path):
-    record = records.read(theorem.RECORD)
+    record = records.read(draw.RECORD)
     record.results = {"many_steps": record.results["many_steps"]}
     records.write(tmp_path / "record.json", record)
-    first, second = (theorem.save_all(tmp_path / "record.json", tmp_path / name / "f")[0] for name in "ab")
+    first, second = (draw.save_all(tmp_path / "record.json", tmp_path / name / "f")[0] for name in "ab")
     assert first.read_bytes() == second.read_bytes()
 
 
@@ -57,26 +56,26 @@ def test_the_kill_matrix_is_drawn(tmp_path):
         "survivors": [],
     }
     records.write(tmp_path / "matrix.json", record)
-    paths = theorem.save_mutants(tmp_path / "matrix.json", tmp_path / "theorem")
+    paths = draw.save_mutants(tmp_path / "matrix.json", tmp_path / "theorem")
     assert [path.name for path in paths] == ["theorem-mutants.png", "theorem-mutants.pdf"]
 
 
 def test_every_figure_needs_parts_that_exist_and_every_part_is_drawn():
-    needed = {part for parts, _, _ in theorem.FIGURES.values() for part in parts}
+    needed = {part for parts, _, _ in draw.FIGURES.values() for part in parts}
     assert needed <= set(config.PARTS) and set(config.PARTS) - needed == {"kinks"}
 
 
 @needs_record
 def test_a_record_in_another_place_is_drawn_beside_its_stem(tmp_path):
-    shutil.copy(theorem.RECORD, tmp_path / "other.json")
+    shutil.copy(draw.RECORD, tmp_path / "other.json")
     record = records.read(tmp_path / "other.json")
     record.results = {"kinks": record.results["kinks"]}
     records.write(tmp_path / "other.json", record)
-    assert theorem.save_all(tmp_path / "other.json", tmp_path / "x") == []
+    assert draw.save_all(tmp_path / "other.json", tmp_path / "x") == []
 
 
 RISES = {"sgd": (0, 1), "adam": (2, 30), "sign_descent": (95, 60)}
-"""In how many of 100 problems the loss rises, by optimizer, after a teacher by descent and after one by the same."""
+"""Number of 100 problems in which the loss rises, after a teacher by descent and after one by the same optimizer."""
 
 
 def first_steps() -> dict:
@@ -97,9 +96,9 @@ def first_steps() -> dict:
 
 
 def test_how_often_the_loss_rises_is_drawn_for_either_teacher_with_wilson_intervals():
-    """2 and 95 of 100 have intervals whose arms are not equally long."""
+    """The intervals of 2 and 95 of 100 have arms of different length."""
     figure = Figure(layout="constrained")
-    caption = stepped.optimizers(figure, {"optimizers": first_steps()})
+    caption = optimizers.draw(figure, {"optimizers": first_steps()})
     left = figure.axes[0]
     drawn, labels = marks.bars(left), ["teacher by gradient descent", "teacher by the same optimizer"]
     legend = left.get_legend()
@@ -126,7 +125,7 @@ def test_the_summary_says_how_often_the_loss_rises_after_either_teacher():
 
 
 def test_probabilities_of_a_right_sign_have_wilson_intervals():
-    """All three panels, with shares far enough from one half for arms that are not equally long."""
+    """All three panels have shares far from one half, so that the arms of intervals have different lengths."""
     labels = [{"network": 0, "nats": nats, "positive": count} for nats, count in ((0.5, 2), (2.0, 95))]
     noisy = [
         {"loss": loss, "cosine": [0.5], "positive": [[count, count + 1]]} for loss, count in (("mse", 40), ("kl", 90))
@@ -143,7 +142,7 @@ def test_probabilities_of_a_right_sign_have_wilson_intervals():
         "cosine_without_noise": 0.5,
     }
     figure = Figure(layout="constrained")
-    sampled.laws(
+    laws.draw(
         figure,
         {
             "labels": {"num_draws": 100, "rows": labels},

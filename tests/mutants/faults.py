@@ -867,7 +867,7 @@ FAULTS: tuple[Fault, ...] = (
         "another loss, noise or activation passes for the paper's",
         "experiments/mnist_aux.py",
         '"members_at_once", "matching", "metrics"}',
-        '"members_at_once", "matching", "metrics", "loss", "noise.distribution", "noise.amplitude", "model.activation"}',
+        '"members_at_once", "matching", "metrics", "loss", "noise.distribution", "model.activation"}',
         ("tests/experiments/test_mnist_aux.py::test_every_setting_but_the_free_ones_is_a_departure",),
     ),
     Fault(
@@ -949,8 +949,8 @@ FAULTS: tuple[Fault, ...] = (
         "teacher_of_other_images",
         "the teacher of one dataset serves another",
         "experiments/atlas/worker.py",
-        "records.fingerprint((teacher_config(self.setting), self.setting.data))",
-        "records.fingerprint((teacher_config(self.setting),))",
+        "records.fingerprint((teacher_part(self.setting), self.setting.data))",
+        "records.fingerprint((teacher_part(self.setting),))",
         ("tests/experiments/atlas/test_run.py::test_a_teacher_of_other_images_is_another_one",),
     ),
     Fault(
@@ -965,8 +965,8 @@ FAULTS: tuple[Fault, ...] = (
         "a_class_too_many",
         "five classes are six",
         "experiments/atlas/worker.py",
-        "kept = labels < data.num_classes",
-        "kept = labels <= data.num_classes",
+        "in_use = labels < data.num_classes",
+        "in_use = labels <= data.num_classes",
         ("tests/experiments/atlas/test_run.py::test_images_are_those_of_the_dataset_and_its_first_classes",),
     ),
     Fault(
@@ -981,8 +981,8 @@ FAULTS: tuple[Fault, ...] = (
         "result_of_the_first_row",
         "measures of every task are the first one's",
         "experiments/atlas/worker.py",
-        "condition: kept(values[row])",
-        "condition: kept(values[0])",
+        "condition: numbers(values[row])",
+        "condition: numbers(values[0])",
         ("tests/experiments/atlas/test_run.py::test_a_result_is_the_members_row_with_the_loss_of_its_last_epochs",),
     ),
     Fault(
@@ -1012,7 +1012,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "losses_share_a_name",
         "settings that differ in their loss share results",
-        "experiments/atlas/registry.py",
+        "experiments/atlas/settings.py",
         'not in ("conditions", "metrics")',
         'not in ("conditions", "metrics", "loss")',
         ("tests/experiments/atlas/test_rows.py::test_whatever_changes_a_number_changes_the_name",),
@@ -1105,7 +1105,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "first_step_of_the_other_teacher",
         "bars of the teacher by descent show the teacher by the same optimizer",
-        "figures/theorem/stepped.py",
+        "figures/theorem/optimizers.py",
         '(-0.2, "descent_teacher",',
         '(-0.2, "same_teacher",',
         (FIRST_STEPS,),
@@ -1113,7 +1113,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "first_step_bars_upside_down",
         "the lower arm of a Wilson interval is drawn upwards",
-        "figures/theorem/stepped.py",
+        "figures/theorem/optimizers.py",
         "np.abs(ends - rates)",
         "np.abs(ends - rates)[::-1]",
         (FIRST_STEPS,),
@@ -1121,9 +1121,9 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "law_bars_upside_down",
         "the lower arm of a Wilson interval is drawn upwards",
-        "figures/theorem/sampled.py",
-        "np.abs([[i.low for i in found] - middle, [i.high for i in found] - middle])",
-        "np.abs([[i.high for i in found] - middle, [i.low for i in found] - middle])",
+        "figures/theorem/laws.py",
+        "np.abs([[i.low for i in shares] - middle, [i.high for i in shares] - middle])",
+        "np.abs([[i.high for i in shares] - middle, [i.low for i in shares] - middle])",
         ("tests/figures/test_theorem.py::test_probabilities_of_a_right_sign_have_wilson_intervals",),
     ),
     Fault(

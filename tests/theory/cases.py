@@ -11,19 +11,19 @@ from jax.flatten_util import ravel_pytree
 
 from experiments.theorem import problems
 from sublim_jax.models import mlp
-from sublim_jax.theory import contract, one_step
+from sublim_jax.theory import loss_geometry, one_step
 
 SPEC = mlp.MLPSpec(in_size=4, hidden_sizes=(5, 6), num_classes=3, num_aux=3, activation="tanh")
 LOSSES = ("kl", "reverse_kl", "jeffreys", "mse", "centred_mse")
 
 
-distilled = functools.cache(contract.distilled)
+distilled = functools.cache(loss_geometry.distilled)
 
 
 class Case(NamedTuple):
     """A shared start, a teacher's update of length one and weighted inputs."""
 
-    f: contract.LogitFunction
+    f: loss_geometry.LogitFunction
     reference: mlp.Params
     update: mlp.Params
     inputs: jax.Array
@@ -47,16 +47,16 @@ def case(spec: mlp.MLPSpec = SPEC, *, seed: int = 0, num_inputs: int = 5) -> Cas
     return Case(
         f=distilled(spec),
         reference=jax.tree.map(lambda leaf: leaf.astype(float), reference),
-        update=jax.tree.map(lambda leaf: leaf.astype(float), one_step.normalised(random_like(reference, seed + 2))),
+        update=jax.tree.map(lambda leaf: leaf.astype(float), one_step.unit_update(random_like(reference, seed + 2))),
         inputs=jnp.asarray(random.standard_normal((num_inputs, spec.in_size)), float),
         weights=jnp.asarray(random.random(num_inputs) + 0.1, float),
     )
 
 
 @functools.cache
-def loss(name: str, temperature: float = 1.0) -> contract.Loss:
-    """`contract.named`, one object per name: what is compiled for it is compiled once."""
-    return contract.named(name, temperature=temperature)  # pyright: ignore[reportArgumentType]
+def loss(name: str, temperature: float = 1.0) -> loss_geometry.Loss:
+    """`loss_geometry.from_name`, one object per name: what is compiled for it is compiled once."""
+    return loss_geometry.from_name(name, temperature=temperature)  # pyright: ignore[reportArgumentType]
 
 
 @functools.cache

@@ -20,10 +20,10 @@ from sublim_jax.metrics import alignment as products
 from sublim_jax.models import mlp
 from sublim_jax.theory import (
     conditions,
-    contract,
     counterexamples,
     filters,
     linear,
+    loss_geometry,
     multi_step,
     one_step,
     preconditioned,
@@ -219,7 +219,7 @@ def metric(p):
     logits = 3 * p.inputs @ p.probe["hidden"][0, : universal.NUM_PIXELS, : universal.NUM_LOGITS - 1]
     logits = jnp.clip(logits, -20.0, 20.0)
     closed = conditions.metric_matrices(loss, logits)
-    mixed = conditions.metric_matrices(contract.generic(loss.function), logits)
+    mixed = conditions.metric_matrices(loss_geometry.from_function(loss.function), logits)
     hessian = jax.vmap(jax.hessian(lambda z, y: loss.function(z[None], y[None])))(logits, logits)
     tangents = jnp.sin(jnp.arange(logits.size, dtype=logits.dtype)).reshape(logits.shape)
     form = jnp.einsum("bi,bij,bj->b", tangents, closed, tangents)
@@ -279,7 +279,7 @@ ANTITHETIC_SPEC = mlp.MLPSpec(in_size=4, hidden_sizes=(5, 6), num_classes=3, num
 def antithetic(p):
     """P14: over four sign flips of a tanh student of another start the alignment averages to zero. All are one net."""
     spec = ANTITHETIC_SPEC
-    f, whole = contract.distilled(spec, "aux"), contract.distilled(spec, "all")
+    f, whole = loss_geometry.distilled(spec, "aux"), loss_geometry.distilled(spec, "all")
 
     def network(leaf, shift):
         flat = jnp.tile(jnp.concatenate([leaf["hidden"].reshape(-1), leaf["readout"].reshape(-1)]), 2)[shift:]

@@ -11,7 +11,7 @@ import pytest
 from experiments.theorem import problems
 from sublim_jax import losses
 from sublim_jax.metrics import alignment as products
-from sublim_jax.theory import conditions, contract, one_step, spectrum
+from sublim_jax.theory import conditions, loss_geometry, one_step, spectrum
 from tests.theory import cases, sequence_model
 
 
@@ -66,7 +66,7 @@ def test_the_theorem_holds(network, name):
     """The slope by differentiation is A, both code paths agree, G D aligns with D, and nothing refuses it."""
     f, reference, inputs = network()
     loss = cases.loss(name)
-    update = one_step.normalised(cases.random_like(reference, 7))
+    update = one_step.unit_update(cases.random_like(reference, 7))
 
     @functools.partial(jax.jit, compiler_options=problems.quick_compilation())
     def measure(reference, update):
@@ -89,13 +89,13 @@ def test_the_theorem_holds(network, name):
 
 def test_a_transformer_passes_every_check():
     f, reference, inputs = transformer()
-    conditions.check(f, cases.loss("kl"), reference, one_step.normalised(cases.random_like(reference, 7)), inputs)
+    conditions.check(f, cases.loss("kl"), reference, one_step.unit_update(cases.random_like(reference, 7)), inputs)
 
 
 def test_a_researchers_own_loss_needs_nothing_but_a_function():
     """The Jensen-Shannon divergence of the softmaxes: a loss of the contract with M = S / 4."""
     f, reference, inputs = of_one_input()
-    update = one_step.normalised(cases.random_like(reference, 7))
+    update = one_step.unit_update(cases.random_like(reference, 7))
 
     def jensen_shannon(student, teacher, weights=None):
         log_p, log_q = jax.nn.log_softmax(student), jax.nn.log_softmax(teacher)
@@ -104,7 +104,7 @@ def test_a_researchers_own_loss_needs_nothing_but_a_function():
         return losses.weighted_mean(rows, weights)
 
     coefficient = one_step.alignment_coefficient(f, jensen_shannon, reference, update, inputs)
-    of_kl = one_step.alignment_coefficient(f, contract.named("kl"), reference, update, inputs)
+    of_kl = one_step.alignment_coefficient(f, loss_geometry.from_name("kl"), reference, update, inputs)
     np.testing.assert_allclose(coefficient, of_kl / 4, rtol=1e-9)
     value = one_step.alignment_reverse(f, jensen_shannon, reference, update, 1e-5, inputs)
     np.testing.assert_allclose(value / 1e-5, coefficient, rtol=1e-3)

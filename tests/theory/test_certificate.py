@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.theorem import problems
-from sublim_jax.models import heads, mlp
+from sublim_jax.models import mlp
 from sublim_jax.theory import certificate, one_step
 from tests import strategies
 from tests.theory import cases
@@ -51,8 +51,8 @@ def _compiled(f, name):
 @given(seed=strategies.seeds, start=st.sampled_from([0.0, 0.3, 2.0]), width=st.sampled_from([1e-3, 0.1, 1.0]))
 def test_enclosures_contain_the_alignment_and_its_derivatives(activation, loss, seed, start, width):
     c = cases.case(SPECS[activation], seed=seed)
-    chosen = heads.selection("aux", num_classes=3)
-    problem = certificate._Problem(c.reference, c.update, c.inputs, activation, chosen, loss, 1.0)
+    chosen = logits.selection("aux", num_classes=3)
+    problem = certificate._Enclosure(c.reference, c.update, c.inputs, activation, chosen, loss, 1.0)
     boxes = problem.enclosures(start, start + width)
     for box, values in zip(boxes, derivatives(c, loss, np.linspace(start, start + width, 20)), strict=True):
         slack = 1e-12 * (1 + np.abs(values))  # rounding of JAX, not of the enclosure
@@ -139,14 +139,14 @@ class Enclosed:
 def test_a_bound_that_is_positive_by_rounding_alone_proves_nothing():
     """A + h / 2 g'' is 2^-53 however small h is: less than what its two operations can be wrong by."""
     problem = Enclosed(lambda low, high: (0.0, 1.0, -2 * (1 - 2**-53) / (high - low) if high > low else 0.0))
-    assert certificate._march(problem, 1.0, 0.01, 80).radius == 0  # pyright: ignore[reportArgumentType]
+    assert certificate._extend(problem, 1.0, 0.01, 80).radius == 0  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize("value_low", [0.0, -1e-3])
 def test_the_march_ends_where_the_alignment_is_not_known_to_be_positive(value_low):
     """At 0.01 the value has no positive lower bound, though the slope would carry it up again."""
     problem = Enclosed(lambda low, high: (value_low, 1.0, 0.0))
-    assert certificate._march(problem, 1.0, 0.01, 80).radius == 0.01  # pyright: ignore[reportArgumentType]
+    assert certificate._extend(problem, 1.0, 0.01, 80).radius == 0.01  # pyright: ignore[reportArgumentType]
 
 
 def test_an_affine_network_is_certified_up_to_the_limit():

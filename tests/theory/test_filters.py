@@ -78,7 +78,7 @@ def test_impossible_filters_are_refused():
 def test_a_transformers_filtered_sequences_by_exact_enumeration():
     """Every sequence of 3 tokens of 3, a whole-sequence filter, and the student's real step in parameter space."""
     params = sequence_model.init(0)
-    update = one_step.normalised(sequence_model.init(1))
+    update = one_step.unit_update(sequence_model.init(1))
     sequences = jnp.array(list(itertools.product(range(3), repeat=3)))
     accept = jnp.asarray(np.random.default_rng(0).random((1, 27)) < 0.4, float)
 

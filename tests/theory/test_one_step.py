@@ -10,7 +10,7 @@ from jax.flatten_util import ravel_pytree
 from sublim_jax import losses
 from sublim_jax.metrics import alignment as products
 from sublim_jax.models import mlp
-from sublim_jax.theory import contract, one_step
+from sublim_jax.theory import loss_geometry, one_step
 from tests.theory import cases
 
 ROUNDING = {"rtol": 1e-11, "atol": 1e-15}  # float64 sums over a hundred parameters
@@ -48,7 +48,7 @@ def test_student_update_is_the_pulled_back_pull(c, name, weighted):
     step = cases.compiled(one_step.student_update)(
         c.f, cases.loss(name), c.reference, teacher, c.inputs, c.weights if weighted else None
     )
-    pull = np.asarray(contract.pull(cases.loss(name), c.f(c.reference, c.inputs), c.f(teacher, c.inputs)))
+    pull = np.asarray(loss_geometry.pull(cases.loss(name), c.f(c.reference, c.inputs), c.f(teacher, c.inputs)))
     shares = np.asarray(c.weights) / np.sum(c.weights) if weighted else np.full(5, 1 / 5)
     np.testing.assert_allclose(ravel_pytree(step)[0], np.einsum("b,bi,bip->p", shares, pull, d.jacobian), **ROUNDING)
 
@@ -62,7 +62,7 @@ def test_student_update_is_one_step_of_training_without_the_learning_rate(c):
         return losses.distillation_kl(student, target, temperature=2.0, weights=c.weights)
 
     step = cases.compiled(one_step.student_update)(
-        c.f, contract.named("kl", temperature=2.0), c.reference, teacher, c.inputs, c.weights
+        c.f, loss_geometry.from_name("kl", temperature=2.0), c.reference, teacher, c.inputs, c.weights
     )
     np.testing.assert_allclose(ravel_pytree(step)[0], -ravel_pytree(jax.grad(student_loss)(c.reference))[0], **ROUNDING)
 
@@ -78,7 +78,7 @@ def test_teacher_update_descends(c):
 def test_a_normalised_update_has_length_one_and_its_direction(c):
     twice = optax.tree.add(c.update, c.update)
     np.testing.assert_allclose(products.norm(twice), 2.0, rtol=1e-12)
-    shortened = one_step.normalised(twice)
+    shortened = one_step.unit_update(twice)
     np.testing.assert_allclose(products.norm(shortened), 1.0, rtol=1e-12)
     np.testing.assert_allclose(ravel_pytree(shortened)[0], ravel_pytree(c.update)[0], rtol=1e-12)
 
@@ -137,7 +137,7 @@ def test_curvature_of_a_parabola():
 
 def test_along_another_direction_the_two_paths_still_agree(c):
     probe = cases.random_like(c.reference, 9)
-    arguments = (c.f, contract.named("jeffreys"), c.reference, c.update, 0.4, c.inputs, c.weights)
+    arguments = (c.f, loss_geometry.from_name("jeffreys"), c.reference, c.update, 0.4, c.inputs, c.weights)
     np.testing.assert_allclose(
         cases.compiled(one_step.alignment_reverse)(*arguments, along=probe),
         cases.compiled(one_step.alignment_forward)(*arguments, along=probe),
@@ -166,7 +166,7 @@ def test_float32_metric_form_is_not_negative_where_the_difference_of_moments_is(
     """Var = E v² − (E v)² loses all digits for v = 1000 + small; the sum of squares does not."""
     with jax.enable_x64(False):
         logits, tangents = jnp.zeros((1, 3)), jnp.array([[1000.0, 1000.001, 1000.002]], jnp.float32)
-        form = contract.named("kl").metric_form(logits, tangents)[0]
+        form = loss_geometry.from_name("kl").metric_form(logits, tangents)[0]
         moments = jnp.mean(tangents**2) - jnp.mean(tangents) ** 2
     assert 0 < form < 1e-5
     assert abs(float(moments)) > 1e-2
@@ -176,7 +176,7 @@ def test_one_logit_is_refused_by_every_function_that_sees_the_loss(c):
     def one(params, inputs):
         return c.f(params, inputs)[:, :1]
 
-    kl = contract.named("kl")
+    kl = loss_geometry.from_name("kl")
     for call in (
         lambda: one_step.alignment_coefficient(one, kl, c.reference, c.update, c.inputs),
         lambda: one_step.student_update(one, kl, c.reference, c.reference, c.inputs),

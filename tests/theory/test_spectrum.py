@@ -8,7 +8,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from sublim_jax.models import mlp
-from sublim_jax.theory import contract, laws, one_step, spectrum
+from sublim_jax.theory import loss_geometry, normal_approximations, one_step, spectrum
 from tests.theory import cases
 
 ROUNDING = {"rtol": 1e-9, "atol": 1e-14}  # eigenvalues of a 100 x 100 matrix, relative to the largest
@@ -111,7 +111,9 @@ def test_effective_rank_exact_and_by_probes(c, named, d):
     expected = values.sum() ** 2 / np.sum(values**2)
     exact = cases.compiled(spectrum.effective_rank)(c.f, cases.loss(named), c.reference, c.inputs, c.weights)
     np.testing.assert_allclose(exact.rank, expected, rtol=1e-9)
-    np.testing.assert_allclose(exact.isotropic_cosine, laws.isotropic_cosine(expected, len(values)), rtol=1e-9)
+    np.testing.assert_allclose(
+        exact.isotropic_cosine, normal_approximations.isotropic_cosine(expected, len(values)), rtol=1e-9
+    )
     probed = cases.compiled(spectrum.effective_rank)(
         c.f, cases.loss(named), c.reference, c.inputs, c.weights, key=jax.random.key(0), num_probes=512
     )
@@ -147,7 +149,7 @@ def test_the_range_saturates_at_the_trunk_share_with_enough_inputs():
     classes = (jnp.arange(6) < 2).astype(float)
     readout = c.update[-1]
     update = (*c.update[:-1], mlp.Dense(readout.weight * classes[:, None], readout.bias * classes))
-    rho = cases.compiled(spectrum.range_fraction)(c.f, contract.named("mse"), c.reference, update, c.inputs)
+    rho = cases.compiled(spectrum.range_fraction)(c.f, loss_geometry.from_name("mse"), c.reference, update, c.inputs)
     np.testing.assert_allclose(rho, spectrum.trunk_share(update, update[-1]), rtol=1e-6)
 
 

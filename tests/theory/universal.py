@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from hypothesis import strategies as st
 
-from sublim_jax.theory import contract
+from sublim_jax.theory import loss_geometry
 from tests import strategies
 
 NUM_PIXELS, WIDTH, DEPTH, NUM_LOGITS, NUM_INPUTS = 4, 6, 3, 5, 4
@@ -54,7 +54,7 @@ class Problem(NamedTuple):
     epsilon: np.ndarray  # () exp(-9) to exp(9), for what holds at every size
 
 
-def network(architecture: Architecture) -> contract.LogitFunction:
+def network(architecture: Architecture) -> loss_geometry.LogitFunction:
     """All logits of a batch."""
 
     def activate(chosen, h):
@@ -83,7 +83,7 @@ def network(architecture: Architecture) -> contract.LogitFunction:
     return jax.vmap(of_one, in_axes=(None, 0))
 
 
-def distilled(architecture: Architecture, choice: Choice) -> contract.LogitFunction:
+def distilled(architecture: Architecture, choice: Choice) -> loss_geometry.LogitFunction:
     """The distilled logits; the others are a constant, which no loss sees and no gradient passes."""
     f = network(architecture)
 
@@ -95,10 +95,11 @@ def distilled(architecture: Architecture, choice: Choice) -> contract.LogitFunct
     return masked
 
 
-def loss(choice: Choice) -> contract.Loss:
+def loss(choice: Choice) -> loss_geometry.Loss:
     """The losses of training, weighted with one and zeros, and their metrics in closed form likewise."""
     branches = [
-        contract.named(name, **({} if "mse" in name else {"temperature": choice.temperature})) for name in LOSSES
+        loss_geometry.from_name(name, **({} if "mse" in name else {"temperature": choice.temperature}))
+        for name in LOSSES
     ]
     shares = jax.nn.one_hot(choice.kind, len(LOSSES), dtype=float)
 
@@ -108,7 +109,7 @@ def loss(choice: Choice) -> contract.Loss:
 
         return function
 
-    return contract.Loss(
+    return loss_geometry.Loss(
         name="universal",
         function=mixed([branch.function for branch in branches]),
         metric_product=mixed([branch.metric_product for branch in branches]),

@@ -1,4 +1,4 @@
-"""The atlas on a GPU, as far as a machine without one can tell: its published part is traced and lowered for CUDA.
+"""The published rows of the atlas are traced and lowered for CUDA on a machine without a GPU.
 
 What this shows is that the same command forms programs there which JAX can express for the device. It says nothing of
 their speed, nor that XLA compiles them or that they fit into memory.
@@ -32,7 +32,7 @@ class Lowered:
 
 @pytest.fixture
 def accelerator(monkeypatch):
-    """JAX as it presents itself where the default device is a GPU; what was traced here is forgotten afterwards."""
+    """JAX as if the default device were a GPU; caches are cleared afterwards."""
     jax.clear_caches()
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     yield
@@ -56,7 +56,7 @@ def test_every_published_program_can_be_lowered_for_cuda(accelerator, monkeypatc
     monkeypatch.setattr(worker, "KEPT_PROGRAMS", 10_000)
     on_gpu = worker.Worker(0, blank)
     assert on_gpu.chunk_size >= 100  # members side by side, as on an accelerator
-    settings = [row.setting(arm) for row in catalogue.ROWS["published"] for arm in row.arms]
+    settings = [arm.setting for row in catalogue.ROWS["published"] for arm in row.resolved]
     work = plan.make(settings, 10, chunk_size=on_gpu.chunk_size, done=lambda *task: False)
     for chunk in work.chunks:
         on_gpu.run(chunk)

@@ -1,4 +1,4 @@
-"""The atlas on a Ray cluster: no number changes, also when a worker is lost."""
+"""The atlas on a Ray cluster has the same results as in one process, also after the loss of a worker."""
 
 import json
 import os
@@ -15,17 +15,17 @@ from tests.experiments.atlas.test_run import members, run
 @pytest.mark.cluster
 @pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_cluster_gives_the_same_bits_and_survives_the_loss_of_a_worker(tmp_path):
-    """Two nodes on this machine; a worker process is killed while it works."""
+    """Two nodes run on this machine, and a worker process is killed while it works."""
     import ray  # pyright: ignore[reportMissingImports]
     from ray.cluster_utils import Cluster  # pyright: ignore[reportMissingImports]
 
-    from experiments.atlas import on_ray
+    from experiments.atlas import ray_engine
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     cluster.add_node(num_cpus=1)
     try:
         ray.init(address=cluster.address, log_to_driver=False)
-        engine = on_ray.OnRay(0, tiny.load)
+        engine = ray_engine.RayEngine(0, tiny.load)
         killed, asked, answered = [], [], []
 
         class Killing:
@@ -45,7 +45,7 @@ def test_a_cluster_gives_the_same_bits_and_survives_the_loss_of_a_worker(tmp_pat
     finally:
         ray.shutdown()
         cluster.shutdown()
-    here, _ = run(tmp_path / "here", engine=engines.Local(0, tiny.load))
+    here, _ = run(tmp_path / "here", engine=engines.LocalEngine(0, tiny.load))
     assert json.dumps(members(record)) == json.dumps(members(here))
 
 

@@ -1,4 +1,4 @@
-"""Every row of the atlas: well-formed, and what it says comes to a setting."""
+"""Every row of the atlas is well-formed, and its changes lead to a setting."""
 
 import dataclasses
 import math
@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 
 from experiments import cost
-from experiments.atlas import catalogue, plan, registry, results, sources, unpublished
+from experiments.atlas import catalogue, plan, settings, store
+from experiments.atlas.rows import factorial, sources
+from experiments.atlas.rows.types import Published
 from figures.atlas import values
 from sublim_jax import errors, records
 from sublim_jax.models import init_sharing
 from tests.experiments.atlas import tiny
 
 ROWS = catalogue.ROWS["all"]
-COMMITTED = pathlib.Path(__file__).parents[3] / results.FOLDER
+COMMITTED = pathlib.Path(__file__).parents[3] / store.FOLDER
 
 
 def test_ids_and_labels_are_unique():
@@ -30,8 +32,8 @@ def test_a_row_is_complete(row):
     assert bool(row.arms) != bool(row.not_run)
     assert set(row.sources) <= set(sources.SOURCES)
     assert row.expected or row.not_run
-    for arm in row.arms:
-        spec = row.setting(arm).member
+    for resolved in row.resolved:
+        arm, spec = resolved.arm, resolved.setting.member
         measured = {*spec.conditions, "reference", "teacher"}
         for published in arm.published:
             assert published.condition in measured
@@ -52,20 +54,20 @@ def test_a_row_is_complete(row):
 
 def test_every_arm_changes_something_or_is_the_base():
     for row in ROWS:
-        names = [registry.fingerprint(row.setting(arm)) for arm in row.arms if not arm.epoch and not arm.generation]
+        names = [arm.fingerprint for arm in row.resolved if not arm.arm.epoch and not arm.arm.generation]
         assert len(set(names)) == len(names), row.id
 
 
 def test_a_sweep_over_numbers_is_one_program_and_one_over_shapes_is_not():
-    of = {row.id: row for row in ROWS}
-    assert len({of["learning-rate"].setting(arm).structure for arm in of["learning-rate"].arms}) == 1
-    assert len({of["share-parts"].setting(arm).structure for arm in of["share-parts"].arms}) == 1
-    assert len({of["width"].setting(arm).structure for arm in of["width"].arms}) == len(of["width"].arms)
+    keys = {row.id: [arm.setting.program_key for arm in row.resolved] for row in ROWS}
+    assert len(set(keys["learning-rate"])) == 1
+    assert len(set(keys["share-parts"])) == 1
+    assert len(set(keys["width"])) == len(keys["width"])
 
 
 def test_changes_reach_their_place():
-    setting = registry.changed(
-        registry.BASE,
+    setting = settings.with_changes(
+        settings.BASE,
         {
             "both.optimizer.learning_rate": 0.5,
             "model.num_aux": 7,
@@ -78,8 +80,8 @@ def test_changes_reach_their_place():
     assert spec.teacher.optimizer.learning_rate == spec.student.optimizer.learning_rate == 0.5
     assert spec.student_model is not None and spec.student_model.activation == "tanh"
     assert spec.student_model.num_aux == spec.model.num_aux == 7 and spec.model.activation == "relu"
-    assert setting.data.num_classes == 4 and spec.init_sharing.share == init_sharing.HEADS
-    assert registry.BASE.member.model.num_aux == 3
+    assert setting.data.num_classes == 4 and spec.init_sharing.share == inits.HEADS
+    assert settings.BASE.member.model.num_aux == 3
 
 
 @pytest.mark.parametrize(
@@ -129,32 +131,31 @@ def test_changes_reach_their_place():
 )
 def test_a_bad_change_is_refused(changes, message):
     with pytest.raises(ValueError, match=message):
-        registry.changed(registry.BASE, changes)
+        settings.with_changes(settings.BASE, changes)
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.arms], ids=lambda row: row.id)
 def test_settings_have_the_names_that_their_committed_results_have(row):
-    """What is already run is found again: a check of a setting must not change what it is."""
+    """Recorded results are found again: a change of the checks must not change a fingerprint."""
     path = COMMITTED / f"{row.id}.json"
     arms = records.read(path).results["arms"] if path.exists() else {}
-    for arm in row.arms:
+    for arm in row.resolved:
         if arm.label in arms:
-            setting = row.setting(arm)
-            assert registry.fingerprint(setting) == arms[arm.label]["setting"]
-            assert records.to_json(registry.departures(setting)) == arms[arm.label]["changes"]
+            assert arm.fingerprint == arms[arm.label]["setting"]
+            assert records.to_json(settings.diff_from_base(arm.setting)) == arms[arm.label]["changes"]
 
 
 def test_published_numbers_are_of_a_known_source():
     with pytest.raises(errors.InputError, match=r"source='Jay': expected one of cloud, jasshone"):
-        registry.Published("Jay", 0.5)
+        Published("Jay", 0.5)
 
 
 def test_a_setting_is_named_by_what_differs_apart_from_conditions_and_measures():
-    one = registry.changed(registry.BASE, {"temperature": 2.0})
-    other = registry.changed(one, {"conditions": ("student_all",), "metrics": ("epochs",)})
-    assert registry.fingerprint(one) == registry.fingerprint(other) != registry.fingerprint(registry.BASE)
-    assert registry.departures(one) == {"temperature": 2.0}
-    assert registry.fingerprint(registry.changed(one, {"temperature": 1.0})) == registry.fingerprint(registry.BASE)
+    one = settings.with_changes(settings.BASE, {"temperature": 2.0})
+    other = settings.with_changes(one, {"conditions": ("student_all",), "metrics": ("epochs",)})
+    assert settings.fingerprint(one) == settings.fingerprint(other) != settings.fingerprint(settings.BASE)
+    assert settings.diff_from_base(one) == {"temperature": 2.0}
+    assert settings.fingerprint(settings.with_changes(one, {"temperature": 1.0})) == settings.fingerprint(settings.BASE)
 
 
 def test_whatever_changes_a_number_changes_the_name():
@@ -180,20 +181,20 @@ def test_whatever_changes_a_number_changes_the_name():
         {"num_noise_images": 5},
         {"shared_streams": ("reference",)},
     )
-    names = [registry.fingerprint(registry.changed(registry.BASE, change)) for change in changes]
+    names = [settings.fingerprint(settings.with_changes(settings.BASE, change)) for change in changes]
     assert len(set(names)) == len(changes)
 
 
 def test_precision_names_no_setting():
-    """Results of machines with and without bfloat16 stand side by side; each says which it is."""
-    assert registry.departures(registry.BASE) == {}
-    other = registry.changed(registry.BASE, {"student_model.activation": "tanh"})
-    assert "precision" not in registry.departures(other)["student_model"]
+    """Results in bfloat16 and float32 share a fingerprint; each result names its precision."""
+    assert settings.diff_from_base(settings.BASE) == {}
+    other = settings.with_changes(settings.BASE, {"student_model.activation": "tanh"})
+    assert "precision" not in settings.diff_from_base(other)["student_model"]
 
 
 def test_equal_settings_of_several_rows_are_run_once_with_all_their_conditions():
-    first = registry.changed(registry.BASE, {"metrics": ("epochs",)})
-    second = registry.changed(registry.BASE, {"conditions": ("student_aux", "student_all")})
+    first = settings.with_changes(settings.BASE, {"metrics": ("epochs",)})
+    second = settings.with_changes(settings.BASE, {"conditions": ("student_aux", "student_all")})
     found = plan.make([first, second], 4, chunk_size=3, done=lambda *_: False)
     assert found.num_tasks == 4 and [len(chunk) for chunk in found.chunks] == [3, 1]
     spec = found.chunks[0][0].setting.member
@@ -203,33 +204,33 @@ def test_equal_settings_of_several_rows_are_run_once_with_all_their_conditions()
 
 def test_what_is_done_is_left_out_and_chunks_have_one_structure():
     row = tiny.ROW
-    settings = [row.setting(arm) for arm in row.arms]
-    found = plan.make(settings, 3, chunk_size=8, done=lambda setting, member, partner: member == 1)
+    chosen = [arm.setting for arm in row.resolved]
+    found = plan.make(chosen, 3, chunk_size=8, done=lambda setting, member, partner: member == 1)
     assert [len(chunk) for chunk in found.chunks] == [4, 2]
-    assert all(len({task.setting.structure for task in chunk}) == 1 for chunk in found.chunks)
+    assert all(len({task.setting.program_key for task in chunk}) == 1 for chunk in found.chunks)
     assert all(task.member != 1 for chunk in found.chunks for task in chunk)
     assert found.num_programs == 4  # two of students, one of starts, one of teachers
 
 
 def test_longer_training_costs_more(monkeypatch):
     monkeypatch.setattr(cost, "rate", lambda *_: 2e11)  # not timed here, where other tests run beside it
-    base = cost.students_seconds(registry.BASE.member)
+    base = cost.students_seconds(settings.BASE.member)
     for change in ({"student.num_epochs": 10}, {"model.hidden_sizes": (512, 512)}, {"num_generations": 2},
                    {"conditions": ("student_aux", "student_all")}, {"noise.distribution": "gaussian"}):  # fmt: skip
-        assert cost.students_seconds(registry.changed(registry.BASE, change).member) > 1.05 * base
+        assert cost.students_seconds(settings.with_changes(settings.BASE, change).member) > 1.05 * base
 
 
 def test_rows_are_chosen_by_id_axis_and_source():
-    assert [row.id for row in plan.chosen(ROWS, ids=("width", "blur"))] == ["width", "blur"]
-    assert {row.axis for row in plan.chosen(ROWS, axes=("loss",))} == {"loss"}
-    assert all("barathvelmu" in row.sources for row in plan.chosen(ROWS, sources=("barathvelmu",)))
-    assert plan.chosen(ROWS) == list(ROWS)
+    assert [row.id for row in plan.select(ROWS, ids=("width", "blur"))] == ["width", "blur"]
+    assert {row.axis for row in plan.select(ROWS, axes=("loss",))} == {"loss"}
+    assert all("barathvelmu" in row.sources for row in plan.select(ROWS, sources=("barathvelmu",)))
+    assert plan.select(ROWS) == list(ROWS)
     with pytest.raises(ValueError, match="no row has 'wdith' among its ids; there are"):
-        plan.chosen(ROWS, ids=("wdith",))
+        plan.select(ROWS, ids=("wdith",))
 
 
 def test_the_factorial_is_balanced_and_of_resolution_four():
-    signs = np.array([list(run.values()) for run in unpublished.design()])
+    signs = np.array([list(run.values()) for run in factorial.design()])
     assert signs.shape == (16, 7)
     np.testing.assert_array_equal(signs.T @ signs, 16 * np.eye(7))
     pairs = np.array([signs[:, i] * signs[:, j] for i in range(7) for j in range(i)])
@@ -256,11 +257,11 @@ def test_a_generation_is_read_out_of_its_chain():
 
 
 def test_a_setting_is_data_and_structure():
-    leaves = jax.tree.leaves(registry.BASE)
+    leaves = jax.tree.leaves(settings.BASE)
     assert all(isinstance(leaf, float) for leaf in leaves)
-    other = registry.changed(registry.BASE, {"temperature": 3.0, "init_sharing.relative_noise": 0.1})
-    assert other.structure == registry.BASE.structure
+    other = settings.with_changes(settings.BASE, {"temperature": 3.0, "init_sharing.relative_noise": 0.1})
+    assert other.program_key == settings.BASE.program_key
     leaves, tree = jax.tree.flatten(other)
     assert dataclasses.asdict(jax.tree.unflatten(tree, leaves)) == dataclasses.asdict(other)
-    decaying = registry.changed(registry.BASE, {"teacher.optimizer.weight_decay": 0.1})
-    assert decaying.structure != registry.BASE.structure, "its teacher's auxiliary readouts are its own"
+    decaying = settings.with_changes(settings.BASE, {"teacher.optimizer.weight_decay": 0.1})
+    assert decaying.program_key != settings.BASE.program_key, "its teacher's auxiliary readouts are its own"

@@ -1,4 +1,4 @@
-"""Running the atlas on tiny settings: the records, going on, and that where it runs changes no number."""
+"""Runs of the atlas on tiny settings: the records, resuming, and equal results wherever it runs."""
 
 import collections
 import copy
@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 from experiments import cost
-from experiments.atlas import catalogue, engines, plan, registry, results, worker
+from experiments.atlas import catalogue, engines, plan, settings, worker
 from experiments.atlas import run as atlas
+from experiments.atlas.rows.types import Arm, Row, published_values, sweep
+from experiments.atlas.store import RecordStore
 from figures.atlas import values as read_values
 from sublim_jax import errors, records
 from sublim_jax.models import mlp
@@ -28,24 +30,20 @@ MEMBERS = 3
 
 
 @functools.cache
-def local() -> engines.Local:
+def local() -> engines.LocalEngine:
     """One engine for all tests, so that programs are compiled once."""
-    return engines.Local(0, tiny.load)
+    return engines.LocalEngine(0, tiny.load)
 
 
-def run(
-    folder: pathlib.Path, row: registry.Row = tiny.ROW, *, stop_after: int | None = None, engine=None, precision=None
-):
-    """The row's record, and how many chunks were run; `stop_after` chunks the run is given up."""
-    options = atlas.Options(num_members=MEMBERS, records=folder)
-    store = results.Store(folder, 0, {"mnist": "none"}, MEMBERS, precision)
+def run(folder: pathlib.Path, row: Row = tiny.ROW, *, stop_after: int | None = None, engine=None, precision=None):
+    """Run a row. Returns its record and the number of chunks; the run stops after `stop_after` chunks."""
+    results = RecordStore(folder, 0, {"mnist": "none"}, MEMBERS, precision)
     engine = engine or local()
-    settings = [row.setting(arm) for arm in row.arms]
-    work = plan.make(settings, MEMBERS, chunk_size=engine.chunk_size, done=store.done)
+    work = plan.make([arm.setting for arm in row.resolved], MEMBERS, chunk_size=engine.chunk_size, done=results.done)
     chunks = work.chunks[:stop_after]
-    atlas.execute(plan.Plan(chunks, work.num_programs), engine, store, [row], options, DATA)
+    atlas.execute(plan.Plan(chunks, work.num_programs), engine, results, [row], MEMBERS, DATA)
     if chunks or stop_after is None:
-        store.write(row, MEMBERS, data=DATA["mnist"])
+        results.write(row, MEMBERS, data=DATA["mnist"])
     return records.read(folder / f"{row.id}.json"), len(chunks)
 
 
@@ -70,7 +68,7 @@ def test_a_record_has_every_member_of_every_arm(whole):
 
 
 def test_a_run_says_which_rows_it_works_on_and_which_are_done(tmp_path, monkeypatch):
-    """On an engine that answers the last chunk first, as a cluster may, and takes its time."""
+    """The engine returns the last chunk first, as a cluster can, and takes its time."""
     log = Log()
     log.listen(monkeypatch)
     monkeypatch.setattr(cost, "rate", lambda *_: 1e9)
@@ -86,11 +84,10 @@ def test_a_run_says_which_rows_it_works_on_and_which_are_done(tmp_path, monkeypa
                 yield index, worker.Answer([result] * len(chunks[index]), {"compile": 1.0})
 
     other = dataclasses.replace(tiny.ROW, id="other", arms=tiny.ROW.arms[:1])
-    store = results.Store(tmp_path, 0, {"mnist": "none"}, MEMBERS)
+    results = RecordStore(tmp_path, 0, {"mnist": "none"}, MEMBERS)
     rows = [tiny.ROW, other]
-    settings = [row.setting(arm) for row in rows for arm in row.arms]
-    work = plan.make(settings, MEMBERS, chunk_size=2, done=store.done)
-    atlas.execute(work, Engine(), store, rows, atlas.Options(num_members=MEMBERS, records=tmp_path), DATA)
+    work = plan.make([arm.setting for row in rows for arm in row.resolved], MEMBERS, chunk_size=2, done=results.done)
+    atlas.execute(work, Engine(), results, rows, MEMBERS, DATA)
     assert len(work.chunks) == 5 and work.num_tasks == 9
     assert log.lines[0].startswith("atlas: 0 of 9 members of settings, 0:00:00, about ")
     assert {line for line in log.lines if "is done" in line} == {"row tiny is done", "row other is done"}
@@ -98,7 +95,7 @@ def test_a_run_says_which_rows_it_works_on_and_which_are_done(tmp_path, monkeypa
 
 
 def images_by_hand(num_classes: int) -> Data:
-    """Those of the classes, straight from the dataset."""
+    """Images of the first classes, straight from the dataset."""
     dataset, arrays = tiny.load("mnist"), []
     for images, labels in (
         (dataset.train_images, dataset.train_labels),
@@ -111,15 +108,15 @@ def images_by_hand(num_classes: int) -> Data:
 
 @pytest.mark.parametrize("num_classes", [5, 10])
 def test_images_are_those_of_the_dataset_and_its_first_classes(num_classes):
-    shared = worker.Worker(0, tiny.load)._shared(registry.DataSpec(num_classes=num_classes))
+    shared = worker.Worker(0, tiny.load)._shared(settings.DataSpec(num_classes=num_classes))
     for array, expected in zip(shared, images_by_hand(num_classes), strict=True):
         np.testing.assert_array_equal(array, expected)
 
 
 def test_results_are_those_of_the_lineage(whole):
-    """The numbers as arguments of a shared program, against the spec compiled as it stands."""
+    """Numbers as arguments of a shared program, against a program compiled for this spec alone."""
     row = tiny.ROW
-    setting = row.setting(row.arms[1])
+    setting = row.resolved[1].setting
     data = images_by_hand(10)
     outcome = stages.run(jnp.int32(1), jnp.int32(2), data, seed=0, spec=setting.member)
     for condition, value in members(whole)["0.01"]["1"]["accuracy"].items():
@@ -142,29 +139,29 @@ def test_one_teacher_serves_all_students_of_equal_upbringing(monkeypatch):
     taught, found = [], local()._worker
     teach = found.teach
     monkeypatch.setattr(found, "_teachers", collections.OrderedDict())
-    monkeypatch.setattr(found, "teach", lambda tasks: taught.extend(t.teacher_config for t in tasks) or teach(tasks))
-    for arm in (tiny.ROW.arms[1], tiny.ROW.arms[2]):
-        setting = registry.changed(tiny.ROW.setting(arm), {"teacher.optimizer.learning_rate": 1e-3})
+    monkeypatch.setattr(found, "teach", lambda tasks: taught.extend(t.teacher_key for t in tasks) or teach(tasks))
+    for arm in tiny.ROW.resolved[1:]:
+        setting = settings.with_changes(arm.setting, {"teacher.optimizer.learning_rate": 1e-3})
         for member in range(2):
             found.run([worker.Task(setting, member, 1 - member)])
-    wider = registry.changed(tiny.ROW.setting(tiny.ROW.arms[2]), {"teacher.optimizer.learning_rate": 1e-3})
-    found.run([worker.Task(registry.changed(wider, {"model.num_aux": 5}), 0, 1)])  # no loss of a teacher sees them
+    wider = settings.with_changes(tiny.ROW.resolved[2].setting, {"teacher.optimizer.learning_rate": 1e-3})
+    found.run([worker.Task(settings.with_changes(wider, {"model.num_aux": 5}), 0, 1)])  # no loss of a teacher sees them
     assert len(taught) == len(set(taught)) == 2
     decaying = {"teacher.optimizer.weight_decay": 0.1}
-    found.run([worker.Task(registry.changed(wider, decaying), 0, 1)])
-    found.run([worker.Task(registry.changed(wider, {**decaying, "model.num_aux": 5}), 0, 1)])
+    found.run([worker.Task(settings.with_changes(wider, decaying), 0, 1)])
+    found.run([worker.Task(settings.with_changes(wider, {**decaying, "model.num_aux": 5}), 0, 1)])
     assert len(taught) == len(set(taught)) == 4
 
 
 @pytest.mark.parametrize("changes", [{"data.num_classes": 5}, {"data.dataset": "kmnist"}])
 def test_a_teacher_of_other_images_is_another_one(changes, monkeypatch):
-    """What the worker does with its teachers, without training any."""
+    """The worker's use of its teachers, without training any."""
     taught, own = [], worker.Worker(0, tiny.load)
     monkeypatch.setattr(own, "teach", lambda tasks: (taught.append(tasks[0]) or [object()], {}))
     monkeypatch.setattr(own, "distill", lambda tasks, teachers: worker.Answer([teachers[0]], {}))
-    usual = tiny.ROW.setting(tiny.ROW.arms[0])
-    settings = [usual, registry.changed(usual, changes), registry.changed(usual, {"loss": "mse"})]
-    first, other, again = (own.run([worker.Task(setting, 0, 1)]).results[0] for setting in settings)
+    usual = tiny.ROW.resolved[0].setting
+    chosen = [usual, settings.with_changes(usual, changes), settings.with_changes(usual, {"loss": "mse"})]
+    first, other, again = (own.run([worker.Task(setting, 0, 1)]).results[0] for setting in chosen)
     assert first is again is not other and len(taught) == 2
 
 
@@ -175,7 +172,7 @@ def test_a_result_is_the_members_row_with_the_loss_of_its_last_epochs():
         finite={"teacher": np.array([False, True]), "student_aux": np.array([True, False])},
         metrics={"epoch_accuracy": {"student_aux": np.array([[0.1, 0.2], [0.3, np.nan]])}},
     )
-    assert worker._result(outcome, 1, worker.Task(tiny.ROW.setting(tiny.ROW.arms[0]), 4, 5)) == {
+    assert worker._result(outcome, 1, worker.Task(tiny.ROW.resolved[0].setting, 4, 5)) == {
         "partner": 5,
         "precision": "float32",
         "accuracy": {"teacher": 0.2, "student_aux": None},
@@ -186,13 +183,11 @@ def test_a_result_is_the_members_row_with_the_loss_of_its_last_epochs():
 
 
 def test_members_with_and_without_a_start_of_their_own_go_side_by_side():
-    """They are settings of one structure, and a chunk may have both: then the starts are drawn by one program."""
+    """Such settings have one program key, and a chunk can have both; one program draws all their starts."""
     found = worker.Worker(0, tiny.load, width=2)
-    setting = tiny.ROW.setting(tiny.ROW.arms[0])
-    usual, noisy = (
-        worker.Task(changed, 0, 1)
-        for changed in (setting, registry.changed(setting, {"init_sharing.relative_noise": 0.5}))
-    )
+    setting = tiny.ROW.resolved[0].setting
+    changed = settings.with_changes(setting, {"init_sharing.relative_noise": 0.5})
+    usual, noisy = worker.Task(setting, 0, 1), worker.Task(changed, 0, 1)
     together = found.run([usual, noisy]).results
     apart = [found.run([task]).results[0] for task in (usual, noisy)]
     assert together == apart and apart[0]["loss"]["student_aux"] != apart[1]["loss"]["student_aux"]
@@ -200,10 +195,10 @@ def test_members_with_and_without_a_start_of_their_own_go_side_by_side():
 
 
 def test_programs_are_given_up_again(whole, monkeypatch):
-    """A process cannot hold as many as the atlas has."""
+    """A process cannot hold all programs of the atlas."""
     monkeypatch.setattr(worker, "KEPT_PROGRAMS", 1)
-    engine = engines.Local(0, tiny.load)
-    setting = tiny.ROW.setting(tiny.ROW.arms[0])
+    engine = engines.LocalEngine(0, tiny.load)
+    setting = tiny.ROW.resolved[0].setting
     (result,) = engine._worker.run([worker.Task(setting, 0, 1)]).results
     assert len(engine._worker._programs) == 1  # of two: the teacher's is gone
     assert json.dumps(result) == json.dumps(members(whole)["0.001"]["0"])
@@ -211,41 +206,41 @@ def test_programs_are_given_up_again(whole, monkeypatch):
 
 def test_another_partner_or_a_new_condition_is_run_again(whole, tmp_path):
     run(tmp_path)
-    store = results.Store(tmp_path, 0, {"mnist": "none"}, MEMBERS)
-    setting = tiny.ROW.setting(tiny.ROW.arms[0])
-    assert store.done(setting, 2, 0) and not store.done(setting, 2, 3) and not store.done(setting, 3, 0)
-    more = registry.changed(setting, {"conditions": ("student_aux", "student_all")})
-    assert not store.done(more, 2, 0)
-    assert not store.done(registry.changed(setting, {"metrics": ("update_cosine",)}), 2, 0)
+    results = RecordStore(tmp_path, 0, {"mnist": "none"}, MEMBERS)
+    setting = tiny.ROW.resolved[0].setting
+    assert results.done(setting, 2, 0) and not results.done(setting, 2, 3) and not results.done(setting, 3, 0)
+    more = settings.with_changes(setting, {"conditions": ("student_aux", "student_all")})
+    assert not results.done(more, 2, 0)
+    assert not results.done(settings.with_changes(setting, {"metrics": ("update_cosine",)}), 2, 0)
 
 
 def test_records_of_other_seeds_or_images_are_not_mixed_or_overwritten(whole, tmp_path):
     records.write(tmp_path / "tiny.json", whole)
     with pytest.raises(errors.RecordError, match="results of different seeds or data are not mixed"):
-        results.Store(tmp_path, 1, {"mnist": "none"}, MEMBERS)
+        RecordStore(tmp_path, 1, {"mnist": "none"}, MEMBERS)
     with pytest.raises(errors.RecordError, match="are not mixed"):
-        results.Store(tmp_path, 0, {"mnist": "other"}, MEMBERS)
-    store = results.Store(tmp_path, 0, {"synthetic-digits": "other"}, MEMBERS)
-    assert not store.done(tiny.ROW.setting(tiny.ROW.arms[0]), 0, 1)
+        RecordStore(tmp_path, 0, {"mnist": "other"}, MEMBERS)
+    results = RecordStore(tmp_path, 0, {"synthetic-digits": "other"}, MEMBERS)
+    assert not results.done(tiny.ROW.resolved[0].setting, 0, 1)
     with pytest.raises(errors.RecordError, match="is not overwritten"):
-        store.write(tiny.ROW, MEMBERS, data={"name": "synthetic-digits"})
+        results.write(tiny.ROW, MEMBERS, data={"name": "synthetic-digits"})
 
 
 def test_fewer_members_are_not_written_over_more(whole, tmp_path):
     records.write(tmp_path / "tiny.json", whole)
     with pytest.raises(errors.RecordError, match="has 3 members and 2 are asked for; fewer would overwrite it"):
-        results.Store(tmp_path, 0, {"mnist": "none"}, 2)
+        RecordStore(tmp_path, 0, {"mnist": "none"}, 2)
     assert records.read(tmp_path / "tiny.json") == whole
 
 
 def test_a_run_that_goes_on_keeps_what_the_first_one_said(whole, tmp_path):
-    """When and where it began, and the seconds of compilation; another machine is a note."""
+    """The record keeps its time, its machine and the seconds of compilation; another machine becomes a note."""
     whole = dataclasses.replace(whole, device={"kind": "another"}, created="then", seconds={"compile": 7.0})
     records.write(tmp_path / "tiny.json", whole)
-    store = results.Store(tmp_path, 0, {"mnist": "none"}, MEMBERS)
-    assert store.written(tiny.ROW)
+    results = RecordStore(tmp_path, 0, {"mnist": "none"}, MEMBERS)
+    assert results.is_written(tiny.ROW)
     for _ in range(2):
-        store.write(tiny.ROW, MEMBERS, data=DATA["mnist"], compile_seconds=2.0)
+        results.write(tiny.ROW, MEMBERS, data=DATA["mnist"], compile_seconds=2.0)
     found = records.read(tmp_path / "tiny.json")
     assert (found.created, found.device, found.seconds["compile"]) == ("then", {"kind": "another"}, 9.0)
     assert len(found.notes) == 1 and "some members were run with device" in found.notes[0]
@@ -253,7 +248,7 @@ def test_a_run_that_goes_on_keeps_what_the_first_one_said(whole, tmp_path):
 
 
 def test_members_with_other_operands_can_be_run_again(whole, tmp_path):
-    """Two of nine are of another machine, with other numbers. They stay until new ones take their place."""
+    """Two of nine members are of another machine, with other numbers. They stay until they are replaced."""
     mixed = dataclasses.replace(whole, results=copy.deepcopy(whole.results))
     one, other = (mixed.results["arms"][label] for label in ("0.001", "mse"))
     for member in (one["members"]["1"], other["members"]["2"]):
@@ -277,12 +272,12 @@ def test_of_two_records_of_one_member_the_one_with_the_operands_asked_for_counts
             member |= {"precision": "bfloat16", "accuracy": dict.fromkeys(member["accuracy"], 0.5)}
     for name, record in zip(names, (whole, other), strict=True):
         records.write(tmp_path / f"{name}.json", record)
-    setting = tiny.ROW.setting(tiny.ROW.arms[0])
+    setting = tiny.ROW.resolved[0].setting
     operands: dict[mlp.Precision, records.Record] = {"float32": whole, "bfloat16": other}
     for precision, expected in operands.items():
-        store = results.Store(tmp_path, 0, {"mnist": "none"}, MEMBERS, precision)
-        assert store.done(setting, 0, 1)
-        assert store.arm(setting, MEMBERS)["members"] == members(expected)["0.001"]
+        results = RecordStore(tmp_path, 0, {"mnist": "none"}, MEMBERS, precision)
+        assert results.done(setting, 0, 1)
+        assert results.arm(tiny.ROW.resolved[0], MEMBERS)["members"] == members(expected)["0.001"]
 
 
 @pytest.mark.parametrize("names", [("a", "tiny"), ("tiny", "z")])
@@ -293,11 +288,11 @@ def test_of_two_results_of_one_member_that_of_the_later_record_counts_in_every_r
             member["accuracy"] = dict.fromkeys(member["accuracy"], 0.5)
     for name in names:
         records.write(tmp_path / f"{name}.json", whole if name == "tiny" else newer)
-    store = results.Store(tmp_path, 0, {"mnist": "none"}, MEMBERS)
-    assert not store.written(tiny.ROW)
+    results = RecordStore(tmp_path, 0, {"mnist": "none"}, MEMBERS)
+    assert not results.is_written(tiny.ROW)
     found, chunks = run(tmp_path)
     assert (members(found), chunks) == (members(newer), 0)
-    assert results.Store(tmp_path, 0, {"mnist": "none"}, MEMBERS).written(tiny.ROW)
+    assert RecordStore(tmp_path, 0, {"mnist": "none"}, MEMBERS).is_written(tiny.ROW)
 
 
 def test_a_record_all_of_whose_members_are_new_says_what_it_was_made_with(whole, tmp_path):
@@ -313,8 +308,8 @@ def test_a_record_all_of_whose_members_are_new_says_what_it_was_made_with(whole,
 
 def test_epochs_are_read_on_validation_images_too(tmp_path):
     longest = {"student.num_epochs": 2, "metrics": ("epochs",), "num_validation_images": 50}
-    arms = [registry.Arm(str(e), longest, x=float(e), epoch=e) for e in (1, 2)]
-    row = tiny.small(registry.Row(id="looked-at", axis="optimization", question="", arms=arms))
+    arms = [Arm(str(e), longest, x=float(e), epoch=e) for e in (1, 2)]
+    row = tiny.small(Row(id="looked-at", axis="optimization", question="", arms=arms))
     found = run(tmp_path, row)[0].results["arms"]
     for measure in ("accuracy", "validation_accuracy"):
         values = [read_values.arm_values(found, arm, "student_aux", measure) for arm in described.row_of(row).arms]
@@ -324,7 +319,7 @@ def test_epochs_are_read_on_validation_images_too(tmp_path):
 
 
 def test_an_epoch_that_nobody_looked_at_is_not_the_last_one(whole):
-    """Of a student; a teacher has no epochs of students."""
+    """This holds for a student; a teacher has no epochs of students."""
     found = members(whole)["mse"].values()
     for measure in ("accuracy", "validation_accuracy"):
         assert np.isnan(read_values.of_members(found, "student_aux", measure, epoch=1)).all()
@@ -333,8 +328,8 @@ def test_an_epoch_that_nobody_looked_at_is_not_the_last_one(whole):
 
 def test_conditions_that_come_later_join_those_that_are_there(whole, tmp_path):
     run(tmp_path)
-    more = tiny.small(registry.Row(id="more", axis="optimization", question="", arms=[
-        registry.Arm("all", {"both.optimizer.learning_rate": 1e-3, "conditions": ("student_all",),
+    more = tiny.small(Row(id="more", axis="optimization", question="", arms=[
+        Arm("all", {"both.optimizer.learning_rate": 1e-3, "conditions": ("student_all",),
                              "metrics": ("epochs", "representation", "update_cosine")})]))  # fmt: skip
     found = members(run(tmp_path, more)[0])["all"]
     for number, member in members(whole)["0.001"].items():
@@ -345,26 +340,25 @@ def test_conditions_that_come_later_join_those_that_are_there(whole, tmp_path):
 
 
 def test_a_row_can_be_one_entry():
-    """As CONTRIBUTING shows it."""
-    row = registry.Row(
+    """The entry is that of CONTRIBUTING."""
+    row = Row(
         id="my-row",
         axis="inputs",
         question="Does dimmer noise transmit?",
-        arms=registry.sweep("noise.amplitude", (0.1, 0.3), registry.table("thierry123454", {0.3: 0.55})),
+        arms=sweep("noise.amplitude", (0.1, 0.3), published_values("thierry123454", {0.3: 0.55})),
         x_label="amplitude",
     )
-    assert [row.setting(arm).member.noise.amplitude for arm in row.arms] == [0.1, 0.3]
+    assert [arm.setting.member.noise.amplitude for arm in row.resolved] == [0.1, 0.3]
     assert row.sources == ("thierry123454",)
 
 
 def test_the_plan_is_printed(capsys, tmp_path):
-    options = atlas.Options(ids=("width",), records=tmp_path, plan=True)
-    rows = plan.chosen(catalogue.ROWS["all"], ids=("width",))
-    atlas.print_plan(rows, results.Store(tmp_path, 0, {}, 10), options, 2)
+    rows = plan.select(catalogue.ROWS["all"], ids=("width",))
+    atlas.print_plan(rows, RecordStore(tmp_path, 0, {}, 10), 10, 2)
     assert "width" in capsys.readouterr().err
 
 
 def test_partners_are_those_of_the_ensemble():
-    work = plan.make([registry.BASE], 5, chunk_size=2, done=lambda *_: False)
+    work = plan.make([settings.BASE], 5, chunk_size=2, done=lambda *_: False)
     found = [task.partner for chunk in work.chunks for task in chunk]
     np.testing.assert_array_equal(found, ensemble.cross_model_partners(5))

@@ -1,4 +1,4 @@
-"""Verdicts, effects and the page: arithmetic against a second way, and the committed page against the records."""
+"""Verdicts, effects and the page: numbers against a second computation, the committed page against the records."""
 
 import itertools
 
@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments.atlas import catalogue, registry, unpublished
+from experiments.atlas import catalogue
+from experiments.atlas.rows import factorial as factorial_rows
+from experiments.atlas.rows.types import Arm, Published, Row
 from figures.atlas import draw, effects, factorial, findings, page, values, verdicts
 from sublim_jax import records
 from sublim_jax.metrics import intervals
@@ -15,14 +17,14 @@ from tests.experiments.atlas import described
 BASE = np.array([0.40, 0.50, 0.60, 0.45, 0.55])
 
 
-FACTORIAL = described.row_of(unpublished.CONFLICT[0])
+FACTORIAL = described.row_of(factorial_rows.UNPUBLISHED[0])
 
 
 def arm_of(*published):
-    return registry.Arm("one", published=published)
+    return Arm("one", published=published)
 
 
-def judged(row: registry.Row, arms, base):
+def judged(row: Row, arms, base):
     """The verdict on the only published number of a row."""
     read = described.row_of(row)
     (published,) = read.arms[0].published
@@ -35,55 +37,55 @@ def found_with(values):
 
 
 def judge(published, values, base=BASE):
-    row = registry.Row(id="r", axis="loss", question="", arms=(arm_of(published),))
+    row = Row(id="r", axis="loss", question="", arms=(arm_of(published),))
     return judged(row, found_with(values), base)
 
 
 def test_a_value_within_the_interval_of_the_difference_agrees():
     ours = intervals.t_interval(BASE)
     limit = np.hypot(ours.half_width, 0.04)
-    inside = registry.Published("cloud", ours.mean + 0.99 * limit, half_width=0.04)
-    outside = registry.Published("jlov7", ours.mean + 1.01 * limit, half_width=0.04)
+    inside = Published("cloud", ours.mean + 0.99 * limit, half_width=0.04)
+    outside = Published("jlov7", ours.mean + 1.01 * limit, half_width=0.04)
     assert judge(inside, BASE).word == "agrees"
     assert judge(outside, BASE).word == "not comparable"  # G's protocol is another
-    missed = registry.Published("cloud", ours.mean + 1.01 * limit, half_width=0.04)
+    missed = Published("cloud", ours.mean + 1.01 * limit, half_width=0.04)
     assert judge(missed, BASE).word == "differs"
 
 
 def test_too_few_members_for_an_interval_have_no_verdict():
-    """Neither the exact value nor one that is far away: without an interval everything would agree."""
+    """Neither an equal value nor a distant one is compared: without an interval everything would agree."""
     for value in (0.5, 0.9):
-        verdict = judge(registry.Published("cloud", value, half_width=0.04), BASE[:3])
+        verdict = judge(Published("cloud", value, half_width=0.04), BASE[:3])
         assert (verdict.word, verdict.why) == ("not comparable", "3 members have no interval")
-    assert judge(registry.Published("cloud", 0.4875, half_width=0.04), BASE[:4]).word == "agrees"
+    assert judge(Published("cloud", 0.4875, half_width=0.04), BASE[:4]).word == "agrees"
 
 
 def test_members_come_in_the_order_of_their_numbers():
-    """Which from the eleventh on is not that of their names. A record is read in the order of its text."""
+    """From the eleventh member on, numeric and alphabetic order differ; a record has the order of its text."""
     arms = found_with([number / 100 for number in range(12)])
     arms["one"]["members"] = dict(reversed(arms["one"]["members"].items()))
     np.testing.assert_array_equal(values.arm_values(arms, values.Arm("one")), np.arange(12) / 100)
 
 
 def test_a_source_whose_own_base_is_as_far_off_agrees_relative_to_it():
-    """J's base is .55. An arm that loses .3 with it loses .3 with us, though ours starts lower."""
+    """The base of jasshone is .55. Its arm loses .3 and ours loses .3, although ours starts lower."""
     changed = BASE - 0.3 + np.array([0.004, -0.004, 0.002, -0.002, 0.0])
     base = BASE - 0.2
-    published = registry.Published("jasshone", 0.251, half_width=0.01)
+    published = Published("jasshone", 0.251, half_width=0.01)
     assert judge(published, changed - 0.2, base).word == "agrees relative to its base"
     assert judge(published, changed - 0.2, base + 0.2).word == "differs"
 
 
 def test_a_relative_change_may_be_off_by_the_root_of_two_times_their_interval():
-    """Ours lose .3 to the last digit, so the margin is theirs alone: .01 for each of two means. D's base is .551."""
+    """Ours lose exactly .3, so the margin is that of the source: .01 for each of two means. Its base is .551."""
     base = BASE - 0.2
     for off, word in ((0.0139, "agrees relative to its base"), (0.0144, "differs")):
-        published = registry.Published("divyat09", 0.551 - 0.3 + off, half_width=0.01)
+        published = Published("divyat09", 0.551 - 0.3 + off, half_width=0.01)
         assert judge(published, base - 0.3, base).word == word
 
 
 def test_only_the_trait_of_a_student_is_read_relative_to_a_base():
-    """B's base is its validation score: its test values and other conditions get no second chance through it."""
+    """The base of barathvelmu is a validation accuracy, so its test values are not compared with it."""
     seen = []
 
     def spy(row, arm, published, source, arms, base):
@@ -96,21 +98,21 @@ def test_only_the_trait_of_a_student_is_read_relative_to_a_base():
     for published, count in seen:
         scored = "validation_accuracy" if published.source == "barathvelmu" else "accuracy"
         assert (count > 0) == (published.measure == scored), published
-    published = registry.Published("jasshone", 0.251, "student_all", half_width=0.01)
+    published = Published("jasshone", 0.251, "student_all", half_width=0.01)
     members = {str(m): {"accuracy": {"student_all": v}, "metrics": {}} for m, v in enumerate(BASE - 0.5)}
-    row = registry.Row(id="r", axis="loss", question="", arms=(arm_of(published),))
+    row = Row(id="r", axis="loss", question="", arms=(arm_of(published),))
     assert judged(row, {"one": {"members": members}}, BASE - 0.2).word == "differs"
 
 
 def test_what_was_not_run_or_cannot_be_compared_says_so():
-    assert judge(registry.Published("jasshone", 0.5), []).word == "not run"
-    verdict = judge(registry.Published("jasshone", 0.5, how="clipped"), BASE)
+    assert judge(Published("jasshone", 0.5), []).word == "not run"
+    verdict = judge(Published("jasshone", 0.5, why_not_comparable="clipped"), BASE)
     assert (verdict.word, verdict.why) == ("not comparable", "clipped")
-    assert judge(registry.Published("jasshone", 0.5), [np.nan] * 5).word == "not run"
+    assert judge(Published("jasshone", 0.5), [np.nan] * 5).word == "not run"
 
 
 def test_members_that_are_needed_find_the_difference_with_the_asked_probability():
-    """Simulated: the share of experiments whose interval leaves zero out; 4 standard errors of 4000 are .025."""
+    """Share of simulated experiments whose interval excludes zero; 4 standard errors of 4000 are .025."""
     spread, difference = 0.1, 0.03
     count = verdicts.members_needed(spread, difference)
     draws = np.random.default_rng(0).normal(difference, spread, (4000, count))
@@ -119,8 +121,8 @@ def test_members_that_are_needed_find_the_difference_with_the_asked_probability(
 
 
 def test_effects_are_those_of_a_regression_and_shares_add_up():
-    row = unpublished.CONFLICT[0]
-    signs = np.array([list(run.values()) for run in unpublished.design()], float)
+    row = factorial_rows.UNPUBLISHED[0]
+    signs = np.array([list(run.values()) for run in factorial_rows.design()], float)
     random = np.random.default_rng(0)
     truth = np.array([0.1, 0.05, -0.03, 0.0, 0.02, 0.0, -0.01])
     means = 0.5 + signs @ truth / 2 + 0.04 * signs[:, 0] * signs[:, 1]
@@ -129,10 +131,10 @@ def test_effects_are_those_of_a_regression_and_shares_add_up():
         arm.label: {"members": {str(m): {"accuracy": {"student_aux": values[i, m]}, "metrics": {}} for m in range(6)}}
         for i, arm in enumerate(row.arms)
     }
-    found = {effect.name: effect for effect in factorial.of_record(FACTORIAL, arms)}
+    found = {effect.name: effect for effect in factorial.estimate(FACTORIAL, arms)}
     design = np.column_stack([np.ones(16), signs])
     solution = np.linalg.lstsq(design, values.mean(axis=1), rcond=None)[0]
-    for name, coefficient in zip(unpublished.LEVELS, solution[1:], strict=True):
+    for name, coefficient in zip(factorial_rows.LEVELS, solution[1:], strict=True):
         assert found[name].change.mean == pytest.approx(2 * coefficient, abs=1e-12)
     assert 0.999 < sum(effect.share for effect in found.values()) <= 1  # one interaction of three is left
     (pair,) = (effect for name, effect in found.items() if "batch x epochs" in name)
@@ -141,19 +143,19 @@ def test_effects_are_those_of_a_regression_and_shares_add_up():
 
 
 def test_interactions_of_two_factors_are_in_seven_groups_of_three():
-    pairs = list(itertools.combinations(unpublished.LEVELS, 2))
+    pairs = list(itertools.combinations(factorial_rows.LEVELS, 2))
     random = {arm.label: {"members": {"0": {"accuracy": {"student_aux": i / 16}, "metrics": {}},
                                       "1": {"accuracy": {"student_aux": i / 17}, "metrics": {}}}}
-              for i, arm in enumerate(unpublished.CONFLICT[0].arms)}  # fmt: skip
-    groups = [effect.name.split(", ") for effect in factorial.of_record(FACTORIAL, random) if " x " in effect.name]
+              for i, arm in enumerate(factorial_rows.UNPUBLISHED[0].arms)}  # fmt: skip
+    groups = [effect.name.split(", ") for effect in factorial.estimate(FACTORIAL, random) if " x " in effect.name]
     assert sorted(map(len, groups)) == [3] * 7 and sum(map(len, groups)) == len(pairs)
 
 
 def test_shares_have_an_interval_over_members():
-    """Of a single factor that explains everything, all of it; of noise, an interval that holds zero or nearly."""
+    """The share is one for a factor that explains everything; for noise its interval nearly contains zero."""
     signs = np.array(list(itertools.product((-1, 1), repeat=3)))
     members = np.random.default_rng(0).normal(0, 0.01, (8, 12))
-    found = {e.name: e for e in effects.of_runs(signs, 0.5 + 0.1 * signs[:, :1] + members, ["a", "b", "c"])}
+    found = {e.name: e for e in effects.estimate(signs, 0.5 + 0.1 * signs[:, :1] + members, ["a", "b", "c"])}
     assert found["a"].share_low > 0.98 and found["a"].share <= found["a"].share_high <= 1
     assert found["b"].share_low < 0.001 and found["b"].share_low <= found["b"].share_high < 0.02
     assert found["a"].change.mean == pytest.approx(0.2, abs=0.01)
@@ -162,13 +164,13 @@ def test_shares_have_an_interval_over_members():
 def with_factorial(accuracy, num_members=4, *, noise=0.003) -> dict[str, records.Record]:
     """A record of the factorial whose accuracy is a function of the signs by factor."""
     random = np.random.default_rng(1)
-    row = unpublished.CONFLICT[0]
+    row = factorial_rows.UNPUBLISHED[0]
     found = records.Record.begin("atlas", {"num_members": num_members}, {"name": "m", "source": "", "checksum": None})
     found.complete = True
     found.results["arms"] = {
         arm.label: {"members": {str(m): {"accuracy": {"student_aux": accuracy(run) + noise * random.normal()},
                                          "metrics": {}} for m in range(num_members)}}
-        for arm, run in zip(row.arms, unpublished.design(), strict=True)
+        for arm, run in zip(row.arms, factorial_rows.design(), strict=True)
     }  # fmt: skip
     return {row.id: found}
 
@@ -183,7 +185,7 @@ def test_the_answer_says_whether_the_expectation_held():
     text = factorial.text(described.atlas_of(with_factorial(expected)))
     assert "Expected and not found: nothing" in text and "Expected and found: batch, epochs and rate" in text
     text = factorial.text(described.atlas_of(with_factorial(other)))
-    assert "Expected and found: nothing" in text and "a less taught teacher helps" in text
+    assert "Expected and found: nothing" in text and "a teacher trained for fewer epochs helps" in text
     assert "fan-in normal -> He +0.300" in text or "fan-in normal -> He +0.29" in text
 
 
@@ -204,13 +206,15 @@ def test_a_comparison_is_a_t_test_and_its_verb_follows_the_interval():
     changes = np.array([0.02, 0.05, -0.01, 0.04])
     assert findings.p_value(changes) == pytest.approx(stats.ttest_rel(changes, 0 * changes)[1])
     assert findings.p_value(np.zeros(3)) == 1 and findings.p_value(np.full(3, 0.1)) == 0
-    assert findings.said(intervals.t_interval(changes)).startswith("makes no detectable difference")
-    assert findings.said(intervals.t_interval(changes + 0.1)).startswith("raises accuracy (")
-    assert findings.said(intervals.t_interval(-changes / 100 - 0.005)).startswith("lowers accuracy by less than 0.01")
+    assert findings.describe(intervals.t_interval(changes)).startswith("makes no detectable difference")
+    assert findings.describe(intervals.t_interval(changes + 0.1)).startswith("raises accuracy (")
+    assert findings.describe(intervals.t_interval(-changes / 100 - 0.005)).startswith(
+        "lowers accuracy by less than 0.01"
+    )
 
 
 def test_a_finding_waits_for_its_rows_and_does_not_hide_a_wrong_name():
-    reader = findings.Reader(described.atlas_of({}))
+    reader = findings.RecordReader(described.atlas_of({}))
     with pytest.raises(findings.NotRunError):
         reader.mean("figure-10", "base")
     with pytest.raises(KeyError):
@@ -219,7 +223,7 @@ def test_a_finding_waits_for_its_rows_and_does_not_hide_a_wrong_name():
 
 
 def test_heads_or_hidden_layers_is_settled_by_the_members():
-    """Both protocols' factorials with members that were made up: what is said follows them."""
+    """The finding follows made-up members in the factorials of both protocols."""
 
     def record(row_id, heads, hidden):
         row = next(row for row in catalogue.ROWS["published"] if row.id == row_id)
@@ -235,15 +239,15 @@ def test_heads_or_hidden_layers_is_settled_by_the_members():
 
     found = {"share-parts": record("share-parts", 0.05, 0.3), "share-parts-brockers":
              record("share-parts-brockers", 0.4, 0.1)}  # fmt: skip
-    text = findings._parts(findings.Reader(described.atlas_of(found)))
+    text = findings._parts(findings.RecordReader(described.atlas_of(found)))
     first, second = text.split("In the protocol of Brockers et al.")
     assert "the hidden layers carry more than the heads" in first
     assert "the heads carry more than the hidden layers" in second and "auxiliary head +0.2" in second
 
 
 def test_the_best_on_validation_images_is_read_on_test_images():
-    arms = [registry.Arm(name, group="g") for name in ("a", "b")]
-    row = registry.Row(id="r", axis="loss", question="", arms=arms)
+    arms = [Arm(name, group="g") for name in ("a", "b")]
+    row = Row(id="r", axis="loss", question="", arms=arms)
     scores = {"a": (0.9, 0.2), "b": (0.3, 0.8)}  # on validation and on test images
     found = {
         name: {"members": {str(m): {"accuracy": {"student_aux": test}, "metrics": {"validation_accuracy":
@@ -255,7 +259,7 @@ def test_the_best_on_validation_images_is_read_on_test_images():
 
 
 def with_likeness(accuracy, likeness):
-    """Arms of a record, whose members have these accuracies and likenesses, by arm and member."""
+    """Arms of a record with these accuracies and likenesses, by arm and member."""
     return {
         name: {"members": {str(m): {"accuracy": {"student_aux": a}, "metrics": {"hidden_cosine": {"student_aux": b},
                "cka": {"student_aux": -b}}} for m, (a, b) in enumerate(zip(*pair, strict=True))}}
@@ -264,7 +268,7 @@ def with_likeness(accuracy, likeness):
 
 
 def test_likeness_and_accuracy_are_correlated_over_all_runs_and_within_an_arm():
-    row = registry.Row(id="r", axis="loss", question="", arms=[registry.Arm("a"), registry.Arm("b")], about="likeness")
+    row = Row(id="r", axis="loss", question="", arms=[Arm("a"), Arm("b")], about="likeness")
     likeness = np.array([[0.1, 0.2, 0.3, 0.4], [0.6, 0.7, 0.8, 0.9]])
     accuracy = np.array([[0.4, 0.3, 0.2, 0.1], [0.9, 0.8, 0.7, 0.6]])  # falls within an arm, rises between them
     (line,) = page._likeness(described.row_of(row), with_likeness(accuracy, likeness))
@@ -277,9 +281,9 @@ def test_likeness_and_accuracy_are_correlated_over_all_runs_and_within_an_arm():
 
 
 def test_spreads_are_compared_by_levenes_test():
-    row = registry.Row(id="r", axis="loss", question="", arms=[registry.Arm("a"), registry.Arm("b")], about="spreads")
+    row = Row(id="r", axis="loss", question="", arms=[Arm("a"), Arm("b")], about="standard deviations")
     values = np.array([[0.1, 0.9, 0.2, 0.8], [0.5, 0.51, 0.49, 0.5]])
-    (line, _) = page._spreads(described.row_of(row), with_likeness(values, values))
+    (line, _) = page._standard_deviations(described.row_of(row), with_likeness(values, values))
     assert f"a {np.std(values[0], ddof=1):.3f}, b 0.008" in line
     assert f"p = {float(stats.levene(*values)[1]):.2g}." in line
 
@@ -302,7 +306,7 @@ def test_the_page_says_where_members_had_other_operands():
 
 
 def test_the_page_says_what_the_published_rows_took():
-    """A setting that rows share is counted once, compilation by row."""
+    """A setting of several rows counts once, and compilation counts for every row."""
 
     def record(compiled, **seconds):
         made = records.Record.begin("atlas", {}, {})

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from experiments.atlas import registry
+from experiments.atlas.rows.types import Arm, Row, sweep
 from sublim_jax.data import datasets
 
 TINY = {
@@ -27,22 +27,22 @@ def load(name: str) -> datasets.ImageDataset:
     return datasets.ImageDataset(name, "drawn for a test", "none", *drawn(256), *drawn(100))
 
 
-def small(row: registry.Row) -> registry.Row:
-    """The row with small settings; what an arm changes wins."""
+def small(row: Row) -> Row:
+    """The row with small settings, except where an arm changes them."""
     import dataclasses
 
     return dataclasses.replace(row, base={**TINY, **row.base})
 
 
 ROW = small(
-    registry.Row(
+    Row(
         id="tiny",
         axis="optimization",
         question="A row of two programs",
         base={"conditions": ("student_aux", "cross_model_aux")},
         arms=(
-            *registry.sweep("both.optimizer.learning_rate", (1e-3, 1e-2)),
-            registry.Arm("mse", {"loss": "mse"}),
+            *sweep("both.optimizer.learning_rate", (1e-3, 1e-2)),
+            Arm("mse", {"loss": "mse"}),
         ),
     )
 )

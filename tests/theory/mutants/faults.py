@@ -18,10 +18,10 @@ from sublim_jax import losses
 from sublim_jax.metrics import alignment as products
 from sublim_jax.models import mlp
 from sublim_jax.theory import (
-    contract,
     counterexamples,
     filters,
     linear,
+    loss_geometry,
     multi_step,
     one_step,
     preconditioned,
@@ -60,7 +60,7 @@ def _step(*, labels=None, start=None, forward=None, loss=None, weights=None, aft
         origin = student
         f_student = forward(f) if forward else f
         student = start(student) if start else student
-        criterion = loss(contract.as_loss(distance)) if loss else contract.as_loss(distance)
+        criterion = loss(loss_geometry.as_loss(distance)) if loss else loss_geometry.as_loss(distance)
         w = weights(w, jax.tree.leaves(inputs)[0].shape[0]) if weights else w
 
         def objective(params):
@@ -198,7 +198,7 @@ STUDENT_FAULTS = (
     (
         "normalised_gradient",
         "divides the gradient by its norm",
-        _step(after=lambda s, a, b: one_step.normalised(s)),
+        _step(after=lambda s, a, b: one_step.unit_update(s)),
     ),
     (
         "clipped_coordinates",
@@ -217,7 +217,7 @@ STUDENT_FAULTS = (
 
 
 def _named_with(change):
-    original = contract.named
+    original = loss_geometry.from_name
 
     def named(name, **options):
         return change(original(name, **options), name, options.get("temperature", 1.0))
@@ -238,7 +238,7 @@ def _uncentred(loss, name, temperature):
 def _uniform(loss, name, temperature):
     if "mse" in name:
         return loss
-    flat = contract.named("centred_mse")
+    flat = loss_geometry.from_name("centred_mse")
     return dataclasses.replace(
         loss, metric_form=lambda z, u: flat.metric_form(z, u) / (2 * z.shape[-1]), metric_product=flat.metric_product
     )
@@ -356,11 +356,17 @@ def _kink_by_maximum():
 _relu_kink = counterexamples.relu_kink
 
 THEORY_FAULTS = (
-    Fault("metric_not_centred", "second moment for variance", contract, "named", _named_with(_uncentred)),
-    Fault("metric_uniform", "uniform probabilities in the metric", contract, "named", _named_with(_uniform)),
-    Fault("metric_halved", "factor 2 of the squared error lost", contract, "named", _named_with(_halved)),
-    Fault("brier_for_kl", "another loss under the name of kl", contract, "named", _named_with(_brier)),
-    Fault("temperature_factor_lost", "kl without temperature²", contract, "named", _named_with(_no_temperature_factor)),
+    Fault("metric_not_centred", "second moment for variance", loss_geometry, "from_name", _named_with(_uncentred)),
+    Fault("metric_uniform", "uniform probabilities in the metric", loss_geometry, "from_name", _named_with(_uniform)),
+    Fault("metric_halved", "factor 2 of the squared error lost", loss_geometry, "from_name", _named_with(_halved)),
+    Fault("brier_for_kl", "another loss under the name of kl", loss_geometry, "from_name", _named_with(_brier)),
+    Fault(
+        "temperature_factor_lost",
+        "kl without temperature²",
+        loss_geometry,
+        "from_name",
+        _named_with(_no_temperature_factor),
+    ),
     Fault("mean_by_count", "weighted mean divides by the count", losses, "weighted_mean", _count_for_weights),
     Fault("difference_quotient", "tangent by a difference of 0.001", one_step, "logit_tangent", _difference_quotient),
     Fault("tangent_at_teacher", "tangent taken 0.001 away", one_step, "logit_tangent", _tangent_at_teacher),

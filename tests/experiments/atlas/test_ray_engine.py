@@ -1,4 +1,4 @@
-"""What is asked of Ray, without Ray. `test_cluster` runs the atlas on a real cluster."""
+"""Calls of the Ray engine to a fake Ray. `test_cluster` runs the atlas on a real cluster."""
 
 import importlib
 import sys
@@ -10,8 +10,8 @@ from tests.experiments.atlas import tiny
 
 
 @pytest.fixture
-def on_ray(monkeypatch):
-    """The module, on a Ray that runs every task at once, in this process, and notes with which options."""
+def ray_engine(monkeypatch):
+    """The module on a fake Ray, which runs every task at once in this process and records its options."""
     fake = types.ModuleType("ray")
 
     class Reference:
@@ -36,17 +36,16 @@ def on_ray(monkeypatch):
     fake.get = lambda reference: reference.value
     fake.wait = lambda waiting, num_returns: (waiting[:num_returns], waiting[num_returns:])
     monkeypatch.setitem(sys.modules, "ray", fake)
-    monkeypatch.delitem(sys.modules, "experiments.atlas.on_ray", raising=False)
-    module = importlib.import_module("experiments.atlas.on_ray")
+    monkeypatch.delitem(sys.modules, "experiments.atlas.ray_engine", raising=False)
+    module = importlib.import_module("experiments.atlas.ray_engine")
     yield module, fake
-    sys.modules.pop("experiments.atlas.on_ray")
+    sys.modules.pop("experiments.atlas.ray_engine")
 
 
 def run(module, monkeypatch) -> None:
-    """Two chunks of which nothing is computed."""
-    teacher_config = types.SimpleNamespace(dataset="mnist")
-    setting = types.SimpleNamespace(data=teacher_config)
-    task = types.SimpleNamespace(setting=setting, teacher_config="the same")
+    """Run two chunks without any computation."""
+    setting = types.SimpleNamespace(data=types.SimpleNamespace(dataset="mnist"))
+    task = types.SimpleNamespace(setting=setting, teacher_key="the same")
 
     def _teach(seed, width, dataset, *tasks):
         return "teacher"
@@ -56,13 +55,13 @@ def run(module, monkeypatch) -> None:
 
     monkeypatch.setattr(module, "_teach", _teach)
     monkeypatch.setattr(module, "_distill", _distill)
-    engine = module.OnRay(5, tiny.load)
+    engine = module.RayEngine(5, tiny.load)
     expected = [(5, engine.chunk_size, 1, "teacher")]
     assert sorted(engine.run([[task], [task]])) == [(0, expected), (1, expected)]
 
 
-def test_workers_compile_as_their_driver_does(on_ray, monkeypatch):
-    module, ray = on_ray
+def test_workers_compile_as_their_driver_does(ray_engine, monkeypatch):
+    module, ray = ray_engine
     monkeypatch.setenv("XLA_FLAGS", "--xla_of_the_driver=1")
     run(module, monkeypatch)
     assert [name for name, _ in ray.asked] == ["_teach", "_distill", "_distill"]  # each teacher once
@@ -74,9 +73,9 @@ def test_workers_compile_as_their_driver_does(on_ray, monkeypatch):
         }
 
 
-def test_a_cluster_with_gpus_has_one_for_each_chunk(on_ray, monkeypatch):
-    module, ray = on_ray
+def test_a_cluster_with_gpus_has_one_for_each_chunk(ray_engine, monkeypatch):
+    module, ray = ray_engine
     ray.resources |= {"GPU": 2.0}
     run(module, monkeypatch)
-    assert module.OnRay(5, tiny.load).num_cores == 2
+    assert module.RayEngine(5, tiny.load).num_cores == 2
     assert all(options["num_gpus"] == 1 and "runtime_env" not in options for _, options in ray.asked)

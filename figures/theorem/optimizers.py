@@ -1,15 +1,15 @@
-"""The first step of other optimizers, and many steps."""
+"""The first step of other optimizers than gradient descent."""
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from figures.theorem.reach import BLUE, DARK, GREY, RED
+from figures.theorem.palette import BLUE, DARK, GREY, RED
 from figures.values import numbers
 from sublim_jax.metrics import intervals
 
 
-def optimizers(figure: Figure, results: dict) -> str:
-    """Left: how often the teacher's loss rises after the student's first step. Right: a sign step that points away."""
+def draw(figure: Figure, results: dict) -> str:
+    """Draw how often the teacher's loss rises after the student's first step, and a sign step that points away."""
     part = results["optimizers"]
     left, right = figure.subplots(1, 2, gridspec_kw={"width_ratios": [1.9, 1]})
     names = list(part["cosines"])
@@ -17,12 +17,12 @@ def optimizers(figure: Figure, results: dict) -> str:
         (-0.2, "descent_teacher", BLUE, "teacher by gradient descent"),
         (0.2, "same_teacher", RED, "teacher by the same optimizer"),
     ):
-        found = []
+        shares = []
         for name in names:
             values = numbers(part["cosines"][name][key])
-            found.append(intervals.wilson(int(np.sum(values < 0)), len(values)))
-        rates = 100 * np.array([i.mean for i in found])
-        ends = 100 * np.array([[i.low for i in found], [i.high for i in found]])
+            shares.append(intervals.wilson(int(np.sum(values < 0)), len(values)))
+        rates = 100 * np.array([i.mean for i in shares])
+        ends = 100 * np.array([[i.low for i in shares], [i.high for i in shares]])
         places = np.arange(len(names)) + offset
         left.bar(places, rates, 0.38, color=colour, alpha=0.55, label=label)
         left.errorbar(places, rates, np.abs(ends - rates), fmt="none", color=DARK, capsize=2, linewidth=1)
@@ -44,7 +44,7 @@ def optimizers(figure: Figure, results: dict) -> str:
 
 
 def _counts(part: dict, teacher: str) -> str:
-    """In how many problems the teacher's loss rises, for each optimizer after which it ever does."""
+    """Number of problems in which the teacher's loss rises, for each optimizer with at least one."""
     rises = {name: int(np.sum(numbers(cosines[teacher]) < 0)) for name, cosines in part["cosines"].items()}
     return ", ".join(f"{name} {count}" for name, count in rises.items() if count) or "none"
 
@@ -60,7 +60,7 @@ def _rises(rows: dict, count: int) -> str:
 
 
 def _sign_step(ax):
-    """The counterexample in the plane of the first coordinate and the direction (0, 1, 1) / sqrt 2."""
+    """Draw the counterexample in the plane of the first coordinate and the direction (0, 1, 1) / sqrt 2."""
     root = 2**0.5
     # f · D = 10 - 6 = 4, so the gradient step is along +f = (10, 1, 1); its sign is (1, 1, 1).
     arrows = {
@@ -85,50 +85,3 @@ def _sign_step(ax):
     ax.set_xlabel("θ₁")
     ax.set_ylabel("θ₂ = θ₃")
     ax.set_title("A sign step that points away", loc="left")
-
-
-def many_steps(figure: Figure, results: dict) -> str:
-    """Left: cumulative displacement on its law. Right: the single steps below it."""
-    part = results["many_steps"]
-    run = part["runs"]["minibatches"]
-    shown = run["examples"]
-    left, right = figure.subplots(1, 2)
-    steps = np.arange(1, part["num_steps"] + 1)
-    measured, predicted = numbers(shown["measured_cumulative"]), numbers(shown["predicted_cumulative"])
-    for index, (m, p) in enumerate(zip(measured, predicted, strict=True)):
-        left.plot(steps, p, color="black", linewidth=0.8, label=None if index else "law")
-        left.plot(steps, m, "o", color=BLUE, markersize=2.2, alpha=0.7, label=None if index else "measured")
-    left.set_ylim(0)
-    left.set_xlabel("step")
-    left.set_ylabel("⟨θ_S - θ0, D⟩ / ε")
-    left.set_title("Cumulative: never negative", loc="left")
-    left.legend(loc="lower right")
-    single = numbers(shown["measured_step"])
-    for row in single:
-        right.plot(steps, row, color=GREY, linewidth=0.6)
-    below = np.where(single < 0, single, np.nan)
-    right.plot(np.broadcast_to(steps, single.shape).T, below.T, "o", color=RED, markersize=3)
-    right.axhline(0, color="black", linewidth=0.8)
-    right.set_yscale("symlog", linthresh=1e-3)
-    right.set_xlabel("step")
-    right.set_ylabel("⟨one step, D⟩ / ε")
-    right.set_title("Step by step: against D now and then", loc="left")
-    count = len(run["smallest_step"])
-    shares = []
-    for name, label in (
-        ("minibatches", "minibatches at 1.9 / λ_max"),
-        ("full_batch", "full batch at 1 / λ_max"),
-        ("full_batch_overshooting", "full batch at 1.9 / λ_max"),
-    ):
-        # Of the linear law, beyond rounding: at a finite ε a step that is zero to first order has either sign.
-        negative = int(np.sum(numbers(part["runs"][name]["smallest_step_of_law"]) < -1e-10))
-        interval = intervals.wilson(negative, count)
-        shares.append(f"{label} {interval.mean:.2f} [{interval.low:.2f}, {interval.high:.2f}]")
-    lowest = min(min(found["smallest_cumulative"]) for found in part["runs"].values())
-    error = max(run["largest_error_of_law"])
-    return (
-        "Many steps add up along D, in any order of batches, although single steps point against it (red). Eight of "
-        f"n = {count} tanh networks 6-10-(2+3), 50 steps over 5 minibatches of 4, ε = {part['epsilon']:g}; measured "
-        f"within {error:.1e} of the law; smallest cumulative displacement of all runs {lowest:.2g}. Share of runs with "
-        f"a negative step in the law, with 95 % Wilson intervals: {'; '.join(shares)}."
-    )

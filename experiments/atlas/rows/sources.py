@@ -1,4 +1,4 @@
-"""Who published what, and under which protocol, as far as it is known."""
+"""The sources of published values, and their protocols as far as they are known."""
 
 import dataclasses
 
@@ -14,10 +14,10 @@ class Source:
     short: str  # how pages and figures name it
     name: str
     protocol: str
-    num_members: specs.Count | None = None  # behind one number, if it is known
-    base: specs.Fraction | None = None  # its own student_aux at its own defaults
-    base_measure: form.Measured = "accuracy"  # what that base measures
-    comparable: bool = True  # whether its protocol is the paper's as far as it matters
+    num_members: specs.Count | None = None  # members averaged in one number, if known
+    base: specs.Fraction | None = None  # its value of student_aux at its own defaults
+    base_measure: form.Measured = "accuracy"  # the measure of `base`
+    comparable: bool = True  # whether its protocol agrees with the paper's where it matters
 
 
 OFFICIAL = "the published script, 25 models of one seed"
@@ -43,8 +43,8 @@ SOURCES: dict[str, Source] = {
     "barathvelmu": Source(
         short="barathvelmu",
         name="repository, 2026",
-        protocol="the published script on 50,000 training and 50,000 noise images, scored on 10,000 validation images; "
-        "25 models x 3 to 5 seeds",
+        protocol="the published script on 50,000 training and 50,000 noise images, scored on 10,000 validation "
+        "images; 25 models x 3 to 5 seeds",
         num_members=75,
         base=0.451,
         base_measure="validation_accuracy",

@@ -1,14 +1,15 @@
-"""What the theorem needs to know about a distillation loss, and the functions it speaks of.
+"""The geometry of a distillation loss: its pull and its metric on logits, and the logits that are distilled.
 
-A loss of the contract is a function (student_logits, teacher_logits, *, weights=None) of `sublim_jax.losses`: student
-first, a weighted mean over rows. Two derived objects carry the whole theory:
+A distillation loss is a function (student_logits, teacher_logits, *, weights=None) as in `sublim_jax.losses`: student
+first, a weighted mean over rows, and smallest where the logits agree. This is the contract. The theory uses two objects
+derived from it:
 
     pull    p(z, y) = −∂z l(z, y)      how the loss pulls student logits z, given teacher logits y; zero at y = z
     metric  M(z)    = ∂y p(z, y)|y=z   symmetric and positive semidefinite whenever y minimises l(·, y)
 
-The pull is differentiated from the loss itself. The metric of our five losses is written in closed form, because a sum
-of squares cannot come out negative in float32; for any other loss it is differentiated too. The tests hold one against
-the other.
+The pull is a derivative of the loss itself, by automatic differentiation. The metric of our five losses is written in
+closed form, because a sum of squares cannot become negative in float32; that of any other loss is differentiated too.
+The tests compare the two.
 """
 
 import dataclasses
@@ -37,7 +38,7 @@ class Loss:
     function: LossFunction
     metric_product: Callable[[Logits, Logits], Logits]  # (logits z, tangents u) -> M(z) u, row by row
     metric_form: Callable[[Logits, Logits], Float[Array, "batch"]]  # (z, u) -> uᵀ M(z) u, row by row
-    ignores_constants: bool | None  # the same number added to all logits of a row changes nothing; None: not known
+    ignores_constants: bool | None  # adding a constant to all logits of a row has no effect; None: not known
     monotone: bool | None
     """Whether p(z, z + u) · u ≥ 0 for all z and u. Then the alignment of logits that are affine along D is non-negative
     for every ε (`linear`). True for all five of ours, false for the Brier score; None: not known."""
@@ -49,14 +50,14 @@ class Loss:
         return self.function(student_logits, teacher_logits, weights=weights)
 
 
-def named(name: losses.DistillationLossName, *, temperature: float | Float[Array, ""] = 1.0) -> Loss:
-    """The loss that training calls by that name, with its metric in closed form.
+def from_name(name: losses.DistillationLossName, *, temperature: float | Float[Array, ""] = 1.0) -> Loss:
+    """The loss with this name in training, with its metric in closed form.
 
     M is diag(s) − s sᵀ with s = softmax(z / temperature) for the three KL losses (their factor temperature² cancels the
     two divisions), 2 I for the squared error and 2 (I − 1 1ᵀ / num_logits) for the centred one.
 
     Raises:
-        InputError: unknown name, or a temperature that the loss does not accept.
+        InputError: an unknown name, or a temperature that the loss does not accept.
 
     Coq: quadratic_form_is_variance
     """
@@ -81,8 +82,8 @@ def named(name: losses.DistillationLossName, *, temperature: float | Float[Array
     )
 
 
-def generic(function: LossFunction, *, name: str = "custom") -> Loss:
-    """Any other loss of the contract, its metric by automatic differentiation: one jvp of the pull along y."""
+def from_function(function: LossFunction, *, name: str = "custom") -> Loss:
+    """Any other distillation loss, with its metric by automatic differentiation: one jvp of the pull along y."""
 
     def metric_product(z, u):
         return jax.jvp(lambda y: _pull(function, z, y), (z,), (u,))[1]
@@ -98,12 +99,12 @@ def generic(function: LossFunction, *, name: str = "custom") -> Loss:
 
 
 def as_loss(loss: Loss | LossFunction) -> Loss:
-    """A `Loss` as it is; a bare function of the contract through `generic`."""
-    return loss if isinstance(loss, Loss) else generic(loss)
+    """The loss itself if it is a `Loss`; a bare function becomes one by `from_function`."""
+    return loss if isinstance(loss, Loss) else from_function(loss)
 
 
 def pull(loss: Loss | LossFunction, student_logits: Logits, teacher_logits: Logits) -> Logits:
-    """−∂z l(z, y) of each row by itself, so not divided by the number of rows. Zero where the logits agree.
+    """The pull −∂z l(z, y) of each row, not divided by the number of rows. Zero where the logits agree.
 
     Coq: pull_ce, pull_se
     """
@@ -113,17 +114,17 @@ def pull(loss: Loss | LossFunction, student_logits: Logits, teacher_logits: Logi
 
 
 def _pull(function, student_logits, teacher_logits):
-    def of_one_row(z, y):
+    def row_loss(z, y):
         return function(z[None], y[None])
 
-    return -jax.vmap(jax.grad(of_one_row))(student_logits, teacher_logits)
+    return -jax.vmap(jax.grad(row_loss))(student_logits, teacher_logits)
 
 
 def require_informative(loss: Loss, num_logits: int) -> None:
-    """Refuse a single logit under a loss that ignores constants: it is zero for every student.
+    """Refuse a single logit under a loss that ignores constants, because the loss is zero for every student.
 
     Raises:
-        InputError: exactly that.
+        InputError: there is one logit, and the loss ignores constants.
 
     Coq: softmax_one_logit
     """
@@ -136,13 +137,14 @@ def require_informative(loss: Loss, num_logits: int) -> None:
 
 
 def distilled(model: network.Model, which: logit_layout.DistilledLogits = "aux") -> LogitFunction:
-    """`f` of a model: its auxiliary, class or all logits as a function of (params, inputs).
+    """The function f of a model: its auxiliary, class or all logits, from (params, inputs).
 
     Raises:
-        InputError: `which` is unknown, or the network has none of those logits; or bfloat16, which has no forward mode.
+        InputError: `which` is unknown, the network has none of those logits, or it computes in bfloat16, which has no
+            forward-mode derivative.
     """
-    chosen = logit_layout.selection(which, num_classes=model.num_classes)
-    if len(range(*chosen.indices(model.num_classes + model.num_aux))) == 0:
+    selection = logit_layout.selection(which, num_classes=model.num_classes)
+    if len(range(*selection.indices(model.num_classes + model.num_aux))) == 0:
         raise errors.InputError(
             f"distilled_logits={which!r} of a network with num_aux={model.num_aux}: there are none. Add some."
         )
@@ -151,4 +153,4 @@ def distilled(model: network.Model, which: logit_layout.DistilledLogits = "aux")
             f"precision={model.precision!r}: expected 'float32'. The theorem differentiates forwards, and rounding to "
             "bfloat16 has no derivative. Use dataclasses.replace(spec, precision='float32')."
         )
-    return lambda params, inputs: model.apply(params, inputs)[:, chosen]
+    return lambda params, inputs: model.apply(params, inputs)[:, selection]

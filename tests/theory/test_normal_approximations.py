@@ -11,7 +11,7 @@ import pytest
 from experiments.theorem import problems
 from sublim_jax import losses
 from sublim_jax.metrics import alignment as products
-from sublim_jax.theory import laws, one_step, spectrum
+from sublim_jax.theory import normal_approximations, one_step, spectrum
 from tests.theory import cases
 
 NUM_TRIALS = 2000
@@ -47,7 +47,7 @@ def test_sampled_labels(c, epsilon, num_labels):
         return jax.lax.map(lambda pair: of_one(*pair), (rows, labels))
 
     found = np.asarray(alignments(jax.random.key(0)))
-    expected = float(laws.sign_probability_labels(coefficient, epsilon, num_labels))
+    expected = float(normal_approximations.sign_probability_labels(coefficient, epsilon, num_labels))
     assert 0.55 < expected < 0.999
     np.testing.assert_allclose(np.mean(found > 0), expected, atol=share_tolerance(expected, 0.03))
     deviation = np.sqrt(coefficient / num_labels)
@@ -59,9 +59,11 @@ def test_sampled_labels(c, epsilon, num_labels):
 
 def test_two_nats_of_labels_make_the_sign_right_for_97_7_per_cent():
     coefficient, epsilon = 0.03, 0.2
-    num_labels = laws.num_labels_for(0.97725, coefficient, epsilon)
-    np.testing.assert_allclose(laws.sign_probability_labels(coefficient, epsilon, num_labels), 0.97725, rtol=1e-9)
-    np.testing.assert_allclose(laws.kl_budget(coefficient, epsilon, num_labels), 2.0, rtol=1e-3)
+    num_labels = normal_approximations.num_labels_for(0.97725, coefficient, epsilon)
+    np.testing.assert_allclose(
+        normal_approximations.sign_probability_labels(coefficient, epsilon, num_labels), 0.97725, rtol=1e-9
+    )
+    np.testing.assert_allclose(normal_approximations.kl_budget(coefficient, epsilon, num_labels), 2.0, rtol=1e-3)
 
 
 def test_the_budget_is_the_divergence_of_the_teacher_from_the_reference(c):
@@ -69,13 +71,13 @@ def test_the_budget_is_the_divergence_of_the_teacher_from_the_reference(c):
     coefficient = cases.compiled(one_step.alignment_coefficient)(c.f, cases.loss("kl"), c.reference, c.update, c.inputs)
     teacher = c.f(optax.tree.add_scale(c.reference, 0.01, c.update), c.inputs)
     divergence = losses.distillation_kl(c.f(c.reference, c.inputs), teacher)
-    np.testing.assert_allclose(laws.kl_budget(coefficient, 0.01, 1), divergence, rtol=0.05)
+    np.testing.assert_allclose(normal_approximations.kl_budget(coefficient, 0.01, 1), divergence, rtol=0.05)
 
 
 @pytest.mark.parametrize("probability", [0.5, 1.0, 1.2, 0.3])
 def test_a_probability_no_number_of_labels_reaches_is_refused(probability):
     with pytest.raises(ValueError, match=r"\(1/2, 1\)"):
-        laws.num_labels_for(probability, 0.1, 0.1)
+        normal_approximations.num_labels_for(probability, 0.1, 0.1)
 
 
 @pytest.mark.parametrize("sigma", [0.003, 0.01])
@@ -99,14 +101,14 @@ def test_noise_between_the_starts(c, sigma):
 
         return jax.vmap(of_one)(jax.random.split(key, NUM_TRIALS))
 
-    expected = float(laws.sign_probability_init_noise(cosine, epsilon, sigma))
+    expected = float(normal_approximations.sign_probability_init_noise(cosine, epsilon, sigma))
     assert 0.6 < expected < 0.9999
     found = np.mean(np.asarray(alignments(jax.random.key(1))) > 0)
     np.testing.assert_allclose(found, expected, atol=share_tolerance(expected, 0.03))
 
 
 def test_limits():
-    assert laws.sign_probability_labels(0.0, 0.1, 100) == 0.5
-    np.testing.assert_allclose(laws.sign_probability_init_noise(0.5, 1.0, 1e-6), 1.0)
-    np.testing.assert_allclose(laws.isotropic_cosine(4.0, 100), 0.2, rtol=1e-6)
-    assert jnp.shape(laws.sign_probability_labels(jnp.ones(3), 0.1, 100)) == (3,)
+    assert normal_approximations.sign_probability_labels(0.0, 0.1, 100) == 0.5
+    np.testing.assert_allclose(normal_approximations.sign_probability_init_noise(0.5, 1.0, 1e-6), 1.0)
+    np.testing.assert_allclose(normal_approximations.isotropic_cosine(4.0, 100), 0.2, rtol=1e-6)
+    assert jnp.shape(normal_approximations.sign_probability_labels(jnp.ones(3), 0.1, 100)) == (3,)

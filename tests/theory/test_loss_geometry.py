@@ -6,7 +6,7 @@ import pytest
 
 from sublim_jax import losses
 from sublim_jax.models import mlp
-from sublim_jax.theory import conditions, contract
+from sublim_jax.theory import conditions, loss_geometry
 from tests.theory import cases
 
 LOGITS = np.array([[0.3, -1.2, 2.0, 0.1], [5.0, -4.0, 0.0, 1.0]])
@@ -19,7 +19,7 @@ ROUNDING = {"rtol": 1e-12, "atol": 1e-14}  # float64, a handful of operations on
 def test_the_metric_is_the_formula(name, temperature):
     if "mse" in name and temperature != 1:
         pytest.skip("squared errors have no temperature")
-    loss = contract.named(name, temperature=temperature)
+    loss = loss_geometry.from_name(name, temperature=temperature)
     by_hand = cases.metric_by_hand(name, LOGITS, temperature)
     z, u = jnp.array(LOGITS), jnp.array(TANGENTS)
     np.testing.assert_allclose(loss.metric_product(z, u), np.einsum("bij,bj->bi", by_hand, TANGENTS), **ROUNDING)
@@ -31,12 +31,12 @@ def test_the_metric_is_the_formula(name, temperature):
 
 @pytest.mark.parametrize("name", cases.LOSSES)
 def test_a_bare_function_gets_the_same_metric_by_differentiation(name):
-    loss = contract.as_loss(losses.distillation_loss(name))
-    named = contract.named(name)
+    loss = loss_geometry.as_loss(losses.distillation_loss(name))
+    named = loss_geometry.from_name(name)
     z, u = jnp.array(LOGITS), jnp.array(TANGENTS)
     np.testing.assert_allclose(loss.metric_product(z, u), named.metric_product(z, u), **ROUNDING)
     np.testing.assert_allclose(loss.metric_form(z, u), named.metric_form(z, u), **ROUNDING)
-    assert contract.as_loss(named) is named
+    assert loss_geometry.as_loss(named) is named
 
 
 @pytest.mark.parametrize(
@@ -50,8 +50,8 @@ def test_a_bare_function_gets_the_same_metric_by_differentiation(name):
 )
 def test_the_pull_is_the_formula_of_each_row_and_ignores_the_batch(name, expected):
     temperature = 1.0 if "mse" in name else 2.0
-    loss = contract.named(name, temperature=temperature)
-    found = contract.pull(loss, jnp.array(LOGITS), jnp.array(LOGITS + TANGENTS))
+    loss = loss_geometry.from_name(name, temperature=temperature)
+    found = loss_geometry.pull(loss, jnp.array(LOGITS), jnp.array(LOGITS + TANGENTS))
     np.testing.assert_allclose(found, expected(LOGITS, LOGITS + TANGENTS, temperature), **ROUNDING)
 
 
@@ -63,37 +63,39 @@ def softmax(z):
 def test_a_loss_is_called_as_training_calls_it():
     z, y, w = jnp.array(LOGITS), jnp.array(LOGITS + TANGENTS), jnp.array([1.0, 3.0])
     for name in cases.LOSSES:
-        np.testing.assert_array_equal(contract.named(name)(z, y, w), losses.distillation_loss(name)(z, y, w))
+        np.testing.assert_array_equal(loss_geometry.from_name(name)(z, y, w), losses.distillation_loss(name)(z, y, w))
 
 
 @pytest.mark.parametrize("name", ["kl", "reverse_kl", "jeffreys", "centred_mse"])
 def test_one_logit_is_refused_where_a_constant_is_invisible(name):
     with pytest.raises(ValueError, match="num_logits=1: expected at least 2"):
-        contract.named(name)(jnp.ones((3, 1)), jnp.ones((3, 1)))
+        loss_geometry.from_name(name)(jnp.ones((3, 1)), jnp.ones((3, 1)))
     with pytest.raises(ValueError, match="squared error"):
-        contract.pull(contract.named(name), jnp.ones((3, 1)), jnp.ones((3, 1)))
+        loss_geometry.pull(loss_geometry.from_name(name), jnp.ones((3, 1)), jnp.ones((3, 1)))
 
 
 def test_one_logit_is_enough_for_the_squared_error():
-    assert contract.named("mse")(jnp.ones((3, 1)), jnp.zeros((3, 1))) == 1
+    assert loss_geometry.from_name("mse")(jnp.ones((3, 1)), jnp.zeros((3, 1))) == 1
 
 
 def test_bad_temperatures_are_refused_as_in_training():
     with pytest.raises(ValueError, match="temperature: must be greater than 0"):
-        contract.named("kl", temperature=0.0)
+        loss_geometry.from_name("kl", temperature=0.0)
     with pytest.raises(ValueError, match="has no temperature"):
-        contract.named("mse", temperature=2.0)
+        loss_geometry.from_name("mse", temperature=2.0)
 
 
 def test_distilled_selects_the_logits_of_the_network():
     c = cases.case()
     whole = mlp.apply(c.reference, c.inputs, cases.SPEC)
     for which, columns in (("aux", slice(3, None)), ("class", slice(0, 3)), ("all", slice(None))):
-        np.testing.assert_array_equal(contract.distilled(cases.SPEC, which)(c.reference, c.inputs), whole[:, columns])
+        np.testing.assert_array_equal(
+            loss_geometry.distilled(cases.SPEC, which)(c.reference, c.inputs), whole[:, columns]
+        )
 
 
 def test_a_network_without_those_logits_or_without_a_forward_mode_is_refused():
     with pytest.raises(ValueError, match="num_aux=0: there are none"):
-        contract.distilled(mlp.MLPSpec(num_aux=0), "aux")
+        loss_geometry.distilled(mlp.MLPSpec(num_aux=0), "aux")
     with pytest.raises(ValueError, match="expected 'float32'"):
-        contract.distilled(mlp.MLPSpec(precision="bfloat16"))
+        loss_geometry.distilled(mlp.MLPSpec(precision="bfloat16"))
