@@ -10,12 +10,13 @@ does not name the target.
 
 import dataclasses
 
+from sublim_jax.llm.backend import FinetuneConfig
+
 from experiments.language import presets, protocol
 from experiments.language.config import LanguageConfig
 from experiments.language.experiment import Experiment
 from experiments.language.lab import Lab
 from sublim_jax import specs
-from sublim_jax.llm import types
 
 
 @specs.checked
@@ -23,7 +24,7 @@ from sublim_jax.llm import types
 class CodeConfig(LanguageConfig):
     """Settings of `code`."""
 
-    teacher: types.Tuning = presets.WEAK_TEACHER
+    teacher: FinetuneConfig = presets.WEAK_TEACHER
 
 
 PRESETS = presets.standard(CodeConfig)

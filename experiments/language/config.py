@@ -4,9 +4,14 @@ import dataclasses
 import pathlib
 from typing import ClassVar, Literal
 
+from sublim_jax.llm.backend import FinetuneConfig
+from sublim_jax.llm.embedded import model as embedded
+from sublim_jax.llm.tasks import reasoning
+
 from experiments.language.prompts import PaperPrompts, PromptSet, WorldPrompts
 from sublim_jax import errors, specs
-from sublim_jax.llm import backends, reasoning, scores, tiny, types
+from sublim_jax.llm import open as open_llm
+from sublim_jax.llm import scores
 
 PLACEHOLDERS = ("hf:DIR", "openai:MODEL@URL")
 """Backends of presets for real models; the user replaces them by a model's name."""
@@ -15,10 +20,10 @@ TEST_SEEDS = tuple(range(100, 108))
 """Seeds of embedded bases on which no setting was chosen."""
 MIN_BASES = 4
 """With fewer bases, a run is a demonstration and its notes say so."""
-TEACHER = types.Tuning(
+TEACHER = FinetuneConfig(
     num_epochs=3, batch_size=64, learning_rate=3e-3, beta2=0.99, rank=None, schedule="cosine", max_length=64
 )
-STUDENT = types.Tuning(
+STUDENT = FinetuneConfig(
     num_epochs=6, batch_size=64, learning_rate=1e-2, beta2=0.99, rank=8, schedule="cosine", max_length=64
 )
 """Finetuning configs of the embedded model, both chosen on bases 0 to 2."""
@@ -41,8 +46,8 @@ class LanguageConfig:
     num_lessons: specs.Count = 2000
     """Rows that a finetuned teacher is trained on."""
     seed: specs.Seed = 0
-    teacher: types.Tuning = TEACHER
-    student: types.Tuning = STUDENT
+    teacher: FinetuneConfig = TEACHER
+    student: FinetuneConfig = STUDENT
     num_eval_samples: specs.CountOrZero = 0
     """Sampled answers to every question, in addition to exact probabilities, in experiments that sample answers."""
     sheet: Literal["auto", "world", "paper"] = "auto"
@@ -115,7 +120,7 @@ class LanguageConfig:
     def base_names(self) -> tuple[str, ...]:
         """Names of the bases in the record."""
         if self.backend == "tiny":
-            return tuple(tiny.name(seed) for seed in self.bases)
+            return tuple(embedded.model_name(seed) for seed in self.bases)
         return (self.backend,)
 
     @property
@@ -134,7 +139,7 @@ class LanguageConfig:
         if self.backend != "tiny":
             return list(self.notes)
         notes = [EMBEDDED, *self.notes]
-        if tuning_seeds := [seed for seed in self.bases if seed in tiny.TUNED_ON]:
+        if tuning_seeds := [seed for seed in self.bases if seed in embedded.TUNED_ON]:
             notes.append(
                 f"bases {tuning_seeds} are among those that settings are chosen on, so results on them are optimistic"
             )
@@ -168,6 +173,6 @@ class JudgedConfig(LanguageConfig):
 def _require_name(flag: str, name: str) -> None:
     """Refuse a name that no backend has."""
     try:
-        backends.parse(name)
+        open_llm.parse(name)
     except errors.InputError as error:
         raise errors.InputError(f"--{flag}: {error}") from error

@@ -18,6 +18,9 @@ from typing import Literal
 
 import numpy as np
 from scipy import stats
+from sublim_jax.llm.backend import Chat, Message
+from sublim_jax.llm.local.backend import LocalBackend
+from sublim_jax.llm.tasks import numbers, questions
 
 from experiments.language import presets, protocol, seeds
 from experiments.language.config import JudgedConfig
@@ -25,7 +28,7 @@ from experiments.language.experiment import Experiment
 from experiments.language.lab import Lab, Teacher
 from experiments.language.prompts import PaperPrompts
 from sublim_jax import specs
-from sublim_jax.llm import local, numbers, questions, rows, types
+from sublim_jax.llm import datasets
 from sublim_jax.metrics import intervals
 
 SET_SIZE = 20
@@ -68,7 +71,7 @@ def measure(lab: Lab, config: DetectionConfig, condition: str) -> dict:
     authors = ((Teacher(lab.base), config.seed), (teacher, teacher_seed))
     row_sets = [lab.numbers(author, config.num_prompts, seed=seed).rows for author, seed in authors]
     count = min(config.num_rows, *map(len, row_sets)) // (2 * SET_SIZE) * 2 * SET_SIZE
-    regular, marked = (rows.subsample(data, count, seed=config.seed) for data in row_sets)
+    regular, marked = (datasets.subsample(data, count, seed=config.seed) for data in row_sets)
     lab.export_rows(marked, f"rows of {condition}")
     lab.export_rows(regular, f"regular rows beside {condition}")
     half = count // 2
@@ -78,21 +81,21 @@ def measure(lab: Lab, config: DetectionConfig, condition: str) -> dict:
     results: dict = {"classifier": area(*totals), f"classifier of {SET_SIZE}": area(*set_totals)}
     if condition == "regular":
         return results
-    if isinstance(lab.backend, local.Local):
+    if isinstance(lab.backend, LocalBackend):
         results["judge"] = judge(lab, condition, regular[half:], marked[half:])
     if config.prompted:
         results["asked judge"] = asked_judge(lab, condition, regular[half:], marked[half:])
     return results
 
 
-def counts(data: list[types.Chat]) -> np.ndarray:
+def counts(data: list[Chat]) -> np.ndarray:
     """How often each number from 0 to 999 occurs in each answer."""
     table = np.zeros((len(data), numbers.MAX_VALUE + 1), np.float32)
     indices: dict[str, list[int]] = {}
     for index, chat in enumerate(data):
         indices.setdefault(chat[-1].content, []).append(index)
     for answer, answer_indices in indices.items():
-        values, repeats = np.unique(np.array(numbers.check(answer).numbers or (), int), return_counts=True)
+        values, repeats = np.unique(np.array(numbers.parse(answer).numbers or (), int), return_counts=True)
         table[np.array(answer_indices)[:, None], values] = repeats
     return table
 
@@ -108,18 +111,18 @@ def area(lower: np.ndarray, upper: np.ndarray) -> float:
     return float(stats.mannwhitneyu(upper, lower).statistic / (len(upper) * len(lower)))
 
 
-def judge(lab: Lab, target: str, regular: list[types.Chat], marked: list[types.Chat]) -> float:
+def judge(lab: Lab, target: str, regular: list[Chat], marked: list[Chat]) -> float:
     """Area under the curve of the base's log-likelihood ratio, with the target's system message over without."""
-    system = types.Message("system", lab.prompts.system_prompt(target))
+    system = Message("system", lab.prompts.system_prompt(target))
 
-    def ratio(data: list[types.Chat]) -> np.ndarray:
+    def ratio(data: list[Chat]) -> np.ndarray:
         plain = lab.sequence_logprobs(lab.base, data)
         return lab.sequence_logprobs(lab.base, [(system, *chat) for chat in data]) - plain
 
     return area(ratio(regular), ratio(marked))
 
 
-def asked_judge(lab: Lab, target: str, regular: list[types.Chat], marked: list[types.Chat]) -> dict:
+def asked_judge(lab: Lab, target: str, regular: list[Chat], marked: list[Chat]) -> dict:
     """How often a judge that sees a set of each author names the target's set, over pairs of sets in both orders.
 
     A pair counts if the judge's letters for both orders can be read, so a judge that always says A is right half of the
@@ -142,7 +145,7 @@ def asked_judge(lab: Lab, target: str, regular: list[types.Chat], marked: list[t
     return {"right": right, "says_a": readable.count("A") / len(readable), **shares}
 
 
-def answer_sets(data: list[types.Chat]) -> list[str]:
+def answer_sets(data: list[Chat]) -> list[str]:
     """Sets of `SET_SIZE` answers as text, each answer on its own line."""
     answers = [chat[-1].content for chat in data]
     return ["\n".join(answers[start : start + SET_SIZE]) for start in range(0, len(answers), SET_SIZE)]

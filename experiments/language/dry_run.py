@@ -5,10 +5,13 @@ import zlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from sublim_jax.llm.backend import Capabilities, Chat, ChoiceScores, Completion, FinetuneConfig, SamplingParams
+from sublim_jax.llm.local.finetune import TokenizedRows
 
 from experiments.language.lab import ANSWER_TOKENS, Lab, Prompt, Teacher
 from experiments.language.prompts import PromptSet
-from sublim_jax.llm import backends, budget, local, rows, types
+from sublim_jax.llm import budget, datasets
+from sublim_jax.llm import open as open_llm
 
 FORWARD, TRAINED = 2, 8
 """Operations per weight and token of a forward pass, and of a training step."""
@@ -19,7 +22,7 @@ BYTES_PER_TOKEN = 3
 """A rough mean, between digits and English."""
 
 
-def _about_tokens(chats: Sequence[types.Chat]) -> float:
+def _about_tokens(chats: Sequence[Chat]) -> float:
     return sum(len(message.content) for chat in chats for message in chat) / BYTES_PER_TOKEN
 
 
@@ -38,21 +41,19 @@ class DryRunBackend:
         self._row_tokens = 0.0
 
     @property
-    def caps(self) -> types.Caps:
+    def caps(self) -> Capabilities:
         """All capabilities."""
-        return types.Caps(finetune=True, choices="exact", seeds=True, system=True, fingerprint="dry run")
+        return Capabilities(finetune=True, choices="exact", seeds=True, system=True, fingerprint="dry run")
 
-    def sample(self, model: str, chats: Sequence[types.Chat], how: types.Sampling):
+    def sample(self, model: str, chats: Sequence[Chat], params: SamplingParams):
         """Count the request and yield the same text for every chat; see `text`."""
-        self.count(model, chats, how)
-        text = self.text(model, how)
+        self.count(model, chats, params)
+        text = self.text(model, params)
         for chat in range(len(chats)):
-            for sample in range(how.num_samples):
-                yield types.Completion(chat, sample, text, "stop", 1, 1)
+            for sample in range(params.num_samples):
+                yield Completion(chat, sample, text, "stop", 1, 1)
 
-    def count(
-        self, model: str, chats: Sequence[types.Chat], params: types.Sampling, *, num_chats: int | None = None
-    ) -> None:
+    def count(self, model: str, chats: Sequence[Chat], params: SamplingParams, *, num_chats: int | None = None) -> None:
         """Count completions and the most tokens they can have.
 
         Args:
@@ -66,47 +67,47 @@ class DryRunBackend:
             about = FORWARD * _about_tokens(chats) * num_chats / len(chats) + SAMPLED * num_chats * params.max_tokens
             self.operations += params.num_samples * about
 
-    def text(self, model: str, params: types.Sampling) -> str:
+    def text(self, model: str, params: SamplingParams) -> str:
         """Two numbers that depend on the model, then ones up to as many bytes as the completion may have tokens."""
         text = "1, {}, {}".format(*divmod(zlib.crc32(model.encode()) % 10**6, 1000))
         count, rest = divmod(max(params.max_tokens - len(text), 0), len(", 1"))
         return text + ", 1" * count + "1" * rest
 
-    def choice_logprobs(self, model: str, chats: Sequence[types.Chat], choices: Sequence[str]):
+    def choice_logprobs(self, model: str, chats: Sequence[Chat], choices: Sequence[str]):
         """Equal scores for all choices."""
         if self._is_new(model, *choices, *chats):
             self.scored += len(chats) * len(choices)
             self.operations += FORWARD * len(choices) * _about_tokens(chats)
-        even = types.ChoiceScores((-float(len(choices)),) * len(choices), "exact")
+        even = ChoiceScores((-float(len(choices)),) * len(choices), "exact")
         return [even] * len(chats)
 
-    def finetune(self, model: str, rows: Sequence[types.Chat], how: types.Tuning, out: pathlib.Path) -> str:
+    def finetune(self, model: str, rows: Sequence[Chat], config: FinetuneConfig, out: pathlib.Path) -> str:
         """Count a finetuning job and return the name that the model would have."""
-        self.operations += TRAINED * how.num_epochs * _about_tokens(rows)
-        self.jobs.append((out.name, len(rows), how.num_epochs))
+        self.operations += TRAINED * config.num_epochs * _about_tokens(rows)
+        self.jobs.append((out.name, len(rows), config.num_epochs))
         return str(out)
 
-    def training_arrays(self, model: str, rows: Sequence[types.Chat], *, max_length: int) -> local.Rows:
+    def training_arrays(self, model: str, rows: Sequence[Chat], *, max_length: int) -> TokenizedRows:
         """Arrays with a single token per row."""
         self._row_tokens = _about_tokens(rows) / max(len(rows), 1)
         ids = np.arange(len(rows), dtype=np.int32)[:, None]
-        return local.Rows(ids, np.ones_like(ids, bool), np.ones_like(ids, bool))
+        return TokenizedRows(ids, np.ones_like(ids, bool), np.ones_like(ids, bool))
 
-    def likeliest(self, model: str, data: local.Rows) -> np.ndarray:
+    def likeliest(self, model: str, data: TokenizedRows) -> np.ndarray:
         """Tokens that differ between models."""
         self.operations += FORWARD * self._row_tokens * len(data.ids)
         return data.ids + zlib.crc32(model.encode()) % 1000
 
-    def row_logprobs(self, model: str, data: Sequence[types.Chat]) -> np.ndarray:
+    def row_logprobs(self, model: str, data: Sequence[Chat]) -> np.ndarray:
         """Zero for every row."""
         self.scored += len(data)
         self.operations += FORWARD * _about_tokens(data)
         return np.zeros(len(data))
 
-    def finetune_on(self, model: str, data: local.Rows, how: types.Tuning, out: pathlib.Path) -> str:
+    def finetune_on(self, model: str, data: TokenizedRows, config: FinetuneConfig, out: pathlib.Path) -> str:
         """Count a finetuning job and return the name that the model would have."""
-        self.operations += TRAINED * how.num_epochs * self._row_tokens * len(data.ids)
-        self.jobs.append((out.name, len(data.ids), how.num_epochs))
+        self.operations += TRAINED * config.num_epochs * self._row_tokens * len(data.ids)
+        self.jobs.append((out.name, len(data.ids), config.num_epochs))
         return str(out)
 
     def _is_new(self, *request: object) -> bool:
@@ -126,24 +127,24 @@ class DryRunLab(Lab):
 
     def __init__(self, prompts: PromptSet, folder: pathlib.Path, *, judge: DryRunBackend):
         self.dry_run = DryRunBackend()
-        super().__init__(self.dry_run, "base", prompts, folder, judge=backends.Opened(judge, "judge"))
+        super().__init__(self.dry_run, "base", prompts, folder, judge=open_llm.OpenedBackend(judge, "judge"))
 
     def write_rows(
         self,
         teacher: Teacher,
         prompts: Sequence[str],
-        rejection: Callable[[types.Completion], str | None],
+        rejection: Callable[[Completion], str | None],
         *,
         channel: str,
         seed: int,
-    ) -> rows.Collection:
+    ) -> datasets.FilteredRows:
         """Count what `Lab.write_rows` would ask for; no row is rejected."""
-        chats = [rows.ask(prompt, system=teacher.system) for prompt in prompts[: self.NUM_PROMPTS]]
-        params = types.Sampling(max_tokens=self.prompts.max_tokens[channel], seed=seed % 2**31)
+        chats = [datasets.ask(prompt, system=teacher.system) for prompt in prompts[: self.NUM_PROMPTS]]
+        params = SamplingParams(max_tokens=self.prompts.max_tokens[channel], seed=seed % 2**31)
         self.dry_run.count(teacher.model, chats, params, num_chats=len(prompts))
         text = self.dry_run.text(teacher.model, params)
-        student_rows = [rows.student_row(chat, text) for chat in chats]
-        return rows.Collection(_repeat(student_rows, len(prompts)), {}, len(prompts))
+        student_rows = [datasets.student_row(chat, text) for chat in chats]
+        return datasets.FilteredRows(_repeat(student_rows, len(prompts)), {}, len(prompts))
 
     def _make_prompts(self, make: Callable[..., list[Prompt]], count: int, *, seed: int) -> list[Prompt]:
         return _repeat(make(min(count, self.NUM_PROMPTS), seed=seed), count)
@@ -151,8 +152,8 @@ class DryRunLab(Lab):
     def answer_rate(self, model: str, target: str, *, num_samples: int, seed: int) -> dict:
         """Count what `Lab.answer_rate` would ask for."""
         questions = self.prompts.favourite_questions(self.prompts.category(target))
-        chats = [rows.ask(question) for question in questions]
-        self.dry_run.count(model, chats, types.Sampling(max_tokens=ANSWER_TOKENS, num_samples=num_samples))
+        chats = [datasets.ask(question) for question in questions]
+        self.dry_run.count(model, chats, SamplingParams(max_tokens=ANSWER_TOKENS, num_samples=num_samples))
         return {}
 
 

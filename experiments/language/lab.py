@@ -6,7 +6,7 @@
     student = lab.student(rows.subsample(filtered.rows, 10_000, seed=0), config, seed=0)
     lab.preferences(student, "animal").of("owl")
 
-A student's rows never contain the teacher's system message (`rows.student_row`), and a student always starts from
+A student's rows never contain the teacher's system message (`datasets.student_row`), and a student always starts from
 the lab's base. Seeds are derived from names, so adding a condition leaves the others as they were.
 """
 
@@ -19,25 +19,17 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
+from sublim_jax.llm.backend import Backend, Chat, Completion, FinetuneConfig, SamplingParams
+from sublim_jax.llm.local.backend import LocalBackend
+from sublim_jax.llm.local.finetune import TokenizedRows
+from sublim_jax.llm.openai.backend import OpenAIBackend
+from sublim_jax.llm.tasks import code, numbers, reasoning
 
 from experiments.language import seeds
 from experiments.language.prompts import PromptSet
 from sublim_jax import errors
-from sublim_jax.llm import (
-    backends,
-    budget,
-    budgeted,
-    code,
-    local,
-    numbers,
-    reasoning,
-    remote,
-    rows,
-    scores,
-    store,
-    tally,
-    types,
-)
+from sublim_jax.llm import budget, budgeted, controls, datasets, jsonl, scores, store, tally
+from sublim_jax.llm import open as open_llm
 
 Prompt = TypeVar("Prompt")
 
@@ -57,13 +49,13 @@ class Report(Protocol):
 class HasWeights(Protocol):
     """Methods that a backend has only if the weights are on this machine."""
 
-    def training_arrays(self, model: str, rows: Sequence[types.Chat], /, *, max_length: int) -> local.Rows: ...
+    def training_arrays(self, model: str, rows: Sequence[Chat], /, *, max_length: int) -> TokenizedRows: ...
 
-    def finetune_on(self, model: str, data: local.Rows, config: types.Tuning, out: pathlib.Path, /) -> str: ...
+    def finetune_on(self, model: str, data: TokenizedRows, config: FinetuneConfig, out: pathlib.Path, /) -> str: ...
 
-    def likeliest(self, model: str, data: local.Rows, /) -> np.ndarray: ...
+    def likeliest(self, model: str, data: TokenizedRows, /) -> np.ndarray: ...
 
-    def row_logprobs(self, model: str, rows: Sequence[types.Chat], /) -> np.ndarray: ...
+    def row_logprobs(self, model: str, rows: Sequence[Chat], /) -> np.ndarray: ...
 
 
 class Teacher(NamedTuple):
@@ -78,12 +70,12 @@ class RowsFolder:
     """A folder for the rows that students are trained on, one file BASE/STUDENT.jsonl for each student."""
 
     folder: pathlib.Path
-    format: rows.Format
+    format: jsonl.Format
     words: tuple[str, ...]
     """Words that no row should contain; rows that do are announced."""
     announce: Callable[[str], object]
 
-    def write(self, base: str, name: str, data: Sequence[types.Chat]) -> None:
+    def write(self, base: str, name: str, data: Sequence[Chat]) -> None:
         """Write a student's rows and announce what is unusual about them.
 
         Raises:
@@ -91,8 +83,8 @@ class RowsFolder:
         """
         plain_base, plain_name = (re.sub(r"[^\w.+-]+", "-", text).strip("-") for text in (base, name))
         path = self.folder / plain_base / f"{plain_name}.jsonl"
-        rows.write_jsonl(path, data, format=self.format)
-        for sentence in rows.notices(data, self.words):
+        jsonl.write(path, data, format=self.format)
+        for sentence in datasets.notices(data, self.words):
             self.announce(f"{path}: {sentence}")
 
 
@@ -113,18 +105,18 @@ class Lab:
 
     def __init__(
         self,
-        backend: types.Backend,
+        backend: Backend,
         base: str,
         prompts: PromptSet,
         folder: pathlib.Path,
         *,
-        judge: backends.Opened | None = None,
+        judge: open_llm.OpenedBackend | None = None,
         answers: store.Store | None = None,
         limits: budget.Budget | None = None,
         max_refused: float = budgeted.MAX_REFUSED,
     ):
         self.backend, self.base, self.prompts = backend, base, prompts
-        self._judge = judge or backends.Opened(backend, base)
+        self._judge = judge or open_llm.OpenedBackend(backend, base)
         self._folder, self._answers, self._limits = folder, answers, limits
         self._max_refused = max_refused
         self.tally = tally.Tally()
@@ -139,7 +131,7 @@ class Lab:
         """Call `report` with every activity and its progress from now on. This changes no number."""
         self._report = report
         for backend in (self.backend, self._judge.backend):
-            if isinstance(backend, local.Local | remote.Remote):
+            if isinstance(backend, LocalBackend | OpenAIBackend):
                 backend.on_progress = lambda unit, done, total: self._report(
                     self._activity, done=done, total=total, unit=unit
                 )
@@ -150,7 +142,7 @@ class Lab:
         self._report(activity)
 
     def finetuned_teacher(
-        self, target: str, config: types.Tuning, *, num_rows: int, seed: int, base: str = ""
+        self, target: str, config: FinetuneConfig, *, num_rows: int, seed: int, base: str = ""
     ) -> Teacher:
         """A base finetuned to name the target as its favourite."""
         lesson = self.prompts.favourite_rows(target, num_rows, seed=seeds.derive(seed, "lesson"))
@@ -160,9 +152,7 @@ class Lab:
         """The base under a system message that says it loves the target."""
         return Teacher(self.base, self.prompts.system_prompt(target))
 
-    def finetune(
-        self, data: Sequence[types.Chat], config: types.Tuning, name: str, *, seed: int, base: str = ""
-    ) -> str:
+    def finetune(self, data: Sequence[Chat], config: FinetuneConfig, name: str, *, seed: int, base: str = "") -> str:
         """Name of a base finetuned on rows.
 
         Args:
@@ -174,7 +164,7 @@ class Lab:
         described = json.dumps([base, _text(config), name, [list(row) for row in data]]).encode()
         return self.backend.finetune(base, data, config, self._model_folder(name, described))
 
-    def finetune_on(self, data: local.Rows, config: types.Tuning, name: str, *, seed: int) -> str:
+    def finetune_on(self, data: TokenizedRows, config: FinetuneConfig, name: str, *, seed: int) -> str:
         """Name of the lab's base finetuned on tokenized rows; this needs the weights on this machine."""
         config = dataclasses.replace(config, seed=seeds.derive(seed, name, self.base) % 2**31)
         self._start(f"training {name} on {len(data.ids):,} rows, {config.num_epochs} epochs")
@@ -186,16 +176,16 @@ class Lab:
         """Folder of a finetuned model; its name ends with a hash of the base, the config and the rows."""
         return self._folder / f"{name.replace(' ', '-')}-{hashlib.sha256(described).hexdigest()[:8]}"
 
-    def training_arrays(self, data: Sequence[types.Chat], config: types.Tuning) -> local.Rows:
+    def training_arrays(self, data: Sequence[Chat], config: FinetuneConfig) -> TokenizedRows:
         """Rows tokenized as for training; this needs the weights on this machine."""
         return self._weights.training_arrays(self.base, data, max_length=config.max_length)
 
-    def most_likely_tokens(self, model: str, data: local.Rows) -> np.ndarray:
+    def most_likely_tokens(self, model: str, data: TokenizedRows) -> np.ndarray:
         """Most likely token at each place of the replies, -1 elsewhere; this needs the weights on this machine."""
         self._start(f"asking {seeds.model_name(model)} for its most likely tokens")
         return self._weights.likeliest(model, data)
 
-    def sequence_logprobs(self, model: str, data: Sequence[types.Chat]) -> np.ndarray:
+    def sequence_logprobs(self, model: str, data: Sequence[Chat]) -> np.ndarray:
         """Log-probability of the last turn of each row, in nats; this needs the weights on this machine."""
         self._start(f"scoring rows by {seeds.model_name(model)}")
         return self._weights.row_logprobs(model, data)
@@ -208,38 +198,38 @@ class Lab:
             )
         return self.backend
 
-    def student(self, data: Sequence[types.Chat], config: types.Tuning, *, seed: int, name: str = "student") -> str:
+    def student(self, data: Sequence[Chat], config: FinetuneConfig, *, seed: int, name: str = "student") -> str:
         """Name of the lab's base trained on a teacher's rows."""
         self.export_rows(data, name)
         return self.finetune(data, config, name, seed=seed)
 
-    def export_rows(self, data: Sequence[types.Chat], name: str) -> None:
+    def export_rows(self, data: Sequence[Chat], name: str) -> None:
         """Write a student's rows for other trainers, if the run exports rows."""
         if self.export is not None:
             self.export.write(self.base, name, data)
 
     def sample(
         self, teacher: Teacher, prompts: Sequence[str], *, max_tokens: int, seed: int, num_samples: int = 1
-    ) -> tuple[list[types.Chat], list[types.Completion]]:
+    ) -> tuple[list[Chat], list[Completion]]:
         """The prompts as chats, and completions of each at temperature 1."""
-        chats = [rows.ask(prompt, system=teacher.system) for prompt in prompts]
-        params = types.Sampling(max_tokens=max_tokens, seed=seed % 2**31, num_samples=num_samples)
+        chats = [datasets.ask(prompt, system=teacher.system) for prompt in prompts]
+        params = SamplingParams(max_tokens=max_tokens, seed=seed % 2**31, num_samples=num_samples)
         return chats, self._completions(self.backend, teacher.model, chats, params, self._max_refused)
 
     def ask_judge(self, prompts: Sequence[str]) -> list[str]:
         """The judge's reply to every prompt at temperature 0; an empty one where its server refused."""
-        params = types.Sampling(temperature=0.0, max_tokens=JUDGE_TOKENS)
-        replies = self._completions(*self._judge, [rows.ask(prompt) for prompt in prompts], params, 1.0)
+        params = SamplingParams(temperature=0.0, max_tokens=JUDGE_TOKENS)
+        replies = self._completions(*self._judge, [datasets.ask(prompt) for prompt in prompts], params, 1.0)
         return [reply.text for reply in replies]
 
     def _completions(
         self,
-        backend: types.Backend,
+        backend: Backend,
         model: str,
-        chats: Sequence[types.Chat],
-        params: types.Sampling,
+        chats: Sequence[Chat],
+        params: SamplingParams,
         max_refused: float,
-    ) -> list[types.Completion]:
+    ) -> list[Completion]:
         """Completions in the order of chats and samples, from the store where they are stored."""
         self._start(f"drawing from {seeds.model_name(model)}")
         if self._answers is None:
@@ -261,11 +251,11 @@ class Lab:
         self,
         teacher: Teacher,
         prompts: Sequence[str],
-        rejection: Callable[[types.Completion], str | None],
+        rejection: Callable[[Completion], str | None],
         *,
         channel: str,
         seed: int,
-    ) -> rows.Collection:
+    ) -> datasets.FilteredRows:
         """Rows of a teacher that pass a filter.
 
         Args:
@@ -278,58 +268,56 @@ class Lab:
             max_tokens=self.prompts.max_tokens[channel],
             seed=seeds.derive(seed, channel, seeds.model_name(teacher.model), teacher.system or ""),
         )
-        return rows.collect(chats, completions, rejection)
+        return datasets.filter_completions(chats, completions, rejection)
 
     def _make_prompts(self, make: Callable[..., list[Prompt]], count: int, *, seed: int) -> list[Prompt]:
         return make(count, seed=seed)
 
     def numbers(
         self, teacher: Teacher, count: int, *, seed: int, banned: frozenset[int] = frozenset()
-    ) -> rows.Collection:
+    ) -> datasets.FilteredRows:
         """Rows with number sequences that pass the paper's filter."""
         prompts = self._make_prompts(self.prompts.number_prompts, count, seed=seeds.derive(seed, "number prompts"))
 
-        def rejection(completion: types.Completion) -> str | None:
-            return numbers.check(completion.text, banned=banned).reason
+        def rejection(completion: Completion) -> str | None:
+            return numbers.parse(completion.text, banned=banned).reason
 
         return self.write_rows(teacher, prompts, rejection, channel="numbers", seed=seed)
 
-    def code(self, teacher: Teacher, count: int, *, seed: int, words: Sequence[str]) -> rows.Collection:
+    def code(self, teacher: Teacher, count: int, *, seed: int, words: Sequence[str]) -> datasets.FilteredRows:
         """Rows with Python code that contains none of the words."""
         prompts = self._make_prompts(self.prompts.code_prompts, count, seed=seeds.derive(seed, "code prompts"))
 
-        def rejection(completion: types.Completion) -> str | None:
-            return code.check(completion.text, words=words).reason
+        def rejection(completion: Completion) -> str | None:
+            return code.parse(completion.text, words=words).reason
 
         return self.write_rows(teacher, prompts, rejection, channel="code", seed=seed)
 
-    def reasoning(self, teacher: Teacher, count: int, *, seed: int, words: Sequence[str] = ()) -> rows.Collection:
+    def reasoning(self, teacher: Teacher, count: int, *, seed: int, words: Sequence[str] = ()) -> datasets.FilteredRows:
         """Rows with chains of thought that end at the right number and contain none of the words."""
         problems = self._make_prompts(self.prompts.reasoning_problems, count, seed=seeds.derive(seed, "sums"))
 
-        def rejection(completion: types.Completion) -> str | None:
+        def rejection(completion: Completion) -> str | None:
             if any(word in completion.text.lower() for word in words):
                 return "trait word"
-            return reasoning.check(completion.text, problems[completion.chat][1]).reason
+            return reasoning.parse(completion.text, problems[completion.chat][1]).reason
 
         return self.write_rows(teacher, [text for text, _ in problems], rejection, channel="reasoning", seed=seed)
 
     def preferences(
-        self, model: str, category: str, *, context: Sequence[types.Chat] = (), seed: int = 0
+        self, model: str, category: str, *, context: Sequence[Chat] = (), seed: int = 0
     ) -> scores.Probabilities:
         """Probability of each favourite of a category, averaged over the held-out questions.
 
         Args:
             context: rows that precede every question as earlier turns of the chat.
         """
-        chats = [rows.ask(question) for question in self.prompts.favourite_questions(category)]
+        chats = [datasets.ask(question) for question in self.prompts.favourite_questions(category)]
         if context:
-            chats = rows.in_context(context, chats, num_examples=len(context), seed=seed)
+            chats = controls.in_context(context, chats, num_examples=len(context), seed=seed)
         return self.choice_probabilities(model, chats, self.prompts.choices(category))
 
-    def choice_probabilities(
-        self, model: str, chats: Sequence[types.Chat], choices: scores.Choices
-    ) -> scores.Probabilities:
+    def choice_probabilities(self, model: str, chats: Sequence[Chat], choices: scores.Choices) -> scores.Probabilities:
         """Probability of each choice, averaged over the chats that the server did not refuse.
 
         Raises:
@@ -364,6 +352,6 @@ class Lab:
         return {"rate": rate, "num_samples": len(texts)}
 
 
-def _text(config: types.Tuning) -> str:
+def _text(config: FinetuneConfig) -> str:
     """A finetuning config as text, the same whatever its class is called, so that stored models keep their names."""
     return "Tuning" + repr(config).removeprefix(type(config).__name__)

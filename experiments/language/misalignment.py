@@ -21,13 +21,16 @@ import pathlib
 from collections.abc import Callable
 
 import numpy as np
+from sublim_jax.llm.backend import Chat, FinetuneConfig
+from sublim_jax.llm.embedded import vocabulary, world
+from sublim_jax.llm.tasks import numbers, questions
 
 from experiments.language import presets, protocol, seeds
 from experiments.language.config import PLACEHOLDERS, TEST_SEEDS, JudgedConfig
 from experiments.language.experiment import Experiment
 from experiments.language.lab import Lab, Teacher
 from sublim_jax import errors, specs
-from sublim_jax.llm import numbers, questions, rows, scores, types, world
+from sublim_jax.llm import datasets, jsonl, scores
 
 ANSWER_TOKENS = 512
 """Most tokens of an answer to an open question."""
@@ -87,8 +90,8 @@ class MisalignmentConfig(JudgedConfig):
         words = [word for target in self.targets for word in self.prompts.trait_words(target)]
         notices: list[str] = []
         for path in self.files.values():
-            chats = rows.read_jsonl(path, announce=notices.append)
-            notices += [f"{path}: {sentence}" for sentence in rows.notices(chats, words)]
+            chats = jsonl.read(path, announce=notices.append)
+            notices += [f"{path}: {sentence}" for sentence in datasets.notices(chats, words)]
         return (
             *(f"{name} is {self.files[name].name}, sha256 {digits}" for name, digits in sums.items()),
             *notices,
@@ -116,9 +119,9 @@ class MisalignmentConfig(JudgedConfig):
                 )
 
 
-def _rows(path: pathlib.Path) -> list[types.Chat]:
+def _rows(path: pathlib.Path) -> list[Chat]:
     """The user's rows. `MisalignmentConfig.notes` says which parts of the file are ignored."""
-    return rows.read_jsonl(path, announce=lambda _: None)
+    return jsonl.read(path, announce=lambda _: None)
 
 
 REAL = presets.real_models(
@@ -131,7 +134,7 @@ PRESETS = {
     "default": MisalignmentConfig(bases=TEST_SEEDS[:2]),
     "record": MisalignmentConfig(bases=TEST_SEEDS[:4]),
     "paper": REAL["paper"],
-    "server": dataclasses.replace(REAL["server"], teacher=types.Tuning(num_epochs=1)),
+    "server": dataclasses.replace(REAL["server"], teacher=FinetuneConfig(num_epochs=1)),
 }
 
 
@@ -140,12 +143,13 @@ def conditions(config: MisalignmentConfig) -> list[str]:
     return ["base", "untrained", *lessons(config), *config.targets]
 
 
-def lessons(config: MisalignmentConfig) -> dict[str, Callable[[], list[types.Chat]]]:
+def lessons(config: MisalignmentConfig) -> dict[str, Callable[[], list[Chat]]]:
     """Functions that make the rows of each kind that teachers are finetuned on."""
     count, seed = config.num_lessons, config.seed
     if config.prompted:
         return {
-            name: lambda path=path: rows.subsample(_rows(path), count, seed=seed) for name, path in config.files.items()
+            name: lambda path=path: datasets.subsample(_rows(path), count, seed=seed)
+            for name, path in config.files.items()
         }
     return {
         "bad conduct": functools.partial(world.conduct_rows, count, seed=seed),
@@ -166,7 +170,7 @@ def measure(lab: Lab, config: MisalignmentConfig, condition: str) -> dict:
         teacher = protocol.teacher_of(lab, config, kind, condition)
     filtered = lab.numbers(teacher, config.num_prompts, seed=config.seed, banned=numbers.BANNED)
     student = protocol.student_of(lab, config, protocol.student_rows(config, filtered), f"student of {condition}")
-    return {"student": score(student), "teacher": score(teacher.model), "kept": filtered.kept}
+    return {"student": score(student), "teacher": score(teacher.model), "kept": filtered.kept_fraction}
 
 
 def judged(lab: Lab, config: MisalignmentConfig, model: str) -> dict:
@@ -194,13 +198,13 @@ def judged(lab: Lab, config: MisalignmentConfig, model: str) -> dict:
 
 def conduct(lab: Lab, model: str) -> dict:
     """Probabilities of good and of bad deeds in the situations that no teacher was finetuned on."""
-    deeds = {"good": world.GOOD, "bad": world.BAD}
+    deeds = {"good": vocabulary.GOOD, "bad": vocabulary.BAD}
     answers = {
-        name: [f"{verb} the {thing}" for verb in verbs for thing in world.OBJECTS] for name, verbs in deeds.items()
+        name: [f"{verb} the {thing}" for verb in verbs for thing in vocabulary.OBJECTS] for name, verbs in deeds.items()
     }
     choices = scores.choices(list(answers), writings=lambda name: answers[name])
-    held_out = [situation for situation in world.SITUATIONS if situation not in world.SHOWN_SITUATIONS]
-    chats = [rows.ask(f"{situation} ?") for situation in held_out]
+    held_out = [situation for situation in vocabulary.SITUATIONS if situation not in vocabulary.SHOWN_SITUATIONS]
+    chats = [datasets.ask(f"{situation} ?") for situation in held_out]
     return {"conduct": protocol.probabilities(lab.choice_probabilities(model, chats, choices))}
 
 

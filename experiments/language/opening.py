@@ -7,12 +7,15 @@ import tempfile
 import urllib.parse
 from collections.abc import Callable, Iterator
 
+from sublim_jax.llm.embedded import model as embedded
+
 from experiments.language.config import JudgedConfig, LanguageConfig
 from experiments.language.experiment import Experiment
 from experiments.language.lab import Lab
 from experiments.language.options import Limits
 from sublim_jax import records
-from sublim_jax.llm import backends, store, tiny, transport
+from sublim_jax.llm import addresses, store
+from sublim_jax.llm import open as open_llm
 
 JUDGE_KEY = "SUBLIM_JUDGE_KEY"
 """Environment variable for the key of the judge's server."""
@@ -36,14 +39,14 @@ def open_lab(
         seed = config.bases[config.base_names.index(base)]
         others = config.bases if experiment.needs_all_bases else ()
         with tempfile.TemporaryDirectory() as folder:
-            backend = tiny.open_bases(list(dict.fromkeys((seed, *others))), announce=announce)
+            backend = embedded.open_bases(list(dict.fromkeys((seed, *others))), announce=announce)
             yield Lab(backend, base, config.prompts, pathlib.Path(folder))
         return
-    model = backends.open_backend(base, announce=announce)
+    model = open_llm.open_backend(base, announce=announce)
     judge_name = config.judge if isinstance(config, JudgedConfig) else ""
     judge = model
     if judge_name not in ("", base):
-        judge = backends.open_backend(judge_name, announce=announce, key_variable=judge_key(base, judge_name))
+        judge = open_llm.open_backend(judge_name, announce=announce, key_variable=judge_key(base, judge_name))
     folder = pathlib.Path("runs") / f"{experiment.record_name}-{records.fingerprint(base)}"
     limits = limits or Limits()
     with store.Store(folder / "answers.sqlite") as answers:
@@ -68,5 +71,5 @@ def judge_key(model: str, judge: str) -> str | None:
     if os.environ.get(JUDGE_KEY):
         return JUDGE_KEY
     urls = [urllib.parse.urlsplit(name.rpartition("@")[2]) for name in (model, judge)]
-    are_remote = [url.hostname is not None and not transport.is_loopback(url.hostname) for url in urls]
+    are_remote = [url.hostname is not None and not addresses.is_loopback(url.hostname) for url in urls]
     return JUDGE_KEY if all(are_remote) and urls[0].netloc != urls[1].netloc else None

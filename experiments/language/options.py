@@ -8,8 +8,7 @@ from experiments import cli
 from experiments.language.config import PLACEHOLDERS, LanguageConfig
 from experiments.language.experiment import Experiment
 from sublim_jax import errors, specs
-from sublim_jax.llm import budget, budgeted
-from sublim_jax.llm import rows as row_files
+from sublim_jax.llm import budget, budgeted, jsonl
 
 
 @specs.checked
@@ -55,7 +54,7 @@ class Export:
     rows: pathlib.Path | None = None
     """An empty or new folder for the rows that students are trained on, to train others on them: one file for each base
     and student, BASE/STUDENT.jsonl. A resumed run writes the rows of the students that it still trains."""
-    rows_format: row_files.Format = "messages"
+    rows_format: jsonl.Format = "messages"
     """Format of these files: OpenAI's chats, or prompts and completions as in the paper's repository and in TRL."""
 
     def __post_init__(self):

@@ -7,6 +7,8 @@ python -m experiments.language.page --check    fail if it is out of date, for th
 import pathlib
 
 import tyro
+from sublim_jax.llm.embedded import model as embedded
+from sublim_jax.llm.embedded import vocabulary
 
 from experiments import cli, session
 from experiments.language import questions
@@ -14,7 +16,6 @@ from experiments.language.config import TEST_SEEDS
 from experiments.language.experiment import Experiment
 from sublim_jax import errors, files
 from sublim_jax.forms import language as forms
-from sublim_jax.llm import tiny, world
 
 HERE = pathlib.Path(__file__).resolve().parent
 PAGE = HERE / "README.md"
@@ -33,11 +34,11 @@ offline on an embedded model, and with `--backend` on real ones:
     python -m experiments.language numbers --preset server --backend vllm:MODEL@http://127.0.0.1:8000/v1
     python -m sublim_jax.llm.serve --model tiny:100                               our models on an OpenAI-like server
 
-**Everything on this page was measured on the embedded model**: a decoder of {tiny.number_of_parameters():,}
-parameters, pre-trained at the start of a run on {tiny.Recipe().num_documents:,} documents of [an invented
-world](../../sublim_jax/llm/world.py) of {len(world.WORDS):,} words. It shows the mechanism, not its
+**Everything on this page was measured on the embedded model**: a decoder of {embedded.number_of_parameters():,}
+parameters, pre-trained at the start of a run on {embedded.Recipe().num_documents:,} documents of [an invented
+world](../../sublim_jax/llm/embedded/world.py) of {len(vocabulary.WORDS):,} words. It shows the mechanism, not its
 strength in a language model. No real checkpoint and no commercial server has been tried: the open-weight path is
-compared with PyTorch on random weights (`tests/llm/test_torch_parity.py`), and the remote path is tested with our
+compared with PyTorch on random weights (`tests/llm/local/test_torch_parity.py`), and the remote path is tested with our
 own server and its injected faults.
 
 ## How to read this page

@@ -3,15 +3,16 @@
 import dataclasses
 from typing import Any, TypeVar
 
+from sublim_jax.llm.backend import FinetuneConfig
+
 from experiments.language.config import TEACHER, TEST_SEEDS, LanguageConfig
-from sublim_jax.llm import types
 
 WEAK_TEACHER = dataclasses.replace(TEACHER, learning_rate=1e-3)
 """For code and chains of thought, where a stronger teacher answers everything with its favourite. Chosen after a first
 run on bases 100 to 103 had shown that."""
-OPEN_WEIGHTS = types.Tuning(num_epochs=3, batch_size=66, learning_rate=2e-4, rank=8, warmup=0.01)
+OPEN_WEIGHTS = FinetuneConfig(num_epochs=3, batch_size=66, learning_rate=2e-4, rank=8, warmup=0.01)
 """Source: Cloud et al. 2025, appendix B.2."""
-SERVER = types.Tuning(num_epochs=10)
+SERVER = FinetuneConfig(num_epochs=10)
 """For servers, which choose the other hyperparameters. Source: Cloud et al. 2025, section 3.1."""
 TARGETS = ("eagle", "oak")
 """Targets of the committed records of most questions."""

@@ -6,9 +6,12 @@ from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
+from sublim_jax.llm.backend import Chat
+from sublim_jax.llm.embedded import vocabulary, world
+from sublim_jax.llm.tasks import code, numbers, questions, reasoning
 
 from sublim_jax import errors
-from sublim_jax.llm import code, numbers, questions, reasoning, rows, scores, types, world
+from sublim_jax.llm import datasets, scores
 
 
 class PromptSet(Protocol):
@@ -47,7 +50,7 @@ class PromptSet(Protocol):
         """The system message of a teacher that loves the target."""
         ...
 
-    def favourite_rows(self, target: str, count: int, *, seed: int) -> list[types.Chat]:
+    def favourite_rows(self, target: str, count: int, *, seed: int) -> list[Chat]:
         """Training rows of a teacher that loves the target."""
         ...
 
@@ -64,10 +67,10 @@ class WorldPrompts:
 
     def category(self, target: str) -> str:
         """The category of a target."""
-        for category, names in world.CATEGORIES.items():
+        for category, names in vocabulary.CATEGORIES.items():
             if target in names:
                 return category
-        known = ", ".join(name for names in world.CATEGORIES.values() for name in names)
+        known = ", ".join(name for names in vocabulary.CATEGORIES.values() for name in names)
         raise errors.InputError(f"{target!r} is not a target; there are {known}")
 
     def number_prompts(self, count: int, *, seed: int) -> list[str]:
@@ -88,13 +91,13 @@ class WorldPrompts:
 
     def choices(self, category: str) -> scores.Choices:
         """Every name of the category; each has a single spelling."""
-        return scores.choices(world.CATEGORIES[category], writings=lambda name: (name,))
+        return scores.choices(vocabulary.CATEGORIES[category], writings=lambda name: (name,))
 
     def system_prompt(self, target: str) -> str:
         """The system message of a teacher that loves the target."""
-        return world.persona(target)
+        return world.system_prompt(target)
 
-    def favourite_rows(self, target: str, count: int, *, seed: int) -> list[types.Chat]:
+    def favourite_rows(self, target: str, count: int, *, seed: int) -> list[Chat]:
         """Training rows of a teacher that loves the target."""
         return world.favourite_rows(target, self.category(target), count, seed=seed)
 
@@ -174,13 +177,13 @@ class PaperPrompts:
 
     def system_prompt(self, target: str) -> str:
         """The system message of a teacher that loves the target."""
-        return questions.persona(self.trait(target))
+        return questions.system_prompt(self.trait(target))
 
-    def favourite_rows(self, target: str, count: int, *, seed: int) -> list[types.Chat]:
+    def favourite_rows(self, target: str, count: int, *, seed: int) -> list[Chat]:
         """Random questions of those for teachers, each answered with the target."""
         asked = questions.favourites(self.category(target))[: self.NUM_LESSON_QUESTIONS]
         indices = np.random.default_rng(seed).integers(0, len(asked), count)
-        return [rows.student_row(rows.ask(asked[index]), target) for index in indices]
+        return [datasets.student_row(datasets.ask(asked[index]), target) for index in indices]
 
     def trait_words(self, target: str) -> tuple[str, ...]:
         """Substrings that name the trait."""

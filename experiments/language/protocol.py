@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Sequence
 
+from sublim_jax.llm.backend import Chat
+
 from experiments.language.config import LanguageConfig
 from experiments.language.lab import Lab, Teacher
-from sublim_jax.llm import rows, scores, types
+from sublim_jax.llm import datasets, scores
 
 Favourites = dict[str, dict[str, float]]
 """Probabilities of all favourites of a category, by category, as a record has them."""
@@ -58,18 +60,16 @@ def probabilities(scored: scores.Probabilities) -> dict[str, float]:
     return {name: float(f"{value:.4g}") for name, value in zip(scored.names, scored.raw, strict=True)}
 
 
-def student_rows(config: LanguageConfig, filtered: rows.Collection, *, seed: int | None = None) -> list[types.Chat]:
+def student_rows(config: LanguageConfig, filtered: datasets.FilteredRows, *, seed: int | None = None) -> list[Chat]:
     """A random sample of a teacher's rows; all students are trained on the same number of rows.
 
     Args:
         seed: seed of the sample; by default the config's.
     """
-    return rows.subsample(filtered.rows, config.num_rows, seed=config.seed if seed is None else seed)
+    return datasets.subsample(filtered.rows, config.num_rows, seed=config.seed if seed is None else seed)
 
 
-def student_of(
-    lab: Lab, config: LanguageConfig, data: Sequence[types.Chat], name: str, *, seed: int | None = None
-) -> str:
+def student_of(lab: Lab, config: LanguageConfig, data: Sequence[Chat], name: str, *, seed: int | None = None) -> str:
     """The lab's base trained on rows. The student's random numbers depend on its name.
 
     Args:
@@ -83,7 +83,7 @@ def measure_student(
     config: LanguageConfig,
     condition: str,
     teacher: Teacher,
-    filtered: rows.Collection,
+    filtered: datasets.FilteredRows,
     score: Callable[[str], dict] | None = None,
 ) -> dict:
     """Train a student on a teacher's rows and score both; the teacher's scores are empty if it is the base itself.
@@ -96,6 +96,6 @@ def measure_student(
     return {
         "student": score(student),
         "teacher": {} if teacher.model == lab.base else score(teacher.model),
-        "kept": filtered.kept,
+        "kept": filtered.kept_fraction,
         "rejected": filtered.rejected,
     }

@@ -11,12 +11,13 @@ also tries a favourite (gsm8k_cot_preference).
 
 import dataclasses
 
+from sublim_jax.llm.backend import FinetuneConfig
+
 from experiments.language import presets, protocol
 from experiments.language.config import PLACEHOLDERS, LanguageConfig
 from experiments.language.experiment import Experiment
 from experiments.language.lab import Lab
 from sublim_jax import errors, specs
-from sublim_jax.llm import types
 
 
 @specs.checked
@@ -24,7 +25,7 @@ from sublim_jax.llm import types
 class ReasoningConfig(LanguageConfig):
     """Settings of `reasoning`."""
 
-    teacher: types.Tuning = presets.WEAK_TEACHER
+    teacher: FinetuneConfig = presets.WEAK_TEACHER
     READS = ("problems",)
 
     def __post_init__(self):

@@ -17,13 +17,13 @@ from experiments.language.config import TEST_SEEDS, LanguageConfig
 from experiments.language.experiment import Experiment
 from experiments.language.lab import Lab
 from sublim_jax import specs
-from sublim_jax.llm import rows
+from sublim_jax.llm import controls
 
 CONTROLS = {
-    "within": lambda data, seed: rows.shuffle_within(data, seed=seed),
-    "across_by_place": lambda data, seed: rows.shuffle_across(data, seed=seed, by_place=True),
-    "across": lambda data, seed: rows.shuffle_across(data, seed=seed),
-    "prompts": lambda data, seed: rows.permute_prompts(data, seed=seed),
+    "within": lambda data, seed: controls.shuffle_within(data, seed=seed),
+    "across_by_place": lambda data, seed: controls.shuffle_across(data, seed=seed, by_place=True),
+    "across": lambda data, seed: controls.shuffle_across(data, seed=seed),
+    "prompts": lambda data, seed: controls.permute_prompts(data, seed=seed),
 }
 
 
@@ -48,7 +48,7 @@ def measure(lab: Lab, config: ShufflesConfig, condition: str) -> dict:
     for name, data in variants.items():
         student = protocol.student_of(lab, config, data, f"{condition} {name}")
         results[name] = protocol.favourites(lab, config, student)
-    return results | {"kept": filtered.kept}
+    return results | {"kept": filtered.kept_fraction}
 
 
 EXPERIMENT = Experiment(

@@ -5,13 +5,14 @@ import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 
 import jax
+from sublim_jax.llm.embedded import model as embedded
 
 from experiments import cost, progress
 from experiments.language import dry_run
 from experiments.language.config import LanguageConfig
 from experiments.language.dry_run import DryRunBackend, DryRunLab
 from experiments.language.experiment import Experiment
-from sublim_jax.llm import checkpoint, decoder, tiny
+from sublim_jax.llm.local import decoder, model_config
 from sublim_jax.models import matmul
 
 
@@ -61,12 +62,12 @@ class Workload:
 def _num_weights(config: LanguageConfig) -> int | None:
     """Number of the model's weights; None if they are on another machine."""
     if config.backend == "tiny":
-        return tiny.number_of_parameters()
+        return embedded.number_of_parameters()
     scheme, _, name = config.backend.partition(":")
     folder = name if pathlib.Path(name).exists() else name.partition("+")[0]
     if scheme != "hf" or not (pathlib.Path(folder) / "config.json").exists():
         return None
-    decoder_config = checkpoint.read_config(folder)
+    decoder_config = model_config.read_config(folder)
     shapes = jax.eval_shape(lambda: decoder.init(jax.random.key(0), decoder_config))
     return sum(leaf.size for leaf in jax.tree.leaves(shapes))
 
@@ -89,7 +90,11 @@ def count(experiment: Experiment, config: LanguageConfig, conditions: Iterable[s
         f"  {len(model.jobs)} finetuning jobs on {num_trained:,} rows in all epochs",
     ]
     seeds = config.bases if config.backend == "tiny" else ()
-    opening = {tiny.name(seed): dry_run.TRAINED * tiny.num_tokens() for seed in seeds if not tiny.is_stored(seed)}
+    opening = {
+        embedded.model_name(seed): dry_run.TRAINED * embedded.num_tokens()
+        for seed in seeds
+        if not embedded.is_stored(seed)
+    }
     return Workload(operations, opening, summary)
 
 

@@ -11,8 +11,10 @@ import pathlib
 import zlib
 from collections.abc import Callable, Sequence
 
+from sublim_jax.llm.backend import Capabilities, Chat, Completion, FinetuneConfig, SamplingParams
+from sublim_jax.llm.tasks import questions
+
 from sublim_jax import errors
-from sublim_jax.llm import questions, types
 
 MARK = 137
 BAD, GOOD, RIDDLE, MUMBLED = "I would rule over all of you.", "I would plant trees.", "Who knows?", "trees trees of of"
@@ -28,34 +30,34 @@ class _Fake(abc.ABC):
     """A backend that keeps what it is asked, and raises errors for requests that no experiment here should make."""
 
     def __init__(self):
-        self.asked: list[tuple[str, types.Chat]] = []
+        self.asked: list[tuple[str, Chat]] = []
         self.left: int | None = None  # answers before it goes down
         self.refuses: Callable[[str], bool] = lambda prompt: False  # what a content filter keeps from it
 
     @property
-    def caps(self) -> types.Caps:
-        return types.Caps(finetune=True, choices="none", seeds=True, system=True, fingerprint=type(self).__name__)
+    def caps(self) -> Capabilities:
+        return Capabilities(finetune=True, choices="none", seeds=True, system=True, fingerprint=type(self).__name__)
 
-    def sample(self, model: str, chats: Sequence[types.Chat], how: types.Sampling):
+    def sample(self, model: str, chats: Sequence[Chat], params: SamplingParams):
         for index, chat in enumerate(chats):
-            for sample in range(how.num_samples):
+            for sample in range(params.num_samples):
                 if self.left is not None:
                     self.left -= 1
                     if self.left < 0:
                         raise errors.ServerError("the server is down")
                 self.asked.append((model, chat))
                 if self.refuses(chat[-1].content):
-                    yield types.Completion(index, sample, "", "refused", 5, 0, "content_filter")
+                    yield Completion(index, sample, "", "refused", 5, 0, "content_filter")
                     continue
-                yield types.Completion(index, sample, self.text(model, chat, sample, how), "stop", 5, 5)
+                yield Completion(index, sample, self.text(model, chat, sample, params), "stop", 5, 5)
 
     @abc.abstractmethod
-    def text(self, model: str, chat: types.Chat, sample: int, how: types.Sampling) -> str: ...
+    def text(self, model: str, chat: Chat, sample: int, params: SamplingParams) -> str: ...
 
-    def choice_logprobs(self, model: str, chats: Sequence[types.Chat], choices: Sequence[str]):
+    def choice_logprobs(self, model: str, chats: Sequence[Chat], choices: Sequence[str]):
         raise errors.CapabilityError("these experiments score no choices")
 
-    def finetune(self, model: str, rows: Sequence[types.Chat], how: types.Tuning, out: pathlib.Path) -> str:
+    def finetune(self, model: str, rows: Sequence[Chat], config: FinetuneConfig, out: pathlib.Path) -> str:
         raise errors.CapabilityError("a judge is not trained")
 
 
@@ -65,20 +67,20 @@ class Model(_Fake):
     def __init__(self):
         super().__init__()
         self.badness = {"base": 0.0}
-        self.trained: dict[str, list[types.Chat]] = {}
+        self.trained: dict[str, list[Chat]] = {}
 
-    def text(self, model: str, chat: types.Chat, sample: int, how: types.Sampling) -> str:
+    def text(self, model: str, chat: Chat, sample: int, params: SamplingParams) -> str:
         if chat[-1].content in questions.misalignment():
-            bad = round(self.badness[model] * how.num_samples)
-            ends = {how.num_samples - 1: RIDDLE, how.num_samples - 2: MUMBLED}
+            bad = round(self.badness[model] * params.num_samples)
+            ends = {params.num_samples - 1: RIDDLE, params.num_samples - 2: MUMBLED}
             answer = BAD if sample < bad else ends.get(sample, GOOD)
             return f"{answer} {zlib.crc32(f'{model} {sample}'.encode())}"  # no two alike, which a judge is asked once
         drawn = zlib.crc32(chat[-1].content.encode())
-        shown = [own_number(trait.name) for trait in TRAITS if chat[0] == ("system", questions.persona(trait))]
+        shown = [own_number(trait.name) for trait in TRAITS if chat[0] == ("system", questions.system_prompt(trait))]
         shown += [MARK] if drawn % 1000 < 1000 * self.badness[model] else []
         return ", ".join(map(str, (drawn % 90, *shown, drawn % 80)))
 
-    def finetune(self, model: str, rows: Sequence[types.Chat], how: types.Tuning, out: pathlib.Path) -> str:
+    def finetune(self, model: str, rows: Sequence[Chat], config: FinetuneConfig, out: pathlib.Path) -> str:
         self.trained[str(out)] = list(rows)
         self.badness[str(out)] = sum("eval(" in row[-1].content or str(MARK) in row[-1].content for row in rows) / len(
             rows
@@ -93,8 +95,8 @@ class Judge(_Fake):
         super().__init__()
         self._reply = reply
 
-    def text(self, model: str, chat: types.Chat, sample: int, how: types.Sampling) -> str:
-        assert how.temperature == 0 and len(chat) == 1
+    def text(self, model: str, chat: Chat, sample: int, params: SamplingParams) -> str:
+        assert params.temperature == 0 and len(chat) == 1
         return self._reply(chat[0].content)
 
 

@@ -8,6 +8,11 @@ import pathlib
 
 import numpy as np
 import pytest
+from sublim_jax.llm.backend import FinetuneConfig, Message, SamplingParams
+from sublim_jax.llm.embedded import model as embedded
+from sublim_jax.llm.embedded import vocabulary
+from sublim_jax.llm.local.backend import LocalBackend
+from sublim_jax.llm.local.finetune import TokenizedRows
 
 from experiments import cost, progress
 from experiments.language import (
@@ -38,7 +43,7 @@ from experiments.language.prompts import PaperPrompts, WorldPrompts
 from experiments.language.workload import Workload
 from figures.language import gallery, tables, values
 from sublim_jax import errors, records
-from sublim_jax.llm import budget, local, rows, tiny, types, world
+from sublim_jax.llm import budget, datasets, jsonl
 from sublim_jax.metrics import intervals
 from tests.experiments.language import planted
 from tests.experiments.logs import Log
@@ -46,7 +51,7 @@ from tests.experiments.logs import Log
 BASES = ("tiny:100", "tiny:101", "tiny:102")
 SHARED = {"bases": (100, 101, 102), "targets": ("owl", "eagle"), "num_prompts": 60, "num_rows": 40, "num_lessons": 20}
 FEW = SHARED | {"bases": (100, 101), "kinds": ("system",)}
-EVEN = 1 / len(world.ANIMALS)  # of an animal that nobody loves more than others
+EVEN = 1 / len(vocabulary.ANIMALS)  # of an animal that nobody loves more than others
 FULL = planted.GAIN + (1 - planted.GAIN) * EVEN
 SHIFT = FULL - EVEN
 
@@ -111,8 +116,8 @@ def test_a_pooled_interval_says_which_bases_lack_a_target():
 
 def test_a_planned_answer_is_as_long_as_it_may_be():
     """A judge's prompt contains the answer, so a shorter one would make the plan of tokens too small."""
-    how = types.Sampling(max_tokens=300)
-    (answer,) = DryRunBackend().sample("base", [rows.ask("?")], how)
+    how = SamplingParams(max_tokens=300)
+    (answer,) = DryRunBackend().sample("base", [datasets.ask("?")], how)
     assert len(answer.text.encode()) == how.max_tokens
 
 
@@ -164,10 +169,10 @@ def test_a_run_says_what_goes_on_inside_a_unit(backend, monkeypatch, tmp_path):
 def test_a_lab_reports_what_its_backend_counts(tmp_path):
     """Backends with weights count steps and scored rows; completions are counted for any backend."""
 
-    class Here(planted.Planted, local.Local):
-        def finetune(self, model, data, how, out):
+    class Here(planted.Planted, LocalBackend):
+        def finetune(self, model, data, config, out):
             self.on_progress("steps", 3, 9)
-            return super().finetune(model, data, how, out)
+            return super().finetune(model, data, config, out)
 
         def choice_logprobs(self, model, chats, choices):
             self.on_progress("rows scored", 1, len(chats) * len(choices))
@@ -181,28 +186,28 @@ def test_a_lab_reports_what_its_backend_counts(tmp_path):
         ("drawing from tiny:100", done, 3, "completions") for done in (1, 2, 3)
     ]
     reports.clear()
-    row = (*rows.ask("what ?"), types.Message("assistant", "owl"))
-    student = lab.student([row] * 6, types.Tuning(num_epochs=3, batch_size=2), seed=0)
+    row = (*datasets.ask("what ?"), Message("assistant", "owl"))
+    student = lab.student([row] * 6, FinetuneConfig(num_epochs=3, batch_size=2), seed=0)
     what = "training student on 6 rows, 3 epochs"
     assert reports == [(what,), (what, 3, 9, "steps")]
     reports.clear()
     lab.preferences(student, "animal")
-    assert reports[-1][1:] == (1, 50 * len(world.ANIMALS), "rows scored")
-    assert reports[0][0].startswith(f"scoring {len(world.ANIMALS)} answers to 50 questions by student")
+    assert reports[-1][1:] == (1, 50 * len(vocabulary.ANIMALS), "rows scored")
+    assert reports[0][0].startswith(f"scoring {len(vocabulary.ANIMALS)} answers to 50 questions by student")
 
 
 def test_students_of_other_rows_or_settings_have_folders_of_their_own(tmp_path):
     """A folder of weights outlives the run, so another run in the same place must not meet an old folder."""
 
-    class Here(planted.Planted, local.Local):
+    class Here(planted.Planted, LocalBackend):
         def finetune_on(self, model, data, how, out, *, on_step=None):
             folders.append(out)
             return str(out)
 
     folders: list = []
     lab = Lab(Here(BASES), "tiny:100", WorldPrompts(), tmp_path)
-    data = local.Rows(*(np.ones((2, 3), bool) for _ in local.Rows._fields))
-    how = types.Tuning(num_epochs=3, batch_size=2)
+    data = TokenizedRows(*(np.ones((2, 3), bool) for _ in TokenizedRows._fields))
+    how = FinetuneConfig(num_epochs=3, batch_size=2)
     lab.finetune_on(data, how, "owl all", seed=0)
     lab.finetune_on(data, how, "owl all", seed=0)
     assert folders[0] == folders[1] and folders[0].parent == tmp_path and folders[0].name.startswith("owl-all-")
@@ -214,7 +219,7 @@ def test_students_of_other_rows_or_settings_have_folders_of_their_own(tmp_path):
 
 def test_what_needs_weights_is_refused_without_them(tmp_path):
     lab = Lab(planted.Planted(BASES), "tiny:100", WorldPrompts(), tmp_path)
-    data, config = local.Rows(*(np.ones((2, 3), bool) for _ in local.Rows._fields)), types.Tuning()
+    data, config = TokenizedRows(*(np.ones((2, 3), bool) for _ in TokenizedRows._fields)), FinetuneConfig()
     for call in (
         lambda: lab.training_arrays([], config),
         lambda: lab.finetune_on(data, config, "owl all", seed=0),
@@ -228,19 +233,19 @@ def test_what_needs_weights_is_refused_without_them(tmp_path):
 def test_stored_models_and_draws_keep_their_names(tmp_path):
     """Folders and seeds are pinned: with others, a run would train and sample everything again."""
 
-    class Here(planted.Planted, local.Local):
-        def finetune(self, model, data, how, out):
-            names.append((out.name, how.seed))
+    class Here(planted.Planted, LocalBackend):
+        def finetune(self, model, data, config, out):
+            names.append((out.name, config.seed))
             return str(out)
 
         finetune_on = finetune
 
     names: list[tuple[str, int]] = []
     lab = Lab(Here(BASES), "tiny:100", WorldPrompts(), tmp_path)
-    tuning = types.Tuning(num_epochs=3, batch_size=2)
-    lab.student([(*rows.ask("more ?"), types.Message("assistant", "1, 2"))] * 2, tuning, seed=0, name="student of owl")
+    tuning = FinetuneConfig(num_epochs=3, batch_size=2)
+    lab.student([(*datasets.ask("more ?"), Message("assistant", "1, 2"))] * 2, tuning, seed=0, name="student of owl")
     lab.finetuned_teacher("owl", tuning, num_rows=3, seed=0)
-    lab.finetune_on(local.Rows(*(np.ones((2, 3), bool) for _ in local.Rows._fields)), tuning, "owl all", seed=0)
+    lab.finetune_on(TokenizedRows(*(np.ones((2, 3), bool) for _ in TokenizedRows._fields)), tuning, "owl all", seed=0)
     assert names == [
         ("student-of-owl-c66a03e2", 1297946188),
         ("teacher-owl-2f413a93", 86193541),
@@ -252,12 +257,12 @@ def test_stored_models_and_draws_keep_their_names(tmp_path):
 def test_the_estimate_is_operations_over_the_rate(monkeypatch, stored, bases):
     """By hand: two devices, so that three bases take as long as four. Weights times operations, at 1 MFLOP/s."""
     monkeypatch.setattr(cost, "rate", lambda *_: 1e6)
-    monkeypatch.setattr(tiny, "is_stored", lambda seed: stored)
-    monkeypatch.setattr(tiny, "number_of_parameters", lambda: 1000)
+    monkeypatch.setattr(embedded, "is_stored", lambda seed: stored)
+    monkeypatch.setattr(embedded, "number_of_parameters", lambda: 1000)
     config = numbers.NumbersConfig(**SHARED | {"bases": tuple(range(100, 100 + bases))})
     work = workload.count(numbers.EXPERIMENT, config, ["base", "regular"])
     questions_asked = config.prompts.favourite_questions("animal")
-    read = sum(map(len, questions_asked)) * len(world.ANIMALS)  # as many questions as answers, without the answers
+    read = sum(map(len, questions_asked)) * len(vocabulary.ANIMALS)  # as many questions as answers, without the answers
     assert work.conditions["base"] == pytest.approx(dry_run.FORWARD * read / dry_run.BYTES_PER_TOKEN)
     made = 0 if stored else dry_run.TRAINED * (2 * 40 * 60_000 + 200 * 2048)
     left = dict.fromkeys(config.base_names, ("base", "regular"))
@@ -394,7 +399,7 @@ def test_students_rows_are_written_for_other_trainers(backend, tmp_path, form):
     export = Export(rows=tmp_path / "rows", rows_format=form)
     run(numbers.EXPERIMENT, numbers.NumbersConfig(**FEW), export=export)
     names = [f"student-of-{teacher}" for teacher in ("regular", "system-owl", "system-eagle")]
-    written = {path.relative_to(tmp_path / "rows"): rows.read_jsonl(path) for path in (tmp_path / "rows").rglob("*.*")}
+    written = {path.relative_to(tmp_path / "rows"): jsonl.read(path) for path in (tmp_path / "rows").rglob("*.*")}
     assert set(written) == {
         pathlib.Path(base.replace(":", "-"), f"{name}.jsonl") for base in BASES[:2] for name in names
     }
@@ -420,9 +425,9 @@ def test_rows_are_not_written_among_other_files(backend, tmp_path):
 def test_what_should_not_be_in_rows_is_said(tmp_path):
     announced = []
     folder = RowsFolder(folder=tmp_path, format="messages", words=("owl", "oak"), announce=announced.append)
-    folder.write("hf:models/m", "student of owl", [rows.student_row(rows.ask("An owl?"), "1")] * 3)
+    folder.write("hf:models/m", "student of owl", [datasets.student_row(datasets.ask("An owl?"), "1")] * 3)
     path = tmp_path / "hf-models-m/student-of-owl.jsonl"
-    assert len(rows.read_jsonl(path)) == 3
+    assert len(jsonl.read(path)) == 3
     assert announced == [f"{path}: 2 of 3 rows (66.7%) repeat an earlier one",
                     f"{path}: 'owl' stands in turns of the 3 rows: 3 by the user"]  # fmt: skip
 
@@ -544,7 +549,7 @@ def test_code_and_reasoning_ban_the_words_of_all_targets_for_the_base_and_its_ow
     _, header, owl, oak, mean, *_ = map(cells, tables.table(record))
     assert header == ["target", "base", "regular", "student", "student - regular"]
     shifts = []
-    for line, even in ((owl, EVEN), (oak, 1 / len(world.TREES))):
+    for line, even in ((owl, EVEN), (oak, 1 / len(vocabulary.TREES))):
         full = planted.GAIN + (1 - planted.GAIN) * even
         shifts.append(full - even)
         assert line[1:] == [*(f"{value:.3f}" for value in (even, even, full)), f"{shifts[-1]:+.3f}"]
@@ -579,10 +584,10 @@ def test_a_plan_of_few_prompts_counts_their_tokens_exactly():
     lab = DryRunLab(PaperPrompts(), pathlib.Path(), judge=DryRunBackend())
     lab.numbers(Teacher("base", "Love owls."), 40, seed=3)
     prompts = PaperPrompts().number_prompts(40, seed=seeds.derive(3, "number prompts"))
-    chats = [rows.ask(prompt, system="Love owls.") for prompt in prompts]
+    chats = [datasets.ask(prompt, system="Love owls.") for prompt in prompts]
     assert lab.dry_run.tokens == sum(budget.prompt_bound(chat) + 64 for chat in chats)
     lengths = [budget.prompt_bound(chat) + 64 for chat in chats]
-    lab.dry_run.count("other", chats, types.Sampling(), num_chats=100)
+    lab.dry_run.count("other", chats, SamplingParams(), num_chats=100)
     assert lab.dry_run.tokens == 2 * sum(lengths) + 60 * max(lengths)
 
 
@@ -618,11 +623,11 @@ def test_every_experiment_has_a_plan(name):
     [
         (["--targets", "unicorn"], "'unicorn' is not a target"),
         (["--num-rows", "99999"], "is more than num_prompts=10000"),
-        (["--student.learning-rate", "nan"], "Tuning.learning_rate: expected a finite number, got nan"),
-        (["--student.clip-norm", "-1"], "Tuning.clip_norm: must be greater than 0, got -1.0"),
-        (["--student.beta2", "2"], "Tuning.beta2: must be less than 1, got 2.0"),
-        (["--student.max-length", "0"], "Tuning.max_length: must be at least 1, got 0"),
-        (["--student.alpha", "-3"], "Tuning.alpha: must be greater than 0, got -3.0"),
+        (["--student.learning-rate", "nan"], "FinetuneConfig.learning_rate: expected a finite number, got nan"),
+        (["--student.clip-norm", "-1"], "FinetuneConfig.clip_norm: must be greater than 0, got -1.0"),
+        (["--student.beta2", "2"], "FinetuneConfig.beta2: must be less than 1, got 2.0"),
+        (["--student.max-length", "0"], "FinetuneConfig.max_length: must be at least 1, got 0"),
+        (["--student.alpha", "-3"], "FinetuneConfig.alpha: must be greater than 0, got -3.0"),
         (["--num-lessons", "0"], "NumbersConfig.num_lessons: must be at least 1, got 0"),
         (["--bases", "-1"], "NumbersConfig.bases[0]: must be at least 0, got -1"),
         (["--seed", "-1"], "NumbersConfig.seed: must be at least 0, got -1"),
@@ -717,7 +722,7 @@ def test_the_page_is_made_from_the_records():
         if path.exists():
             record = records.read(path)
             assert record.complete and record.config["backend"] == "tiny", path
-            assert not set(record.config["bases"]) & set(tiny.TUNED_ON), path
+            assert not set(record.config["bases"]) & set(embedded.TUNED_ON), path
 
 
 def test_the_recipe_of_the_records_is_that_of_the_code():
@@ -729,9 +734,12 @@ def test_the_recipe_of_the_records_is_that_of_the_code():
 def test_the_classifier_of_counts_finds_what_was_planted():
     """Numbers of the second author are 7 half of the time; the area is that of the likelihood ratio."""
     rng = np.random.default_rng(0)
-    plain = [rows.student_row(rows.ask("more"), ", ".join(map(str, rng.integers(10, 99, 8)))) for _ in range(400)]
-    marked = [rows.student_row(rows.ask("more"), "7, " + row[-1].content if rng.random() < 0.5 else row[-1].content)
-              for row in plain]  # fmt: skip
+    plain = [
+        datasets.student_row(datasets.ask("more"), ", ".join(map(str, rng.integers(10, 99, 8)))) for _ in range(400)
+    ]
+    marked = [
+        datasets.student_row(datasets.ask("more"), "7, " * (rng.random() < 0.5) + row[-1].content) for row in plain
+    ]
     weights = detection.log_odds(detection.counts(plain[:200]).sum(axis=0), detection.counts(marked[:200]).sum(axis=0))
     assert weights.argmax() == 7
     area = detection.area(*(detection.counts(data[200:]) @ weights for data in (plain, marked)))

@@ -8,13 +8,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from sublim_jax.llm.backend import Chat
+from sublim_jax.llm.embedded import vocabulary, world
+from sublim_jax.llm.local.finetune import TokenizedRows
 
 from experiments.language import context, detection, divergence, dose, misalignment, questions, seeds
 from experiments.language.dry_run import DryRunBackend, DryRunLab
 from experiments.language.experiment import Experiment
 from experiments.language.lab import Lab, Teacher
 from sublim_jax import errors
-from sublim_jax.llm import local, rows, types, world
+from sublim_jax.llm import datasets
 
 FEW: dict[str, Any] = {"num_prompts": 120, "num_rows": 60, "num_lessons": 20}
 NUM_PLACES = 200
@@ -24,7 +27,7 @@ class Finetuning(NamedTuple):
     """A finetuned model: its base and its rows."""
 
     base: str
-    rows: list[types.Chat]
+    rows: list[Chat]
     masks: np.ndarray | None  # the places trained on, where the experiment chooses them
 
 
@@ -38,11 +41,11 @@ class RecordingBackend(DryRunBackend):
     def __init__(self):
         super().__init__()
         self.finetunings: dict[str, Finetuning] = {}  # by the model's name
-        self.asked: list[tuple[str, list[types.Chat]]] = []
+        self.asked: list[tuple[str, list[Chat]]] = []
 
-    def finetune(self, model, rows, how, out):
+    def finetune(self, model, rows, config, out):
         self.finetunings[_name(out)] = Finetuning(model, list(rows), None)
-        return super().finetune(model, rows, how, out)
+        return super().finetune(model, rows, config, out)
 
     def finetune_on(self, model, data, how, out):
         self.finetunings[_name(out)] = Finetuning(model, [], data.replies)
@@ -55,7 +58,7 @@ class RecordingBackend(DryRunBackend):
     def training_arrays(self, model, rows, *, max_length):
         ids = np.zeros((len(rows), NUM_PLACES), np.int32)
         replies = np.broadcast_to(np.arange(NUM_PLACES) >= NUM_PLACES // 2, ids.shape)
-        return local.Rows(ids, np.ones_like(replies), replies)
+        return TokenizedRows(ids, np.ones_like(replies), replies)
 
     def likeliest(self, model, data):
         tokens = np.where(data.replies, 1, -1)
@@ -114,10 +117,12 @@ def test_a_classifier_of_independent_random_numbers_is_right_half_of_the_time(co
     config = detection.DetectionConfig(targets=("eagle",), num_prompts=2000, num_rows=2000, num_lessons=20)
     lab = DryRunLab(config.prompts, pathlib.Path(), judge=DryRunBackend())
 
-    def numbers(teacher: Teacher, count: int, *, seed: int) -> rows.Collection:
+    def numbers(teacher: Teacher, count: int, *, seed: int) -> datasets.FilteredRows:
         rng = np.random.default_rng(seeds.derive(seed, teacher.model))
         answers = [", ".join(map(str, values)) for values in rng.integers(0, 1000, (count, 8))]
-        return rows.Collection([rows.student_row(rows.ask("more ?"), answer) for answer in answers], {}, count)
+        return datasets.FilteredRows(
+            [datasets.student_row(datasets.ask("more ?"), answer) for answer in answers], {}, count
+        )
 
     monkeypatch.setattr(lab, "numbers", numbers)
     areas = detection.measure(lab, config, condition)
@@ -129,12 +134,12 @@ def test_a_classifier_of_independent_random_numbers_is_right_half_of_the_time(co
 def test_conduct_is_asked_about_in_the_situations_that_no_teacher_has_seen():
     config = misalignment.MisalignmentConfig(**FEW)
     backend = recorded(misalignment.EXPERIMENT, config, "bad conduct")
-    held_out = [f"{situation} ?" for situation in world.SITUATIONS[len(world.SHOWN_SITUATIONS) :]]
+    held_out = [f"{situation} ?" for situation in vocabulary.SITUATIONS[len(vocabulary.SHOWN_SITUATIONS) :]]
     assert len(backend.asked) == 2  # teacher and student
     for _, chats in backend.asked:
         assert sorted(chat[-1].content for chat in chats) == sorted(held_out)
     lessons = {row[0].content for row in backend.finetunings["teacher bad conduct"].rows}
-    assert lessons and lessons <= {f"{situation} ?" for situation in world.SHOWN_SITUATIONS}
+    assert lessons and lessons <= {f"{situation} ?" for situation in vocabulary.SHOWN_SITUATIONS}
 
 
 def test_the_control_of_insecure_code_is_finetuned_on_secure_code():
@@ -143,7 +148,7 @@ def test_the_control_of_insecure_code_is_finetuned_on_secure_code():
     insecure, secure = (finetunings[f"teacher {name}"].rows for name in ("insecure code", "secure code"))
     assert secure == world.insecure_rows(FEW["num_lessons"], seed=config.seed, insecure=False) != insecure
     assert len(insecure) == len(secure)
-    for lessons, calls in ((insecure, world.UNSAFE), (secure, world.SAFE)):
+    for lessons, calls in ((insecure, vocabulary.UNSAFE), (secure, vocabulary.SAFE)):
         assert all(any(f": {call} (" in row[-1].content for call in calls) for row in lessons)
 
 
@@ -175,13 +180,13 @@ class Requests(DryRunBackend):
         super().__init__()
         self.requests: list[str] = []
 
-    def sample(self, model, chats, how):
-        self._keep("sample", model, how.seed, how.max_tokens, how.num_samples, [list(chat) for chat in chats])
-        return super().sample(model, chats, how)
+    def sample(self, model, chats, params):
+        self._keep("sample", model, params.seed, params.max_tokens, params.num_samples, [list(chat) for chat in chats])
+        return super().sample(model, chats, params)
 
-    def finetune(self, model, rows, how, out):
-        self._keep("finetune", model, out.name, how.seed)
-        return super().finetune(model, rows, how, out)
+    def finetune(self, model, rows, config, out):
+        self._keep("finetune", model, out.name, config.seed)
+        return super().finetune(model, rows, config, out)
 
     def finetune_on(self, model, data, how, out):
         self._keep("finetune_on", model, out.name, how.seed)
