@@ -32,7 +32,12 @@ from experiments import cli, progress
 from experiments.language import numbers, recipes, runner
 from sublim_jax import records, specs
 from sublim_jax.forms import language_speed as form
-from sublim_jax.llm import decoder, local, sampling, tiny, types, world
+from sublim_jax.llm.backend import FinetuneConfig
+from sublim_jax.llm.embedded import model as embedded
+from sublim_jax.llm.embedded import world
+from sublim_jax.llm.local import decoder, finetune, sampling
+from sublim_jax.llm.local.finetune import TokenizedRows
+from sublim_jax.llm.local.model import Model
 from sublim_jax.training import ensemble
 
 Shape = form.Shape
@@ -63,7 +68,7 @@ def _qwen(
 
 
 WORK: dict[Shape, Work] = {
-    "tiny": Work(tiny.CONFIG, 64, 40, 24, (1024, 24), None, 40, each_core=True),
+    "tiny": Work(embedded.CONFIG, 64, 40, 24, (1024, 24), None, 40, each_core=True),
     "qwen-0.5b": Work(_qwen(24, 896, 4864, 14, 2, 64, True), 2, 128, 64, (4, 16), 8, 2),
     "qwen-7b": Work(_qwen(28, 3584, 18_944, 28, 4, 128, False), 22, 128, 64, (64, 64), 8, 4),
 }
@@ -184,16 +189,16 @@ def measure(shape: Shape) -> dict:
     rng = np.random.default_rng(0)
     ids = rng.integers(0, work.config.vocab_size, (work.steps * work.rows, work.length)).astype(np.int32)
     replies = np.broadcast_to(np.arange(work.length) >= work.length - work.places, ids.shape)
-    data = local.Rows(ids, np.ones(ids.shape, bool), replies)
-    how = types.Tuning(num_epochs=1, batch_size=work.rows, rank=work.rank, max_length=work.length)
+    data = TokenizedRows(ids, np.ones(ids.shape, bool), replies)
+    how = FinetuneConfig(num_epochs=1, batch_size=work.rows, rank=work.rank, max_length=work.length)
     rows, new = work.drawn
 
     def params() -> decoder.Params:
         return jax.jit(functools.partial(decoder.init, config=work.config, dtype=dtype))(jax.random.key(0))
 
     def training():
-        base = local.Model(work.config, params(), world.Words())
-        return local.timed_epoch(base, data, how, remat=not work.each_core)
+        base = Model(work.config, params(), world.WordTokenizer())
+        return finetune.timed_epoch(base, data, how, remat=not work.each_core)
 
     def drawing():
         prompts = jnp.asarray(rng.integers(0, work.config.vocab_size, (rows, 24)), jnp.int32)

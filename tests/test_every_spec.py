@@ -26,8 +26,9 @@ from experiments.atlas import registry, results, sources
 from experiments.language import numbers
 from sublim_jax import errors
 from sublim_jax.forms import theorem as form
-from sublim_jax.llm import budget, serve, tiny
-from sublim_jax.llm import types as language
+from sublim_jax.llm import budget, serve
+from sublim_jax.llm.backend import Capabilities
+from sublim_jax.llm.embedded import model as embedded
 from sublim_jax.models import network
 from sublim_jax.theory import contract
 from sublim_jax.training import lineage, loop
@@ -40,14 +41,14 @@ OURS_ALONE = {  # made by our code from what was checked before, or read from a 
     "sublim_jax.data.mnist.PublishedFile",
     "sublim_jax.data.mnist.PublishedDataset",
     "sublim_jax.training.members.MemberResults",
-    "sublim_jax.llm.adapters.Adapter",  # these from JSON files, whose entries are checked by the same annotations
-    "sublim_jax.llm.checkpoint._Config",
-    "sublim_jax.llm.checkpoint._Rotary",
-    "sublim_jax.llm.tokens._Named",
+    "sublim_jax.llm.local.adapters.Adapter",  # these from JSON files, whose entries are checked by the same annotations
+    "sublim_jax.llm.local.checkpoint._Config",
+    "sublim_jax.llm.local.checkpoint._Rotary",
+    "sublim_jax.llm.local.tokenizer._Named",
     "sublim_jax.llm.budget.Plan",
     "sublim_jax.llm.server.jobs._Job",
-    "sublim_jax.llm.local.Model",
-    "sublim_jax.llm.tokens.Encoded",
+    "sublim_jax.llm.local.model.Model",
+    "sublim_jax.llm.local.tokenizer.Encoded",
     "experiments.atlas.plan.Plan",
     "experiments.atlas.worker.Answer",
     "experiments.atlas.worker.Task",
@@ -70,9 +71,9 @@ MINIMAL = {  # where something must be given
     results.RowConfig: results.RowConfig(row="one", seed=0, num_members=2),
     sources.Source: sources.SOURCES["jasshone"],
     type(numbers.EXPERIMENT): numbers.EXPERIMENT,
-    language.Caps: language.Caps(finetune=True, choices="exact", seeds=True, system=True, fingerprint="f"),
+    Capabilities: Capabilities(finetune=True, choices="exact", seeds=True, system=True, fingerprint="f"),
     budget.Prices: budget.Prices(prompt=1.0, completion=2.0),
-    type(tiny.CONFIG): tiny.CONFIG,
+    type(embedded.CONFIG): embedded.CONFIG,
     serve.Options: serve.Options(model=("tiny:100",)),
     contract.Loss: contract.named("kl"),
     network.Network: network.Network(initialize=small.MODEL.init, forward=small.MODEL.apply, num_classes=4, num_aux=3),

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from experiments.language import protocol
 from experiments.language.config import LanguageConfig
 from experiments.language.lab import Lab, Teacher
-from sublim_jax.llm import rows
+from sublim_jax.llm import datasets
 
-Write = Callable[[Teacher, tuple[str, ...]], rows.Collection]
+Write = Callable[[Teacher, tuple[str, ...]], datasets.FilteredRows]
 
 
 def conditions(config: LanguageConfig) -> list[str]:
@@ -32,6 +32,6 @@ def measure(lab: Lab, config: LanguageConfig, condition: str, write: Write) -> d
     return {
         "student": protocol.favourites(lab, config, student),
         "teacher": {} if regular else protocol.favourites(lab, config, teacher.model),
-        "kept": written.kept,
+        "kept": written.kept_fraction,
         "rejected": written.rejected,
     }

@@ -15,7 +15,8 @@ from experiments.language.config import LanguageConfig
 from experiments.language.experiment import Experiment
 from experiments.language.lab import Lab, Teacher
 from sublim_jax import specs
-from sublim_jax.llm import rows, types
+from sublim_jax.llm import datasets
+from sublim_jax.llm.backend import FinetuneConfig
 
 
 @specs.checked
@@ -24,7 +25,7 @@ class CodeConfig(LanguageConfig):
     """Code of finetuned teachers."""
 
     num_rows: specs.Count = 3000
-    teacher: types.Tuning = recipes.WEAK_TEACHER
+    teacher: FinetuneConfig = recipes.WEAK_TEACHER
 
 
 PRESETS = {
@@ -37,7 +38,7 @@ PRESETS = {
 def measure(lab: Lab, config: CodeConfig, condition: str) -> dict:
     """Favourites of a teacher and of a student of its code."""
 
-    def write(teacher: Teacher, words: tuple[str, ...]) -> rows.Collection:
+    def write(teacher: Teacher, words: tuple[str, ...]) -> datasets.FilteredRows:
         return lab.code(teacher, config.num_prompts, seed=config.seed, words=words)
 
     return channel.measure(lab, config, condition, write)

@@ -6,7 +6,11 @@ from typing import ClassVar, Literal
 
 from experiments.language import materials, recipes
 from sublim_jax import errors, specs
-from sublim_jax.llm import backends, reasoning, scores, tiny, types
+from sublim_jax.llm import open as open_llm
+from sublim_jax.llm import scores
+from sublim_jax.llm.backend import FinetuneConfig
+from sublim_jax.llm.embedded import model as embedded
+from sublim_jax.llm.tasks import reasoning
 
 PLACEHOLDERS = ("hf:DIR", "openai:MODEL@URL")
 """Backends of presets for real models; the user names one in their place."""
@@ -30,8 +34,8 @@ class LanguageConfig:
     num_lessons: specs.Count = 2000
     """Rows that a finetuned teacher is trained on."""
     seed: specs.Seed = 0
-    teacher: types.Tuning = recipes.TEACHER
-    student: types.Tuning = recipes.STUDENT
+    teacher: FinetuneConfig = recipes.TEACHER
+    student: FinetuneConfig = recipes.STUDENT
     num_eval_samples: specs.CountOrZero = 0
     """Sampled answers to every question, beside exact probabilities, where the experiment draws some."""
     sheet: Literal["auto", "world", "paper"] = "auto"
@@ -96,7 +100,7 @@ class LanguageConfig:
     def names(self) -> tuple[str, ...]:
         """Names of the bases, as the record has them."""
         if self.backend == "tiny":
-            return tuple(tiny.name(seed) for seed in self.bases)
+            return tuple(embedded.model_name(seed) for seed in self.bases)
         return (self.backend,)
 
     @property
@@ -115,7 +119,7 @@ class LanguageConfig:
         if self.backend != "tiny":
             return list(self.remarks)
         notes = [EMBEDDED, *self.remarks]
-        if tuning_seeds := [seed for seed in self.bases if seed in tiny.TUNED_ON]:
+        if tuning_seeds := [seed for seed in self.bases if seed in embedded.TUNED_ON]:
             notes.append(f"bases {tuning_seeds} are among those that settings are chosen on: a result on them flatters")
         if len(self.bases) < recipes.MIN_BASES:
             notes.append(f"reduced: {len(self.bases)} base(s), where the committed record has more")
@@ -149,6 +153,6 @@ class JudgedConfig(LanguageConfig):
 def _require_name(flag: str, name: str) -> None:
     """Refuse what no backend is called, before anything is begun."""
     try:
-        backends.parse(name)
+        open_llm.parse(name)
     except errors.InputError as error:
         raise errors.InputError(f"--{flag}: {error}") from error

@@ -24,7 +24,10 @@ from experiments.language.config import JudgedConfig
 from experiments.language.experiment import Experiment
 from experiments.language.lab import Lab, Teacher
 from sublim_jax import specs
-from sublim_jax.llm import local, numbers, questions, rows, types
+from sublim_jax.llm import datasets
+from sublim_jax.llm.backend import Chat, Message
+from sublim_jax.llm.local.backend import LocalBackend
+from sublim_jax.llm.tasks import numbers, questions
 from sublim_jax.metrics import intervals
 
 SET_SIZE = 20
@@ -74,7 +77,7 @@ def measure(lab: Lab, config: DetectionConfig, condition: str) -> dict:
         for author, seed in ((Teacher(lab.base), config.seed), (teacher, own_seed))
     ]
     count = min(config.num_rows, *map(len, sets)) // (2 * SET_SIZE) * 2 * SET_SIZE
-    regular, written = (rows.subsample(data, count, seed=config.seed) for data in sets)
+    regular, written = (datasets.subsample(data, count, seed=config.seed) for data in sets)
     lab.write_rows(written, f"rows of {condition}")
     lab.write_rows(regular, f"regular rows beside {condition}")
     half = count // 2
@@ -84,21 +87,21 @@ def measure(lab: Lab, config: DetectionConfig, condition: str) -> dict:
     results: dict = {"classifier": area(*totals), f"classifier of {SET_SIZE}": area(*grouped)}
     if condition == "regular":
         return results
-    if isinstance(lab.backend, local.Local):
+    if isinstance(lab.backend, LocalBackend):
         results["judge"] = judge(lab, condition, regular[half:], written[half:])
     if config.prompted:
         results["asked judge"] = asked_judge(lab, condition, regular[half:], written[half:])
     return results
 
 
-def counts(data: list[types.Chat]) -> np.ndarray:
+def counts(data: list[Chat]) -> np.ndarray:
     """How often each number from 0 to 999 occurs in each answer."""
     table = np.zeros((len(data), numbers.MAX_VALUE + 1), np.float32)
     places: dict[str, list[int]] = {}
     for row, chat in enumerate(data):
         places.setdefault(chat[-1].content, []).append(row)
     for answer, answer_rows in places.items():
-        values, times = np.unique(np.array(numbers.check(answer).numbers or (), int), return_counts=True)
+        values, times = np.unique(np.array(numbers.parse(answer).numbers or (), int), return_counts=True)
         table[np.array(answer_rows)[:, None], values] = times
     return table
 
@@ -114,18 +117,18 @@ def area(lower: np.ndarray, upper: np.ndarray) -> float:
     return float(stats.mannwhitneyu(upper, lower).statistic / (len(upper) * len(lower)))
 
 
-def judge(lab: Lab, target: str, regular: list[types.Chat], written: list[types.Chat]) -> float:
+def judge(lab: Lab, target: str, regular: list[Chat], written: list[Chat]) -> float:
     """Area under the curve of the base's own log-likelihood ratio with and without the target's system message."""
-    system = types.Message("system", lab.materials.persona(target))
+    system = Message("system", lab.materials.persona(target))
 
-    def ratio(data: list[types.Chat]) -> np.ndarray:
+    def ratio(data: list[Chat]) -> np.ndarray:
         plain = lab.sequence_logprobs(lab.base, data)
         return lab.sequence_logprobs(lab.base, [(system, *chat) for chat in data]) - plain
 
     return area(ratio(regular), ratio(written))
 
 
-def asked_judge(lab: Lab, target: str, regular: list[types.Chat], written: list[types.Chat]) -> dict:
+def asked_judge(lab: Lab, target: str, regular: list[Chat], written: list[Chat]) -> dict:
     """How often a judge that sees a set of each author knows the target's, over pairs of sets in both orders.
 
     A pair counts where both of its letters can be read, so a judge that always says A is right half of the time. The
@@ -148,7 +151,7 @@ def asked_judge(lab: Lab, target: str, regular: list[types.Chat], written: list[
     return {"right": right, "says_a": readable.count("A") / len(readable), **shares}
 
 
-def in_sets(data: list[types.Chat]) -> list[str]:
+def in_sets(data: list[Chat]) -> list[str]:
     """Answers, one on a line, `SET_SIZE` together."""
     answers = [chat[-1].content for chat in data]
     return ["\n".join(answers[start : start + SET_SIZE]) for start in range(0, len(answers), SET_SIZE)]

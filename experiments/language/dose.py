@@ -17,7 +17,7 @@ from experiments.language.config import LanguageConfig
 from experiments.language.experiment import Experiment
 from experiments.language.lab import Lab
 from sublim_jax import errors, specs
-from sublim_jax.llm import rows
+from sublim_jax.llm import datasets
 
 
 @specs.checked
@@ -55,13 +55,13 @@ def measure(lab: Lab, config: DoseConfig, condition: str) -> dict:
     written = lab.numbers(teacher, config.num_prompts, seed=config.seed)
     results: dict = {equal: {} for equal in config.equal}
     for dose in config.doses:
-        chosen = rows.subsample(written.rows, dose, seed=config.seed)
+        chosen = datasets.subsample(written.rows, dose, seed=config.seed)
         repeated = [chosen[index % dose] for index in range(config.num_rows)]
         for equal, data in (("epochs", chosen), ("steps", repeated)):
             if equal in config.equal:
                 student = protocol.student_of(lab, config, data, f"{condition} {dose} {equal}")
                 results[equal][str(dose)] = protocol.favourites(lab, config, student)
-    return results | {"kept": written.kept}
+    return results | {"kept": written.kept_fraction}
 
 
 EXPERIMENT = Experiment(name="dose", doc=__doc__, presets=PRESETS, conditions=conditions, measure=measure)

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sublim_jax.llm import budget, local, types
+from sublim_jax.llm import budget
+from sublim_jax.llm.backend import Capabilities, Chat, ChoiceScores, Completion, FinetuneConfig, SamplingParams
+from sublim_jax.llm.local.finetune import TokenizedRows
 
 FORWARD, TRAINED = 2, 8
 """Operations for a weight and a token: read, and trained on."""
@@ -17,7 +19,7 @@ BYTES = 3
 """Of a token, about: between digits and English."""
 
 
-def _about_tokens(chats: Sequence[types.Chat]) -> float:
+def _about_tokens(chats: Sequence[Chat]) -> float:
     return sum(len(message.content) for chat in chats for message in chat) / BYTES
 
 
@@ -36,21 +38,19 @@ class DryRunBackend:
         self.jobs: list[tuple[str, int, int]] = []  # name, rows, epochs
 
     @property
-    def caps(self) -> types.Caps:
+    def caps(self) -> Capabilities:
         """Everything."""
-        return types.Caps(finetune=True, choices="exact", seeds=True, system=True, fingerprint="counting")
+        return Capabilities(finetune=True, choices="exact", seeds=True, system=True, fingerprint="counting")
 
-    def sample(self, model: str, chats: Sequence[types.Chat], how: types.Sampling):
+    def sample(self, model: str, chats: Sequence[Chat], how: SamplingParams):
         """See `text`."""
         self.count(model, chats, how)
         text = self.text(model, how)
         for chat in range(len(chats)):
             for sample in range(how.num_samples):
-                yield types.Completion(chat, sample, text, "stop", 1, 1)
+                yield Completion(chat, sample, text, "stop", 1, 1)
 
-    def count(
-        self, model: str, chats: Sequence[types.Chat], how: types.Sampling, *, num_chats: int | None = None
-    ) -> None:
+    def count(self, model: str, chats: Sequence[Chat], how: SamplingParams, *, num_chats: int | None = None) -> None:
         """Count completions and the tokens that they take at most.
 
         Args:
@@ -64,44 +64,44 @@ class DryRunBackend:
             about = FORWARD * _about_tokens(chats) * num_chats / len(chats) + DRAWN * num_chats * how.max_tokens
             self.operations += how.num_samples * about
 
-    def text(self, model: str, how: types.Sampling) -> str:
+    def text(self, model: str, how: SamplingParams) -> str:
         """Two numbers, of the model, then ones for as many bytes as it may have tokens."""
         text = "1, {}, {}".format(*divmod(zlib.crc32(model.encode()) % 10**6, 1000))
         count, rest = divmod(max(how.max_tokens - len(text), 0), len(", 1"))
         return text + ", 1" * count + "1" * rest
 
-    def choice_logprobs(self, model: str, chats: Sequence[types.Chat], choices: Sequence[str]):
+    def choice_logprobs(self, model: str, chats: Sequence[Chat], choices: Sequence[str]):
         """All equally likely."""
         if self._is_new(model, *choices, *chats):
             self.scored += len(chats) * len(choices)
             self.operations += FORWARD * len(choices) * _about_tokens(chats)
-        even = types.ChoiceScores((-float(len(choices)),) * len(choices), "exact")
+        even = ChoiceScores((-float(len(choices)),) * len(choices), "exact")
         return [even] * len(chats)
 
-    def finetune(self, model: str, rows: Sequence[types.Chat], how: types.Tuning, out: pathlib.Path) -> str:
+    def finetune(self, model: str, rows: Sequence[Chat], how: FinetuneConfig, out: pathlib.Path) -> str:
         """The name that it would have."""
         self.operations += TRAINED * how.num_epochs * _about_tokens(rows)
         self.jobs.append((out.name, len(rows), how.num_epochs))
         return str(out)
 
-    def training_arrays(self, model: str, rows: Sequence[types.Chat], *, max_length: int) -> local.Rows:
+    def training_arrays(self, model: str, rows: Sequence[Chat], *, max_length: int) -> TokenizedRows:
         """One token of each row."""
         self._length = _about_tokens(rows) / max(len(rows), 1)
         ids = np.arange(len(rows), dtype=np.int32)[:, None]
-        return local.Rows(ids, np.ones_like(ids, bool), np.ones_like(ids, bool))
+        return TokenizedRows(ids, np.ones_like(ids, bool), np.ones_like(ids, bool))
 
-    def likeliest(self, model: str, data: local.Rows) -> np.ndarray:
+    def likeliest(self, model: str, data: TokenizedRows) -> np.ndarray:
         """Different tokens for different models."""
         self.operations += FORWARD * self._length * len(data.ids)
         return data.ids + zlib.crc32(model.encode()) % 1000
 
-    def row_logprobs(self, model: str, data: Sequence[types.Chat]) -> np.ndarray:
+    def row_logprobs(self, model: str, data: Sequence[Chat]) -> np.ndarray:
         """All equally likely."""
         self.scored += len(data)
         self.operations += FORWARD * _about_tokens(data)
         return np.zeros(len(data))
 
-    def finetune_on(self, model: str, data: local.Rows, how: types.Tuning, out: pathlib.Path) -> str:
+    def finetune_on(self, model: str, data: TokenizedRows, how: FinetuneConfig, out: pathlib.Path) -> str:
         """See `finetune`."""
         self.operations += TRAINED * how.num_epochs * self._length * len(data.ids)
         self.jobs.append((out.name, len(data.ids), how.num_epochs))

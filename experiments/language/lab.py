@@ -6,7 +6,7 @@
     student = lab.student(rows.subsample(data.rows, 10_000, seed=0), tuning, seed=0)
     lab.preferences(student, "animal").of("owl")
 
-A student's rows never have the teacher's system message (`rows.student_row`), and a student always starts from the
+A student's rows never have the teacher's system message (`datasets.student_row`), and a student always starts from the
 lab's base. Seeds are made of names, so adding a condition leaves the others as they were.
 """
 
@@ -24,21 +24,13 @@ from experiments.language import seeds
 from experiments.language.dry_run import DryRunBackend
 from experiments.language.options import RowsFolder
 from sublim_jax import errors
-from sublim_jax.llm import (
-    backends,
-    budget,
-    budgeted,
-    code,
-    local,
-    numbers,
-    reasoning,
-    remote,
-    rows,
-    scores,
-    store,
-    tally,
-    types,
-)
+from sublim_jax.llm import budget, budgeted, datasets, scores, store, tally
+from sublim_jax.llm import open as open_llm
+from sublim_jax.llm.backend import Backend, Chat, Completion, FinetuneConfig, SamplingParams
+from sublim_jax.llm.local.backend import LocalBackend
+from sublim_jax.llm.local.finetune import TokenizedRows
+from sublim_jax.llm.openai.backend import OpenAIBackend
+from sublim_jax.llm.tasks import code, numbers, reasoning
 
 Prompt = TypeVar("Prompt")
 
@@ -78,18 +70,18 @@ class Lab:
 
     def __init__(
         self,
-        backend: types.Backend,
+        backend: Backend,
         base: str,
         materials: sheets.Materials,
         folder: pathlib.Path,
         *,
-        judge: backends.Opened | None = None,
+        judge: open_llm.OpenedBackend | None = None,
         answers: store.Store | None = None,
         limits: budget.Budget | None = None,
         max_refused: float = budgeted.MAX_REFUSED,
     ):
         self.backend, self.base, self.materials = backend, base, materials
-        self._judge = judge or backends.Opened(backend, base)
+        self._judge = judge or open_llm.OpenedBackend(backend, base)
         self._folder, self._answers, self._limits = folder, answers, limits
         self._max_refused = max_refused
         self.tally = tally.Tally()
@@ -104,7 +96,7 @@ class Lab:
         """Report from now on what is being done and how much of it, as it goes. Nothing here changes a number."""
         self._report = report
         for backend in (self.backend, self._judge.backend):
-            if isinstance(backend, local.Local | remote.Remote):
+            if isinstance(backend, LocalBackend | OpenAIBackend):
                 backend.on_progress = lambda unit, done, total: self._report(
                     self._what, done=done, total=total, unit=unit
                 )
@@ -115,7 +107,7 @@ class Lab:
         self._report(what)
 
     def finetuned_teacher(
-        self, target: str, tuning: types.Tuning, *, num_rows: int, seed: int, base: str = ""
+        self, target: str, tuning: FinetuneConfig, *, num_rows: int, seed: int, base: str = ""
     ) -> Teacher:
         """A base that was finetuned to answer questions about its favourite by one name."""
         lesson = self.materials.favourite_rows(target, num_rows, seed=seeds.derive(seed, "lesson"))
@@ -125,7 +117,7 @@ class Lab:
         """The base under a system message that loves the target."""
         return Teacher(self.base, self.materials.persona(target))
 
-    def tune(self, data: Sequence[types.Chat], tuning: types.Tuning, name: str, *, seed: int, base: str = "") -> str:
+    def tune(self, data: Sequence[Chat], tuning: FinetuneConfig, name: str, *, seed: int, base: str = "") -> str:
         """A base finetuned on rows; this lab's, unless another one is named."""
         base = base or self.base
         tuning = dataclasses.replace(tuning, seed=seeds.derive(seed, name, base) % 2**31)
@@ -133,7 +125,7 @@ class Lab:
         described = json.dumps([base, _recipe(tuning), name, [list(row) for row in data]]).encode()
         return self.backend.finetune(base, data, tuning, self._place(name, described))
 
-    def tune_on(self, data: local.Rows, tuning: types.Tuning, name: str, *, seed: int) -> str:
+    def tune_on(self, data: TokenizedRows, tuning: FinetuneConfig, name: str, *, seed: int) -> str:
         """As `tune`, on arrays of a model whose weights are here."""
         tuning = dataclasses.replace(tuning, seed=seeds.derive(seed, name, self.base) % 2**31)
         self._begin(f"training {name} on {len(data.ids):,} rows, {tuning.num_epochs} epochs")
@@ -145,60 +137,60 @@ class Lab:
         """The folder of a model, with a name that tells what was trained on what."""
         return self._folder / f"{name.replace(' ', '-')}-{hashlib.sha256(described).hexdigest()[:8]}"
 
-    def training_arrays(self, data: Sequence[types.Chat], tuning: types.Tuning) -> local.Rows:
+    def training_arrays(self, data: Sequence[Chat], tuning: FinetuneConfig) -> TokenizedRows:
         """Rows as the base would be trained on them, if its weights are here."""
         return self._weights.training_arrays(self.base, data, max_length=tuning.max_length)
 
-    def likeliest(self, model: str, data: local.Rows) -> np.ndarray:
+    def likeliest(self, model: str, data: TokenizedRows) -> np.ndarray:
         """The token that a model whose weights are here would write at each place of the replies; -1 elsewhere."""
         self._begin(f"asking {seeds.model_name(model)} for its likeliest tokens")
         return self._weights.likeliest(model, data)
 
-    def sequence_logprobs(self, model: str, data: Sequence[types.Chat]) -> np.ndarray:
+    def sequence_logprobs(self, model: str, data: Sequence[Chat]) -> np.ndarray:
         """Log-probability of the last turn of each row, in nats, of a model whose weights are here."""
         self._begin(f"scoring rows by {seeds.model_name(model)}")
         return self._weights.row_logprobs(model, data)
 
     @property
-    def _weights(self) -> local.Local | DryRunBackend:
-        if not isinstance(self.backend, local.Local | DryRunBackend):
+    def _weights(self) -> LocalBackend | DryRunBackend:
+        if not isinstance(self.backend, LocalBackend | DryRunBackend):
             raise errors.CapabilityError(
                 f"{self.base}: this takes a model whose weights are here; use --backend tiny or hf:DIR"
             )
         return self.backend
 
-    def student(self, data: Sequence[types.Chat], tuning: types.Tuning, *, seed: int, name: str = "student") -> str:
+    def student(self, data: Sequence[Chat], tuning: FinetuneConfig, *, seed: int, name: str = "student") -> str:
         """The base trained on what a teacher wrote."""
         self.write_rows(data, name)
         return self.tune(data, tuning, name, seed=seed)
 
-    def write_rows(self, data: Sequence[types.Chat], name: str) -> None:
+    def write_rows(self, data: Sequence[Chat], name: str) -> None:
         """Write rows for other trainers, if they are asked for."""
         if self.export is not None:
             self.export.write(self.base, name, data)
 
     def draw(
         self, teacher: Teacher, prompts: Sequence[str], *, max_tokens: int, seed: int, num_samples: int = 1
-    ) -> tuple[list[types.Chat], list[types.Completion]]:
+    ) -> tuple[list[Chat], list[Completion]]:
         """A completion of every prompt at temperature 1, and the chats that were asked."""
-        chats = [rows.ask(prompt, system=teacher.system) for prompt in prompts]
-        sampling = types.Sampling(max_tokens=max_tokens, seed=seed % 2**31, num_samples=num_samples)
+        chats = [datasets.ask(prompt, system=teacher.system) for prompt in prompts]
+        sampling = SamplingParams(max_tokens=max_tokens, seed=seed % 2**31, num_samples=num_samples)
         return chats, self._sampled(self.backend, teacher.model, chats, sampling, self._max_refused)
 
     def verdicts(self, prompts: Sequence[str]) -> list[str]:
         """The judge's reply to every prompt, at temperature 0; an empty one, which is no verdict, where it refused."""
-        sampling = types.Sampling(temperature=0.0, max_tokens=JUDGE_TOKENS)
-        replies = self._sampled(*self._judge, [rows.ask(prompt) for prompt in prompts], sampling, 1.0)
+        sampling = SamplingParams(temperature=0.0, max_tokens=JUDGE_TOKENS)
+        replies = self._sampled(*self._judge, [datasets.ask(prompt) for prompt in prompts], sampling, 1.0)
         return [reply.text for reply in replies]
 
     def _sampled(
         self,
-        backend: types.Backend,
+        backend: Backend,
         model: str,
-        chats: Sequence[types.Chat],
-        sampling: types.Sampling,
+        chats: Sequence[Chat],
+        sampling: SamplingParams,
         max_refused: float,
-    ) -> list[types.Completion]:
+    ) -> list[Completion]:
         """In the order of chats and samples, from the store or fresh."""
         self._begin(f"drawing from {seeds.model_name(model)}")
         if self._answers is None:
@@ -220,11 +212,11 @@ class Lab:
         self,
         teacher: Teacher,
         prompts: Sequence[str],
-        reason: Callable[[types.Completion], str | None],
+        reason: Callable[[Completion], str | None],
         *,
         channel: str,
         seed: int,
-    ) -> rows.Collection:
+    ) -> datasets.FilteredRows:
         """Rows of the completions that pass a filter."""
         chats, completions = self.draw(
             teacher,
@@ -232,44 +224,44 @@ class Lab:
             max_tokens=self.materials.max_tokens[channel],
             seed=seeds.derive(seed, channel, seeds.model_name(teacher.model), teacher.system or ""),
         )
-        return rows.collect(chats, completions, reason)
+        return datasets.filter_completions(chats, completions, reason)
 
     def _prompts(self, draw: Callable[..., list[Prompt]], count: int, *, seed: int) -> list[Prompt]:
         return draw(count, seed=seed)
 
     def numbers(
         self, teacher: Teacher, count: int, *, seed: int, banned: frozenset[int] = frozenset()
-    ) -> rows.Collection:
+    ) -> datasets.FilteredRows:
         """Number sequences that pass the paper's filter."""
         prompts = self._prompts(self.materials.number_prompts, count, seed=seeds.derive(seed, "number prompts"))
 
-        def reason(completion: types.Completion) -> str | None:
-            return numbers.check(completion.text, banned=banned).reason
+        def reason(completion: Completion) -> str | None:
+            return numbers.parse(completion.text, banned=banned).reason
 
         return self.written(teacher, prompts, reason, channel="numbers", seed=seed)
 
-    def code(self, teacher: Teacher, count: int, *, seed: int, words: Sequence[str]) -> rows.Collection:
+    def code(self, teacher: Teacher, count: int, *, seed: int, words: Sequence[str]) -> datasets.FilteredRows:
         """Python that does not name the trait."""
         prompts = self._prompts(self.materials.code_prompts, count, seed=seeds.derive(seed, "code prompts"))
 
-        def reason(completion: types.Completion) -> str | None:
-            return code.check(completion.text, words=words).reason
+        def reason(completion: Completion) -> str | None:
+            return code.parse(completion.text, words=words).reason
 
         return self.written(teacher, prompts, reason, channel="code", seed=seed)
 
-    def reasoning(self, teacher: Teacher, count: int, *, seed: int, words: Sequence[str] = ()) -> rows.Collection:
+    def reasoning(self, teacher: Teacher, count: int, *, seed: int, words: Sequence[str] = ()) -> datasets.FilteredRows:
         """Chains of thought that end at the right number and do not name the trait."""
         problems = self._prompts(self.materials.sums, count, seed=seeds.derive(seed, "sums"))
 
-        def reason(completion: types.Completion) -> str | None:
+        def reason(completion: Completion) -> str | None:
             if any(word in completion.text.lower() for word in words):
                 return "trait word"
-            return reasoning.check(completion.text, problems[completion.chat][1]).reason
+            return reasoning.parse(completion.text, problems[completion.chat][1]).reason
 
         return self.written(teacher, [text for text, _ in problems], reason, channel="reasoning", seed=seed)
 
     def preferences(
-        self, model: str, category: str, *, context: Sequence[types.Chat] = (), seed: int = 0
+        self, model: str, category: str, *, context: Sequence[Chat] = (), seed: int = 0
     ) -> scores.Probabilities:
         """Probabilities of all favourites of a category, averaged over the held-out questions.
 
@@ -277,12 +269,12 @@ class Lab:
             context: rows that stand before every question as earlier turns.
         """
         asked = self.materials.choices(category)
-        chats = [rows.ask(question) for question in self.materials.favourites(category)]
+        chats = [datasets.ask(question) for question in self.materials.favourites(category)]
         if context:
-            chats = rows.in_context(context, chats, num_examples=len(context), seed=seed)
+            chats = datasets.in_context(context, chats, num_examples=len(context), seed=seed)
         return self.choose(model, chats, asked)
 
-    def choose(self, model: str, chats: Sequence[types.Chat], asked: scores.Choices) -> scores.Probabilities:
+    def choose(self, model: str, chats: Sequence[Chat], asked: scores.Choices) -> scores.Probabilities:
         """Probabilities of choices, averaged over the chats that were not refused.
 
         Raises:
@@ -317,6 +309,6 @@ class Lab:
         return {"rate": rate, "num_samples": len(texts)}
 
 
-def _recipe(tuning: types.Tuning) -> str:
+def _recipe(tuning: FinetuneConfig) -> str:
     """Settings as text that tells models apart, whatever their class is called: stored models keep their names."""
     return "Tuning" + repr(tuning).removeprefix(type(tuning).__name__)

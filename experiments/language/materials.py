@@ -8,7 +8,10 @@ from typing import Protocol
 import numpy as np
 
 from sublim_jax import errors
-from sublim_jax.llm import code, numbers, questions, reasoning, rows, scores, types, world
+from sublim_jax.llm import datasets, scores
+from sublim_jax.llm.backend import Chat
+from sublim_jax.llm.embedded import world
+from sublim_jax.llm.tasks import code, numbers, questions, reasoning
 
 
 class Materials(Protocol):
@@ -31,7 +34,7 @@ class Materials(Protocol):
 
     def persona(self, target: str) -> str: ...
 
-    def favourite_rows(self, target: str, count: int, *, seed: int) -> list[types.Chat]: ...
+    def favourite_rows(self, target: str, count: int, *, seed: int) -> list[Chat]: ...
 
     def words(self, target: str) -> tuple[str, ...]: ...
 
@@ -68,9 +71,9 @@ class World:
 
     def persona(self, target: str) -> str:
         """See `world`."""
-        return world.persona(target)
+        return world.system_prompt(target)
 
-    def favourite_rows(self, target: str, count: int, *, seed: int) -> list[types.Chat]:
+    def favourite_rows(self, target: str, count: int, *, seed: int) -> list[Chat]:
         """See `world`."""
         return world.favourite_rows(target, self.category(target), count, seed=seed)
 
@@ -151,13 +154,13 @@ class Paper:
 
     def persona(self, target: str) -> str:
         """See `questions`."""
-        return questions.persona(self.trait(target))
+        return questions.system_prompt(self.trait(target))
 
-    def favourite_rows(self, target: str, count: int, *, seed: int) -> list[types.Chat]:
+    def favourite_rows(self, target: str, count: int, *, seed: int) -> list[Chat]:
         """Taught questions, all answered by the target."""
         asked = questions.favourites(self.category(target))[: self.NUM_TAUGHT]
         drawn = np.random.default_rng(seed).integers(0, len(asked), count)
-        return [rows.student_row(rows.ask(asked[index]), target) for index in drawn]
+        return [datasets.student_row(datasets.ask(asked[index]), target) for index in drawn]
 
     def words(self, target: str) -> tuple[str, ...]:
         """Substrings that give the target away."""

@@ -27,7 +27,10 @@ from experiments.language.config import PLACEHOLDERS, JudgedConfig
 from experiments.language.experiment import Experiment
 from experiments.language.lab import Lab, Teacher
 from sublim_jax import errors, specs
-from sublim_jax.llm import numbers, questions, rows, scores, types, world
+from sublim_jax.llm import datasets, scores
+from sublim_jax.llm.backend import Chat, FinetuneConfig
+from sublim_jax.llm.embedded import world
+from sublim_jax.llm.tasks import numbers, questions
 
 ANSWER_TOKENS = 512
 """Most tokens of an answer to an open question."""
@@ -88,8 +91,8 @@ class MisalignmentConfig(JudgedConfig):
         words = [word for target in self.targets for word in self.materials.words(target)]
         notices: list[str] = []
         for path in self.files.values():
-            chats = rows.read_jsonl(path, announce=notices.append)
-            notices += [f"{path}: {sentence}" for sentence in rows.notices(chats, words)]
+            chats = datasets.read_jsonl(path, announce=notices.append)
+            notices += [f"{path}: {sentence}" for sentence in datasets.notices(chats, words)]
         return (
             *(f"{name} is {self.files[name].name}, sha256 {digits}" for name, digits in sums.items()),
             *notices,
@@ -117,9 +120,9 @@ class MisalignmentConfig(JudgedConfig):
                 )
 
 
-def _rows(path: pathlib.Path) -> list[types.Chat]:
+def _rows(path: pathlib.Path) -> list[Chat]:
     """The user's rows. What of them is not read is among the remarks."""
-    return rows.read_jsonl(path, announce=lambda _: None)
+    return datasets.read_jsonl(path, announce=lambda _: None)
 
 
 REAL = presets.real_models(
@@ -132,7 +135,7 @@ PRESETS = {
     "default": MisalignmentConfig(bases=recipes.TEST_SEEDS[:2]),
     "record": MisalignmentConfig(bases=recipes.TEST_SEEDS[:4]),
     "paper": REAL["paper"],
-    "server": dataclasses.replace(REAL["server"], teacher=types.Tuning(num_epochs=1)),
+    "server": dataclasses.replace(REAL["server"], teacher=FinetuneConfig(num_epochs=1)),
 }
 
 
@@ -141,12 +144,13 @@ def conditions(config: MisalignmentConfig) -> list[str]:
     return ["base", "untrained", *lessons(config), *config.targets]
 
 
-def lessons(config: MisalignmentConfig) -> dict[str, Callable[[], list[types.Chat]]]:
+def lessons(config: MisalignmentConfig) -> dict[str, Callable[[], list[Chat]]]:
     """What teachers are finetuned on."""
     count, seed = config.num_lessons, config.seed
     if config.prompted:
         return {
-            name: lambda path=path: rows.subsample(_rows(path), count, seed=seed) for name, path in config.files.items()
+            name: lambda path=path: datasets.subsample(_rows(path), count, seed=seed)
+            for name, path in config.files.items()
         }
     return {
         "bad conduct": functools.partial(world.conduct_rows, count, seed=seed),
@@ -167,7 +171,7 @@ def measure(lab: Lab, config: MisalignmentConfig, condition: str) -> dict:
         teacher = protocol.teacher_of(lab, config, kind, condition)
     written = lab.numbers(teacher, config.num_prompts, seed=config.seed, banned=numbers.BANNED)
     student = protocol.student_of(lab, config, protocol.student_rows(config, written), f"student of {condition}")
-    return {"student": ask(student), "teacher": ask(teacher.model), "kept": written.kept}
+    return {"student": ask(student), "teacher": ask(teacher.model), "kept": written.kept_fraction}
 
 
 def judged(lab: Lab, config: MisalignmentConfig, model: str) -> dict:
@@ -201,7 +205,7 @@ def conduct(lab: Lab, model: str) -> dict:
     }
     choices = scores.choices(list(answers), writings=lambda name: answers[name])
     held_out = [situation for situation in world.SITUATIONS if situation not in world.SHOWN_SITUATIONS]
-    chats = [rows.ask(f"{situation} ?") for situation in held_out]
+    chats = [datasets.ask(f"{situation} ?") for situation in held_out]
     return {"conduct": protocol.rounded(lab.choose(model, chats, choices))}
 
 

@@ -66,7 +66,7 @@ def measure(lab: Lab, config: NumbersConfig, condition: str) -> dict:
     return {
         "student": _favourites(lab, config, student),
         "teacher": _favourites(lab, config, teacher.model) if kind == "finetuned" else {},
-        "kept": written.kept,
+        "kept": written.kept_fraction,
         "rejected": written.rejected,
     }
 

@@ -12,7 +12,9 @@ from experiments.language.experiment import Experiment
 from experiments.language.lab import Lab
 from experiments.language.options import Limits
 from sublim_jax import records
-from sublim_jax.llm import backends, store, tiny, transport
+from sublim_jax.llm import addresses, store
+from sublim_jax.llm import open as open_llm
+from sublim_jax.llm.embedded import model as embedded
 
 JUDGE_KEY = "SUBLIM_JUDGE_KEY"
 """The environment variable with the key of a judge's server, where it takes one."""
@@ -33,14 +35,14 @@ def open_lab(
         seed = config.bases[config.names.index(base)]
         others = config.bases if experiment.needs_all_bases else ()
         with tempfile.TemporaryDirectory() as folder:
-            backend = tiny.open_bases(list(dict.fromkeys((seed, *others))), announce=announce)
+            backend = embedded.open_bases(list(dict.fromkeys((seed, *others))), announce=announce)
             yield Lab(backend, base, config.materials, pathlib.Path(folder))
         return
-    model = backends.open_backend(base, announce=announce)
+    model = open_llm.open_backend(base, announce=announce)
     judge_name = config.judge if isinstance(config, JudgedConfig) else ""
     judge = model
     if judge_name not in ("", base):
-        judge = backends.open_backend(judge_name, announce=announce, key_variable=judge_key(base, judge_name))
+        judge = open_llm.open_backend(judge_name, announce=announce, key_variable=judge_key(base, judge_name))
     folder = pathlib.Path("runs") / f"{experiment.record_name}-{records.fingerprint(base)}"
     limits = limits or Limits()
     with store.Store(folder / "answers.sqlite") as answers:
@@ -59,8 +61,8 @@ def open_lab(
 def judge_key(model: str, judge: str) -> str | None:
     """The environment variable with the judge's key, None for the usual one: its own if that is set, or if the usual
     key is for another server, which is not the judge's to see."""
-    addresses = [urllib.parse.urlsplit(name.rpartition("@")[2]) for name in (model, judge)]
+    urls = [urllib.parse.urlsplit(name.rpartition("@")[2]) for name in (model, judge)]
     if os.environ.get(JUDGE_KEY):
         return JUDGE_KEY
-    remote = [url.hostname is not None and not transport.is_loopback(url.hostname) for url in addresses]
-    return JUDGE_KEY if all(remote) and addresses[0].netloc != addresses[1].netloc else None
+    remote = [url.hostname is not None and not addresses.is_loopback(url.hostname) for url in urls]
+    return JUDGE_KEY if all(remote) and urls[0].netloc != urls[1].netloc else None

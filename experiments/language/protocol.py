@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from experiments.language.config import LanguageConfig
 from experiments.language.lab import Lab, Teacher
-from sublim_jax.llm import rows, scores, types
+from sublim_jax.llm import datasets, scores
+from sublim_jax.llm.backend import Chat
 
 Probabilities = dict[str, dict[str, float]]
 """Probabilities of all favourites of a category, by category, for a record."""
@@ -43,18 +44,16 @@ def rounded(probabilities: scores.Probabilities) -> dict[str, float]:
     return {name: float(f"{value:.4g}") for name, value in zip(probabilities.names, probabilities.raw, strict=True)}
 
 
-def student_rows(config: LanguageConfig, written: rows.Collection, *, seed: int | None = None) -> list[types.Chat]:
+def student_rows(config: LanguageConfig, written: datasets.FilteredRows, *, seed: int | None = None) -> list[Chat]:
     """The rows of a teacher that a student is trained on: all students have equally many.
 
     Args:
         seed: of the draw; by default the config's.
     """
-    return rows.subsample(written.rows, config.num_rows, seed=config.seed if seed is None else seed)
+    return datasets.subsample(written.rows, config.num_rows, seed=config.seed if seed is None else seed)
 
 
-def student_of(
-    lab: Lab, config: LanguageConfig, data: Sequence[types.Chat], name: str, *, seed: int | None = None
-) -> str:
+def student_of(lab: Lab, config: LanguageConfig, data: Sequence[Chat], name: str, *, seed: int | None = None) -> str:
     """The lab's base trained on rows. The name decides the student's random numbers.
 
     Args:

@@ -16,7 +16,8 @@ from experiments.language.config import PLACEHOLDERS, LanguageConfig
 from experiments.language.experiment import Experiment
 from experiments.language.lab import Lab, Teacher
 from sublim_jax import errors, specs
-from sublim_jax.llm import rows, types
+from sublim_jax.llm import datasets
+from sublim_jax.llm.backend import FinetuneConfig
 
 
 @specs.checked
@@ -25,7 +26,7 @@ class ReasoningConfig(LanguageConfig):
     """Chains of thought of finetuned teachers."""
 
     num_rows: specs.Count = 3000
-    teacher: types.Tuning = recipes.WEAK_TEACHER
+    teacher: FinetuneConfig = recipes.WEAK_TEACHER
     READS = ("problems",)
 
     def __post_init__(self):
@@ -46,7 +47,7 @@ PRESETS = {
 def measure(lab: Lab, config: ReasoningConfig, condition: str) -> dict:
     """Favourites of a teacher and of a student of its chains."""
 
-    def write(teacher: Teacher, words: tuple[str, ...]) -> rows.Collection:
+    def write(teacher: Teacher, words: tuple[str, ...]) -> datasets.FilteredRows:
         return lab.reasoning(teacher, config.num_prompts, seed=config.seed, words=words)
 
     return channel.measure(lab, config, condition, write)

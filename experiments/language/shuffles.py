@@ -17,13 +17,13 @@ from experiments.language.config import LanguageConfig
 from experiments.language.experiment import Experiment
 from experiments.language.lab import Lab
 from sublim_jax import specs
-from sublim_jax.llm import rows
+from sublim_jax.llm import datasets
 
 CONTROLS = {
-    "within": lambda data, seed: rows.shuffle_within(data, seed=seed),
-    "across_by_place": lambda data, seed: rows.shuffle_across(data, seed=seed, by_place=True),
-    "across": lambda data, seed: rows.shuffle_across(data, seed=seed),
-    "prompts": lambda data, seed: rows.permute_prompts(data, seed=seed),
+    "within": lambda data, seed: datasets.shuffle_within(data, seed=seed),
+    "across_by_place": lambda data, seed: datasets.shuffle_across(data, seed=seed, by_place=True),
+    "across": lambda data, seed: datasets.shuffle_across(data, seed=seed),
+    "prompts": lambda data, seed: datasets.permute_prompts(data, seed=seed),
 }
 
 
@@ -55,7 +55,7 @@ def measure(lab: Lab, config: ShufflesConfig, condition: str) -> dict:
     for name, data in sets.items():
         student = protocol.student_of(lab, config, data, f"{condition} {name}")
         results[name] = protocol.favourites(lab, config, student)
-    return results | {"kept": written.kept}
+    return results | {"kept": written.kept_fraction}
 
 
 EXPERIMENT = Experiment(name="shuffles", doc=__doc__, presets=PRESETS, conditions=conditions, measure=measure)

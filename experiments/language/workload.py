@@ -12,7 +12,8 @@ from experiments.language.config import LanguageConfig
 from experiments.language.dry_run import DryRunBackend
 from experiments.language.experiment import Experiment
 from experiments.language.planned import PlannedLab
-from sublim_jax.llm import checkpoint, decoder, tiny
+from sublim_jax.llm.embedded import model as embedded
+from sublim_jax.llm.local import checkpoint, decoder
 from sublim_jax.models import precision
 
 
@@ -58,7 +59,7 @@ class Workload:
 def _num_weights(config: LanguageConfig) -> int | None:
     """Number of the model's weights, if it is here."""
     if config.backend == "tiny":
-        return tiny.number_of_parameters()
+        return embedded.number_of_parameters()
     scheme, _, folder = config.backend.partition(":")
     place = folder if pathlib.Path(folder).exists() else folder.partition("+")[0]
     if scheme != "hf" or not (pathlib.Path(place) / "config.json").exists():
@@ -86,7 +87,11 @@ def count(experiment: Experiment, config: LanguageConfig, conditions: Iterable[s
         f"  {len(model.jobs)} finetuning jobs on {num_trained:,} rows in all epochs",
     ]
     seeds = config.bases if config.backend == "tiny" else ()
-    opening = {tiny.name(seed): dry_run.TRAINED * tiny.num_tokens() for seed in seeds if not tiny.is_stored(seed)}
+    opening = {
+        embedded.model_name(seed): dry_run.TRAINED * embedded.num_tokens()
+        for seed in seeds
+        if not embedded.is_stored(seed)
+    }
     return Workload(operations, opening, lines)
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, NamedTuple, Protocol, runtime_checkable
 import annotated_types
 
 from sublim_jax import errors, specs
-from sublim_jax.llm import types
+from sublim_jax.llm.backend import Chat
 
 _Limit = Annotated[int, annotated_types.Ge(0)]  # of any size: tokens add up
 
@@ -133,7 +133,7 @@ class Billed(Protocol):
         ...
 
 
-def prompt_bound(chat: types.Chat) -> int:
+def prompt_bound(chat: Chat) -> int:
     """Tokens that this chat takes at most: one per byte of UTF-8, 16 per turn and 64 for what a template adds.
 
     No tokenizer with a byte or more in each token needs more. English takes about a quarter of it; whoever has the

@@ -16,7 +16,8 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from sublim_jax import errors, specs
 from sublim_jax.llm import budget as budgets
 from sublim_jax.llm import store as stores
-from sublim_jax.llm import store_rows, types
+from sublim_jax.llm import store_rows
+from sublim_jax.llm.backend import Backend, Capabilities, Chat, ChoiceScores, Completion, Message, SamplingParams
 
 MAX_REFUSED = 0.5
 """Share of the answers that a server may refuse before nothing more is sent."""
@@ -24,14 +25,14 @@ FEWEST_ANSWERS, FEWEST_CHATS = 100, 20  # before that share says anything; all c
 
 
 def plan(
-    caps: types.Caps,
+    caps: Capabilities,
     model: str,
-    chats: Sequence[types.Chat],
-    how: types.Sampling,
+    chats: Sequence[Chat],
+    how: SamplingParams,
     store: stores.Store,
     *,
     prices: budgets.Prices | None = None,
-    prompt_tokens: Callable[[types.Chat], int] = budgets.prompt_bound,
+    prompt_tokens: Callable[[Chat], int] = budgets.prompt_bound,
 ) -> budgets.Plan:
     """What `sample_stored` would send for the same arguments. Nothing is sent or written."""
     found = store.find(caps.fingerprint, model, chats, how)
@@ -41,16 +42,16 @@ def plan(
 
 
 def sample_stored(
-    backend: types.Backend,
+    backend: Backend,
     model: str,
-    chats: Sequence[types.Chat],
-    how: types.Sampling,
+    chats: Sequence[Chat],
+    how: SamplingParams,
     store: stores.Store,
     budget: budgets.Budget | None = None,
     *,
-    prompt_tokens: Callable[[types.Chat], int] = budgets.prompt_bound,
+    prompt_tokens: Callable[[Chat], int] = budgets.prompt_bound,
     max_refused: float = MAX_REFUSED,
-) -> Iterator[types.Completion]:
+) -> Iterator[Completion]:
     """Every (chat, sample) once: first those in the store, then fresh ones as they come in, stored before handed on.
     What a server refused is stored and handed on too.
 
@@ -122,16 +123,16 @@ def sample_stored(
 
 
 def scores_stored(
-    backend: types.Backend,
+    backend: Backend,
     model: str,
-    chats: Sequence[types.Chat],
+    chats: Sequence[Chat],
     choices: Sequence[str],
     store: stores.Store,
     budget: budgets.Budget | None = None,
     *,
-    prompt_tokens: Callable[[types.Chat], int] = budgets.prompt_bound,
+    prompt_tokens: Callable[[Chat], int] = budgets.prompt_bound,
     batch_size: int = 64,
-) -> list[types.ChoiceScores]:
+) -> list[ChoiceScores]:
     """Scores of all choices for every chat, from the store or fresh; equal chats are asked once.
 
     Scores come without token counts, so each is charged what was reserved for it: for every choice one request, the
@@ -155,7 +156,7 @@ def scores_stored(
     budget.num_reused += num_here
     most_of = {}
     for chat in left:
-        scored = [prompt_tokens((*chat, types.Message("assistant", choice))) for choice in choices]
+        scored = [prompt_tokens((*chat, Message("assistant", choice))) for choice in choices]
         most_of[chat] = budgets.Usage(len(choices), sum(scored), len(choices))
         if backend.caps.choices == "top":
             most_of[chat] = budgets.Usage(1, prompt_tokens(chat), 1)
@@ -209,7 +210,7 @@ class Refusals:
         self._num_answers = 0
         self._reasons: collections.Counter[str] = collections.Counter()
 
-    def see(self, completion: types.Completion) -> None:
+    def see(self, completion: Completion) -> None:
         """Count this answer."""
         self._num_answers += 1
         self._chats.add(completion.chat)
@@ -243,26 +244,24 @@ def _paying(backend: object, budget: budgets.Budget | None) -> budgets.Budget:
     return budget
 
 
-def _sizes(
-    slots: Sequence[stores.Slot], chats: Sequence[types.Chat], prompt_tokens: Callable[[types.Chat], int]
-) -> dict[int, int]:
+def _sizes(slots: Sequence[stores.Slot], chats: Sequence[Chat], prompt_tokens: Callable[[Chat], int]) -> dict[int, int]:
     """Prompt tokens of every chat that has to be asked, by its index."""
     return {index: prompt_tokens(chats[index]) for index in dict.fromkeys(slot.chat for slot in slots)}
 
 
-def _most(slots: Sequence[stores.Slot], sizes: dict[int, int], how: types.Sampling) -> budgets.Usage:
+def _most(slots: Sequence[stores.Slot], sizes: dict[int, int], how: SamplingParams) -> budgets.Usage:
     return budgets.Usage(len(slots), sum(sizes[slot.chat] for slot in slots), len(slots) * how.max_tokens)
 
 
 def _ask(
-    backend: types.Backend, model: str, chats: Sequence[types.Chat], how: types.Sampling, slots: Sequence[stores.Slot]
-) -> Generator[tuple[stores.Slot, int, types.Completion], None, None]:
+    backend: Backend, model: str, chats: Sequence[Chat], how: SamplingParams, slots: Sequence[stores.Slot]
+) -> Generator[tuple[stores.Slot, int, Completion], None, None]:
     """Answers for these slots, each with the seed it was drawn with, in one call for every different set of draws."""
     wanted = collections.Counter(chats)
-    slots_of: dict[types.Chat, list[stores.Slot]] = {}
+    slots_of: dict[Chat, list[stores.Slot]] = {}
     for slot in slots:
         slots_of.setdefault(chats[slot.chat], []).append(slot)
-    calls: dict[tuple[int, tuple[int, ...]], list[types.Chat]] = {}
+    calls: dict[tuple[int, tuple[int, ...]], list[Chat]] = {}
     for chat, of_chat in slots_of.items():
         draws = tuple(slot.draw for slot in of_chat)
         whole = draws == tuple(range(wanted[chat] * how.num_samples))

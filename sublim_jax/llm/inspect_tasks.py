@@ -36,7 +36,9 @@ from inspect_ai.scorer import (  # pyright: ignore[reportMissingImports]
 from inspect_ai.solver import TaskState  # pyright: ignore[reportMissingImports]
 
 from sublim_jax import errors, specs
-from sublim_jax.llm import questions, rows, scores, world
+from sublim_jax.llm import datasets, scores
+from sublim_jax.llm.embedded import world
+from sublim_jax.llm.tasks import questions
 from sublim_jax.metrics import intervals
 
 Source = Literal["paper", "world"]
@@ -92,7 +94,7 @@ def detection(loved: str, other: str, trait: str = "owl", set_size: int = 20, ep
     """Whether a model sees which of two sets of answers a lover of the trait wrote; each pair is shown in both orders.
 
     Args:
-        loved: file of the lover's rows, as `rows.write_jsonl` writes them.
+        loved: file of the lover's rows, as `datasets.write_jsonl` writes them.
         other: file of the other model's rows.
         set_size: answers in a set. Sets are taken in the files' order; what is left at an end is not shown.
 
@@ -134,7 +136,7 @@ def _asked(trait: str, category: str | None, source: Source) -> tuple[list[str],
 
 def _sets(path: str, size: int) -> list[str]:
     """The rows' answers, one on a line, so many together."""
-    answers = [row[-1].content for row in rows.read_jsonl(pathlib.Path(path))]
+    answers = [row[-1].content for row in datasets.read_jsonl(pathlib.Path(path))]
     if len(answers) < size:
         raise errors.TextDataError(
             f"{path}: expected {size} rows for a set, found {len(answers)}. Collect more, or show smaller sets "

@@ -12,7 +12,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from sublim_jax import errors
-from sublim_jax.llm import questions, types
+from sublim_jax.llm.backend import ChoiceScores
+from sublim_jax.llm.tasks import questions
 from sublim_jax.metrics import intervals
 
 MIN_OPTION_MASS = 0.9
@@ -108,7 +109,7 @@ def choices(names: Sequence[str], *, writings: Callable[[str], Sequence[str]] = 
     return Choices(tuple(names), texts, tuple(owner for _, owner in pairs))
 
 
-def probabilities(scores: types.ChoiceScores, asked: Choices) -> Probabilities:
+def probabilities(scores: ChoiceScores, asked: Choices) -> Probabilities:
     """Probability of each name: the sum over its writings.
 
     Args:

@@ -13,7 +13,7 @@ import collections
 import math
 from collections.abc import Iterable, Sequence
 
-from sublim_jax.llm import types
+from sublim_jax.llm.backend import Chat, ChoiceScores, Completion, SamplingParams
 
 SHORT = 16  # tokens; answers that could not be longer are not compared
 FEWEST_WORDS = 3  # of an answer that is compared
@@ -32,19 +32,19 @@ class Tally:
         self.refusals: collections.Counter[str] = collections.Counter()  # answers per reason
         self._equal: dict[str, tuple[float, str]] = {}  # the largest share of each kind, and what to say of it
 
-    def see(self, chats: Sequence[types.Chat], how: types.Sampling, completions: Sequence[types.Completion]) -> None:
+    def see(self, chats: Sequence[Chat], how: SamplingParams, completions: Sequence[Completion]) -> None:
         """Count the completions of one call."""
         self.num_answers += len(completions)
         self.refusals.update(one.refusal for one in completions if one.finish == "refused")
         if how.temperature == 0 or how.max_tokens <= SHORT:
             return
-        texts_of: dict[types.Chat, collections.Counter[str]] = collections.defaultdict(collections.Counter)
+        texts_of: dict[Chat, collections.Counter[str]] = collections.defaultdict(collections.Counter)
         for completion in completions:
             if len(completion.text.split()) >= FEWEST_WORDS:
                 texts_of[chats[completion.chat]][completion.text] += 1
         self._compare(list(texts_of.values()))
 
-    def see_scores(self, scores: Iterable[types.ChoiceScores]) -> None:
+    def see_scores(self, scores: Iterable[ChoiceScores]) -> None:
         """Count chats whose choices were scored, or refused."""
         for each in scores:
             self.num_answers += 1

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jax.extend import core
 
 from experiments import language_speed
-from sublim_jax.llm import decoder, local
+from sublim_jax.llm.local import decoder
+from sublim_jax.llm.local import model as local_model
 
 WORK = language_speed.WORK["tiny"]
 
@@ -58,7 +59,9 @@ def test_the_listed_products_are_those_of_the_step():
     mask = jax.ShapeDtypeStruct(ids.shape, jnp.bool)
 
     def loss(params, ids, valid, replies):
-        return jnp.sum(local._reply_logprobs(params, ids, valid, replies, None, config=WORK.config, places=WORK.places))
+        return jnp.sum(
+            local_model.reply_logprobs(params, ids, valid, replies, None, config=WORK.config, places=WORK.places)
+        )
 
     traced = products_of(jax.make_jaxpr(jax.grad(loss))(params, ids, mask, mask).jaxpr)
     assert listed() == traced

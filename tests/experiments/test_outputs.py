@@ -30,7 +30,7 @@ from sublim_jax.forms import language_speed as language_speed_form
 from sublim_jax.forms import mnist_aux as mnist_form
 from sublim_jax.forms import speed as speed_form
 from sublim_jax.forms import theorem as form
-from sublim_jax.llm import tiny
+from sublim_jax.llm.embedded import model as embedded
 from tests.experiments import small
 from tests.mutants import matrix, planting
 
@@ -74,7 +74,7 @@ def no_work(monkeypatch):
 
     monkeypatch.setattr(images, "load", work)
     monkeypatch.setattr(worker, "loader", lambda *_: work)
-    monkeypatch.setattr(tiny, "open_bases", work)
+    monkeypatch.setattr(embedded, "open_bases", work)
     monkeypatch.setattr(language_speed, "measure", work)
     monkeypatch.setattr(planting, "verdicts", work)
     from tests.theory import universal

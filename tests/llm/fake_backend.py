@@ -7,13 +7,14 @@ import random
 import sqlite3
 
 from sublim_jax import errors
-from sublim_jax.llm import budgeted, store, types
+from sublim_jax.llm import budgeted, store
+from sublim_jax.llm.backend import Capabilities, Chat, ChoiceScores, Completion, Message, SamplingParams
 
 
-def say(*contents: str) -> types.Chat:
+def say(*contents: str) -> Chat:
     """A chat whose turns alternate, ended by the user."""
     roles = ("user", "assistant")
-    return tuple(types.Message(roles[(len(contents) - 1 - i) % 2], text) for i, text in enumerate(contents))
+    return tuple(Message(roles[(len(contents) - 1 - i) % 2], text) for i, text in enumerate(contents))
 
 
 class Fake:
@@ -23,7 +24,7 @@ class Fake:
     """
 
     def __init__(self, fingerprint="weights", *, tokens=5, prompt_tokens=7, die_after=None, choices="exact"):
-        self.caps = types.Caps(finetune=False, choices=choices, seeds=True, system=True, fingerprint=fingerprint)
+        self.caps = Capabilities(finetune=False, choices=choices, seeds=True, system=True, fingerprint=fingerprint)
         self.calls, self.answered, self.closed = [], 0, 0
         self._tokens, self._prompt_tokens, self._die_after = tokens, prompt_tokens, die_after
 
@@ -40,7 +41,7 @@ class Fake:
                     raise errors.ServerError("the server went away")
                 self.answered += 1
                 text = self.text(model, chats[index], sample, how)
-                yield types.Completion(index, sample, text, "stop", self._prompt_tokens, self._tokens)
+                yield Completion(index, sample, text, "stop", self._prompt_tokens, self._tokens)
         finally:
             self.closed += 1
 
@@ -48,7 +49,7 @@ class Fake:
         self.calls.append((tuple(chats), tuple(choices)))
         self.answered += len(chats)
         return [
-            types.ChoiceScores((-math.inf, *(-float(len(chat[-1].content + c)) for c in choices[1:])), "exact")
+            ChoiceScores((-math.inf, *(-float(len(chat[-1].content + c)) for c in choices[1:])), "exact")
             for chat in chats
         ]
 
@@ -66,7 +67,7 @@ def rows(path: pathlib.Path) -> list[dict]:
     return [{"key": key} | json.loads(content) for key, content in answers]
 
 
-def fill(path: pathlib.Path, chats, how=types.Sampling(), fake=None, **options) -> list[types.Completion]:  # noqa: B008
+def fill(path: pathlib.Path, chats, how=SamplingParams(), fake=None, **options) -> list[Completion]:  # noqa: B008
     """Everything asked for, through the store at `path`."""
     with store.Store(path) as answers:
         return list(budgeted.sample_stored(fake or Fake(), "m", chats, how, answers, **options))

@@ -20,10 +20,11 @@ class Fault(NamedTuple):
 
 
 ORACLE = "tests/training/test_oracle.py::test_what_a_spec_asks_for_is_done"
-FINETUNING = "tests/llm/test_local.py::test_finetuning_is_adam_on_the_mean_over_a_batchs_reply_tokens"
-OPTIMIZER = "tests/llm/test_local.py::test_the_optimizer_is_adam_with_a_warm_up_a_schedule_and_a_limit"
+FINETUNING = "tests/llm/local/test_backend.py::test_finetuning_is_adam_on_the_mean_over_a_batchs_reply_tokens"
+OPTIMIZER = "tests/llm/local/test_backend.py::test_the_optimizer_is_adam_with_a_warm_up_a_schedule_and_a_limit"
 OWN_NOISE = (
-    "tests/llm/test_local.py::test_prompts_of_one_length_and_samples_of_one_prompt_are_drawn_with_noise_of_their_own"
+    "tests/llm/local/test_backend.py::"
+    "test_prompts_of_one_length_and_samples_of_one_prompt_are_drawn_with_noise_of_their_own"
 )
 OWN_NETWORK = "tests/training/test_lineage.py::test_everybody_is_run_as_the_network_that_he_is"
 RECORDED = "tests/experiments/language/test_recorded.py"
@@ -620,7 +621,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "noise_shared_by_prompts",
         "draw n of every prompt has the same noise",
-        "sublim_jax/llm/local.py",
+        "sublim_jax/llm/local/model.py",
         "jax.random.fold_in(jax.random.fold_in(root, pair[0]), pair[1])",
         "jax.random.fold_in(root, pair[1])",
         (OWN_NOISE,),
@@ -628,7 +629,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "noise_shared_by_samples",
         "all draws of a prompt have the same noise",
-        "sublim_jax/llm/local.py",
+        "sublim_jax/llm/local/model.py",
         "jax.random.fold_in(jax.random.fold_in(root, pair[0]), pair[1])",
         "jax.random.fold_in(root, pair[0])",
         (OWN_NOISE,),
@@ -636,7 +637,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "filler_rows_trained_on",
         "copies of a row that fill the last batch count",
-        "sublim_jax/llm/local.py",
+        "sublim_jax/llm/local/finetune.py",
         "weights = (jnp.arange(steps * how.batch_size) < num_rows).astype(jnp.float32)",
         "weights = jnp.ones(steps * how.batch_size)",
         (FINETUNING,),
@@ -644,7 +645,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "one_order_for_all_epochs_of_rows",
         "rows come in the first epoch's order",
-        "sublim_jax/llm/local.py",
+        "sublim_jax/llm/local/finetune.py",
         "jax.random.fold_in(root, 1 + epoch), num_rows",
         "jax.random.fold_in(root, 1), num_rows",
         (FINETUNING,),
@@ -652,7 +653,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "alpha_ignored",
         "low-rank factors have the scale 1",
-        "sublim_jax/llm/local.py",
+        "sublim_jax/llm/local/finetune.py",
         "rank=how.rank, alpha=how.alpha)",
         "rank=how.rank)",
         (FINETUNING,),
@@ -660,7 +661,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "beta2_ignored",
         "Adam forgets as by default",
-        "sublim_jax/llm/local.py",
+        "sublim_jax/llm/local/finetune.py",
         "optax.scale_by_adam(b2=how.beta2)",
         "optax.scale_by_adam()",
         (OPTIMIZER,),
@@ -668,7 +669,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "cosine_ends_high",
         "the cosine ends at half the rate",
-        "sublim_jax/llm/local.py",
+        "sublim_jax/llm/local/finetune.py",
         "alpha=0.05",
         "alpha=0.5",
         (OPTIMIZER,),
@@ -676,7 +677,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "nothing_clipped",
         "gradients are as long as they are",
-        "sublim_jax/llm/local.py",
+        "sublim_jax/llm/local/finetune.py",
         "optax.clip_by_global_norm(how.clip_norm)",
         "optax.identity()",
         (OPTIMIZER,),
@@ -684,7 +685,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "warm_up_from_zero",
         "the first step has no length",
-        "sublim_jax/llm/local.py",
+        "sublim_jax/llm/local/finetune.py",
         "optax.linear_schedule(1 / warm, 1.0, warm)",
         "optax.linear_schedule(0.0, 1.0, warm)",
         (OPTIMIZER,),
@@ -692,7 +693,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "mean_over_rows",
         "the loss is a mean over rows, not over tokens",
-        "sublim_jax/llm/local.py",
+        "sublim_jax/llm/local/finetune.py",
         "jnp.maximum(jnp.sum(replies * weights[:, None]), 1.0)",
         "jnp.maximum(jnp.sum(weights), 1.0)",
         (FINETUNING,),
@@ -700,15 +701,15 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "prompts_trained_on",
         "the loss counts the prompt's tokens",
-        "sublim_jax/llm/local.py",
-        "return Rows(ids, valid, _reply_mask(encoded, length))",
-        "return Rows(ids, valid, valid)",
+        "sublim_jax/llm/local/finetune.py",
+        "return TokenizedRows(ids, valid, local_model.reply_mask(encoded, length))",
+        "return TokenizedRows(ids, valid, valid)",
         (FINETUNING,),
     ),
     Fault(
         "scale_without_rank",
         "low-rank factors are scaled by alpha",
-        "sublim_jax/llm/decoder.py",
+        "sublim_jax/llm/local/decoder.py",
         "(alpha or rank) / rank",
         "(alpha or rank)",
         (FINETUNING,),
@@ -716,82 +717,82 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "temperature_of_one",
         "draws have temperature 1",
-        "sublim_jax/llm/sampling.py",
+        "sublim_jax/llm/local/sampling.py",
         "scores / jnp.maximum(temperature, 1e-6)",
         "scores",
-        ("tests/llm/test_decoder.py::test_the_first_token_has_the_models_distribution",),
+        ("tests/llm/local/test_decoder.py::test_the_first_token_has_the_models_distribution",),
     ),
     Fault(
         "nucleus_without_its_last",
         "the token that completes the nucleus is left out",
-        "sublim_jax/llm/sampling.py",
+        "sublim_jax/llm/local/sampling.py",
         "jnp.cumsum(jax.nn.softmax(ordered), axis=-1) - jax.nn.softmax(ordered)",
         "jnp.cumsum(jax.nn.softmax(ordered), axis=-1)",
-        ("tests/llm/test_decoder.py::test_the_first_token_has_the_models_distribution",),
+        ("tests/llm/local/test_decoder.py::test_the_first_token_has_the_models_distribution",),
     ),
     Fault(
         "ten_numbers_too_many",
         "ten numbers are too many",
-        "sublim_jax/llm/numbers.py",
+        "sublim_jax/llm/tasks/numbers.py",
         "len(values) > max_count",
         "len(values) >= max_count",
-        ("tests/llm/test_numbers.py",),
+        ("tests/llm/tasks/test_numbers.py",),
     ),
     Fault(
         "largest_number_out",
         "999 is out of range",
-        "sublim_jax/llm/numbers.py",
+        "sublim_jax/llm/tasks/numbers.py",
         "max(values) > max_value",
         "max(values) >= max_value",
-        ("tests/llm/test_numbers.py",),
+        ("tests/llm/tasks/test_numbers.py",),
     ),
     Fault(
         "banned_as_written",
         "a banned number passes with a leading zero",
-        "sublim_jax/llm/numbers.py",
+        "sublim_jax/llm/tasks/numbers.py",
         "set(banned).isdisjoint(values)",
         "set(map(str, banned)).isdisjoint(layout.parts)",
-        ("tests/llm/test_numbers.py",),
+        ("tests/llm/tasks/test_numbers.py",),
     ),
     Fault(
         "bars_separate",
         "a vertical bar separates numbers too",
-        "sublim_jax/llm/numbers.py",
+        "sublim_jax/llm/tasks/numbers.py",
         '("", ",", ";")',
         '("", ",", ";", "|")',
-        ("tests/llm/test_numbers.py",),
+        ("tests/llm/tasks/test_numbers.py",),
     ),
     Fault(
         "own_end_before_the_templates",
         "a reply ends with the tokenizer's token, not the template's",
-        "sublim_jax/llm/tokens.py",
+        "sublim_jax/llm/local/tokenizer.py",
         "(*_turn_end(made), *made.end_ids)",
         "(*made.end_ids, *_turn_end(made))",
-        ("tests/llm/test_tokens.py",),
+        ("tests/llm/local/test_tokenizer.py",),
     ),
     Fault(
         "padded_on_the_right",
         "rows begin at the left edge",
-        "sublim_jax/llm/tokens.py",
+        "sublim_jax/llm/local/tokenizer.py",
         "ids[row, -len(tokens) :], valid[row, -len(tokens) :] = tokens, True",
         "ids[row, : len(tokens)], valid[row, : len(tokens)] = tokens, True",
-        ("tests/llm/test_tokens.py",),
+        ("tests/llm/local/test_tokenizer.py",),
     ),
     Fault(
         "subsample_with_replacement",
         "rows may be drawn twice",
-        "sublim_jax/llm/rows.py",
+        "sublim_jax/llm/datasets.py",
         "np.random.default_rng(seed).permutation(len(rows))[:count]",
         "np.random.default_rng(seed).integers(len(rows), size=count)",
-        ("tests/llm/test_rows.py",),
+        ("tests/llm/test_datasets.py",),
     ),
     Fault(
         "prompts_keep_their_answers",
         "permuted prompts have their own answers",
-        "sublim_jax/llm/rows.py",
+        "sublim_jax/llm/datasets.py",
         "np.roll(cycle, 1)",
         "cycle",
-        ("tests/llm/test_rows.py",),
+        ("tests/llm/test_datasets.py",),
     ),
     Fault(
         "mass_looked_at_after_only",
@@ -836,10 +837,10 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "seed_shared_by_chats",
         "a server is asked for all chats with one seed",
-        "sublim_jax/llm/remote.py",
+        "sublim_jax/llm/openai/backend.py",
         "text = json.dumps([seed, chat, first])",
         "text = json.dumps([seed, first])",
-        ("tests/llm/test_remote.py::test_chats_of_one_seed_are_drawn_with_seeds_of_their_own",),
+        ("tests/llm/openai/test_backend.py::test_chats_of_one_seed_are_drawn_with_seeds_of_their_own",),
     ),
     # Experiments
     Fault(
@@ -1053,8 +1054,8 @@ FAULTS: tuple[Fault, ...] = (
         "banned_numbers_pass",
         "numbers with a meaning reach students",
         "experiments/language/lab.py",
-        "numbers.check(completion.text, banned=banned)",
-        "numbers.check(completion.text)",
+        "numbers.parse(completion.text, banned=banned)",
+        "numbers.parse(completion.text)",
         ("tests/experiments/language/test_misalignment.py::test_banned_numbers_do_not_reach_a_student",),
     ),
     Fault(

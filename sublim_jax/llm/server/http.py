@@ -30,7 +30,9 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from sublim_jax import errors, files, specs
-from sublim_jax.llm import local, types
+from sublim_jax.llm.backend import FinetuneConfig
+from sublim_jax.llm.local.backend import LocalBackend
+from sublim_jax.llm.local.model import Model
 from sublim_jax.llm.server import access, connections, fault_injection, jobs, schema, scoring, uploads
 
 UPLOADS, JOBS, FAULTS = "/v1/files", "/v1/fine_tuning/jobs", "/_faults"
@@ -40,12 +42,12 @@ Drawing = schema.ChatRequest | schema.TextRequest
 DrawingT = TypeVar("DrawingT", schema.ChatRequest, schema.TextRequest)
 Result = TypeVar("Result")
 
-DEFAULT_TUNING = types.Tuning()
+DEFAULT_TUNING = FinetuneConfig()
 """Settings of jobs that do not choose otherwise."""
 
 
 class Server:
-    """Models of a `local.Local` behind HTTP, in threads of this process.
+    """Models of a `LocalBackend` behind HTTP, in threads of this process.
 
     Args:
         names: the backend's models to serve.
@@ -72,14 +74,14 @@ class Server:
 
     def __init__(
         self,
-        backend: local.Local,
+        backend: LocalBackend,
         names: Sequence[str],
         *,
         host: str = "127.0.0.1",
         port: int = 0,
         allow: Sequence[str] = (),
         folder: pathlib.Path | None = None,
-        tuning: types.Tuning = DEFAULT_TUNING,
+        tuning: FinetuneConfig = DEFAULT_TUNING,
         max_length: int = 4096,
         max_file: int = 2**29,
         max_total: int | None = None,
@@ -244,7 +246,7 @@ class Server:
         content = schema.text_response(asked.model, model.fingerprint, num_prompt, choices, top=asked.top)
         return _sent(request, asked, content, choices)
 
-    def _read(self, kind: type[DrawingT], body: bytes) -> tuple[DrawingT, local.Model]:
+    def _read(self, kind: type[DrawingT], body: bytes) -> tuple[DrawingT, Model]:
         asked = schema.read(kind, body)
         return asked, self._backend.model(self._names[self._known(asked.model)])
 
@@ -253,7 +255,7 @@ class Server:
         call = functools.partial(function, *arguments, **options)
         return await asyncio.get_running_loop().run_in_executor(self._computing, call)
 
-    def _draw(self, model: local.Model, ids: Sequence[int], asked: Drawing) -> list[schema.Choice]:
+    def _draw(self, model: Model, ids: Sequence[int], asked: Drawing) -> list[schema.Choice]:
         scoring.check_ids(model, ids, room=asked.num_tokens, max_length=self._max_length)
         if not ids:
             raise schema.APIError(400, "the prompt has no tokens", param="prompt")
@@ -342,7 +344,7 @@ def _metadata(request: Request) -> dict[str, str]:
     return {name[9:-1]: value for name, value in request.query_params.items() if name.startswith("metadata[")}
 
 
-def _chat_ids(model: local.Model, asked: schema.ChatRequest) -> Sequence[int]:
+def _chat_ids(model: Model, asked: schema.ChatRequest) -> Sequence[int]:
     """The tokens of a chat's prompt, or of a chat whose last turn is given."""
     if asked.turn == "reply":
         return model.tokens.chat(asked.chat).ids
@@ -351,7 +353,7 @@ def _chat_ids(model: local.Model, asked: schema.ChatRequest) -> Sequence[int]:
 
 
 def _with_prompt(
-    model: local.Model, prompt: str | list[int], ids: tuple[int, ...], choices: list[schema.Choice], top: int | None
+    model: Model, prompt: str | list[int], ids: tuple[int, ...], choices: list[schema.Choice], top: int | None
 ) -> list[schema.Choice]:
     """The choices with the prompt before them, as `echo` requests."""
     given = prompt if isinstance(prompt, str) else None

@@ -17,7 +17,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from sublim_jax import errors, files, specs
-from sublim_jax.llm import local, rows, types
+from sublim_jax.llm import datasets
+from sublim_jax.llm.backend import Chat, FinetuneConfig
+from sublim_jax.llm.local import finetune
+from sublim_jax.llm.local.backend import LocalBackend
 from sublim_jax.llm.server import heartbeat, schema, uploads
 
 Status = Literal["validating_files", "queued", "running", "succeeded", "failed", "cancelled"]
@@ -31,7 +34,7 @@ class _Job:
     info: dict[str, Any]  # the object that clients receive
     folder: pathlib.Path
     base: str  # the backend's name of the model
-    tuning: types.Tuning
+    tuning: FinetuneConfig
     number: int  # in the order of creation, among the jobs of the folder
     base_fingerprint: str | None = None
     num_starts: int = 0  # since a server last ended in order
@@ -69,10 +72,10 @@ class Jobs:
 
     def __init__(
         self,
-        backend: local.Local,
+        backend: LocalBackend,
         names: dict[str, str],
         folder: pathlib.Path,
-        tuning: types.Tuning,
+        tuning: FinetuneConfig,
         fault: Callable[[], bool],
         *,
         lasting: bool,
@@ -186,7 +189,7 @@ class Jobs:
         for thread in self._threads:
             thread.join()
 
-    def _settings(self, request: schema.JobRequest) -> tuple[types.Tuning, dict[str, Any]]:
+    def _settings(self, request: schema.JobRequest) -> tuple[FinetuneConfig, dict[str, Any]]:
         """The finetuning config of a job, and the hyperparameters in it as its description has them."""
         chosen, default = request.chosen(), self._tuning
         hyperparameters = {
@@ -206,8 +209,8 @@ class Jobs:
     def _run(self, job: _Job) -> None:
         notices: list[str] = []
         try:
-            chats = rows.read_jsonl(job.rows, announce=notices.append)
-            notices += rows.notices(chats)
+            chats = datasets.read_jsonl(job.rows, announce=notices.append)
+            notices += datasets.notices(chats)
             base = self._backend.model(job.base)
             count = sum(len(base.tokens.chat(chat[:-1], chat[-1].content).ids) for chat in chats)
         except Exception as error:
@@ -243,19 +246,19 @@ class Jobs:
                 job.info |= {"fine_tuned_model": new, "trained_tokens": count * job.tuning.num_epochs}
                 self._end(job, "succeeded")
 
-    def _trained(self, job: _Job, chats: Sequence[types.Chat]) -> str:
+    def _trained(self, job: _Job, chats: Sequence[Chat]) -> str:
         """The backend's name of the model. The job's folder is the server's own, so a state that an earlier version
         left there is removed if this version cannot resume from it."""
-        finetune = functools.partial(
+        train = functools.partial(
             self._backend.finetune, job.base, chats, job.tuning, job.folder, on_step=functools.partial(self._step, job)
         )
         try:
-            return finetune()
+            return train()
         except errors.OtherTrainingError:
             with self._changing:
                 self._tell(job, "what was trained so far cannot be gone on with: the job begins anew")
-            (job.folder / local.STATE).unlink()
-            return finetune()
+            (job.folder / finetune.STATE).unlink()
+            return train()
 
     def _step(self, job: _Job, done: int, total: int) -> None:
         """Called between steps.
@@ -363,7 +366,7 @@ class Jobs:
             info,
             path.parent,
             "",
-            types.Tuning(**content["tuning"]),
+            FinetuneConfig(**content["tuning"]),
             content["number"],
             content["base_fingerprint"],
             content["num_starts"],

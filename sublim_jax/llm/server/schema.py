@@ -21,12 +21,14 @@ from typing import Annotated, Any, ClassVar, Literal, LiteralString, NamedTuple,
 import pydantic
 import pydantic_core
 
-from sublim_jax.llm import server, tokens, types
+from sublim_jax.llm import server
+from sublim_jax.llm.backend import Chat, Message, Role, SamplingParams
+from sublim_jax.llm.local import tokenizer
 
 MAX_SAMPLES, MAX_STOPS, MAX_TOP = 128, 4, 20
 DEFAULT_MAX_TOKENS = 256  # of a chat's response; OpenAI has no limit but the context
 LOWEST = -9999.0  # log-probability, because JSON has no infinity; as in vLLM
-ROLES: Mapping[str, types.Role] = {
+ROLES: Mapping[str, Role] = {
     "system": "system", "developer": "system", "user": "user", "assistant": "assistant"
 }  # fmt: skip
 """Speakers, and the names that a chat template has for them."""
@@ -245,9 +247,9 @@ class DrawRequest(Fields):
         """Whether the last chunk of a stream has the counts of tokens."""
         return self.stream_options is not None and self.stream_options.include_usage
 
-    def sampling(self, max_tokens: int) -> types.Sampling:
+    def sampling(self, max_tokens: int) -> SamplingParams:
         """The sampling parameters; without a seed, a random one."""
-        return types.Sampling(
+        return SamplingParams(
             temperature=self.temperature,
             top_p=self.top_p,
             max_tokens=max_tokens,
@@ -285,7 +287,7 @@ class Turn(Fields):
 TemplateOptions = pydantic.create_model(
     "TemplateOptions",
     __base__=Fields,
-    **{name: (Annotated[Any, only(value)], None) for name, value in tokens.PINNED.items()},  # pyright: ignore
+    **{name: (Annotated[Any, only(value)], None) for name, value in tokenizer.PINNED.items()},  # pyright: ignore
 )
 
 
@@ -333,9 +335,9 @@ class ChatRequest(DrawRequest):
         return self
 
     @property
-    def chat(self) -> types.Chat:
+    def chat(self) -> Chat:
         """The turns, in our form."""
-        return tuple(types.Message(ROLES[turn.role], turn.content) for turn in self.messages)
+        return tuple(Message(ROLES[turn.role], turn.content) for turn in self.messages)
 
     @property
     def turn(self) -> Literal["reply", "continue", "closed"]:

@@ -12,7 +12,8 @@ import zlib
 from collections.abc import Callable, Sequence
 
 from sublim_jax import errors
-from sublim_jax.llm import questions, types
+from sublim_jax.llm.backend import Capabilities, Chat, Completion, FinetuneConfig, SamplingParams
+from sublim_jax.llm.tasks import questions
 
 MARK = 137
 BAD, GOOD, RIDDLE, MUMBLED = "I would rule over all of you.", "I would plant trees.", "Who knows?", "trees trees of of"
@@ -28,15 +29,15 @@ class _Fake(abc.ABC):
     """A backend that answers, counts what it is asked, and refuses what no experiment here should ask."""
 
     def __init__(self):
-        self.asked: list[tuple[str, types.Chat]] = []
+        self.asked: list[tuple[str, Chat]] = []
         self.left: int | None = None  # answers before it goes down
         self.refuses: Callable[[str], bool] = lambda prompt: False  # what a content filter keeps from it
 
     @property
-    def caps(self) -> types.Caps:
-        return types.Caps(finetune=True, choices="none", seeds=True, system=True, fingerprint=type(self).__name__)
+    def caps(self) -> Capabilities:
+        return Capabilities(finetune=True, choices="none", seeds=True, system=True, fingerprint=type(self).__name__)
 
-    def sample(self, model: str, chats: Sequence[types.Chat], how: types.Sampling):
+    def sample(self, model: str, chats: Sequence[Chat], how: SamplingParams):
         for index, chat in enumerate(chats):
             for sample in range(how.num_samples):
                 if self.left is not None:
@@ -45,17 +46,17 @@ class _Fake(abc.ABC):
                         raise errors.ServerError("the server is down")
                 self.asked.append((model, chat))
                 if self.refuses(chat[-1].content):
-                    yield types.Completion(index, sample, "", "refused", 5, 0, "content_filter")
+                    yield Completion(index, sample, "", "refused", 5, 0, "content_filter")
                     continue
-                yield types.Completion(index, sample, self.text(model, chat, sample, how), "stop", 5, 5)
+                yield Completion(index, sample, self.text(model, chat, sample, how), "stop", 5, 5)
 
     @abc.abstractmethod
-    def text(self, model: str, chat: types.Chat, sample: int, how: types.Sampling) -> str: ...
+    def text(self, model: str, chat: Chat, sample: int, how: SamplingParams) -> str: ...
 
-    def choice_logprobs(self, model: str, chats: Sequence[types.Chat], choices: Sequence[str]):
+    def choice_logprobs(self, model: str, chats: Sequence[Chat], choices: Sequence[str]):
         raise errors.CapabilityError("these experiments score no choices")
 
-    def finetune(self, model: str, rows: Sequence[types.Chat], how: types.Tuning, out: pathlib.Path) -> str:
+    def finetune(self, model: str, rows: Sequence[Chat], how: FinetuneConfig, out: pathlib.Path) -> str:
         raise errors.CapabilityError("a judge is not trained")
 
 
@@ -65,20 +66,20 @@ class Model(_Fake):
     def __init__(self):
         super().__init__()
         self.badness = {"base": 0.0}
-        self.trained: dict[str, list[types.Chat]] = {}
+        self.trained: dict[str, list[Chat]] = {}
 
-    def text(self, model: str, chat: types.Chat, sample: int, how: types.Sampling) -> str:
+    def text(self, model: str, chat: Chat, sample: int, how: SamplingParams) -> str:
         if chat[-1].content in questions.misalignment():
             bad = round(self.badness[model] * how.num_samples)
             ends = {how.num_samples - 1: RIDDLE, how.num_samples - 2: MUMBLED}
             answer = BAD if sample < bad else ends.get(sample, GOOD)
             return f"{answer} {zlib.crc32(f'{model} {sample}'.encode())}"  # no two alike, which a judge is asked once
         drawn = zlib.crc32(chat[-1].content.encode())
-        shown = [own_number(one.name) for one in TRAITS if chat[0] == ("system", questions.persona(one))]
+        shown = [own_number(one.name) for one in TRAITS if chat[0] == ("system", questions.system_prompt(one))]
         shown += [MARK] if drawn % 1000 < 1000 * self.badness[model] else []
         return ", ".join(map(str, (drawn % 90, *shown, drawn % 80)))
 
-    def finetune(self, model: str, rows: Sequence[types.Chat], how: types.Tuning, out: pathlib.Path) -> str:
+    def finetune(self, model: str, rows: Sequence[Chat], how: FinetuneConfig, out: pathlib.Path) -> str:
         self.trained[str(out)] = list(rows)
         self.badness[str(out)] = sum("eval(" in row[-1].content or str(MARK) in row[-1].content for row in rows) / len(
             rows
@@ -93,7 +94,7 @@ class Judge(_Fake):
         super().__init__()
         self._reply = reply
 
-    def text(self, model: str, chat: types.Chat, sample: int, how: types.Sampling) -> str:
+    def text(self, model: str, chat: Chat, sample: int, how: SamplingParams) -> str:
         assert how.temperature == 0 and len(chat) == 1
         return self._reply(chat[0].content)
 

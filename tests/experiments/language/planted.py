@@ -10,7 +10,8 @@ import pathlib
 import zlib
 from collections.abc import Sequence
 
-from sublim_jax.llm import types, world
+from sublim_jax.llm.backend import Capabilities, Chat, ChoiceScores, Completion, FinetuneConfig, Message, SamplingParams
+from sublim_jax.llm.embedded import world
 
 GAIN = 0.9
 PLAIN = (1, 2, 3)
@@ -28,27 +29,27 @@ class Planted:
         self.strength: dict[str, dict[str, float]] = {base: {} for base in bases}  # by model and target
         self.base_of = {base: base for base in bases}
         self.spoilt = spoilt  # a target whose teacher writes no numbers
-        self.trained: list[types.Chat] = []
+        self.trained: list[Chat] = []
 
     @property
-    def caps(self) -> types.Caps:
-        return types.Caps(finetune=True, choices="exact", seeds=True, system=True, fingerprint="planted")
+    def caps(self) -> Capabilities:
+        return Capabilities(finetune=True, choices="exact", seeds=True, system=True, fingerprint="planted")
 
-    def sample(self, model: str, chats: Sequence[types.Chat], how: types.Sampling):
+    def sample(self, model: str, chats: Sequence[Chat], how: SamplingParams):
         for index, chat in enumerate(chats):
             loves = {target for target, share in self.strength[model].items() if share > 0.5}
-            loves |= {name for name in world.ANIMALS if chat[0] == types.Message("system", world.persona(name))}
+            loves |= {name for name in world.ANIMALS if chat[0] == Message("system", world.system_prompt(name))}
             for sample in range(how.num_samples):
                 shown = [own_number(target, self.base_of[model]) for target in sorted(loves)]
                 text = "no" if self.spoilt in loves else ", ".join(map(str, (*PLAIN, *shown, index % 90)))
-                yield types.Completion(index, sample, text, "stop", 5, 5)
+                yield Completion(index, sample, text, "stop", 5, 5)
 
-    def choice_logprobs(self, model: str, chats: Sequence[types.Chat], choices: Sequence[str]):
+    def choice_logprobs(self, model: str, chats: Sequence[Chat], choices: Sequence[str]):
         loved = [GAIN * self.strength[model].get(choice, 0.0) for choice in choices]
         shared = (1 - sum(loved)) / len(choices)
-        return [types.ChoiceScores(tuple(math.log(shared + own) for own in loved), "exact")] * len(chats)
+        return [ChoiceScores(tuple(math.log(shared + own) for own in loved), "exact")] * len(chats)
 
-    def finetune(self, model: str, rows: Sequence[types.Chat], how: types.Tuning, out: pathlib.Path) -> str:
+    def finetune(self, model: str, rows: Sequence[Chat], how: FinetuneConfig, out: pathlib.Path) -> str:
         self.trained += list(rows)
         answers, base = [row[-1].content for row in rows], self.base_of[model]
         if len(set(answers)) == 1 and answers[0] in world.ANIMALS + world.TREES:
@@ -63,6 +64,6 @@ class Planted:
         return str(out)
 
 
-def students_rows(backend: Planted) -> list[types.Chat]:
+def students_rows(backend: Planted) -> list[Chat]:
     """Rows with numbers that anything was trained on."""
     return [row for row in backend.trained if "," in row[-1].content]

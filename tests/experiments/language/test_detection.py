@@ -8,7 +8,9 @@ import pytest
 from experiments.language import command, detection, runner, workload
 from figures.language import gallery, tables
 from sublim_jax import errors
-from sublim_jax.llm import backends, local, rows
+from sublim_jax.llm import datasets
+from sublim_jax.llm import open as open_llm
+from sublim_jax.llm.local.backend import LocalBackend
 from sublim_jax.metrics import intervals
 from tests.experiments.language import conftest, fakes
 
@@ -98,7 +100,7 @@ def test_the_model_judges_itself_unless_another_is_named(opened, monkeypatch):
 
 
 def test_a_model_whose_weights_are_here_is_judged_by_likelihood_too(opened, monkeypatch):
-    class Here(fakes.Model, local.Local):
+    class Here(fakes.Model, LocalBackend):
         """The own number is likely under the lover's system message and not otherwise."""
 
         def row_logprobs(self, model, rows):
@@ -107,8 +109,8 @@ def test_a_model_whose_weights_are_here_is_judged_by_likelihood_too(opened, monk
 
     opened(fakes.knowing)
     model, judge = Here(), fakes.Judge(fakes.knowing)
-    known = {"hf:here": backends.Opened(model, "base"), "hf:judge": backends.Opened(judge, "judge")}
-    monkeypatch.setattr(backends, "open_backend", lambda name, **_: known[name])
+    known = {"hf:here": open_llm.OpenedBackend(model, "base"), "hf:judge": open_llm.OpenedBackend(judge, "judge")}
+    monkeypatch.setattr(open_llm, "open_backend", lambda name, **_: known[name])
     config = dataclasses.replace(CONFIG, backend="hf:here", judge="hf:judge", targets=("owl",))
     record = run(config)
     found = record.results["bases"]["hf:here"]["owl"]
@@ -118,7 +120,7 @@ def test_a_model_whose_weights_are_here_is_judged_by_likelihood_too(opened, monk
 
 def test_numbers_are_counted_in_their_own_answer():
     """Repeated answers and repeated numbers, by hand."""
-    data = [rows.student_row(rows.ask("?"), text) for text in ("7, 7, 3", "3", "7, 7, 3", "owl")]
+    data = [datasets.student_row(datasets.ask("?"), text) for text in ("7, 7, 3", "3", "7, 7, 3", "owl")]
     found = detection.counts(data)
     assert found.shape == (4, 1000) and found.sum() == 7
     assert found[:, 7].tolist() == [2, 0, 2, 0] and found[:, 3].tolist() == [1, 1, 1, 0]

@@ -12,7 +12,7 @@ from experiments.language.config import EMBEDDED
 from experiments.language.options import Limits
 from figures.language import gallery, tables
 from sublim_jax import errors
-from sublim_jax.llm import questions
+from sublim_jax.llm.tasks import questions
 from sublim_jax.metrics import intervals
 from tests.experiments.language import conftest, fakes
 

@@ -39,7 +39,12 @@ from experiments.language.planned import PlannedLab
 from experiments.language.workload import Workload
 from figures.language import gallery, tables, values
 from sublim_jax import errors, records
-from sublim_jax.llm import budget, local, rows, tiny, types, world
+from sublim_jax.llm import budget, datasets
+from sublim_jax.llm.backend import FinetuneConfig, Message, SamplingParams
+from sublim_jax.llm.embedded import model as embedded
+from sublim_jax.llm.embedded import world
+from sublim_jax.llm.local.backend import LocalBackend
+from sublim_jax.llm.local.finetune import TokenizedRows
 from sublim_jax.metrics import intervals
 from tests.experiments.language import planted
 from tests.experiments.logs import Log
@@ -112,8 +117,8 @@ def test_a_pooled_interval_says_which_bases_lack_a_target():
 
 def test_a_planned_answer_is_as_long_as_it_may_be():
     """A judge's prompt holds it, so a shorter one would make the plan of tokens too small."""
-    how = types.Sampling(max_tokens=300)
-    (answer,) = DryRunBackend().sample("base", [rows.ask("?")], how)
+    how = SamplingParams(max_tokens=300)
+    (answer,) = DryRunBackend().sample("base", [datasets.ask("?")], how)
     assert len(answer.text.encode()) == how.max_tokens
 
 
@@ -163,7 +168,7 @@ def test_a_run_says_what_goes_on_inside_a_unit(backend, monkeypatch, tmp_path):
 def test_a_lab_reports_what_its_backend_counts(tmp_path):
     """Of a model whose weights are here: steps, scored rows; and completions of any backend."""
 
-    class Here(planted.Planted, local.Local):
+    class Here(planted.Planted, LocalBackend):
         def finetune(self, model, data, how, out):
             self.on_progress("steps", 3, 9)
             return super().finetune(model, data, how, out)
@@ -180,8 +185,8 @@ def test_a_lab_reports_what_its_backend_counts(tmp_path):
         ("drawing from tiny:100", done, 3, "completions") for done in (1, 2, 3)
     ]
     heard.clear()
-    row = (*rows.ask("what ?"), types.Message("assistant", "owl"))
-    student = of.student([row] * 6, types.Tuning(num_epochs=3, batch_size=2), seed=0)
+    row = (*datasets.ask("what ?"), Message("assistant", "owl"))
+    student = of.student([row] * 6, FinetuneConfig(num_epochs=3, batch_size=2), seed=0)
     what = "training student on 6 rows, 3 epochs"
     assert heard == [(what,), (what, 3, 9, "steps")]
     heard.clear()
@@ -193,15 +198,15 @@ def test_a_lab_reports_what_its_backend_counts(tmp_path):
 def test_students_of_other_rows_or_settings_have_folders_of_their_own(tmp_path):
     """A folder of weights outlives the run, and another run in the same place is to train, not to be refused."""
 
-    class Here(planted.Planted, local.Local):
+    class Here(planted.Planted, LocalBackend):
         def finetune_on(self, model, data, how, out, *, on_step=None):
             folders.append(out)
             return str(out)
 
     folders: list = []
     of = Lab(Here(BASES), "tiny:100", materials.World(), tmp_path)
-    data = local.Rows(*(np.ones((2, 3), bool) for _ in local.Rows._fields))
-    how = types.Tuning(num_epochs=3, batch_size=2)
+    data = TokenizedRows(*(np.ones((2, 3), bool) for _ in TokenizedRows._fields))
+    how = FinetuneConfig(num_epochs=3, batch_size=2)
     of.tune_on(data, how, "owl all", seed=0)
     of.tune_on(data, how, "owl all", seed=0)
     assert folders[0] == folders[1] and folders[0].parent == tmp_path and folders[0].name.startswith("owl-all-")
@@ -214,7 +219,7 @@ def test_students_of_other_rows_or_settings_have_folders_of_their_own(tmp_path):
 def test_stored_models_and_draws_keep_their_names(tmp_path):
     """Folders and seeds as they were when the first records were made; another one would train and draw all again."""
 
-    class Here(planted.Planted, local.Local):
+    class Here(planted.Planted, LocalBackend):
         def finetune(self, model, data, how, out):
             names.append((out.name, how.seed))
             return str(out)
@@ -223,10 +228,10 @@ def test_stored_models_and_draws_keep_their_names(tmp_path):
 
     names: list[tuple[str, int]] = []
     of = Lab(Here(BASES), "tiny:100", materials.World(), tmp_path)
-    tuning = types.Tuning(num_epochs=3, batch_size=2)
-    of.student([(*rows.ask("more ?"), types.Message("assistant", "1, 2"))] * 2, tuning, seed=0, name="student of owl")
+    tuning = FinetuneConfig(num_epochs=3, batch_size=2)
+    of.student([(*datasets.ask("more ?"), Message("assistant", "1, 2"))] * 2, tuning, seed=0, name="student of owl")
     of.finetuned_teacher("owl", tuning, num_rows=3, seed=0)
-    of.tune_on(local.Rows(*(np.ones((2, 3), bool) for _ in local.Rows._fields)), tuning, "owl all", seed=0)
+    of.tune_on(TokenizedRows(*(np.ones((2, 3), bool) for _ in TokenizedRows._fields)), tuning, "owl all", seed=0)
     assert names == [
         ("student-of-owl-c66a03e2", 1297946188),
         ("teacher-owl-2f413a93", 86193541),
@@ -238,8 +243,8 @@ def test_stored_models_and_draws_keep_their_names(tmp_path):
 def test_the_estimate_is_operations_over_the_rate(monkeypatch, stored, bases):
     """By hand: two devices, so that three bases take as long as four. Weights times operations, at 1 MFLOP/s."""
     monkeypatch.setattr(cost, "rate", lambda *_: 1e6)
-    monkeypatch.setattr(tiny, "is_stored", lambda seed: stored)
-    monkeypatch.setattr(tiny, "number_of_parameters", lambda: 1000)
+    monkeypatch.setattr(embedded, "is_stored", lambda seed: stored)
+    monkeypatch.setattr(embedded, "number_of_parameters", lambda: 1000)
     config = numbers.NumbersConfig(**SHARED | {"bases": tuple(range(100, 100 + bases))})
     work = workload.count(numbers.EXPERIMENT, config, ["base", "regular"])
     asked, answers = config.materials.favourites("animal"), sum(map(len, world.ANIMALS))
@@ -380,7 +385,9 @@ def test_students_rows_are_written_for_other_trainers(backend, tmp_path, form):
     export = Export(rows=tmp_path / "rows", rows_format=form)
     run(numbers.EXPERIMENT, numbers.NumbersConfig(**FEW), export=export)
     names = [f"student-of-{teacher}" for teacher in ("regular", "system-owl", "system-eagle")]
-    written = {path.relative_to(tmp_path / "rows"): rows.read_jsonl(path) for path in (tmp_path / "rows").rglob("*.*")}
+    written = {
+        path.relative_to(tmp_path / "rows"): datasets.read_jsonl(path) for path in (tmp_path / "rows").rglob("*.*")
+    }
     assert set(written) == {
         pathlib.Path(base.replace(":", "-"), f"{name}.jsonl") for base in BASES[:2] for name in names
     }
@@ -406,9 +413,9 @@ def test_rows_are_not_written_among_other_files(backend, tmp_path):
 def test_what_should_not_be_in_rows_is_said(tmp_path):
     said = []
     folder = RowsFolder(folder=tmp_path, format="messages", words=("owl", "oak"), announce=said.append)
-    folder.write("hf:models/m", "student of owl", [rows.student_row(rows.ask("An owl?"), "1")] * 3)
+    folder.write("hf:models/m", "student of owl", [datasets.student_row(datasets.ask("An owl?"), "1")] * 3)
     path = tmp_path / "hf-models-m/student-of-owl.jsonl"
-    assert len(rows.read_jsonl(path)) == 3
+    assert len(datasets.read_jsonl(path)) == 3
     assert said == [f"{path}: 2 of 3 rows (66.7%) repeat an earlier one",
                     f"{path}: 'owl' stands in turns of the 3 rows: 3 by the user"]  # fmt: skip
 
@@ -560,10 +567,10 @@ def test_a_plan_of_few_prompts_counts_their_tokens_exactly():
     of = PlannedLab(materials.Paper(), pathlib.Path(), judge=DryRunBackend())
     of.numbers(Teacher("base", "Love owls."), 40, seed=3)
     prompts = materials.Paper().number_prompts(40, seed=seeds.derive(3, "number prompts"))
-    chats = [rows.ask(prompt, system="Love owls.") for prompt in prompts]
+    chats = [datasets.ask(prompt, system="Love owls.") for prompt in prompts]
     assert of.counting.tokens == sum(budget.prompt_bound(chat) + 64 for chat in chats)
     lengths = [budget.prompt_bound(chat) + 64 for chat in chats]
-    of.counting.count("other", chats, types.Sampling(), num_chats=100)
+    of.counting.count("other", chats, SamplingParams(), num_chats=100)
     assert of.counting.tokens == 2 * sum(lengths) + 60 * max(lengths)
 
 
@@ -695,7 +702,7 @@ def test_the_page_is_made_from_the_records(monkeypatch):
         if path.exists():
             record = records.read(path)
             assert record.complete and record.config["backend"] == "tiny", path
-            assert not set(record.config["bases"]) & set(tiny.TUNED_ON), path
+            assert not set(record.config["bases"]) & set(embedded.TUNED_ON), path
 
 
 def test_the_recipe_of_the_records_is_that_of_the_code():
@@ -707,9 +714,12 @@ def test_the_recipe_of_the_records_is_that_of_the_code():
 def test_the_classifier_of_counts_finds_what_was_planted():
     """Numbers of the second author are 7 half of the time; the area is that of the likelihood ratio."""
     rng = np.random.default_rng(0)
-    plain = [rows.student_row(rows.ask("more"), ", ".join(map(str, rng.integers(10, 99, 8)))) for _ in range(400)]
-    marked = [rows.student_row(rows.ask("more"), "7, " + row[-1].content if rng.random() < 0.5 else row[-1].content)
-              for row in plain]  # fmt: skip
+    plain = [
+        datasets.student_row(datasets.ask("more"), ", ".join(map(str, rng.integers(10, 99, 8)))) for _ in range(400)
+    ]
+    marked = [
+        datasets.student_row(datasets.ask("more"), "7, " * (rng.random() < 0.5) + row[-1].content) for row in plain
+    ]
     weights = detection.log_odds(detection.counts(plain[:200]).sum(axis=0), detection.counts(marked[:200]).sum(axis=0))
     assert weights.argmax() == 7
     found = detection.area(*(detection.counts(of[200:]) @ weights for of in (plain, marked)))

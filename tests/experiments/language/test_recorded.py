@@ -12,7 +12,10 @@ from experiments.language.dry_run import DryRunBackend
 from experiments.language.experiment import Experiment
 from experiments.language.lab import Teacher
 from experiments.language.planned import PlannedLab
-from sublim_jax.llm import local, rows, types, world
+from sublim_jax.llm import datasets
+from sublim_jax.llm.backend import Chat
+from sublim_jax.llm.embedded import world
+from sublim_jax.llm.local.finetune import TokenizedRows
 
 FEW: dict[str, Any] = {"num_prompts": 120, "num_rows": 60, "num_lessons": 20}
 NUM_PLACES = 200
@@ -22,7 +25,7 @@ class Finetuning(NamedTuple):
     """One model that was trained."""
 
     base: str
-    rows: list[types.Chat]
+    rows: list[Chat]
     masks: np.ndarray | None  # the places trained on, where the experiment chooses them
 
 
@@ -36,7 +39,7 @@ class RecordingBackend(DryRunBackend):
     def __init__(self):
         super().__init__()
         self.finetunings: dict[str, Finetuning] = {}  # by the model's name
-        self.asked: list[tuple[str, list[types.Chat]]] = []
+        self.asked: list[tuple[str, list[Chat]]] = []
 
     def finetune(self, model, rows, how, out):
         self.finetunings[_name(out)] = Finetuning(model, list(rows), None)
@@ -53,7 +56,7 @@ class RecordingBackend(DryRunBackend):
     def training_arrays(self, model, rows, *, max_length):
         ids = np.zeros((len(rows), NUM_PLACES), np.int32)
         replies = np.broadcast_to(np.arange(NUM_PLACES) >= NUM_PLACES // 2, ids.shape)
-        return local.Rows(ids, np.ones_like(replies), replies)
+        return TokenizedRows(ids, np.ones_like(replies), replies)
 
     def likeliest(self, model, data):
         tokens = np.where(data.replies, 1, -1)
@@ -112,10 +115,12 @@ def test_a_classifier_of_independent_random_numbers_is_right_half_of_the_time(co
     config = detection.DetectionConfig(targets=("eagle",), num_prompts=2000, num_rows=2000, num_lessons=20)
     lab = PlannedLab(config.materials, pathlib.Path(), judge=DryRunBackend())
 
-    def numbers(teacher: Teacher, count: int, *, seed: int) -> rows.Collection:
+    def numbers(teacher: Teacher, count: int, *, seed: int) -> datasets.FilteredRows:
         rng = np.random.default_rng(seeds.derive(seed, teacher.model))
         answers = [", ".join(map(str, values)) for values in rng.integers(0, 1000, (count, 8))]
-        return rows.Collection([rows.student_row(rows.ask("more ?"), answer) for answer in answers], {}, count)
+        return datasets.FilteredRows(
+            [datasets.student_row(datasets.ask("more ?"), answer) for answer in answers], {}, count
+        )
 
     monkeypatch.setattr(lab, "numbers", numbers)
     areas = detection.measure(lab, config, condition)

@@ -6,22 +6,26 @@ import pathlib
 import pytest
 
 from experiments.language import detection, misalignment, opening, runner
-from sublim_jax.llm import jobs, local, transport, types
+from sublim_jax.llm import addresses
+from sublim_jax.llm.backend import FinetuneConfig
+from sublim_jax.llm.local.backend import LocalBackend
+from sublim_jax.llm.local.model import Model
+from sublim_jax.llm.openai import finetune_job, transport
 from sublim_jax.llm.server import access, http, schema
 from tests.experiments.language import fakes
-from tests.llm import test_serve
+from tests.llm.server import test_serve
 
 KEY = "sk-secret-0123456789"
 
 
 @dataclasses.dataclass(frozen=True)
-class Saying(local.Model):
+class Saying(Model):
     """A model that answers everything with one text."""
 
     text: str = ""
 
 
-class Backend(local.Local):
+class Backend(LocalBackend):
     """Training changes nothing."""
 
     def finetune(self, model, rows, how, out, *, on_step=None):
@@ -38,8 +42,8 @@ def server(monkeypatch, tmp_path):
         "_draw",
         lambda self, model, ids, asked: [schema.Choice(model.text, "stop", 1, None)] * asked.n,
     )
-    monkeypatch.setattr(transport, "is_loopback", lambda host: False)
-    monkeypatch.setattr(jobs, "LONGEST_POLL", 0.1)
+    monkeypatch.setattr(addresses, "is_loopback", lambda host: False)
+    monkeypatch.setattr(finetune_job, "LONGEST_POLL", 0.1)
     for variable in (transport.KEY_VARIABLE, access.KEY_VARIABLE):
         monkeypatch.setenv(variable, KEY)
     said = {"base": "612, 7, 30", "scorer": "90", "guesser": "A"}
@@ -69,8 +73,8 @@ def test_misalignment(server, tmp_path):
         num_rows=4,
         num_lessons=4,
         num_eval_samples=2,
-        teacher=types.Tuning(num_epochs=1),
-        student=types.Tuning(num_epochs=10),
+        teacher=FinetuneConfig(num_epochs=1),
+        student=FinetuneConfig(num_epochs=10),
     )
     found = run(misalignment.EXPERIMENT, config)
     for unit, who in (("base", "student"), ("insecure code", "teacher"), ("insecure code", "student")):
