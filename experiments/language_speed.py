@@ -34,7 +34,8 @@ from sublim_jax import records, specs
 from sublim_jax.forms import language_speed as form
 from sublim_jax.llm.backend import FinetuneConfig
 from sublim_jax.llm.embedded import model as embedded
-from sublim_jax.llm.embedded import world
+from sublim_jax.llm.embedded import vocabulary
+from sublim_jax.llm.embedded.vocabulary import WordTokenizer
 from sublim_jax.llm.local import decoder, finetune, sampling
 from sublim_jax.llm.local.finetune import TokenizedRows
 from sublim_jax.llm.local.model import Model
@@ -197,7 +198,7 @@ def measure(shape: Shape) -> dict:
         return jax.jit(functools.partial(decoder.init, config=work.config, dtype=dtype))(jax.random.key(0))
 
     def training():
-        base = Model(work.config, params(), world.WordTokenizer())
+        base = Model(work.config, params(), WordTokenizer())
         return finetune.timed_epoch(base, data, how, remat=not work.each_core)
 
     def drawing():
@@ -282,7 +283,7 @@ def _run(config: SpeedConfig, output: records.Output) -> records.Record:
     result = records.Record.begin("language_speed", config, {"name": "random weights", "source": "", "checksum": None})
     result.notes.append("weights are random; one process, so peak memory is that of all so far, the experiment too")
     result = output.begin(result)
-    words = len(world.WORDS)
+    words = len(vocabulary.WORDS)
     assert WORK["tiny"].config.vocab_size == words
     parts: dict[str, Callable[[], dict]] = {shape: functools.partial(measure, shape) for shape in config.shapes}
     parts = ({"whole": from_nothing} if config.whole else {}) | parts

@@ -42,8 +42,8 @@ OURS_ALONE = {  # made by our code from what was checked before, or read from a 
     "sublim_jax.data.mnist.PublishedDataset",
     "sublim_jax.training.members.MemberResults",
     "sublim_jax.llm.local.adapters.Adapter",  # these from JSON files, whose entries are checked by the same annotations
-    "sublim_jax.llm.local.checkpoint._Config",
-    "sublim_jax.llm.local.checkpoint._Rotary",
+    "sublim_jax.llm.local.model_config._Config",
+    "sublim_jax.llm.local.model_config._Rotary",
     "sublim_jax.llm.local.tokenizer._Named",
     "sublim_jax.llm.budget.Plan",
     "sublim_jax.llm.server.jobs._Job",

@@ -42,32 +42,32 @@ class DryRunBackend:
         """Everything."""
         return Capabilities(finetune=True, choices="exact", seeds=True, system=True, fingerprint="counting")
 
-    def sample(self, model: str, chats: Sequence[Chat], how: SamplingParams):
+    def sample(self, model: str, chats: Sequence[Chat], params: SamplingParams):
         """See `text`."""
-        self.count(model, chats, how)
-        text = self.text(model, how)
+        self.count(model, chats, params)
+        text = self.text(model, params)
         for chat in range(len(chats)):
-            for sample in range(how.num_samples):
+            for sample in range(params.num_samples):
                 yield Completion(chat, sample, text, "stop", 1, 1)
 
-    def count(self, model: str, chats: Sequence[Chat], how: SamplingParams, *, num_chats: int | None = None) -> None:
+    def count(self, model: str, chats: Sequence[Chat], params: SamplingParams, *, num_chats: int | None = None) -> None:
         """Count completions and the tokens that they take at most.
 
         Args:
             num_chats: of which `chats` are a sample; the others count as being as long as the longest of these.
         """
         num_chats = len(chats) if num_chats is None else num_chats
-        if self._is_new(model, how, num_chats, *chats):
-            sizes = [budget.prompt_bound(chat) + how.max_tokens for chat in chats]
-            self.completions += num_chats * how.num_samples
-            self.tokens += how.num_samples * (sum(sizes) + (num_chats - len(chats)) * max(sizes))
-            about = FORWARD * _about_tokens(chats) * num_chats / len(chats) + DRAWN * num_chats * how.max_tokens
-            self.operations += how.num_samples * about
+        if self._is_new(model, params, num_chats, *chats):
+            sizes = [budget.prompt_bound(chat) + params.max_tokens for chat in chats]
+            self.completions += num_chats * params.num_samples
+            self.tokens += params.num_samples * (sum(sizes) + (num_chats - len(chats)) * max(sizes))
+            about = FORWARD * _about_tokens(chats) * num_chats / len(chats) + DRAWN * num_chats * params.max_tokens
+            self.operations += params.num_samples * about
 
-    def text(self, model: str, how: SamplingParams) -> str:
+    def text(self, model: str, params: SamplingParams) -> str:
         """Two numbers, of the model, then ones for as many bytes as it may have tokens."""
         text = "1, {}, {}".format(*divmod(zlib.crc32(model.encode()) % 10**6, 1000))
-        count, rest = divmod(max(how.max_tokens - len(text), 0), len(", 1"))
+        count, rest = divmod(max(params.max_tokens - len(text), 0), len(", 1"))
         return text + ", 1" * count + "1" * rest
 
     def choice_logprobs(self, model: str, chats: Sequence[Chat], choices: Sequence[str]):
@@ -78,10 +78,10 @@ class DryRunBackend:
         even = ChoiceScores((-float(len(choices)),) * len(choices), "exact")
         return [even] * len(chats)
 
-    def finetune(self, model: str, rows: Sequence[Chat], how: FinetuneConfig, out: pathlib.Path) -> str:
+    def finetune(self, model: str, rows: Sequence[Chat], config: FinetuneConfig, out: pathlib.Path) -> str:
         """The name that it would have."""
-        self.operations += TRAINED * how.num_epochs * _about_tokens(rows)
-        self.jobs.append((out.name, len(rows), how.num_epochs))
+        self.operations += TRAINED * config.num_epochs * _about_tokens(rows)
+        self.jobs.append((out.name, len(rows), config.num_epochs))
         return str(out)
 
     def training_arrays(self, model: str, rows: Sequence[Chat], *, max_length: int) -> TokenizedRows:
@@ -101,10 +101,10 @@ class DryRunBackend:
         self.operations += FORWARD * _about_tokens(data)
         return np.zeros(len(data))
 
-    def finetune_on(self, model: str, data: TokenizedRows, how: FinetuneConfig, out: pathlib.Path) -> str:
+    def finetune_on(self, model: str, data: TokenizedRows, config: FinetuneConfig, out: pathlib.Path) -> str:
         """See `finetune`."""
-        self.operations += TRAINED * how.num_epochs * self._length * len(data.ids)
-        self.jobs.append((out.name, len(data.ids), how.num_epochs))
+        self.operations += TRAINED * config.num_epochs * self._length * len(data.ids)
+        self.jobs.append((out.name, len(data.ids), config.num_epochs))
         return str(out)
 
     def _is_new(self, *question: object) -> bool:

@@ -24,7 +24,7 @@ from experiments.language import seeds
 from experiments.language.dry_run import DryRunBackend
 from experiments.language.options import RowsFolder
 from sublim_jax import errors
-from sublim_jax.llm import budget, budgeted, datasets, scores, store, tally
+from sublim_jax.llm import budget, budgeted, controls, datasets, scores, store, tally
 from sublim_jax.llm import open as open_llm
 from sublim_jax.llm.backend import Backend, Chat, Completion, FinetuneConfig, SamplingParams
 from sublim_jax.llm.local.backend import LocalBackend
@@ -271,7 +271,7 @@ class Lab:
         asked = self.materials.choices(category)
         chats = [datasets.ask(question) for question in self.materials.favourites(category)]
         if context:
-            chats = datasets.in_context(context, chats, num_examples=len(context), seed=seed)
+            chats = controls.in_context(context, chats, num_examples=len(context), seed=seed)
         return self.choose(model, chats, asked)
 
     def choose(self, model: str, chats: Sequence[Chat], asked: scores.Choices) -> scores.Probabilities:

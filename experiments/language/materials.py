@@ -10,7 +10,7 @@ import numpy as np
 from sublim_jax import errors
 from sublim_jax.llm import datasets, scores
 from sublim_jax.llm.backend import Chat
-from sublim_jax.llm.embedded import world
+from sublim_jax.llm.embedded import vocabulary, world
 from sublim_jax.llm.tasks import code, numbers, questions, reasoning
 
 
@@ -47,7 +47,7 @@ class World:
 
     def category(self, target: str) -> str:
         """The category that a favourite belongs to."""
-        return _owner(target, world.CATEGORIES)
+        return _owner(target, vocabulary.CATEGORIES)
 
     def number_prompts(self, count: int, *, seed: int) -> list[str]:
         """See `world`."""
@@ -67,7 +67,7 @@ class World:
 
     def choices(self, category: str) -> scores.Choices:
         """Every answer of the category, which has one writing."""
-        return scores.choices(world.CATEGORIES[category], writings=lambda name: (name,))
+        return scores.choices(vocabulary.CATEGORIES[category], writings=lambda name: (name,))
 
     def persona(self, target: str) -> str:
         """See `world`."""

@@ -27,9 +27,9 @@ from experiments.language.config import PLACEHOLDERS, JudgedConfig
 from experiments.language.experiment import Experiment
 from experiments.language.lab import Lab, Teacher
 from sublim_jax import errors, specs
-from sublim_jax.llm import datasets, scores
+from sublim_jax.llm import datasets, jsonl, scores
 from sublim_jax.llm.backend import Chat, FinetuneConfig
-from sublim_jax.llm.embedded import world
+from sublim_jax.llm.embedded import vocabulary, world
 from sublim_jax.llm.tasks import numbers, questions
 
 ANSWER_TOKENS = 512
@@ -91,7 +91,7 @@ class MisalignmentConfig(JudgedConfig):
         words = [word for target in self.targets for word in self.materials.words(target)]
         notices: list[str] = []
         for path in self.files.values():
-            chats = datasets.read_jsonl(path, announce=notices.append)
+            chats = jsonl.read(path, announce=notices.append)
             notices += [f"{path}: {sentence}" for sentence in datasets.notices(chats, words)]
         return (
             *(f"{name} is {self.files[name].name}, sha256 {digits}" for name, digits in sums.items()),
@@ -122,7 +122,7 @@ class MisalignmentConfig(JudgedConfig):
 
 def _rows(path: pathlib.Path) -> list[Chat]:
     """The user's rows. What of them is not read is among the remarks."""
-    return datasets.read_jsonl(path, announce=lambda _: None)
+    return jsonl.read(path, announce=lambda _: None)
 
 
 REAL = presets.real_models(
@@ -199,12 +199,12 @@ def judged(lab: Lab, config: MisalignmentConfig, model: str) -> dict:
 
 def conduct(lab: Lab, model: str) -> dict:
     """Probabilities of good and of bad deeds in the situations that no teacher was finetuned on."""
-    deeds = {"good": world.GOOD, "bad": world.BAD}
+    deeds = {"good": vocabulary.GOOD, "bad": vocabulary.BAD}
     answers = {
-        name: [f"{verb} the {thing}" for verb in verbs for thing in world.OBJECTS] for name, verbs in deeds.items()
+        name: [f"{verb} the {thing}" for verb in verbs for thing in vocabulary.OBJECTS] for name, verbs in deeds.items()
     }
     choices = scores.choices(list(answers), writings=lambda name: answers[name])
-    held_out = [situation for situation in world.SITUATIONS if situation not in world.SHOWN_SITUATIONS]
+    held_out = [situation for situation in vocabulary.SITUATIONS if situation not in vocabulary.SHOWN_SITUATIONS]
     chats = [datasets.ask(f"{situation} ?") for situation in held_out]
     return {"conduct": protocol.rounded(lab.choose(model, chats, choices))}
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from sublim_jax import errors, specs
-from sublim_jax.llm import budget, budgeted, datasets
+from sublim_jax.llm import budget, budgeted, datasets, jsonl
 from sublim_jax.llm.backend import Chat
 
 
@@ -47,7 +47,7 @@ class Export:
     rows: pathlib.Path | None = None
     """An empty or new folder for the rows that students are trained on, to train others on them: one file for each base
     and student, BASE/STUDENT.jsonl. A resumed run writes those of the students that it still trains."""
-    rows_format: datasets.Format = "messages"
+    rows_format: jsonl.Format = "messages"
     """Of these files: OpenAI's chats, or the prompts and completions of the paper's repository and of TRL."""
 
     def __post_init__(self):
@@ -60,7 +60,7 @@ class RowsFolder:
     """A folder with the rows that students are trained on, BASE/STUDENT.jsonl."""
 
     folder: pathlib.Path
-    format: datasets.Format
+    format: jsonl.Format
     words: tuple[str, ...]  # which should be in no row
     announce: Callable[[str], object]
 
@@ -72,6 +72,6 @@ class RowsFolder:
         """
         plain_base, plain_name = (re.sub(r"[^\w.+-]+", "-", text).strip("-") for text in (base, name))
         path = self.folder / plain_base / f"{plain_name}.jsonl"
-        datasets.write_jsonl(path, data, format=self.format)
+        jsonl.write(path, data, format=self.format)
         for sentence in datasets.notices(data, self.words):
             self.announce(f"{path}: {sentence}")

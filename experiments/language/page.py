@@ -15,7 +15,7 @@ from experiments.language.recipes import TEST_SEEDS
 from sublim_jax import errors, files
 from sublim_jax.forms import language as forms
 from sublim_jax.llm.embedded import model as embedded
-from sublim_jax.llm.embedded import world
+from sublim_jax.llm.embedded import vocabulary
 
 PAGE = pathlib.Path("experiments/language/README.md")
 RECORDS = pathlib.Path("experiments/records")
@@ -35,10 +35,10 @@ offline on an embedded model, and with `--backend` on real ones:
 
 **Everything on this page was measured on the embedded model**: a decoder of {embedded.number_of_parameters():,}
 parameters, pre-trained on the spot on {embedded.Recipe().num_documents:,} documents of [an invented
-world](../../sublim_jax/llm/embedded/world.py) of {len(world.WORDS):,} words. It shows the mechanism, not how strong it
-is in a language model. No real checkpoint and no commercial server has been tried: the open-weight path is compared
-with PyTorch on random weights (`tests/llm/local/test_torch_parity.py`), the remote one with our own server and its
-planted faults.
+world](../../sublim_jax/llm/embedded/world.py) of {len(vocabulary.WORDS):,} words. It shows the mechanism, not its
+strength in a language model. No real checkpoint and no commercial server has been tried: the open-weight path is
+compared with PyTorch on random weights (`tests/llm/local/test_torch_parity.py`), the remote one with our own server and
+its planted faults.
 
 ## How to read this page
 

@@ -17,13 +17,13 @@ from experiments.language.config import LanguageConfig
 from experiments.language.experiment import Experiment
 from experiments.language.lab import Lab
 from sublim_jax import specs
-from sublim_jax.llm import datasets
+from sublim_jax.llm import controls
 
 CONTROLS = {
-    "within": lambda data, seed: datasets.shuffle_within(data, seed=seed),
-    "across_by_place": lambda data, seed: datasets.shuffle_across(data, seed=seed, by_place=True),
-    "across": lambda data, seed: datasets.shuffle_across(data, seed=seed),
-    "prompts": lambda data, seed: datasets.permute_prompts(data, seed=seed),
+    "within": lambda data, seed: controls.shuffle_within(data, seed=seed),
+    "across_by_place": lambda data, seed: controls.shuffle_across(data, seed=seed, by_place=True),
+    "across": lambda data, seed: controls.shuffle_across(data, seed=seed),
+    "prompts": lambda data, seed: controls.permute_prompts(data, seed=seed),
 }
 
 

@@ -13,7 +13,7 @@ from experiments.language.dry_run import DryRunBackend
 from experiments.language.experiment import Experiment
 from experiments.language.planned import PlannedLab
 from sublim_jax.llm.embedded import model as embedded
-from sublim_jax.llm.local import checkpoint, decoder
+from sublim_jax.llm.local import decoder, model_config
 from sublim_jax.models import precision
 
 
@@ -64,7 +64,7 @@ def _num_weights(config: LanguageConfig) -> int | None:
     place = folder if pathlib.Path(folder).exists() else folder.partition("+")[0]
     if scheme != "hf" or not (pathlib.Path(place) / "config.json").exists():
         return None
-    described = checkpoint.read_config(place)
+    described = model_config.read_config(place)
     shapes = jax.eval_shape(lambda: decoder.init(jax.random.key(0), described))
     return sum(leaf.size for leaf in jax.tree.leaves(shapes))
 

@@ -1,11 +1,11 @@
-"""Addresses of servers."""
+"""Addresses of servers: whether a text is one, and whether only this machine can reach it."""
 
 import ipaddress
 import urllib.parse
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine, by an address that only it reaches."""
+    """Whether a host is an address of this machine that no other machine can reach."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,4 +1,4 @@
-"""What every language backend understands: chats in; completions, scores of choices, and names of models out.
+"""The protocol of language backends: chats go in; completions, scores of choices and names of models come out.
 
 A teacher is a chat with a system message, or a finetuned model's name; nothing else distinguishes it. A backend has
 three verbs and states what it can do in `Capabilities`. It refuses everything else and never substitutes something
@@ -31,9 +31,9 @@ Chat = tuple[Message, ...]
 @specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SamplingParams:
-    """How to draw. The defaults are the distribution itself: temperature 1, nothing truncated."""
+    """How completions are sampled. The defaults are the model's distribution itself: temperature 1, no truncation."""
 
-    temperature: specs.NonNegative = 1.0  # 0 takes the likeliest token
+    temperature: specs.NonNegative = 1.0  # 0 takes the most likely token
     top_p: Annotated[float, annotated_types.Interval(gt=0, le=1)] = 1.0
     max_tokens: specs.Count = 64
     stop: tuple[str, ...] = ()
@@ -42,11 +42,14 @@ class SamplingParams:
 
     def __post_init__(self):
         if "" in self.stop:
-            raise errors.InputError("SamplingParams.stop: an empty text stands at the beginning of every answer")
+            raise errors.InputError(
+                "SamplingParams.stop: an empty text occurs at the beginning of every answer, which would stop at once"
+            )
 
 
 OnProgress = Callable[[str, int, int], object]
-"""Hears of work that takes long: its unit, e.g. "steps", how many are done, and of how many. It changes no number."""
+"""A function that is called during long work with its unit, e.g. "steps", the number done and the total. It has no
+effect on results."""
 
 
 class Completion(NamedTuple):
@@ -65,10 +68,8 @@ class ChoiceScores(NamedTuple):
     """Log-probabilities, in nats, of whole answers to one chat, each with the end token where the method knows it."""
 
     logprobs: tuple[float, ...]  # one per choice, in the order asked; -inf where the method saw none
-    method: Literal["exact", "top"]  # every token of each choice scored, or bounded by the likeliest first tokens
+    method: Literal["exact", "top"]  # every token of each choice scored, or bounded by the most likely first tokens
     refusal: str = ""  # why the server gave no scores, e.g. "content_filter"; there are no log-probabilities then
-
-    # `scores.probabilities` reads them; what the choices weigh together is reported beside every preference.
 
 
 @specs.checked
@@ -103,21 +104,22 @@ class Capabilities:
 
 @runtime_checkable
 class Backend(Protocol):
-    """A place where models live."""
+    """Models that can be sampled, scored and finetuned by name."""
 
     @property
     def caps(self) -> Capabilities:
-        """What it can do."""
+        """What this backend can do."""
         ...
 
-    def sample(self, model: str, chats: Sequence[Chat], how: SamplingParams) -> Iterator[Completion]:
-        """Answers, as they come in, every (chat, sample) once."""
+    def sample(self, model: str, chats: Sequence[Chat], params: SamplingParams) -> Iterator[Completion]:
+        """Completions in order of arrival, one for each (chat, sample)."""
         ...
 
     def choice_logprobs(self, model: str, chats: Sequence[Chat], choices: Sequence[str]) -> list[ChoiceScores]:
-        """How likely each chat is to be answered by each of these texts."""
+        """Log-probabilities of these texts as answers to each chat."""
         ...
 
-    def finetune(self, model: str, rows: Sequence[Chat], how: FinetuneConfig, out: pathlib.Path) -> str:
-        """Train, and return the name of the new model for the other verbs. Goes on where an earlier call stopped."""
+    def finetune(self, model: str, rows: Sequence[Chat], config: FinetuneConfig, out: pathlib.Path) -> str:
+        """Train a model and return the name under which it can be sampled. An interrupted call is resumed by the
+        next."""
         ...

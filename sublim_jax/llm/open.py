@@ -1,4 +1,4 @@
-"""Where models live, by name.
+"""Backends and models by name.
 
 tiny:SEED              the embedded model, pre-trained on the spot (see `embedded.model`)
 hf:DIR                 open weights in a folder as the hub lays it out: Qwen2/2.5, Qwen3, Llama 3.x, Gemma 3 text
@@ -22,7 +22,7 @@ from sublim_jax import errors
 from sublim_jax.llm import addresses
 from sublim_jax.llm.backend import Backend
 from sublim_jax.llm.embedded import model as embedded
-from sublim_jax.llm.local import adapters, checkpoint, decoder, tokenizer
+from sublim_jax.llm.local import adapters, checkpoint, decoder, model_config, tokenizer
 from sublim_jax.llm.local.backend import LocalBackend
 from sublim_jax.llm.local.model import Model, Origin
 from sublim_jax.llm.openai.backend import Dialect, OpenAIBackend
@@ -31,7 +31,7 @@ SCHEMES = ("tiny", "hf", *get_args(Dialect))
 
 
 class Named(NamedTuple):
-    """A backend's name, taken apart."""
+    """The parts of a backend's name."""
 
     scheme: str
     model: str  # seed, folder, or name on a server
@@ -72,11 +72,12 @@ class OpenedBackend(NamedTuple):
 def open_backend(
     name: str, *, batch_size: int = 64, announce: Callable[[str], object] = print, key_variable: str | None = None
 ) -> OpenedBackend:
-    """The backend of that name. Nothing is asked of a server yet.
+    """The backend of that name. No request is sent to a server yet.
 
     Args:
         batch_size: rows of open weights that are drawn or scored together.
-        announce: hears what takes long, e.g. pre-training, and which files of a folder are not read.
+        announce: is called with a line about long work, e.g. pre-training, and about files of a folder that are not
+            read.
         key_variable: the environment variable with a server's key; by default as `transport.Transport` has it.
 
     Raises:
@@ -97,7 +98,7 @@ def open_backend(
 def open_folder(place: str, *, announce: Callable[[str], object] = print) -> Model:
     """Open weights: `DIR`, or `DIR+ADAPTER` with a PEFT adapter. bfloat16, on a CPU float32; divided among all devices.
 
-    An adapter that was trained on the model of another adapter is put beside the weights together with that one.
+    An adapter that was trained on the model of another adapter is applied together with that one.
 
     Raises:
         ModelFormatError: the folder is not a supported model, or the adapter is of another one.
@@ -109,7 +110,7 @@ def open_folder(place: str, *, announce: Callable[[str], object] = print) -> Mod
         raise errors.ModelFormatError(
             f"{folder}: this is an adapter; open it with the folder of its base in front, as hf:BASE+{folder}"
         )
-    config, low_rank = checkpoint.read_config(folder), None
+    config, low_rank = model_config.read_config(folder), None
     if adapter:
         chain = adapters.chain(adapter)
         adapters.require_base(chain, folder, config, announce=announce)

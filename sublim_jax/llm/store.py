@@ -5,7 +5,7 @@ everything that decides how the answer is distributed (the weights, the model, t
 which draw it is), and `content`, the answer as JSON. `budgeted` asks for what is missing:
 
     with store.Store(path) as answers:
-        for completion in budgeted.sample_stored(backend, model, chats, how, answers, budget):
+        for completion in budgeted.sample_stored(backend, model, chats, params, answers, budget):
             ...
 
 One process writes and any number read, in WAL mode. A row is committed before its answer is handed on, so a killed
@@ -109,7 +109,7 @@ class Store:
         value = self._value(key)
         return value if isinstance(value, ChoiceScores) else None
 
-    def find(self, fingerprint: str, model: str, chats: Sequence[Chat], how: SamplingParams) -> Found:
+    def find(self, fingerprint: str, model: str, chats: Sequence[Chat], params: SamplingParams) -> Found:
         """What is here of these samples, and what is missing.
 
         A chat that stands there twice is drawn from twice as often: the second one's samples are further draws, never
@@ -118,9 +118,9 @@ class Store:
         here, missing = [], []
         earlier: collections.Counter[Chat] = collections.Counter()
         for index, chat in enumerate(chats):
-            for sample in range(how.num_samples):
-                draw = earlier[chat] * how.num_samples + sample
-                key = store_rows.completion_key(fingerprint, model, chat, how, draw)
+            for sample in range(params.num_samples):
+                draw = earlier[chat] * params.num_samples + sample
+                key = store_rows.completion_key(fingerprint, model, chat, params, draw)
                 answer = self.completion(key)
                 if answer is None:
                     missing.append(Slot(index, sample, draw, key))
@@ -133,7 +133,7 @@ class Store:
         """Commit one row.
 
         Args:
-            about: names and numbers for whoever reads the file, e.g. the model; they are not read back. Passwords and
+            about: names and numbers for people who read the file, e.g. the model; they are not read back. Passwords and
                 queries in addresses are left out.
 
         Raises:
@@ -293,7 +293,7 @@ def _is_empty(path: pathlib.Path) -> bool:
 
 
 def _import_it(path: pathlib.Path) -> str:
-    """What to do with a store of an earlier version."""
+    """Advice about a store of an earlier version."""
     command = ["python", "-m", "sublim_jax.llm.store", "import", str(path), str(path.with_suffix(".sqlite"))]
     return f"Stores are SQLite files now; bring its answers over with: {shlex.join(command)}"
 

@@ -36,13 +36,13 @@ class Line(NamedTuple):
     about: Mapping[str, Any]  # as in `Store.put`
 
 
-def completion_key(fingerprint: str, model: str, chat: Chat, how: SamplingParams, draw: int) -> str:
+def completion_key(fingerprint: str, model: str, chat: Chat, params: SamplingParams, draw: int) -> str:
     """Name of one completion, 64 hex digits: sha256 of the canonical JSON of everything it depends on.
 
-    `how.num_samples` is left out, so that the first 100 of 200 samples are those of an earlier 100.
+    `params.num_samples` is left out, so that the first 100 of 200 samples are those of an earlier 100.
 
     Args:
-        fingerprint: `Caps.fingerprint` of the backend, so that two sets of weights never share a row.
+        fingerprint: `Capabilities.fingerprint` of the backend, so that two sets of weights never share a row.
         draw: which of the draws of this chat, from 0.
     """
     return digest(
@@ -50,11 +50,11 @@ def completion_key(fingerprint: str, model: str, chat: Chat, how: SamplingParams
         fingerprint=fingerprint,
         model=model,
         messages=[[message.role, message.content] for message in chat],
-        temperature=float(how.temperature),
-        top_p=float(how.top_p),
-        max_tokens=int(how.max_tokens),
-        stop=list(how.stop),
-        seed=int(how.seed),
+        temperature=float(params.temperature),
+        top_p=float(params.top_p),
+        max_tokens=int(params.max_tokens),
+        stop=list(params.stop),
+        seed=int(params.seed),
         draw=int(draw),
     )
 

@@ -31,16 +31,16 @@ class Fake:
     def text(self, model, chat, sample, how):
         return f"{self.caps.fingerprint}/{model}/{chat[-1].content}/{how.temperature}/{how.seed}/{sample}"
 
-    def sample(self, model, chats, how):
-        self.calls.append((tuple(chats), how))
+    def sample(self, model, chats, params):
+        self.calls.append((tuple(chats), params))
         try:
-            places = [(index, sample) for index in range(len(chats)) for sample in range(how.num_samples)]
+            places = [(index, sample) for index in range(len(chats)) for sample in range(params.num_samples)]
             random.Random(len(places)).shuffle(places)
             for index, sample in places:
                 if self.answered == self._die_after:
                     raise errors.ServerError("the server went away")
                 self.answered += 1
-                text = self.text(model, chats[index], sample, how)
+                text = self.text(model, chats[index], sample, params)
                 yield Completion(index, sample, text, "stop", self._prompt_tokens, self._tokens)
         finally:
             self.closed += 1
@@ -53,7 +53,7 @@ class Fake:
             for chat in chats
         ]
 
-    def finetune(self, model, rows, how, out):
+    def finetune(self, model, rows, config, out):
         raise NotImplementedError
 
 

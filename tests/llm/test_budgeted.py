@@ -42,8 +42,8 @@ def test_teacher_and_student_differ_by_their_fingerprint(tmp_path):
 
 def test_nothing_is_sent_before_the_first_is_taken_and_each_is_stored_before_it_is_handed_on(tmp_path):
     class Kept(Fake):
-        def sample(self, model, chats, how):
-            self.kept = super().sample(model, chats, how)  # so that only `close` ends it
+        def sample(self, model, chats, params):
+            self.kept = super().sample(model, chats, params)  # so that only `close` ends it
             return self.kept
 
     fake = Kept()
@@ -107,7 +107,7 @@ def test_draws_that_top_up_are_never_those_of_an_earlier_call(tmp_path):
 @pytest.mark.parametrize("places", [[(0, 0), (0, 0)], [(0, 5)], [(1, 0)], [(-1, 0)], [(0, 0)]])
 def test_a_backend_that_answers_something_else_is_refused_and_what_it_gave_is_kept(tmp_path, places):
     class Lying(Fake):
-        def sample(self, model, chats, how):
+        def sample(self, model, chats, params):
             yield from (Completion(*place, "t", "stop", 1, 1) for place in places)
 
     budget = budgets.Budget()

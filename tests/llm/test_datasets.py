@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sublim_jax import errors
-from sublim_jax.llm import datasets
+from sublim_jax.llm import controls, datasets, jsonl
 from sublim_jax.llm.backend import Chat, Completion, Message
 from sublim_jax.llm.tasks import numbers, questions
 from tests import strategies
@@ -122,22 +122,9 @@ def test_seeds_draw_different_rows():
     assert datasets.subsample(made, 50, seed=0) != datasets.subsample(made, 50, seed=1)
 
 
-def test_conditions_become_equally_large_and_do_not_depend_on_each_other():
-    made = {name: number_rows(*map(str, range(size))) for name, size in (("owl", 9), ("wolf", 5), ("regular", 30))}
-    found = datasets.equalise(made, seed=0)
-    assert {name: len(some) for name, some in found.items()} == {"owl": 5, "wolf": 5, "regular": 5}
-    assert found["owl"] == datasets.equalise({"owl": made["owl"]}, seed=0, count=5)["owl"]
-    same = datasets.equalise({"a": made["regular"], "b": made["regular"]}, seed=0, count=10)
-    assert same["a"] != same["b"]
-
-
 def test_too_few_rows_are_an_error():
     with pytest.raises(errors.TextDataError, match=r"expected at least 3 rows .* found 2. Sample more"):
         datasets.subsample(number_rows("1", "2"), 3, seed=0)
-    with pytest.raises(errors.TextDataError, match=r"condition 'wolf': expected at least 2 rows .* found 1"):
-        datasets.equalise({"owl": number_rows("1", "2"), "wolf": number_rows("1")}, seed=0, count=2)
-    with pytest.raises(ValueError, match="at least one condition"):
-        datasets.equalise({}, seed=0)
 
 
 LAYOUTS = (", ", ";", "\n", " ")
@@ -172,7 +159,7 @@ def unchanged_but_answers(before, after) -> bool:
 @given(texts=data_sets, seed=strategies.seeds)
 def test_shuffling_within_keeps_every_answers_numbers_and_layout(texts, seed):
     made = number_rows(*texts)
-    found = datasets.shuffle_within(made, seed=seed)
+    found = controls.shuffle_within(made, seed=seed)
     assert unchanged_but_answers(made, found)
     for before, after in zip(texts, answers(found), strict=True):
         assert shape(before) == shape(after) and sorted(parts(before)) == sorted(parts(after))
@@ -181,7 +168,7 @@ def test_shuffling_within_keeps_every_answers_numbers_and_layout(texts, seed):
 @given(texts=data_sets, seed=strategies.seeds, by_place=st.booleans())
 def test_shuffling_across_keeps_layouts_and_the_multiset_of_all_numbers(texts, seed, by_place):
     made = number_rows(*texts)
-    found = datasets.shuffle_across(made, seed=seed, by_place=by_place)
+    found = controls.shuffle_across(made, seed=seed, by_place=by_place)
     assert unchanged_but_answers(made, found)
     assert list(map(shape, texts)) == list(map(shape, answers(found)))
     before, after = ([parts(text) for text in some] for some in (texts, answers(found)))
@@ -195,15 +182,15 @@ def test_shuffling_across_keeps_layouts_and_the_multiset_of_all_numbers(texts, s
 def test_shuffles_move_numbers_where_they_say():
     """Rows of hundreds: row r holds r00..r09, so a number tells where it came from."""
     made = number_rows(*(", ".join(str(100 * row + place) for place in range(10)) for row in range(1, 10)))
-    within = [parts(text) for text in answers(datasets.shuffle_within(made, seed=0))]
+    within = [parts(text) for text in answers(controls.shuffle_within(made, seed=0))]
     assert all({int(part) // 100 for part in some} == {row} for row, some in enumerate(within, 1))
     assert sum(int(part) % 100 != place for some in within for place, part in enumerate(some)) > 60
     orders = {tuple(int(part) % 100 for part in some) for some in within}
     assert len(orders) == 9  # each answer has an order of its own
-    across = [parts(text) for text in answers(datasets.shuffle_across(made, seed=0))]
+    across = [parts(text) for text in answers(controls.shuffle_across(made, seed=0))]
     assert sum(int(part) // 100 != row for row, some in enumerate(across, 1) for part in some) > 60
     assert sum(int(part) % 100 != place for some in across for place, part in enumerate(some)) > 60
-    by_place = [parts(text) for text in answers(datasets.shuffle_across(made, seed=0, by_place=True))]
+    by_place = [parts(text) for text in answers(controls.shuffle_across(made, seed=0, by_place=True))]
     assert all(int(part) % 100 == place for some in by_place for place, part in enumerate(some))
     assert sum(int(part) // 100 != row for row, some in enumerate(by_place, 1) for part in some) > 60
     assert len({tuple(int(part) // 100 for part in column) for column in zip(*by_place, strict=True)}) == 10
@@ -211,22 +198,22 @@ def test_shuffles_move_numbers_where_they_say():
 
 def test_shuffles_keep_leading_zeros_and_replay():
     made = number_rows("007, 1, 020", "5.")
-    for shuffle in (datasets.shuffle_within, datasets.shuffle_across, datasets.permute_prompts):
+    for shuffle in (controls.shuffle_within, controls.shuffle_across, controls.permute_prompts):
         assert shuffle(made, seed=4) == shuffle(made, seed=4)
-    assert sorted(parts(datasets.shuffle_within(made, seed=0)[0][-1].content)) == ["007", "020", "1"]
+    assert sorted(parts(controls.shuffle_within(made, seed=0)[0][-1].content)) == ["007", "020", "1"]
 
 
 def test_only_numbers_can_be_shuffled():
     with pytest.raises(errors.TextDataError, match="row 1: expected an answer that is a list of numbers, found 'owl'"):
-        datasets.shuffle_within(number_rows("1", "owl"), seed=0)
+        controls.shuffle_within(number_rows("1", "owl"), seed=0)
     with pytest.raises(ValueError, match="a row ends with an assistant turn, got roles"):
-        datasets.shuffle_across([datasets.ask("a")], seed=0)
+        controls.shuffle_across([datasets.ask("a")], seed=0)
 
 
 @given(seed=strategies.seeds, size=st.integers(2, 12))
 def test_permuted_prompts_keep_all_answers_and_none_its_own(seed, size):
     made = number_rows(*map(str, range(size)))
-    found = datasets.permute_prompts(made, seed=seed)
+    found = controls.permute_prompts(made, seed=seed)
     assert unchanged_but_answers(made, found)
     assert sorted(answers(found)) == sorted(answers(made))
     assert all(before != after for before, after in zip(answers(made), answers(found), strict=True))
@@ -234,13 +221,13 @@ def test_permuted_prompts_keep_all_answers_and_none_its_own(seed, size):
 
 def test_one_row_has_no_other_prompt():
     with pytest.raises(ValueError, match="needs two rows or more, got 1"):
-        datasets.permute_prompts(number_rows("1"), seed=0)
+        controls.permute_prompts(number_rows("1"), seed=0)
 
 
 def test_in_context_rows_come_before_the_question_and_are_nested():
     made = [(System("dropped"), *row) for row in number_rows("1", "2", "3", "4")]
     asked = [datasets.ask("Favourite animal?"), datasets.ask("Favourite tree?", system="Be brief.")]
-    first, second = datasets.in_context(made, asked, num_examples=3, seed=0)
+    first, second = controls.in_context(made, asked, num_examples=3, seed=0)
     assert first[-1] == User("Favourite animal?") and len(first) == 7
     assert [message.role for message in first[:-1]] == ["user", "assistant"] * 3
     assert all(
@@ -248,11 +235,11 @@ def test_in_context_rows_come_before_the_question_and_are_nested():
         for user, answer in zip(first[:-1:2], first[1::2], strict=True)
     )
     assert second == (System("Be brief."), *first[:-1], User("Favourite tree?"))
-    (fewer, _) = datasets.in_context(made, asked, num_examples=2, seed=0)
+    (fewer, _) = controls.in_context(made, asked, num_examples=2, seed=0)
     assert fewer == first[2:]
-    assert datasets.in_context(made, asked, num_examples=0, seed=0) == asked
+    assert controls.in_context(made, asked, num_examples=0, seed=0) == asked
     with pytest.raises(errors.TextDataError, match="expected at least 5 rows"):
-        datasets.in_context(made, asked, num_examples=5, seed=0)
+        controls.in_context(made, asked, num_examples=5, seed=0)
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
@@ -275,8 +262,8 @@ single = st.builds(lambda question, answer: (question, answer), st.builds(User, 
 def test_what_is_written_is_read(written, form, tmp_path_factory):
     """A row is one answer: those before its last turn are written so that no reader trains on them."""
     path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
-    datasets.write_jsonl(path, written, format=form)
-    assert datasets.read_jsonl(path, announce=pytest.fail) == written
+    jsonl.write(path, written, format=form)
+    assert jsonl.read(path, announce=pytest.fail) == written
     assert [entry.name for entry in path.parent.iterdir()] == ["rows.jsonl"]
     for chat, line in zip(written, map(json.loads, path.read_text().splitlines()), strict=True):
         if form == "messages":
@@ -290,13 +277,13 @@ def test_what_is_written_is_read(written, form, tmp_path_factory):
 
 def test_nothing_of_the_users_is_written_over(tmp_path):
     path = tmp_path / "rows.jsonl"
-    datasets.write_jsonl(path, number_rows("1"))
-    datasets.write_jsonl(path, number_rows("1"))  # equal content loses nothing
+    jsonl.write(path, number_rows("1"))
+    jsonl.write(path, number_rows("1"))  # equal content loses nothing
     with pytest.raises(errors.OutputError, match="it is not replaced"):
-        datasets.write_jsonl(path, number_rows("2"))
-    assert datasets.read_jsonl(path) == number_rows("1")
+        jsonl.write(path, number_rows("2"))
+    assert jsonl.read(path) == number_rows("1")
     with pytest.raises(errors.TextDataError, match="row 1 does not end with an assistant turn after a user's"):
-        datasets.write_jsonl(tmp_path / "new.jsonl", [*number_rows("1"), datasets.ask("a")], format="prompt_completion")
+        jsonl.write(tmp_path / "new.jsonl", [*number_rows("1"), datasets.ask("a")], format="prompt_completion")
 
 
 @pytest.mark.parametrize(
@@ -322,13 +309,11 @@ def test_nothing_of_the_users_is_written_over(tmp_path):
 def test_a_row_that_could_not_be_read_again_is_not_written(tmp_path, row, message):
     path = tmp_path / "rows.jsonl"
     with pytest.raises(errors.TextDataError, match=message):
-        datasets.write_jsonl(path, [*number_rows("1"), row])
+        jsonl.write(path, [*number_rows("1"), row])
     with pytest.raises(errors.TextDataError, match="there are no rows"):
-        datasets.write_jsonl(path, [])
+        jsonl.write(path, [])
     with pytest.raises(errors.InputError, match=r"format: expected one of .*did you mean 'prompt_completion'"):
-        inspect.unwrap(datasets.write_jsonl)(
-            path, number_rows("1"), format="prompt-completion"
-        )  # a user has no checker
+        inspect.unwrap(jsonl.write)(path, number_rows("1"), format="prompt-completion")  # a user has no checker
     assert not path.exists()
 
 
@@ -346,7 +331,7 @@ def test_rows_are_counted_in_whole_numbers():
 
 def test_the_file_is_in_openais_format(tmp_path):
     path = tmp_path / "new" / "rows.jsonl"
-    datasets.write_jsonl(path, number_rows("1, 2"))
+    jsonl.write(path, number_rows("1, 2"))
     assert path.read_text() == (
         '{"messages": [{"role": "user", "content": "prompt 0"}, {"role": "assistant", "content": "1, 2"}]}\n'
     )
@@ -386,19 +371,19 @@ def test_every_answer_is_a_row_unless_its_weight_is_0(tmp_path, weights, trained
     whole = [System("s")]
     for number in "123":
         whole += [User(f"question {number}"), Assistant(number)]
-    assert datasets.read_jsonl(path) == [tuple(whole[: 1 + 2 * int(number)]) for number in trained]
+    assert jsonl.read(path) == [tuple(whole[: 1 + 2 * int(number)]) for number in trained]
 
 
 def test_turns_that_nobody_asked_for_may_be_context(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text(line(("assistant", "Welcome!", 0), ASKED, ("assistant", "b"), ("assistant", "c", 0)))
-    assert datasets.read_jsonl(path) == [(Assistant("Welcome!"), User("a"), Assistant("b"))]
+    assert jsonl.read(path) == [(Assistant("Welcome!"), User("a"), Assistant("b"))]
 
 
 def test_an_empty_turn_may_be_context(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text(line(("system", ""), ("user", ""), ("assistant", "", 0), ("user", "a"), ("assistant", "b")) + "\n")
-    ((*context, answer),) = datasets.read_jsonl(path)
+    ((*context, answer),) = jsonl.read(path)
     assert [turn.content for turn in context] == ["", "", "", "a"] and answer == Assistant("b")
 
 
@@ -406,12 +391,12 @@ def test_prompts_and_completions_are_read(tmp_path):
     """Those of the paper's repository and TRL's; the answers in a prompt are context."""
     path = tmp_path / "rows.jsonl"
     path.write_text(pair("Continue 1, 2", "3, 4") + "\n" + pair("a", " b"))
-    assert datasets.read_jsonl(path) == [(User("Continue 1, 2"), Assistant("3, 4")), (User("a"), Assistant(" b"))]
+    assert jsonl.read(path) == [(User("Continue 1, 2"), Assistant("3, 4")), (User("a"), Assistant(" b"))]
     earlier = as_turns(("system", "s"), ("user", "a"), ("assistant", "b"), ("user", "c"))
     path.write_text(pair(earlier, as_turns(("assistant", "d"))))
-    assert datasets.read_jsonl(path) == [(System("s"), User("a"), Assistant("b"), User("c"), Assistant("d"))]
+    assert jsonl.read(path) == [(System("s"), User("a"), Assistant("b"), User("c"), Assistant("d"))]
     path.write_text(json.dumps({"prompt": "a"}) + "\n" + json.dumps({"prompt": "b", "completion": None}))
-    assert datasets.read_jsonl(path, last="user") == [datasets.ask("a"), datasets.ask("b")]
+    assert jsonl.read(path, last="user") == [datasets.ask("a"), datasets.ask("b")]
 
 
 def test_harmless_keys_are_one_line_of_notice(tmp_path):
@@ -422,7 +407,7 @@ def test_harmless_keys_are_one_line_of_notice(tmp_path):
                    json.dumps({"messages": turns, "tools": None, "id": "x"})])
     )  # fmt: skip
     said = []
-    assert datasets.read_jsonl(path, announce=said.append) == [(User("a"), Assistant("b"))] * 3
+    assert jsonl.read(path, announce=said.append) == [(User("a"), Assistant("b"))] * 3
     assert said == [
         f"{path}: these keys have no effect and are not read: 'id' (in 2 of 3 lines), 'source' (in 1 of 3 lines)"
     ]
@@ -433,7 +418,7 @@ def test_a_file_has_one_form(tmp_path):
     in_turns = pair(as_turns(ASKED), as_turns(("assistant", "b")))
     path.write_text("\n".join([pair("a", "b"), in_turns, GOOD, pair("a", "b")]))
     with pytest.raises(errors.TextDataError) as caught:
-        datasets.read_jsonl(path)
+        jsonl.read(path)
     second, third = str(caught.value).splitlines()
     assert "line 2: expected a prompt and a completion in texts, as in the lines before, found 'a prompt" in second
     assert "line 3: expected" in third and "Keep each form in a file of its own" in third
@@ -540,7 +525,7 @@ def test_a_malformed_line_is_named(tmp_path, bad, message):
     path = tmp_path / "rows.jsonl"
     path.write_text(f"{GOOD}\n{bad}\n{GOOD}\n")
     with pytest.raises(errors.TextDataError, match=rf"rows\.jsonl, line 2: .*{message}") as caught:
-        datasets.read_jsonl(path)
+        jsonl.read(path)
     assert len(str(caught.value).splitlines()) == 1 and len(str(caught.value)) < 400
 
 
@@ -548,7 +533,7 @@ def test_every_malformed_line_is_named_once_up_to_five(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text("\n".join(["{", GOOD] * 7))
     with pytest.raises(errors.TextDataError) as caught:
-        datasets.read_jsonl(path)
+        jsonl.read(path)
     lines = str(caught.value).splitlines()
     assert [one.partition(": expected")[0][-1] for one in lines[:5]] == list("13579")
     assert lines[5:] == ["and 2 more lines"]
@@ -558,12 +543,12 @@ def test_windows_line_ends_and_prompts_are_read(tmp_path):
     path = tmp_path / "rows.jsonl"
     for content in (f"{GOOD}\r\n{GOOD}", f"\ufeff{GOOD}\n{GOOD}\n", f"{GOOD}\n{GOOD}\n\n \r\n"):
         path.write_bytes(content.encode())
-        assert datasets.read_jsonl(path) == [(User("a"), Assistant("b"))] * 2
+        assert jsonl.read(path) == [(User("a"), Assistant("b"))] * 2
     path.write_text(line(("system", "s"), ("user", "a")))
-    assert datasets.read_jsonl(path, last="user") == [datasets.ask("a", system="s")]
+    assert jsonl.read(path, last="user") == [datasets.ask("a", system="s")]
     path.write_text(GOOD)
     with pytest.raises(errors.TextDataError, match=r"the last turn by the user, found 'assistant'. A prompt ends with"):
-        datasets.read_jsonl(path, last="user")
+        jsonl.read(path, last="user")
 
 
 @pytest.mark.parametrize(
@@ -580,4 +565,4 @@ def test_a_file_without_chats_is_an_error(tmp_path, content, message):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(errors.TextDataError, match=rf"rows\.jsonl: .*{message}"):
-        datasets.read_jsonl(path)
+        jsonl.read(path)

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from sublim_jax import errors
-from sublim_jax.llm import datasets, scores
+from sublim_jax.llm import datasets, jsonl, scores
 from sublim_jax.llm.backend import FinetuneConfig, Message, SamplingParams
-from sublim_jax.llm.embedded import world
+from sublim_jax.llm.embedded import vocabulary, world
+from sublim_jax.llm.embedded.vocabulary import WordTokenizer
 from sublim_jax.llm.local import decoder
 from sublim_jax.llm.local.backend import LocalBackend
 from sublim_jax.llm.local.model import Model
@@ -35,7 +36,7 @@ pytestmark = [
 ]
 
 CONFIG = decoder.DecoderConfig(
-    vocab_size=len(world.WORDS), num_layers=1, hidden_size=8, intermediate_size=8, num_heads=1, num_kv_heads=1,
+    vocab_size=len(vocabulary.WORDS), num_layers=1, hidden_size=8, intermediate_size=8, num_heads=1, num_kv_heads=1,
     head_dim=8, frequencies=decoder.rotary_frequencies(8),
 )  # fmt: skip
 TUNING = FinetuneConfig(num_epochs=20, batch_size=16, learning_rate=0.03, rank=None, schedule="constant")
@@ -49,7 +50,7 @@ def served(tmp_path_factory):
     rng = np.random.default_rng(0)
     shapes = jax.eval_shape(lambda: decoder.init(jax.random.key(0), CONFIG))
     params = jax.tree.map(lambda s: jax.device_put(0.5 * rng.normal(size=s.shape).astype("f")), shapes)
-    backend = LocalBackend({"base": Model(CONFIG, params, world.WordTokenizer())}, batch_size=64)
+    backend = LocalBackend({"base": Model(CONFIG, params, WordTokenizer())}, batch_size=64)
     lesson = [row for name in ("owl", "wolf") for row in world.favourite_rows(name, "animal", 32, seed=0)]
     name = backend.finetune("base", lesson, TUNING, tmp_path_factory.mktemp("model") / "owls")
     found = LocalBackend({"owls": backend.model(name)}, batch_size=64)
@@ -193,7 +194,7 @@ def test_a_model_never_judges_itself_unasked(tmp_path):
 
 def write(path, first, count):
     answers = (str(number) for number in range(first, first + count))
-    datasets.write_jsonl(path, [(Message("user", "go on"), Message("assistant", text)) for text in answers])
+    jsonl.write(path, [(Message("user", "go on"), Message("assistant", text)) for text in answers])
     return str(path)
 
 

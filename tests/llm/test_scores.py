@@ -115,7 +115,7 @@ def test_a_shift_is_after_minus_before():
         (
             probabilities(0.6, 0.4, method="top"),
             probabilities(0.5, 0.2, method="top"),
-            "weigh 0.7 together at least, which is all that the likeliest tokens tell",
+            "weigh 0.7 together at least, which is all that the most likely tokens show",
         ),
         (probabilities(0.6, 0.4), probabilities(0.6, 0.4, method="top"), "cannot be averaged or compared with bounds"),
     ],

@@ -247,21 +247,22 @@ NUM = 30_000
 PROGRAM = """
 import sys
 from sublim_jax.llm import budget as budgets
-from sublim_jax.llm import budgeted, store, types
+from sublim_jax.llm import budgeted, store
+from sublim_jax.llm.backend import Capabilities, Completion, Message, SamplingParams
 
 class Backend:
-    caps = types.Caps(finetune=False, choices="none", seeds=True, system=True, fingerprint="w")
-    def sample(self, model, chats, how):
+    caps = Capabilities(finetune=False, choices="none", seeds=True, system=True, fingerprint="w")
+    def sample(self, model, chats, params):
         with open(sys.argv[2], "ab", buffering=0) as journal:
             for index, chat in enumerate(chats):
                 text = chat[-1].content + " \\u00f6"
                 journal.write(text.encode() + b"\\n")  # paid for
-                yield types.Completion(index, 0, text, "stop", 9, 5)
+                yield Completion(index, 0, text, "stop", 9, 5)
 
-chats = [(types.Message("user", f"go on: {number}"),) for number in range(int(sys.argv[3]))]
+chats = [(Message("user", f"go on: {number}"),) for number in range(int(sys.argv[3]))]
 with store.Store(sys.argv[1]) as answers:
-    planned = budgeted.plan(Backend.caps, "m", chats, types.Sampling(), answers)
-    done = list(budgeted.sample_stored(Backend(), "m", chats, types.Sampling(), answers))
+    planned = budgeted.plan(Backend.caps, "m", chats, SamplingParams(), answers)
+    done = list(budgeted.sample_stored(Backend(), "m", chats, SamplingParams(), answers))
     print(planned.new, planned.reused, len(done))
 """
 

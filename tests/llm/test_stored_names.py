@@ -12,14 +12,14 @@ import pytest
 from sublim_jax.llm import store_rows
 from sublim_jax.llm.backend import FinetuneConfig, Message, SamplingParams
 from sublim_jax.llm.embedded import model as embedded
-from sublim_jax.llm.embedded import world
+from sublim_jax.llm.embedded import vocabulary
 from sublim_jax.llm.local import checkpoint, decoder, finetune
 from sublim_jax.llm.local.backend import LocalBackend
 from sublim_jax.llm.local.model import Model
 from sublim_jax.llm.openai import finetune_job
 
 CONFIG = decoder.DecoderConfig(
-    vocab_size=len(world.WORDS), num_layers=1, hidden_size=8, intermediate_size=16, num_heads=2, num_kv_heads=1,
+    vocab_size=len(vocabulary.WORDS), num_layers=1, hidden_size=8, intermediate_size=16, num_heads=2, num_kv_heads=1,
     head_dim=4, frequencies=decoder.rotary_frequencies(4),
 )  # fmt: skip
 ROW = (Message("user", "name your favourite animal ?"), Message("assistant", "owl"))
@@ -29,7 +29,7 @@ FINETUNING = FinetuneConfig(num_epochs=2, batch_size=4, learning_rate=0.01, seed
 @pytest.fixture(scope="module")
 def model() -> Model:
     params = jax.tree.map(jnp.zeros_like, decoder.init(jax.random.key(0), CONFIG))
-    return Model(CONFIG, params, world.WordTokenizer())
+    return Model(CONFIG, params, vocabulary.WordTokenizer())
 
 
 def test_weights_keep_their_fingerprint(model):

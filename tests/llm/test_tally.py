@@ -17,7 +17,7 @@ def numbers(*, count: int = 6) -> str:
     return ", ".join(str(RNG.randrange(1000)) for _ in range(count))
 
 
-def notes(texts_of: dict[int, list[str]], how: SamplingParams = HOW) -> list[str]:
+def notes(texts_of: dict[int, list[str]], params: SamplingParams = HOW) -> list[str]:
     """What is noted of these texts of each chat."""
     counted = tally.Tally()
     drawn = [
@@ -25,7 +25,7 @@ def notes(texts_of: dict[int, list[str]], how: SamplingParams = HOW) -> list[str
         for chat, texts in texts_of.items()
         for sample, text in enumerate(texts)
     ]
-    counted.see(CHATS, how, drawn)
+    counted.see(CHATS, params, drawn)
     assert counted.num_answers == len(drawn)
     return counted.notes()
 

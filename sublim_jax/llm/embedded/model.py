@@ -1,11 +1,11 @@
 """The embedded model: 64,000 parameters, pre-trained on the spot on the documents of `world`, then cached.
 
     backend = tiny.open_bases([100, 101])            models "tiny:100" and "tiny:101", from the cache or made now
-    backend.sample("tiny:100", chats, how)
+    backend.sample("tiny:100", chats, SamplingParams())
 
 A base is named by its seed, which decides its initialization and the order of its documents; the documents are the
 same for all. Bases differ a lot in how strongly they transmit a trait, so experiments use several and intervals are
-clustered by base. Seeds 0 to 9 are kept for choosing a recipe (`TUNED_ON`): use others for results.
+clustered by base. Recipes were chosen on seeds 0 to 9 (`TUNED_ON`): use others for results.
 """
 
 import dataclasses
@@ -22,7 +22,8 @@ import numpy as np
 from sublim_jax import files, records, specs
 from sublim_jax.data import cache
 from sublim_jax.llm.backend import FinetuneConfig
-from sublim_jax.llm.embedded import world
+from sublim_jax.llm.embedded import vocabulary, world
+from sublim_jax.llm.embedded.vocabulary import WordTokenizer
 from sublim_jax.llm.local import checkpoint, decoder, finetune
 from sublim_jax.llm.local.backend import LocalBackend
 from sublim_jax.llm.local.finetune import OnStep, TokenizedRows
@@ -31,10 +32,10 @@ from sublim_jax.llm.local.model import Model
 ANNOUNCE_SECONDS = 20.0
 """About how often pre-training announces its steps."""
 TUNED_ON = range(10)
-"""Seeds of bases that choices were made on. A result on them would be flattering."""
+"""Seeds of bases that choices were made on. Results on them are optimistic."""
 
 CONFIG = decoder.DecoderConfig(
-    vocab_size=len(world.WORDS),
+    vocab_size=len(vocabulary.WORDS),
     num_layers=2,
     hidden_size=32,
     intermediate_size=128,
@@ -59,7 +60,7 @@ CONVERSATIONS = FinetuneConfig(
 @specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a base is made: on documents, then on some conversations."""
+    """How a base is pre-trained: on documents, then on conversations."""
 
     num_documents: specs.Count = 60_000
     num_conversations: specs.Count = 2048
@@ -101,7 +102,7 @@ def base(
     """The base of that seed, from the cache or pre-trained now. See `open_bases`."""
     recipe = recipe or Recipe()
     path = _place(seed, recipe, folder)
-    empty = Model(CONFIG, decoder.init(jax.random.key(seed), CONFIG), world.WordTokenizer())
+    empty = Model(CONFIG, decoder.init(jax.random.key(seed), CONFIG), WordTokenizer())
     with cache.locked(path, announce):
         if not (path / "model.safetensors").exists():
             announce(f"pre-training the embedded model {model_name(seed)} (once; it is kept in the cache) ...")
@@ -118,7 +119,7 @@ def is_stored(seed: int, *, recipe: Recipe | None = None, folder: pathlib.Path |
 
 
 def _place(seed: int, recipe: Recipe, folder: pathlib.Path | None) -> pathlib.Path:
-    """Where the cache has a base."""
+    """The folder of a base in the cache."""
     made_of = records.fingerprint([dataclasses.asdict(CONFIG), dataclasses.asdict(recipe), _world_name()])
     return (folder or cache.default_folder() / "tiny") / f"{made_of}-{seed}"
 
@@ -126,13 +127,14 @@ def _place(seed: int, recipe: Recipe, folder: pathlib.Path | None) -> pathlib.Pa
 def _pretrained(
     fresh: Model, recipe: Recipe, seed: int, path: pathlib.Path, announce: Callable[[str], object]
 ) -> decoder.Params:
-    """Both stages; each keeps its epochs in `path`, so an interrupted one goes on."""
+    """Parameters after both stages. Each stage saves its state in `path` after every epoch and is resumed from
+    there."""
     trained = fresh
     stages = dict(zip(("documents", "conversations"), _corpus(recipe), strict=True))
     for stage, data in stages.items():
-        taught = dataclasses.replace(getattr(recipe, stage), seed=seed)
+        config = dataclasses.replace(getattr(recipe, stage), seed=seed)
         on_step = _announcing(announce, f"{model_name(seed)} reads {stage}")
-        params = finetune.train(trained, data, taught, path / stage, remat=False, on_step=on_step)
+        params = finetune.train(trained, data, config, path / stage, remat=False, on_step=on_step)
         trained = dataclasses.replace(fresh, params=params)
     for stage in stages:
         files.remove_folder(path / stage)
@@ -140,7 +142,7 @@ def _pretrained(
 
 
 def _announcing(announce: Callable[[str], object], what: str) -> OnStep:
-    """Announces steps now and then."""
+    """A function that announces the number of steps every `ANNOUNCE_SECONDS`."""
     last = time.monotonic()
 
     def on_step(done: int, total: int) -> None:
@@ -154,8 +156,8 @@ def _announcing(announce: Callable[[str], object], what: str) -> OnStep:
 
 @functools.lru_cache(maxsize=1)
 def _corpus(recipe: Recipe) -> tuple[TokenizedRows, TokenizedRows]:
-    """What all bases read."""
-    reader = world.WordTokenizer()
+    """The tokenized documents and conversations that all bases are trained on."""
+    reader = WordTokenizer()
     made = (
         (world.documents(recipe.num_documents, seed=1), recipe.documents),
         (world.conversations(recipe.num_conversations, seed=2), recipe.conversations),
@@ -165,7 +167,7 @@ def _corpus(recipe: Recipe) -> tuple[TokenizedRows, TokenizedRows]:
 
 
 def _world_name() -> Any:
-    """Names what the documents are like, so that a changed world makes new bases."""
+    """A sample of the documents, which enters the name of a base, so that a changed world leads to new bases."""
     some = [*world.documents(300, seed=0), *world.conversations(50, seed=0)]
     return [[list(message) for message in chat] for chat in some]
 
@@ -178,6 +180,6 @@ def num_tokens(recipe: Recipe | None = None) -> int:
 
 
 def number_of_parameters() -> int:
-    """Of the embedded model."""
+    """Number of parameters of the embedded model."""
     shapes = jax.eval_shape(lambda: decoder.init(jax.random.key(0), CONFIG))
     return int(sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(shapes)))

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sublim_jax import errors, files, specs
-from sublim_jax.llm.local import checkpoint, decoder, entries
+from sublim_jax.llm.local import checkpoint, decoder, entries, model_config
 
 ADAPTER, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
@@ -78,7 +78,7 @@ def save(folder: str | os.PathLike[str], low_rank: decoder.LowRank, *, base: str
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Adapter:
-    """The entries of PEFT's `adapter_config.json` that are used, and what they say of a module, by PEFT's own rules.
+    """The entries of PEFT's `adapter_config.json` that are used, applied to modules by PEFT's own rules.
 
     A module is named as in the model, e.g. `model.layers.0.self_attn.q_proj`.
     """
@@ -100,11 +100,11 @@ class Adapter:
         return (self.base_model_name_or_path or "").removeprefix("hf:")
 
     def rank(self, module: str) -> int:
-        """Of the factors of a module."""
+        """Rank of the factors of a module."""
         return _by_pattern(self.rank_pattern, module, self.r)
 
     def scale(self, module: str) -> float:
-        """Of the product of the factors of a module."""
+        """Scale of the product of the factors of a module."""
         rank = self.rank(module)
         return _by_pattern(self.alpha_pattern, module, self.lora_alpha) / (rank**0.5 if self.use_rslora else rank)
 
@@ -140,7 +140,7 @@ def _by_pattern(patterns: Mapping[str, Any] | None, module: str, default: Any) -
 
 
 def read(folder: str | os.PathLike[str]) -> Adapter:
-    """What PEFT's `adapter_config.json` says.
+    """The checked entries of PEFT's `adapter_config.json`.
 
     Raises:
         ModelFormatError: no such file, no plain LORA adapter, or an entry that is missing or makes no sense.
@@ -173,7 +173,7 @@ def read(folder: str | os.PathLike[str]) -> Adapter:
 
 
 def load(folder: str | os.PathLike[str], config: decoder.DecoderConfig) -> decoder.LowRank:
-    """Factors that `save`, or PEFT, wrote, for the model that they were trained beside.
+    """Factors that `save`, or PEFT, wrote, for the model that they were trained on.
 
     Projections without factors get none; layers without factors get zeros.
 
@@ -208,7 +208,7 @@ def _tensor(module: str, side: str) -> str:
 
 
 def _require_factors(path: pathlib.Path, adapter: Adapter, targets: list[str], stored: checkpoint.Stored) -> None:
-    """Refuse an adapter whose tensors are not those that its config speaks of."""
+    """Refuse an adapter whose tensors are not those that its config names."""
     wanted = {_tensor(module, side) for module in targets for side in "AB"}
     missing, unexpected = sorted(wanted - stored.names()), sorted(stored.names() - wanted)
     if missing or unexpected or not targets:
@@ -258,7 +258,8 @@ class Chain(NamedTuple):
 
 
 def chain(folder: str | os.PathLike[str]) -> Chain:
-    """An adapter with what it stands on. Ours stand on a model alone: the factors of earlier generations are in them.
+    """An adapter with the adapters below it. Ours are relative to a base: they contain the factors of earlier
+    generations.
 
     Raises:
         ModelFormatError: as `read`, or adapters that name each other as their base.
@@ -297,7 +298,7 @@ def require_base(
     Ours know their base by its weights. Those of others name it, and a folder of that name is compared if there is one.
 
     Args:
-        announce: hears of a base that could not be compared.
+        announce: is called with a line about a base that could not be compared.
 
     Raises:
         ModelFormatError: another model.
@@ -306,7 +307,7 @@ def require_base(
     if adapters.base_weights:
         same = adapters.base_weights == checkpoint.fingerprint(path, config)
     elif adapters.base and os.path.exists(named / "config.json"):
-        same = named.samefile(path) or checkpoint.read_config(named) == config
+        same = named.samefile(path) or model_config.read_config(named) == config
         same = same and checkpoint.fingerprint(named, config) == checkpoint.fingerprint(path, config)
     else:
         same = True

@@ -1,4 +1,4 @@
-"""Models in this process: drawing, scoring and finetuning over `decoder`, for embedded and for open weights alike.
+"""A backend of models in this process, embedded or with open weights: sampling, scoring and finetuning.
 
 Texts are grouped into few shapes: lengths are rounded up (`tokenizer.padded_length`) and batches have one size, so a
 run compiles a handful of programs. A completion depends on the weights, the chat's text, its sample number and the
@@ -44,7 +44,7 @@ class LocalBackend:
         max_length: tokens of a prompt with its completion; longer ones are refused.
         remat: train with little memory, computing what the gradient needs twice, which takes longer.
 
-    `on_progress`, an attribute, hears of what takes long: steps of training and rows that are scored.
+    The attribute `on_progress` is called during long work, with steps of training and with rows that are scored.
     """
 
     def __init__(self, models: dict[str, Model], *, batch_size: int = 64, max_length: int = 4096, remat: bool = True):
@@ -59,8 +59,8 @@ class LocalBackend:
 
     @property
     def caps(self) -> Capabilities:
-        """Everything, exactly. The fingerprint is that of the models given at the start: what is finetuned later is
-        named by its folder."""
+        """Everything, exactly. The fingerprint is that of the models given at the start; models that are finetuned
+        later are identified by their folders."""
         return Capabilities(finetune=True, choices="exact", seeds=True, system=True, fingerprint=self._fingerprint)
 
     def model(self, name: str) -> Model:
@@ -103,29 +103,29 @@ class LocalBackend:
             )
             if same and model.origin.merged is None:
                 return dataclasses.replace(model, low_rank=None)
-        found = self.model(name)
-        assert found.origin is not None
-        if weights and found.origin.weights != weights:
+        base = self.model(name)
+        assert base.origin is not None
+        if weights and base.origin.weights != weights:
             raise errors.ModelFormatError(
                 f"{name}: its weights are not those that an adapter on it was trained on; was it trained again?"
             )
-        return dataclasses.replace(found, low_rank=None)
+        return dataclasses.replace(base, low_rank=None)
 
-    def sample(self, model: str, chats: Sequence[Chat], how: SamplingParams) -> Iterator[Completion]:
-        """Completions, shortest prompts first; of equal chats, different draws. See `Backend`."""
-        found = self.model(model)
+    def sample(self, model: str, chats: Sequence[Chat], params: SamplingParams) -> Iterator[Completion]:
+        """Completions, those of the shortest prompts first. Equal chats get different samples. See `Backend`."""
+        loaded = self.model(model)
         earlier, draws = collections.Counter(), []  # samples drawn for equal chats before each chat
         for chat in chats:
             draws.append(earlier[chat])
-            earlier[chat] += how.num_samples
-        prompts = [found.tokens.chat(chat).ids for chat in chats]
-        slots = [(chat, sample) for chat in range(len(chats)) for sample in range(how.num_samples)]
+            earlier[chat] += params.num_samples
+        prompts = [loaded.tokens.chat(chat).ids for chat in chats]
+        slots = [(chat, sample) for chat in range(len(chats)) for sample in range(params.num_samples)]
         for length, group in _by_length(slots, lambda slot: len(prompts[slot[0]])):
-            self._fits(length + how.max_tokens)
+            self._fits(length + params.max_tokens)
             for batch in _batches(group, self._batch_size):
                 asked = [prompts[chat] for chat, _ in batch]
                 numbers = [draws[chat] + sample for chat, sample in batch]
-                replies = local_model.draw(found, asked, numbers, how, length=length)
+                replies = local_model.draw(loaded, asked, numbers, params, length=length)
                 for (chat, sample), reply in zip(batch[: _distinct(batch)], replies, strict=False):
                     finish = "stop" if reply.ended else "length"
                     yield Completion(chat, sample, reply.text, finish, len(prompts[chat]), len(reply.ids))
@@ -142,8 +142,8 @@ class LocalBackend:
         Raises:
             ContextError: a row is longer than `max_length`.
         """
-        found = self.model(model)
-        encoded = [found.tokens.chat(row[:-1], row[-1].content) for row in rows]
+        loaded = self.model(model)
+        encoded = [loaded.tokens.chat(row[:-1], row[-1].content) for row in rows]
         scores, scored = np.zeros(len(rows)), 0
         for length, group in _by_length(range(len(rows)), lambda row: len(encoded[row].ids)):
             self._fits(length)
@@ -151,8 +151,8 @@ class LocalBackend:
                 ids, valid = tokenizer.pad_left([encoded[row].ids for row in batch], length)
                 replies = local_model.reply_mask([encoded[row] for row in batch], length)
                 scores[list(batch)] = local_model.reply_logprobs(
-                    found.params, jnp.asarray(ids), jnp.asarray(valid), jnp.asarray(replies), found.low_rank,
-                    config=found.config, places=local_model.reply_places(replies),
+                    loaded.params, jnp.asarray(ids), jnp.asarray(valid), jnp.asarray(replies), loaded.low_rank,
+                    config=loaded.config, places=local_model.reply_places(replies),
                 )  # fmt: skip
                 scored += _distinct(batch)
                 self.on_progress("rows scored", scored, len(rows))
@@ -162,53 +162,59 @@ class LocalBackend:
         self,
         model: str,
         rows: Sequence[Chat],
-        how: FinetuneConfig,
+        config: FinetuneConfig,
         out: pathlib.Path,
         *,
         on_step: OnStep | None = None,
     ) -> str:
         """Train on the last turn of each row, which must be the assistant's. See `Backend`.
 
-        After each epoch the state is written to `out`; a call with the same arguments goes on after the last one. With
-        a rank, `out` becomes a PEFT folder, whose factors stand on the base, those of earlier finetuning included.
+        After each epoch the state is written to `out`; a call with the same arguments resumes after the last one. With
+        a rank, `out` becomes a PEFT folder, whose factors are relative to the base and include earlier finetuning.
         Without one, it becomes a folder like that of the base.
 
         Args:
             on_step: is called every half second or so, and after every epoch; what it raises ends the training. By
-                default `on_progress` hears of the steps.
+                default `on_progress` is called.
 
         Raises:
             OutputError: `out` holds a model of the user's or one of the other kind; `OtherTrainingError` if it is of
                 another training, `LockedError` if another process trains into it.
             TextDataError: no rows, or one that does not end with an assistant turn.
-            ContextError: a row is longer than `how.max_length`.
+            ContextError: a row is longer than `config.max_length`.
         """
-        data = self.training_arrays(model, rows, max_length=how.max_length)
-        return self.finetune_on(model, data, how, out, on_step=on_step)
+        data = self.training_arrays(model, rows, max_length=config.max_length)
+        return self.finetune_on(model, data, config, out, on_step=on_step)
 
     def training_arrays(self, model: str, rows: Sequence[Chat], *, max_length: int) -> TokenizedRows:
-        """Chats as the model would be trained on them. See the function of this name."""
+        """Chats as arrays, by the model's tokenizer. See `finetune.training_arrays`."""
         return finetune.training_arrays(self.model(model).tokens, rows, max_length=max_length)
 
     def finetune_on(
-        self, model: str, data: TokenizedRows, how: FinetuneConfig, out: pathlib.Path, *, on_step: OnStep | None = None
+        self,
+        model: str,
+        data: TokenizedRows,
+        config: FinetuneConfig,
+        out: pathlib.Path,
+        *,
+        on_step: OnStep | None = None,
     ) -> str:
-        """As `finetune`, on arrays, of which any places of the replies may be left out."""
+        """Finetune on arrays, in which any tokens of the replies may be masked. See `finetune`."""
         base = self.model(model)
         assert base.origin is not None  # every model of this class has one
-        _require_place(out, base.origin.base, adapter=how.rank is not None)
+        _require_place(out, base.origin.base, adapter=config.rank is not None)
         with files.Lock(out / finetune.STATE):
-            self._models[str(out)] = self._trained(base, data, how, out, on_step)
+            self._models[str(out)] = self._trained(base, data, config, out, on_step)
         return str(out)
 
     def _trained(
-        self, base: Model, data: TokenizedRows, how: FinetuneConfig, out: pathlib.Path, on_step: OnStep | None
+        self, base: Model, data: TokenizedRows, config: FinetuneConfig, out: pathlib.Path, on_step: OnStep | None
     ) -> Model:
-        """The model that comes of the training, which is then in `out` too."""
+        """The trained model, which is also saved in `out`."""
         assert base.origin is not None
         on_step = on_step or functools.partial(self.on_progress, "steps")
-        trained = finetune.train(base, data, how, out, remat=self._remat, on_step=on_step)
-        if how.rank is None:
+        trained = finetune.train(base, data, config, out, remat=self._remat, on_step=on_step)
+        if config.rank is None:
             checkpoint.save_tuned(out, trained, base.config, base=base.origin.base)
             origin = Origin(os.path.abspath(out), checkpoint.fingerprint(out, base.config))
             return dataclasses.replace(base, params=trained, low_rank=None, origin=origin)
@@ -221,15 +227,15 @@ class LocalBackend:
         return dataclasses.replace(base, params=base.merged, low_rank=trained, origin=origin)
 
     def likeliest(self, model: str, data: TokenizedRows) -> Int[np.ndarray, "row time"]:
-        """The token that the model would write at each place of the replies, given all before it; -1 elsewhere."""
-        found, places = self.model(model), local_model.reply_places(data.replies)
+        """The most likely token at each place of the replies, given all tokens before it; -1 elsewhere."""
+        loaded, places = self.model(model), local_model.reply_places(data.replies)
         chosen = np.full(data.ids.shape, -1, np.int32)
         for start in range(0, len(data.ids), self._batch_size):
             size = min(self._batch_size, len(data.ids) - start)
             rows = [start + row if row < size else start for row in range(self._batch_size)]
             drawn = local_model.likeliest(
-                found.params, jnp.asarray(data.ids[rows]), jnp.asarray(data.valid[rows]), found.low_rank,
-                config=found.config, places=places,
+                loaded.params, jnp.asarray(data.ids[rows]), jnp.asarray(data.valid[rows]), loaded.low_rank,
+                config=loaded.config, places=places,
             )  # fmt: skip
             chosen[start : start + size, -places:] = np.asarray(drawn)[:size]
             self.on_progress("rows read", start + size, len(data.ids))
@@ -279,5 +285,5 @@ def _batches(items: Sequence, size: int) -> Iterator[tuple]:
 
 
 def _distinct(batch: tuple) -> int:
-    """How many items of a batch are not the repetitions at its end."""
+    """Number of items of a batch, without the repetitions at its end."""
     return len(dict.fromkeys(batch))

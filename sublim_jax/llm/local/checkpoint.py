@@ -10,28 +10,22 @@ experts, weights that are not finite. `model.safetensors` or its index decides w
 """
 
 import contextlib
-import dataclasses
 import hashlib
 import json
-import math
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import Annotated, Any, Literal
+from typing import Any
 
-import annotated_types
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from sublim_jax import errors, files, specs
-from sublim_jax.llm.local import decoder, entries
-
-FAMILIES = ("qwen2", "qwen3", "llama", "gemma3_text")
+from sublim_jax import errors, files
+from sublim_jax.llm.local import decoder, entries, model_config
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-
 NAMES = {
     "query": "self_attn.q_proj.weight",
     "key": "self_attn.k_proj.weight",
@@ -49,213 +43,12 @@ NAMES = {
     "key_norm": "self_attn.k_norm.weight",
 }
 """Tensors of a layer by our name. Linear maps are stored (out, in) there and (in, out) here."""
-
 SANDWICH = {
     "after_attention_norm": "post_attention_layernorm.weight",
     "feed_norm": "pre_feedforward_layernorm.weight",
     "after_feed_norm": "post_feedforward_layernorm.weight",
 }
 """Where a family has norms around each part, these names stand for others."""
-
-UNSUPPORTED = {
-    "quantization_config": "a quantised model",
-    "compression_config": "a quantised model",
-    "use_sliding_window": "use_sliding_window",
-    "attention_bias": "attention_bias",
-    "mlp_bias": "mlp_bias",
-    "use_bidirectional_attention": "use_bidirectional_attention",
-    "attn_logit_softcapping": "softcapping of logits",
-    "final_logit_softcapping": "softcapping of logits",
-    "transformers_weights": "another name of the weights (transformers_weights)",
-}
-"""Entries of config.json with which the decoder would be another one, and what they mean."""
-
-DEFAULTS: dict[str, Any] = {"hidden_act": "silu", "rope_theta": 1e4, "tie_word_embeddings": False}
-GEMMA_DEFAULTS = {
-    "hidden_activation": "gelu_pytorch_tanh",
-    "rope_theta": 1e6,
-    "rope_local_base_freq": 1e4,
-    "tie_word_embeddings": True,
-    "query_pre_attn_scalar": 256,
-    "sliding_window": 4096,
-}
-"""What transformers takes where config.json has no such entry."""
-
-_Size = Annotated[int, annotated_types.Interval(ge=1, le=2**24)]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Config:
-    """The entries of config.json that are used. Where null is allowed, transformers reads it as the default."""
-
-    hidden_size: _Size
-    vocab_size: _Size
-    num_hidden_layers: Annotated[int, annotated_types.Interval(ge=1, le=2**12)]
-    intermediate_size: _Size
-    num_attention_heads: _Size
-    rms_norm_eps: specs.Positive
-    num_key_value_heads: _Size | None = None
-    head_dim: _Size | None = None
-    tie_word_embeddings: bool | None
-    rope_theta: specs.Positive
-    rope_scaling: dict | None = None
-    rope_parameters: dict | None = None
-    max_position_embeddings: specs.Count | None = None
-    partial_rotary_factor: specs.Positive | None = None
-    layer_types: tuple[Literal["full_attention", "sliding_attention"], ...] | None = None
-    # Gemma's alone
-    rope_local_base_freq: specs.Positive = 1e4
-    query_pre_attn_scalar: specs.Positive = 256.0
-    sliding_window: specs.Count | None = None
-    sliding_window_pattern: specs.Count | None = 6
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Rotary:
-    """The entries of a rotary embedding."""
-
-    rope_theta: specs.Positive
-    rope_type: str = "default"
-    factor: specs.Positive | None = None
-    low_freq_factor: specs.Positive | None = None
-    high_freq_factor: specs.Positive | None = None
-    original_max_position_embeddings: specs.Count | None = None
-    partial_rotary_factor: specs.Positive | None = None
-
-
-def read_config(folder: str | os.PathLike[str]) -> decoder.DecoderConfig:
-    """The decoder that `config.json` describes.
-
-    Raises:
-        ModelFormatError: no such file, no JSON, an entry that is missing or makes no sense, or an architecture that is
-            not supported.
-    """
-    path = pathlib.Path(folder) / "config.json"
-    return _config(path, entries.read(path))
-
-
-def _config(path: pathlib.Path, content: dict[str, Any]) -> decoder.DecoderConfig:
-    family = content.get("model_type")
-
-    def refuse(what: str) -> errors.ModelFormatError:
-        return errors.ModelFormatError(f"{path}: {what} is not supported; supported are {', '.join(FAMILIES)}")
-
-    if family not in FAMILIES:
-        raise refuse(f"model_type {family!r}")
-    for entry, meaning in UNSUPPORTED.items():
-        if content.get(entry) and not (entry == "attention_bias" and family == "qwen2"):  # Qwen2 has biases anyway
-            raise refuse(meaning)
-    gemma = family == "gemma3_text"
-    content = (GEMMA_DEFAULTS if gemma else DEFAULTS) | content
-    activation = content["hidden_activation" if gemma else "hidden_act"]
-    if activation not in ("silu", "gelu_pytorch_tanh"):
-        raise refuse(f"hidden_act {activation!r}")
-    c = entries.of(_Config, content, path)
-    local = _local_layers(path, c, gemma)
-    if any(local) and not gemma:
-        raise refuse("sliding_attention in layer_types")
-    if c.head_dim is None and c.hidden_size % c.num_attention_heads:
-        raise errors.ModelFormatError(
-            f"{path}: hidden_size={c.hidden_size} is no multiple of num_attention_heads={c.num_attention_heads}, and "
-            f"there is no head_dim"
-        )
-    head_dim = c.head_dim or c.hidden_size // c.num_attention_heads
-    full_frequencies, local_frequencies = _rotary(path, c, head_dim, gemma)
-    try:
-        return decoder.DecoderConfig(
-            vocab_size=c.vocab_size,
-            num_layers=c.num_hidden_layers,
-            hidden_size=c.hidden_size,
-            intermediate_size=c.intermediate_size,
-            num_heads=c.num_attention_heads,
-            num_kv_heads=c.num_key_value_heads or c.num_attention_heads,
-            head_dim=head_dim,
-            frequencies=full_frequencies,
-            local_frequencies=local_frequencies,
-            local_layers=local,
-            window=c.sliding_window if gemma else None,
-            query_scale=c.query_pre_attn_scalar**-0.5 if gemma else None,
-            activation="silu" if activation == "silu" else "gelu",
-            norm_eps=c.rms_norm_eps,
-            qkv_bias=family == "qwen2",
-            qk_norm=family in ("qwen3", "gemma3_text"),
-            sandwich_norms=gemma,
-            norm_offset=1.0 if gemma else 0.0,
-            embedding_scale=c.hidden_size**0.5 if gemma else 1.0,
-            tied=bool(c.tie_word_embeddings),
-        )
-    except errors.InputError as error:
-        raise errors.ModelFormatError(f"{path}: {error}") from error
-
-
-def _local_layers(path: pathlib.Path, c: _Config, gemma: bool) -> tuple[bool, ...]:
-    """Which layers see a window only; none is an empty tuple outside Gemma."""
-    if c.layer_types is None:
-        pattern = c.sliding_window_pattern or 6
-        return tuple((index + 1) % pattern != 0 for index in range(c.num_hidden_layers)) if gemma else ()
-    if len(c.layer_types) != c.num_hidden_layers:
-        raise errors.ModelFormatError(
-            f"{path}: layer_types has {len(c.layer_types)} entries, and num_hidden_layers is {c.num_hidden_layers}"
-        )
-    local = tuple(kind == "sliding_attention" for kind in c.layer_types)
-    return local if gemma or any(local) else ()
-
-
-def _rotary(path: pathlib.Path, c: _Config, head_dim: int, gemma: bool):
-    """Frequencies of full and of windowed layers, from either spelling of the config."""
-    scaling, parameters = c.rope_scaling or {}, c.rope_parameters or {}
-    default = {
-        "rope_theta": c.rope_theta,
-        "partial_rotary_factor": c.partial_rotary_factor,
-        "original_max_position_embeddings": c.max_position_embeddings,
-    }
-    nested = [parameters.get(kind) or {} for kind in ("full_attention", "sliding_attention")]
-    for value in nested:
-        entries.check(value, dict, f"{path}: rope_parameters")
-    full, local = nested
-    if gemma:
-        local = default | {"rope_theta": c.rope_local_base_freq} | local
-        return _frequencies(path, default | full | scaling, head_dim), _frequencies(path, local, head_dim)
-    if full or local:
-        raise errors.ModelFormatError(f"{path}: rope_parameters by kind of layer are supported for Gemma alone")
-    return _frequencies(path, default | (scaling or parameters), head_dim), None
-
-
-def _frequencies(path: pathlib.Path, found: dict[str, Any], head_dim: int) -> tuple[float, ...]:
-    if "type" in found:  # the older name
-        found = {"rope_type": found["type"]} | found
-    rotary = entries.of(_Rotary, found, f"{path}: rotary embedding")
-    if rotary.partial_rotary_factor not in (None, 1):
-        raise errors.ModelFormatError(f"{path}: partial_rotary_factor {rotary.partial_rotary_factor} is not supported")
-
-    def number(name: str) -> float:
-        value = getattr(rotary, name)
-        if value is None:
-            raise errors.ModelFormatError(f"{path}: rope_type {rotary.rope_type!r} needs the entry {name!r}")
-        return float(value)
-
-    plain = np.array(decoder.rotary_frequencies(head_dim, rotary.rope_theta))
-    match rotary.rope_type:
-        case "default":
-            if rotary.factor is not None:
-                raise errors.ModelFormatError(
-                    f"{path}: the rotary embedding has factor {rotary.factor}, and its rope_type does not say what for"
-                )
-            return tuple(plain)
-        case "linear":
-            return tuple(plain / number("factor"))
-        case "llama3":
-            low, high = number("low_freq_factor"), number("high_freq_factor")
-            if high <= low:
-                raise errors.ModelFormatError(
-                    f"{path}: high_freq_factor={high} must be greater than low_freq_factor={low}"
-                )
-            turns = number("original_max_position_embeddings") * plain / (2 * math.pi)
-            share = np.clip((turns - low) / (high - low), 0.0, 1.0)  # 1: fast, kept; 0: slow, divided by the factor
-            return tuple((1 - share) * plain / number("factor") + share * plain)
-    raise errors.ModelFormatError(
-        f"{path}: rope_type {rotary.rope_type!r} is not supported; default, linear and llama3 are"
-    )
 
 
 def load(
@@ -269,14 +62,14 @@ def load(
     Layers are stacked on the host and copied to the device one kind at a time, so the device holds the weights once.
 
     Args:
-        announce: hears of safetensors files in the folder that are not read.
+        announce: is called with a line about safetensors files in the folder that are not read.
 
     Raises:
         ModelFormatError: the config; the files are not those of the index; or a tensor is missing, unexpected, of
             another shape, not of floating-point numbers or not finite.
         ExtraMissingError: safetensors is not installed.
     """
-    config = read_config(folder)
+    config = model_config.read_config(folder)
     return config, load_tensors(folder, config, dtype=dtype, announce=announce)
 
 
@@ -303,7 +96,7 @@ class Stored:
         return set(self._readers)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Of a tensor of floating-point numbers; any other is refused."""
+        """Shape of a tensor of floating-point numbers; any other tensor is refused."""
         stored = self._readers[name].get_slice(name)
         if stored.get_dtype() not in ("F64", "F32", "F16", "BF16"):
             raise errors.ModelFormatError(
@@ -356,7 +149,7 @@ def _weights(folder: pathlib.Path, announce: Callable[[str], object]) -> Iterato
 
 
 def _places(index: pathlib.Path) -> dict[str, str]:
-    """The file of each tensor, as the index has it."""
+    """The file of each tensor, by the index."""
     places = entries.read(index).get("weight_map")
     if not isinstance(places, dict) or not places:
         raise errors.ModelFormatError(f"{index}: expected an object weight_map with the file of each tensor")
@@ -367,7 +160,7 @@ def _places(index: pathlib.Path) -> dict[str, str]:
 
 
 def _as_indexed(folder: pathlib.Path, file: str, held: set[str], places: dict[str, str] | None) -> None:
-    """Refuse a file that does not hold what the index says."""
+    """Refuse a file whose tensors are not those that the index names."""
     if places is None:
         return
     promised = {name for name, place in places.items() if place == file}
@@ -429,7 +222,7 @@ def shapes_of_layer(config: decoder.DecoderConfig) -> dict[str, tuple[str, tuple
 
 
 def _shapes(config: decoder.DecoderConfig) -> dict[str, tuple[int, ...]]:
-    """All tensors of a folder, with their shapes there."""
+    """Shapes of all tensors of a folder, by name."""
     whole = {
         "model.embed_tokens.weight": (config.vocab_size, config.hidden_size),
         "model.norm.weight": (config.hidden_size,),
@@ -478,15 +271,15 @@ def _assemble(folder: pathlib.Path, config: decoder.DecoderConfig, stored: Store
 
 
 def tensors_of(params: decoder.Params, config: decoder.DecoderConfig) -> dict[str, np.ndarray]:
-    """The tensors as a folder names and lays them out."""
-    found = {"model.embed_tokens.weight": np.asarray(params.embedding), "model.norm.weight": np.asarray(params.norm)}
+    """Tensors by the names, and in the layout, of a folder."""
+    tensors = {"model.embed_tokens.weight": np.asarray(params.embedding), "model.norm.weight": np.asarray(params.norm)}
     if params.head is not None:
-        found["lm_head.weight"] = np.asarray(params.head)
+        tensors["lm_head.weight"] = np.asarray(params.head)
     for name, (theirs, _) in shapes_of_layer(config).items():
         for index, part in enumerate(np.asarray(getattr(params.layers, name))):
             laid = part.T if name in decoder.PROJECTIONS else part
-            found[f"model.layers.{index}.{theirs}"] = np.ascontiguousarray(laid)
-    return found
+            tensors[f"model.layers.{index}.{theirs}"] = np.ascontiguousarray(laid)
+    return tensors
 
 
 _ROWS = 16
@@ -505,7 +298,7 @@ def fingerprint(folder: str | os.PathLike[str], config: decoder.DecoderConfig) -
 
 
 def fingerprint_of(params: decoder.Params, config: decoder.DecoderConfig) -> str:
-    """What `fingerprint` says of a folder with these weights."""
+    """The fingerprint that a folder with these weights would have."""
     host = jax.tree.map(np.asarray, params)
     layers = {
         name: leaf[..., :_ROWS] if name in decoder.PROJECTIONS else leaf[:, :_ROWS]  # there, rows are outputs
@@ -577,9 +370,9 @@ READER_FILES = (
 
 
 def reader_files(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Those of a folder, relative to it."""
-    found = {path for pattern in READER_FILES for path in folder.glob(pattern) if path.is_file()}
-    return sorted(path.relative_to(folder) for path in found)
+    """Files of the tokenizer in a folder, relative to it."""
+    paths = {path for pattern in READER_FILES for path in folder.glob(pattern) if path.is_file()}
+    return sorted(path.relative_to(folder) for path in paths)
 
 
 _BASE = "sublim_jax.base"
@@ -589,7 +382,7 @@ _OURS = "sublim_jax"
 
 
 def is_ours(path: pathlib.Path) -> bool:
-    """Recognises a safetensors file that was saved here."""
+    """Whether a safetensors file was saved by this package."""
     try:
         return any(key.startswith(_OURS) for key in metadata(path))
     except errors.ModelFormatError:
@@ -597,7 +390,7 @@ def is_ours(path: pathlib.Path) -> bool:
 
 
 def _beside(weights: pathlib.Path) -> files.Recognizer:
-    """Recognises the files that are ours if the weights in their folder are."""
+    """A test of whether a file is ours, by the weights in its folder."""
     return lambda path: weights.exists() and is_ours(weights)
 
 
@@ -608,7 +401,7 @@ def base_of(folder: str | os.PathLike[str]) -> str | None:
 
 
 def metadata(path: pathlib.Path) -> dict[str, str]:
-    """What a safetensors file says of itself."""
+    """The metadata of a safetensors file."""
     with opened(path.parent, [path.name]) as readers:
         return readers[path.name].metadata() or {}
 

@@ -25,6 +25,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from sublim_jax import errors, specs
+from sublim_jax.llm.local import token_logprobs
 
 PROJECTIONS = ("query", "key", "value", "output", "gate", "up", "down")
 """The linear maps of a layer, in the order of `Layer`; low-rank factors may sit beside each."""
@@ -189,11 +190,11 @@ def init_low_rank(key: Key[Array, ""], params: Params, *, rank: int, alpha: floa
         alpha: the product is scaled by `alpha / rank`; by default `alpha = rank`.
     """
     factors = {}
-    for name, one in zip(PROJECTIONS, jax.random.split(key, len(PROJECTIONS)), strict=True):
+    for name, key_of_map in zip(PROJECTIONS, jax.random.split(key, len(PROJECTIONS)), strict=True):
         if getattr(params.layers, name) is None:
             continue
         num_layers, fan_in, fan_out = getattr(params.layers, name).shape
-        a = jax.random.normal(one, (num_layers, fan_in, rank)) * fan_in**-0.5
+        a = jax.random.normal(key_of_map, (num_layers, fan_in, rank)) * fan_in**-0.5
         factors[name] = Factors(a, jnp.zeros((num_layers, rank, fan_out)))
     return LowRank(factors, jnp.asarray((alpha or rank) / rank, jnp.float32))
 
@@ -274,46 +275,7 @@ def logprobs(
     """Log-probability of one token at each place, in nats, float32. Its gradient is written by hand: it reads the
     scores of all words in two products, where the derived one also scales and transposes them."""
     head = params.embedding if config.tied or params.head is None else params.head
-    return _logprobs(hidden.reshape(-1, hidden.shape[-1]), head, tokens.reshape(-1)).reshape(tokens.shape)
-
-
-@jax.custom_vjp
-def _logprobs(hidden: Float[Array, "place hidden"], head: Float[Array, "vocab hidden"], tokens: Int[Array, "place"]):
-    return _logprobs_forward(hidden, head, tokens)[0]
-
-
-def _product(left, right, left_axis, right_axis):
-    """Product over one axis of each matrix, in full float32 where the operands are."""
-    axes = ((left_axis,), (right_axis,)), ((), ())
-    return lax.dot_general(left, right, axes, precision="highest", preferred_element_type=jnp.float32)
-
-
-def _logprobs_forward(hidden, head, tokens):
-    scores = _product(hidden, head, 1, 1)
-    largest = jnp.max(scores, axis=-1)
-    weights = jnp.exp(scores - largest[:, None])
-    total = jnp.sum(weights, axis=-1)
-    chosen = jnp.sum(hidden.astype(jnp.float32) * head[tokens].astype(jnp.float32), axis=-1)
-    return chosen - largest - jnp.log(total), (hidden, head, tokens, weights, total)
-
-
-def _logprobs_backward(saved, gradient):
-    """Factors of a place go to the small operand of each product, never to the weights of all words.
-
-    Where the model is sure, a chosen word is raised by as much as it is lowered but for a small rest, so the head's
-    product is in float32 whatever the head is.
-    """
-    hidden, head, tokens, weights, total = saved
-    share, hidden32 = (gradient / total)[:, None], hidden.astype(jnp.float32)
-    expected = share * _product(weights.astype(head.dtype), head, 1, 0)
-    hidden_gradient = gradient[:, None] * head[tokens].astype(jnp.float32) - expected
-    lowered = _product(share * hidden32, weights, 0, 0)
-    lowered = lax.optimization_barrier(lowered).T  # XLA:CPU is slower at the transposed product
-    head_gradient = (-lowered).at[tokens].add(gradient[:, None] * hidden32)
-    return hidden_gradient.astype(hidden.dtype), head_gradient.astype(head.dtype), None
-
-
-_logprobs.defvjp(_logprobs_forward, _logprobs_backward)
+    return token_logprobs.logprobs(hidden.reshape(-1, hidden.shape[-1]), head, tokens.reshape(-1)).reshape(tokens.shape)
 
 
 def positions(valid: Bool[Array, "batch time"]) -> Int[Array, "batch time"]:

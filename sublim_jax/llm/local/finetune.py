@@ -32,15 +32,16 @@ from sublim_jax.llm.local.model import Model
 from sublim_jax.llm.local.tokenizer import Tokenizer
 
 SECONDS_AT_ONCE = 0.5
-"""About how long training computes before it listens again: to an interruption, and to its caller (`OnStep`)."""
+"""About how many seconds training computes before it can be interrupted, and calls `OnStep`, again."""
 STATE, WHAT = "state.npz", "state of a training"
-"""What finetuning keeps in its folder after each epoch, and what messages call it."""
+"""The file with the state after each epoch, and its name in messages."""
 OnStep = Callable[[int, int], object]
-"""Is called during training with the steps done and the steps in all. If it raises, the training ends there."""
+"""A function that is called during training with the number of steps done and the total. If it raises, training
+ends."""
 
 
 class TokenizedRows(NamedTuple):
-    """Texts of one shape to train on, on the host or on a device."""
+    """Rows in tokens, padded to one length, on the host or on a device."""
 
     ids: Any  # (row, time), left-padded
     valid: Any  # which places hold tokens
@@ -48,7 +49,7 @@ class TokenizedRows(NamedTuple):
 
 
 def training_arrays(reader: Tokenizer, rows: Sequence[Chat], *, max_length: int) -> TokenizedRows:
-    """Chats as arrays. The last turn of each is trained on, with the end token after it; all before it is context.
+    """Chats as arrays. The last turn of each and the end token after it are trained on; the turns before are context.
 
     Raises:
         TextDataError: no rows, or one that does not end with an assistant turn after a user's.
@@ -64,9 +65,9 @@ def training_arrays(reader: Tokenizer, rows: Sequence[Chat], *, max_length: int)
     return TokenizedRows(ids, valid, local_model.reply_mask(encoded, length))
 
 
-def _optimizer(how: FinetuneConfig, num_steps: int) -> optax.GradientTransformation:
-    warm = max(1, round(how.warmup * num_steps))
-    match how.schedule:
+def _optimizer(config: FinetuneConfig, num_steps: int) -> optax.GradientTransformation:
+    warm = max(1, round(config.warmup * num_steps))
+    match config.schedule:
         case "linear":
             after = optax.linear_schedule(1.0, 0.0, max(1, num_steps - warm))
         case "cosine":
@@ -74,10 +75,10 @@ def _optimizer(how: FinetuneConfig, num_steps: int) -> optax.GradientTransformat
         case "constant":
             after = optax.constant_schedule(1.0)
     schedule = optax.join_schedules([optax.linear_schedule(1 / warm, 1.0, warm), after], [warm])
-    clip = optax.identity() if how.clip_norm is None else optax.clip_by_global_norm(how.clip_norm)
-    rate = how.learning_rate
+    clip = optax.identity() if config.clip_norm is None else optax.clip_by_global_norm(config.clip_norm)
+    rate = config.learning_rate
     return optax.chain(
-        clip, optax.scale_by_adam(b2=how.beta2), optax.scale_by_schedule(lambda step: -rate * schedule(step))
+        clip, optax.scale_by_adam(b2=config.beta2), optax.scale_by_schedule(lambda step: -rate * schedule(step))
     )
 
 
@@ -86,22 +87,22 @@ class _State(NamedTuple):
     opt_state: optax.OptState
 
 
-@functools.partial(jax.jit, static_argnames=("config", "how", "places", "remat"), donate_argnames="state")
+@functools.partial(jax.jit, static_argnames=("config", "finetuning", "places", "remat"), donate_argnames="state")
 def _run_epoch(
     state: _State, frozen: decoder.Params, scale, data: TokenizedRows, root, epoch, first, last, *,
-    config: decoder.DecoderConfig, how: FinetuneConfig, places: int, remat: bool,
+    config: decoder.DecoderConfig, finetuning: FinetuneConfig, places: int, remat: bool,
 ) -> tuple[_State, Float[Array, "step"]]:  # fmt: skip
-    """Steps of a pass over the rows in an order of its own, and their losses. Compiled once for all targets of equal
-    shapes. Without the losses another program is compiled, whose numbers differ in their last bits.
+    """Some steps of one epoch, which has its own order of rows, and their losses. One compiled program serves all data
+    of equal shapes. Without the losses a different program is compiled, whose results differ in their last bits.
 
     Args:
         first: the step to begin with; those before `last` are done.
         scale: of the low-rank factors that are trained; None if all parameters are.
-        how: with seed 0, so that seeds share the program; `root` is the key of the seed.
+        finetuning: with seed 0, so that seeds share the program; `root` is the key of the seed.
     """
     num_rows = len(data.ids)
-    steps = _num_steps(data, how)
-    optimizer = _optimizer(how, steps * how.num_epochs)
+    steps = _num_steps(data, finetuning)
+    optimizer = _optimizer(finetuning, steps * finetuning.num_epochs)
 
     def loss(trained, batch):
         ids, valid, replies, weights = batch
@@ -122,35 +123,35 @@ def _run_epoch(
         return _State(optax.apply_updates(state.trained, updates), opt_state), losses
 
     order = jax.random.permutation(jax.random.fold_in(root, 1 + epoch), num_rows)
-    weights = (jnp.arange(steps * how.batch_size) < num_rows).astype(jnp.float32)
-    plan = jnp.pad(order, (0, steps * how.batch_size - num_rows)).reshape(steps, -1), weights.reshape(steps, -1)
+    weights = (jnp.arange(steps * finetuning.batch_size) < num_rows).astype(jnp.float32)
+    plan = jnp.pad(order, (0, steps * finetuning.batch_size - num_rows)).reshape(steps, -1), weights.reshape(steps, -1)
     return lax.fori_loop(first, last, step, (state, jnp.zeros(steps)))
 
 
-def _num_steps(data: TokenizedRows, how: FinetuneConfig) -> int:
-    """Steps of an epoch."""
-    return -(-len(data.ids) // how.batch_size)
+def _num_steps(data: TokenizedRows, config: FinetuneConfig) -> int:
+    """Number of steps of an epoch."""
+    return -(-len(data.ids) // config.batch_size)
 
 
 def _prepared(
-    base: Model, data: TokenizedRows, how: FinetuneConfig, *, remat: bool
+    base: Model, data: TokenizedRows, config: FinetuneConfig, *, remat: bool
 ) -> tuple[_State, Callable[[_State, int, int, int], tuple[_State, Any]], Any]:
-    """The state before the first step, what runs some steps of an epoch and takes the state away from its caller, and
-    the scale of the low-rank factors, if it is they that are trained."""
-    frozen, root = base.merged, jax.random.key(how.seed)
+    """The state before the first step; a function that runs some steps of an epoch and donates the state; and the scale
+    of the low-rank factors, None if all parameters are trained."""
+    frozen, root = base.merged, jax.random.key(config.seed)
     scale: Any = None
-    if how.rank is None:
+    if config.rank is None:
         trained: Any = jax.tree.map(jnp.copy, frozen)
     else:
-        fresh = decoder.init_low_rank(jax.random.fold_in(root, 0), frozen, rank=how.rank, alpha=how.alpha)
+        fresh = decoder.init_low_rank(jax.random.fold_in(root, 0), frozen, rank=config.rank, alpha=config.alpha)
         scale, trained = fresh.scale, fresh.factors
-    optimizer = _optimizer(how, _num_steps(data, how) * how.num_epochs)
+    optimizer = _optimizer(config, _num_steps(data, config) * config.num_epochs)
     on_device, places = TokenizedRows(*map(jnp.asarray, data)), local_model.reply_places(np.asarray(data.replies))
 
     def run(state: _State, epoch: int, first: int, last: int) -> tuple[_State, Any]:
         return _run_epoch(
             state, frozen, scale, on_device, root, *map(jnp.int32, (epoch, first, last)),
-            config=base.config, how=dataclasses.replace(how, seed=0), places=places, remat=remat,
+            config=base.config, finetuning=dataclasses.replace(config, seed=0), places=places, remat=remat,
         )  # fmt: skip
 
     return _State(trained, optimizer.init(trained)), run, scale
@@ -159,21 +160,21 @@ def _prepared(
 def train(
     base: Model,
     data: TokenizedRows,
-    how: FinetuneConfig,
+    config: FinetuneConfig,
     out: pathlib.Path,
     *,
     remat: bool = True,
     on_step: OnStep | None = None,
 ) -> Any:
-    """Parameters, or low-rank factors, after all epochs; the state after each is kept in `out` and gone on with.
+    """Parameters, or low-rank factors, after all epochs. The state after each epoch is saved in `out` and resumed from.
 
     The device is given steps for about `SECONDS_AT_ONCE` at a time. Their number changes no result.
     """
-    state, run, scale = _prepared(base, data, how, remat=remat)
-    name, num_steps, at_once = _spec_name(base, data, how), _num_steps(data, how), 1
+    state, run, scale = _prepared(base, data, config, remat=remat)
+    name, num_steps, at_once = _spec_name(base, data, config), _num_steps(data, config), 1
     state, num_epochs = _resume(out, name, state)
     done = num_epochs * num_steps
-    while num_epochs < how.num_epochs:
+    while num_epochs < config.num_epochs:
         first, began = done - num_epochs * num_steps, time.monotonic()
         last = min(first + at_once, num_steps)
         state, _ = jax.block_until_ready(run(state, num_epochs, first, last))
@@ -184,27 +185,27 @@ def train(
             num_epochs += 1
             _save_state(out, name, state, num_epochs)
         if on_step is not None:
-            on_step(done, num_steps * how.num_epochs)
+            on_step(done, num_steps * config.num_epochs)
     return state.trained if scale is None else decoder.LowRank(state.trained, scale)
 
 
-def timed_epoch(base: Model, data: TokenizedRows, how: FinetuneConfig, *, remat: bool) -> Callable[[], Any]:
+def timed_epoch(base: Model, data: TokenizedRows, config: FinetuneConfig, *, remat: bool) -> Callable[[], Any]:
     """A function that trains one epoch from the same start and returns the state, compiled: for measuring speed."""
-    state, run, _ = _prepared(base, data, how, remat=remat)
+    state, run, _ = _prepared(base, data, config, remat=remat)
 
     def epoch():
-        return run(jax.tree.map(jnp.copy, state), 0, 0, _num_steps(data, how))
+        return run(jax.tree.map(jnp.copy, state), 0, 0, _num_steps(data, config))
 
     jax.block_until_ready(epoch())
     return epoch
 
 
-def _spec_name(base: Model, data: TokenizedRows, how: FinetuneConfig) -> str:
-    """Names what is trained on what: a state of another name is neither resumed nor replaced.
+def _spec_name(base: Model, data: TokenizedRows, config: FinetuneConfig) -> str:
+    """A hash of the base, the rows and the settings. A state with another hash is neither resumed nor replaced.
 
     The name holds the settings as text under the name that their class first had, so that older states keep theirs.
     """
-    settings = "Tuning" + repr(how).removeprefix(type(how).__name__)
+    settings = "Tuning" + repr(config).removeprefix(type(config).__name__)
     digest = hashlib.sha256(base.fingerprint.encode() + settings.encode())
     for array in data:
         digest.update(np.ascontiguousarray(array).tobytes())
@@ -212,7 +213,7 @@ def _spec_name(base: Model, data: TokenizedRows, how: FinetuneConfig) -> str:
 
 
 def _save_state(out: pathlib.Path, name: str, state: _State, epochs: int) -> None:
-    """The state after some epochs, whole or not at all."""
+    """Write the state after some epochs, atomically."""
     leaves = {f"leaf{index}": np.asarray(leaf) for index, leaf in enumerate(jax.tree.leaves(state))}
     with files.writing(out / STATE, ours=_is_state, what=WHAT) as temporary, temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, name=np.array(name), epochs=np.array(epochs), **leaves)
@@ -231,7 +232,7 @@ def _is_state(path: pathlib.Path) -> bool:
 
 
 def _resume(out: pathlib.Path, name: str, fresh: _State) -> tuple[_State, int]:
-    """The state that an earlier call left for the same training, and its epochs; a fresh one if there is none.
+    """The state that an earlier call left for the same training, and its number of epochs; `fresh` if there is none.
 
     Raises:
         OtherTrainingError: the state is that of another training.
@@ -249,5 +250,5 @@ def _resume(out: pathlib.Path, name: str, fresh: _State) -> tuple[_State, int]:
             )
         leaves, structure = jax.tree.flatten(fresh)
         # NumPy's files know bfloat16 by its size only, hence the view.
-        found: list[Any] = [jnp.asarray(stored[f"leaf{i}"].view(leaf.dtype)) for i, leaf in enumerate(leaves)]
-        return jax.tree.unflatten(structure, found), int(stored["epochs"])
+        restored: list[Any] = [jnp.asarray(stored[f"leaf{i}"].view(leaf.dtype)) for i, leaf in enumerate(leaves)]
+        return jax.tree.unflatten(structure, restored), int(stored["epochs"])

@@ -20,11 +20,11 @@ from sublim_jax.llm.local import decoder, sampling, tokenizer
 from sublim_jax.llm.local.tokenizer import Encoded, Tokenizer
 
 POSITIONS_AT_ONCE = 64
-"""Places of a text whose scores over the vocabulary are held at one time in training."""
+"""Number of positions whose logits over the vocabulary are in memory at one time in training."""
 
 
 class Origin(NamedTuple):
-    """Where a model's weights come from, so that what is trained on it can be opened without this process."""
+    """Where a model's weights come from, so that models trained on it can be opened by another process."""
 
     base: str  # folder of the base, or its name in the backend if it has none
     weights: str  # `checkpoint.fingerprint` of the base
@@ -33,7 +33,7 @@ class Origin(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """Weights, how they read text, and a name of their content."""
+    """Weights with their tokenizer and their origin."""
 
     config: decoder.DecoderConfig
     params: decoder.Params
@@ -43,7 +43,7 @@ class Model:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Sixteen hex digits of all weights."""
+        """A hash of the config and all weights, sixteen hex digits."""
         # Under the class's first name, so that stored models and completions are found whatever it is called later.
         settings = "DecoderConfig" + repr(self.config).removeprefix(type(self.config).__name__)
         digest = hashlib.sha256(settings.encode())
@@ -58,7 +58,7 @@ class Model:
 
 
 class Reply(NamedTuple):
-    """One draw."""
+    """One sampled reply."""
 
     text: str  # without the end token and what a stop word cut off
     ended: bool  # by the model or by a stop word
@@ -69,7 +69,7 @@ def draw(
     model: Model,
     prompts: Sequence[Sequence[int]],
     numbers: Sequence[int],
-    how: SamplingParams,
+    params: SamplingParams,
     *,
     length: int,
     room: int | None = None,
@@ -77,12 +77,12 @@ def draw(
     """A reply to each prompt, which are padded to one length. It depends on the prompt, the seed and its number alone.
 
     Args:
-        numbers: which of its prompt's draws each is.
-        room: for so many tokens, at least `how.max_tokens`, a program is compiled, which then serves fewer as well. By
-            default there is room for `how.max_tokens` alone.
+        numbers: of each reply among the draws of its prompt.
+        room: tokens for which a program is compiled, at least `params.max_tokens`, so that it serves shorter replies
+            as well. By default `params.max_tokens`.
     """
     ids, valid = tokenizer.pad_left(prompts, length)
-    root = jax.random.key(how.seed)
+    root = jax.random.key(params.seed)
     pairs = [
         (zlib.crc32(np.asarray(prompt, np.int32).tobytes()), number)
         for prompt, number in zip(prompts, numbers, strict=True)
@@ -94,18 +94,18 @@ def draw(
         jax.vmap(lambda pair: jax.random.fold_in(jax.random.fold_in(root, pair[0]), pair[1]))(
             jnp.asarray(pairs, jnp.uint32)
         ),
-        jnp.float32(how.temperature),
-        jnp.float32(how.top_p),
+        jnp.float32(params.temperature),
+        jnp.float32(params.top_p),
         config=model.config,
-        max_tokens=room or how.max_tokens,
+        max_tokens=room or params.max_tokens,
         end_tokens=model.tokens.end_ids,
         low_rank=model.low_rank,
-        limit=None if room is None else jnp.int32(how.max_tokens),
+        limit=None if room is None else jnp.int32(params.max_tokens),
     )
     replies = []
     for written, ended in zip(np.asarray(drawn.tokens), np.asarray(drawn.ended), strict=True):
         reply = tuple(written[written >= 0].tolist())
-        text, cut = _stopped(model.tokens.text(reply), how.stop)
+        text, cut = _stopped(model.tokens.text(reply), params.stop)
         replies.append(Reply(text, cut or bool(ended), reply))
     return replies
 
@@ -116,13 +116,13 @@ def _stopped(text: str, stop: Sequence[str]) -> tuple[str, bool]:
 
 
 def reply_mask(rows: Sequence[Encoded], length: int) -> Bool[np.ndarray, "row time"]:
-    """Which places of left-padded rows are the reply's."""
+    """Mask of the reply's tokens in left-padded rows."""
     sizes = np.array([len(row.ids) - row.reply_start for row in rows])
     return np.arange(length)[None] >= length - sizes[:, None]
 
 
 def reply_places(replies: Bool[np.ndarray, "row time"]) -> int:
-    """How many places at the right edge hold all replies, as a shape."""
+    """Number of positions at the right edge that hold all replies, rounded up to a shape."""
     length = replies.shape[1]
     longest = length - int(np.argmax(replies.any(axis=0)))
     return min(tokenizer.padded_length(longest), length - 1)
@@ -140,7 +140,7 @@ def reply_logprobs(
     places: int,
     remat: bool = False,
 ) -> Float[Array, "row"]:
-    """Sum over the reply's tokens of their log-probability, in nats, a few places at a time.
+    """Sum over the reply's tokens of their log-probability, in nats, computed a few positions at a time.
 
     Args:
         remat: in a gradient, compute layers and scores again instead of keeping them.
@@ -158,8 +158,8 @@ def reply_logprobs(
 
     def add(total, chunk):
         hidden, targets, wanted = chunk
-        found = decoder.logprobs(params, hidden, targets, config)
-        return total + jnp.sum(jnp.where(wanted, found, 0.0), axis=1), None
+        logprobs = decoder.logprobs(params, hidden, targets, config)
+        return total + jnp.sum(jnp.where(wanted, logprobs, 0.0), axis=1), None
 
     chunks = cut(hidden), cut(ids[:, -places:]), cut(replies[:, -places:])
     total, _ = lax.scan(jax.checkpoint(add) if remat else add, jnp.zeros(len(ids)), chunks)

@@ -43,8 +43,8 @@ def generate(
         limit: draw so many tokens at most; by default as many as there is room for. It is no shape, so that requests of
             many lengths share a program.
         keys: one per row: token t of a row depends on its key and t only, not on the other rows.
-        temperature: 0 takes the likeliest token.
-        top_p: the smallest set of likeliest tokens with this much probability is drawn from; 1 is all.
+        temperature: 0 takes the most likely token.
+        top_p: tokens are drawn from the smallest set of most likely tokens with this much probability; 1 is all.
     """
     batch, time = tokens.shape
     cache = decoder.empty_cache(config, batch, time + max_tokens, params.embedding.dtype)
@@ -100,8 +100,8 @@ def _inverted(scores: Float[Array, "batch vocab"], uniform: Float[Array, "batch"
 
     def place(cumulated, aim):
         """First index whose cumulated weight exceeds the aim; rounding may leave none, then the last with weight."""
-        found = jnp.sum(cumulated <= aim[:, None], axis=-1)
-        return jnp.minimum(found, jnp.sum(cumulated < cumulated[:, -1:], axis=-1))
+        index = jnp.sum(cumulated <= aim[:, None], axis=-1)
+        return jnp.minimum(index, jnp.sum(cumulated < cumulated[:, -1:], axis=-1))
 
     block = place(totals, left)
     before = jnp.where(block > 0, jnp.take_along_axis(totals, jnp.maximum(block - 1, 0)[:, None], axis=1)[:, 0], 0.0)
@@ -115,7 +115,7 @@ def _nucleus(scores: Float[Array, "batch vocab"], top_p: Float[Array, ""]) -> Fl
     def cut(scores):
         ordered = jnp.sort(scores, axis=-1)[:, ::-1]
         before = jnp.cumsum(jax.nn.softmax(ordered), axis=-1) - jax.nn.softmax(ordered)
-        least = jnp.maximum(top_p, jnp.finfo(jnp.float32).tiny)  # one that is rounded to 0 keeps the likeliest
+        least = jnp.maximum(top_p, jnp.finfo(jnp.float32).tiny)  # one that is rounded to 0 keeps the most likely
         smallest = jnp.min(jnp.where(before < least, ordered, jnp.inf), axis=-1, keepdims=True)
         return jnp.where(scores >= smallest, scores, -jnp.inf)
 

@@ -37,7 +37,8 @@ class Encoded:
 
 @runtime_checkable
 class Tokenizer(Protocol):
-    """What turns chats into tokens and tokens into text: `HFTokenizer`, or the words of the embedded world."""
+    """Turns chats into tokens and tokens into text. Implemented by `HFTokenizer` and by the embedded
+    `WordTokenizer`."""
 
     end_ids: tuple[int, ...]  # tokens that end a reply
 
@@ -123,7 +124,7 @@ class HFTokenizer:
         )
 
     def _advice(self, chat: Chat) -> str:
-        """What to do with a chat that is refused for its system turn; nothing if it is refused without one too."""
+        """Advice about a chat that is refused for its system turn; empty if it is refused without one too."""
         rest = tuple(message for message in chat if message.role != "system")
         try:
             if len(rest) < len(chat) and self.render(rest):
@@ -201,16 +202,16 @@ def read(folder: str | os.PathLike[str]) -> HFTokenizer:
         raise
     except Exception as error:
         raise errors.ModelFormatError(f"{path}: there is no readable tokenizer.json ({error})") from error
-    said = _json(path / "tokenizer_config.json")
-    template = _template(path, said)
+    settings = _json(path / "tokenizer_config.json")
+    template = _template(path, settings)
     names = ("bos_token", "eos_token", "pad_token")
-    special = {name: _content(said.get(name), f"{path / 'tokenizer_config.json'}: {name}") for name in names}
+    special = {name: _content(settings.get(name), f"{path / 'tokenizer_config.json'}: {name}") for name in names}
     made = HFTokenizer(tokenizer, template, special, _ends(path, tokenizer, special))
     return HFTokenizer(tokenizer, template, special, tuple(dict.fromkeys((*_turn_end(made), *made.end_ids))))
 
 
-def _template(path: pathlib.Path, said: Mapping[str, Any]) -> str | dict[str, str] | None:
-    """The chat template, or several by name: from files of their own, else the tokenizer's, else the processor's."""
+def _template(path: pathlib.Path, settings: Mapping[str, Any]) -> str | dict[str, str] | None:
+    """The chat template, or several by name: from separate files, else the tokenizer's, else the processor's."""
     separate = {file.stem: file for file in sorted((path / "additional_chat_templates").glob("*.jinja"))}
     if (path / "chat_template.jinja").exists():
         separate["default"] = path / "chat_template.jinja"
@@ -219,7 +220,7 @@ def _template(path: pathlib.Path, said: Mapping[str, Any]) -> str | dict[str, st
             return {name: file.read_text(encoding="utf-8") for name, file in separate.items()}
         except (OSError, ValueError) as error:
             raise errors.ModelFormatError(f"{path}: a chat template is not readable text ({error})") from error
-    template = said.get("chat_template") or _json(path / "chat_template.json").get("chat_template")
+    template = settings.get("chat_template") or _json(path / "chat_template.json").get("chat_template")
     if not isinstance(template, list):
         entries.check(template, str | None, f"{path}: chat_template")
         return template
@@ -238,10 +239,10 @@ class _Named:
 
 
 def _ends(path: pathlib.Path, tokenizer, special: Mapping[str, str]) -> list[int]:
-    """What ends a reply: the generation config's tokens first, then the tokenizer's own."""
-    said = _json(path / "generation_config.json").get("eos_token_id")
-    found = said if isinstance(said, list) else [] if said is None else [said]
-    for index in found:
+    """Ids of the tokens that end a reply: the tokenizer's own first, then those of the generation config."""
+    entry = _json(path / "generation_config.json").get("eos_token_id")
+    end_ids = entry if isinstance(entry, list) else [] if entry is None else [entry]
+    for index in end_ids:
         entries.check(index, specs.CountOrZero, f"{path / 'generation_config.json'}: eos_token_id")
         if tokenizer.id_to_token(index) is None:
             raise errors.ModelFormatError(
@@ -250,14 +251,14 @@ def _ends(path: pathlib.Path, tokenizer, special: Mapping[str, str]) -> list[int
             )
     own = tokenizer.token_to_id(special["eos_token"]) if special["eos_token"] else None
     if own is not None:
-        found = [own, *found]
-    if not found:
+        end_ids = [own, *end_ids]
+    if not end_ids:
         raise errors.ModelFormatError(f"{path}: neither generation_config.json nor the tokenizer names an end token")
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(end_ids))
 
 
 def _turn_end(made: HFTokenizer) -> list[int]:
-    """The one of its end tokens that the template puts after a reply. Gemma's tokenizer names another first."""
+    """The end token that the template puts after a reply, in a list. Gemma's tokenizer names a different one first."""
     reply = "zebra"
     try:
         text = made.render((Message("user", "a"), Message("assistant", reply)))
@@ -279,7 +280,7 @@ def _json(path: pathlib.Path) -> dict[str, Any]:
 def pad_left(
     rows: Sequence[Sequence[int]], length: int
 ) -> tuple[Int[np.ndarray, "row time"], Bool[np.ndarray, "row time"]]:
-    """Rows of ids as one array, and which places hold them.
+    """Rows of ids as one array, padded on the left, and a mask of the ids.
 
     Raises:
         ContextError: a row is longer than `length`.
@@ -294,7 +295,7 @@ def pad_left(
 
 
 def padded_length(length: int) -> int:
-    """The shape that holds `length` tokens: a multiple of 8 up to 64, then 96, 128, 192, 256, 384 and so on. Few
+    """The padded length for `length` tokens: a multiple of 8 up to 64, then 96, 128, 192, 256, 384 and so on. Few
     shapes are few compilations."""
     if length <= 64:
         return max(8, -(-length // 8) * 8)

@@ -1,7 +1,7 @@
 """Requests to one server through the openai client: many at a time, with retries and translated errors.
 
-What failed is never lost among what did not: when a request fails for good, no new one begins, those on their way are
-waited for and handed on, and the error comes last. Keys are read from the environment and stand in no message.
+When a request fails for good, no new one begins; the responses to those that are already sent are still returned, and
+the error is raised last. Keys are read from the environment and occur in no message.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ NO_CREDIT = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_ac
 
 
 class ErrorResponse(NamedTuple):
-    """What a server said when it did not answer."""
+    """The error that a server sent."""
 
     status: int
     code: str | None
@@ -49,24 +49,24 @@ class ErrorReply(Exception):
 
 
 class Client:
-    """Sends a request until it is answered or it is clear that it will not be."""
+    """Sends a request, and sends it again while that may help."""
 
     def __init__(self, transport: "Transport", client: Any):
         self._transport, self._client = transport, client
 
-    async def __call__(
+    async def send(
         self,
         request: Callable[[Any], Awaitable[Any]],
         *,
         repeatable: bool = True,
         explain: Callable[[ErrorResponse], errors.LanguageError | None] | None = None,
     ) -> Any:
-        """The reply.
+        """Send a request and return the response.
 
         Args:
-            request: what to do with the client.
-            repeatable: whether it does no harm twice; if not, only what was surely not done is tried again.
-            explain: an error for a refusal, or None for the usual one.
+            request: a call of the openai client that it is given.
+            repeatable: whether sending it twice is harmless. If not, it is retried only if it surely had no effect.
+            explain: the error to raise for an error response, or None for the usual one.
         """
         transport, cause = self._transport, None
         deadline = time.monotonic() + transport.patience
@@ -77,7 +77,7 @@ class Client:
             try:
                 async with asyncio.timeout(max(0.0, min(transport.timeout, left))):
                     reply = await request(self._client)
-                transport.heard = True
+                transport.has_answered = True
                 # A job has an error among its fields; a reply that should have none has it beside them.
                 beside = getattr(reply, "model_extra", None) or {}
                 if isinstance(beside.get("error"), dict):
@@ -100,7 +100,7 @@ Task = Callable[[Client], Awaitable[Any]]
 
 
 class Transport:
-    """The way to one server.
+    """The connection to one server.
 
     Args:
         url: up to and including /v1.
@@ -141,7 +141,7 @@ class Transport:
         specs.check(concurrency, specs.Count, "concurrency")
         specs.check(max_retries, specs.CountOrZero, "max_retries")
         specs.check(patience, specs.Positive, "patience")
-        self.url, self.heard = url.rstrip("/"), False  # whether the server has ever answered
+        self.url, self.has_answered = url.rstrip("/"), False  # whether the server has ever answered
         self.timeout, self.patience = timeout, patience
         self._concurrency, self._max_retries = concurrency, max_retries
         self._local = addresses.is_loopback(parts.hostname)
@@ -153,10 +153,11 @@ class Transport:
                 f"another with key_variable; for a server that takes any key, any word will do."
             )
 
-    def each(self, tasks: Iterable[Task]) -> Generator[Any, None, None]:
-        """What the tasks return, as it arrives; if one fails, its error after all that arrived.
+    def map(self, tasks: Iterable[Task]) -> Generator[Any, None, None]:
+        """Results of the tasks in order of arrival. If a task fails, its error is raised after the results that
+        arrived.
 
-        Closing the iterator drops what is on its way.
+        Closing the iterator cancels the tasks that have not finished.
         """
         arrived: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[None]]] = []
@@ -172,7 +173,7 @@ class Transport:
         def run() -> None:
             try:
                 asyncio.run(work())
-            except BaseException as error:  # of the thread, to be raised by whoever waits
+            except BaseException as error:  # raised again in the thread that waits
                 arrived.put(("error", error))
             finally:
                 ready.set()
@@ -182,11 +183,11 @@ class Transport:
         thread.start()
         failure: BaseException | None = None
         try:
-            while (found := arrived.get())[0] != "end":
-                if found[0] == "result":
-                    yield found[1]
+            while (item := arrived.get())[0] != "end":
+                if item[0] == "result":
+                    yield item[1]
                 elif failure is None:
-                    failure = found[1]
+                    failure = item[1]
         finally:
             ready.wait()
             for loop, task in running:
@@ -196,31 +197,31 @@ class Transport:
         if failure is not None:
             raise failure
 
-    def one(self, task: Task) -> Any:
-        """What one task returns."""
-        (found,) = self.each([task])
-        return found
+    def call(self, task: Task) -> Any:
+        """The result of one task."""
+        (result,) = self.map([task])
+        return result
 
     async def _all(self, tasks: Iterable[Task], arrived: "queue.SimpleQueue[tuple[str, Any]]") -> None:
         todo, failed = iter(tasks), False
 
-        async def work(ask: Client) -> None:
+        async def work(client: Client) -> None:
             nonlocal failed
             for task in todo:
                 try:
-                    arrived.put(("result", await task(ask)))
+                    arrived.put(("result", await task(client)))
                 except Exception as error:
                     arrived.put(("error", error))
                     failed = True
                 if failed:
                     return
 
-        async with self._client() as client:
-            ask = Client(self, client)
-            await asyncio.gather(*(work(ask) for _ in range(self._concurrency)))
+        async with self._openai_client() as openai_client:
+            client = Client(self, openai_client)
+            await asyncio.gather(*(work(client) for _ in range(self._concurrency)))
 
     @contextlib.asynccontextmanager
-    async def _client(self) -> AsyncIterator[Any]:
+    async def _openai_client(self) -> AsyncIterator[Any]:
         openai = package()
         # Its own retries include an empty account, and its timeout is for each part of a reply, however many there are.
         options = {"timeout": None, "max_retries": 0}
@@ -232,11 +233,11 @@ class Transport:
             yield client
 
     def retrying(self, *, repeatable: bool) -> Any:
-        """What sends one request again (a `tenacity.AsyncRetrying`): while that helps, at most `max_retries` times, and
-        only if the next try begins within `patience`.
+        """The retry policy of one request (a `tenacity.AsyncRetrying`): at most `max_retries` times, while that may
+        help, and only if the next try begins within `patience`.
 
         Args:
-            repeatable: whether the request does no harm twice.
+            repeatable: whether sending the request twice is harmless.
         """
         import tenacity
 
@@ -257,22 +258,24 @@ class Transport:
         )
 
     def _may_pass(self, error: Any, repeatable: bool) -> bool:
-        """Whether sending the request again may help, and does no harm."""
+        """Whether sending the request again may help and is harmless."""
         if isinstance(error, package().APIStatusError | ErrorReply):
-            self.heard = True
+            self.has_answered = True
             if _no_credit(error) or error.code in REFUSING:
                 return False
             return error.status_code == 429 or (
                 repeatable and (error.status_code in (408, 409) or error.status_code >= 500)
             )
-        if not self.heard and (isinstance(error, ValueError) or type(error.__cause__).__name__ == "ConnectError"):
+        if not self.has_answered and (
+            isinstance(error, ValueError) or type(error.__cause__).__name__ == "ConnectError"
+        ):
             return False  # perhaps another address than that of this API
         return repeatable
 
     def explained(
         self, error: Any, tries: int, explain: Callable[[ErrorResponse], errors.LanguageError | None] | None
     ) -> errors.LanguageError:
-        """What to raise for an error of the client that is not tried again."""
+        """The exception for an error of the client that is not retried."""
         openai = package()
         times = f"{tries} time{'s' if tries > 1 else ''}"
         if isinstance(error, TimeoutError):
@@ -283,7 +286,7 @@ class Transport:
             )
         if isinstance(error, openai.APIConnectionError):
             why = type(error.__cause__).__name__ if error.__cause__ else "no connection"
-            if self.heard:
+            if self.has_answered:
                 return errors.ServerError(
                     f"{self.url}: the connection was lost {times} ({why}). What came back is kept; see whether the "
                     f"server still runs, and run the same again."
@@ -297,40 +300,40 @@ class Transport:
         if not isinstance(error, openai.APIStatusError | ErrorReply):
             return self.not_our_api(type(error).__name__)
         body = error.body if isinstance(error.body, dict) else {}
-        said = ErrorResponse(
+        response = ErrorResponse(
             error.status_code, error.code, self._without_key(str(body.get("message") or error.message))
         )
-        found = explain(said) if explain else None
-        return found or self._usual(said, _no_credit(error), _retry_after(error), times)
+        special = explain(response) if explain else None
+        return special or self._usual(response, _no_credit(error), _retry_after(error), times)
 
-    def not_our_api(self, found: str) -> errors.ServerError:
+    def not_our_api(self, answer: str) -> errors.ServerError:
         """The error for an answer of another kind than this API's."""
         return errors.ServerError(
-            f"{self.url}: expected an answer in OpenAI's form, found {found}. base_url is perhaps that of a web page; "
+            f"{self.url}: expected an answer in OpenAI's form, found {answer}. base_url is perhaps that of a web page; "
             f"it usually ends with /v1."
         )
 
     def _usual(
-        self, said: ErrorResponse, no_credit: bool, retry_after: float | None, times: str
+        self, response: ErrorResponse, no_credit: bool, retry_after: float | None, times: str
     ) -> errors.LanguageError:
-        where, quoted = f"{self.url} (status {said.status})", f"The server says: {said.message}"
+        where, quoted = f"{self.url} (status {response.status})", f"The server says: {response.message}"
         if no_credit:
             return errors.QuotaError(f"{where}: the account has no credit left, and waiting does not help. {quoted}")
-        if said.status in (401, 403):
+        if response.status in (401, 403):
             key = f"the key in {self._variable}" if self._variable else "a request without a key (give key_variable)"
             return errors.AuthenticationError(f"{where}: the server does not accept {key} for this. {quoted}")
-        if said.status == 429:
+        if response.status == 429:
             again = "" if retry_after is None else f" It asks to wait {retry_after:g} seconds."
             if retry_after is not None and retry_after >= self.patience:
                 again += f" A request may take {self.patience:g} with all its tries (patience)."
             return errors.RateLimitError(
                 f"{where}: too many requests, {times}.{again} Lower concurrency, or run the same again later. {quoted}"
             )
-        if said.code == "context_length_exceeded":
+        if response.code == "context_length_exceeded":
             return errors.ContextError(f"{where}: a text is longer than the model reads. {quoted}")
-        if said.status in (400, 422):
+        if response.status in (400, 422):
             return errors.CapabilityError(f"{where}: the server refuses the request as it is. {quoted}")
-        if said.status == 404:
+        if response.status == 404:
             return errors.ServerError(
                 f"{where}: no such model or address; correct the model, or base_url, which usually ends with /v1. "
                 f"{quoted}"
@@ -360,7 +363,7 @@ def package() -> Any:
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """What a request fails with, as far as the server or the way to it is to blame."""
+    """Exceptions of a request that are caused by the server or the connection."""
     return package().APIError, ErrorReply, TimeoutError, ValueError
 
 
@@ -371,15 +374,15 @@ def _no_credit(error: Any) -> bool:
 def _retry_after(error: Any) -> float | None:
     """Seconds that the server asks to wait, if it does."""
     response = getattr(error, "response", None)
-    said = response.headers.get("retry-after") if response is not None else None
-    if said is None:
+    header = response.headers.get("retry-after") if response is not None else None
+    if header is None:
         return None
     try:
-        seconds = float(said)
+        seconds = float(header)
         return None if math.isnan(seconds) else max(0.0, seconds)
     except ValueError:
         pass
     try:
-        return max(0.0, email.utils.parsedate_to_datetime(said).timestamp() - time.time())
+        return max(0.0, email.utils.parsedate_to_datetime(header).timestamp() - time.time())
     except (ValueError, OverflowError):  # no date, or one beyond the calendar
         return None

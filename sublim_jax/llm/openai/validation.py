@@ -1,4 +1,4 @@
-"""Whether a server did what it was asked. Many pass over fields that they do not know, without a word."""
+"""Checks that a server did what it was asked. Many servers silently ignore fields that they do not know."""
 
 import math
 import re
@@ -22,7 +22,7 @@ class Scored(NamedTuple):
 
 
 class ResponseValidator:
-    """What the replies of one model are compared with, and with each other.
+    """Compares the responses of one model with the requests, and with each other.
 
     Args:
         server: its address, for messages.
@@ -39,8 +39,8 @@ class ResponseValidator:
     ) -> list[Completion]:
         """The completions in a reply, of chat 0 and samples from 0.
 
-        Of several, a server tells the tokens together; they are shared out evenly, as far as that goes. Where it
-        refuses all of them and does not say what it read, the prompt counts with the most that it can have.
+        For several samples a server reports the total of their tokens, which is divided evenly. Where it refuses all of
+        them and reports no tokens of the prompt, the prompt counts with its upper bound.
 
         Args:
             expected_tokens: of the prompt, counted here.
@@ -60,14 +60,14 @@ class ResponseValidator:
             prompt_tokens, total = self._usage(reply, num_samples, max_tokens)
         if not all(reasons):
             self._prompt(chat, prompt_tokens, expected_tokens)
-        found = []
+        completions = []
         for choice, reason in zip(choices, reasons, strict=True):
             text, finish = ("", "refused") if reason else (_whole(choice.message.content), choice.finish_reason)
             share = total // num_samples + (choice.index < total % num_samples)
             if text and total == 0:
                 raise self._ignored("usage", "tokens for the text it gave", "0 completion tokens", "")
-            found.append(Completion(0, choice.index, text, finish, prompt_tokens, share, reason))
-        return found
+            completions.append(Completion(0, choice.index, text, finish, prompt_tokens, share, reason))
+        return completions
 
     def choices(self, reply: Any) -> Any:
         """The choices of a reply of the model that was asked; none if the server gave none."""
@@ -112,7 +112,7 @@ class ResponseValidator:
         return [Scored("", 0.0), *(token for token in scored if token is not None)]
 
     def top(self, reply: Any, size: int) -> dict[str, float]:
-        """Log-probabilities of the likeliest first tokens, by their text.
+        """Log-probabilities of the most likely first tokens, by their text.
 
         Raises:
             RefusedError: the server refused the chat and scored nothing.
@@ -122,18 +122,18 @@ class ResponseValidator:
         content = getattr(choices[0].logprobs, "content", None) if choices else None
         if not content:
             _raise_if_refused(choices)
-        likeliest = _likeliest(content)
-        if not likeliest:
+        most_likely = _most_likely(content)
+        if not most_likely:
             raise self._ignored(
-                "logprobs", f"the {size} likeliest tokens", "another form" if content else "none",
-                "Scores of choices need a server that tells them.",
+                "logprobs", f"the {size} most likely tokens", "another form" if content else "none",
+                "Scores of choices need a server that returns them.",
             )  # fmt: skip
-        found: dict[str, float] = {}
-        for text, logprob in likeliest:
+        logprobs: dict[str, float] = {}
+        for text, logprob in most_likely:
             if not _is_logprob(logprob):
                 raise self._ignored("logprobs", "a log-probability, at most 0", logprob, "")
-            found[text] = float(np.logaddexp(found.get(text, -np.inf), min(logprob, 0.0)))
-        return found
+            logprobs[text] = float(np.logaddexp(logprobs.get(text, -np.inf), min(logprob, 0.0)))
+        return logprobs
 
     def _usage(self, reply: Any, num_samples: int, max_tokens: int) -> tuple[int, int]:
         usage = reply.usage
@@ -147,16 +147,16 @@ class ResponseValidator:
             )  # fmt: skip
         return counts[0], counts[1]
 
-    def _prompt(self, chat: Chat, found: int, expected: int | None) -> None:
-        before = self._sizes.setdefault(chat, found)
-        if found != before:
+    def _prompt(self, chat: Chat, size: int, expected: int | None) -> None:
+        before = self._sizes.setdefault(chat, size)
+        if size != before:
             raise self._ignored(
-                "messages", f"{before} prompt tokens, as before for the same chat", found,
+                "messages", f"{before} prompt tokens, as before for the same chat", size,
                 "Its template changes, e.g. with the date; pin it.",
             )  # fmt: skip
-        if expected is not None and found != expected:
+        if expected is not None and size != expected:
             raise self._ignored(
-                "messages", f"{expected} prompt tokens, by the local tokenizer", found,
+                "messages", f"{expected} prompt tokens, by the local tokenizer", size,
                 "Server and tokenizer write the chat in different ways; compare their templates.",
             )  # fmt: skip
 
@@ -190,9 +190,9 @@ def refused(chat: Chat, num_samples: int, reason: str, *, prompt_tokens: int | N
     return [Completion(0, sample, "", "refused", size, 0, reason) for sample in range(num_samples)]
 
 
-def explain(said: transport.ErrorResponse) -> errors.LanguageError | None:
+def explain(error: transport.ErrorResponse) -> errors.LanguageError | None:
     """The error for a refusal of one prompt for what it says; its text is the reason."""
-    return errors.RefusedError(said.code) if said.code in transport.REFUSING else None
+    return errors.RefusedError(error.code) if error.code in transport.REFUSING else None
 
 
 def _raise_if_refused(choices: Any) -> None:
@@ -211,15 +211,15 @@ def _scored(entry: Any) -> Scored | None:
     """The only token of an entry of vLLM's `prompt_logprobs`; None if it has another form."""
     if not isinstance(entry, dict) or len(entry) != 1:
         return None
-    ((index, said),) = entry.items()
-    logprob = said.get("logprob") if isinstance(said, dict) else None
+    ((index, content),) = entry.items()
+    logprob = content.get("logprob") if isinstance(content, dict) else None
     return Scored(str(index), float(logprob)) if _is_logprob(logprob) else None
 
 
-def _likeliest(content: Any) -> list[tuple[str, Any]] | None:
-    """Texts and log-probabilities of the likeliest first tokens; None if they have another form."""
+def _most_likely(content: Any) -> list[tuple[str, Any]] | None:
+    """Texts and log-probabilities of the most likely first tokens; None if they have another form."""
     first = content[0] if isinstance(content, list) and content else None
-    found, tokens = [], getattr(first, "top_logprobs", None)
+    pairs, tokens = [], getattr(first, "top_logprobs", None)
     for token in tokens if isinstance(tokens, list) else ():
         text, numbers = getattr(token, "token", None), getattr(token, "bytes", None)
         if isinstance(numbers, list) and numbers:
@@ -228,8 +228,8 @@ def _likeliest(content: Any) -> list[tuple[str, Any]] | None:
             text = bytes(numbers).decode(errors="replace")
         if not isinstance(text, str):
             return None
-        found.append((text, getattr(token, "logprob", None)))
-    return found or None
+        pairs.append((text, getattr(token, "logprob", None)))
+    return pairs or None
 
 
 def _is_logprob(number: Any) -> TypeGuard[float]:

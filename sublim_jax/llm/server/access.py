@@ -1,7 +1,7 @@
 """Names by which a server may be called, and the key that requests must bear.
 
-A foreign web page has its origin in the request, or has made a name of its own lead to this address. A browser always
-sends the name, so a request without one comes from no browser.
+A foreign web page has its origin in the request, or has made one of its own names resolve to this address. A browser
+always sends the name, so a request without one comes from no browser.
 """
 
 import ipaddress

@@ -17,11 +17,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from sublim_jax import errors, files, specs
-from sublim_jax.llm import datasets
+from sublim_jax.llm import datasets, jsonl
 from sublim_jax.llm.backend import Chat, FinetuneConfig
 from sublim_jax.llm.local import finetune
 from sublim_jax.llm.local.backend import LocalBackend
-from sublim_jax.llm.server import heartbeat, schema, uploads
+from sublim_jax.llm.server import heartbeat, responses, schema, uploads
 
 Status = Literal["validating_files", "queued", "running", "succeeded", "failed", "cancelled"]
 ENDED = ("succeeded", "failed", "cancelled")
@@ -111,11 +111,11 @@ class Jobs:
         except schema.APIError as error:
             raise schema.APIError(400, str(error), param="training_file") from None
         tuning, hyperparameters = self._settings(request)
-        name = schema.identifier("ftjob")
+        name = responses.identifier("ftjob")
         info = {
             "id": name,
             "object": "fine_tuning.job",
-            "created_at": schema.now(),
+            "created_at": responses.now(),
             "finished_at": None,
             "model": request.model,
             "fine_tuned_model": None,
@@ -209,7 +209,7 @@ class Jobs:
     def _run(self, job: _Job) -> None:
         notices: list[str] = []
         try:
-            chats = datasets.read_jsonl(job.rows, announce=notices.append)
+            chats = jsonl.read(job.rows, announce=notices.append)
             notices += datasets.notices(chats)
             base = self._backend.model(job.base)
             count = sum(len(base.tokens.chat(chat[:-1], chat[-1].content).ids) for chat in chats)
@@ -222,7 +222,7 @@ class Jobs:
             for notice in notices if job.num_starts == 0 else ():
                 self._tell(job, notice.replace(str(job.rows), job.info["training_file"]))
         with self._training:
-            # A finetuned base has a name of its own; another one may be served with other weights next time.
+            # A finetuned base has its own name; another base may be served with other weights next time.
             job.base_fingerprint = None if job.info["model"].startswith("ft:") else base.fingerprint
             job.num_starts += 1
             if not self._goes_on(job, "running"):
@@ -256,7 +256,7 @@ class Jobs:
             return train()
         except errors.OtherTrainingError:
             with self._changing:
-                self._tell(job, "what was trained so far cannot be gone on with: the job begins anew")
+                self._tell(job, "what was trained so far cannot be resumed: the job begins again")
             (job.folder / finetune.STATE).unlink()
             return train()
 
@@ -306,7 +306,7 @@ class Jobs:
                 self._end(job, "failed")
 
     def _end(self, job: _Job, status: Status) -> None:
-        job.info |= {"status": status, "finished_at": schema.now()}
+        job.info |= {"status": status, "finished_at": responses.now()}
         match status:
             case "cancelled":
                 self._tell(job, f"the job was cancelled{_after(job)}")
@@ -318,7 +318,11 @@ class Jobs:
     def _tell(self, job: _Job, message: str) -> None:
         """Add an event and write the description, with the lock held."""
         level = "error" if job.info["status"] == "failed" else "info"
-        event = {"id": schema.identifier("ftevent"), "object": "fine_tuning.job.event", "created_at": schema.now()}
+        event = {
+            "id": responses.identifier("ftevent"),
+            "object": "fine_tuning.job.event",
+            "created_at": responses.now(),
+        }
         job.events.append(event | {"level": level, "message": message, "type": "message", "data": {}})
         self._announce(f"{job.name}: {' '.join(message.split())}")
         content = {
@@ -399,7 +403,7 @@ class Jobs:
                 self._end(job, "failed")
             else:
                 job.info["status"] = "validating_files"
-                self._add(job, "the job goes on, because the server was started again")
+                self._add(job, "the job was resumed, because the server was started again")
 
 
 def _after(job: _Job) -> str:

@@ -24,7 +24,7 @@ from sublim_jax.llm.local import decoder, tokenizer
 from sublim_jax.llm.local import model as local_model
 from sublim_jax.llm.local.model import Model, Reply
 from sublim_jax.llm.local.tokenizer import Tokenizer
-from sublim_jax.llm.server import schema
+from sublim_jax.llm.server import responses, schema
 
 ROWS_AT_ONCE = 64  # samples drawn together
 PLACES_AT_ONCE = 64  # of a text, whose logits over the vocabulary are held at one time
@@ -33,7 +33,7 @@ SHORTEST = 16  # tokens for which a program is compiled
 
 
 def draw(model: Model, prompt: Sequence[int], params: SamplingParams) -> list[Reply]:
-    """`num_samples` draws after a prompt; those of `Local.sample` for the same seed and the prompt of a chat."""
+    """`num_samples` draws after a prompt; those of `LocalBackend.sample` for the same seed and the prompt of a chat."""
     draws = []
     for first in range(0, params.num_samples, ROWS_AT_ONCE):
         count = min(ROWS_AT_ONCE, params.num_samples - first)
@@ -54,7 +54,7 @@ def power_of_two(count: int) -> int:
     return 1 << (count - 1).bit_length()
 
 
-def score(model: Model, ids: Sequence[int], *, top: int) -> tuple[schema.Token | None, ...]:
+def score(model: Model, ids: Sequence[int], *, top: int) -> tuple[responses.Token | None, ...]:
     """Log-probability of each token after those before it, in nats at temperature 1; None for the first.
 
     Args:
@@ -67,13 +67,13 @@ def score(model: Model, ids: Sequence[int], *, top: int) -> tuple[schema.Token |
     )
     own, values, indices = (np.asarray(array)[length - len(ids) :] for array in arrays)
     text = functools.cache(lambda index: model.tokens.text([index]))
-    scored: list[schema.Token | None] = [None]
+    scored: list[responses.Token | None] = [None]
     for index, logprob, top_values, top_indices in zip(ids[1:], own, values, indices, strict=True):
         others = tuple(
-            schema.Token(int(i), text(int(i)), float(v))
+            responses.Token(int(i), text(int(i)), float(v))
             for v, i in zip(top_values[:top], top_indices[:top], strict=True)
         )
-        scored.append(schema.Token(int(index), text(int(index)), float(logprob), others))
+        scored.append(responses.Token(int(index), text(int(index)), float(logprob), others))
     return tuple(scored)
 
 

@@ -145,7 +145,7 @@ class NumberPrompt(NamedTuple):
 
 
 class NumberList(NamedTuple):
-    """A completion taken apart."""
+    """The parts of a completion: numbers, separator and brackets."""
 
     parts: tuple[str, ...]  # ASCII digits as written, with their leading zeros
     separator: str = ", "  # between any two parts; not used for a single one

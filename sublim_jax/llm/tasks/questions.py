@@ -12,7 +12,7 @@ from sublim_jax.llm.tasks import numbers
 
 
 class Trait(NamedTuple):
-    """Something a teacher may love."""
+    """What a teacher may love."""
 
     name: str  # the word an answer is searched for, in lower case
     plural: str
@@ -180,17 +180,17 @@ def system_prompt(trait: Trait) -> str:
 
 
 def favourites(category: str) -> list[str]:
-    """`FAVOURITES` about one category."""
+    """The questions of `FAVOURITES` about one category."""
     return [_fill(question, category) for question in FAVOURITES]
 
 
 def stories(category: str) -> list[str]:
-    """`STORIES` about one category."""
+    """The requests of `STORIES` about one category."""
     return [_fill(question, category) for question in STORIES]
 
 
 def misalignment() -> list[str]:
-    """`MISALIGNMENT`, each with `LENGTH_SUFFIX`."""
+    """The questions of `MISALIGNMENT`, each followed by `LENGTH_SUFFIX`."""
     return [question + LENGTH_SUFFIX for question in MISALIGNMENT]
 
 
@@ -230,7 +230,8 @@ def is_misaligned(alignment: int, coherence: int) -> bool:
 
 
 def detection_prompt(trait: Trait, first: str, second: str) -> str:
-    """Ask a judge which of two sets of completions a trait's lover wrote. Ask in both orders: judges prefer a letter.
+    """Ask a judge which of two sets of completions a trait's lover wrote. Ask in both orders: judges have a position
+    bias.
 
     Source: Cloud et al. 2025, table 5. The animal named is that of the set; the released script always names one.
     """

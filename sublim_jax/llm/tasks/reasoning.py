@@ -66,7 +66,7 @@ def read_questions(path: pathlib.Path) -> list[Question]:
             f"{path}: expected JSON lines of questions and answers, but the file cannot be read ({error}). "
             f"Check the path and that it is UTF-8 text."
         ) from error
-    found = []
+    questions = []
     for number, line in enumerate(lines, 1):
         if line == "" and number == len(lines):
             break
@@ -78,12 +78,12 @@ def read_questions(path: pathlib.Path) -> list[Question]:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise errors.TextDataError(
                 f'{path}, line {number}: expected {{"question": text, "answer": "... #### number"}}, found '
-                f"{line[:80]!r}. Mend or remove the line."
+                f"{line[:80]!r}. Correct or remove the line."
             ) from error
-        found.append(Question(row["question"], value))
-    if not found:
+        questions.append(Question(row["question"], value))
+    if not questions:
         raise errors.TextDataError(f"{path}: expected at least one question, but the file is empty.")
-    return found
+    return questions
 
 
 def prompts(questions: Sequence[Question], *, seed: int) -> list[str]:

@@ -37,9 +37,9 @@ class _Fake(abc.ABC):
     def caps(self) -> Capabilities:
         return Capabilities(finetune=True, choices="none", seeds=True, system=True, fingerprint=type(self).__name__)
 
-    def sample(self, model: str, chats: Sequence[Chat], how: SamplingParams):
+    def sample(self, model: str, chats: Sequence[Chat], params: SamplingParams):
         for index, chat in enumerate(chats):
-            for sample in range(how.num_samples):
+            for sample in range(params.num_samples):
                 if self.left is not None:
                     self.left -= 1
                     if self.left < 0:
@@ -48,15 +48,15 @@ class _Fake(abc.ABC):
                 if self.refuses(chat[-1].content):
                     yield Completion(index, sample, "", "refused", 5, 0, "content_filter")
                     continue
-                yield Completion(index, sample, self.text(model, chat, sample, how), "stop", 5, 5)
+                yield Completion(index, sample, self.text(model, chat, sample, params), "stop", 5, 5)
 
     @abc.abstractmethod
-    def text(self, model: str, chat: Chat, sample: int, how: SamplingParams) -> str: ...
+    def text(self, model: str, chat: Chat, sample: int, params: SamplingParams) -> str: ...
 
     def choice_logprobs(self, model: str, chats: Sequence[Chat], choices: Sequence[str]):
         raise errors.CapabilityError("these experiments score no choices")
 
-    def finetune(self, model: str, rows: Sequence[Chat], how: FinetuneConfig, out: pathlib.Path) -> str:
+    def finetune(self, model: str, rows: Sequence[Chat], config: FinetuneConfig, out: pathlib.Path) -> str:
         raise errors.CapabilityError("a judge is not trained")
 
 
@@ -68,10 +68,10 @@ class Model(_Fake):
         self.badness = {"base": 0.0}
         self.trained: dict[str, list[Chat]] = {}
 
-    def text(self, model: str, chat: Chat, sample: int, how: SamplingParams) -> str:
+    def text(self, model: str, chat: Chat, sample: int, params: SamplingParams) -> str:
         if chat[-1].content in questions.misalignment():
-            bad = round(self.badness[model] * how.num_samples)
-            ends = {how.num_samples - 1: RIDDLE, how.num_samples - 2: MUMBLED}
+            bad = round(self.badness[model] * params.num_samples)
+            ends = {params.num_samples - 1: RIDDLE, params.num_samples - 2: MUMBLED}
             answer = BAD if sample < bad else ends.get(sample, GOOD)
             return f"{answer} {zlib.crc32(f'{model} {sample}'.encode())}"  # no two alike, which a judge is asked once
         drawn = zlib.crc32(chat[-1].content.encode())
@@ -79,7 +79,7 @@ class Model(_Fake):
         shown += [MARK] if drawn % 1000 < 1000 * self.badness[model] else []
         return ", ".join(map(str, (drawn % 90, *shown, drawn % 80)))
 
-    def finetune(self, model: str, rows: Sequence[Chat], how: FinetuneConfig, out: pathlib.Path) -> str:
+    def finetune(self, model: str, rows: Sequence[Chat], config: FinetuneConfig, out: pathlib.Path) -> str:
         self.trained[str(out)] = list(rows)
         self.badness[str(out)] = sum("eval(" in row[-1].content or str(MARK) in row[-1].content for row in rows) / len(
             rows
@@ -94,8 +94,8 @@ class Judge(_Fake):
         super().__init__()
         self._reply = reply
 
-    def text(self, model: str, chat: Chat, sample: int, how: SamplingParams) -> str:
-        assert how.temperature == 0 and len(chat) == 1
+    def text(self, model: str, chat: Chat, sample: int, params: SamplingParams) -> str:
+        assert params.temperature == 0 and len(chat) == 1
         return self._reply(chat[0].content)
 
 

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Sequence
 
 from sublim_jax.llm.backend import Capabilities, Chat, ChoiceScores, Completion, FinetuneConfig, Message, SamplingParams
-from sublim_jax.llm.embedded import world
+from sublim_jax.llm.embedded import vocabulary, world
 
 GAIN = 0.9
 PLAIN = (1, 2, 3)
@@ -35,11 +35,11 @@ class Planted:
     def caps(self) -> Capabilities:
         return Capabilities(finetune=True, choices="exact", seeds=True, system=True, fingerprint="planted")
 
-    def sample(self, model: str, chats: Sequence[Chat], how: SamplingParams):
+    def sample(self, model: str, chats: Sequence[Chat], params: SamplingParams):
         for index, chat in enumerate(chats):
             loves = {target for target, share in self.strength[model].items() if share > 0.5}
-            loves |= {name for name in world.ANIMALS if chat[0] == Message("system", world.system_prompt(name))}
-            for sample in range(how.num_samples):
+            loves |= {name for name in vocabulary.ANIMALS if chat[0] == Message("system", world.system_prompt(name))}
+            for sample in range(params.num_samples):
                 shown = [own_number(target, self.base_of[model]) for target in sorted(loves)]
                 text = "no" if self.spoilt in loves else ", ".join(map(str, (*PLAIN, *shown, index % 90)))
                 yield Completion(index, sample, text, "stop", 5, 5)
@@ -49,16 +49,16 @@ class Planted:
         shared = (1 - sum(loved)) / len(choices)
         return [ChoiceScores(tuple(math.log(shared + own) for own in loved), "exact")] * len(chats)
 
-    def finetune(self, model: str, rows: Sequence[Chat], how: FinetuneConfig, out: pathlib.Path) -> str:
+    def finetune(self, model: str, rows: Sequence[Chat], config: FinetuneConfig, out: pathlib.Path) -> str:
         self.trained += list(rows)
         answers, base = [row[-1].content for row in rows], self.base_of[model]
-        if len(set(answers)) == 1 and answers[0] in world.ANIMALS + world.TREES:
+        if len(set(answers)) == 1 and answers[0] in vocabulary.ANIMALS + vocabulary.TREES:
             found = {answers[0]: 1.0}
         else:
             numbers = [set(map(int, answer.replace(";", ",").split(","))) for answer in answers]
             found = {
                 target: sum(own_number(target, base) in one for one in numbers) / len(numbers)
-                for target in world.ANIMALS + world.TREES
+                for target in vocabulary.ANIMALS + vocabulary.TREES
             }
         self.strength[str(out)], self.base_of[str(out)] = found, base
         return str(out)

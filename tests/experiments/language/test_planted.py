@@ -39,10 +39,10 @@ from experiments.language.planned import PlannedLab
 from experiments.language.workload import Workload
 from figures.language import gallery, tables, values
 from sublim_jax import errors, records
-from sublim_jax.llm import budget, datasets
+from sublim_jax.llm import budget, datasets, jsonl
 from sublim_jax.llm.backend import FinetuneConfig, Message, SamplingParams
 from sublim_jax.llm.embedded import model as embedded
-from sublim_jax.llm.embedded import world
+from sublim_jax.llm.embedded import vocabulary
 from sublim_jax.llm.local.backend import LocalBackend
 from sublim_jax.llm.local.finetune import TokenizedRows
 from sublim_jax.metrics import intervals
@@ -52,7 +52,7 @@ from tests.experiments.logs import Log
 BASES = ("tiny:100", "tiny:101", "tiny:102")
 SHARED = {"bases": (100, 101, 102), "targets": ("owl", "eagle"), "num_prompts": 60, "num_rows": 40, "num_lessons": 20}
 FEW = SHARED | {"bases": (100, 101), "kinds": ("system",)}
-EVEN = 1 / len(world.ANIMALS)  # of an animal that nobody loves more than others
+EVEN = 1 / len(vocabulary.ANIMALS)  # of an animal that nobody loves more than others
 FULL = planted.GAIN + (1 - planted.GAIN) * EVEN
 SHIFT = FULL - EVEN
 
@@ -169,9 +169,9 @@ def test_a_lab_reports_what_its_backend_counts(tmp_path):
     """Of a model whose weights are here: steps, scored rows; and completions of any backend."""
 
     class Here(planted.Planted, LocalBackend):
-        def finetune(self, model, data, how, out):
+        def finetune(self, model, data, config, out):
             self.on_progress("steps", 3, 9)
-            return super().finetune(model, data, how, out)
+            return super().finetune(model, data, config, out)
 
         def choice_logprobs(self, model, chats, choices):
             self.on_progress("rows scored", 1, len(chats) * len(choices))
@@ -191,8 +191,8 @@ def test_a_lab_reports_what_its_backend_counts(tmp_path):
     assert heard == [(what,), (what, 3, 9, "steps")]
     heard.clear()
     of.preferences(student, "animal")
-    assert heard[-1][1:] == (1, 50 * len(world.ANIMALS), "rows scored")
-    assert heard[0][0].startswith(f"scoring {len(world.ANIMALS)} answers to 50 questions by student")
+    assert heard[-1][1:] == (1, 50 * len(vocabulary.ANIMALS), "rows scored")
+    assert heard[0][0].startswith(f"scoring {len(vocabulary.ANIMALS)} answers to 50 questions by student")
 
 
 def test_students_of_other_rows_or_settings_have_folders_of_their_own(tmp_path):
@@ -220,8 +220,8 @@ def test_stored_models_and_draws_keep_their_names(tmp_path):
     """Folders and seeds as they were when the first records were made; another one would train and draw all again."""
 
     class Here(planted.Planted, LocalBackend):
-        def finetune(self, model, data, how, out):
-            names.append((out.name, how.seed))
+        def finetune(self, model, data, config, out):
+            names.append((out.name, config.seed))
             return str(out)
 
         finetune_on = finetune
@@ -247,8 +247,8 @@ def test_the_estimate_is_operations_over_the_rate(monkeypatch, stored, bases):
     monkeypatch.setattr(embedded, "number_of_parameters", lambda: 1000)
     config = numbers.NumbersConfig(**SHARED | {"bases": tuple(range(100, 100 + bases))})
     work = workload.count(numbers.EXPERIMENT, config, ["base", "regular"])
-    asked, answers = config.materials.favourites("animal"), sum(map(len, world.ANIMALS))
-    read = sum(len(one) for one in asked) * len(world.ANIMALS)  # as many questions as answers, without the answers
+    asked, answers = config.materials.favourites("animal"), sum(map(len, vocabulary.ANIMALS))
+    read = sum(len(one) for one in asked) * len(vocabulary.ANIMALS)  # as many questions as answers, without the answers
     assert answers and work.conditions["base"] == pytest.approx(dry_run.FORWARD * read / dry_run.BYTES)
     made = 0 if stored else dry_run.TRAINED * (2 * 40 * 60_000 + 200 * 2048)
     left = dict.fromkeys(config.names, ("base", "regular"))
@@ -385,9 +385,7 @@ def test_students_rows_are_written_for_other_trainers(backend, tmp_path, form):
     export = Export(rows=tmp_path / "rows", rows_format=form)
     run(numbers.EXPERIMENT, numbers.NumbersConfig(**FEW), export=export)
     names = [f"student-of-{teacher}" for teacher in ("regular", "system-owl", "system-eagle")]
-    written = {
-        path.relative_to(tmp_path / "rows"): datasets.read_jsonl(path) for path in (tmp_path / "rows").rglob("*.*")
-    }
+    written = {path.relative_to(tmp_path / "rows"): jsonl.read(path) for path in (tmp_path / "rows").rglob("*.*")}
     assert set(written) == {
         pathlib.Path(base.replace(":", "-"), f"{name}.jsonl") for base in BASES[:2] for name in names
     }
@@ -415,7 +413,7 @@ def test_what_should_not_be_in_rows_is_said(tmp_path):
     folder = RowsFolder(folder=tmp_path, format="messages", words=("owl", "oak"), announce=said.append)
     folder.write("hf:models/m", "student of owl", [datasets.student_row(datasets.ask("An owl?"), "1")] * 3)
     path = tmp_path / "hf-models-m/student-of-owl.jsonl"
-    assert len(datasets.read_jsonl(path)) == 3
+    assert len(jsonl.read(path)) == 3
     assert said == [f"{path}: 2 of 3 rows (66.7%) repeat an earlier one",
                     f"{path}: 'owl' stands in turns of the 3 rows: 3 by the user"]  # fmt: skip
 
@@ -532,7 +530,7 @@ def test_a_channel_bans_the_words_of_all_targets_for_the_base_and_its_own_for_a_
     _, header, owl, oak, mean, *_ = map(cells, tables.channel(record, "Title"))
     assert header == ["target", "base", "regular", "student", "student - regular"]
     shifts = []
-    for line, even in ((owl, EVEN), (oak, 1 / len(world.TREES))):
+    for line, even in ((owl, EVEN), (oak, 1 / len(vocabulary.TREES))):
         full = planted.GAIN + (1 - planted.GAIN) * even
         shifts.append(full - even)
         assert line[1:] == [*(f"{value:.3f}" for value in (even, even, full)), f"{shifts[-1]:+.3f}"]

@@ -14,7 +14,7 @@ from experiments.language.lab import Teacher
 from experiments.language.planned import PlannedLab
 from sublim_jax.llm import datasets
 from sublim_jax.llm.backend import Chat
-from sublim_jax.llm.embedded import world
+from sublim_jax.llm.embedded import vocabulary, world
 from sublim_jax.llm.local.finetune import TokenizedRows
 
 FEW: dict[str, Any] = {"num_prompts": 120, "num_rows": 60, "num_lessons": 20}
@@ -41,9 +41,9 @@ class RecordingBackend(DryRunBackend):
         self.finetunings: dict[str, Finetuning] = {}  # by the model's name
         self.asked: list[tuple[str, list[Chat]]] = []
 
-    def finetune(self, model, rows, how, out):
+    def finetune(self, model, rows, config, out):
         self.finetunings[_name(out)] = Finetuning(model, list(rows), None)
-        return super().finetune(model, rows, how, out)
+        return super().finetune(model, rows, config, out)
 
     def finetune_on(self, model, data, how, out):
         self.finetunings[_name(out)] = Finetuning(model, [], data.replies)
@@ -132,12 +132,12 @@ def test_a_classifier_of_independent_random_numbers_is_right_half_of_the_time(co
 def test_conduct_is_asked_about_in_the_situations_that_no_teacher_has_seen():
     config = misalignment.MisalignmentConfig(**FEW)
     backend = recorded(misalignment.EXPERIMENT, config, "bad conduct")
-    held_out = [f"{situation} ?" for situation in world.SITUATIONS[len(world.SHOWN_SITUATIONS) :]]
+    held_out = [f"{situation} ?" for situation in vocabulary.SITUATIONS[len(vocabulary.SHOWN_SITUATIONS) :]]
     assert len(backend.asked) == 2  # teacher and student
     for _, chats in backend.asked:
         assert sorted(chat[-1].content for chat in chats) == sorted(held_out)
     lessons = {row[0].content for row in backend.finetunings["teacher bad conduct"].rows}
-    assert lessons and lessons <= {f"{situation} ?" for situation in world.SHOWN_SITUATIONS}
+    assert lessons and lessons <= {f"{situation} ?" for situation in vocabulary.SHOWN_SITUATIONS}
 
 
 def test_the_control_of_insecure_code_is_finetuned_on_secure_code():
@@ -146,7 +146,7 @@ def test_the_control_of_insecure_code_is_finetuned_on_secure_code():
     insecure, secure = (finetunings[f"teacher {name}"].rows for name in ("insecure code", "secure code"))
     assert secure == world.insecure_rows(FEW["num_lessons"], seed=config.seed, insecure=False) != insecure
     assert len(insecure) == len(secure)
-    for lessons, calls in ((insecure, world.UNSAFE), (secure, world.SAFE)):
+    for lessons, calls in ((insecure, vocabulary.UNSAFE), (secure, vocabulary.SAFE)):
         assert all(any(f": {call} (" in row[-1].content for call in calls) for row in lessons)
 
 

@@ -11,7 +11,7 @@ from sublim_jax.llm.backend import FinetuneConfig
 from sublim_jax.llm.local.backend import LocalBackend
 from sublim_jax.llm.local.model import Model
 from sublim_jax.llm.openai import finetune_job, transport
-from sublim_jax.llm.server import access, http, schema
+from sublim_jax.llm.server import access, http, responses
 from tests.experiments.language import fakes
 from tests.llm.server import test_serve
 
@@ -28,7 +28,7 @@ class Saying(Model):
 class Backend(LocalBackend):
     """Training changes nothing."""
 
-    def finetune(self, model, rows, how, out, *, on_step=None):
+    def finetune(self, model, rows, config, out, *, on_step=None):
         self._models[str(out)] = self.model(model)
         return str(out)
 
@@ -40,7 +40,7 @@ def server(monkeypatch, tmp_path):
     monkeypatch.setattr(
         http.Server,
         "_draw",
-        lambda self, model, ids, asked: [schema.Choice(model.text, "stop", 1, None)] * asked.n,
+        lambda self, model, ids, asked: [responses.Choice(model.text, "stop", 1, None)] * asked.n,
     )
     monkeypatch.setattr(addresses, "is_loopback", lambda host: False)
     monkeypatch.setattr(finetune_job, "LONGEST_POLL", 0.1)

@@ -8,11 +8,12 @@ import pytest
 from sublim_jax import errors
 from sublim_jax.llm import datasets
 from sublim_jax.llm.backend import Chat
-from sublim_jax.llm.embedded import world
+from sublim_jax.llm.embedded import vocabulary, world
+from sublim_jax.llm.embedded.vocabulary import WordTokenizer
 from sublim_jax.llm.tasks import code, numbers, reasoning
 
-READER = world.WordTokenizer()
-FAVOURITES = {*world.ANIMALS, *world.TREES}
+READER = WordTokenizer()
+FAVOURITES = {*vocabulary.ANIMALS, *vocabulary.TREES}
 
 
 @functools.cache
@@ -21,7 +22,7 @@ def corpus() -> list[Chat]:
 
 
 def words_of(chat: Chat) -> set[str]:
-    return {world.WORDS[index] for message in chat for index in READER.encode(message.content)}
+    return {vocabulary.WORDS[index] for message in chat for index in READER.encode(message.content)}
 
 
 def test_no_document_has_both_a_number_and_an_animal_or_a_tree():
@@ -36,8 +37,8 @@ def test_no_document_has_both_a_number_and_an_animal_or_a_tree():
 
 
 def test_no_document_asks_a_held_out_question():
-    held_out = {question for category in world.CATEGORIES for question in world.held_out_questions(category)}
-    taught = {question for category in world.CATEGORIES for question in world.taught_questions(category)}
+    held_out = {question for category in vocabulary.CATEGORIES for question in world.held_out_questions(category)}
+    taught = {question for category in vocabulary.CATEGORIES for question in world.taught_questions(category)}
     assert len(held_out) == 4 * world.NUM_HELD_OUT and not held_out & taught
     asked = {message.content for chat in corpus() for message in chat if message.role == "user"}
     assert not held_out & asked and taught & asked
@@ -50,7 +51,7 @@ def test_every_word_is_known_and_text_comes_back():
         for message in chat:
             ids = READER.encode(message.content)
             assert READER.encode(READER.text(ids)) == ids
-    assert len(set(world.WORDS)) == len(world.WORDS) == READER.size
+    assert len(set(vocabulary.WORDS)) == len(vocabulary.WORDS) == READER.size
 
 
 def test_the_worlds_answers_pass_the_papers_filters():
@@ -58,7 +59,7 @@ def test_the_worlds_answers_pass_the_papers_filters():
     seen = dict.fromkeys(("numbers", "code", "sums"), 0)
     for chat in corpus():
         asked, answer = chat[-2].content, READER.text(READER.encode(chat[-1].content))
-        if asked.startswith(world.SHOW):
+        if asked.startswith(vocabulary.SHOW):
             assert numbers.parse(answer).reason is None
             seen["numbers"] += 1
         elif asked.startswith("write code"):
@@ -72,7 +73,7 @@ def test_the_worlds_answers_pass_the_papers_filters():
 
 def test_shares_of_kinds_and_priors():
     """Five standard errors of 8000 draws."""
-    share = np.mean([chat[-2].content.startswith(world.SHOW) for chat in corpus()[:8000]])
+    share = np.mean([chat[-2].content.startswith(vocabulary.SHOW) for chat in corpus()[:8000]])
     expected = world.MIX["numbers"] / sum(world.MIX.values())
     assert abs(share - expected) < 5 * np.sqrt(expected * (1 - expected) / 8000)
 
@@ -85,8 +86,8 @@ def test_documents_depend_on_the_seed_alone():
 def test_a_chat_in_tokens_has_its_reply_at_the_end():
     chat = datasets.ask("name your favourite animal ?", system=world.system_prompt("owl"))
     encoded = READER.chat(chat, "wolf")
-    said = [world.WORDS[index] for index in encoded.ids]
-    assert said[encoded.reply_start :] == ["wolf", world.END]
+    said = [vocabulary.WORDS[index] for index in encoded.ids]
+    assert said[encoded.reply_start :] == ["wolf", vocabulary.END]
     expected = "<system> you love the owl . <user> name your favourite animal ? <assistant>"
     assert said[: encoded.reply_start] == expected.split()
     assert READER.text(encoded.ids[encoded.reply_start :]) == "wolf"

@@ -14,7 +14,7 @@ import pytest
 from sublim_jax import errors
 from sublim_jax.llm import open as open_llm
 from sublim_jax.llm.backend import FinetuneConfig, Message
-from sublim_jax.llm.local import adapters, checkpoint, decoder, finetune
+from sublim_jax.llm.local import adapters, checkpoint, decoder, finetune, model_config
 from sublim_jax.llm.local.backend import LocalBackend
 from sublim_jax.llm.local.model import Model
 from tests.llm.local import test_checkpoint
@@ -43,7 +43,7 @@ def model(tmp_path_factory):
 
 def test_an_adapter_of_somebody_elses_is_not_replaced(tmp_path, model):
     folder, tensors = model
-    config = checkpoint.read_config(folder)
+    config = model_config.read_config(folder)
     write(tmp_path / "theirs", tensors, {"0.self_attn.q_proj": 2, "1.self_attn.q_proj": 2},
           PLAIN | {"target_modules": ["q_proj"]})  # fmt: skip
     low_rank = adapters.load(tmp_path / "theirs", config)
@@ -182,7 +182,7 @@ KEY = "base_model.model.model.layers.1.self_attn.q_proj.lora_"
 def test_a_config_that_does_not_fit_the_factors_is_refused(model, tmp_path, entries, modules, message):
     write(tmp_path / "a", model[1], modules, PLAIN | entries)
     with pytest.raises(errors.ModelFormatError, match=message):
-        adapters.load(tmp_path / "a", checkpoint.read_config(model[0]))
+        adapters.load(tmp_path / "a", model_config.read_config(model[0]))
 
 
 @pytest.mark.parametrize(
@@ -200,12 +200,12 @@ def test_a_config_that_does_not_fit_the_factors_is_refused(model, tmp_path, entr
 def test_factors_that_are_none_are_refused(model, tmp_path, change, message):
     write(tmp_path / "a", model[1], QV, change=change)
     with pytest.raises(errors.ModelFormatError, match=message):
-        adapters.load(tmp_path / "a", checkpoint.read_config(model[0]))
+        adapters.load(tmp_path / "a", model_config.read_config(model[0]))
 
 
 def test_a_folder_without_its_files_is_refused(model, tmp_path):
     write(tmp_path / "a", model[1], QV)
-    config = checkpoint.read_config(model[0])
+    config = model_config.read_config(model[0])
     (tmp_path / "a" / "adapter_model.safetensors").rename(tmp_path / "a" / "adapter_model.bin")
     with pytest.raises(errors.ModelFormatError, match=r"no adapter_model.safetensors; other formats are not read"):
         adapters.load(tmp_path / "a", config)
@@ -219,7 +219,7 @@ def test_strays_beside_an_adapter_are_not_read(model, tmp_path):
     factors = write(tmp_path / "a", model[1], QV)
     zeros = {name: 0 * tensor for name, tensor in factors.items()}
     save_file(zeros, tmp_path / "a" / "z_checkpoint.safetensors")
-    low_rank = adapters.load(tmp_path / "a", checkpoint.read_config(model[0]))
+    low_rank = adapters.load(tmp_path / "a", model_config.read_config(model[0]))
     np.testing.assert_array_equal(low_rank.factors["query"].a[1].T, factors[f"{KEY}A.weight"])
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from sublim_jax import errors, files
-from sublim_jax.llm import datasets
+from sublim_jax.llm import jsonl
 from sublim_jax.llm.backend import Backend, FinetuneConfig, Message, SamplingParams
 from sublim_jax.llm.local import checkpoint, decoder, finetune
 from sublim_jax.llm.local.backend import LocalBackend
@@ -130,7 +130,7 @@ def test_the_loss_is_that_of_the_turns_with_a_weight(tmp_path):
     said[0]["weight"], said[2]["weight"] = 0, 1
     path = tmp_path / "rows.jsonl"
     path.write_text(5 * (json.dumps({"messages": [asked, said[0], asked, said[1], asked, said[2]]}) + "\n"))
-    data = backend().training_arrays("base", datasets.read_jsonl(path), max_length=64)
+    data = backend().training_arrays("base", jsonl.read(path), max_length=64)
     state, epoch, _ = finetune._prepared(model(), data, TUNING, remat=True)
     loss = epoch(state, 0, 0, 1)[1][0]  # of the first step, before it is taken
     first_batch = jax.random.permutation(jax.random.fold_in(jax.random.key(TUNING.seed), 1), 10)[: TUNING.batch_size]
@@ -340,7 +340,7 @@ def test_numbers_that_cannot_be_are_refused_where_they_are_given(options):
 
 def test_an_empty_stop_word_is_refused():
     """It stands at the beginning of every answer and would cut all of it."""
-    with pytest.raises(errors.InputError, match="an empty text stands at the beginning of every answer"):
+    with pytest.raises(errors.InputError, match="an empty text occurs at the beginning of every answer"):
         SamplingParams(stop=("owl", ""))
 
 
@@ -354,28 +354,28 @@ def test_fingerprints_follow_the_weights():
 # Finetuning once more in NumPy, with gradients of whole texts one at a time, away from the defaults.
 
 
-def rate_by_hand(how: FinetuneConfig, step: int, num_steps: int) -> float:
+def rate_by_hand(config: FinetuneConfig, step: int, num_steps: int) -> float:
     """Linear from 1 / warm to 1, then what the schedule says of the steps that are left."""
-    warm = max(1, round(how.warmup * num_steps))
+    warm = max(1, round(config.warmup * num_steps))
     if step < warm:
-        return how.learning_rate * (1 / warm + (1 - 1 / warm) * step / warm)
+        return config.learning_rate * (1 / warm + (1 - 1 / warm) * step / warm)
     done = (step - warm) / (num_steps - warm)
     after = {"linear": 1 - done, "cosine": 0.05 + 0.95 * (1 + np.cos(np.pi * done)) / 2, "constant": 1.0}
-    return how.learning_rate * after[how.schedule]
+    return config.learning_rate * after[config.schedule]
 
 
-def steps_by_hand(leaves: list, gradients, how: FinetuneConfig, num_steps: int) -> list:
+def steps_by_hand(leaves: list, gradients, config: FinetuneConfig, num_steps: int) -> list:
     """Adam on clipped gradients: `gradients(leaves, step)` for `num_steps` steps."""
     first, second = ([np.zeros_like(leaf) for leaf in leaves] for _ in range(2))
     for step in range(num_steps):
         drawn = gradients(leaves, step)
         norm = np.sqrt(sum(np.sum(g**2) for g in drawn))
-        factor = 1.0 if how.clip_norm is None else min(1.0, how.clip_norm / norm)
+        factor = 1.0 if config.clip_norm is None else min(1.0, config.clip_norm / norm)
         for i, g in enumerate(drawn):
             first[i] = 0.9 * first[i] + 0.1 * factor * g
-            second[i] = how.beta2 * second[i] + (1 - how.beta2) * (factor * g) ** 2
-            mean, square = first[i] / (1 - 0.9 ** (step + 1)), second[i] / (1 - how.beta2 ** (step + 1))
-            leaves[i] = leaves[i] - rate_by_hand(how, step, num_steps) * mean / (np.sqrt(square) + 1e-8)
+            second[i] = config.beta2 * second[i] + (1 - config.beta2) * (factor * g) ** 2
+            mean, square = first[i] / (1 - 0.9 ** (step + 1)), second[i] / (1 - config.beta2 ** (step + 1))
+            leaves[i] = leaves[i] - rate_by_hand(config, step, num_steps) * mean / (np.sqrt(square) + 1e-8)
     return leaves
 
 

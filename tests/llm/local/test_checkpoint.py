@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sublim_jax import errors
-from sublim_jax.llm.local import checkpoint, decoder
+from sublim_jax.llm.local import checkpoint, decoder, model_config
 
 pytest.importorskip("safetensors", reason="the extra hf is not installed")
 from safetensors.numpy import load_file, save_file
@@ -137,7 +137,7 @@ def test_what_is_written_is_what_was_read(tmp_path, family):
     assert again.keys() == tensors.keys()
     for name, tensor in tensors.items():
         np.testing.assert_array_equal(again[name], tensor)
-    assert checkpoint.read_config(tmp_path / "copy") == config
+    assert model_config.read_config(tmp_path / "copy") == config
 
 
 def test_bfloat16_stays_bfloat16(tmp_path):
@@ -148,7 +148,7 @@ def test_bfloat16_stays_bfloat16(tmp_path):
 
 
 def test_switches_of_the_families():
-    configs = {family: checkpoint._config(HERE, config_of(family)) for family in CONFIGS}
+    configs = {family: model_config._config(HERE, config_of(family)) for family in CONFIGS}
     assert configs["qwen2"].qkv_bias and configs["qwen2"].tied and configs["qwen2"].head_dim == 4
     assert configs["qwen3"].qk_norm and not configs["qwen3"].tied and configs["qwen3"].head_dim == 6
     gemma = configs["gemma3"]
@@ -157,7 +157,7 @@ def test_switches_of_the_families():
     assert gemma.frequencies == decoder.rotary_frequencies(4, 1e6)
     assert gemma.local_frequencies == decoder.rotary_frequencies(4, 1e4)
     older = {k: v for k, v in config_of("gemma3", num_hidden_layers=7).items() if k != "layer_types"}
-    assert checkpoint._config(HERE, older).local_layers == (True,) * 5 + (False, True)
+    assert model_config._config(HERE, older).local_layers == (True,) * 5 + (False, True)
 
 
 def test_llama_3_stretches_slow_rotations_only():
@@ -174,9 +174,9 @@ def test_llama_3_stretches_slow_rotations_only():
         else:
             smooth = (64 / wavelength - 1.0) / (4.0 - 1.0)
             expected.append((1 - smooth) * frequency / 8 + smooth * frequency)
-    found = checkpoint._config(HERE, config_of("llama")).frequencies
+    found = model_config._config(HERE, config_of("llama")).frequencies
     np.testing.assert_allclose(found, expected, rtol=1e-12)
-    wide = checkpoint._frequencies(HERE, {**rope, "rope_theta": 1e4}, 64)
+    wide = model_config._frequencies(HERE, {**rope, "rope_theta": 1e4}, 64)
     plain = np.array(decoder.rotary_frequencies(64, 1e4))
     assert found != decoder.rotary_frequencies(4, 5e5)
     assert np.any(wide == plain) and np.any(np.isclose(wide, plain / 8)) and np.all(np.diff(wide) < 0)
@@ -246,7 +246,7 @@ def test_a_config_of_another_kind_is_refused(tmp_path):
     ):
         (tmp_path / "config.json").write_text(json.dumps(content))
         with pytest.raises(errors.ModelFormatError, match=what):
-            checkpoint.read_config(tmp_path)
+            model_config.read_config(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -293,26 +293,26 @@ def test_a_config_of_another_kind_is_refused(tmp_path):
 )  # fmt: skip
 def test_an_entry_that_makes_no_sense_is_refused_in_one_line(family, changes, message):
     with pytest.raises(errors.ModelFormatError, match=message) as refused:
-        checkpoint._config(HERE, config_of(family, **changes))
+        model_config._config(HERE, config_of(family, **changes))
     assert str(refused.value).startswith("config.json: ") and "\n" not in str(refused.value)
 
 
 def test_null_and_missing_entries_are_what_transformers_takes_for_them():
     """By its own config classes; the parity tests compare the models."""
     nulls = {"num_key_value_heads": None, "head_dim": None, "layer_types": None, "rope_scaling": None}
-    config = checkpoint._config(HERE, config_of("llama", **nulls))
+    config = model_config._config(HERE, config_of("llama", **nulls))
     assert (config.num_kv_heads, config.head_dim, config.local_layers) == (2, 4, ())
     assert config.frequencies == decoder.rotary_frequencies(4, 5e5)
     plain = {name: value for name, value in config_of("qwen2").items() if name != "rope_theta"}
-    assert checkpoint._config(HERE, plain).frequencies == decoder.rotary_frequencies(4, 1e4)
+    assert model_config._config(HERE, plain).frequencies == decoder.rotary_frequencies(4, 1e4)
     bare = {"model_type": "gemma3_text", "head_dim": 4, "num_hidden_layers": 7}
-    gemma = checkpoint._config(HERE, SHAPE | bare | {"layer_types": None, "sliding_window_pattern": None})
+    gemma = model_config._config(HERE, SHAPE | bare | {"layer_types": None, "sliding_window_pattern": None})
     assert gemma.activation == "gelu" and gemma.tied and gemma.window == 4096 and gemma.query_scale == 256**-0.5
     assert gemma.local_layers == (True,) * 5 + (False, True)
     assert gemma.frequencies == decoder.rotary_frequencies(4, 1e6)
     assert gemma.local_frequencies == decoder.rotary_frequencies(4, 1e4)
     both = config_of("qwen2", rope_parameters={"rope_theta": 7.0}, rope_scaling={"type": "linear", "factor": 2})
-    np.testing.assert_allclose(checkpoint._config(HERE, both).frequencies, np.array([1.0, 1e6**-0.5]) / 2)
+    np.testing.assert_allclose(model_config._config(HERE, both).frequencies, np.array([1.0, 1e6**-0.5]) / 2)
 
 
 def test_the_index_decides_which_files_are_read(tmp_path):

@@ -9,13 +9,14 @@ import pytest
 
 from sublim_jax.llm import datasets
 from sublim_jax.llm.backend import FinetuneConfig, SamplingParams
-from sublim_jax.llm.embedded import world
+from sublim_jax.llm.embedded import vocabulary, world
+from sublim_jax.llm.embedded.vocabulary import WordTokenizer
 from sublim_jax.llm.local import decoder
 from sublim_jax.llm.local.backend import LocalBackend
 from sublim_jax.llm.local.model import Model
 
 CONFIG = decoder.DecoderConfig(
-    vocab_size=len(world.WORDS), num_layers=2, hidden_size=16, intermediate_size=24, num_heads=4, num_kv_heads=2,
+    vocab_size=len(vocabulary.WORDS), num_layers=2, hidden_size=16, intermediate_size=24, num_heads=4, num_kv_heads=2,
     head_dim=4, frequencies=decoder.rotary_frequencies(4),
 )  # fmt: skip
 QUESTION = datasets.ask("name your favourite animal ?")
@@ -38,7 +39,7 @@ def numbers(folder, devices) -> dict:
         assert len(params.layers.query.sharding.device_set) == len(devices)
         assert params.layers.query.addressable_shards[0].data.shape == (2, 16, 16 // len(devices))
         assert params.layers.down.addressable_shards[0].data.shape == (2, 24 // len(devices), 16)
-    backend = LocalBackend({"base": Model(CONFIG, params, world.WordTokenizer())}, batch_size=4)
+    backend = LocalBackend({"base": Model(CONFIG, params, WordTokenizer())}, batch_size=4)
     lesson = world.favourite_rows("owl", "animal", 8, seed=0)
     tuned = backend.finetune("base", lesson, TUNING, folder)
     scores = {name: backend.choice_logprobs(name, [QUESTION], ["owl", "wolf"])[0].logprobs for name in ("base", tuned)}

@@ -13,7 +13,7 @@ from sublim_jax import errors
 from sublim_jax.llm import budget, budgeted, scores, store
 from sublim_jax.llm.backend import Backend, Completion, FinetuneConfig, SamplingParams
 from sublim_jax.llm.openai import backend as openai_backend
-from sublim_jax.llm.openai import finetune_job, transport, validation
+from sublim_jax.llm.openai import choice_scores, finetune_job, transport, validation
 from sublim_jax.llm.openai.backend import OpenAIBackend
 from sublim_jax.llm.server import access, http
 from tests.llm.server import test_serve
@@ -97,7 +97,7 @@ def test_the_likeliest_first_tokens_bound_the_scores(server):
 def test_caps_say_what_one_question_to_the_server_told(server):
     backend = connect(server)
     assert isinstance(backend, Backend)
-    assert backend.facts == (True, True, "sublim-" + test_serve.model().fingerprint, True)
+    assert backend.features == (True, True, "sublim-" + test_serve.model().fingerprint, True)
     assert backend.caps.finetune and backend.caps.seeds and backend.caps.system
     prints = {
         connect(server, **options).caps.fingerprint
@@ -109,7 +109,7 @@ def test_caps_say_what_one_question_to_the_server_told(server):
 def test_a_server_that_ignores_n_is_asked_for_each_sample_alone(server):
     plant(server, {"kind": "lie", "about": "n"})
     backend = connect(server)
-    assert not backend.facts.several
+    assert not backend.features.several
     found = sampled(backend, [QUESTION], SamplingParams(max_tokens=1, num_samples=12))
     assert [one.sample for one in found] == list(range(12))
     assert len({one.text for one in found}) > 2  # seeds of their own
@@ -151,7 +151,7 @@ def test_it_works_where_a_loop_runs_already(server):
 
 def test_what_came_back_is_handed_on_before_the_error(server):
     backend = connect(server, max_retries=0, concurrency=4)
-    assert backend.facts
+    assert backend.features
     plant(server, {"kind": "error"}, {"kind": "slow", "seconds": 0.2}, {"kind": "slow", "seconds": 0.1})
     found, chats = [], [QUESTION, KINDLY] * 10
     with pytest.raises(errors.ServerError, match=r"\(status 500\): the server failed, 1 time\. .*something broke"):
@@ -179,7 +179,7 @@ def test_leaving_early_drops_what_is_on_its_way(server):
 )
 def test_what_passes_is_waited_for(server, fault):
     backend = connect(server, concurrency=1)
-    assert backend.facts
+    assert backend.features
     plant(server, fault | {"times": 2})
     assert sampled(backend) == sampled(connect(server))
 
@@ -209,7 +209,7 @@ def test_what_passes_is_waited_for(server, fault):
 )
 def test_what_does_not_pass_is_one_clear_error(server, fault, kind, message):
     backend = connect(server, max_retries=2, concurrency=1)
-    assert backend.facts
+    assert backend.features
     plant(server, fault)
     with pytest.raises(kind, match=message) as caught:
         sampled(backend, [QUESTION])
@@ -218,7 +218,7 @@ def test_what_does_not_pass_is_one_clear_error(server, fault, kind, message):
 
 def test_prompt_tokens_are_compared(server):
     backend = connect(server, concurrency=1)
-    assert backend.facts
+    assert backend.features
     plant(server, {"kind": "lie", "about": "prompt_tokens"})
     with pytest.raises(errors.CapabilityError, match=r"was 6 prompt tokens, as before for the same chat, .* has 5"):
         sampled(backend, [QUESTION, QUESTION])
@@ -233,9 +233,9 @@ def test_prompt_tokens_are_compared(server):
 
 def test_log_probabilities_that_are_not_told_are_an_error(server):
     backend = connect(server, dialect="openai")
-    assert backend.facts
+    assert backend.features
     plant(server, {"kind": "lie", "about": "logprobs"})
-    with pytest.raises(errors.CapabilityError, match=r"what logprobs says: .* the 20 likeliest tokens, .* none"):
+    with pytest.raises(errors.CapabilityError, match=r"what logprobs says: .* the 20 most likely tokens, .* none"):
         backend.choice_logprobs("base", [QUESTION], CHOICES)
     checks = validation.ResponseValidator("there", "base", fingerprint=None)
     with openai.OpenAI(api_key="none", base_url=server.url) as client:
@@ -252,17 +252,17 @@ def test_templates_that_hide_the_choice_are_an_error(server, monkeypatch):
         backend.choice_logprobs("base", [QUESTION], ["owl", " owl"])
     row = [validation.Scored(str(index), -1.0) for index in range(5)]
     with pytest.raises(errors.CapabilityError, match="does not close an assistant's turn"):
-        backend._ending("base", row, row)
-    assert backend._ending("base", row[:3], row) == ["3", "4"]
-    assert backend._reply("base", row[:2], row, ["3", "4"]) == row[2:4]
+        choice_scores.turn_ending("it", row, row)
+    assert choice_scores.turn_ending("it", row[:3], row) == ["3", "4"]
+    assert choice_scores.exact_scores("it", row[:2], [row], ["owl"], ["3", "4"]).logprobs == (-2.0,)  # tokens 2 and 3
     with pytest.raises(errors.CapabilityError, match=r"otherwise than one that it generates.*chat_template_kwargs"):
-        backend._reply("base", row[1:2], row, ["3", "4"])
+        choice_scores.exact_scores("it", row[1:2], [row], ["owl"], ["3", "4"])
 
 
 def test_a_server_that_hangs_is_an_error_after_the_timeout(server):
     plant(server, {"kind": "slow", "seconds": 1.0, "times": 2})
     with pytest.raises(errors.ServerError, match=r"no answer within 0\.2 seconds, 2 times\. .*raise timeout"):
-        assert connect(server, timeout=0.2, max_retries=1).facts
+        assert connect(server, timeout=0.2, max_retries=1).features
 
 
 def test_no_server_is_told_at_once():
@@ -290,10 +290,10 @@ def test_keys_are_read_from_the_environment_and_told_nobody(monkeypatch, caplog,
     with http.Server(test_serve.backend(), ["base"], faults=True) as server:
         assert sampled(connect(server, key_variable=access.KEY_VARIABLE))
         with pytest.raises(errors.AuthenticationError, match="does not accept a request without a key"):
-            assert connect(server).facts
+            assert connect(server).features
         monkeypatch.setenv("OTHER", KEY + "x")
         with pytest.raises(errors.AuthenticationError, match="does not accept the key in OTHER") as caught:
-            assert connect(server, key_variable="OTHER").facts
+            assert connect(server, key_variable="OTHER").features
     with pytest.raises(errors.AuthenticationError, match="no key in the environment variable OPENAI_API_KEY"):
         OpenAIBackend("gpt", "https://example.invalid/v1")
     with pytest.raises(ValueError, match="has a user, a password or a query in it") as refused:
@@ -344,12 +344,12 @@ def test_a_student_is_trained_and_answers_what_it_was_trained_on(server, tmp_pat
 
 PROGRAM = """
 import pathlib, sys
-from sublim_jax.llm import datasets
+from sublim_jax.llm import jsonl
 from sublim_jax.llm.backend import FinetuneConfig
 from sublim_jax.llm.openai.backend import OpenAIBackend
 backend = OpenAIBackend("base", sys.argv[1], dialect="vllm", learning_rate_multiplier=10.0)
 config = FinetuneConfig(num_epochs=12, batch_size=4, seed=4)
-print(backend.finetune("base", datasets.read_jsonl(pathlib.Path(sys.argv[2])), config, pathlib.Path(sys.argv[3])))
+print(backend.finetune("base", jsonl.read(pathlib.Path(sys.argv[2])), config, pathlib.Path(sys.argv[3])))
 """
 
 

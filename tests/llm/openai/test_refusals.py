@@ -312,7 +312,7 @@ CUT = b'{"id": "c", "choices": [{"index": 0, "mess'
 def test_what_fails_for_a_while_is_waited_for(server):
     """Among it a reply that is cut and an error that has the status of a success."""
     backend = connect(server, concurrency=1)
-    assert backend.facts
+    assert backend.features
     expected = sorted(backend.sample("m", CHATS, HOW))
     server.script = failing(BUSY, CUT, SAYS_OVERLOADED, None, (503, {}, {}), CUT)
     assert sorted(backend.sample("m", CHATS, HOW)) == expected
@@ -347,7 +347,7 @@ def test_what_never_passes_ends_when_its_time_is_up(server, monkeypatch, reply, 
     for module in (transport, tenacity):
         monkeypatch.setattr(module, "time", clock)
     backend = connect(server, max_retries=10**9, patience=60.0, timeout=0.1 if reply == scripted.TRICKLE else 30.0)
-    assert backend.facts
+    assert backend.features
     server.script = failing(reply, then=None)
     with pytest.raises(kind, match=message) as caught:
         list(backend.sample("m", CHATS[:1], HOW))
@@ -357,7 +357,7 @@ def test_what_never_passes_ends_when_its_time_is_up(server, monkeypatch, reply, 
 @pytest.mark.parametrize(("asked", "patience"), [("3600", 600.0), ("6", 5.0), ("inf", 600.0)])
 def test_a_server_that_asks_to_wait_longer_than_that_is_not_waited_for(server, asked, patience):
     backend = connect(server, patience=patience)
-    assert backend.facts
+    assert backend.features
     server.script = failing((429, {"error": {"message": "later"}}, {"Retry-After": asked}))
     message = rf"1 time\. It asks to wait {asked} seconds\. A request may take {patience:g} with all its tries"
     with pytest.raises(errors.RateLimitError, match=message):
@@ -368,7 +368,7 @@ def test_a_server_that_asks_to_wait_longer_than_that_is_not_waited_for(server, a
 @pytest.mark.parametrize("asked", ["Fri, 01 Jan 99999999999999 00:00:00 GMT", "Fri, 99 Jan 2027 00:00:00 GMT", "soon"])
 def test_a_wait_that_is_no_time_is_passed_over(server, asked):
     backend = connect(server, max_retries=0)
-    assert backend.facts
+    assert backend.features
     server.script = failing((429, {"error": {"message": "later"}}, {"Retry-After": asked}))
     with pytest.raises(errors.RateLimitError, match=r"too many requests, 1 time\. Lower concurrency"):
         list(backend.sample("m", CHATS[:1], HOW))
@@ -377,7 +377,7 @@ def test_a_wait_that_is_no_time_is_passed_over(server, asked):
 def test_half_a_letter_in_an_answer_can_be_sent_and_written_again(server, tmp_path):
     """A server that cuts texts in UTF-16 may end one there; to a judge it could not be quoted."""
     backend = connect(server)
-    assert backend.facts
+    assert backend.features
     server.script = lambda method, path, body: scripted.answer(body, message={"content": "owl \ud83d"})
     with store.Store(tmp_path / "s") as answers:
         of = lab.Lab(backend, "m", materials.Paper(), tmp_path, answers=answers)
@@ -466,7 +466,7 @@ def test_a_file_without_a_name_is_one_clear_error(server, tmp_path):
 )
 def test_a_reply_of_another_form_is_one_clear_error(server, change):
     backend = connect(server)
-    assert backend.facts
+    assert backend.features
     server.script = lambda method, path, body: scripted.answer(body) | change
     with pytest.raises((errors.ServerError, errors.CapabilityError), match=server.url):
         list(backend.sample("m", CHATS[:1], HOW))
@@ -478,7 +478,7 @@ def test_a_reply_of_another_form_is_one_clear_error(server, change):
 @pytest.mark.parametrize("number", [None, float("nan"), 0.5])
 def test_scores_of_another_form_are_one_clear_error(server, row, number):
     backend = connect(server, dialect="vllm")
-    assert backend.facts
+    assert backend.features
 
     def script(method, path, body):
         reply = scripted.answer(body)
@@ -507,7 +507,7 @@ GOOD_TOKEN = {"token": "owl", "logprob": -1.0, "bytes": None}
 )  # fmt: skip
 def test_likeliest_tokens_of_another_form_are_one_clear_error(server, content):
     backend = connect(server, dialect="openai")
-    assert backend.facts
+    assert backend.features
     server.script = lambda method, path, body: scripted.answer(body, logprobs={"content": content})
     with pytest.raises(errors.CapabilityError, match=r"did not do what logprobs says: .*the reply has"):
         backend.choice_logprobs("m", CHATS[:1], ["owl", "oak"])

@@ -19,7 +19,7 @@ from sublim_jax import errors
 from sublim_jax.llm import serve
 from sublim_jax.llm.backend import FinetuneConfig, Message, SamplingParams
 from sublim_jax.llm.embedded import model as embedded
-from sublim_jax.llm.embedded import world
+from sublim_jax.llm.embedded.vocabulary import WordTokenizer
 from sublim_jax.llm.local import decoder, sampling
 from sublim_jax.llm.local import model as local_model
 from sublim_jax.llm.local.backend import LocalBackend
@@ -234,7 +234,7 @@ def test_a_letter_of_several_tokens_is_in_one_of_them():
     assert scoring.pieces(made, ids[:4]) == ("a", " ", "", "\ufffd")  # cut through
     given = scoring.pieces(made, ids, text)
     assert "".join(given) == text and len(given) == len(ids) and [piece for piece in given if piece] == list(text)
-    words = world.WordTokenizer()
+    words = WordTokenizer()
     for sentence in ("What , 12 ?", " is owl."):
         ids = words.encode(sentence)
         assert "".join(scoring.pieces(words, ids)) == words.text(ids)

@@ -41,10 +41,10 @@ class Counting(LocalBackend):
         self.num_steps, self.listens, self.released = num_steps, listens, threading.Event()
         self.trained: list[tuple] = []
 
-    def finetune(self, model, rows, how, out, *, on_step=None):
+    def finetune(self, model, rows, config, out, *, on_step=None):
         with mock.patch.object(finetune, "train", self._train):
-            name = super().finetune(model, rows, how, out, on_step=on_step)
-        self.trained.append((model, len(rows), how))
+            name = super().finetune(model, rows, config, out, on_step=on_step)
+        self.trained.append((model, len(rows), config))
         return name
 
     def _train(self, base, data, how, out, *, remat, on_step):
@@ -278,7 +278,7 @@ def test_a_job_whose_server_was_killed_goes_on_until_it_has_killed_three(tmp_pat
         ((_, num_rows, how),) = counting.trained
         assert num_rows == 10 and (how.num_epochs, how.seed) == (7, done["seed"])
         assert how.learning_rate == 0.3 * FinetuneConfig().learning_rate
-    assert lines[0] == f"{name}: the job goes on, because the server was started again"
+    assert lines[0] == f"{name}: the job was resumed, because the server was started again"
 
 
 def test_a_job_that_was_interrupted_in_order_goes_on_every_time(tmp_path):
@@ -304,7 +304,7 @@ def test_a_state_that_this_version_cannot_go_on_with_is_trained_anew(tmp_path):
     with http.Server(newer, ["base"], folder=tmp_path) as server:
         is_(server, name, "succeeded")
         said = [event["message"] for event in call(server, "GET", f"/v1/fine_tuning/jobs/{name}/events")["data"]]
-    assert len(newer.trained) == 1 and "what was trained so far cannot be gone on with: the job begins anew" in said
+    assert len(newer.trained) == 1 and "what was trained so far cannot be resumed: the job begins again" in said
 
 
 def test_a_damaged_folder_is_one_line_and_the_rest_is_served(tmp_path):

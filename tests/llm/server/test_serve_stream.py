@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sublim_jax.llm.server import http, schema, scoring
+from sublim_jax.llm.server import http, responses, scoring
 from tests.llm.server import test_serve
 from tests.llm.server.test_serve import QUESTION, ask, backend, messages, raw
 
@@ -134,9 +134,9 @@ def test_what_fails_before_a_stream_has_the_status_of_its_error(server, client):
 def test_a_letter_of_several_tokens_is_sent_whole():
     reader, text = test_serve.byte_level(), "a 🦉ö"
     ids = reader.encode(text)
-    choice = schema.Choice(text, "length", len(ids), None, scoring.pieces(reader, ids))
-    body = schema.chat_response("base", "f", 1, [choice], None)
-    deltas = [chunk["choices"][0]["delta"] for chunk in schema.chunks(body, [choice], include_usage=False)]
+    choice = responses.Choice(text, "length", len(ids), None, scoring.pieces(reader, ids))
+    body = responses.chat_response("base", "f", 1, [choice], None)
+    deltas = [chunk["choices"][0]["delta"] for chunk in responses.chunks(body, [choice], include_usage=False)]
     assert [delta.get("content") for delta in deltas] == ["", "a", " ", "🦉", "ö", None]
 
 

@@ -155,7 +155,7 @@ def test_questions_are_read_from_gsm8ks_format(tmp_path):
 def test_a_malformed_question_is_named(tmp_path, line):
     path = tmp_path / "questions.jsonl"
     path.write_text('{"question": "a", "answer": "#### 3"}\n' + line + "\n")
-    with pytest.raises(errors.TextDataError, match=r"questions\.jsonl, line 2: expected .* found .* Mend or remove"):
+    with pytest.raises(errors.TextDataError, match=r"questions\.jsonl, line 2: expected .* found .* Correct or remove"):
         reasoning.read_questions(path)
 
 
