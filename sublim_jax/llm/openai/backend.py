@@ -224,9 +224,9 @@ class OpenAIBackend:
         answer = Message("assistant", choices[0])
         for chat in chats if model not in self._endings else ():
             turns = self._rows(model, [(*chat, answer)] * 2, checks, turns=["continue", "closed"], charged=True)
-            open_, closed = turns
-            if isinstance(open_, list) and isinstance(closed, list):
-                self._endings[model] = choice_scores.turn_ending(self._where(model), open_, closed)
+            unclosed, closed = turns
+            if isinstance(unclosed, list) and isinstance(closed, list):
+                self._endings[model] = choice_scores.turn_ending(self._where(model), unclosed, closed)
                 break
         prompts = self._rows(model, chats, checks, turns=["reply"] * len(chats), charged=True)
         asked = [(*chat, Message("assistant", choice)) for chat in chats for choice in choices]
@@ -234,13 +234,13 @@ class OpenAIBackend:
         scores = []
         for index, prompt in enumerate(prompts):
             of_chat = rows[index * len(choices) : (index + 1) * len(choices)]
-            refusal = next((row for row in (prompt, *of_chat) if not isinstance(row, list)), None)
-            if refusal or model not in self._endings:
-                scores.append(ChoiceScores((), "exact", str(refusal or "no scores")))
+            scored = [row for row in of_chat if isinstance(row, list)]
+            if isinstance(prompt, list) and len(scored) == len(choices) and model in self._endings:
+                where, ending = self._where(model), self._endings[model]
+                scores.append(choice_scores.exact_scores(where, prompt, scored, choices, ending))
             else:
-                scores.append(
-                    choice_scores.exact_scores(self._where(model), prompt, of_chat, choices, self._endings[model])
-                )
+                refusal = next((row for row in (prompt, *of_chat) if not isinstance(row, list)), "no scores")
+                scores.append(ChoiceScores((), "exact", str(refusal)))
         return scores
 
     def finetune(self, model: str, rows: Sequence[Chat], config: FinetuneConfig, out: pathlib.Path) -> str:
