@@ -421,7 +421,7 @@ def test_a_file_has_one_form(tmp_path):
         jsonl.read(path)
     second, third = str(caught.value).splitlines()
     assert "line 2: expected a prompt and a completion in texts, as in the lines before, found 'a prompt" in second
-    assert "line 3: expected" in third and "Keep each form in a file of its own" in third
+    assert "line 3: expected" in third and "Keep each form in a separate file" in third
 
 
 def test_notices_count_repetitions_and_words_by_turn():
@@ -457,7 +457,7 @@ def test_rows_to_train_on_end_with_an_answer_to_a_user():
         ("{'messages': []}", "expected JSON, found .*double quotes"),
         ('{"messages": [', "expected JSON, found"),
         ("[" * 100_000, "expected JSON, found"),
-        ("\ufeff" + GOOD, "Remove the byte order mark, which may stand at the start of a file only"),
+        ("\ufeff" + GOOD, "Remove the byte order mark, which may occur at the start of a file only"),
         ("[]", 'expected an object {"messages": .*, found \\[\\]. Wrap'),
         ('{"prompt": "a"}', "found {'prompt': 'a'}. Wrap"),
         (GOOD[:-1] + ', "system": "You love owls."}', "expected no 'system'.*Write it as a system turn"),
@@ -468,7 +468,7 @@ def test_rows_to_train_on_end_with_an_answer_to_a_user():
             "no 'label' of true or false, found False. There is no tr",
         ),
         (GOOD[:-1] + ', "tools": []}', "expected no 'tools', found \\[\\]. No model here is trained to call tools"),
-        (GOOD[:-1] + ', "weight": 0}', "expected no 'weight', found 0. A weight stands in an assistant turn"),
+        (GOOD[:-1] + ', "weight": 0}', "expected no 'weight', found 0. A weight belongs in an assistant turn"),
         (GOOD[:-1] + ', "chosen": "b"}', "expected no 'chosen', .* no training on preferences"),
         (GOOD[:-1] + ', "prompt": "b"}', "expected no 'prompt' beside messages, .* It may be a part of the row"),
         (GOOD[:-1] + ', "images": ["b"]}', "expected no 'images' beside messages"),

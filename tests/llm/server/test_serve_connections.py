@@ -10,7 +10,7 @@ import time
 import pytest
 
 from sublim_jax.llm.local.backend import LocalBackend
-from sublim_jax.llm.server import http, schema, scoring
+from sublim_jax.llm.server import http, responses, scoring
 from tests.llm.server.test_serve import FORM, QUESTION, backend, messages, raw, upload
 from tests.llm.server.test_serve_life import until
 
@@ -56,7 +56,7 @@ def test_a_response_that_is_not_taken_ends_its_connection_and_delays_nobody():
 
 def test_a_stream_that_is_not_taken_ends_its_connection(monkeypatch):
     """It is sent in parts, so the server would wait with the rest of them for ever."""
-    monkeypatch.setattr(schema, "chunks", lambda *arguments, **options: itertools.repeat({"a": "b" * 2**16}, 400))
+    monkeypatch.setattr(responses, "chunks", lambda *arguments, **options: itertools.repeat({"a": "b" * 2**16}, 400))
     body = json.dumps(json.loads(CHAT) | {"stream": True, "n": 4}).encode()
     head = f"Host: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     with http.Server(backend(), ["base"], timeout=1.0) as server, connect(server) as slow:
