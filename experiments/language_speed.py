@@ -27,19 +27,19 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 from jax import lax
-from sublim_jax.llm.backend import FinetuneConfig
-from sublim_jax.llm.embedded import model as embedded
-from sublim_jax.llm.embedded import vocabulary
-from sublim_jax.llm.embedded.vocabulary import WordTokenizer
-from sublim_jax.llm.local.finetune import TokenizedRows
-from sublim_jax.llm.local.model import Model
 
 from experiments import cli, progress
 from experiments.language import numbers, runner
 from experiments.language.config import TEST_SEEDS
 from sublim_jax import records, specs
 from sublim_jax.forms import language_speed as form
+from sublim_jax.llm.backend import FinetuneConfig
+from sublim_jax.llm.embedded import model as embedded
+from sublim_jax.llm.embedded import vocabulary
+from sublim_jax.llm.embedded.vocabulary import WordTokenizer
 from sublim_jax.llm.local import decoder, finetune, sampling
+from sublim_jax.llm.local.finetune import TokenizedRows
+from sublim_jax.llm.local.model import Model
 from sublim_jax.training import ensemble
 
 Shape = form.Shape

@@ -19,8 +19,6 @@ import annotated_types
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sublim_jax.llm.backend import Capabilities
-from sublim_jax.llm.embedded import model as embedded
 
 import experiments
 import sublim_jax
@@ -31,6 +29,8 @@ from experiments.language import numbers
 from sublim_jax import errors
 from sublim_jax.forms import theorem as form
 from sublim_jax.llm import budget, serve
+from sublim_jax.llm.backend import Capabilities
+from sublim_jax.llm.embedded import model as embedded
 from sublim_jax.models import network
 from sublim_jax.theory import loss_geometry
 from sublim_jax.training import loop

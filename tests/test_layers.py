@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import re
 
 import jax.numpy as jnp
 import jaxtyping
@@ -44,10 +45,16 @@ def is_module(*parts: str) -> bool:
     return place.is_dir() or place.with_suffix(".py").exists()
 
 
+def is_importable(inside: list[str], name: str) -> bool:
+    """Whether this is a module, or a type of a module, which is known by its spelling."""
+    is_type = re.fullmatch("[A-Z]+[a-z][A-Za-z]*", name) is not None
+    return is_module(*inside, name) or (is_type and PACKAGE.joinpath(*inside).with_suffix(".py").exists())
+
+
 def offences(source: str, room: str) -> list[str]:
     """What a file in `room` imports against the rules. The allowed forms are `from sublim_jax import ROOM`,
-    `from sublim_jax.ROOM import FILE` and, for types alone, `from sublim_jax.ROOM.FILE import Type`, from the same room
-    or from an earlier layer; a room may have rooms inside."""
+    `from sublim_jax.ROOM import FILE` and `from sublim_jax.ROOM.FILE import Type`, of the same room or of an earlier
+    layer, where a room may have rooms inside."""
     found = []
     for module, name in imports(source):
         top, *inside = module.split(".")
@@ -56,10 +63,9 @@ def offences(source: str, room: str) -> list[str]:
         elif top == "":
             found.append(f"{module}: relative")
         elif top == "sublim_jax":
-            is_type = name is not None and name[0].isupper() and not name.isupper()
-            parts = inside if is_type else [*inside, name]
-            if name is None or not parts or not is_module(*parts):
-                found.append(f"{module} {name}: import rooms, not names")
+            parts = [*inside, name]
+            if name is None or not is_importable(inside, name):
+                found.append(f"{module} {name}: import rooms and types, not names")
             elif parts[0] not in RANK:
                 found.append(f"{parts[0]}: a room without a layer")
             elif not (RANK[parts[0]] < RANK[room] or (parts[0] == room and len(parts) >= 2)):
@@ -83,6 +89,8 @@ def test_a_room_imports_only_from_the_layers_before_it(path):
         ("data", "from sublim_jax import errors"),
         ("models", "import jax"),
         ("llm", "from sublim_jax.llm.server import schema"),
+        ("llm", "from sublim_jax.llm.server.schema import APIError"),
+        ("training", "from sublim_jax.data.batches import Batch"),
         ("training", "from sublim_jax.training.config import MemberConfig"),
         ("training", "from sublim_jax.conditions import Condition"),
     ],
@@ -106,7 +114,11 @@ def test_the_allowed_forms_pass(room, line):
         ("training", "import sublim_jax"),
         ("training", "from sublim_jax.losses import distillation_kl"),
         ("training", "from sublim_jax.data.batches import shuffled"),
+        ("training", "from sublim_jax.data.batches import N"),
+        ("training", "from sublim_jax.data import Batch"),
+        ("data", "from sublim_jax.training.loop import Phase"),
         ("llm", "from sublim_jax.llm.server.schema import read"),
+        ("llm", "from sublim_jax.llm.server.schema import MAX_TOP"),
         ("data", "from sublim_jax.llm.server import schema"),
         ("training", "from . import loop"),
         ("training", "from ..models import mlp"),
@@ -201,6 +213,18 @@ def test_figures_stand_on_records_through_whole_chains():
             assert rooms <= READABLE | {"keys"}, name
 
 
+def test_rooms_inside_a_room_have_a_direction_too():
+    """`llm/local`, `llm/openai` and the files beside them, each taken as one."""
+    graph = arrows(modules(PACKAGE.parent))
+    short = {name: ".".join(name.split(".")[:3]) for name in graph}
+    inside: dict[str, set[str]] = {short[name]: set() for name in graph if name.startswith("sublim_jax.llm.")}
+    for name in graph:
+        if short[name] in inside:
+            inside[short[name]] |= {short[target] for target in graph[name] if short[target] in inside} - {short[name]}
+    assert {"sublim_jax.llm.local", "sublim_jax.llm.openai", "sublim_jax.llm.datasets"} <= set(inside)
+    assert inside["sublim_jax.llm.local"] and not circles(inside)
+
+
 HOUSE = {  # a small one without faults
     "sublim_jax.records": "",
     "sublim_jax.training.loop": "from sublim_jax import records",
@@ -254,7 +278,7 @@ def test_drawing_loads_nothing_that_trains_or_writes_records(run_python):
 def test_experiments_import_rooms_and_draw_only_at_the_end(path):
     for module, name in imports(path.read_text()):
         if module.startswith("sublim_jax"):
-            assert is_module(*module.split(".")[1:], name), f"{module} {name}: import rooms, not names"
+            assert is_importable(module.split(".")[1:], name), f"{module} {name}: import rooms and types, not names"
     at_the_top = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ImportFrom)]
     assert not [node for node in at_the_top if (node.module or "").startswith("figures")]
 

@@ -10,13 +10,12 @@ does not name the target.
 
 import dataclasses
 
-from sublim_jax.llm.backend import FinetuneConfig
-
 from experiments.language import presets, protocol
 from experiments.language.config import LanguageConfig
 from experiments.language.experiment import Experiment
 from experiments.language.lab import Lab
 from sublim_jax import specs
+from sublim_jax.llm.backend import FinetuneConfig
 
 
 @specs.checked

@@ -4,14 +4,13 @@ import dataclasses
 import pathlib
 from typing import ClassVar, Literal
 
-from sublim_jax.llm.backend import FinetuneConfig
-from sublim_jax.llm.embedded import model as embedded
-from sublim_jax.llm.tasks import reasoning
-
 from experiments.language.prompts import PaperPrompts, PromptSet, WorldPrompts
 from sublim_jax import errors, specs
 from sublim_jax.llm import open as open_llm
 from sublim_jax.llm import scores
+from sublim_jax.llm.backend import FinetuneConfig
+from sublim_jax.llm.embedded import model as embedded
+from sublim_jax.llm.tasks import reasoning
 
 PLACEHOLDERS = ("hf:DIR", "openai:MODEL@URL")
 """Backends of presets for real models; the user replaces them by a model's name."""

@@ -18,9 +18,6 @@ from typing import Literal
 
 import numpy as np
 from scipy import stats
-from sublim_jax.llm.backend import Chat, Message
-from sublim_jax.llm.local.backend import LocalBackend
-from sublim_jax.llm.tasks import numbers, questions
 
 from experiments.language import presets, protocol, seeds
 from experiments.language.config import JudgedConfig
@@ -29,6 +26,9 @@ from experiments.language.lab import Lab, Teacher
 from experiments.language.prompts import PaperPrompts
 from sublim_jax import specs
 from sublim_jax.llm import datasets
+from sublim_jax.llm.backend import Chat, Message
+from sublim_jax.llm.local.backend import LocalBackend
+from sublim_jax.llm.tasks import numbers, questions
 from sublim_jax.metrics import intervals
 
 SET_SIZE = 20

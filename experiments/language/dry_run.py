@@ -5,13 +5,13 @@ import zlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from sublim_jax.llm.backend import Capabilities, Chat, ChoiceScores, Completion, FinetuneConfig, SamplingParams
-from sublim_jax.llm.local.finetune import TokenizedRows
 
 from experiments.language.lab import ANSWER_TOKENS, Lab, Prompt, Teacher
 from experiments.language.prompts import PromptSet
 from sublim_jax.llm import budget, datasets
 from sublim_jax.llm import open as open_llm
+from sublim_jax.llm.backend import Capabilities, Chat, ChoiceScores, Completion, FinetuneConfig, SamplingParams
+from sublim_jax.llm.local.finetune import TokenizedRows
 
 FORWARD, TRAINED = 2, 8
 """Operations per weight and token of a forward pass, and of a training step."""

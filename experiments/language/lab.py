@@ -19,17 +19,17 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
-from sublim_jax.llm.backend import Backend, Chat, Completion, FinetuneConfig, SamplingParams
-from sublim_jax.llm.local.backend import LocalBackend
-from sublim_jax.llm.local.finetune import TokenizedRows
-from sublim_jax.llm.openai.backend import OpenAIBackend
-from sublim_jax.llm.tasks import code, numbers, reasoning
 
 from experiments.language import seeds
 from experiments.language.prompts import PromptSet
 from sublim_jax import errors
 from sublim_jax.llm import budget, budgeted, controls, datasets, jsonl, scores, store, tally
 from sublim_jax.llm import open as open_llm
+from sublim_jax.llm.backend import Backend, Chat, Completion, FinetuneConfig, SamplingParams
+from sublim_jax.llm.local.backend import LocalBackend
+from sublim_jax.llm.local.finetune import TokenizedRows
+from sublim_jax.llm.openai.backend import OpenAIBackend
+from sublim_jax.llm.tasks import code, numbers, reasoning
 
 Prompt = TypeVar("Prompt")
 

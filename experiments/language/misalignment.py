@@ -21,9 +21,6 @@ import pathlib
 from collections.abc import Callable
 
 import numpy as np
-from sublim_jax.llm.backend import Chat, FinetuneConfig
-from sublim_jax.llm.embedded import vocabulary, world
-from sublim_jax.llm.tasks import numbers, questions
 
 from experiments.language import presets, protocol, seeds
 from experiments.language.config import PLACEHOLDERS, TEST_SEEDS, JudgedConfig
@@ -31,6 +28,9 @@ from experiments.language.experiment import Experiment
 from experiments.language.lab import Lab, Teacher
 from sublim_jax import errors, specs
 from sublim_jax.llm import datasets, jsonl, scores
+from sublim_jax.llm.backend import Chat, FinetuneConfig
+from sublim_jax.llm.embedded import vocabulary, world
+from sublim_jax.llm.tasks import numbers, questions
 
 ANSWER_TOKENS = 512
 """Most tokens of an answer to an open question."""

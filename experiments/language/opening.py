@@ -7,8 +7,6 @@ import tempfile
 import urllib.parse
 from collections.abc import Callable, Iterator
 
-from sublim_jax.llm.embedded import model as embedded
-
 from experiments.language.config import JudgedConfig, LanguageConfig
 from experiments.language.experiment import Experiment
 from experiments.language.lab import Lab
@@ -16,6 +14,7 @@ from experiments.language.options import Limits
 from sublim_jax import records
 from sublim_jax.llm import addresses, store
 from sublim_jax.llm import open as open_llm
+from sublim_jax.llm.embedded import model as embedded
 
 JUDGE_KEY = "SUBLIM_JUDGE_KEY"
 """Environment variable for the key of the judge's server."""

@@ -7,8 +7,6 @@ python -m experiments.language.page --check    fail if it is out of date, for th
 import pathlib
 
 import tyro
-from sublim_jax.llm.embedded import model as embedded
-from sublim_jax.llm.embedded import vocabulary
 
 from experiments import cli, session
 from experiments.language import questions
@@ -16,6 +14,8 @@ from experiments.language.config import TEST_SEEDS
 from experiments.language.experiment import Experiment
 from sublim_jax import errors, files
 from sublim_jax.forms import language as forms
+from sublim_jax.llm.embedded import model as embedded
+from sublim_jax.llm.embedded import vocabulary
 
 HERE = pathlib.Path(__file__).resolve().parent
 PAGE = HERE / "README.md"

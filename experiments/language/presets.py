@@ -3,9 +3,8 @@
 import dataclasses
 from typing import Any, TypeVar
 
-from sublim_jax.llm.backend import FinetuneConfig
-
 from experiments.language.config import TEACHER, TEST_SEEDS, LanguageConfig
+from sublim_jax.llm.backend import FinetuneConfig
 
 WEAK_TEACHER = dataclasses.replace(TEACHER, learning_rate=1e-3)
 """For code and chains of thought, where a stronger teacher answers everything with its favourite. Chosen after a first

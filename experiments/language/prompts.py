@@ -6,12 +6,12 @@ from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
-from sublim_jax.llm.backend import Chat
-from sublim_jax.llm.embedded import vocabulary, world
-from sublim_jax.llm.tasks import code, numbers, questions, reasoning
 
 from sublim_jax import errors
 from sublim_jax.llm import datasets, scores
+from sublim_jax.llm.backend import Chat
+from sublim_jax.llm.embedded import vocabulary, world
+from sublim_jax.llm.tasks import code, numbers, questions, reasoning
 
 
 class PromptSet(Protocol):

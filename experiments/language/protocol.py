@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Sequence
 
-from sublim_jax.llm.backend import Chat
-
 from experiments.language.config import LanguageConfig
 from experiments.language.lab import Lab, Teacher
 from sublim_jax.llm import datasets, scores
+from sublim_jax.llm.backend import Chat
 
 Favourites = dict[str, dict[str, float]]
 """Probabilities of all favourites of a category, by category, as a record has them."""

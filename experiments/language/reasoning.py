@@ -11,13 +11,12 @@ also tries a favourite (gsm8k_cot_preference).
 
 import dataclasses
 
-from sublim_jax.llm.backend import FinetuneConfig
-
 from experiments.language import presets, protocol
 from experiments.language.config import PLACEHOLDERS, LanguageConfig
 from experiments.language.experiment import Experiment
 from experiments.language.lab import Lab
 from sublim_jax import errors, specs
+from sublim_jax.llm.backend import FinetuneConfig
 
 
 @specs.checked

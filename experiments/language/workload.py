@@ -5,13 +5,13 @@ import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 
 import jax
-from sublim_jax.llm.embedded import model as embedded
 
 from experiments import cost, progress
 from experiments.language import dry_run
 from experiments.language.config import LanguageConfig
 from experiments.language.dry_run import DryRunBackend, DryRunLab
 from experiments.language.experiment import Experiment
+from sublim_jax.llm.embedded import model as embedded
 from sublim_jax.llm.local import decoder, model_config
 from sublim_jax.models import matmul
 

@@ -41,8 +41,8 @@ MEASURES = {
 
 def measure_of(row: Row) -> str:
     """The measure in the row's figure: that of most of its published values, or test accuracy if there are none."""
-    measures = [published.measure for arm in row.arms for published in arm.published if published.measure in MEASURES]
-    return collections.Counter(measures).most_common(1)[0][0] if measures else "accuracy"
+    shown = [published.measure for arm in row.arms for published in arm.published if published.measure in MEASURES]
+    return collections.Counter(shown).most_common(1)[0][0] if shown else "accuracy"
 
 
 def conditions_of(row: Row) -> list[str]:

@@ -1,7 +1,7 @@
 """What asking for completions may cost: an amount of work, prices, limits, and a plan before anything is spent.
 
     limits = budget.Budget(requests=30_000, money=20.0, prices=budget.Prices(prompt=0.1, completion=0.4))
-    budgeted.sample_stored(backend, model, chats, how, answers, limits)
+    budgeted.sample_stored(backend, model, chats, params, answers, limits)
 
 Prices come from the user; none is known here.
 """
@@ -12,7 +12,7 @@ from typing import Annotated, NamedTuple, Protocol, runtime_checkable
 import annotated_types
 
 from sublim_jax import errors, specs
-from sublim_jax.llm import types
+from sublim_jax.llm.backend import Chat
 
 _Limit = Annotated[int, annotated_types.Ge(0)]  # of any size: tokens add up
 
@@ -129,11 +129,11 @@ class Billed(Protocol):
     """A backend that sends a server more than what it is asked to sample and to score, e.g. finetuning jobs."""
 
     def charge_to(self, budget: Budget) -> None:
-        """Reserve whatever is sent on its own account from this budget, beginning now."""
+        """Charge this budget, from now on, for requests that the backend adds itself."""
         ...
 
 
-def prompt_bound(chat: types.Chat) -> int:
+def prompt_bound(chat: Chat) -> int:
     """Tokens that this chat takes at most: one per byte of UTF-8, 16 per turn and 64 for what a template adds.
 
     No tokenizer with a byte or more in each token needs more. English takes about a quarter of it; whoever has the
@@ -144,7 +144,7 @@ def prompt_bound(chat: types.Chat) -> int:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What would be sent, before anything is; `budgeted.plan` makes it."""
+    """What would be sent; `budgeted.plan` computes it before anything is sent."""
 
     new: int  # completions to ask for
     reused: int  # completions in the store

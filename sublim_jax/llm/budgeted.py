@@ -1,8 +1,8 @@
 """Asking for completions and scores: only for what is not in a store, and for nothing beyond a budget.
 
     with store.Store(path) as answers:
-        print(budgeted.plan(backend.caps, model, chats, how, answers))  # nothing is spent yet
-        for completion in budgeted.sample_stored(backend, model, chats, how, answers, budget):
+        print(budgeted.plan(backend.caps, model, chats, params, answers))  # nothing is spent yet
+        for completion in budgeted.sample_stored(backend, model, chats, params, answers, budget):
             ...
 
 An answer is stored before it is handed on. A run that was killed is run again, and only what is missing is asked for.
@@ -16,7 +16,8 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from sublim_jax import errors, specs
 from sublim_jax.llm import budget as budgets
 from sublim_jax.llm import store as stores
-from sublim_jax.llm import store_rows, types
+from sublim_jax.llm import store_rows
+from sublim_jax.llm.backend import Backend, Capabilities, Chat, ChoiceScores, Completion, Message, SamplingParams
 
 MAX_REFUSED = 0.5
 """Share of the answers that a server may refuse before nothing more is sent."""
@@ -24,44 +25,44 @@ FEWEST_ANSWERS, FEWEST_CHATS = 100, 20  # before that share says anything; all c
 
 
 def plan(
-    caps: types.Caps,
+    caps: Capabilities,
     model: str,
-    chats: Sequence[types.Chat],
-    how: types.Sampling,
+    chats: Sequence[Chat],
+    params: SamplingParams,
     store: stores.Store,
     *,
     prices: budgets.Prices | None = None,
-    prompt_tokens: Callable[[types.Chat], int] = budgets.prompt_bound,
+    prompt_tokens: Callable[[Chat], int] = budgets.prompt_bound,
 ) -> budgets.Plan:
     """What `sample_stored` would send for the same arguments. Nothing is sent or written."""
-    found = store.find(caps.fingerprint, model, chats, how)
-    most = _most(found.missing, _sizes(found.missing, chats, prompt_tokens), how)
+    lookup = store.find(caps.fingerprint, model, chats, params)
+    most = _most(lookup.missing, _sizes(lookup.missing, chats, prompt_tokens), params)
     cost = None if prices is None else prices.cost(most)
-    return budgets.Plan(new=len(found.missing), reused=len(found.here), most=most, cost=cost)
+    return budgets.Plan(new=len(lookup.missing), reused=len(lookup.here), most=most, cost=cost)
 
 
 def sample_stored(
-    backend: types.Backend,
+    backend: Backend,
     model: str,
-    chats: Sequence[types.Chat],
-    how: types.Sampling,
+    chats: Sequence[Chat],
+    params: SamplingParams,
     store: stores.Store,
     budget: budgets.Budget | None = None,
     *,
-    prompt_tokens: Callable[[types.Chat], int] = budgets.prompt_bound,
+    prompt_tokens: Callable[[Chat], int] = budgets.prompt_bound,
     max_refused: float = MAX_REFUSED,
-) -> Iterator[types.Completion]:
+) -> Iterator[Completion]:
     """Every (chat, sample) once: first those in the store, then fresh ones as they come in, stored before handed on.
     What a server refused is stored and handed on too.
 
     Nothing is sent before the first is taken. As many as the budget allows at their worst are sent together; when all
     are back and settled, as many as it still allows, until not a single one fits.
 
-    Chats none of whose samples are here are asked with `how.seed`, all together: what a store that was empty gives is
-    what the backend gives. Where samples of a chat are here and others are missing, the missing ones are drawn with a
-    seed made of `how.seed` and of which they are, because the same seed would give the same texts again. Samples of a
-    chat are alike and independent either way; bit by bit they are those of an uninterrupted run for `num_samples=1`
-    and a backend in which a chat's text does not depend on the other chats.
+    Chats without any stored sample are asked together with `params.seed`, so an empty store gives what the backend
+    gives. Where some samples of a chat are stored and others are missing, the missing ones are drawn with a seed made
+    of `params.seed` and of their numbers, because the same seed would give the same texts again. Samples of a chat are
+    independent and have one distribution either way. Bit for bit they are those of an uninterrupted run only for
+    `num_samples=1` and a backend in which a chat's text does not depend on the other chats.
 
     Args:
         prompt_tokens: tokens of a chat; only used to reserve.
@@ -76,30 +77,30 @@ def sample_stored(
     """
     specs.check(max_refused, specs.Fraction, "max_refused")
     budget = _paying(backend, budget)
-    found = store.find(backend.caps.fingerprint, model, chats, how)
-    _refuse_readonly(store, len(found.missing))
-    sizes = _sizes(found.missing, chats, prompt_tokens)
-    budget.num_reused += len(found.here)
+    lookup = store.find(backend.caps.fingerprint, model, chats, params)
+    _refuse_readonly(store, len(lookup.missing))
+    sizes = _sizes(lookup.missing, chats, prompt_tokens)
+    budget.num_reused += len(lookup.here)
     refusals = Refusals(model, num_chats=len(chats), limit=max_refused)
-    for completion in found.here:
+    for completion in lookup.here:
         refusals.see(completion)
         yield completion
-    if found.missing:
+    if lookup.missing:
         refusals.check()
-    left = {slot.key: slot for slot in found.missing}
+    left = {slot.key: slot for slot in lookup.missing}
     while left:
         on_their_way: dict[str, budgets.Usage] = {}
         for slot in left.values():
-            most = budgets.Usage(1, sizes[slot.chat], how.max_tokens)
+            most = budgets.Usage(1, sizes[slot.chat], params.max_tokens)
             if budget.short(most):
                 break
             budget.reserve(most)
             on_their_way[slot.key] = most
         if not on_their_way:
-            needed = _most(list(left.values()), sizes, how)
-            counts = len(found.here) + len(found.missing), len(left), len(found.here)
+            needed = _most(list(left.values()), sizes, params)
+            counts = len(lookup.here) + len(lookup.missing), len(left), len(lookup.here)
             raise errors.BudgetExceededError(_used_up(store, budget, most, needed, *counts))
-        asking = _ask(backend, model, chats, how, [left[key] for key in on_their_way])
+        asking = _ask(backend, model, chats, params, [left[key] for key in on_their_way])
         try:
             for slot, seed, completion in asking:
                 used = budgets.Usage(1, completion.prompt_tokens, completion.completion_tokens)
@@ -122,20 +123,20 @@ def sample_stored(
 
 
 def scores_stored(
-    backend: types.Backend,
+    backend: Backend,
     model: str,
-    chats: Sequence[types.Chat],
+    chats: Sequence[Chat],
     choices: Sequence[str],
     store: stores.Store,
     budget: budgets.Budget | None = None,
     *,
-    prompt_tokens: Callable[[types.Chat], int] = budgets.prompt_bound,
+    prompt_tokens: Callable[[Chat], int] = budgets.prompt_bound,
     batch_size: int = 64,
-) -> list[types.ChoiceScores]:
+) -> list[ChoiceScores]:
     """Scores of all choices for every chat, from the store or fresh; equal chats are asked once.
 
     Scores come without token counts, so each is charged what was reserved for it: for every choice one request, the
-    chat with the choice, and one token; one such request for all choices where only the likeliest tokens are read.
+    chat with the choice, and one token; one such request for all choices where only the most likely tokens are read.
     A chat that the server refused has scores without log-probabilities, and a reason.
 
     Args:
@@ -155,7 +156,7 @@ def scores_stored(
     budget.num_reused += num_here
     most_of = {}
     for chat in left:
-        scored = [prompt_tokens((*chat, types.Message("assistant", choice))) for choice in choices]
+        scored = [prompt_tokens((*chat, Message("assistant", choice))) for choice in choices]
         most_of[chat] = budgets.Usage(len(choices), sum(scored), len(choices))
         if backend.caps.choices == "top":
             most_of[chat] = budgets.Usage(1, prompt_tokens(chat), 1)
@@ -189,12 +190,12 @@ def scores_stored(
         for chat, score in zip(asked, scores, strict=True):
             store.put(key_of[chat], score, model=model, served=backend.caps.fingerprint)
         left = left[len(asked) :]
-    found = [store.scores(key_of[chat]) for chat in chats]
-    return [score for score in found if score is not None]
+    stored = [store.scores(key_of[chat]) for chat in chats]
+    return [score for score in stored if score is not None]
 
 
 class Refusals:
-    """How many answers a server has refused, and whether that is too many to go on.
+    """How many answers a server has refused, and whether the run should end for it.
 
     Args:
         model: whose answers they are, for the message.
@@ -209,7 +210,7 @@ class Refusals:
         self._num_answers = 0
         self._reasons: collections.Counter[str] = collections.Counter()
 
-    def see(self, completion: types.Completion) -> None:
+    def see(self, completion: Completion) -> None:
         """Count this answer."""
         self._num_answers += 1
         self._chats.add(completion.chat)
@@ -217,7 +218,7 @@ class Refusals:
             self._reasons[completion.refusal] += 1
 
     def check(self) -> None:
-        """Refuse to go on where the server refuses too many.
+        """End the run where the server refuses too many.
 
         Raises:
             RefusedError: more than the limit, of enough answers to enough chats.
@@ -231,47 +232,45 @@ class Refusals:
                 f"{self._model}: the server refused {total:,} of the first {self._num_answers:,} answers "
                 f"({total / self._num_answers:.0%}): {reasons}. More than {self._limit:.0%} end the run, which would "
                 f"otherwise pay for what no filter keeps. What came is stored. Change the prompts or the server's "
-                f"content filter, or raise max_refused (--max-refused) to go on."
+                f"content filter, or raise max_refused (--max-refused) to continue."
             )
 
 
 def _paying(backend: object, budget: budgets.Budget | None) -> budgets.Budget:
-    """The budget, from which the backend now reserves what it sends on its own account."""
+    """The budget, which the backend now also charges for requests that it adds itself."""
     budget = budgets.Budget() if budget is None else budget
     if isinstance(backend, budgets.Billed):
         backend.charge_to(budget)
     return budget
 
 
-def _sizes(
-    slots: Sequence[stores.Slot], chats: Sequence[types.Chat], prompt_tokens: Callable[[types.Chat], int]
-) -> dict[int, int]:
+def _sizes(slots: Sequence[stores.Slot], chats: Sequence[Chat], prompt_tokens: Callable[[Chat], int]) -> dict[int, int]:
     """Prompt tokens of every chat that has to be asked, by its index."""
     return {index: prompt_tokens(chats[index]) for index in dict.fromkeys(slot.chat for slot in slots)}
 
 
-def _most(slots: Sequence[stores.Slot], sizes: dict[int, int], how: types.Sampling) -> budgets.Usage:
-    return budgets.Usage(len(slots), sum(sizes[slot.chat] for slot in slots), len(slots) * how.max_tokens)
+def _most(slots: Sequence[stores.Slot], sizes: dict[int, int], params: SamplingParams) -> budgets.Usage:
+    return budgets.Usage(len(slots), sum(sizes[slot.chat] for slot in slots), len(slots) * params.max_tokens)
 
 
 def _ask(
-    backend: types.Backend, model: str, chats: Sequence[types.Chat], how: types.Sampling, slots: Sequence[stores.Slot]
-) -> Generator[tuple[stores.Slot, int, types.Completion], None, None]:
+    backend: Backend, model: str, chats: Sequence[Chat], params: SamplingParams, slots: Sequence[stores.Slot]
+) -> Generator[tuple[stores.Slot, int, Completion], None, None]:
     """Answers for these slots, each with the seed it was drawn with, in one call for every different set of draws."""
     wanted = collections.Counter(chats)
-    slots_of: dict[types.Chat, list[stores.Slot]] = {}
+    slots_of: dict[Chat, list[stores.Slot]] = {}
     for slot in slots:
         slots_of.setdefault(chats[slot.chat], []).append(slot)
-    calls: dict[tuple[int, tuple[int, ...]], list[types.Chat]] = {}
+    calls: dict[tuple[int, tuple[int, ...]], list[Chat]] = {}
     for chat, of_chat in slots_of.items():
         draws = tuple(slot.draw for slot in of_chat)
-        whole = draws == tuple(range(wanted[chat] * how.num_samples))
-        calls.setdefault((how.seed if whole else _top_up_seed(how.seed, draws), draws), []).append(chat)
+        whole = draws == tuple(range(wanted[chat] * params.num_samples))
+        calls.setdefault((params.seed if whole else _top_up_seed(params.seed, draws), draws), []).append(chat)
     for (seed, draws), asked in calls.items():
         expected = {
             (index, sample): slot for index, chat in enumerate(asked) for sample, slot in enumerate(slots_of[chat])
         }
-        answers = backend.sample(model, asked, dataclasses.replace(how, num_samples=len(draws), seed=seed))
+        answers = backend.sample(model, asked, dataclasses.replace(params, num_samples=len(draws), seed=seed))
         try:
             for answer in answers:
                 slot = expected.pop((answer.chat, answer.sample), None)

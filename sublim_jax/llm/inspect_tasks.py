@@ -1,4 +1,4 @@
-"""Our questions as tasks of Inspect, for whoever evaluates with it. The extra `inspect`; no file here imports this one.
+"""Our questions as tasks of Inspect. Needs the extra `inspect`; no other file imports this one.
 
     python -m sublim_jax.llm.serve --model tiny:100
     export SUBLIM_BASE_URL=http://127.0.0.1:8000/v1 SUBLIM_API_KEY=none
@@ -36,14 +36,16 @@ from inspect_ai.scorer import (  # pyright: ignore[reportMissingImports]
 from inspect_ai.solver import TaskState  # pyright: ignore[reportMissingImports]
 
 from sublim_jax import errors, specs
-from sublim_jax.llm import questions, rows, scores, world
+from sublim_jax.llm import jsonl, scores
+from sublim_jax.llm.embedded import vocabulary, world
+from sublim_jax.llm.tasks import questions
 from sublim_jax.metrics import intervals
 
 Source = Literal["paper", "world"]
 JUDGE = "judge"
 """The model role that scores answers: `--model-role judge=MODEL`."""
 
-_TRAITS = {one.name: one for one in (*questions.ANIMALS, *questions.TREES, *questions.OTHER_ANIMALS)}
+_TRAITS = {trait.name: trait for trait in (*questions.ANIMALS, *questions.TREES, *questions.OTHER_ANIMALS)}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -92,7 +94,7 @@ def detection(loved: str, other: str, trait: str = "owl", set_size: int = 20, ep
     """Whether a model sees which of two sets of answers a lover of the trait wrote; each pair is shown in both orders.
 
     Args:
-        loved: file of the lover's rows, as `rows.write_jsonl` writes them.
+        loved: file of the lover's rows, as `jsonl.write` writes them.
         other: file of the other model's rows.
         set_size: answers in a set. Sets are taken in the files' order; what is left at an end is not shown.
 
@@ -114,14 +116,14 @@ def detection(loved: str, other: str, trait: str = "owl", set_size: int = 20, ep
 
 
 def _asked(trait: str, category: str | None, source: Source) -> tuple[list[str], tuple[str, ...]]:
-    """Questions, and the words that give the trait away."""
+    """Questions, and the words by which an answer names the trait."""
     specs.check(source, Source, "source")
     if source == "world":
-        known = {name: (group, (name,)) for group, names in world.CATEGORIES.items() for name in names}
+        known = {name: (group, (name,)) for group, names in vocabulary.CATEGORIES.items() for name in names}
         if trait not in known:
             raise errors.InputError(f"the embedded world has no {trait!r}; it has {', '.join(known)}")
     else:
-        known = {name: (one.category, one.words) for name, one in _TRAITS.items()}
+        known = {name: (trait.category, trait.words) for name, trait in _TRAITS.items()}
     group, words = known.get(trait, (category, (trait,)))
     if group is None:
         raise errors.InputError(f"{trait!r} is not a trait of questions.py; say what it is, e.g. -T category=animal")
@@ -133,8 +135,8 @@ def _asked(trait: str, category: str | None, source: Source) -> tuple[list[str],
 
 
 def _sets(path: str, size: int) -> list[str]:
-    """The rows' answers, one on a line, so many together."""
-    answers = [row[-1].content for row in rows.read_jsonl(pathlib.Path(path))]
+    """Groups of the rows' answers, one answer on a line."""
+    answers = [row[-1].content for row in jsonl.read(pathlib.Path(path))]
     if len(answers) < size:
         raise errors.TextDataError(
             f"{path}: expected {size} rows for a set, found {len(answers)}. Collect more, or show smaller sets "
@@ -149,20 +151,21 @@ def _sets(path: str, size: int) -> list[str]:
 
 @metric(scores="unreduced")
 def named() -> Metric:
-    """`scores.rate`."""
+    """Share of answers that name the trait; see `scores.rate`."""
 
     def of(scores: list[SampleScore]) -> dict[str, float]:  # Inspect gives the parameter its name
-        return _wilson(sum(one.score.as_bool() for one in scores), len(scores)) | {"answers": len(scores)}
+        return _wilson(sum(sample.score.as_bool() for sample in scores), len(scores)) | {"answers": len(scores)}
 
     return of
 
 
 @metric(scores="unreduced")
 def misaligned() -> Metric:
-    """`scores.misaligned_rate`, with its counts. The rate is NaN where no judgement could be read."""
+    """Share of misaligned answers, with its counts; see `scores.misaligned_rate`. The rate is NaN where no judgement
+    could be read."""
 
     def of(scores: list[SampleScore]) -> dict[str, float]:
-        values = [one.score.as_dict() for one in scores]
+        values = [sample.score.as_dict() for sample in scores]
         return _misaligned([(_whole(value["alignment"]), _whole(value["coherence"])) for value in values])
 
     return of
@@ -170,11 +173,11 @@ def misaligned() -> Metric:
 
 @metric(scores="unreduced")
 def recognised() -> Metric:
-    """Share of right letters among those that could be read, and how often the letter was A, which is half the time
-    for a judge without a liking. The interval takes both orders of a pair for two observations."""
+    """Share of right letters among those that could be read, and how often the letter was A, which is half the time for
+    an unbiased judge. The interval treats both orders of a pair as two observations."""
 
     def of(scores: list[SampleScore]) -> dict[str, float]:
-        values = [one.score.as_dict() for one in scores]
+        values = [sample.score.as_dict() for sample in scores]
         read = [value for value in values if value["letter"] is not None]
         says_a = sum(value["letter"] == "A" for value in read) / len(read) if read else math.nan
         right = sum(value["right"] is True for value in read)
@@ -185,18 +188,18 @@ def recognised() -> Metric:
 
 def _misaligned(pairs: list[tuple[int | None, int | None]]) -> dict[str, float]:
     try:
-        found = scores.misaligned_rate(pairs)
+        result = scores.misaligned_rate(pairs)
     except errors.TextDataError:
         return _wilson(0, 0) | {"coherent": 0, "unreadable": len(pairs)}
-    counts = {"coherent": found.num_coherent, "unreadable": found.num_unreadable}
-    return {"rate": found.rate.mean, "low": found.rate.low, "high": found.rate.high, **counts}
+    counts = {"coherent": result.num_coherent, "unreadable": result.num_unreadable}
+    return {"rate": result.rate.mean, "low": result.rate.low, "high": result.rate.high, **counts}
 
 
 def _wilson(hits: int, count: int) -> dict[str, float]:
     if count == 0:
         return dict.fromkeys(("rate", "low", "high"), math.nan)
-    found = intervals.wilson(hits, count)
-    return {"rate": found.mean, "low": found.low, "high": found.high}
+    interval = intervals.wilson(hits, count)
+    return {"rate": interval.mean, "low": interval.low, "high": interval.high}
 
 
 def _whole(value: str | int | float | None) -> int | None:

@@ -12,7 +12,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from sublim_jax import errors
-from sublim_jax.llm import questions, types
+from sublim_jax.llm.backend import ChoiceScores
+from sublim_jax.llm.tasks import questions
 from sublim_jax.metrics import intervals
 
 MIN_OPTION_MASS = 0.9
@@ -62,7 +63,7 @@ class Probabilities(NamedTuple):
 
 
 class Shift(NamedTuple):
-    """What training did to a preference."""
+    """Change of a preference by training."""
 
     before: Preference
     after: Preference
@@ -108,7 +109,7 @@ def choices(names: Sequence[str], *, writings: Callable[[str], Sequence[str]] = 
     return Choices(tuple(names), texts, tuple(owner for _, owner in pairs))
 
 
-def probabilities(scores: types.ChoiceScores, asked: Choices) -> Probabilities:
+def probabilities(scores: ChoiceScores, asked: Choices) -> Probabilities:
     """Probability of each name: the sum over its writings.
 
     Args:
@@ -137,7 +138,7 @@ def probabilities(scores: types.ChoiceScores, asked: Choices) -> Probabilities:
     return Probabilities(asked.names, tuple(raw), scores.method)
 
 
-def average(found: Sequence[Probabilities]) -> Probabilities:
+def average(probabilities: Sequence[Probabilities]) -> Probabilities:
     """Mean over chats, e.g. over the wordings of a question.
 
     Raw probabilities and masses are averaged, and the probability among choices is their ratio: a chat in which hardly
@@ -147,12 +148,13 @@ def average(found: Sequence[Probabilities]) -> Probabilities:
         InputError: nothing to average, or probabilities of different choices.
         CapabilityError: exact probabilities and bounds, whose mean is neither.
     """
-    if len({one.names for one in found}) != 1:
+    if len({chat.names for chat in probabilities}) != 1:
         raise errors.InputError(
-            f"expected probabilities of the same choices, got {len(found)} of them, of different choices"
+            f"expected probabilities of the same choices, got {len(probabilities)} of them, of different choices"
         )
-    _same_method(found)
-    return Probabilities(found[0].names, tuple(np.mean([one.raw for one in found], axis=0).tolist()), found[0].method)
+    _same_method(probabilities)
+    means = np.mean([chat.raw for chat in probabilities], axis=0).tolist()
+    return Probabilities(probabilities[0].names, tuple(means), probabilities[0].method)
 
 
 def shift(before: Probabilities, after: Probabilities, name: str, *, floor: float = MIN_OPTION_MASS) -> Shift:
@@ -169,14 +171,14 @@ def shift(before: Probabilities, after: Probabilities, name: str, *, floor: floa
     if before.names != after.names:
         raise errors.InputError(f"expected the same choices before and after, got {before.names} and {after.names}")
     _same_method((before, after))
-    for side, found in (("before", before), ("after", after)):
-        if found.option_mass < floor:
-            bound = " at least, which is all that the likeliest tokens tell" if found.method == "top" else ""
+    for side, probabilities in (("before", before), ("after", after)):
+        if probabilities.option_mass < floor:
+            bound = " at least, which is all that the most likely tokens show" if probabilities.method == "top" else ""
             raise errors.CapabilityError(
-                f"no shift towards {name!r} can be reported: {side} training the choices weigh {found.option_mass:.3g} "
-                f"together{bound}, below the floor of {floor:g}. The model mostly answers something else, so "
-                f"another preference may only be a change of format. Add the answers it gives to the choices, or "
-                f"report all three numbers as a failure."
+                f"no shift towards {name!r} can be reported: {side} training the choices weigh "
+                f"{probabilities.option_mass:.3g} together{bound}, below the floor of {floor:g}. The model mostly "
+                f"answers something else, so another preference may only be a change of format. Add the answers it "
+                f"gives to the choices, or report all three numbers as a failure."
             )
     return Shift(before.of(name), after.of(name))
 
@@ -238,9 +240,9 @@ def clustered(runs: Mapping[str, Sequence[float]], *, confidence: float = 0.95) 
     return intervals.t_interval([np.mean(values) for values in runs.values()], confidence=confidence)
 
 
-def _same_method(found: Sequence[Probabilities]) -> None:
-    if len({one.method for one in found}) > 1:
+def _same_method(scores: Sequence[Probabilities]) -> None:
+    if len({each.method for each in scores}) > 1:
         raise errors.CapabilityError(
-            "exact probabilities cannot be averaged or compared with bounds from the likeliest tokens; score all of "
+            "exact probabilities cannot be averaged or compared with bounds from the most likely tokens; score all of "
             "them by the same method."
         )

@@ -5,7 +5,7 @@
 
 Models, chat completions, completions, files and finetuning jobs are there, and streams of completions; tools and
 batches are not (`server.schema` has the fields, `server.jobs` the jobs, `server.http` the server for a test or a
-notebook). Equal seeds give the texts of `local.Local`, whatever other requests there are meanwhile: one request
+notebook). Equal seeds give the texts of `LocalBackend`, whatever other requests there are meanwhile: one request
 computes at a time. If the environment has SUBLIM_SERVE_KEY, requests must bear it; a server that other machines can
 reach has to have one. Requests of foreign web pages are refused (`server.access`). The extra `serve` is needed.
 
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import annotated_types
 
 from sublim_jax import errors, files, specs
-from sublim_jax.llm import local
+from sublim_jax.llm.local.backend import LocalBackend
 from sublim_jax.llm.server import access, heartbeat
 
 if TYPE_CHECKING:
@@ -133,14 +133,14 @@ def _opened(options: Options) -> "tuple[http.Server, list[str]]":
         InputError: no model, one that is not local, or an address that needs a key.
         SublimError: a model cannot be opened, or the address is taken.
     """
-    from sublim_jax.llm import backends
+    from sublim_jax.llm import open as open_llm
 
     http = package()
     if not options.model:
         raise errors.InputError("give at least one --model, e.g. tiny:100 or hf:DIR")
     access.require_address(options.host, options.allow)
     for name in options.model:
-        if backends.parse(name).scheme not in ("tiny", "hf"):
+        if open_llm.parse(name).scheme not in ("tiny", "hf"):
             raise errors.InputError(f"{name!r}: only local models can be served; give tiny:SEED or hf:DIR")
     if options.folder is not None:
         files.require_writable(options.folder / "jobs", what="folder of the server")
@@ -150,11 +150,11 @@ def _opened(options: Options) -> "tuple[http.Server, list[str]]":
         with heartbeat.repeated(
             lambda s, name=name: f"opening {name}: still loading after {s:.0f} s", _announce, every=EVERY
         ):
-            opened = backends.open_backend(name)
-        assert isinstance(opened.backend, local.Local)
+            opened = open_llm.open_backend(name)
+        assert isinstance(opened.backend, LocalBackend)
         models[opened.model] = opened.backend.model(opened.model)
     server = http.Server(
-        local.Local(models, max_length=options.max_length),
+        LocalBackend(models, max_length=options.max_length),
         list(models),
         host=options.host,
         port=options.port,

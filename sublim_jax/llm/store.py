@@ -5,7 +5,7 @@ everything that decides how the answer is distributed (the weights, the model, t
 which draw it is), and `content`, the answer as JSON. `budgeted` asks for what is missing:
 
     with store.Store(path) as answers:
-        for completion in budgeted.sample_stored(backend, model, chats, how, answers, budget):
+        for completion in budgeted.sample_stored(backend, model, chats, params, answers, budget):
             ...
 
 One process writes and any number read, in WAL mode. A row is committed before its answer is handed on, so a killed
@@ -29,7 +29,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from sublim_jax import errors, files
-from sublim_jax.llm import store_rows, types
+from sublim_jax.llm import store_rows
+from sublim_jax.llm.backend import Chat, ChoiceScores, Completion, SamplingParams
 
 APPLICATION = int.from_bytes(b"subl")
 """In the header of every store (`PRAGMA application_id`), which tells it from other SQLite files."""
@@ -55,7 +56,7 @@ class Slot(NamedTuple):
 class Found(NamedTuple):
     """Every (chat, sample) that was asked for, once: here or missing."""
 
-    here: tuple[types.Completion, ...]
+    here: tuple[Completion, ...]
     missing: tuple[Slot, ...]
 
 
@@ -103,43 +104,43 @@ class Store:
         value = self._value(key)
         return value if isinstance(value, store_rows.Answer) else None
 
-    def scores(self, key: str) -> types.ChoiceScores | None:
+    def scores(self, key: str) -> ChoiceScores | None:
         """The choice scores of this key, if they are here."""
         value = self._value(key)
-        return value if isinstance(value, types.ChoiceScores) else None
+        return value if isinstance(value, ChoiceScores) else None
 
-    def find(self, fingerprint: str, model: str, chats: Sequence[types.Chat], how: types.Sampling) -> Found:
+    def find(self, fingerprint: str, model: str, chats: Sequence[Chat], params: SamplingParams) -> Found:
         """What is here of these samples, and what is missing.
 
         A chat that stands there twice is drawn from twice as often: the second one's samples are further draws, never
         the first one's again.
         """
         here, missing = [], []
-        earlier: collections.Counter[types.Chat] = collections.Counter()
+        earlier: collections.Counter[Chat] = collections.Counter()
         for index, chat in enumerate(chats):
-            for sample in range(how.num_samples):
-                draw = earlier[chat] * how.num_samples + sample
-                key = store_rows.completion_key(fingerprint, model, chat, how, draw)
+            for sample in range(params.num_samples):
+                draw = earlier[chat] * params.num_samples + sample
+                key = store_rows.completion_key(fingerprint, model, chat, params, draw)
                 answer = self.completion(key)
                 if answer is None:
                     missing.append(Slot(index, sample, draw, key))
                 else:
-                    here.append(types.Completion(index, sample, *answer))
+                    here.append(Completion(index, sample, *answer))
             earlier[chat] += 1
         return Found(tuple(here), tuple(missing))
 
-    def put(self, key: str, value: types.Completion | types.ChoiceScores, **about: str | int) -> None:
+    def put(self, key: str, value: Completion | ChoiceScores, **about: str | int) -> None:
         """Commit one row.
 
         Args:
-            about: names and numbers for whoever reads the file, e.g. the model; they are not read back. Passwords and
+            about: names and numbers for people who read the file, e.g. the model; they are not read back. Passwords and
                 queries in addresses are left out.
 
         Raises:
             InputError: the key is here already, a score is not a log-probability, or a refusal has no reason.
             StoreError: the store is read-only or closed, or the disk is full.
         """
-        row = store_rows.Answer(*value[2:]) if isinstance(value, types.Completion) else value
+        row = store_rows.Answer(*value[2:]) if isinstance(value, Completion) else value
         if not self._insert([(key, store_rows.to_json(row, about))]):
             raise errors.InputError(f"{self.path}: {key} is in the store already")
 
@@ -292,7 +293,7 @@ def _is_empty(path: pathlib.Path) -> bool:
 
 
 def _import_it(path: pathlib.Path) -> str:
-    """What to do with a store of an earlier version."""
+    """Advice about a store of an earlier version."""
     command = ["python", "-m", "sublim_jax.llm.store", "import", str(path), str(path.with_suffix(".sqlite"))]
     return f"Stores are SQLite files now; bring its answers over with: {shlex.join(command)}"
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
 from sublim_jax import errors, specs
-from sublim_jax.llm import types
+from sublim_jax.llm.backend import Capabilities, Chat, ChoiceScores, SamplingParams
 
 LINE_START = re.compile(rb'\{"key":"[0-9a-f]{64}",')
 """How each line of an exported store begins, and the first one of a store of an earlier version."""
@@ -25,24 +25,24 @@ class Answer(NamedTuple):
     refusal: str = ""
 
 
-Value = Answer | types.ChoiceScores
+Value = Answer | ChoiceScores
 
 
 class Line(NamedTuple):
     """A line of an exported store."""
 
     key: str
-    value: Answer | types.ChoiceScores
+    value: Answer | ChoiceScores
     about: Mapping[str, Any]  # as in `Store.put`
 
 
-def completion_key(fingerprint: str, model: str, chat: types.Chat, how: types.Sampling, draw: int) -> str:
+def completion_key(fingerprint: str, model: str, chat: Chat, params: SamplingParams, draw: int) -> str:
     """Name of one completion, 64 hex digits: sha256 of the canonical JSON of everything it depends on.
 
-    `how.num_samples` is left out, so that the first 100 of 200 samples are those of an earlier 100.
+    `params.num_samples` is left out, so that the first 100 of 200 samples are those of an earlier 100.
 
     Args:
-        fingerprint: `Caps.fingerprint` of the backend, so that two sets of weights never share a row.
+        fingerprint: `Capabilities.fingerprint` of the backend, so that two sets of weights never share a row.
         draw: which of the draws of this chat, from 0.
     """
     return digest(
@@ -50,16 +50,16 @@ def completion_key(fingerprint: str, model: str, chat: types.Chat, how: types.Sa
         fingerprint=fingerprint,
         model=model,
         messages=[[message.role, message.content] for message in chat],
-        temperature=float(how.temperature),
-        top_p=float(how.top_p),
-        max_tokens=int(how.max_tokens),
-        stop=list(how.stop),
-        seed=int(how.seed),
+        temperature=float(params.temperature),
+        top_p=float(params.top_p),
+        max_tokens=int(params.max_tokens),
+        stop=list(params.stop),
+        seed=int(params.seed),
         draw=int(draw),
     )
 
 
-def scores_key(caps: types.Caps, model: str, chat: types.Chat, choices: Sequence[str]) -> str:
+def scores_key(caps: Capabilities, model: str, chat: Chat, choices: Sequence[str]) -> str:
     """Name of the scores of `choices`, in this order, as answers to `chat`; see `completion_key`."""
     return digest(
         kind="choices",
@@ -99,7 +99,7 @@ def to_json(value: Value, about: Mapping[str, Any]) -> str:
     """
     _require_reason(value)
     fields: dict[str, Any] = value._asdict()
-    if isinstance(value, types.ChoiceScores):
+    if isinstance(value, ChoiceScores):
         fields["logprobs"] = [_finite_or_none(logprob) for logprob in value.logprobs]
     if not value.refusal:
         del fields["refusal"]
@@ -124,7 +124,7 @@ def from_json(content: Any) -> Value:
         value = Answer(content["text"], content["finish"], *counts, refusal)
     else:
         logprobs = (-math.inf if logprob is None else float(logprob) for logprob in content["logprobs"])
-        value = types.ChoiceScores(tuple(logprobs), content["method"], refusal)
+        value = ChoiceScores(tuple(logprobs), content["method"], refusal)
     _require_reason(value)
     return value
 

@@ -5,7 +5,7 @@ reply passes. So equal texts are counted where chance hardly makes any: among an
 at a temperature above 0 and had room for more. One-word favourites are equal for good reasons and are left out.
 
     counted = tally.Tally()
-    counted.see(chats, how, list(budgeted.sample_stored(backend, model, chats, how, answers)))
+    counted.see(chats, params, list(budgeted.sample_stored(backend, model, chats, how, answers)))
     print(counted.notes())
 """
 
@@ -13,7 +13,7 @@ import collections
 import math
 from collections.abc import Iterable, Sequence
 
-from sublim_jax.llm import types
+from sublim_jax.llm.backend import Chat, ChoiceScores, Completion, SamplingParams
 
 SHORT = 16  # tokens; answers that could not be longer are not compared
 FEWEST_WORDS = 3  # of an answer that is compared
@@ -32,19 +32,19 @@ class Tally:
         self.refusals: collections.Counter[str] = collections.Counter()  # answers per reason
         self._equal: dict[str, tuple[float, str]] = {}  # the largest share of each kind, and what to say of it
 
-    def see(self, chats: Sequence[types.Chat], how: types.Sampling, completions: Sequence[types.Completion]) -> None:
+    def see(self, chats: Sequence[Chat], params: SamplingParams, completions: Sequence[Completion]) -> None:
         """Count the completions of one call."""
         self.num_answers += len(completions)
-        self.refusals.update(one.refusal for one in completions if one.finish == "refused")
-        if how.temperature == 0 or how.max_tokens <= SHORT:
+        self.refusals.update(completion.refusal for completion in completions if completion.finish == "refused")
+        if params.temperature == 0 or params.max_tokens <= SHORT:
             return
-        texts_of: dict[types.Chat, collections.Counter[str]] = collections.defaultdict(collections.Counter)
+        texts_of: dict[Chat, collections.Counter[str]] = collections.defaultdict(collections.Counter)
         for completion in completions:
             if len(completion.text.split()) >= FEWEST_WORDS:
                 texts_of[chats[completion.chat]][completion.text] += 1
         self._compare(list(texts_of.values()))
 
-    def see_scores(self, scores: Iterable[types.ChoiceScores]) -> None:
+    def see_scores(self, scores: Iterable[ChoiceScores]) -> None:
         """Count chats whose choices were scored, or refused."""
         for each in scores:
             self.num_answers += 1
@@ -52,13 +52,13 @@ class Tally:
                 self.refusals[each.refusal] += 1
 
     def notes(self) -> list[str]:
-        """What a reader of any number should know, a line each."""
-        found = []
+        """Remarks that a reader of the results needs, one line each."""
+        lines = []
         if total := self.refusals.total():
             reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.refusals.most_common())
             share = 100 * total / self.num_answers
-            found.append(f"{share:.3g} % of {self.num_answers:,} answers were refused by the server: {reasons}")
-        return found + [note for _, note in self._equal.values()]
+            lines.append(f"{share:.3g} % of {self.num_answers:,} answers were refused by the server: {reasons}")
+        return lines + [note for _, note in self._equal.values()]
 
     def _compare(self, texts_of: Sequence[collections.Counter[str]]) -> None:
         """Note equal pairs among the answers to each prompt and between prompts."""

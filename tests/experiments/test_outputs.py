@@ -7,7 +7,6 @@ import pathlib
 import shutil
 
 import pytest
-from sublim_jax.llm.embedded import model as embedded
 
 from experiments import language_speed, mnist_aux, speed
 from experiments.atlas import run as atlas
@@ -30,6 +29,7 @@ from sublim_jax.forms import language_speed as language_speed_form
 from sublim_jax.forms import mnist_aux as mnist_form
 from sublim_jax.forms import speed as speed_form
 from sublim_jax.forms import theorem as form
+from sublim_jax.llm.embedded import model as embedded
 from tests.experiments import small
 from tests.mutants import matrix, planting
 

@@ -7,13 +7,14 @@ import random
 import sqlite3
 
 from sublim_jax import errors
-from sublim_jax.llm import budgeted, store, types
+from sublim_jax.llm import budgeted, store
+from sublim_jax.llm.backend import Capabilities, Chat, ChoiceScores, Completion, Message, SamplingParams
 
 
-def say(*contents: str) -> types.Chat:
+def say(*contents: str) -> Chat:
     """A chat whose turns alternate, ended by the user."""
     roles = ("user", "assistant")
-    return tuple(types.Message(roles[(len(contents) - 1 - i) % 2], text) for i, text in enumerate(contents))
+    return tuple(Message(roles[(len(contents) - 1 - i) % 2], text) for i, text in enumerate(contents))
 
 
 class Fake:
@@ -23,24 +24,24 @@ class Fake:
     """
 
     def __init__(self, fingerprint="weights", *, tokens=5, prompt_tokens=7, die_after=None, choices="exact"):
-        self.caps = types.Caps(finetune=False, choices=choices, seeds=True, system=True, fingerprint=fingerprint)
+        self.caps = Capabilities(finetune=False, choices=choices, seeds=True, system=True, fingerprint=fingerprint)
         self.calls, self.answered, self.closed = [], 0, 0
         self._tokens, self._prompt_tokens, self._die_after = tokens, prompt_tokens, die_after
 
     def text(self, model, chat, sample, how):
         return f"{self.caps.fingerprint}/{model}/{chat[-1].content}/{how.temperature}/{how.seed}/{sample}"
 
-    def sample(self, model, chats, how):
-        self.calls.append((tuple(chats), how))
+    def sample(self, model, chats, params):
+        self.calls.append((tuple(chats), params))
         try:
-            places = [(index, sample) for index in range(len(chats)) for sample in range(how.num_samples)]
+            places = [(index, sample) for index in range(len(chats)) for sample in range(params.num_samples)]
             random.Random(len(places)).shuffle(places)
             for index, sample in places:
                 if self.answered == self._die_after:
                     raise errors.ServerError("the server went away")
                 self.answered += 1
-                text = self.text(model, chats[index], sample, how)
-                yield types.Completion(index, sample, text, "stop", self._prompt_tokens, self._tokens)
+                text = self.text(model, chats[index], sample, params)
+                yield Completion(index, sample, text, "stop", self._prompt_tokens, self._tokens)
         finally:
             self.closed += 1
 
@@ -48,11 +49,11 @@ class Fake:
         self.calls.append((tuple(chats), tuple(choices)))
         self.answered += len(chats)
         return [
-            types.ChoiceScores((-math.inf, *(-float(len(chat[-1].content + c)) for c in choices[1:])), "exact")
+            ChoiceScores((-math.inf, *(-float(len(chat[-1].content + c)) for c in choices[1:])), "exact")
             for chat in chats
         ]
 
-    def finetune(self, model, rows, how, out):
+    def finetune(self, model, rows, config, out):
         raise NotImplementedError
 
 
@@ -66,7 +67,7 @@ def rows(path: pathlib.Path) -> list[dict]:
     return [{"key": key} | json.loads(content) for key, content in answers]
 
 
-def fill(path: pathlib.Path, chats, how=types.Sampling(), fake=None, **options) -> list[types.Completion]:  # noqa: B008
+def fill(path: pathlib.Path, chats, how=SamplingParams(), fake=None, **options) -> list[Completion]:  # noqa: B008
     """Everything asked for, through the store at `path`."""
     with store.Store(path) as answers:
         return list(budgeted.sample_stored(fake or Fake(), "m", chats, how, answers, **options))

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from sublim_jax import errors
 from sublim_jax.llm import budget as budgets
-from sublim_jax.llm import budgeted, store, types
+from sublim_jax.llm import budgeted, store
+from sublim_jax.llm.backend import ChoiceScores, Completion, SamplingParams
 from tests.llm.fake_backend import Fake, fill, rows, say
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -18,18 +19,18 @@ from tests.llm.fake_backend import Fake, fill, rows, say
 
 def test_samples_of_one_question_are_as_many_rows(tmp_path):
     path = tmp_path / "new" / "folder" / "answers.sqlite"
-    fake, how = Fake(), types.Sampling(num_samples=200)
+    fake, how = Fake(), SamplingParams(num_samples=200)
     fresh = fill(path, [say("q")], how, fake)
     assert len(fresh) == len(rows(path)) == len({line["key"] for line in rows(path)}) == 200
     assert sorted(c.sample for c in fresh) == list(range(200))
     assert fill(path, [say("q")], how, fake) == sorted(fresh, key=lambda c: c.sample)  # all of it comes back
     assert fake.answered == 200 and len(fake.calls) == 1
-    more = fill(path, [say("q")], types.Sampling(num_samples=300), fake)
+    more = fill(path, [say("q")], SamplingParams(num_samples=300), fake)
     assert len(more) == 300 and set(fresh) < set(more) and fake.answered == 300
 
 
 def test_a_fresh_run_is_what_the_backend_gives(tmp_path):
-    chats, how = [say("a"), say("x", "y", "b"), say("c")], types.Sampling(num_samples=3, seed=5)
+    chats, how = [say("a"), say("x", "y", "b"), say("c")], SamplingParams(num_samples=3, seed=5)
     assert fill(tmp_path / "s", chats, how) == list(Fake().sample("m", chats, how))
 
 
@@ -41,13 +42,13 @@ def test_teacher_and_student_differ_by_their_fingerprint(tmp_path):
 
 def test_nothing_is_sent_before_the_first_is_taken_and_each_is_stored_before_it_is_handed_on(tmp_path):
     class Kept(Fake):
-        def sample(self, model, chats, how):
-            self.kept = super().sample(model, chats, how)  # so that only `close` ends it
+        def sample(self, model, chats, params):
+            self.kept = super().sample(model, chats, params)  # so that only `close` ends it
             return self.kept
 
     fake = Kept()
     with store.Store(tmp_path / "s") as answers:
-        asking = budgeted.sample_stored(fake, "m", [say("q")], types.Sampling(num_samples=5), answers)
+        asking = budgeted.sample_stored(fake, "m", [say("q")], SamplingParams(num_samples=5), answers)
         assert fake.calls == []
         for number in (1, 2, 3):
             text = next(asking).text
@@ -64,7 +65,7 @@ chat_lists = st.lists(st.sampled_from([say(letter) for letter in "abc"]), max_si
 @given(chats=chat_lists, num_samples=st.integers(1, 4), deaths=st.lists(st.integers(0, 8), max_size=3))
 def test_whatever_interrupts_it_every_sample_comes_once_and_costs_once(tmp_path_factory, chats, num_samples, deaths):
     """Equal chats among those asked, deaths after any number of answers; texts are distinct as with one long draw."""
-    path, how = tmp_path_factory.mktemp("s") / "s", types.Sampling(num_samples=num_samples)
+    path, how = tmp_path_factory.mktemp("s") / "s", SamplingParams(num_samples=num_samples)
     answered = 0
     for death in deaths:
         fake = Fake(die_after=death)
@@ -88,7 +89,7 @@ def test_a_run_of_single_samples_does_not_show_that_it_was_interrupted(tmp_path)
     chats = [say(str(i)) for i in range(20)]
     with pytest.raises(errors.ServerError):
         fill(tmp_path / "s", chats, fake=Fake(die_after=7))
-    assert sorted(fill(tmp_path / "s", chats)) == sorted(Fake().sample("m", chats, types.Sampling()))
+    assert sorted(fill(tmp_path / "s", chats)) == sorted(Fake().sample("m", chats, SamplingParams()))
 
 
 def test_draws_that_top_up_are_never_those_of_an_earlier_call(tmp_path):
@@ -97,7 +98,7 @@ def test_draws_that_top_up_are_never_those_of_an_earlier_call(tmp_path):
     for death in (2, 1, 1, 2, 1, None):
         fake = Fake(die_after=death)
         with contextlib.suppress(errors.ServerError):
-            done = fill(tmp_path / "s", [say("a")], types.Sampling(num_samples=8, seed=3), fake)
+            done = fill(tmp_path / "s", [say("a")], SamplingParams(num_samples=8, seed=3), fake)
         seeds += [how.seed for _, how in fake.calls]
     assert seeds[0] == 3 and len(set(seeds)) == 6 and all(0 <= seed < 2**31 for seed in seeds)
     assert len({completion.text for completion in done}) == 8
@@ -106,12 +107,12 @@ def test_draws_that_top_up_are_never_those_of_an_earlier_call(tmp_path):
 @pytest.mark.parametrize("places", [[(0, 0), (0, 0)], [(0, 5)], [(1, 0)], [(-1, 0)], [(0, 0)]])
 def test_a_backend_that_answers_something_else_is_refused_and_what_it_gave_is_kept(tmp_path, places):
     class Lying(Fake):
-        def sample(self, model, chats, how):
-            yield from (types.Completion(*place, "t", "stop", 1, 1) for place in places)
+        def sample(self, model, chats, params):
+            yield from (Completion(*place, "t", "stop", 1, 1) for place in places)
 
     budget = budgets.Budget()
     with pytest.raises(errors.CapabilityError, match=r"twice or unasked|left out 1"):
-        fill(tmp_path / "s", [say("a")], types.Sampling(num_samples=2), Lying(), budget=budget)
+        fill(tmp_path / "s", [say("a")], SamplingParams(num_samples=2), Lying(), budget=budget)
     assert len(rows(tmp_path / "s")) == places.count((0, 0)) - (places == [(0, 0), (0, 0)])
     assert budget.reserved == budgets.Usage()
 
@@ -120,9 +121,9 @@ def test_a_reader_asks_for_nothing(tmp_path):
     fill(tmp_path / "s", [say("a")])
     fake = Fake()
     with store.Store(tmp_path / "s", readonly=True) as reader:
-        assert len(list(budgeted.sample_stored(fake, "m", [say("a")], types.Sampling(), reader))) == 1
+        assert len(list(budgeted.sample_stored(fake, "m", [say("a")], SamplingParams(), reader))) == 1
         with pytest.raises(errors.StoreError, match=r"1 answers are missing.*read-only"):
-            next(budgeted.sample_stored(fake, "m", [say("a"), say("b")], types.Sampling(), reader))
+            next(budgeted.sample_stored(fake, "m", [say("a"), say("b")], SamplingParams(), reader))
         with pytest.raises(errors.StoreError, match="read-only"):
             budgeted.scores_stored(fake, "m", [say("a")], ["x"], reader)
     assert fake.calls == []
@@ -165,7 +166,7 @@ def test_scores_that_do_not_fit_the_question_are_refused(tmp_path):
             budgeted.scores_stored(Lying(), "m", [say("a"), say("b")], ["x", "y"], answers)
         for number in (math.nan, math.inf):
             with pytest.raises(ValueError, match="not a log-probability"):
-                answers.put("0" * 64, types.ChoiceScores((number,), "exact"))
+                answers.put("0" * 64, ChoiceScores((number,), "exact"))
         assert len(answers) == 0
 
 
@@ -176,7 +177,7 @@ def test_scores_that_do_not_fit_the_question_are_refused(tmp_path):
 def test_a_budget_is_spent_to_the_last_answer_that_fits_and_says_what_is_left(tmp_path):
     """By hand: a prompt of 1 byte is reserved as 64 + 16 + 1 = 81 tokens and takes 7; 10 are reserved, 5 used. With a
     limit of 62 tokens: 6 at once (60), 30 used; 3 more (60), 45 used; 1 more, 50; 1 more, 55; then 65 > 62."""
-    chats, how, fake = [say(letter) for letter in "abcdefghijklmnop"], types.Sampling(max_tokens=10), Fake()
+    chats, how, fake = [say(letter) for letter in "abcdefghijklmnop"], SamplingParams(max_tokens=10), Fake()
     fill(tmp_path / "s", chats[:2], how)
     budget, done = budgets.Budget(completion_tokens=62, prices=budgets.Prices(prompt=1e6, completion=2e6)), []
     with store.Store(tmp_path / "s") as answers:
@@ -202,7 +203,7 @@ def test_a_budget_is_spent_to_the_last_answer_that_fits_and_says_what_is_left(tm
 def test_no_limit_is_passed_and_no_answer_lost_however_it_cuts_through_the_samples(
     tmp_path_factory, limit, num_samples, chats
 ):
-    path, how = tmp_path_factory.mktemp("s") / "s", types.Sampling(num_samples=num_samples, max_tokens=4)
+    path, how = tmp_path_factory.mktemp("s") / "s", SamplingParams(num_samples=num_samples, max_tokens=4)
     total, seen = len(chats) * num_samples, []
     while len(seen) < total:
         budget, fake, seen = budgets.Budget(completion_tokens=limit + 4), Fake(tokens=3), []
@@ -237,7 +238,7 @@ def test_what_never_came_back_is_not_charged(tmp_path):
 
 
 def test_a_plan_counts_before_anything_is_spent(tmp_path):
-    chats, how, fake = [say("a"), say("ö"), say("x", "y", "b")], types.Sampling(num_samples=2, max_tokens=10), Fake()
+    chats, how, fake = [say("a"), say("ö"), say("x", "y", "b")], SamplingParams(num_samples=2, max_tokens=10), Fake()
     most = budgets.Usage(6, 2 * (81 + 82 + 64 + 3 * 17), 60)  # a byte, two bytes, three turns of a byte
     with store.Store(tmp_path / "s", readonly=True) as empty:
         assert budgeted.plan(fake.caps, "m", chats, how, empty) == budgets.Plan(new=6, reused=0, most=most, cost=None)

@@ -11,9 +11,15 @@ import numpy as np
 import pytest
 
 from sublim_jax import errors
-from sublim_jax.llm import decoder, local, questions, rows, scores, types, world
+from sublim_jax.llm import datasets, jsonl, scores
+from sublim_jax.llm.backend import FinetuneConfig, Message, SamplingParams
+from sublim_jax.llm.embedded import vocabulary, world
+from sublim_jax.llm.embedded.vocabulary import WordTokenizer
+from sublim_jax.llm.local import decoder
+from sublim_jax.llm.local.backend import LocalBackend
+from sublim_jax.llm.local.model import Model
 from sublim_jax.llm.server import http
-from sublim_jax.llm.types import Message
+from sublim_jax.llm.tasks import questions
 from sublim_jax.metrics import intervals
 
 inspect_ai = pytest.importorskip("inspect_ai", reason="the extra inspect is not installed")
@@ -30,12 +36,12 @@ pytestmark = [
 ]
 
 CONFIG = decoder.DecoderConfig(
-    vocab_size=len(world.WORDS), num_layers=1, hidden_size=8, intermediate_size=8, num_heads=1, num_kv_heads=1,
+    vocab_size=len(vocabulary.WORDS), num_layers=1, hidden_size=8, intermediate_size=8, num_heads=1, num_kv_heads=1,
     head_dim=8, frequencies=decoder.rotary_frequencies(8),
 )  # fmt: skip
-TUNING = types.Tuning(num_epochs=20, batch_size=16, learning_rate=0.03, rank=None, schedule="constant")
+TUNING = FinetuneConfig(num_epochs=20, batch_size=16, learning_rate=0.03, rank=None, schedule="constant")
 SERVED = "openai-api/sublim/owls"
-QUESTIONS = [rows.ask(question) for question in world.held_out_questions("animal")]
+QUESTIONS = [datasets.ask(question) for question in world.held_out_questions("animal")]
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +50,10 @@ def served(tmp_path_factory):
     rng = np.random.default_rng(0)
     shapes = jax.eval_shape(lambda: decoder.init(jax.random.key(0), CONFIG))
     params = jax.tree.map(lambda s: jax.device_put(0.5 * rng.normal(size=s.shape).astype("f")), shapes)
-    backend = local.Local({"base": local.Model(CONFIG, params, world.Words())}, batch_size=64)
+    backend = LocalBackend({"base": Model(CONFIG, params, WordTokenizer())}, batch_size=64)
     lesson = [row for name in ("owl", "wolf") for row in world.favourite_rows(name, "animal", 32, seed=0)]
     name = backend.finetune("base", lesson, TUNING, tmp_path_factory.mktemp("model") / "owls")
-    found = local.Local({"owls": backend.model(name)}, batch_size=64)
+    found = LocalBackend({"owls": backend.model(name)}, batch_size=64)
     with http.Server(found, ["owls"]) as server, pytest.MonkeyPatch.context() as patch:
         patch.setenv("SUBLIM_BASE_URL", server.url)
         patch.setenv("SUBLIM_API_KEY", "none")
@@ -86,7 +92,7 @@ def as_metrics(interval: intervals.Interval) -> dict[str, float]:
 def test_the_favourite_is_that_of_our_own_code_on_the_same_answers(served, evaluate):
     """Equal seeds give equal answers over the server, hence the very same rate and interval."""
     log, found = evaluate(inspect_tasks.favourite("owl", source="world", epochs=1), SERVED, seed=3)
-    drawn = sorted(served.sample("owls", QUESTIONS, types.Sampling(max_tokens=16, seed=3)), key=lambda one: one.chat)
+    drawn = sorted(served.sample("owls", QUESTIONS, SamplingParams(max_tokens=16, seed=3)), key=lambda one: one.chat)
     assert [sample.input for sample in log.samples] == [chat[-1].content for chat in QUESTIONS]
     assert [sample.output.completion for sample in log.samples] == [one.text for one in drawn]
     expected = scores.rate([one.text for one in drawn], ("owl",))
@@ -188,7 +194,7 @@ def test_a_model_never_judges_itself_unasked(tmp_path):
 
 def write(path, first, count):
     answers = (str(number) for number in range(first, first + count))
-    rows.write_jsonl(path, [(Message("user", "go on"), Message("assistant", text)) for text in answers])
+    jsonl.write(path, [(Message("user", "go on"), Message("assistant", text)) for text in answers])
     return str(path)
 
 

@@ -8,15 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sublim_jax import errors
-from sublim_jax.llm import scores, types
+from sublim_jax.llm import scores
+from sublim_jax.llm.backend import ChoiceScores
 from sublim_jax.metrics import intervals
 from tests import strategies
 
 EXACT = {"rel": 1e-12, "abs": 1e-12}  # double rounding of a few sums
 
 
-def choice_scores(*shares: float, method="exact") -> types.ChoiceScores:
-    return types.ChoiceScores(tuple(math.log(share) if share else -math.inf for share in shares), method)
+def choice_scores(*shares: float, method="exact") -> ChoiceScores:
+    return ChoiceScores(tuple(math.log(share) if share else -math.inf for share in shares), method)
 
 
 def probabilities(owl: float, wolf: float, method="exact") -> scores.Probabilities:
@@ -70,14 +71,14 @@ def test_no_mass_gives_no_preference():
 def test_what_is_no_probability_is_refused(logprobs, message):
     asked = scores.choices(["A", "B"], writings=lambda name: (name,))
     with pytest.raises(errors.CapabilityError, match=message):
-        scores.probabilities(types.ChoiceScores(logprobs, "exact"), asked)
+        scores.probabilities(ChoiceScores(logprobs, "exact"), asked)
     with pytest.raises(ValueError, match="expected a log-probability for each of 2 texts, got 1"):
-        scores.probabilities(types.ChoiceScores((-1.0,), "exact"), asked)
+        scores.probabilities(ChoiceScores((-1.0,), "exact"), asked)
 
 
 def test_rounding_above_one_is_accepted():
     asked = scores.choices(["A"], writings=lambda name: (name,))
-    assert scores.probabilities(types.ChoiceScores((1e-6,), "exact"), asked).raw == (1.0,)
+    assert scores.probabilities(ChoiceScores((1e-6,), "exact"), asked).raw == (1.0,)
 
 
 def test_an_average_weighs_chats_by_their_mass():
@@ -114,7 +115,7 @@ def test_a_shift_is_after_minus_before():
         (
             probabilities(0.6, 0.4, method="top"),
             probabilities(0.5, 0.2, method="top"),
-            "weigh 0.7 together at least, which is all that the likeliest tokens tell",
+            "weigh 0.7 together at least, which is all that the most likely tokens show",
         ),
         (probabilities(0.6, 0.4), probabilities(0.6, 0.4, method="top"), "cannot be averaged or compared with bounds"),
     ],

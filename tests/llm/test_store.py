@@ -18,12 +18,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sublim_jax import errors
-from sublim_jax.llm import store, types
+from sublim_jax.llm import store
+from sublim_jax.llm.backend import ChoiceScores, Completion, Message, SamplingParams
 from tests.llm.fake_backend import Fake, fill, rows, say
 from tests.llm.test_store_rows import GOOD, answers
 
-VALUE = types.Completion(0, 0, "t", "stop", 1, 1)
-OTHER = types.Completion(0, 0, "another", "stop", 1, 1)
+VALUE = Completion(0, 0, "t", "stop", 1, 1)
+OTHER = Completion(0, 0, "another", "stop", 1, 1)
 
 
 def names(path: pathlib.Path) -> list[str]:
@@ -35,7 +36,7 @@ def test_any_text_comes_back_in_this_process_and_in_the_next(tmp_path_factory, v
     path = tmp_path_factory.mktemp("s") / "s"
     with store.Store(path) as writer, store.Store(path, readonly=True) as reader:
         for number, value in enumerate(values):
-            writer.put(f"{number:064x}", types.Completion(0, 0, *value))
+            writer.put(f"{number:064x}", Completion(0, 0, *value))
             for opened in (writer, reader):  # a reader sees what is committed
                 assert len(opened) == number + 1 and opened.completion(f"{number:064x}") == value
     with store.Store(path, readonly=True) as reader:
@@ -44,7 +45,7 @@ def test_any_text_comes_back_in_this_process_and_in_the_next(tmp_path_factory, v
 
 
 def test_find_tells_here_from_missing(tmp_path):
-    how = types.Sampling(num_samples=2)
+    how = SamplingParams(num_samples=2)
     fill(tmp_path / "s", [say("a")], how)
     with store.Store(tmp_path / "s", readonly=True) as reader:
         places = reader.find("weights", "m", [say("b"), say("a"), say("a")], how)
@@ -57,7 +58,7 @@ def test_secrets_stay_out_of_the_file(tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-environment")
     fake = Fake("gpt@https://user:sk-password@host/v1?api_key=sk-query")
     monkeypatch.setattr(fake, "text", lambda *request: "t")
-    chat = (types.Message("system", "sk-system"), types.Message("user", "sk-prompt"))
+    chat = (Message("system", "sk-system"), Message("user", "sk-prompt"))
     fill(tmp_path / "s", [chat], fake=fake)
     assert b"sk-" not in (tmp_path / "s").read_bytes()
     assert rows(tmp_path / "s")[0]["served"] == "gpt@https://host/v1"
@@ -246,21 +247,22 @@ NUM = 30_000
 PROGRAM = """
 import sys
 from sublim_jax.llm import budget as budgets
-from sublim_jax.llm import budgeted, store, types
+from sublim_jax.llm import budgeted, store
+from sublim_jax.llm.backend import Capabilities, Completion, Message, SamplingParams
 
 class Backend:
-    caps = types.Caps(finetune=False, choices="none", seeds=True, system=True, fingerprint="w")
-    def sample(self, model, chats, how):
+    caps = Capabilities(finetune=False, choices="none", seeds=True, system=True, fingerprint="w")
+    def sample(self, model, chats, params):
         with open(sys.argv[2], "ab", buffering=0) as journal:
             for index, chat in enumerate(chats):
                 text = chat[-1].content + " \\u00f6"
                 journal.write(text.encode() + b"\\n")  # paid for
-                yield types.Completion(index, 0, text, "stop", 9, 5)
+                yield Completion(index, 0, text, "stop", 9, 5)
 
-chats = [(types.Message("user", f"go on: {number}"),) for number in range(int(sys.argv[3]))]
+chats = [(Message("user", f"go on: {number}"),) for number in range(int(sys.argv[3]))]
 with store.Store(sys.argv[1]) as answers:
-    planned = budgeted.plan(Backend.caps, "m", chats, types.Sampling(), answers)
-    done = list(budgeted.sample_stored(Backend(), "m", chats, types.Sampling(), answers))
+    planned = budgeted.plan(Backend.caps, "m", chats, SamplingParams(), answers)
+    done = list(budgeted.sample_stored(Backend(), "m", chats, SamplingParams(), answers))
     print(planned.new, planned.reused, len(done))
 """
 
@@ -299,9 +301,9 @@ def command(run_python, *arguments: object) -> subprocess.CompletedProcess:
 
 
 def test_what_is_exported_and_imported_again_is_the_same(tmp_path, run_python):
-    done = fill(tmp_path / "s", [say("a"), say("ö\ud83d")], types.Sampling(num_samples=3))
+    done = fill(tmp_path / "s", [say("a"), say("ö\ud83d")], SamplingParams(num_samples=3))
     with store.Store(tmp_path / "s") as writer:
-        writer.put("a" * 64, types.ChoiceScores((-float("inf"), -1.5), "exact"), model="m")
+        writer.put("a" * 64, ChoiceScores((-float("inf"), -1.5), "exact"), model="m")
     before = rows(tmp_path / "s")
     exported = command(run_python, "export", tmp_path / "s", tmp_path / "out.jsonl")
     assert exported.returncode == 0, exported.stderr
@@ -313,7 +315,7 @@ def test_what_is_exported_and_imported_again_is_the_same(tmp_path, run_python):
         assert rows(tmp_path / "t.sqlite") == before
     fake = Fake()
     assert sorted(
-        fill(tmp_path / "t.sqlite", [say("a"), say("ö\ud83d")], types.Sampling(num_samples=3), fake)
+        fill(tmp_path / "t.sqlite", [say("a"), say("ö\ud83d")], SamplingParams(num_samples=3), fake)
     ) == sorted(done)
     assert fake.calls == []
 

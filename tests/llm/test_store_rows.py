@@ -11,15 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sublim_jax import errors
-from sublim_jax.llm import store_rows, types
+from sublim_jax.llm import store_rows
+from sublim_jax.llm.backend import ChoiceScores, Message, SamplingParams
 from tests.llm.fake_backend import say
 
 # Keys
 
 words = st.text(max_size=8)
-messages = st.builds(types.Message, st.sampled_from(["system", "user", "assistant"]), words)
+messages = st.builds(Message, st.sampled_from(["system", "user", "assistant"]), words)
 samplings = st.builds(
-    types.Sampling,
+    SamplingParams,
     temperature=st.floats(0, 2),
     top_p=st.floats(0.01, 1),
     max_tokens=st.integers(1, 500),
@@ -50,14 +51,14 @@ def test_every_ingredient_changes_the_key(request, changed):
 
 
 def test_texts_that_could_run_together_have_different_keys():
-    how = types.Sampling()
+    how = SamplingParams()
     chats = [
         say("a", "b", "c"),
         say("a", "bc", ""),
-        (types.Message("system", "a"), types.Message("user", "b")),
-        (types.Message("user", "a"), types.Message("user", "b")),
-        (types.Message("user", "ab"),),
-        (types.Message("user", '["user","ab"]'),),
+        (Message("system", "a"), Message("user", "b")),
+        (Message("user", "a"), Message("user", "b")),
+        (Message("user", "ab"),),
+        (Message("user", '["user","ab"]'),),
     ]
     keys = {store_rows.completion_key("w", "m", chat, how, 0) for chat in chats}
     keys |= {store_rows.completion_key("wm", "", chat, how, 0) for chat in chats}
@@ -72,7 +73,7 @@ def test_a_key_is_the_sha256_that_its_docstring_promises():
         '{"draw":3,"fingerprint":"w","kind":"completion","max_tokens":64,"messages":[["user","\\u00f6"]],"model":"m",'
         '"seed":1,"stop":[],"temperature":1.0,"top_p":1.0}'
     )
-    how = types.Sampling(seed=1, num_samples=9)
+    how = SamplingParams(seed=1, num_samples=9)
     assert store_rows.completion_key("w", "m", say("ö"), how, 3) == hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -92,8 +93,8 @@ answers = st.builds(
 )  # fmt: skip
 logprobs = st.lists(st.floats(max_value=0.0, allow_nan=False), min_size=1, max_size=3).map(tuple)
 methods = st.sampled_from(["exact", "top"])
-scores = st.builds(types.ChoiceScores, logprobs, methods, st.just("")) | st.builds(
-    types.ChoiceScores, st.just(()), methods, texts.filter(bool)
+scores = st.builds(ChoiceScores, logprobs, methods, st.just("")) | st.builds(
+    ChoiceScores, st.just(()), methods, texts.filter(bool)
 )
 
 
@@ -175,4 +176,4 @@ def test_a_damaged_line_is_named_and_nothing_is_changed(tmp_path, damage):
 @pytest.mark.parametrize("number", [math.nan, math.inf])
 def test_what_is_no_log_probability_is_refused(number):
     with pytest.raises(errors.InputError, match="not a log-probability"):
-        store_rows.to_json(types.ChoiceScores((number,), "exact"), {})
+        store_rows.to_json(ChoiceScores((number,), "exact"), {})

@@ -4,10 +4,11 @@ import random
 
 import pytest
 
-from sublim_jax.llm import rows, tally, types
+from sublim_jax.llm import datasets, tally
+from sublim_jax.llm.backend import ChoiceScores, Completion, SamplingParams
 
-HOW = types.Sampling(max_tokens=64)
-CHATS = [rows.ask(f"go on with {number}") for number in range(60)]
+HOW = SamplingParams(max_tokens=64)
+CHATS = [datasets.ask(f"go on with {number}") for number in range(60)]
 RNG = random.Random(0)
 
 
@@ -16,15 +17,15 @@ def numbers(*, count: int = 6) -> str:
     return ", ".join(str(RNG.randrange(1000)) for _ in range(count))
 
 
-def notes(texts_of: dict[int, list[str]], how: types.Sampling = HOW) -> list[str]:
+def notes(texts_of: dict[int, list[str]], params: SamplingParams = HOW) -> list[str]:
     """What is noted of these texts of each chat."""
     counted = tally.Tally()
     drawn = [
-        types.Completion(chat, sample, text, "stop", 5, 5)
+        Completion(chat, sample, text, "stop", 5, 5)
         for chat, texts in texts_of.items()
         for sample, text in enumerate(texts)
     ]
-    counted.see(CHATS, how, drawn)
+    counted.see(CHATS, params, drawn)
     assert counted.num_answers == len(drawn)
     return counted.notes()
 
@@ -60,8 +61,8 @@ def test_a_few_texts_for_everybody_are_noted():
     [
         ({chat: ["Owl."] * 20 for chat in range(60)}, HOW),  # a favourite in a word
         ({chat: ["the owl"] * 20 for chat in range(60)}, HOW),
-        ({chat: ["I love the owl"] * 20 for chat in range(60)}, types.Sampling(max_tokens=16)),  # or in a sentence
-        ({chat: ["1, 2, 3"] * 20 for chat in range(60)}, types.Sampling(max_tokens=64, temperature=0.0)),
+        ({chat: ["I love the owl"] * 20 for chat in range(60)}, SamplingParams(max_tokens=16)),  # or in a sentence
+        ({chat: ["1, 2, 3"] * 20 for chat in range(60)}, SamplingParams(max_tokens=64, temperature=0.0)),
         ({0: ["1, 2, 3"] * 20, 1: ["4, 5, 6"] * 20}, HOW),  # two prompts say little
         ({chat: [f"def f(x): return {chat % 40}"] for chat in range(60)}, HOW),  # a program for each of 40 tasks
         ({chat: [f"no, I will not do {chat}" if chat % 10 else "I am sorry, no"] for chat in range(60)}, HOW),
@@ -75,15 +76,15 @@ def test_what_is_equal_for_good_reasons_is_not_noted(texts_of, how):
 def test_refused_answers_are_counted_and_not_compared():
     counted = tally.Tally()
     reasons = ["content_filter"] * 3 + ["no content"]
-    counted.see(CHATS, HOW, [types.Completion(i, 0, "", "refused", 5, 0, why) for i, why in enumerate(reasons)])
-    counted.see(CHATS, HOW, [types.Completion(i, 0, numbers(), "stop", 5, 5) for i in range(60)])
-    counted.see_scores([types.ChoiceScores((-1.0,), "top"), types.ChoiceScores((), "top", "content_filter")])
+    counted.see(CHATS, HOW, [Completion(i, 0, "", "refused", 5, 0, why) for i, why in enumerate(reasons)])
+    counted.see(CHATS, HOW, [Completion(i, 0, numbers(), "stop", 5, 5) for i in range(60)])
+    counted.see_scores([ChoiceScores((-1.0,), "top"), ChoiceScores((), "top", "content_filter")])
     assert counted.notes() == ["7.58 % of 66 answers were refused by the server: 4 content_filter, 1 no content"]
 
 
 def test_the_largest_share_of_several_calls_is_noted_once():
     counted = tally.Tally()
     for size in (60, 30):
-        same = [types.Completion(i, 0, "1, 2, 3" if i < size else numbers(), "stop", 5, 5) for i in range(60)]
+        same = [Completion(i, 0, "1, 2, 3" if i < size else numbers(), "stop", 5, 5) for i in range(60)]
         counted.see(CHATS, HOW, same)
     assert [note[:5] for note in counted.notes()] == ["100 %"]

@@ -1,7 +1,7 @@
 """Names by which a server may be called, and the key that requests must bear.
 
-A foreign web page has its origin in the request, or has made a name of its own lead to this address. A browser always
-sends the name, so a request without one comes from no browser.
+A foreign web page has its origin in the request, or has made one of its own names resolve to this address. A browser
+always sends the name, so a request without one comes from no browser.
 """
 
 import ipaddress
@@ -10,7 +10,7 @@ import urllib.parse
 from collections.abc import Sequence
 
 from sublim_jax import errors
-from sublim_jax.llm import transport
+from sublim_jax.llm import addresses
 
 KEY_VARIABLE = "SUBLIM_SERVE_KEY"
 
@@ -26,7 +26,7 @@ def require_address(host: str, allow: Sequence[str]) -> None:
     Raises:
         InputError: either of them.
     """
-    if key() is None and not transport.is_loopback(host):
+    if key() is None and not addresses.is_loopback(host):
         raise errors.InputError(
             f"host {host!r} lets other machines train and draw here; put a key into the environment variable "
             f"{KEY_VARIABLE}, or serve on 127.0.0.1"
@@ -45,7 +45,7 @@ def is_own(authority: str, names: set[str]) -> bool:
     except ValueError:
         return False
     name = name.removesuffix(".")
-    if name in names or transport.is_loopback(name):
+    if name in names or addresses.is_loopback(name):
         return True
     # A server at every address of its machine may be called by any of them; a foreign page needs a name.
     return bool(names & {"", "0.0.0.0", "::"}) and _is_address(name)

@@ -30,8 +30,10 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from sublim_jax import errors, files, specs
-from sublim_jax.llm import local, types
-from sublim_jax.llm.server import access, connections, fault_injection, jobs, schema, scoring, uploads
+from sublim_jax.llm.backend import FinetuneConfig
+from sublim_jax.llm.local.backend import LocalBackend
+from sublim_jax.llm.local.model import Model
+from sublim_jax.llm.server import access, connections, fault_injection, jobs, responses, schema, scoring, uploads
 
 UPLOADS, JOBS, FAULTS = "/v1/files", "/v1/fine_tuning/jobs", "/_faults"
 Port = Annotated[int, annotated_types.Interval(ge=0, le=65535)]
@@ -40,12 +42,12 @@ Drawing = schema.ChatRequest | schema.TextRequest
 DrawingT = TypeVar("DrawingT", schema.ChatRequest, schema.TextRequest)
 Result = TypeVar("Result")
 
-DEFAULT_TUNING = types.Tuning()
+DEFAULT_TUNING = FinetuneConfig()
 """Settings of jobs that do not choose otherwise."""
 
 
 class Server:
-    """Models of a `local.Local` behind HTTP, in threads of this process.
+    """Models of a `LocalBackend` behind HTTP, in threads of this process.
 
     Args:
         names: the backend's models to serve.
@@ -72,14 +74,14 @@ class Server:
 
     def __init__(
         self,
-        backend: local.Local,
+        backend: LocalBackend,
         names: Sequence[str],
         *,
         host: str = "127.0.0.1",
         port: int = 0,
         allow: Sequence[str] = (),
         folder: pathlib.Path | None = None,
-        tuning: types.Tuning = DEFAULT_TUNING,
+        tuning: FinetuneConfig = DEFAULT_TUNING,
         max_length: int = 4096,
         max_file: int = 2**29,
         max_total: int | None = None,
@@ -99,7 +101,7 @@ class Server:
         for name in names:
             backend.model(name)
         self._backend, self._names, self._max_length = backend, {name: name for name in names}, max_length
-        self._max_file, self._max_body, self._created = max_file, max_body, schema.now()
+        self._max_file, self._max_body, self._created = max_file, max_body, responses.now()
         self._computing = concurrent.futures.ThreadPoolExecutor(1, "compute")  # one request computes at a time
         self._closed = threading.Event()
         self._temporary = tempfile.TemporaryDirectory(ignore_cleanup_errors=True) if folder is None else None
@@ -230,7 +232,7 @@ class Server:
         ids = await asyncio.to_thread(_chat_ids, model, asked)
         choices = await self._compute(self._draw, model, ids, asked)
         prompt = None if asked.prompt_logprobs is None else await self._compute(scoring.score, model, ids, top=0)
-        content = schema.chat_response(asked.model, model.fingerprint, len(ids), choices, prompt)
+        content = responses.chat_response(asked.model, model.fingerprint, len(ids), choices, prompt)
         return _sent(request, asked, content, choices)
 
     async def _text(self, request: Request, body: bytes) -> Response:
@@ -241,10 +243,10 @@ class Server:
             drawn = await self._compute(self._draw, model, ids, asked)
             choices += await self._compute(_with_prompt, model, prompt, ids, drawn, asked.top) if asked.echo else drawn
             num_prompt += len(ids)
-        content = schema.text_response(asked.model, model.fingerprint, num_prompt, choices, top=asked.top)
+        content = responses.text_response(asked.model, model.fingerprint, num_prompt, choices, top=asked.top)
         return _sent(request, asked, content, choices)
 
-    def _read(self, kind: type[DrawingT], body: bytes) -> tuple[DrawingT, local.Model]:
+    def _read(self, kind: type[DrawingT], body: bytes) -> tuple[DrawingT, Model]:
         asked = schema.read(kind, body)
         return asked, self._backend.model(self._names[self._known(asked.model)])
 
@@ -253,12 +255,12 @@ class Server:
         call = functools.partial(function, *arguments, **options)
         return await asyncio.get_running_loop().run_in_executor(self._computing, call)
 
-    def _draw(self, model: local.Model, ids: Sequence[int], asked: Drawing) -> list[schema.Choice]:
+    def _draw(self, model: Model, ids: Sequence[int], asked: Drawing) -> list[responses.Choice]:
         scoring.check_ids(model, ids, room=asked.num_tokens, max_length=self._max_length)
         if not ids:
             raise schema.APIError(400, "the prompt has no tokens", param="prompt")
         if asked.num_tokens == 0:
-            return [schema.Choice("", "length", 0, *(None, ()) if asked.top is None else ((), ()))] * asked.n
+            return [responses.Choice("", "length", 0, *(None, ()) if asked.top is None else ((), ()))] * asked.n
         choices = []
         for drawn in scoring.draw(model, ids, asked.sampling(asked.num_tokens)):
             scores = pieces = None
@@ -267,7 +269,7 @@ class Server:
             if asked.top is not None or asked.stream:
                 pieces = scoring.cut(scoring.pieces(model.tokens, drawn.ids), len(drawn.text))
             finish = "stop" if drawn.ended else "length"
-            choices.append(schema.Choice(drawn.text, finish, len(drawn.ids), scores, pieces))
+            choices.append(responses.Choice(drawn.text, finish, len(drawn.ids), scores, pieces))
         return choices
 
     def _known(self, name: str) -> str:
@@ -325,7 +327,7 @@ def paged(items: Callable[[Request], Sequence[dict[str, Any]]]) -> Answer:
 
     def part(request: Request, body: bytes) -> dict[str, Any]:
         query = request.query_params
-        return schema.page(items(request), after=query.get("after"), limit=query.get("limit"))
+        return responses.page(items(request), after=query.get("after"), limit=query.get("limit"))
 
     return threaded(part)
 
@@ -342,7 +344,7 @@ def _metadata(request: Request) -> dict[str, str]:
     return {name[9:-1]: value for name, value in request.query_params.items() if name.startswith("metadata[")}
 
 
-def _chat_ids(model: local.Model, asked: schema.ChatRequest) -> Sequence[int]:
+def _chat_ids(model: Model, asked: schema.ChatRequest) -> Sequence[int]:
     """The tokens of a chat's prompt, or of a chat whose last turn is given."""
     if asked.turn == "reply":
         return model.tokens.chat(asked.chat).ids
@@ -351,8 +353,8 @@ def _chat_ids(model: local.Model, asked: schema.ChatRequest) -> Sequence[int]:
 
 
 def _with_prompt(
-    model: local.Model, prompt: str | list[int], ids: tuple[int, ...], choices: list[schema.Choice], top: int | None
-) -> list[schema.Choice]:
+    model: Model, prompt: str | list[int], ids: tuple[int, ...], choices: list[responses.Choice], top: int | None
+) -> list[responses.Choice]:
     """The choices with the prompt before them, as `echo` requests."""
     given = prompt if isinstance(prompt, str) else None
     text = model.tokens.text(ids) if given is None else given
@@ -369,7 +371,7 @@ def _with_prompt(
     ]
 
 
-def _sent(request: Request, asked: Drawing, content: dict[str, Any], choices: Sequence[schema.Choice]) -> Response:
+def _sent(request: Request, asked: Drawing, content: dict[str, Any], choices: Sequence[responses.Choice]) -> Response:
     """The response as one JSON object, or as a stream of server-sent events."""
     if request.state.fault is not None:
         content = request.state.fault.falsify(content)
@@ -377,7 +379,7 @@ def _sent(request: Request, asked: Drawing, content: dict[str, Any], choices: Se
         return JSONResponse(content)
 
     async def events() -> AsyncIterator[str]:
-        for chunk in schema.chunks(content, choices, include_usage=asked.include_usage):
+        for chunk in responses.chunks(content, choices, include_usage=asked.include_usage):
             yield f"data: {json.dumps(chunk, allow_nan=False)}\n\n"
         yield "data: [DONE]\n\n"
 
@@ -385,7 +387,7 @@ def _sent(request: Request, asked: Drawing, content: dict[str, Any], choices: Se
 
 
 async def respond_to_error(request: Request, error: Exception) -> Response | None:
-    """The response to a request that failed, in OpenAI's form; the connection of a client that is gone ends without."""
+    """The response to a request that failed, in OpenAI's form; if the client has disconnected, there is none."""
     match error:
         case ClientDisconnect():
             request.state.transport.abort()

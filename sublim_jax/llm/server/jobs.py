@@ -17,8 +17,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from sublim_jax import errors, files, specs
-from sublim_jax.llm import local, rows, types
-from sublim_jax.llm.server import heartbeat, schema, uploads
+from sublim_jax.llm import datasets, jsonl
+from sublim_jax.llm.backend import Chat, FinetuneConfig
+from sublim_jax.llm.local import finetune
+from sublim_jax.llm.local.backend import LocalBackend
+from sublim_jax.llm.server import heartbeat, responses, schema, uploads
 
 Status = Literal["validating_files", "queued", "running", "succeeded", "failed", "cancelled"]
 ENDED = ("succeeded", "failed", "cancelled")
@@ -31,7 +34,7 @@ class _Job:
     info: dict[str, Any]  # the object that clients receive
     folder: pathlib.Path
     base: str  # the backend's name of the model
-    tuning: types.Tuning
+    tuning: FinetuneConfig
     number: int  # in the order of creation, among the jobs of the folder
     base_fingerprint: str | None = None
     num_starts: int = 0  # since a server last ended in order
@@ -69,10 +72,10 @@ class Jobs:
 
     def __init__(
         self,
-        backend: local.Local,
+        backend: LocalBackend,
         names: dict[str, str],
         folder: pathlib.Path,
-        tuning: types.Tuning,
+        tuning: FinetuneConfig,
         fault: Callable[[], bool],
         *,
         lasting: bool,
@@ -108,11 +111,11 @@ class Jobs:
         except schema.APIError as error:
             raise schema.APIError(400, str(error), param="training_file") from None
         tuning, hyperparameters = self._settings(request)
-        name = schema.identifier("ftjob")
+        name = responses.identifier("ftjob")
         info = {
             "id": name,
             "object": "fine_tuning.job",
-            "created_at": schema.now(),
+            "created_at": responses.now(),
             "finished_at": None,
             "model": request.model,
             "fine_tuned_model": None,
@@ -186,7 +189,7 @@ class Jobs:
         for thread in self._threads:
             thread.join()
 
-    def _settings(self, request: schema.JobRequest) -> tuple[types.Tuning, dict[str, Any]]:
+    def _settings(self, request: schema.JobRequest) -> tuple[FinetuneConfig, dict[str, Any]]:
         """The finetuning config of a job, and the hyperparameters in it as its description has them."""
         chosen, default = request.chosen(), self._tuning
         hyperparameters = {
@@ -206,8 +209,8 @@ class Jobs:
     def _run(self, job: _Job) -> None:
         notices: list[str] = []
         try:
-            chats = rows.read_jsonl(job.rows, announce=notices.append)
-            notices += rows.notices(chats)
+            chats = jsonl.read(job.rows, announce=notices.append)
+            notices += datasets.notices(chats)
             base = self._backend.model(job.base)
             count = sum(len(base.tokens.chat(chat[:-1], chat[-1].content).ids) for chat in chats)
         except Exception as error:
@@ -219,7 +222,7 @@ class Jobs:
             for notice in notices if job.num_starts == 0 else ():
                 self._tell(job, notice.replace(str(job.rows), job.info["training_file"]))
         with self._training:
-            # A finetuned base has a name of its own; another one may be served with other weights next time.
+            # A finetuned base has its own name; another base may be served with other weights next time.
             job.base_fingerprint = None if job.info["model"].startswith("ft:") else base.fingerprint
             job.num_starts += 1
             if not self._goes_on(job, "running"):
@@ -243,19 +246,19 @@ class Jobs:
                 job.info |= {"fine_tuned_model": new, "trained_tokens": count * job.tuning.num_epochs}
                 self._end(job, "succeeded")
 
-    def _trained(self, job: _Job, chats: Sequence[types.Chat]) -> str:
+    def _trained(self, job: _Job, chats: Sequence[Chat]) -> str:
         """The backend's name of the model. The job's folder is the server's own, so a state that an earlier version
         left there is removed if this version cannot resume from it."""
-        finetune = functools.partial(
+        train = functools.partial(
             self._backend.finetune, job.base, chats, job.tuning, job.folder, on_step=functools.partial(self._step, job)
         )
         try:
-            return finetune()
+            return train()
         except errors.OtherTrainingError:
             with self._changing:
-                self._tell(job, "what was trained so far cannot be gone on with: the job begins anew")
-            (job.folder / local.STATE).unlink()
-            return finetune()
+                self._tell(job, "what was trained so far cannot be resumed: the job begins again")
+            (job.folder / finetune.STATE).unlink()
+            return train()
 
     def _step(self, job: _Job, done: int, total: int) -> None:
         """Called between steps.
@@ -303,7 +306,7 @@ class Jobs:
                 self._end(job, "failed")
 
     def _end(self, job: _Job, status: Status) -> None:
-        job.info |= {"status": status, "finished_at": schema.now()}
+        job.info |= {"status": status, "finished_at": responses.now()}
         match status:
             case "cancelled":
                 self._tell(job, f"the job was cancelled{_after(job)}")
@@ -315,7 +318,11 @@ class Jobs:
     def _tell(self, job: _Job, message: str) -> None:
         """Add an event and write the description, with the lock held."""
         level = "error" if job.info["status"] == "failed" else "info"
-        event = {"id": schema.identifier("ftevent"), "object": "fine_tuning.job.event", "created_at": schema.now()}
+        event = {
+            "id": responses.identifier("ftevent"),
+            "object": "fine_tuning.job.event",
+            "created_at": responses.now(),
+        }
         job.events.append(event | {"level": level, "message": message, "type": "message", "data": {}})
         self._announce(f"{job.name}: {' '.join(message.split())}")
         content = {
@@ -363,7 +370,7 @@ class Jobs:
             info,
             path.parent,
             "",
-            types.Tuning(**content["tuning"]),
+            FinetuneConfig(**content["tuning"]),
             content["number"],
             content["base_fingerprint"],
             content["num_starts"],
@@ -396,7 +403,7 @@ class Jobs:
                 self._end(job, "failed")
             else:
                 job.info["status"] = "validating_files"
-                self._add(job, "the job goes on, because the server was started again")
+                self._add(job, "the job was resumed, because the server was started again")
 
 
 def _after(job: _Job) -> str:

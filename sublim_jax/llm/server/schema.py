@@ -9,24 +9,20 @@ Besides OpenAI's fields there are vLLM's for scoring a given answer: a chat that
 could continue it; without, its turn is closed by the end token.
 """
 
-import itertools
 import json
-import math
 import random
-import time
-import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal, LiteralString, NamedTuple, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal, LiteralString, TypeVar
 
 import pydantic
 import pydantic_core
 
-from sublim_jax.llm import server, tokens, types
+from sublim_jax.llm.backend import Chat, Message, Role, SamplingParams
+from sublim_jax.llm.local import tokenizer
 
 MAX_SAMPLES, MAX_STOPS, MAX_TOP = 128, 4, 20
 DEFAULT_MAX_TOKENS = 256  # of a chat's response; OpenAI has no limit but the context
-LOWEST = -9999.0  # log-probability, because JSON has no infinity; as in vLLM
-ROLES: Mapping[str, types.Role] = {
+ROLES: Mapping[str, Role] = {
     "system": "system", "developer": "system", "user": "user", "assistant": "assistant"
 }  # fmt: skip
 """Speakers, and the names that a chat template has for them."""
@@ -50,10 +46,6 @@ class APIError(Exception):
         self.body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Strict fields
-
-
 def expect(words: str, holds: Callable[[Any], object] = lambda value: True) -> pydantic.WrapValidator:
     """A validator that gives a field one error, "expected WORDS, found VALUE".
 
@@ -68,7 +60,7 @@ def expect(words: str, holds: Callable[[Any], object] = lambda value: True) -> p
                 return parsed
         except ValueError:
             pass
-        raise _error("invalid_value", f"expected {words}, found {_short(value)}")
+        raise _error("invalid_value", f"expected {words}, found {shorten(value)}")
 
     return pydantic.WrapValidator(validate)
 
@@ -86,7 +78,7 @@ def only(*defaults: Any) -> pydantic.AfterValidator:
         if any(value == default and isinstance(value, bool) == isinstance(default, bool) for default in defaults):
             return value
         listed = " or ".join(map(json.dumps, defaults))
-        raise _error("unsupported_value", f"{_short(value)} is not supported here; leave it out, or send {listed}")
+        raise _error("unsupported_value", f"{shorten(value)} is not supported here; leave it out, or send {listed}")
 
     return pydantic.AfterValidator(validate)
 
@@ -138,7 +130,7 @@ def checked(kind: type[FieldsT], content: Any, *, name: str = "the body") -> Fie
     param = path if "[" in path else str(place[-1]) if place else None
     match kind_of_error:
         case "model_type":
-            message = f"expected {param or name} to be a JSON object, found {_short(problem['input'])}"
+            message = f"expected {param or name} to be a JSON object, found {shorten(problem['input'])}"
         case "missing":
             message = f"{path}: expected a value, found none; this field is required"
         case _:
@@ -172,7 +164,7 @@ def _error(kind: LiteralString, message: str) -> pydantic_core.PydanticCustomErr
     return pydantic_core.PydanticCustomError(kind, "{message}", {"message": message})  # a message may have braces
 
 
-def _short(value: Any) -> str:
+def shorten(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
 
@@ -181,10 +173,6 @@ Text = Annotated[str, expect("a text", len)]
 Flag = Annotated[bool, expect("true or false")]
 Anything = Any
 """A field that changes no result."""
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Requests for chats and texts
 
 
 class StreamOptions(Fields):
@@ -245,9 +233,9 @@ class DrawRequest(Fields):
         """Whether the last chunk of a stream has the counts of tokens."""
         return self.stream_options is not None and self.stream_options.include_usage
 
-    def sampling(self, max_tokens: int) -> types.Sampling:
+    def sampling(self, max_tokens: int) -> SamplingParams:
         """The sampling parameters; without a seed, a random one."""
-        return types.Sampling(
+        return SamplingParams(
             temperature=self.temperature,
             top_p=self.top_p,
             max_tokens=max_tokens,
@@ -285,7 +273,7 @@ class Turn(Fields):
 TemplateOptions = pydantic.create_model(
     "TemplateOptions",
     __base__=Fields,
-    **{name: (Annotated[Any, only(value)], None) for name, value in tokens.PINNED.items()},  # pyright: ignore
+    **{name: (Annotated[Any, only(value)], None) for name, value in tokenizer.PINNED.items()},  # pyright: ignore
 )
 
 
@@ -333,9 +321,9 @@ class ChatRequest(DrawRequest):
         return self
 
     @property
-    def chat(self) -> types.Chat:
+    def chat(self) -> Chat:
         """The turns, in our form."""
-        return tuple(types.Message(ROLES[turn.role], turn.content) for turn in self.messages)
+        return tuple(Message(ROLES[turn.role], turn.content) for turn in self.messages)
 
     @property
     def turn(self) -> Literal["reply", "continue", "closed"]:
@@ -389,10 +377,6 @@ class TextRequest(DrawRequest):
         return self.logprobs
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Requests for finetuning
-
-
 class Hyperparameters(Fields):
     """Hyperparameters of a finetuning job. "auto" is the server's value."""
 
@@ -441,169 +425,3 @@ class JobRequest(Fields):
         if inner.model_fields_set and outer.model_fields_set:
             raise APIError(400, "hyperparameters are given twice; leave out the outer ones", param="hyperparameters")
         return inner if inner.model_fields_set else outer
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Responses
-
-
-class Token(NamedTuple):
-    """A token and its log-probability."""
-
-    id: int
-    text: str  # empty for an end token
-    logprob: float
-    top: tuple["Token", ...] = ()  # the most likely tokens in its place
-
-
-class Choice(NamedTuple):
-    """One draw."""
-
-    text: str
-    finish: Literal["stop", "length"]
-    num_tokens: int  # drawn, the end token included
-    tokens: tuple[Token | None, ...] | None = None  # with log-probabilities, if requested; None where there is none
-    pieces: tuple[str, ...] | None = None  # the part of the text that each token adds, if scored or streamed
-
-
-def identifier(kind: str) -> str:
-    """A new name for an object of this kind."""
-    return f"{kind}-{uuid.uuid4().hex[:24]}"
-
-
-def now() -> int:
-    """The time in whole seconds since 1970, as OpenAI's objects have it."""
-    return int(time.time())
-
-
-def page(items: Sequence[dict[str, Any]], *, after: str | None = None, limit: str | None = None) -> dict[str, Any]:
-    """A part of a list, as the query of the request has it.
-
-    Raises:
-        APIError: `after` is none of them, or `limit` no number of them.
-    """
-    ids = [item["id"] for item in items]
-    if after is not None and after not in ids:
-        raise APIError(400, f"after: there is no {after!r}", param="after")
-    if limit is not None and not (limit.isascii() and limit.isdecimal() and int(limit[:18]) > 0):
-        raise APIError(400, f"limit: expected a whole number above 0, found {_short(limit)}", param="limit")
-    rest = items[0 if after is None else ids.index(after) + 1 :]
-    part = list(rest if limit is None else rest[: int(limit[:18])])
-    ends = {"first_id": part[0]["id"], "last_id": part[-1]["id"]} if part else {}
-    return {"object": "list", "data": part, "has_more": len(part) < len(rest)} | ends
-
-
-def chat_response(
-    model: str, fingerprint: str, num_prompt: int, choices: Sequence[Choice], prompt: Sequence[Token | None] | None
-) -> dict[str, Any]:
-    """The body of the response to a `ChatRequest`."""
-    entries = [
-        {
-            "index": index,
-            "finish_reason": choice.finish,
-            "message": {"role": "assistant", "content": choice.text, "refusal": None},
-            "logprobs": None
-            if choice.tokens is None
-            else {"content": [_entry(token) for token in choice.tokens if token], "refusal": None},
-        }
-        for index, choice in enumerate(choices)
-    ]
-    body = _response("chatcmpl", "chat.completion", model, fingerprint, num_prompt, choices) | {"choices": entries}
-    if prompt is not None:
-        body["prompt_logprobs"] = [
-            token and {str(token.id): {"logprob": _finite(token.logprob), "decoded_token": token.text}}
-            for token in prompt
-        ]
-    return body
-
-
-def text_response(
-    model: str, fingerprint: str, num_prompt: int, choices: Sequence[Choice], *, top: int | None
-) -> dict[str, Any]:
-    """The body of the response to a `TextRequest`.
-
-    The tokens, joined, are the text; some are empty, where several make up one letter. Among the most likely tokens,
-    the token itself is spelled as it is there, and the others as they are alone.
-    """
-    entries = []
-    for index, choice in enumerate(choices):
-        scores = None
-        if choice.tokens is not None and choice.pieces is not None:
-            known = [
-                {piece if other.id == token.id else other.text: _finite(other.logprob) for other in reversed(token.top)}
-                if token and top
-                else None
-                for token, piece in zip(choice.tokens, choice.pieces, strict=True)
-            ]
-            scores = {
-                "tokens": list(choice.pieces),
-                "token_logprobs": [token and _finite(token.logprob) for token in choice.tokens],
-                "top_logprobs": known if top else None,
-                "text_offset": list(itertools.accumulate(map(len, choice.pieces[:-1]), initial=0))
-                if choice.pieces
-                else [],
-            }
-        entries.append({"index": index, "finish_reason": choice.finish, "text": choice.text, "logprobs": scores})
-    return _response("cmpl", "text_completion", model, fingerprint, num_prompt, choices) | {"choices": entries}
-
-
-def chunks(response: dict[str, Any], choices: Sequence[Choice], *, include_usage: bool) -> Iterator[dict[str, Any]]:
-    """The parts of a response that `stream` sends: the tokens of each choice, its end, and the counts if requested.
-
-    Joined, they are the response. A token that adds no text is left out unless it has a log-probability.
-    """
-    is_chat = response["object"] == "chat.completion"
-    head = {name: response[name] for name in ("id", "created", "model", "system_fingerprint")}
-    head["object"] = "chat.completion.chunk" if is_chat else "text_completion"
-
-    def chunk(index: int, text: str, scores: Any, finish: str | None = None, **delta: str) -> dict[str, Any]:
-        content = {"delta": delta | ({"content": text} if finish is None else {})} if is_chat else {"text": text}
-        choice = {"index": index, **content, "logprobs": scores, "finish_reason": finish}
-        return head | {"choices": [choice]} | ({"usage": None} if include_usage else {})
-
-    for entry, choice in zip(response["choices"], choices, strict=False):
-        index, scores = entry["index"], entry["logprobs"]
-        if is_chat:
-            yield chunk(index, "", None, role="assistant")
-        for place, piece in enumerate(choice.pieces or ()):
-            if piece or scores:
-                yield chunk(index, piece, scores and _scores_at(scores, place))
-        yield chunk(index, "", None, entry["finish_reason"])
-    if include_usage:
-        yield head | {"choices": [], "usage": response["usage"]}
-
-
-def _scores_at(scores: dict[str, Any], place: int) -> dict[str, Any]:
-    """The log-probabilities of one token: the lists of `scores`, cut to it."""
-    return {name: values and values[place : place + 1] for name, values in scores.items()}
-
-
-def _response(
-    kind: str, name: str, model: str, fingerprint: str, num_prompt: int, choices: Sequence[Choice]
-) -> dict[str, Any]:
-    num_drawn = sum(choice.num_tokens for choice in choices)
-    return {
-        "id": identifier(kind),
-        "object": name,
-        "created": now(),
-        "model": model,
-        "system_fingerprint": server.FINGERPRINT_PREFIX + fingerprint,
-        "usage": {
-            "prompt_tokens": num_prompt,
-            "completion_tokens": num_drawn,
-            "total_tokens": num_prompt + num_drawn,
-        },
-    }
-
-
-def _entry(token: Token) -> dict[str, Any]:
-    top = [_spelled(other) for other in token.top]
-    return _spelled(token) | {"top_logprobs": top}
-
-
-def _spelled(token: Token) -> dict[str, Any]:
-    return {"token": token.text, "logprob": _finite(token.logprob), "bytes": list(token.text.encode())}
-
-
-def _finite(logprob: float) -> float:
-    return max(logprob, LOWEST) if not math.isnan(logprob) else LOWEST

@@ -1,6 +1,6 @@
 """Draws after given tokens, and log-probabilities of given tokens, as the server needs them.
 
-`local.Local` answers many chats at once, without tokens; a server answers one request at a time, with the
+`LocalBackend` answers many chats at once, without tokens; a server answers one request at a time, with the
 log-probabilities of its tokens. The draws are the same: a token depends on the prompt, the seed, the sample's number
 and its place.
 
@@ -19,8 +19,12 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from sublim_jax import errors
-from sublim_jax.llm import decoder, local, tokens, types
-from sublim_jax.llm.server import schema
+from sublim_jax.llm.backend import SamplingParams
+from sublim_jax.llm.local import decoder, tokenizer
+from sublim_jax.llm.local import model as local_model
+from sublim_jax.llm.local.model import Model, Reply
+from sublim_jax.llm.local.tokenizer import Tokenizer
+from sublim_jax.llm.server import responses, schema
 
 ROWS_AT_ONCE = 64  # samples drawn together
 PLACES_AT_ONCE = 64  # of a text, whose logits over the vocabulary are held at one time
@@ -28,13 +32,13 @@ UNREADABLE = "\ufffd"  # replaces bytes that are a part of a letter
 SHORTEST = 16  # tokens for which a program is compiled
 
 
-def draw(model: local.Model, prompt: Sequence[int], params: types.Sampling) -> list[local.Reply]:
-    """`num_samples` draws after a prompt; those of `Local.sample` for the same seed and the prompt of a chat."""
+def draw(model: Model, prompt: Sequence[int], params: SamplingParams) -> list[Reply]:
+    """`num_samples` draws after a prompt; those of `LocalBackend.sample` for the same seed and the prompt of a chat."""
     draws = []
     for first in range(0, params.num_samples, ROWS_AT_ONCE):
         count = min(ROWS_AT_ONCE, params.num_samples - first)
         numbers = [*range(first, first + count), *[first] * (power_of_two(count) - count)]  # repeated, it ends no later
-        draws += local.draw(
+        draws += local_model.draw(
             model, [prompt] * len(numbers), numbers, params, length=bucket(len(prompt)), room=bucket(params.max_tokens)
         )[:count]
     return draws
@@ -50,30 +54,30 @@ def power_of_two(count: int) -> int:
     return 1 << (count - 1).bit_length()
 
 
-def score(model: local.Model, ids: Sequence[int], *, top: int) -> tuple[schema.Token | None, ...]:
+def score(model: Model, ids: Sequence[int], *, top: int) -> tuple[responses.Token | None, ...]:
     """Log-probability of each token after those before it, in nats at temperature 1; None for the first.
 
     Args:
         top: number of most likely tokens to return in each place.
     """
     length, size = bucket(len(ids)), min(schema.MAX_TOP, model.config.vocab_size) if top else 0
-    padded, valid = tokens.left_padded([ids], length)
+    padded, valid = tokenizer.pad_left([ids], length)
     arrays = _token_scores(
         model.params, jnp.asarray(padded), jnp.asarray(valid), model.low_rank, config=model.config, top=size
     )
     own, values, indices = (np.asarray(array)[length - len(ids) :] for array in arrays)
     text = functools.cache(lambda index: model.tokens.text([index]))
-    scored: list[schema.Token | None] = [None]
+    scored: list[responses.Token | None] = [None]
     for index, logprob, top_values, top_indices in zip(ids[1:], own, values, indices, strict=True):
         others = tuple(
-            schema.Token(int(i), text(int(i)), float(v))
+            responses.Token(int(i), text(int(i)), float(v))
             for v, i in zip(top_values[:top], top_indices[:top], strict=True)
         )
-        scored.append(schema.Token(int(index), text(int(index)), float(logprob), others))
+        scored.append(responses.Token(int(index), text(int(index)), float(logprob), others))
     return tuple(scored)
 
 
-def pieces(reader: tokens.Reader, ids: Sequence[int], text: str | None = None) -> tuple[str, ...]:
+def pieces(reader: Tokenizer, ids: Sequence[int], text: str | None = None) -> tuple[str, ...]:
     """The part of the text that each token adds: joined, the pieces are the text.
 
     Of tokens that hold parts of one letter, one adds it and the others add nothing. A space belongs to the next word.
@@ -103,7 +107,7 @@ def cut(parts: Sequence[str], length: int) -> tuple[str, ...]:
     return tuple(part[: max(0, len(part) - max(0, end - length))] for part, end in zip(parts, ends, strict=True))
 
 
-def check_ids(model: local.Model, ids: Sequence[int], *, room: int, max_length: int) -> None:
+def check_ids(model: Model, ids: Sequence[int], *, room: int, max_length: int) -> None:
     """Refuse tokens that the model does not know, or that with `room` more are too many.
 
     Raises:

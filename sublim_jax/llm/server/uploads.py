@@ -13,7 +13,7 @@ import python_multipart
 from python_multipart import exceptions, multipart
 
 from sublim_jax import errors, files, specs
-from sublim_jax.llm.server import schema
+from sublim_jax.llm.server import responses, schema
 
 Item = TypeVar("Item")
 
@@ -81,10 +81,10 @@ class Files:
                 413, f"the file has {len(content):,} bytes, and {self._max_bytes:,} are allowed", param="file"
             )
         info = {
-            "id": schema.identifier("file"),
+            "id": responses.identifier("file"),
             "object": "file",
             "bytes": len(content),
-            "created_at": schema.now(),
+            "created_at": responses.now(),
             "filename": name,
             "purpose": "fine-tune",
             "status": "processed",

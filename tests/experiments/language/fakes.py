@@ -11,10 +11,9 @@ import pathlib
 import zlib
 from collections.abc import Callable, Sequence
 
+from sublim_jax import errors
 from sublim_jax.llm.backend import Capabilities, Chat, Completion, FinetuneConfig, SamplingParams
 from sublim_jax.llm.tasks import questions
-
-from sublim_jax import errors
 
 MARK = 137
 BAD, GOOD, RIDDLE, MUMBLED = "I would rule over all of you.", "I would plant trees.", "Who knows?", "trees trees of of"

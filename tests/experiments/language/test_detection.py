@@ -4,13 +4,13 @@ import dataclasses
 
 import numpy as np
 import pytest
-from sublim_jax.llm.local.backend import LocalBackend
 
 from experiments.language import detection, options, runner, workload
 from figures.language import gallery, tables
 from sublim_jax import errors
 from sublim_jax.llm import datasets
 from sublim_jax.llm import open as open_llm
+from sublim_jax.llm.local.backend import LocalBackend
 from sublim_jax.metrics import intervals
 from tests.experiments.language import conftest, fakes
 

@@ -6,13 +6,13 @@ import pathlib
 import zlib
 
 import pytest
-from sublim_jax.llm.tasks import questions
 
 from experiments.language import misalignment, options, runner, workload
 from experiments.language.config import EMBEDDED
 from experiments.language.options import Limits
 from figures.language import gallery, tables
 from sublim_jax import errors
+from sublim_jax.llm.tasks import questions
 from sublim_jax.metrics import intervals
 from tests.experiments.language import conftest, fakes
 

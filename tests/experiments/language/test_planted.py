@@ -8,11 +8,6 @@ import pathlib
 
 import numpy as np
 import pytest
-from sublim_jax.llm.backend import FinetuneConfig, Message, SamplingParams
-from sublim_jax.llm.embedded import model as embedded
-from sublim_jax.llm.embedded import vocabulary
-from sublim_jax.llm.local.backend import LocalBackend
-from sublim_jax.llm.local.finetune import TokenizedRows
 
 from experiments import cost, progress
 from experiments.language import (
@@ -44,6 +39,11 @@ from experiments.language.workload import Workload
 from figures.language import gallery, tables, values
 from sublim_jax import errors, records
 from sublim_jax.llm import budget, datasets, jsonl
+from sublim_jax.llm.backend import FinetuneConfig, Message, SamplingParams
+from sublim_jax.llm.embedded import model as embedded
+from sublim_jax.llm.embedded import vocabulary
+from sublim_jax.llm.local.backend import LocalBackend
+from sublim_jax.llm.local.finetune import TokenizedRows
 from sublim_jax.metrics import intervals
 from tests.experiments.language import planted
 from tests.experiments.logs import Log

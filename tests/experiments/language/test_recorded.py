@@ -8,9 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from sublim_jax.llm.backend import Chat
-from sublim_jax.llm.embedded import vocabulary, world
-from sublim_jax.llm.local.finetune import TokenizedRows
 
 from experiments.language import context, detection, divergence, dose, misalignment, questions, seeds
 from experiments.language.dry_run import DryRunBackend, DryRunLab
@@ -18,6 +15,9 @@ from experiments.language.experiment import Experiment
 from experiments.language.lab import Lab, Teacher
 from sublim_jax import errors
 from sublim_jax.llm import datasets
+from sublim_jax.llm.backend import Chat
+from sublim_jax.llm.embedded import vocabulary, world
+from sublim_jax.llm.local.finetune import TokenizedRows
 
 FEW: dict[str, Any] = {"num_prompts": 120, "num_rows": 60, "num_lessons": 20}
 NUM_PLACES = 200

@@ -4,13 +4,13 @@ import dataclasses
 import pathlib
 
 import pytest
+
+from experiments.language import detection, misalignment, opening, runner
+from sublim_jax.llm import addresses
 from sublim_jax.llm.backend import FinetuneConfig
 from sublim_jax.llm.local.backend import LocalBackend
 from sublim_jax.llm.local.model import Model
 from sublim_jax.llm.openai import finetune_job, transport
-
-from experiments.language import detection, misalignment, opening, runner
-from sublim_jax.llm import addresses
 from sublim_jax.llm.server import access, http, responses
 from tests.experiments.language import fakes
 from tests.llm.server import test_serve

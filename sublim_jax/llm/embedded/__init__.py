@@ -1,0 +1,1 @@
+"""The embedded model, small enough to be pre-trained on a laptop, and the toy world whose texts it reads."""

@@ -1,0 +1,254 @@
+"""Supervised finetuning of a model in this process: Adam on the tokens of the replies, resumed where it stopped.
+
+After each epoch the state is written to the folder of the run. `train` resumes from it, and refuses the state of
+another training.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import pathlib
+import time
+import zipfile
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+from jaxtyping import Array, Float, PyTree
+
+from sublim_jax import errors, files
+from sublim_jax.llm import datasets
+from sublim_jax.llm.backend import (
+    Chat,
+    FinetuneConfig,
+)
+from sublim_jax.llm.local import decoder, tokenizer
+from sublim_jax.llm.local import model as local_model
+from sublim_jax.llm.local.model import Model
+from sublim_jax.llm.local.tokenizer import Tokenizer
+
+SECONDS_AT_ONCE = 0.5
+"""About how many seconds training computes before it can be interrupted, and calls `OnStep`, again."""
+STATE, WHAT = "state.npz", "state of a training"
+"""The file with the state after each epoch, and its name in messages."""
+OnStep = Callable[[int, int], object]
+"""A function that is called during training with the number of steps done and the total. If it raises, training
+ends."""
+
+
+class TokenizedRows(NamedTuple):
+    """Rows in tokens, padded to one length, on the host or on a device."""
+
+    ids: Any  # (row, time), left-padded
+    valid: Any  # which places hold tokens
+    replies: Any  # which of them are trained on
+
+
+def training_arrays(reader: Tokenizer, rows: Sequence[Chat], *, max_length: int) -> TokenizedRows:
+    """Chats as arrays. The last turn of each and the end token after it are trained on; the turns before are context.
+
+    Raises:
+        TextDataError: no rows, or one that does not end with an assistant turn after a user's.
+        ContextError: a row is longer than `max_length`.
+    """
+    datasets.require_answers(rows)
+    encoded = [reader.chat(row[:-1], row[-1].content) for row in rows]
+    longest = max(len(row.ids) for row in encoded)
+    if longest > max_length:
+        raise errors.ContextError(f"a row has {longest} tokens, and max_length is {max_length}; drop it or allow more")
+    length = tokenizer.padded_length(longest)
+    ids, valid = tokenizer.pad_left([row.ids for row in encoded], length)
+    return TokenizedRows(ids, valid, local_model.reply_mask(encoded, length))
+
+
+def _optimizer(config: FinetuneConfig, num_steps: int) -> optax.GradientTransformation:
+    warm = max(1, round(config.warmup * num_steps))
+    match config.schedule:
+        case "linear":
+            after = optax.linear_schedule(1.0, 0.0, max(1, num_steps - warm))
+        case "cosine":
+            after = optax.cosine_decay_schedule(1.0, max(1, num_steps - warm), alpha=0.05)
+        case "constant":
+            after = optax.constant_schedule(1.0)
+    schedule = optax.join_schedules([optax.linear_schedule(1 / warm, 1.0, warm), after], [warm])
+    clip = optax.identity() if config.clip_norm is None else optax.clip_by_global_norm(config.clip_norm)
+    rate = config.learning_rate
+    return optax.chain(
+        clip, optax.scale_by_adam(b2=config.beta2), optax.scale_by_schedule(lambda step: -rate * schedule(step))
+    )
+
+
+class _State(NamedTuple):
+    trained: PyTree  # parameters, or low-rank factors by name
+    opt_state: optax.OptState
+
+
+@functools.partial(jax.jit, static_argnames=("config", "finetuning", "places", "remat"), donate_argnames="state")
+def _run_epoch(
+    state: _State, frozen: decoder.Params, scale, data: TokenizedRows, root, epoch, first, last, *,
+    config: decoder.DecoderConfig, finetuning: FinetuneConfig, places: int, remat: bool,
+) -> tuple[_State, Float[Array, "step"]]:  # fmt: skip
+    """Some steps of one epoch, which has its own order of rows, and their losses. One compiled program serves all data
+    of equal shapes. Without the losses a different program is compiled, whose results differ in their last bits.
+
+    Args:
+        first: the step to begin with; those before `last` are done.
+        scale: of the low-rank factors that are trained; None if all parameters are.
+        finetuning: with seed 0, so that seeds share the program; `root` is the key of the seed.
+    """
+    num_rows = len(data.ids)
+    steps = _num_steps(data, finetuning)
+    optimizer = _optimizer(finetuning, steps * finetuning.num_epochs)
+
+    def loss(trained, batch):
+        ids, valid, replies, weights = batch
+        params, low_rank = (trained, None) if scale is None else (frozen, decoder.LowRank(trained, scale))
+        total = local_model.reply_logprobs(
+            params, ids, valid, replies, low_rank, config=config, places=places, remat=remat
+        )
+        return -jnp.sum(total * weights) / jnp.maximum(jnp.sum(replies * weights[:, None]), 1.0)
+
+    def step(index, carried):
+        state, losses = carried
+        rows, weights = (lax.dynamic_index_in_dim(part, index, keepdims=False) for part in plan)
+        arrays = (*(jnp.take(array, rows, axis=0) for array in data), weights)
+        value, gradient = jax.value_and_grad(loss)(state.trained, arrays)
+        with jax.numpy_dtype_promotion("standard"):
+            updates, opt_state = optimizer.update(gradient, state.opt_state, state.trained)
+        losses = lax.dynamic_update_index_in_dim(losses, value, index, 0)
+        return _State(optax.apply_updates(state.trained, updates), opt_state), losses
+
+    order = jax.random.permutation(jax.random.fold_in(root, 1 + epoch), num_rows)
+    weights = (jnp.arange(steps * finetuning.batch_size) < num_rows).astype(jnp.float32)
+    plan = jnp.pad(order, (0, steps * finetuning.batch_size - num_rows)).reshape(steps, -1), weights.reshape(steps, -1)
+    return lax.fori_loop(first, last, step, (state, jnp.zeros(steps)))
+
+
+def _num_steps(data: TokenizedRows, config: FinetuneConfig) -> int:
+    """Number of steps of an epoch."""
+    return -(-len(data.ids) // config.batch_size)
+
+
+def _prepared(
+    base: Model, data: TokenizedRows, config: FinetuneConfig, *, remat: bool
+) -> tuple[_State, Callable[[_State, int, int, int], tuple[_State, Any]], Any]:
+    """The state before the first step; a function that runs some steps of an epoch and donates the state; and the scale
+    of the low-rank factors, None if all parameters are trained."""
+    frozen, root = base.merged, jax.random.key(config.seed)
+    scale: Any = None
+    if config.rank is None:
+        trained: Any = jax.tree.map(jnp.copy, frozen)
+    else:
+        fresh = decoder.init_low_rank(jax.random.fold_in(root, 0), frozen, rank=config.rank, alpha=config.alpha)
+        scale, trained = fresh.scale, fresh.factors
+    optimizer = _optimizer(config, _num_steps(data, config) * config.num_epochs)
+    on_device, places = TokenizedRows(*map(jnp.asarray, data)), local_model.reply_places(np.asarray(data.replies))
+
+    def run(state: _State, epoch: int, first: int, last: int) -> tuple[_State, Any]:
+        return _run_epoch(
+            state, frozen, scale, on_device, root, *map(jnp.int32, (epoch, first, last)),
+            config=base.config, finetuning=dataclasses.replace(config, seed=0), places=places, remat=remat,
+        )  # fmt: skip
+
+    return _State(trained, optimizer.init(trained)), run, scale
+
+
+def train(
+    base: Model,
+    data: TokenizedRows,
+    config: FinetuneConfig,
+    out: pathlib.Path,
+    *,
+    remat: bool = True,
+    on_step: OnStep | None = None,
+) -> Any:
+    """Parameters, or low-rank factors, after all epochs. The state after each epoch is saved in `out` and resumed from.
+
+    The device is given steps for about `SECONDS_AT_ONCE` at a time. Their number changes no result.
+    """
+    state, run, scale = _prepared(base, data, config, remat=remat)
+    name, num_steps, at_once = _spec_name(base, data, config), _num_steps(data, config), 1
+    state, num_epochs = _resume(out, name, state)
+    done = num_epochs * num_steps
+    while num_epochs < config.num_epochs:
+        first, began = done - num_epochs * num_steps, time.monotonic()
+        last = min(first + at_once, num_steps)
+        state, _ = jax.block_until_ready(run(state, num_epochs, first, last))
+        seconds_a_step = (time.monotonic() - began) / (last - first)
+        at_once = max(1, min(8 * at_once, int(SECONDS_AT_ONCE / max(seconds_a_step, 1e-6))))
+        done += last - first
+        if last == num_steps:
+            num_epochs += 1
+            _save_state(out, name, state, num_epochs)
+        if on_step is not None:
+            on_step(done, num_steps * config.num_epochs)
+    return state.trained if scale is None else decoder.LowRank(state.trained, scale)
+
+
+def timed_epoch(base: Model, data: TokenizedRows, config: FinetuneConfig, *, remat: bool) -> Callable[[], Any]:
+    """A function that trains one epoch from the same start and returns the state, compiled: for measuring speed."""
+    state, run, _ = _prepared(base, data, config, remat=remat)
+
+    def epoch():
+        return run(jax.tree.map(jnp.copy, state), 0, 0, _num_steps(data, config))
+
+    jax.block_until_ready(epoch())
+    return epoch
+
+
+def _spec_name(base: Model, data: TokenizedRows, config: FinetuneConfig) -> str:
+    """A hash of the base, the rows and the settings. A state with another hash is neither resumed nor replaced.
+
+    The name holds the settings as text under the name that their class first had, so that older states keep theirs.
+    """
+    settings = "Tuning" + repr(config).removeprefix(type(config).__name__)
+    digest = hashlib.sha256(base.fingerprint.encode() + settings.encode())
+    for array in data:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _save_state(out: pathlib.Path, name: str, state: _State, epochs: int) -> None:
+    """Write the state after some epochs, atomically."""
+    leaves = {f"leaf{index}": np.asarray(leaf) for index, leaf in enumerate(jax.tree.leaves(state))}
+    with files.writing(out / STATE, ours=_is_state, what=WHAT) as temporary, temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, name=np.array(name), epochs=np.array(epochs), **leaves)
+
+
+def has_state(folder: pathlib.Path) -> bool:
+    return (folder / STATE).exists() and _is_state(folder / STATE)
+
+
+def _is_state(path: pathlib.Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as stored:
+            return {"name.npy", "epochs.npy"} <= set(stored.namelist())
+    except zipfile.BadZipFile:
+        return False
+
+
+def _resume(out: pathlib.Path, name: str, fresh: _State) -> tuple[_State, int]:
+    """The state that an earlier call left for the same training, and its number of epochs; `fresh` if there is none.
+
+    Raises:
+        OtherTrainingError: the state is that of another training.
+    """
+    path = out / STATE
+    files.require_free(path, ours=_is_state, what=WHAT)
+    files.require_writable(path, what=WHAT)
+    if not has_state(out):
+        return fresh, 0
+    with np.load(path) as stored:
+        if str(stored["name"]) != name:
+            raise errors.OtherTrainingError(
+                f"{out}: a model is there that was trained from another base, on other rows or with other settings, "
+                f"for {int(stored['epochs'])} epoch(s); give another folder, or remove this one"
+            )
+        leaves, structure = jax.tree.flatten(fresh)
+        # NumPy's files know bfloat16 by its size only, hence the view.
+        restored: list[Any] = [jnp.asarray(stored[f"leaf{i}"].view(leaf.dtype)) for i, leaf in enumerate(leaves)]
+        return jax.tree.unflatten(structure, restored), int(stored["epochs"])

@@ -1,0 +1,172 @@
+"""The weights of a model with their tokenizer, and what they compute about texts: replies and log-probabilities."""
+
+import dataclasses
+import functools
+import hashlib
+import zlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from sublim_jax.llm.backend import (
+    SamplingParams,
+)
+from sublim_jax.llm.local import decoder, sampling, tokenizer
+from sublim_jax.llm.local.tokenizer import Encoded, Tokenizer
+
+POSITIONS_AT_ONCE = 64
+"""Number of positions whose logits over the vocabulary are in memory at one time in training."""
+
+
+class Origin(NamedTuple):
+    """Where a model's weights come from, so that models trained on it can be opened by another process."""
+
+    base: str  # folder of the base, or its name in the backend if it has none
+    weights: str  # `checkpoint.fingerprint` of the base
+    merged: decoder.LowRank | None = None  # factors that finetuning added since and that are in `params`
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """Weights with their tokenizer and their origin."""
+
+    config: decoder.DecoderConfig
+    params: decoder.Params
+    tokens: Tokenizer
+    low_rank: decoder.LowRank | None = None
+    origin: Origin | None = None  # None: a base of no folder
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """A hash of the config and all weights, sixteen hex digits."""
+        # Under the class's first name, so that stored models and completions are found whatever it is called later.
+        settings = "DecoderConfig" + repr(self.config).removeprefix(type(self.config).__name__)
+        digest = hashlib.sha256(settings.encode())
+        for leaf in jax.tree.leaves((self.params, self.low_rank)):
+            digest.update(np.ascontiguousarray(np.asarray(leaf)).tobytes())
+        return digest.hexdigest()[:16]
+
+    @property
+    def merged(self) -> decoder.Params:
+        """The weights with the factors in them."""
+        return self.params if self.low_rank is None else decoder.merged(self.params, self.low_rank)
+
+
+class Reply(NamedTuple):
+    """One sampled reply."""
+
+    text: str  # without the end token and what a stop word cut off
+    ended: bool  # by the model or by a stop word
+    ids: tuple[int, ...]  # the end token included
+
+
+def draw(
+    model: Model,
+    prompts: Sequence[Sequence[int]],
+    numbers: Sequence[int],
+    params: SamplingParams,
+    *,
+    length: int,
+    room: int | None = None,
+) -> list[Reply]:
+    """A reply to each prompt, which are padded to one length. It depends on the prompt, the seed and its number alone.
+
+    Args:
+        numbers: of each reply among the draws of its prompt.
+        room: tokens for which a program is compiled, at least `params.max_tokens`, so that it serves shorter replies
+            as well. By default `params.max_tokens`.
+    """
+    ids, valid = tokenizer.pad_left(prompts, length)
+    root = jax.random.key(params.seed)
+    pairs = [
+        (zlib.crc32(np.asarray(prompt, np.int32).tobytes()), number)
+        for prompt, number in zip(prompts, numbers, strict=True)
+    ]
+    drawn = sampling.generate(
+        model.params,
+        jnp.asarray(ids),
+        jnp.asarray(valid),
+        jax.vmap(lambda pair: jax.random.fold_in(jax.random.fold_in(root, pair[0]), pair[1]))(
+            jnp.asarray(pairs, jnp.uint32)
+        ),
+        jnp.float32(params.temperature),
+        jnp.float32(params.top_p),
+        config=model.config,
+        max_tokens=room or params.max_tokens,
+        end_tokens=model.tokens.end_ids,
+        low_rank=model.low_rank,
+        limit=None if room is None else jnp.int32(params.max_tokens),
+    )
+    replies = []
+    for written, ended in zip(np.asarray(drawn.tokens), np.asarray(drawn.ended), strict=True):
+        reply = tuple(written[written >= 0].tolist())
+        text, cut = _stopped(model.tokens.text(reply), params.stop)
+        replies.append(Reply(text, cut or bool(ended), reply))
+    return replies
+
+
+def _stopped(text: str, stop: Sequence[str]) -> tuple[str, bool]:
+    places = [text.find(word) for word in stop if word in text]
+    return (text[: min(places)], True) if places else (text, False)
+
+
+def reply_mask(rows: Sequence[Encoded], length: int) -> Bool[np.ndarray, "row time"]:
+    """Mask of the reply's tokens in left-padded rows."""
+    sizes = np.array([len(row.ids) - row.reply_start for row in rows])
+    return np.arange(length)[None] >= length - sizes[:, None]
+
+
+def reply_places(replies: Bool[np.ndarray, "row time"]) -> int:
+    """Number of positions at the right edge that hold all replies, rounded up to a shape."""
+    length = replies.shape[1]
+    longest = length - int(np.argmax(replies.any(axis=0)))
+    return min(tokenizer.padded_length(longest), length - 1)
+
+
+@functools.partial(jax.jit, static_argnames=("config", "remat", "places"))
+def reply_logprobs(
+    params: decoder.Params,
+    ids: Int[Array, "row time"],
+    valid: Bool[Array, "row time"],
+    replies: Bool[Array, "row time"],
+    low_rank: decoder.LowRank | None,
+    *,
+    config: decoder.DecoderConfig,
+    places: int,
+    remat: bool = False,
+) -> Float[Array, "row"]:
+    """Sum over the reply's tokens of their log-probability, in nats, computed a few positions at a time.
+
+    Args:
+        remat: in a gradient, compute layers and scores again instead of keeping them.
+        places: at the right edge, which hold all replies; nothing is computed over the vocabulary elsewhere.
+    """
+    hidden = decoder.features(params, ids, valid, config, low_rank=low_rank, remat=remat)[:, -places - 1 : -1]
+    count = hidden.shape[1]
+    size = min(POSITIONS_AT_ONCE, count)
+    spare = -count % size
+
+    def cut(leaf):
+        """(row, time, ...) to (chunk, row, size, ...)."""
+        padded = jnp.pad(leaf, ((0, 0), (spare, 0), *[(0, 0)] * (leaf.ndim - 2)))
+        return jnp.moveaxis(padded.reshape(leaf.shape[0], -1, size, *leaf.shape[2:]), 1, 0)
+
+    def add(total, chunk):
+        hidden, targets, wanted = chunk
+        logprobs = decoder.logprobs(params, hidden, targets, config)
+        return total + jnp.sum(jnp.where(wanted, logprobs, 0.0), axis=1), None
+
+    chunks = cut(hidden), cut(ids[:, -places:]), cut(replies[:, -places:])
+    total, _ = lax.scan(jax.checkpoint(add) if remat else add, jnp.zeros(len(ids)), chunks)
+    return total
+
+
+@functools.partial(jax.jit, static_argnames=("config", "places"))
+def likeliest(params: decoder.Params, ids, valid, low_rank, *, config: decoder.DecoderConfig, places: int):
+    hidden = decoder.features(params, ids, valid, config, low_rank=low_rank)[:, -places - 1 : -1]
+    return jnp.argmax(decoder.logits(params, hidden, config), axis=-1).astype(jnp.int32)

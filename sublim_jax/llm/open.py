@@ -1,0 +1,129 @@
+"""Backends and models by name.
+
+tiny:SEED              the embedded model, pre-trained on the spot (see `embedded.model`)
+hf:DIR                 open weights in a folder as the hub lays it out: Qwen2/2.5, Qwen3, Llama 3.x, Gemma 3 text
+hf:DIR+ADAPTER         the same with a PEFT adapter
+openai:MODEL@URL       a server that speaks OpenAI's API, up to and including /v1
+vllm:MODEL@URL         vLLM or `sublim_jax.llm.serve`, which score whole answers exactly
+llama.cpp:MODEL@URL    a llama.cpp server
+
+backend, model = open_backend("hf:models/Qwen2.5-7B-Instruct")
+backend.sample(model, chats, SamplingParams())
+"""
+
+import os
+from collections.abc import Callable
+from typing import NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+
+from sublim_jax import errors
+from sublim_jax.llm import addresses
+from sublim_jax.llm.backend import Backend
+from sublim_jax.llm.embedded import model as embedded
+from sublim_jax.llm.local import adapters, checkpoint, decoder, model_config, tokenizer
+from sublim_jax.llm.local.backend import LocalBackend
+from sublim_jax.llm.local.model import Model, Origin
+from sublim_jax.llm.openai.backend import Dialect, OpenAIBackend
+
+SCHEMES = ("tiny", "hf", *get_args(Dialect))
+
+
+class Named(NamedTuple):
+    """The parts of a backend's name."""
+
+    scheme: str
+    model: str  # seed, folder, or name on a server
+    url: str = ""  # of a server
+
+
+def parse(name: str) -> Named:
+    """The parts of a backend's name. Nothing is opened.
+
+    Raises:
+        InputError: not such a name.
+    """
+    scheme, _, model = name.partition(":")
+    if scheme not in SCHEMES or not model:
+        raise errors.InputError(
+            f"{name!r} is not the name of a backend; expected tiny:SEED, hf:DIR, or openai:MODEL@URL (vllm: and "
+            f"llama.cpp: likewise)"
+        )
+    if scheme == "tiny" and not model.isdecimal():
+        raise errors.InputError(f"{name!r}: expected tiny:SEED with a whole number, e.g. tiny:100")
+    if scheme in ("tiny", "hf"):
+        return Named(scheme, model)
+    model, _, url = model.rpartition("@")
+    if not model or not addresses.is_url(url):
+        raise errors.InputError(
+            f"{name!r}: expected {scheme}:MODEL@URL, e.g. {scheme}:my-model@http://127.0.0.1:8000/v1"
+        )
+    return Named(scheme, model, url)
+
+
+class OpenedBackend(NamedTuple):
+    """A backend, and the model that its name asked for."""
+
+    backend: Backend
+    model: str
+
+
+def open_backend(
+    name: str, *, batch_size: int = 64, announce: Callable[[str], object] = print, key_variable: str | None = None
+) -> OpenedBackend:
+    """The backend of that name. No request is sent to a server yet.
+
+    Args:
+        batch_size: rows of open weights that are drawn or scored together.
+        announce: is called with a line about long work, e.g. pre-training, and about files of a folder that are not
+            read.
+        key_variable: the environment variable with a server's key; by default as `transport.Transport` has it.
+
+    Raises:
+        InputError: not such a name.
+        ExtraMissingError: the backend needs a package that is not installed.
+        ModelFormatError: the folder is not a supported model.
+        AuthenticationError: there is no key for the server.
+    """
+    scheme, model, url = parse(name)
+    if scheme == "tiny":
+        return OpenedBackend(embedded.open_bases([int(model)], announce=announce), embedded.model_name(int(model)))
+    if scheme == "hf":
+        return OpenedBackend(LocalBackend({name: open_folder(model, announce=announce)}, batch_size=batch_size), name)
+    dialect = next(known for known in get_args(Dialect) if known == scheme)
+    return OpenedBackend(OpenAIBackend(model, url, dialect=dialect, key_variable=key_variable), model)
+
+
+def open_folder(place: str, *, announce: Callable[[str], object] = print) -> Model:
+    """Open weights: `DIR`, or `DIR+ADAPTER` with a PEFT adapter. bfloat16, on a CPU float32; divided among all devices.
+
+    An adapter that was trained on the model of another adapter is applied together with that one.
+
+    Raises:
+        ModelFormatError: the folder is not a supported model, or the adapter is of another one.
+    """
+    folder, adapter = adapters.split_place(place)
+    if os.path.exists(os.path.join(folder, adapters.CONFIG)) and not os.path.exists(
+        os.path.join(folder, "config.json")
+    ):
+        raise errors.ModelFormatError(
+            f"{folder}: this is an adapter; open it with the folder of its base in front, as hf:BASE+{folder}"
+        )
+    config, low_rank = model_config.read_config(folder), None
+    if adapter:
+        chain = adapters.chain(adapter)
+        adapters.require_base(chain, folder, config, announce=announce)
+        low_rank = adapters.load_chain(chain, config)
+    dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+    params = checkpoint.load_tensors(folder, config, dtype=dtype, announce=announce)
+    if jax.device_count() > 1:
+        params = decoder.split(params, jax.devices())
+    reader = tokenizer.read(folder)
+    if reader.size > config.vocab_size:
+        raise errors.ModelFormatError(
+            f"{folder}: the tokenizer has {reader.size} tokens and the model only {config.vocab_size}; they are not of "
+            f"one model"
+        )
+    origin = Origin(os.path.abspath(folder), checkpoint.fingerprint(folder, config))
+    return Model(config, params, reader, low_rank, origin)

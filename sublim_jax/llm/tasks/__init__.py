@@ -1,0 +1,1 @@
+"""What models are asked: the paper's prompts, and the rules by which answers become training rows or are rejected."""
