@@ -16,7 +16,7 @@ LAYERS = (
     {"errors"},
     {"files", "keys", "specs", "commands", "conditions", "provenance"},
     {"data", "models", "losses", "metrics", "records"},
-    {"forms"},
+    {"forms", "compilation"},
     {"training", "theory", "llm"},
 )
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
