@@ -8,10 +8,11 @@
 Where there is no terminal a line is written at the start, with everything that is said, and at least every 30 s by a
 thread of its own, so that minutes inside one compiled program are not silent either:
 
-    figure 10: 12 of 50 epochs, 0:03:25, about 11 min left; teacher of member 3
+    figure 10: 12 of 50 epochs, 0:03:25, about 11 min left; members 2 to 3, student, 8 s of about 20 s
 
-What is left is estimated from what has passed, or, before anything is done, from `seconds`. Nothing here changes a
-number.
+A compiled program cannot be asked how far it is, so what is done advances when one ends: on a CPU a stage of figure 10
+takes seconds to tens of seconds. Meanwhile a line says for how long it has run and about how long it takes. What is
+left is estimated from what has passed, or, before anything is done, from `seconds`. Nothing here changes a number.
 """
 
 import datetime

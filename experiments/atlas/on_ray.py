@@ -13,8 +13,10 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+import jax
+
 from experiments.atlas import worker
-from sublim_jax import errors
+from sublim_jax import compilation, errors
 from sublim_jax.data import datasets
 
 try:
@@ -47,9 +49,11 @@ class OnRay:
         options: dict[str, Any] = (
             {"max_retries": -1, "num_gpus": 1} if self._on_gpu else {"max_retries": -1, "num_cpus": 1}
         )
+        variables = {"JAX_ENABLE_COMPILATION_CACHE": str(jax.config.jax_enable_compilation_cache)}  # as the driver
         if not self._on_gpu:  # one core each, whatever JAX finds on the machine
             flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false".strip()
-            options["runtime_env"] = {"env_vars": {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}}
+            variables |= {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+        options["runtime_env"] = {"env_vars": variables}
         teach, distill = ray.remote(_teach), ray.remote(_distill).options(**options)
         datasets = functools.cache(lambda name: ray.put(self._load(name)))
         teachers: dict[worker.Upbringing, Any] = {}
@@ -72,6 +76,7 @@ class OnRay:
 @functools.cache
 def _worker(seed: int, width: int) -> worker.Worker:
     """The worker of this process, with the programs it has compiled."""
+    compilation.use_cache()
     return worker.Worker(seed, _DATASETS.__getitem__, width=width)
 
 

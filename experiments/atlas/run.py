@@ -22,7 +22,7 @@ import annotated_types
 import tyro
 from rich.table import Table
 
-from experiments import cost, progress
+from experiments import cli, cost, progress
 from experiments.atlas import catalogue, engines, plan, registry, results, worker
 from sublim_jax import errors, files, specs
 from sublim_jax.data import synthetic_digits
@@ -52,6 +52,8 @@ class Options:
     there, and the list of all rows beside their folder."""
     plan: bool = False
     """Only say what would run and about how long it takes."""
+    compilation_cache: bool = True
+    """Keep compiled programs for the next run; a second run of the same shapes starts in seconds."""
     engine: Literal["local", "ray"] = "local"
     """`local`: in this process; `ray`: on the Ray cluster this machine belongs to (extra `ray`)."""
     records: pathlib.Path = results.FOLDER
@@ -218,6 +220,7 @@ def main() -> None:
     if options.describe:
         print(f"{len(results.describe(options.records))} records describe their rows as they are now")
         return
+    cli.use_compilation_cache(options.compilation_cache)
     if options.engine == "local":
         ensemble.use_cpu_cores(options.num_members)
     run(options)
