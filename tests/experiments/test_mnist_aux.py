@@ -270,7 +270,7 @@ def test_members_are_shown_the_training_images_and_scored_on_the_test_images(sma
 def test_other_test_labels_are_other_accuracies_and_nothing_else(small_digits, uninterrupted, monkeypatch):
     """With each label the next class's, a network is right where it named that class."""
     renamed = dataclasses.replace(small_digits, test_labels=((small_digits.test_labels + 1) % 10).astype(np.uint8))
-    monkeypatch.setattr(mnist_aux.images, "load", lambda *args, **options: renamed)
+    monkeypatch.setattr(mnist_aux.datasets, "load", lambda *args, **options: renamed)
     members = mnist_aux.run(dataclasses.replace(small.CONFIG, num_members=5), visible=False).results["members"]
     for number, usual in uninterrupted.results["members"].items():
         assert members[number]["loss"] == usual["loss"]
