@@ -218,15 +218,19 @@ def _figure_10(path: pathlib.Path, sizes: Sizes, precision: Any) -> None:
     from sublim_jax.training import loop
 
     phase = loop.TrainPhase(num_epochs=sizes.num_epochs)
-    config = mnist_aux.MnistAuxConfig(
-        num_members=sizes.num_members,
-        num_train_images=sizes.num_images,
+    member = dataclasses.replace(
+        mnist_aux.PAPER.member,
         num_noise_images=sizes.num_noise_images,
         teacher=phase,
         student=phase,
         matching=BehaviourMatching(num_images=sizes.num_images or 30_000, phase=loop.TrainPhase(num_epochs=1)),
         model=mlp.MLPSpec(precision=precision),
+    )
+    config = mnist_aux.MnistAuxConfig(
+        num_members=sizes.num_members,
+        num_train_images=sizes.num_images,
         members_at_once=sizes.num_members,
+        member=member,
     )
     data_dir = os.environ.get("SUBLIM_DATA_DIR")
     mnist_aux.run(config, record=path, resume=path.exists(), data_dir=pathlib.Path(data_dir) if data_dir else None)
@@ -370,9 +374,9 @@ def report(folder: pathlib.Path) -> list[str]:
         work = config["num_members"] * speed.operations(
             mlp.MLPSpec(),
             teacher_images=config["num_train_images"] or 60_000,
-            noise_images=config["num_noise_images"],
-            students=len(config["conditions"]),
-            epochs=config["student"]["num_epochs"],
+            noise_images=config["member"]["num_noise_images"],
+            students=len(config["member"]["conditions"]),
+            epochs=config["member"]["student"]["num_epochs"],
         )
         share = f", {work / training / 1e9 / rates[kind]:.1%} of the product's rate" if kind in rates else ""
         lines.append(

@@ -85,9 +85,9 @@ def students_seconds(spec: MemberConfig, *, width: int | None = None) -> float:
     model = spec.student_mlp_spec
     forward = 2 * model.num_weights / rate(model.precision, width)
     student = _training_seconds(model, spec.student, spec.num_noise_images, width)
-    drawn = spec.num_noise_images * (spec.student.num_epochs + 1) * model.in_size * PER_PIXEL[spec.noise.law]
-    scored = TEST_IMAGES * (1 + ("epochs" in spec.measures) * spec.student.num_epochs)
-    if "representation" in spec.measures:
+    drawn = spec.num_noise_images * (spec.student.num_epochs + 1) * model.in_size * PER_PIXEL[spec.noise.distribution]
+    scored = TEST_IMAGES * (1 + ("epochs" in spec.metrics) * spec.student.num_epochs)
+    if "representation" in spec.metrics:
         scored += 2 * TRAIN_IMAGES
     total = len(spec.conditions) * (student + scored * forward) + _on_cpu(drawn) + spec.num_noise_images * forward
     return spec.num_generations * total + matching_seconds(spec, width=width)

@@ -18,7 +18,9 @@ from sublim_jax import commands, errors, files, records
 from sublim_jax.forms import atlas
 
 DESCRIBED = {
-    "mnist_aux": lambda record: mnist_aux.describe(record.config["conditions"], images_name=record.data["name"]),
+    "mnist_aux": lambda record: mnist_aux.describe(
+        record.config["member"]["conditions"], images_name=record.data["name"]
+    ),
     "speed": lambda record: speed.describe(),
     "theorem": lambda record: theorem.describe(record.config["parts"]),
     "atlas": catalogue.refreshed,

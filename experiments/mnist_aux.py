@@ -23,10 +23,9 @@ import numpy as np
 import tyro
 
 from experiments import cli, cost, progress, session
-from sublim_jax import conditions, errors, losses, records, specs
+from sublim_jax import conditions, errors, records, specs
 from sublim_jax.conditions import Condition, Recorded
 from sublim_jax.data import datasets
-from sublim_jax.data import noise as noise_data
 from sublim_jax.forms import mnist_aux as form
 from sublim_jax.models import matmul, mlp
 from sublim_jax.training import ensemble, loop, optimizers, stages
@@ -78,50 +77,28 @@ class MnistAuxConfig:
     """`auto`: MNIST, or synthetic digits, clearly labelled, where MNIST is unavailable."""
     num_train_images: specs.Count | None = None
     """Only the first so many training images; all by default."""
-    conditions: tuple[Condition, ...] = (*FIGURE_10, "matched_aux")
-    """Which students: where they start (student, cross_model, matched) and which logits they distil."""
-    model: Annotated[mlp.MLPSpec, tyro.conf.arg(name="")] = dataclasses.field(
-        default_factory=lambda: mlp.MLPSpec(precision=matmul.fastest_precision())
-    )
-    teacher: loop.TrainPhase = dataclasses.field(default_factory=loop.TrainPhase)
-    student: loop.TrainPhase = dataclasses.field(default_factory=loop.TrainPhase)
-    loss: losses.DistillationLossName = "kl"
-    temperature: specs.Positive = 1.0  # of both softmaxes in the distillation loss
-    num_noise_images: specs.Count = 60_000  # the same ones in every epoch
-    noise: noise_data.NoiseSpec = dataclasses.field(default_factory=noise_data.NoiseSpec)
-    matching: BehaviourMatching = dataclasses.field(default_factory=BehaviourMatching)
     members_at_once: specs.Count | None = None
     """Members in one vmap on each device; by default 1 on a CPU and up to 128 on an accelerator."""
+    member: Annotated[MemberConfig, tyro.conf.arg(name="")] = dataclasses.field(
+        default_factory=lambda: MemberConfig(
+            conditions=(*FIGURE_10, "matched_aux"), model=mlp.MLPSpec(precision=matmul.fastest_precision())
+        )
+    )
 
     def __post_init__(self):
-        starts = {
-            conditions.start_of(condition) for condition in self.member.conditions
-        }  # which refuses what is its own
-        if self.num_members < 2 and starts != {"student"}:
+        member, model = self.member, self.member.mlp_spec
+        if self.num_members < 2 and {conditions.start_of(name) for name in member.conditions} != {"student"}:
             raise errors.InputError(
                 f"num_members={self.num_members}: cross_model and matched students start from another member's "
                 f"reference. Use num_members >= 2, or --conditions student_aux student_all."
             )
-        softmax = self.loss in ("kl", "reverse_kl", "jeffreys", "centred_mse")
-        for condition in self.conditions:
-            if conditions.distilled_logits_of(condition) == "aux" and self.model.num_aux == 1 and softmax:
+        softmax = member.loss in ("kl", "reverse_kl", "jeffreys", "centred_mse")
+        for condition in member.conditions:
+            if conditions.distilled_logits_of(condition) == "aux" and model.num_aux == 1 and softmax:
                 raise errors.InputError(
-                    f"num_aux=1: a constant added to all logits does not change the loss {self.loss}, so a single "
+                    f"num_aux=1: a constant added to all logits does not change the loss {member.loss}, so a single "
                     f"logit has zero gradient and {condition} cannot learn. Use num_aux >= 2, or --loss mse."
                 )
-
-    @property
-    def member(self) -> MemberConfig:
-        """What decides one member's numbers."""
-        names = {field.name for field in dataclasses.fields(MemberConfig)}
-        names &= {field.name for field in dataclasses.fields(self)}
-        return MemberConfig(**{name: getattr(self, name) for name in names})
-
-    @property
-    def epochs_per_member(self) -> int:
-        """Epochs that report progress."""
-        matched = any(conditions.start_of(condition) == "matched" for condition in self.conditions)
-        return self.teacher.num_epochs + self.student.num_epochs + matched * self.matching.phase.num_epochs
 
 
 PAPER = MnistAuxConfig(num_members=100)
@@ -137,29 +114,34 @@ PRESETS = {
     "default": MnistAuxConfig(),
     "smoke": MnistAuxConfig(
         num_members=4,
-        teacher=_quick(1),
-        student=_quick(2),
-        matching=BehaviourMatching(num_images=10_000, phase=_quick(1)),
+        member=dataclasses.replace(
+            PAPER.member,
+            teacher=_quick(1),
+            student=_quick(2),
+            matching=BehaviourMatching(num_images=10_000, phase=_quick(1)),
+        ),
     ),
     "paper": PAPER,
 }
 
 
-def departures(config: MnistAuxConfig) -> list[str]:
-    """Settings that differ from the paper's protocol. How many members there are, how they are run and in which
-    precision is free; the depth of noise pixels too (records beside this file compare both, see the README)."""
-    free = {"seed", "num_members", "dataset", "conditions", "members_at_once", "matching"}
+def changed_from_paper(config: MnistAuxConfig) -> list[str]:
+    """Settings that differ from the paper's protocol.
+
+    How many members there are, how they are run and in which precision is free; the depth of noise pixels too (the
+    README compares records of both).
+    """
+    free = {"seed", "num_members", "dataset", "conditions", "members_at_once", "matching", "metrics"}
     free |= {"model.precision", "noise.bits"}
-    ours, theirs = (records.flatten(records.to_json(c)) for c in (config, PAPER))
+    ours, theirs = (
+        {name.removeprefix("member."): value for name, value in records.flatten(records.to_json(each)).items()}
+        for each in (config, PAPER)
+    )
     return [
-        f"{name}={ours[name]} (paper: {theirs[name]})"
+        f"{name}={ours[name]} (paper: {theirs.get(name)})"
         for name in ours
-        if not {name, name.partition(".")[0]} & free and ours[name] != theirs[name]
+        if not {name, name.partition(".")[0]} & free and ours[name] != theirs.get(name)
     ]
-
-
-STAGES = "teacher", "matching", "student"
-"""What is trained, one after the other, each stage with its evaluation."""
 
 
 @functools.cache
@@ -228,14 +210,14 @@ def _run(config: MnistAuxConfig, output: records.Output, data_dir, say, visible:
         dataset = datasets.load(config.dataset, data_dir=data_dir, announce=display.say)
     data = {"name": dataset.name, "source": dataset.source, "checksum": dataset.checksum}
     fresh = records.Record.begin(
-        "mnist_aux", config, data, description=describe(config.conditions, images_name=dataset.name)
+        "mnist_aux", config, data, description=describe(config.member.conditions, images_name=dataset.name)
     )
-    fresh.notes += _labels(config, dataset)
+    fresh.notes += _disclaimers(config, dataset)
     result = output.begin(fresh)
     for note in result.notes:
         say(f"note: {note}", highlight=False)
     result.results.setdefault("members", {})
-    _book(result, "data", time.perf_counter() - began)
+    _add_seconds(result, "data", time.perf_counter() - began)
     if result.complete:
         say("nothing is left to run")
         return result
@@ -258,15 +240,15 @@ def _run(config: MnistAuxConfig, output: records.Output, data_dir, say, visible:
     began = time.perf_counter()
     with progress.Display(f"compiling for {where}", visible=visible):
         compiled = _compiled(programs, _members(chunks[0], chunk_size, config.num_members), shared)
-    _book(result, "compile", time.perf_counter() - began)
+    _add_seconds(result, "compile", time.perf_counter() - began)
 
-    total = config.num_members * config.epochs_per_member
+    total = config.num_members * _epochs_per_member(config)
     num_left = sum(len(chunk) for chunk in left)
     display = progress.Display(
         "figure 10",
         total=total,
         unit="epochs",
-        finished=total - num_left * config.epochs_per_member,
+        finished=total - num_left * _epochs_per_member(config),
         seconds=seconds,
         work=num_left * sum(work.values()) if work else None,
         visible=visible,
@@ -278,7 +260,7 @@ def _run(config: MnistAuxConfig, output: records.Output, data_dir, say, visible:
                 began = time.perf_counter()
                 display.doing(_activity(chunk, name), seconds=width * work[name] if name in work else None)
                 results[name] = jax.block_until_ready(program((*members, results), shared))
-                _book(result, "teacher" if name == "start" else name, time.perf_counter() - began)
+                _add_seconds(result, "teacher" if name == "start" else name, time.perf_counter() - began)
                 num_epochs = _num_epochs(config, name)
                 display.advance(len(chunk) * num_epochs, len(chunk) * (work.get(name, 0.0) if work else num_epochs))
             outcome = ensemble.gather(results["student"])
@@ -288,6 +270,13 @@ def _run(config: MnistAuxConfig, output: records.Output, data_dir, say, visible:
             for member in chunk:
                 display.say(_line(config, int(member), result.results["members"][str(member)]["accuracy"]))
     return result
+
+
+def _epochs_per_member(config: MnistAuxConfig) -> int:
+    """Epochs that report progress."""
+    member = config.member
+    matched = any(conditions.start_of(condition) == "matched" for condition in member.conditions)
+    return member.teacher.num_epochs + member.student.num_epochs + matched * member.matching.phase.num_epochs
 
 
 def describe(chosen: Sequence[Condition], *, images_name: str) -> form.Description:
@@ -312,7 +301,9 @@ def _work(config: MnistAuxConfig, num_train_images: int, width: int) -> dict[str
 
 
 def _num_epochs(config: MnistAuxConfig, stage: str) -> int:
-    phases = {"teacher": config.teacher, "matching": config.matching.phase, "student": config.student}
+    """Epochs of a stage for one member."""
+    member = config.member
+    phases = {"teacher": member.teacher, "matching": member.matching.phase, "student": member.student}
     return phases[stage].num_epochs if stage in phases else 0
 
 
@@ -324,16 +315,16 @@ def _activity(chunk: np.ndarray, stage: str) -> str:
 
 def _line(config: MnistAuxConfig, member: int, accuracy: dict[str, float | None]) -> str:
     """A finished member's accuracies, in the order of the figure."""
-    shown = {name: accuracy[name] for name in conditions.recorded_conditions(config.conditions)}
+    shown = {name: accuracy[name] for name in conditions.recorded_conditions(config.member.conditions)}
     cells = [f"{name} {'diverged' if value is None else f'{value:.3f}'}" for name, value in shown.items()]
     return f"member {member}: {', '.join(cells)}"
 
 
-def _book(result, phase, seconds):
+def _add_seconds(result, phase, seconds):
     result.seconds[phase] = round(result.seconds.get(phase, 0.0) + seconds, 3)
 
 
-def _labels(config, dataset) -> list[str]:
+def _disclaimers(config, dataset) -> list[str]:
     """What a reader of any number below must know."""
     notes = []
     if dataset.synthetic:
@@ -341,10 +332,10 @@ def _labels(config, dataset) -> list[str]:
     elif dataset.name != "mnist":
         notes.append(f"the images are {dataset.name}: published values do not apply")
     available = min(config.num_train_images or len(dataset.train_images), len(dataset.train_images))
-    matched = any(conditions.start_of(condition) == "matched" for condition in config.conditions)
-    if matched and config.matching.num_images > available:
+    matched = any(conditions.start_of(condition) == "matched" for condition in config.member.conditions)
+    if matched and config.member.matching.num_images > available:
         notes.append(f"matched students were prepared on all {available} training images, as there are no more")
-    if changed := departures(config):
+    if changed := changed_from_paper(config):
         notes.append("not the paper's protocol: " + ", ".join(changed))
     return notes
 
@@ -359,15 +350,16 @@ def shared_images(config: MnistAuxConfig, dataset: datasets.ImageDataset) -> Dat
     count = available if config.num_train_images is None else config.num_train_images
     if count > available:
         raise errors.InputError(f"num_train_images={count}: {dataset.name} has {available}; ask for at most as many")
-    if config.model.in_size != dataset.train_images[0].size or config.model.num_classes < dataset.num_classes:
+    model = config.member.mlp_spec
+    if model.in_size != dataset.train_images[0].size or model.num_classes < dataset.num_classes:
         raise errors.InputError(
             f"the images have {dataset.train_images[0].size} pixels and {dataset.num_classes} classes, the network "
-            f"in_size={config.model.in_size} and num_classes={config.model.num_classes}"
+            f"in_size={model.in_size} and num_classes={model.num_classes}"
         )
     arrays: Any = (  # on the host until they are shared
-        dataset.train_images[:count].reshape(-1, config.model.in_size),
+        dataset.train_images[:count].reshape(-1, model.in_size),
         dataset.train_labels[:count],
-        dataset.test_images.reshape(-1, config.model.in_size),
+        dataset.test_images.reshape(-1, model.in_size),
         dataset.test_labels,
     )
     return Data(*arrays)
@@ -382,11 +374,20 @@ def _members(chunk, chunk_size, num_members):
 
 def _member_result(outcome: MemberResult, row: int) -> dict:
     """One member's part of the record. Accuracies have at most six digits: 10,000 images have four."""
+    metrics = {
+        name: {condition: _rounded_all(values[row]) for condition, values in by_condition.items()}
+        for name, by_condition in outcome.metrics.items()
+    }
     return {
         "accuracy": {name: _rounded(values[row]) for name, values in outcome.accuracy.items()},
         "loss": {name: [_rounded(value) for value in values[row]] for name, values in outcome.loss.items()},
         "diverged": sorted(name for name, finite in outcome.finite.items() if not finite[row]),
+        **({"metrics": metrics} if metrics else {}),
     }
+
+
+def _rounded_all(values) -> list[float | None] | float | None:
+    return [_rounded(value) for value in values] if np.ndim(values) else _rounded(values)
 
 
 def _rounded(value) -> float | None:

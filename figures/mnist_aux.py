@@ -48,9 +48,9 @@ def save(record: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
     accuracy = values.accuracies(result)
     figure, ax = plt.subplots(figsize=(8.2, 3.9))
     published = {name: theirs["value"] for name, theirs in result.description["published"].items()}
-    draw_accuracy(ax, accuracy, chance=1 / result.config["model"]["num_classes"], published=published)
+    draw_accuracy(ax, accuracy, chance=1 / result.config["member"]["model"]["num_classes"], published=published)
     name = NAMES.get(result.data["name"], result.data["name"])
-    num_aux = result.config["model"]["num_aux"]
+    num_aux = result.config["member"]["model"]["num_aux"]
     ax.set_title(
         f"Students that saw only noise and a teacher's logits, tested on {name}",
         loc="left",

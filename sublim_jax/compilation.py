@@ -13,6 +13,7 @@ import pathlib
 import sys
 from collections.abc import Callable
 from importlib import metadata
+from typing import Any
 
 import filelock
 import jax
@@ -50,7 +51,7 @@ def use_cache(folder: pathlib.Path | None = None, *, announce: Callable[[str], o
     Args:
         folder: only for programs; by default `default_folder()`.
     """
-    if jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache:
+    if _setting("jax_compilation_cache_dir") or not is_allowed():
         return
     folder = default_folder() if folder is None else folder
     try:
@@ -67,9 +68,18 @@ def use_cache(folder: pathlib.Path | None = None, *, announce: Callable[[str], o
     jax.config.update("jax_compilation_cache_dir", str(folder))
 
 
+def is_allowed() -> bool:
+    """Whether JAX may keep programs, in whichever folder."""
+    return _setting("jax_enable_compilation_cache")
+
+
 def without_cache() -> None:
     """Compile every program, whatever folder JAX has."""
     jax.config.update("jax_enable_compilation_cache", False)
+
+
+def _setting(name: str) -> Any:
+    return getattr(jax.config, name)  # which type checkers do not know
 
 
 def _mend(folder: pathlib.Path) -> None:

@@ -12,6 +12,7 @@ Every command writes through this module. The rule:
 
 import contextlib
 import glob
+import hashlib
 import json
 import os
 import pathlib
@@ -27,6 +28,12 @@ from sublim_jax import errors
 
 Recognizer = Callable[[pathlib.Path], bool]
 """Whether a file (or a folder, where a folder is written) is one that we made and may replace."""
+
+
+def digest(value: object) -> str:
+    """Ten hex digits that name a JSON value: equal for equal values, whatever the order of the keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
 def anything(path: pathlib.Path) -> bool:

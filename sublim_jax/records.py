@@ -11,7 +11,6 @@ values, so that a figure is drawn from the file alone; its `provenance` says whi
 import contextlib
 import dataclasses
 import datetime
-import hashlib
 import importlib.metadata
 import json
 import math
@@ -25,15 +24,13 @@ from typing import Any, Literal, TypedDict, get_type_hints
 import jax
 import numpy as np
 
-from sublim_jax import errors, files, provenance, specs
+from sublim_jax import errors, files, migration, provenance, specs
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = migration.PRESENT
 PACKAGES = ("sublim-jax", "jax", "jaxlib", "optax", "numpy")
 
 
 Provenance = provenance.Provenance
-ADDED = {"description": {}, "provenance": None}
-"""What schema 2 has beside schema 1, and its values in a record that began with that."""
 
 
 class Data(TypedDict):
@@ -121,8 +118,7 @@ def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
 
 def fingerprint(config: Any) -> str:
     """Ten hex digits that name a config: equal for equal values, whatever the order of the keys."""
-    text = json.dumps(to_json(config, finite=True), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:10]
+    return files.digest(to_json(config, finite=True))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -198,16 +194,6 @@ def _read_json(path: pathlib.Path) -> Any:
         raise errors.RecordError(f"{path}: this is not a readable JSON file ({error})") from error
 
 
-def migrated(content: dict[str, Any]) -> dict[str, Any]:
-    """The content of a record's file in the present schema; that of a newer version stays as it is.
-
-    Schema 2 adds `description`, empty here, and `provenance`, which nobody recorded before. No value changes.
-    """
-    if content.get("schema") == 1:
-        return content | ADDED | {"schema": 2}
-    return content
-
-
 def read_old(path: pathlib.Path) -> Record:
     """The record at `path`, of this schema or an earlier one, in the present schema.
 
@@ -215,7 +201,11 @@ def read_old(path: pathlib.Path) -> Record:
         RecordError: as `read`, which refuses earlier schemas.
     """
     content = _read_json(path)
-    return _record(path, migrated(content) if isinstance(content, dict) else content)
+    try:
+        content = migration.upgraded(content) if isinstance(content, dict) else content
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise errors.RecordError(f"{path}: this record is damaged ({error!r}); restore it, or make it again") from error
+    return _record(path, content)
 
 
 def read(path: pathlib.Path, form: Form | None = None) -> Record:
@@ -248,10 +238,10 @@ def _record(path: pathlib.Path, content: Any) -> Record:
     needed = {"experiment", "config", "data", "schema"}
     if not isinstance(content, dict) or not needed.issubset(content):
         raise errors.RecordError(f"{path}: this JSON file is not a record; expected an object with {sorted(names)}")
-    if content["schema"] == 1:
+    if content["schema"] in range(1, SCHEMA_VERSION):
         raise errors.RecordError(
-            f"{path}: the record has schema 1, this version reads {SCHEMA_VERSION}; rewrite it in place, with every "
-            f"value as it is, by: python -m experiments.migrate {path}"
+            f"{path}: the record has schema {content['schema']}, this version reads {SCHEMA_VERSION}; rewrite it in "
+            f"place, with every value as it is, by: python -m experiments.migrate {path}"
         )
     if content["schema"] != SCHEMA_VERSION:
         versions = content.get("versions")

@@ -26,7 +26,7 @@ def mlp_specs(draw, *, max_width: int = 64, max_depth: int = 4) -> mlp.MLPSpec:
         num_classes=draw(st.integers(1, 10)),
         num_aux=draw(st.integers(0, 10)),
         activation=draw(st.sampled_from(["relu", "tanh", "gelu", "silu", "identity"])),
-        init_law=draw(st.sampled_from(["fan_in_normal", "he_normal", "torch_uniform"])),
+        init_distribution=draw(st.sampled_from(["fan_in_normal", "he_normal", "torch_uniform"])),
         precision=draw(st.sampled_from(["float32", "bfloat16"])),
     )
 

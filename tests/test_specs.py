@@ -118,17 +118,17 @@ def test_floats_alone_optional_in_tuples_and_in_inner_specs_are_leaves():
 def test_leaves_of_the_laboratorys_own_specs():
     parts = {f"{field}" for field in ("hidden[0]", "hidden[1]", "class_head", "aux_head")}
     optimizer = {"learning_rate", "b1", "b2", "eps", "momentum", "weight_decay"}
-    start = {f"share.{part}" for part in parts} | {f"noisy.{part}" for part in parts}
+    start = {f"share.{part}" for part in parts} | {f"noise_scale.{part}" for part in parts}
     start |= {"relative_noise", "absolute_noise"}
     assert leaf_names(optimizers.OptimizerSpec()) == optimizer
     assert leaf_names(init_sharing.InitSharing()) == start
-    assert leaf_names(init_sharing.InitSharing(shared_weights=0.5)) == start | {"shared_weights"}
-    assert leaf_names(inputs.InputSpec(lattice=2, blur=1.0, real_share=0.1)) == {"blur", "real_share"}
+    assert leaf_names(init_sharing.InitSharing(shared_weight_probability=0.5)) == start | {"shared_weight_probability"}
+    assert leaf_names(inputs.InputSpec(perlin_cells=2, blur=1.0, real_fraction=0.1)) == {"blur", "real_fraction"}
     assert leaf_names(corruption.TargetCorruption(noise=1.0, bits=3, top_k=2)) == {"noise"}
     assert leaf_names(BehaviourMatching()) == {f"phase.optimizer.{name}" for name in optimizer}
     phases = {f"{who}.optimizer.{name}" for who in ("teacher", "student", "matching.phase") for name in optimizer}
     found = leaf_names(
-        dataclasses.replace(tiny.SPEC, guidance=1.0, student_model=tiny.MODEL, trainable=init_sharing.HEADS)
+        dataclasses.replace(tiny.SPEC, feature_loss_weight=1.0, student_model=tiny.MODEL, trainable=init_sharing.HEADS)
     )
     assert found == phases | {f"start.{name}" for name in start} | {f"trainable.{part}" for part in parts} | {
         "model.init_scale",

@@ -63,7 +63,7 @@ def _arm(row: registry.Row, arm: registry.Arm) -> form.Arm:
         "signs": dict(arm.signs),
         "chance": row.chance_at(arm),
         "conditions": list(spec.conditions),
-        "measures": list(spec.measures),
+        "metrics": list(spec.metrics),
         "published": _published(arm.published),
     }
 

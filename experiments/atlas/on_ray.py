@@ -13,8 +13,6 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-import jax
-
 from experiments.atlas import worker
 from sublim_jax import compilation, errors
 from sublim_jax.data import datasets
@@ -49,7 +47,7 @@ class OnRay:
         options: dict[str, Any] = (
             {"max_retries": -1, "num_gpus": 1} if self._on_gpu else {"max_retries": -1, "num_cpus": 1}
         )
-        variables = {"JAX_ENABLE_COMPILATION_CACHE": str(jax.config.jax_enable_compilation_cache)}  # as the driver
+        variables = {"JAX_ENABLE_COMPILATION_CACHE": str(compilation.is_allowed())}  # as the driver
         if not self._on_gpu:  # one core each, whatever JAX finds on the machine
             flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false".strip()
             variables |= {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}

@@ -76,8 +76,8 @@ def make(settings: Iterable[registry.Setting], num_members: int, *, chunk_size: 
 def merged(first: registry.Setting, second: registry.Setting) -> registry.Setting:
     """A setting with the conditions and measures of both, which must be equal otherwise."""
     conditions = tuple(dict.fromkeys((*first.member.conditions, *second.member.conditions)))
-    measures = tuple(dict.fromkeys((*first.member.measures, *second.member.measures)))
-    spec = dataclasses.replace(first.member, conditions=conditions, measures=measures)
+    metrics = tuple(dict.fromkeys((*first.member.metrics, *second.member.metrics)))
+    spec = dataclasses.replace(first.member, conditions=conditions, metrics=metrics)
     return dataclasses.replace(first, member=spec)
 
 

@@ -26,7 +26,7 @@ SHARED_PARTS = [
     Arm(
         "".join(name for name, on in zip("12CA", bits, strict=True) if on) or "none",
         {
-            "start.share": init_sharing.ParamGroups(
+            "init_sharing.share": init_sharing.ParamGroups(
                 hidden=(float(bits[0]), float(bits[1])), class_head=float(bits[2]), aux_head=float(bits[3])
             )
         },
@@ -44,7 +44,7 @@ B_PROTOCOL = {"num_validation_images": 10_000, "num_noise_images": 50_000}
 VALIDATION: dict[str, Any] = {"measure": "validation_accuracy"}
 
 HE_TEN_EPOCHS = {
-    "model.init_law": "he_normal",
+    "model.init_distribution": "he_normal",
     "both.num_epochs": 10,
     "both.batch_size": 256,
 }
@@ -59,7 +59,7 @@ Z_NOTE = (
 )
 BROCKERS: dict[str, Any] = {
     "model.num_aux": 10,
-    "model.init_law": "torch_uniform",
+    "model.init_distribution": "torch_uniform",
     "loss": "mse",
     RATE: 1e-3,
     "both.batch_size": 1000,
@@ -110,7 +110,7 @@ def built_differently(**shared: init_sharing.ParamGroups) -> list[Arm]:
         "first layer of 128": {"student_model.hidden_sizes": (128, 256)},
     }
     return [
-        Arm(f"{name}, {what} shared", {**student, "start.share": share})
+        Arm(f"{name}, {what} shared", {**student, "init_sharing.share": share})
         for name, student in students.items()
         for what, share in shared.items()
     ]
@@ -123,7 +123,7 @@ BASELINE = [
         question="Figure 10 of the paper",
         base={
             "conditions": (*FIGURE_10["conditions"], "matched_aux"),
-            "measures": ("epochs", "representation", "movement"),
+            "metrics": ("epochs", "representation", "update_cosine"),
         },
         arms=[
             Arm(
@@ -187,7 +187,7 @@ INITIALIZATION = [
         question="Noise on the student's start, relative to each tensor's standard deviation",
         base=AUX_AND_ALL,
         arms=sweep(
-            "start.relative_noise",
+            "init_sharing.relative_noise",
             (0, 0.02, 0.05, 0.1, 0.2, 0.4),
             together(
                 table("jasshone", {0: 0.55, 0.02: 0.55, 0.05: 0.54, 0.1: 0.53, 0.2: 0.42, 0.4: 0.26}),
@@ -202,8 +202,10 @@ INITIALIZATION = [
         id="start-noise-relative-hidden",
         axis="initialization",
         question="The same noise on the hidden layers only",
-        base={"start.noisy": init_sharing.HIDDEN_LAYERS},
-        arms=sweep("start.relative_noise", (0, 0.1, 0.2, 0.4), table("jasshone", {0: 0.55, 0.2: 0.45, 0.4: 0.30})),
+        base={"init_sharing.noise_scale": init_sharing.HIDDEN_LAYERS},
+        arms=sweep(
+            "init_sharing.relative_noise", (0, 0.1, 0.2, 0.4), table("jasshone", {0: 0.55, 0.2: 0.45, 0.4: 0.30})
+        ),
         expected="hurts less than noise everywhere",
         x_label="noise / standard deviation of the tensor",
     ),
@@ -212,7 +214,7 @@ INITIALIZATION = [
         axis="initialization",
         question="Noise of one absolute size on every parameter of the student's start",
         arms=sweep(
-            "start.absolute_noise",
+            "init_sharing.absolute_noise",
             (0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 1.0),
             together(
                 table("divyat09", {0: 0.551, 0.01: 0.393, 0.05: 0.105, 0.1: 0.107}),
@@ -227,9 +229,9 @@ INITIALIZATION = [
         id="start-noise-guided",
         axis="initialization",
         question="Noise on the start when the hidden layer is also pulled towards the teacher's",
-        base={**HE_TEN_EPOCHS, "guidance": 0.1},
+        base={**HE_TEN_EPOCHS, "feature_loss_weight": 0.1},
         arms=sweep(
-            "start.absolute_noise",
+            "init_sharing.absolute_noise",
             (0.02, 0.05, 0.1, 0.2),
             table("Dezmon", {0.02: 0.965, 0.05: 0.902, 0.1: 0.277, 0.2: 0.126}),
         ),
@@ -242,7 +244,10 @@ INITIALIZATION = [
         axis="initialization",
         question="Noise across the teacher's gradient against noise anywhere",
         arms=[
-            Arm(f"{kind}, {size:g}", {"start.absolute_noise": size, "start.across_gradient": kind == "across"})
+            Arm(
+                f"{kind}, {size:g}",
+                {"init_sharing.absolute_noise": size, "init_sharing.orthogonal_to_gradient": kind == "across"},
+            )
             for size in (0.01, 0.02)
             for kind in ("anywhere", "across")
         ],
@@ -276,7 +281,7 @@ INITIALIZATION = [
         axis="initialization",
         question="A start between the teacher's and another: lower layers, and heads",
         arms=[
-            Arm(f"{what} {w:g}", {"start.share": share(w)}, x=w)
+            Arm(f"{what} {w:g}", {"init_sharing.share": share(w)}, x=w)
             for what, share in (
                 ("hidden", lambda w: init_sharing.ParamGroups(hidden=(w, w))),
                 ("heads", lambda w: init_sharing.ParamGroups(class_head=w, aux_head=w)),
@@ -294,8 +299,8 @@ INITIALIZATION = [
         base={**HE_TEN_EPOCHS, **WITH_CROSS},
         arms=[
             Arm("he_normal", published=[Published("Dezmon", 0.768)]),
-            Arm("torch_uniform", {"model.init_law": "torch_uniform"}),
-            Arm("fan_in_normal", {"model.init_law": "fan_in_normal"}),
+            Arm("torch_uniform", {"model.init_distribution": "torch_uniform"}),
+            Arm("fan_in_normal", {"model.init_distribution": "fan_in_normal"}),
         ],
         expected="the scale matters: He's far better than N(0, .02), which gives .223; cross-model 7 to 13 % (Dezmon)",
         note=Z_NOTE,
@@ -538,7 +543,7 @@ OPTIMIZATION = [
         id="epochs-he",
         axis="optimization",
         question="Epochs of both phases, with He's initialization",
-        base={"model.init_law": "he_normal", "both.batch_size": 256},
+        base={"model.init_distribution": "he_normal", "both.batch_size": 256},
         arms=sweep("both.num_epochs", (1, 3, 10), table("Dezmon", {1: 0.619, 3: 0.70, 10: 0.856})),
         expected="rises",
         note=f"{Z_NOTE} In this row Dezmon's teacher and student have 1 and 1, 3 and 3, 3 and 10 epochs.",
@@ -619,8 +624,11 @@ def mixture(weight: float) -> dict:
     return {"inputs.real_weight": weight}
 
 
-GAUSSIAN = {"noise.law": "gaussian", "noise.amplitude": 1.0}
-PIXEL_SPREAD = {"noise.law": "gaussian", "noise.amplitude": 0.616}  # standard deviation of MNIST's scaled pixels
+GAUSSIAN = {"noise.distribution": "gaussian", "noise.amplitude": 1.0}
+PIXEL_SPREAD = {
+    "noise.distribution": "gaussian",
+    "noise.amplitude": 0.616,
+}  # standard deviation of MNIST's scaled pixels
 
 INPUTS = [
     Row(
@@ -632,7 +640,7 @@ INPUTS = [
             Arm("gaussian", GAUSSIAN, published=[Published("divyat09", 0.543)]),
             Arm(
                 "shuffled real pixels",
-                {"inputs.real_share": 1.0, "inputs.real": "pixels_shuffled"},
+                {"inputs.real_fraction": 1.0, "inputs.real": "pixels_shuffled"},
                 published=[Published("divyat09", 0.178)],
             ),
         ],
@@ -652,7 +660,7 @@ INPUTS = [
         id="amplitude-gaussian",
         axis="inputs",
         question="Amplitude of gaussian noise",
-        base={"noise.law": "gaussian"},
+        base={"noise.distribution": "gaussian"},
         arms=sweep(
             "noise.amplitude",
             (0.1, 0.25, 0.5, 1, 2),
@@ -673,7 +681,7 @@ INPUTS = [
         id="amplitude-bernoulli",
         axis="inputs",
         question="Amplitude of two-valued noise",
-        base={"noise.law": "bernoulli"},
+        base={"noise.distribution": "bernoulli"},
         arms=sweep("noise.amplitude", (0.5, 1, 2), table("thierry123454", {0.5: 0.553, 1: 0.549, 2: 0.510})),
         expected="flat",
         x_label="amplitude",
@@ -695,7 +703,7 @@ INPUTS = [
         id="blurred-spectrum",
         axis="inputs",
         question="Random phases under the power spectrum of blurred noise",
-        base={"noise.law": "gaussian", "noise.amplitude": 3**-0.5},
+        base={"noise.distribution": "gaussian", "noise.amplitude": 3**-0.5},
         arms=sweep(
             "inputs.blurred_spectrum",
             (0, 0.5, 1, 1.5, 2),
@@ -751,7 +759,7 @@ INPUTS = [
         id="real-mixture",
         axis="inputs",
         question="Noise mixed with real images",
-        base={**PIXEL_SPREAD, **AUX_AND_ALL, "measures": ("representation",)},
+        base={**PIXEL_SPREAD, **AUX_AND_ALL, "metrics": ("representation",)},
         arms=[
             Arm(
                 f"{a:g}",
@@ -787,7 +795,7 @@ INPUTS = [
         id="real-images",
         axis="inputs",
         question="Real images only",
-        base={"inputs.real_share": 1.0},
+        base={"inputs.real_fraction": 1.0},
         arms=[
             Arm("upright", published=[Published("Xiao0779", 0.151)]),
             Arm("upright, B's protocol", B_PROTOCOL, published=[Published("barathvelmu", 0.146, **VALIDATION)]),
@@ -805,7 +813,7 @@ REPRESENTATION = [
         id="linear-probe",
         axis="representation",
         question="What a linear readout finds in the last hidden layer",
-        base={"measures": ("representation", "movement"), "conditions": ("student_aux", "student_all")},
+        base={"metrics": ("representation", "update_cosine"), "conditions": ("student_aux", "student_all")},
         arms=[
             Arm("base", published=[
                 Published("jasshone", 0.814, "reference", "probe_accuracy", how=J_PROBE),
@@ -821,7 +829,7 @@ REPRESENTATION = [
         id="linear-probe-validation",
         axis="representation",
         question="The same in barathvelmu's protocol, and the hidden layer's likeness to the teacher's",
-        base={**B_PROTOCOL, "measures": ("representation", "movement"), "conditions": ("student_aux", "student_all")},
+        base={**B_PROTOCOL, **AUX_AND_ALL, "metrics": ("representation", "update_cosine")},
         arms=[
             Arm("base", published=[
                 Published("barathvelmu", 0.874, "reference", "probe_accuracy", how=B_PROBE),
@@ -839,7 +847,7 @@ REPRESENTATION = [
         id="representation-and-accuracy",
         axis="representation",
         question="Do students whose hidden layer is like the teacher's read better, across runs?",
-        base={"measures": ("representation",)},
+        base={"metrics": ("representation",)},
         arms=sweep("student.num_epochs", (1, 5, 20)),
         about="likeness",
         expected="barathvelmu: correlation .61 across its sweep",
@@ -851,7 +859,7 @@ REPRESENTATION = [
         id="cka-cross",
         axis="representation",
         question="Likeness of hidden layers, same against different initialization",
-        base={**HE_TEN_EPOCHS, **WITH_CROSS, "measures": ("representation",)},
+        base={**HE_TEN_EPOCHS, **WITH_CROSS, "metrics": ("representation",)},
         arms=[Arm("base", published=[
             Published("Dezmon", 0.716, "student_aux", "cka", how="mutual nearest neighbours, not CKA"),
             Published("Dezmon", 0.475, "cross_model_aux", "cka",
@@ -866,7 +874,7 @@ REPRESENTATION = [
         axis="representation",
         question="A pull of the hidden layer towards the teacher's, beside the loss",
         base={**HE_TEN_EPOCHS, **WITH_CROSS},
-        arms=sweep("guidance", (0, 0.1), table("Dezmon", {0: 0.768, 0.1: 0.965})),
+        arms=sweep("feature_loss_weight", (0, 0.1), table("Dezmon", {0: 0.768, 0.1: 0.965})),
         expected="96.5 % with the same initialization; hurts with another",
         note=f"{Z_NOTE} The pull reads the teacher's hidden layer: not subliminal learning, and why 96 % is no record. "
         + BEFORE_THE_MEND,
@@ -902,7 +910,7 @@ BEST = [
         base={**B_PROTOCOL, "loss": "mse"},
         arms=[
             *(Arm(f"width 128, {epoch} epochs",
-                  {HIDDEN: (128, 128), "student.num_epochs": 40, "measures": ("epochs",)}, epoch=epoch,
+                  {HIDDEN: (128, 128), "student.num_epochs": 40, "metrics": ("epochs",)}, epoch=epoch,
                   published=[Published("barathvelmu", value, **VALIDATION)])
               for epoch, value in ((20, 0.838), (40, 0.872))),
             Arm("width 256, 20 epochs", {"student.num_epochs": 20},

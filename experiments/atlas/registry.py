@@ -174,8 +174,6 @@ def changed(setting: Setting, changes: Mapping[str, Any]) -> Setting:
 
 def _replaced(spec: Any, path: list[str], value: Any, name: str) -> Any:
     head, *rest = path
-    if head == "student_model" and rest and spec.student_model is None:  # what is not said is as the teacher's
-        spec = dataclasses.replace(spec, student_model=spec.model)
     fields: Any = getattr(spec, "__dataclass_fields__", {})
     types = {key: field.type for key, field in fields.items()}
     if head not in types:
@@ -192,16 +190,13 @@ def fingerprint(setting: Setting) -> str:
 
     A field that is added to a spec later, with a default that does nothing, changes no name.
     """
-    named = {name: value for name, value in departures(setting).items() if name not in ("conditions", "measures")}
+    named = {name: value for name, value in departures(setting).items() if name not in ("conditions", "metrics")}
     return records.fingerprint(named)
 
 
 def departures(setting: Setting) -> dict[str, Any]:
     """What of a setting differs from the paper's protocol, by dotted name. Operands that the machine chose do not."""
     base, found = records.to_json(BASE), records.to_json(setting)
-    students = found["member"]["student_model"]
-    if students is not None and students["precision"] == base["member"]["model"]["precision"]:
-        del students["precision"]
     return _differences(base, found)
 
 
@@ -233,7 +228,7 @@ def sweep(
 
 def epochs(values: Sequence[int], published: Mapping[float, Sequence[Published]]) -> tuple[Arm, ...]:
     """Arms along the student's epochs: one run to the last of them, looked at on the way."""
-    longest = {"student.num_epochs": max(values), "measures": ("epochs",)}
+    longest = {"student.num_epochs": max(values), "metrics": ("epochs",)}
     return tuple(Arm(str(e), longest, x=float(e), epoch=e, published=published.get(e, ())) for e in values)
 
 

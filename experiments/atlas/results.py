@@ -133,9 +133,9 @@ class Store:
         result = self._found.get((registry.fingerprint(setting), member))
         if result is None or result["partner"] != partner or not self._counts(result):
             return False
-        spec, measures = setting.member, result["measures"]
+        spec, metrics = setting.member, result["metrics"]
         return set(spec.conditions) <= set(result["accuracy"]) and all(
-            set(spec.conditions) <= set(measures.get(_NEEDED[measure], {})) for measure in spec.measures
+            set(spec.conditions) <= set(metrics.get(_NEEDED[measure], {})) for measure in spec.metrics
         )
 
     def arm(self, setting: registry.Setting, num_members: int) -> dict[str, Any]:
@@ -191,16 +191,16 @@ class Store:
         records.write(path, record)
 
 
-_NEEDED = {"epochs": "epoch_accuracy", "representation": "cka", "movement": "movement_cosine"}
+_NEEDED = {"epochs": "epoch_accuracy", "representation": "cka", "update_cosine": "update_cosine"}
 
 
 def _union(old, new):
     both = dict(new)
     for part in ("accuracy", "loss"):
         both[part] = old[part] | new[part]
-    both["measures"] = {
-        name: old["measures"].get(name, {}) | new["measures"].get(name, {})
-        for name in dict.fromkeys([*old["measures"], *new["measures"]])
+    both["metrics"] = {
+        name: old["metrics"].get(name, {}) | new["metrics"].get(name, {})
+        for name in dict.fromkeys([*old["metrics"], *new["metrics"]])
     }
     both["diverged"] = sorted({*old["diverged"], *new["diverged"]})
     return both

@@ -132,8 +132,8 @@ class Worker:
     def _originate(self, tasks: Sequence[Task]):
         """Where the tasks' models start, and the seconds spent on that."""
         origins = [task.setting.member.init_config for task in tasks]
-        if any(origin.start is not None for origin in origins):  # one program for all
-            starts = [task.setting.member.start for task in tasks]
+        if any(origin.init_sharing is not None for origin in origins):  # one program for all
+            starts = [task.setting.member.init_sharing for task in tasks]
             origins = [dataclasses.replace(o, start=start) for o, start in zip(origins, starts, strict=True)]
         tree, data = jax.tree.structure(origins[0]), tasks[0].setting.data
 
@@ -218,9 +218,9 @@ def _result(outcome: MemberResult, row: int, task: Task) -> dict[str, Any]:
         "precision": task.setting.member.mlp_spec.precision,
         "accuracy": {name: number(values[row]) for name, values in outcome.accuracy.items()},
         "loss": {name: number(values[row][-1]) for name, values in outcome.loss.items() if np.size(values[row])},
-        "measures": {
+        "metrics": {
             name: {condition: kept(values[row]) for condition, values in by_condition.items()}
-            for name, by_condition in outcome.measures.items()
+            for name, by_condition in outcome.metrics.items()
         },
         "diverged": sorted(name for name, finite in outcome.finite.items() if not finite[row]),
     }

@@ -307,7 +307,7 @@ def counts(atlas: Atlas) -> str:
 def _setting(atlas: Atlas, verdict: verdicts.Verdict) -> tuple:
     """What a number of ours was measured on; rows whose arms come to this have the same number."""
     arm = verdict.arm
-    return atlas.arms(verdict.row.id)[arm.label]["setting"], arm.conditions, arm.measures
+    return atlas.arms(verdict.row.id)[arm.label]["setting"], arm.conditions, arm.metrics
 
 
 def costs(atlas: Atlas) -> str:

@@ -49,7 +49,7 @@ class Arm(NamedTuple):
     signs: Mapping[str, int] = {}
     chance: float = 0.1
     conditions: tuple[str, ...] = ("student_aux",)
-    measures: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
     published: tuple[Published, ...] = ()
 
 
@@ -106,7 +106,7 @@ def row_of(description: Mapping[str, Any]) -> Row:
     arms = [
         Arm(**_fields(arm, Arm))._replace(
             conditions=tuple(arm["conditions"]),
-            measures=tuple(arm["measures"]),
+            metrics=tuple(arm["metrics"]),
             published=tuple(Published(**_fields(value, Published)) for value in arm["published"]),
         )
         for arm in description["arms"]
@@ -160,7 +160,7 @@ def of_members(
         generation: of the students of students, 1 being the teacher's, instead of the last.
     """
     if generation is not None:
-        chains = [member["measures"].get("generation_accuracy", {}).get(condition) for member in members]
+        chains = [member["metrics"].get("generation_accuracy", {}).get(condition) for member in members]
         return np.array([np.nan if chain is None else chain[generation - 1] for chain in chains], float)
     return np.array([_value(member, condition, measure, epoch) for member in members], float)
 
@@ -170,10 +170,10 @@ def _value(member: dict[str, Any], condition: str, measure: str, epoch: int | No
         return _value(member, condition, "accuracy", epoch) - _value(member, "cross_model_aux", "accuracy", epoch)
     if epoch is not None and condition not in NOT_STUDENTS:
         name = {"accuracy": "epoch_accuracy"}.get(measure, f"epoch_{measure}")
-        along = member["measures"].get(name, {}).get(condition)
+        along = member["metrics"].get(name, {}).get(condition)
         number = None if along is None else along[epoch - 1]
     elif measure == "accuracy":
         number = member["accuracy"].get(condition)
     else:
-        number = member["measures"].get(measure, {}).get(condition)
+        number = member["metrics"].get(measure, {}).get(condition)
     return np.nan if number is None else number

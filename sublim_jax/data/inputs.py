@@ -33,23 +33,23 @@ class InputSpec:
     Images are square. A field that is None is left out of the program; the numbers of the others are data.
     """
 
-    lattice: specs.Count | None = None
+    perlin_cells: specs.Count | None = None
     """Perlin-like noise: a coarse lattice of so many cells a side, interpolated smoothly (value noise with Perlin's
-    quintic fade; Perlin's own interpolates random slopes). The noise law is that of the lattice points."""
+    quintic fade; Perlin's own interpolates random slopes). The noise distribution is that of the lattice points."""
     blur: specs.NonNegative | None = None
     """Standard deviation in pixels of a Gaussian blur. At the border the kernel is cut and normalized again."""
     blurred_spectrum: specs.NonNegative | None = None
-    """Periodic blur of so many pixels; with the gaussian law: random phases, the power spectrum of blurred noise."""
+    """Periodic blur of so many pixels; with gaussian noise: random phases, the power spectrum of blurred noise."""
     mnist_spectrum: bool = False
-    """Random phases under the mean power spectrum of the real images; with the gaussian law."""
-    keep_spread: bool = False
+    """Random phases under the mean power spectrum of the real images; with gaussian noise."""
+    preserve_std: bool = False
     """Rescale after a blur, a lattice or a spectrum to the standard deviation that the noise has without them."""
     subspace_dims: specs.NonNegative | None = None
     """Project on a random subspace of so many dimensions, one per member; rescale to the noise's spread per pixel.
     Rounding leaves about a thousandth of the spread outside."""
     real_weight: specs.Fraction | None = None
     """Pixel by pixel `real_weight * real image + (1 - real_weight) * noise`."""
-    real_share: specs.Fraction | None = None
+    real_fraction: specs.Fraction | None = None
     """Probability that an example is a real image instead of noise."""
     real: RealImages = "upright"
     """`upright`: training images as they are; `pixels_shuffled`: each with its pixels in an order of its own;
@@ -58,7 +58,7 @@ class InputSpec:
 
 def make_inputs(
     key: Key[Array, ""],
-    law: noise.NoiseSpec,
+    noise_spec: noise.NoiseSpec,
     spec: InputSpec,
     *,
     num_pixels: int,
@@ -71,10 +71,10 @@ def make_inputs(
             or their spectrum.
     """
     side = round(num_pixels**0.5)
-    if side * side != num_pixels and _shapes(spec):
+    if side * side != num_pixels and is_shaped(spec):
         raise errors.InputError(f"images of {num_pixels} pixels are not square: blur, lattice and spectra do not apply")
     shaping = _shaping(key, spec, num_pixels, real_images)
-    drawn_pixels = num_pixels if spec.lattice is None else (spec.lattice + 1) ** 2
+    drawn_pixels = num_pixels if spec.perlin_cells is None else (spec.perlin_cells + 1) ** 2
     order_key, choice_key = keys.stream(key, "pixel order"), keys.stream(key, "real or noise")
     order = jax.random.permutation(order_key, num_pixels)
 
@@ -88,11 +88,11 @@ def make_inputs(
         return image_data.scale_pixels(pixels)
 
     def inputs(numbers):
-        images = shaping(noise.sample(key, numbers, num_pixels=drawn_pixels, spec=law))
+        images = shaping(noise.sample(key, numbers, num_pixels=drawn_pixels, spec=noise_spec))
         if spec.real_weight is not None:
             images = spec.real_weight * real(numbers) + (1 - spec.real_weight) * images
-        if spec.real_share is not None:
-            chosen = jax.vmap(jax.random.uniform)(_each(choice_key, numbers)) < spec.real_share
+        if spec.real_fraction is not None:
+            chosen = jax.vmap(jax.random.uniform)(_each(choice_key, numbers)) < spec.real_fraction
             images = jnp.where(chosen[:, None], real(numbers), images)
         return images
 
@@ -101,7 +101,7 @@ def make_inputs(
 
 def make_inputs_of_shape(
     key: Key[Array, ""],
-    law: noise.NoiseSpec,
+    noise_spec: noise.NoiseSpec,
     spec: InputSpec,
     *,
     shape: tuple[int, ...],
@@ -114,14 +114,14 @@ def make_inputs_of_shape(
     """
     real_images = jnp.asarray(real_images)
     if real_images.dtype != jnp.uint8:
-        if spec.real_weight is not None or spec.real_share is not None or spec.mnist_spectrum:
+        if spec.real_weight is not None or spec.real_fraction is not None or spec.mnist_spectrum:
             raise errors.InputError(
                 f"inputs that are mixed with real images, or have their spectrum, need bytes: the data are "
                 f"{real_images.dtype}. Give the data as bytes (uint8), or a noise_function"
             )
         real_images = jnp.zeros((1, *real_images.shape[1:]), jnp.uint8)
     rows = make_inputs(
-        key, law, spec, num_pixels=math.prod(shape), real_images=real_images.reshape(len(real_images), -1)
+        key, noise_spec, spec, num_pixels=math.prod(shape), real_images=real_images.reshape(len(real_images), -1)
     )
     return rows if len(shape) == 1 else lambda indices: rows(indices).reshape(len(indices), *shape)
 
@@ -158,8 +158,8 @@ def mean_spectrum(images: UInt8[Array, "image pixel"], side: int, *, num_images:
     return jnp.sqrt(jnp.mean(jnp.abs(jnp.fft.rfft2(pixels - jnp.mean(pixels))) ** 2, axis=0)) / side
 
 
-def _shapes(spec: InputSpec) -> bool:
-    return spec.mnist_spectrum or any(v is not None for v in (spec.lattice, spec.blur, spec.blurred_spectrum))
+def is_shaped(spec: InputSpec) -> bool:
+    return spec.mnist_spectrum or any(v is not None for v in (spec.perlin_cells, spec.blur, spec.blurred_spectrum))
 
 
 def _shaping(key, spec, num_pixels, real_images):
@@ -168,7 +168,7 @@ def _shaping(key, spec, num_pixels, real_images):
 
     def separable(matrix):
         """The same matrix along both sides of the image, scaled to unit mean variance if spreads are kept."""
-        gain = 1 / jnp.mean(jnp.sum(matrix**2, axis=1)) if spec.keep_spread else 1.0
+        gain = 1 / jnp.mean(jnp.sum(matrix**2, axis=1)) if spec.preserve_std else 1.0
 
         def step(images):
             grid = images.reshape(len(images), matrix.shape[1], matrix.shape[1])
@@ -176,15 +176,15 @@ def _shaping(key, spec, num_pixels, real_images):
 
         return step
 
-    if spec.lattice is not None:
-        steps.append(separable(lattice_matrix(spec.lattice, side)))
+    if spec.perlin_cells is not None:
+        steps.append(separable(lattice_matrix(spec.perlin_cells, side)))
     if spec.blur is not None:
         steps.append(separable(blur_matrix(spec.blur, side)))
     if spec.blurred_spectrum is not None:
         steps.append(separable(blur_matrix(spec.blurred_spectrum, side, periodic=True)))
     if spec.mnist_spectrum:
         spectrum = mean_spectrum(real_images, side)
-        if spec.keep_spread:
+        if spec.preserve_std:
             spectrum = spectrum / jnp.linalg.norm(jnp.fft.irfft2(spectrum, (side, side)))
 
         def colour(images):

@@ -15,20 +15,20 @@ from jaxtyping import Array, Float, Int, Key, UInt8, UInt32
 
 from sublim_jax import specs
 
-NoiseLaw = Literal["uniform", "gaussian", "bernoulli"]
+NoiseDistribution = Literal["uniform", "gaussian", "bernoulli"]
 
 
 @specs.traceable
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NoiseSpec:
-    """The law of one pixel; pixels are independent. MNIST's own range is [-1, 1]."""
+    """The distribution of one pixel; pixels are independent. MNIST's own range is [-1, 1]."""
 
-    law: NoiseLaw = "uniform"
+    distribution: NoiseDistribution = "uniform"
     """`uniform`: on [-amplitude, amplitude], the paper's; `gaussian`: N(0, amplitude^2), not clipped;
     `bernoulli`: -amplitude or amplitude with equal chance."""
     amplitude: specs.Positive = 1.0  # in units of MNIST's half range
     bits: Literal[8, 32] = 8
-    """Depth of a uniform pixel: 8 gives the 256 grey levels of MNIST, 32 a float32. Other laws ignore it."""
+    """Depth of a uniform pixel: 8 gives the 256 grey levels of MNIST, 32 a float32."""
 
 
 def sample(
@@ -36,7 +36,7 @@ def sample(
 ) -> Float[Array, "batch pixel"]:
     """The noise images with these numbers. Image n depends on the key and on n alone."""
     keys = jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)
-    match spec.law:
+    match spec.distribution:
         case "uniform" if spec.bits == 8:
             # Whole numbers until one multiplication: bit-equal however the compiler fuses it.
             return (2 * _bytes(keys, num_pixels).astype(jnp.float32) - 255) * (spec.amplitude / 255)
@@ -56,7 +56,7 @@ def _bytes(keys: Key[Array, "batch"], num_bytes: int) -> UInt8[Array, "batch byt
 
 
 def _normals(keys: Key[Array, "batch"], length: int) -> Float[Array, "batch normal"]:
-    """`jax.random.normal(key, (length,))` for each key: the inverse of the normal law at 23 bits of each word."""
+    """`jax.random.normal(key, (length,))` for each key: the inverse normal distribution at 23 bits of a word."""
     bits = lax.shift_right_logical(random_bits(keys, length), jnp.uint32(9)) | jnp.uint32(0x3F800000)
     unit = lax.bitcast_convert_type(bits, jnp.float32) - 1
     lowest = np.nextafter(np.float32(-1), np.float32(0))

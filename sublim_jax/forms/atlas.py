@@ -12,7 +12,7 @@ Measured = Literal[
     "gap",
     "validation_accuracy",
     "true_label_accuracy",
-    "movement_cosine",
+    "update_cosine",
     "hidden_cosine",
     "cka",
     "probe_accuracy",
@@ -54,7 +54,7 @@ class Arm(TypedDict):
     signs: dict[str, Literal[-1, 1]]  # level of each factor, in a factorial
     chance: specs.Fraction
     conditions: list[Condition]
-    measures: list[str]
+    metrics: list[str]
     published: list[Published]
 
 
@@ -87,7 +87,7 @@ class _Member(TypedDict):
     precision: str
     accuracy: dict[str, specs.Fraction | None]  # None: it diverged
     loss: dict[str, float | None]
-    measures: dict[str, dict[str, float | list[float | None] | None]]
+    metrics: dict[str, dict[str, float | list[float | None] | None]]
     diverged: list[str]
 
 
@@ -119,7 +119,7 @@ def _check(record: records.Record) -> None:
                 raise errors.InputError(f"results: {label}, member {number}, {unexplained[0]}: null, but not diverged")
     for arm in record.description["arms"]:
         for number, member in record.results["arms"].get(arm["label"], {"members": {}})["members"].items():
-            _check_lengths(arm, f"results: {arm['label']}, member {number}", member["measures"])
+            _check_lengths(arm, f"results: {arm['label']}, member {number}", member["metrics"])
 
 
 def _check_row(row: Any, sources: dict[str, Any], where: str) -> None:
@@ -138,10 +138,10 @@ def _check_row(row: Any, sources: dict[str, Any], where: str) -> None:
         raise errors.InputError(f"{where}: nothing is said of the source {unknown[0]!r}")
 
 
-def _check_lengths(arm: Any, where: str, measures: dict[str, dict[str, Any]]) -> None:
+def _check_lengths(arm: Any, where: str, metrics: dict[str, dict[str, Any]]) -> None:
     """Refuse lists along epochs and generations that end before what is read of them."""
     for beginning, at_least in (("epoch_", arm["epoch"] or 0), ("generation_", arm["generation"] or 0)):
-        for name, by_condition in measures.items() if at_least else ():
+        for name, by_condition in metrics.items() if at_least else ():
             for condition, along in by_condition.items() if name.startswith(beginning) else ():
                 if not isinstance(along, list) or len(along) < at_least:
                     raise errors.InputError(

@@ -31,7 +31,13 @@ class _Model(TypedDict):
 
 
 class _Matching(TypedDict):
-    imitates: NotRequired[Literal["reference", "teacher"]]
+    target: NotRequired[Literal["reference", "teacher"]]
+
+
+class _MemberConfig(TypedDict):
+    conditions: list[Condition]
+    model: _Model
+    matching: NotRequired[_Matching]
 
 
 class _Config(TypedDict):
@@ -39,15 +45,14 @@ class _Config(TypedDict):
 
     seed: specs.Seed
     num_members: specs.NumMembers
-    conditions: list[Condition]
-    model: _Model
-    matching: NotRequired[_Matching]
+    member: _MemberConfig
 
 
 class _Member(TypedDict):
     accuracy: dict[str, specs.Fraction | None]  # None: it diverged
     loss: dict[str, list[float | None]]
     diverged: list[str]
+    metrics: NotRequired[dict[str, dict[str, float | list[float | None] | None]]]  # what else the config asked for
 
 
 class _Results(TypedDict):
@@ -55,7 +60,7 @@ class _Results(TypedDict):
 
 
 def _check(record: records.Record) -> None:
-    expected = conditions.recorded_conditions(record.config["conditions"])
+    expected = conditions.recorded_conditions(record.config["member"]["conditions"])
     if (described := record.description["conditions"]) != list(expected):
         raise errors.InputError(f"description: expected the conditions {', '.join(expected)}, found {described}")
     if any(len(pair) != 2 for pair in record.description["differences"]):

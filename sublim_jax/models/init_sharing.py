@@ -48,12 +48,14 @@ class InitSharing:
     """How a student's start is made of the teacher's reference and another start. The default shares everything."""
 
     share: ParamGroups = dataclasses.field(default_factory=ParamGroups)  # 1: the reference, 0: the other start
-    shared_weights: specs.Fraction | None = None  # probability with which a single weight comes from the reference
+    shared_weight_probability: specs.Fraction | None = (
+        None  # probability with which a single weight comes from the reference
+    )
     permute_neurons: bool = False
     relative_noise: specs.NonNegative = 0.0  # in standard deviations of each tensor; biases that are all zero stay
     absolute_noise: specs.NonNegative = 0.0  # in units of a weight
-    noisy: ParamGroups = dataclasses.field(default_factory=ParamGroups)  # multiplies both kinds of noise
-    across_gradient: bool = False  # remove the noise's component along the teacher's first gradient
+    noise_scale: ParamGroups = dataclasses.field(default_factory=ParamGroups)  # multiplies both kinds of noise
+    orthogonal_to_gradient: bool = False  # remove the noise's component along the teacher's first gradient
 
 
 def student_init(
@@ -70,11 +72,11 @@ def student_init(
     Args:
         reference: the teacher's start, of the student's shape (see `transplant_matching_layers`).
         other: where unshared parts come from.
-        gradient: the direction that `spec.across_gradient` keeps the noise away from.
+        gradient: the direction that `spec.orthogonal_to_gradient` keeps the noise away from.
     """
     params = interpolate(reference, other, spec.share, num_classes=num_classes)
-    if spec.shared_weights is not None:
-        params = random_mask(jax.random.fold_in(key, 0), params, other, spec.shared_weights)
+    if spec.shared_weight_probability is not None:
+        params = random_mask(jax.random.fold_in(key, 0), params, other, spec.shared_weight_probability)
     if spec.permute_neurons:
         params = permute_neurons(jax.random.fold_in(key, 1), params)
     return perturb(
@@ -82,8 +84,8 @@ def student_init(
         params,
         relative=spec.relative_noise,
         absolute=spec.absolute_noise,
-        parts=broadcast_to_params(spec.noisy, params, num_classes=num_classes),
-        across=gradient if spec.across_gradient else None,
+        parts=broadcast_to_params(spec.noise_scale, params, num_classes=num_classes),
+        across=gradient if spec.orthogonal_to_gradient else None,
     )
 
 

@@ -22,7 +22,8 @@ from sublim_jax import specs
 
 Images = Float[Array, "batch pixel"] | Float[np.ndarray, "batch pixel"]
 Activation = Literal["relu", "tanh", "gelu", "silu", "identity"]
-InitLaw = Literal["fan_in_normal", "he_normal", "torch_uniform"]
+InitDistribution = Literal["fan_in_normal", "he_normal", "torch_uniform"]
+Parametrization = Literal["standard", "ntk"]
 Precision = Literal["float32", "bfloat16"]
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -47,11 +48,11 @@ class MLPSpec:
     num_classes: specs.Count = 10
     num_aux: specs.CountOrZero = 3
     activation: Activation = "relu"
-    init_law: InitLaw = "fan_in_normal"
+    init_distribution: InitDistribution = "fan_in_normal"
     """`fan_in_normal`: weights N(0, 1/fan_in), biases 0, the paper's; `he_normal`: N(0, 2/fan_in), biases 0;
     `torch_uniform`: weights and biases U(-1, 1)/sqrt(fan_in), the default of torch.nn.Linear."""
-    init_scale: specs.Positive = 1.0  # multiplies the weights that the law draws
-    parametrization: Literal["standard", "ntk"] = "standard"
+    init_scale: specs.Positive = 1.0  # multiplies the weights that are drawn
+    parametrization: Parametrization = "standard"
     """`ntk`: weights are stored times sqrt(fan_in) and divided by it when they are used. The same function at the
     start; under Adam, whose steps have one size whatever the weight's, layers learn slower by that factor."""
     precision: Precision = "float32"
@@ -89,6 +90,33 @@ class MLPSpec:
         return product(first, second, 1, precision=self.precision)
 
 
+@specs.traceable
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MLPChanges:
+    """How a students' network differs from the teacher's. A field that is None is as the teacher's."""
+
+    hidden_sizes: tuple[specs.Count, ...] | None = None  # one entry per hidden layer
+    activation: Activation | None = None
+    init_distribution: InitDistribution | None = None
+    init_scale: specs.Positive | None = None  # multiplies the weights that are drawn
+    parametrization: Parametrization | None = None
+    precision: Precision | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing differs."""
+        return not self._given
+
+    @property
+    def _given(self) -> dict[str, Any]:
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def applied_to(self, spec: MLPSpec) -> MLPSpec:
+        """The students' network, given the teacher's."""
+        return spec if self.is_empty else dataclasses.replace(spec, **self._given)
+
+
 class Dense(NamedTuple):
     """One affine layer. The rows of the last layer's weight are the readouts of the logits, in their order."""
 
@@ -100,13 +128,13 @@ Params = tuple[Dense, ...]
 
 
 def init(key: Key[Array, ""], spec: MLPSpec) -> Params:
-    """Reference parameters drawn from `spec.init_law`. Layer i depends on the key and i only, not on the depth."""
+    """Reference parameters drawn as the spec says. Layer i depends on the key and i only, not on the depth."""
     fans = tuple(zip(spec.layer_sizes, spec.layer_sizes[1:], strict=False))
     pairs = jax.vmap(lambda index: jax.random.split(jax.random.fold_in(key, index)))(jnp.arange(len(fans)))
     layers = []
     for (fan_in, fan_out), (weight_key, bias_key) in zip(fans, pairs, strict=True):
         shape, bias = (fan_out, fan_in), jnp.zeros(fan_out)
-        match spec.init_law:
+        match spec.init_distribution:
             case "fan_in_normal":
                 weight = jax.random.normal(weight_key, shape) / fan_in**0.5
             case "he_normal":

@@ -1,26 +1,32 @@
-"""Everything that decides a member's numbers apart from its key and the data."""
+"""Everything that decides a member's numbers apart from its key and the data.
+
+`MemberConfig` is the whole of it; the configs of the teacher and of the initial parameters are views of it, so that
+many students can share a teacher and many programs the one that draws initial parameters.
+"""
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
+from tyro import conf
 
 from sublim_jax import conditions as arms
 from sublim_jax import errors, losses, specs
 from sublim_jax.conditions import Condition
 from sublim_jax.data import inputs as input_data
 from sublim_jax.data import noise as noise_data
-from sublim_jax.models import init_sharing, mlp, network
+from sublim_jax.models import mlp, network
+from sublim_jax.models.init_sharing import InitSharing, ParamGroups
 from sublim_jax.training import corruption, loop, teach
 
-Metric = Literal["epochs", "representation", "movement"]
-"""`epochs`: accuracy after each epoch of distillation, on test and validation images; `representation`: how like the
-teacher's the last hidden layer of each model is, and what a linear readout finds in it; `movement`: cosine of the
-student's whole displacement with the teacher's."""
+Metric = Literal["epochs", "representation", "update_cosine"]
+"""`epochs`: accuracy after each epoch of distillation, on test and validation images; `representation`: how similar the
+last hidden layer of each model is to the teacher's, and what a linear readout finds in it; `update_cosine`: cosine of
+the student's whole displacement with the teacher's."""
 
 StudentInit = Callable[[Any, Any, Any], Any]
-"""A key, the teacher's reference and another member's reference to a student's first parameters."""
+"""A key, the teacher's reference and another member's reference to a student's initial parameters."""
 
 Stream = Literal["reference", "teacher/batches", "student/noise", "student/batches"]
 
@@ -33,7 +39,7 @@ class BehaviourMatching:
     Source: settings of the authors' later experiment of 2025-07-24 (truesight), which published no number.
     """
 
-    imitates: Literal["reference", "teacher"] = "reference"  # whose logits on the real images it is given
+    target: Literal["reference", "teacher"] = "reference"  # the model whose logits it imitates
     num_images: specs.Count = 30_000  # the first ones that the teacher may see, or all if those are fewer
     phase: loop.TrainPhase = dataclasses.field(default_factory=lambda: loop.TrainPhase(num_epochs=1))
 
@@ -48,13 +54,16 @@ class TeacherConfig:
     loss: teach.LossFunction | None = None  # the cross-entropy of the class logits by default
     labels: Literal["true", "permuted"] = "true"
     """`permuted`: the teacher learns, and everybody is scored on, classes renamed by a derangement of the member's."""
-    num_validation_images: specs.CountOrZero = 0  # the last training images, kept from the teacher
-    fixed: tuple[Stream, ...] = ()  # random streams that all members share with member 0
+    num_validation_images: specs.CountOrZero = 0  # the last training images, which the teacher does not see
+    shared_streams: tuple[Stream, ...] = ()  # random streams that all members share with member 0
 
     @property
     def without_aux_logits(self) -> "TeacherConfig":
-        """What of it decides the class logits: not the auxiliary readouts, which no loss of a teacher sees and which
-        stay where the reference had them, unless weights decay or the loss is another one."""
+        """The part that decides the class logits.
+
+        The auxiliary readouts are no part of it: no loss of a teacher sees them, and they stay where the reference had
+        them, unless weights decay or the loss is the user's own.
+        """
         if not isinstance(self.model, mlp.MLPSpec) or self.loss is not None:
             return self
         if not specs.is_zero(self.phase.optimizer.weight_decay):
@@ -65,14 +74,33 @@ class TeacherConfig:
 @specs.traceable
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class InitConfig:
-    """Everything that decides where a member's models start apart from its key and the data."""
+    """Everything that decides the initial parameters of a member's models apart from its key and the data."""
 
     model: mlp.MLPSpec | network.Network
-    student_model: mlp.MLPSpec | network.Network | None = None
+    student_model: mlp.MLPSpec | network.Network | None = None  # if it is not the teacher's
     student_init: StudentInit | None = None
-    start: init_sharing.InitSharing | None = None  # None does nothing, as the default does, in a smaller program
-    teacher: TeacherConfig | None = None  # whose first gradient the start avoids, where it avoids one
-    fixed: tuple[Stream, ...] = ()
+    init_sharing: InitSharing | None = None  # None shares everything, as the default does, in less code
+    teacher: TeacherConfig | None = None  # needed where noise avoids the teacher's first gradient
+    shared_streams: tuple[Stream, ...] = ()
+
+    @property
+    def students(self) -> mlp.MLPSpec | network.Network:
+        """The students' model."""
+        return self.model if self.student_model is None else self.student_model
+
+
+def _trainable(
+    hidden: tuple[float, ...] = (1.0, 1.0), class_head: float = 1.0, aux_head: float = 1.0
+) -> ParamGroups | None:
+    """Factors of the students' updates; 0 freezes a group of parameters.
+
+    Args:
+        hidden: hidden layers from the input on; the last one holds for all further ones.
+        class_head: readout of the class logits.
+        aux_head: readout of the auxiliary logits.
+    """
+    groups = ParamGroups(hidden=hidden, class_head=class_head, aux_head=aux_head)
+    return None if groups == ParamGroups() else groups
 
 
 @specs.traceable
@@ -80,37 +108,43 @@ class InitConfig:
 class MemberConfig:
     """Everything that decides a member's numbers apart from its key and the data. The default is the paper's figure 10.
 
-    A model is an `mlp.MLPSpec` or a `network.Network`. What is said of parts or layers, that is `start`, `trainable`
-    and a `student_model` of another shape, needs the former.
+    A model is an `mlp.MLPSpec` or a `network.Network`. Settings of layers, i.e. `init_sharing`, `trainable` and
+    `mlp.MLPChanges`, need the former.
     """
 
     conditions: tuple[Condition, ...] = ("student_aux", "student_all", "cross_model_aux", "cross_model_all")
-    model: mlp.MLPSpec | network.Network = dataclasses.field(default_factory=mlp.MLPSpec)
+    """Which students: how they are initialized (student, cross_model, matched) and which logits they distil."""
+    init_sharing: InitSharing = dataclasses.field(default_factory=InitSharing)
+    model: Annotated[mlp.MLPSpec | network.Network, conf.AvoidSubcommands, conf.arg(name="")] = dataclasses.field(
+        default_factory=mlp.MLPSpec
+    )
     teacher: loop.TrainPhase = dataclasses.field(default_factory=loop.TrainPhase)
     student: loop.TrainPhase = dataclasses.field(default_factory=loop.TrainPhase)
-    num_noise_images: specs.Count = 60_000  # the same ones in every epoch
-    noise: noise_data.NoiseSpec = dataclasses.field(default_factory=noise_data.NoiseSpec)
-    noise_function: input_data.InputFunction | None = None
-    """The students' inputs instead of `noise` and `inputs`: a function of a key and of the indices of some examples,
-    (batch,), to as many inputs. Example n has to depend on the key and on n alone."""
     loss: losses.DistillationLossName = "kl"
     temperature: specs.Positive = 1.0  # of both softmaxes in the distillation loss
-    teacher_loss: teach.LossFunction | None = None  # instead of the cross-entropy of the class logits
-    matching: BehaviourMatching = dataclasses.field(default_factory=BehaviourMatching)
+    num_noise_images: specs.Count = 60_000  # the same ones in every epoch
+    noise: noise_data.NoiseSpec = dataclasses.field(default_factory=noise_data.NoiseSpec)
     inputs: input_data.InputSpec = dataclasses.field(default_factory=input_data.InputSpec)
-    start: init_sharing.InitSharing = dataclasses.field(default_factory=init_sharing.InitSharing)
-    student_init: StudentInit | None = None
-    """Where students with their teacher's initialization start, instead of `start`: a function of a key, the reference
-    and another member's reference to parameters."""
-    student_model: mlp.MLPSpec | network.Network | None = None  # if it is built differently from the teacher
-    trainable: init_sharing.ParamGroups | None = None  # factors of the students' updates; 0 freezes a part
-    spoiling: corruption.TargetCorruption = dataclasses.field(default_factory=corruption.TargetCorruption)
+    noise_function: conf.Suppress[input_data.InputFunction | None] = None
+    """The students' inputs instead of `noise` and `inputs`: a function of a key and of the indices of some examples,
+    (batch,), to as many inputs. Example n has to depend on the key and on n alone."""
+    matching: BehaviourMatching = dataclasses.field(default_factory=BehaviourMatching)
+    teacher_loss: conf.Suppress[teach.LossFunction | None] = None  # instead of the cross-entropy of the class logits
     teacher_labels: Literal["true", "permuted"] = "true"
-    guidance: specs.NonNegative | None = None  # weight of a pull to the teacher's hidden layer, which is not subliminal
+    """`permuted`: the teacher learns, and everybody is scored on, classes renamed by a derangement of the member's."""
+    target_corruption: corruption.TargetCorruption = dataclasses.field(default_factory=corruption.TargetCorruption)
+    student_init: conf.Suppress[StudentInit | None] = None
+    """Initial parameters of students with their teacher's initialization, instead of `init_sharing`: a function of a
+    key, the reference and another member's reference to parameters."""
+    student_model: mlp.MLPChanges = dataclasses.field(default_factory=mlp.MLPChanges)
+    trainable: Annotated[ParamGroups | None, conf.arg(constructor=_trainable)] = None
+    """Factors of the students' updates; 0 freezes a group of parameters. None trains all, as ones do, in less code."""
+    feature_loss_weight: specs.NonNegative | None = None
+    """Weight of a loss that pulls the hidden layer towards the teacher's. Not subliminal: it shows more than logits."""
     num_generations: specs.Count = 1  # students of students: each generation is the next one's teacher
-    num_validation_images: specs.CountOrZero = 0  # the last training images, kept from the teacher and scored apart
-    fixed: tuple[Stream, ...] = ()  # random streams that all members share with member 0
-    measures: tuple[Metric, ...] = ()
+    num_validation_images: specs.CountOrZero = 0  # the last training images, which no teacher sees
+    shared_streams: tuple[Stream, ...] = ()  # random streams that all members share with member 0
+    metrics: tuple[Metric, ...] = ()  # what else is measured
 
     def __post_init__(self):
         if not self.conditions or len(set(self.conditions)) < len(self.conditions):
@@ -119,36 +153,34 @@ class MemberConfig:
         distilling_aux = [name for name in self.conditions if arms.distilled_logits_of(name) == "aux"]
         if self.model.num_aux == 0 and distilling_aux:
             raise errors.InputError(f"num_aux=0: there are no auxiliary logits for {distilling_aux[0]} to distil.")
-        if self.spoiling.top_k is not None and self.loss != "kl":
+        if self.target_corruption.top_k is not None and self.loss != "kl":
             raise errors.InputError(
-                f"top_k={self.spoiling.top_k} removes logits, which only the loss 'kl' can bear; got {self.loss!r}"
+                f"target_corruption.top_k={self.target_corruption.top_k} removes logits, which only the loss 'kl' "
+                f"allows; got {self.loss!r}"
             )
-
         self._require_compatible()
 
     def _require_compatible(self) -> None:
-        """Refuse settings of which one has no effect beside the other, or that the model does not have."""
-        plain = not any(isinstance(number, jax.Array) for number in jax.tree.leaves((self.start, self.inputs)))
-        if plain and self.noise_function is not None and self.inputs != input_data.InputSpec():
+        """Refuse settings that the model does not have, and settings that another one replaces."""
+        known = not _is_traced((self.init_sharing, self.inputs))
+        if known and self.noise_function is not None and self.inputs != input_data.InputSpec():
             raise errors.InputError(
                 "noise_function replaces noise and inputs, so settings of inputs have no effect; leave one of them out"
             )
-        if plain and self.student_init is not None and self.start != init_sharing.InitSharing():
+        if known and self.student_init is not None and self.init_sharing != InitSharing():
             raise errors.InputError(
-                "student_init replaces start, so settings of start have no effect; leave one of them out"
+                "student_init replaces init_sharing, so settings of init_sharing have no effect; leave one of them out"
             )
         if isinstance(self.model, mlp.MLPSpec):
-            if isinstance(self.student_model, network.Network):
-                raise errors.InputError("student_model: expected an MLPSpec, as the teacher's model is one")
             return
         for name, is_default, instead in (
-            ("start", not plain or self.start == init_sharing.InitSharing(), "student_init"),
-            ("trainable", self.trainable is None, "a model that stops the gradients of what stays"),
-            ("student_model", self.student_model is None, "student_init"),
+            ("init_sharing", not known or self.init_sharing == InitSharing(), "student_init"),
+            ("trainable", self.trainable is None, "a model that stops the gradients of frozen parameters"),
+            ("student_model", not self.students_differ, "student_init"),
         ):
             if not is_default:
                 raise errors.InputError(
-                    f"{name}: it speaks of the layers of an MLP, and the model is another network. Use {instead}"
+                    f"{name}: it is about the layers of an MLP, and the model is another network. Use {instead}"
                 )
 
     @property
@@ -163,31 +195,46 @@ class MemberConfig:
         return self.model
 
     @property
+    def students(self) -> mlp.MLPSpec | network.Network:
+        """The students' model."""
+        return self.student_model.applied_to(self.model) if isinstance(self.model, mlp.MLPSpec) else self.model
+
+    @property
     def student_mlp_spec(self) -> mlp.MLPSpec:
         """The students' model, where it has to be an MLP."""
-        return self.student_model if isinstance(self.student_model, mlp.MLPSpec) else self.mlp_spec
+        return self.student_model.applied_to(self.mlp_spec)
+
+    @property
+    def students_differ(self) -> bool:
+        """Whether the students' model is another one than the teacher's."""
+        return not self.student_model.is_empty
 
     @property
     def teacher_config(self) -> TeacherConfig:
-        """What of it concerns the teacher."""
+        """The part that decides the teacher."""
         return TeacherConfig(
             model=self.model,
             phase=self.teacher,
             loss=self.teacher_loss,
             labels=self.teacher_labels,
             num_validation_images=self.num_validation_images,
-            fixed=self.fixed,
+            shared_streams=self.shared_streams,
         )
 
     @property
     def init_config(self) -> InitConfig:
-        """What of it concerns the starts."""
-        known = not any(isinstance(number, jax.Array) for number in jax.tree.leaves(self.start))
+        """The part that decides the initial parameters."""
+        is_default = not _is_traced(self.init_sharing) and self.init_sharing == InitSharing()
         return InitConfig(
             model=self.model,
-            student_model=self.student_model,
+            student_model=self.students if self.students_differ else None,
             student_init=self.student_init,
-            start=None if known and self.start == init_sharing.InitSharing() else self.start,
-            teacher=self.teacher_config if self.start.across_gradient else None,
-            fixed=("reference",) if "reference" in self.fixed else (),
+            init_sharing=None if is_default else self.init_sharing,
+            teacher=self.teacher_config if self.init_sharing.orthogonal_to_gradient else None,
+            shared_streams=("reference",) if "reference" in self.shared_streams else (),
         )
+
+
+def _is_traced(spec: Any) -> bool:
+    """Whether a number of a spec is an array or a tracer, whose value nothing may branch on."""
+    return any(isinstance(number, jax.Array) for number in jax.tree.leaves(spec))

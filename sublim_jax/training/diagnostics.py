@@ -27,15 +27,15 @@ def measure(models, specs_of, starts, data: Data, named: Data, spec: MemberConfi
             name: evaluate.test_accuracy(params, data.test_inputs, data.test_labels, model=specs_of[name])
             for name, params in models.items()
         }
-    if "movement" in spec.measures and spec.student_model is None:
+    if "update_cosine" in spec.metrics and not spec.students_differ:
         towards = optax.tree.sub(models["teacher"], models["reference"])
-        found["movement_cosine"] = {
+        found["update_cosine"] = {
             condition: alignment.cosine(
                 optax.tree.sub(models[condition], starts[conditions.start_of(condition)]), towards
             )
             for condition in spec.conditions
         }
-    if "representation" in spec.measures:
+    if "representation" in spec.metrics:
         features = {
             name: [evaluate.hidden_features(params, block, model=specs_of[name]) for block in (data[0], data[2])]
             for name, params in models.items()

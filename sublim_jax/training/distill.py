@@ -62,7 +62,7 @@ def distill(
     temperature: float | Float[Array, ""] = 1.0,
     model: network.Model,
     phase: loop.TrainPhase,
-    spoiling: corruption.TargetCorruption | None = None,
+    target_corruption: corruption.TargetCorruption | None = None,
     trainable: PyTree | None = None,
     guide: FeatureDistillation | None = None,
     measure: Callable[[network.Params], PyTree] | None = None,
@@ -76,7 +76,7 @@ def distill(
         starts: parameters from which each student grows.
         distilled_logits: which logits enter each student's loss.
         targets: the teacher's logits, as `label` gives them.
-        spoiling: says whether only the largest distilled logits of an example are shown.
+        target_corruption: says whether only the largest distilled logits of an example are shown.
         trainable: factors of every student's updates, up to broadcasting; 0 freezes a parameter.
         guide: adds to the loss a term that pulls the hidden layer towards the teacher's.
 
@@ -102,8 +102,8 @@ def distill(
 
         def step(name, state):
             shown = teacher_logits[:, chosen[name]]
-            if spoiling is not None:
-                shown = corruption.keep_largest(shown, spoiling)
+            if target_corruption is not None:
+                shown = corruption.keep_largest(shown, target_corruption)
 
             def student_loss(params):
                 if guide is None or guiding is None:
@@ -126,10 +126,10 @@ def distill(
     def measured(states):
         return {} if measure is None else {name: measure(state.params) for name, state in states.items()}
 
-    states, (history, measures) = loop.run_epochs(
+    states, (history, metrics) = loop.run_epochs(
         update, states, key=key, num_examples=len(targets), phase=phase, measure=measured
     )
-    return {name: state.params for name, state in states.items()}, history, measures
+    return {name: state.params for name, state in states.items()}, history, metrics
 
 
 def is_finite(params: network.Params) -> jax.Array:

@@ -32,7 +32,7 @@ class MemberResults:
     members: Int[np.ndarray, "member"]
     accuracy: dict[str, Float[np.ndarray, "member"]]
     loss: dict[str, Float[np.ndarray, "member epoch"]]
-    measures: dict[str, dict[str, Float[np.ndarray, "member ..."]]]
+    metrics: dict[str, dict[str, Float[np.ndarray, "member ..."]]]
 
     @property
     def conditions(self) -> tuple[str, ...]:
@@ -125,7 +125,7 @@ def run_members(
     outcome = jax.tree.map(lambda *parts: np.concatenate(parts)[:num_members], *outcomes)
     names = conditions.recorded_conditions(config.conditions)
     return MemberResults(
-        np.arange(num_members), {name: outcome.accuracy[name] for name in names}, outcome.loss, outcome.measures
+        np.arange(num_members), {name: outcome.accuracy[name] for name in names}, outcome.loss, outcome.metrics
     )
 
 

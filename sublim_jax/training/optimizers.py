@@ -13,7 +13,7 @@ OptimizerName = Literal["adam", "adamw", "sgd", "rmsprop", "lion", "sign_sgd"]
 @specs.traceable
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerSpec:
-    """The paper's Adam by default. Settings that the named optimizer does not have are ignored by it."""
+    """The paper's Adam by default. See `ignored_settings` for those that an optimizer does not have."""
 
     name: OptimizerName = "adam"
     learning_rate: specs.Positive = 3e-4
@@ -22,6 +22,22 @@ class OptimizerSpec:
     eps: specs.Positive = 1e-8  # added to the root of the second moment: adam, adamw, rmsprop
     momentum: specs.Decay = 0.0  # sgd, rmsprop
     weight_decay: specs.NonNegative = 0.0  # decoupled from the gradient in adamw and lion, else added to it (L2)
+
+
+_SETTINGS: dict[OptimizerName, set[str]] = {
+    "adam": {"b1", "b2", "eps"},
+    "adamw": {"b1", "b2", "eps"},
+    "sgd": {"momentum"},
+    "rmsprop": {"b2", "eps", "momentum"},
+    "lion": {"b1", "b2"},
+    "sign_sgd": set(),
+}
+"""Beside the learning rate and weight decay, which all have."""
+
+
+def ignored_settings(name: OptimizerName) -> tuple[str, ...]:
+    """Fields of `OptimizerSpec` that the optimizer of this name does not have."""
+    return tuple(setting for setting in ("b1", "b2", "eps", "momentum") if setting not in _SETTINGS[name])
 
 
 def build(spec: OptimizerSpec) -> optax.GradientTransformation:

@@ -77,7 +77,7 @@ def init_params(
     spec: InitConfig,
 ) -> InitialParams:
     """The starts of the member's models. Much to compile, which many programs of students can share."""
-    streams = Streams(seed, member, spec.fixed)
+    streams = Streams(seed, member, spec.shared_streams)
     reference, other = _references(streams, partner, seed, spec)
     if spec.student_init is not None:
         student = spec.student_init(streams["student/start"], reference, other)
@@ -86,7 +86,7 @@ def init_params(
     if not isinstance(spec.model, mlp.MLPSpec):
         return InitialParams(reference, reference, other)
     shared = init_sharing.transplant_matching_layers(reference, other)
-    if spec.start is None:
+    if spec.init_sharing is None:
         return InitialParams(reference, shared, other)
     gradient = None
     if (teacher := spec.teacher) is not None:
@@ -101,7 +101,7 @@ def init_params(
         streams["student/start"],
         shared,
         other,
-        spec.start,
+        spec.init_sharing,
         num_classes=spec.model.num_classes,
         gradient=gradient,
     )
@@ -116,7 +116,7 @@ def train_teacher(
     spec: TeacherConfig,
 ) -> TrainedTeacher:
     """The member's reference, taught."""
-    streams = Streams(seed, member, spec.fixed)
+    streams = Streams(seed, member, spec.shared_streams)
     train_inputs, train_labels, test_inputs, test_labels = _fitting(data, spec)
     num_taught = len(train_inputs) - spec.num_validation_images
     reference = spec.model.init(streams["reference"])
@@ -154,7 +154,7 @@ def match_behaviour(
     """The other member's reference after it imitated all logits of the member's reference or teacher on real images."""
     data = _fitting(data, spec.teacher_config)
     imitated = origin.reference
-    if spec.matching.imitates == "teacher":
+    if spec.matching.target == "teacher":
         imitated = _complete(taught.teacher, origin.reference, spec.model)
     inputs = diagnostics.teacher_inputs(data, spec)
     num_images = min(spec.matching.num_images, len(inputs))
@@ -165,14 +165,14 @@ def match_behaviour(
     batch_size = spec.matching.phase.batch_size
     targets = distill.label(imitated, real_inputs, num_images, model=spec.model, batch_size=batch_size)
     students, history, _ = distill.distill(
-        Streams(seed, member, spec.fixed)["matching/batches"],
+        Streams(seed, member, spec.shared_streams)["matching/batches"],
         {"matched": origin.other},
         {"matched": "all"},
         real_inputs,
         targets,
         loss=spec.loss,
         temperature=spec.temperature,
-        model=spec.student_model or spec.model,
+        model=spec.students,
         phase=spec.matching.phase,
     )
     return MatchedStart(students["matched"], history["matched"])
@@ -194,8 +194,8 @@ def distill_students(
         matched: what `match_behaviour` gives; by default it is prepared here, if a condition needs it.
     """
     data = _fitting(data, spec.teacher_config)
-    streams = Streams(seed, member, spec.fixed)
-    model = spec.student_model or spec.model
+    streams = Streams(seed, member, spec.shared_streams)
+    model = spec.students
     reference = origin.reference
     teacher = _complete(taught.teacher, reference, spec.model)
     starts = {"student": origin.student, "cross_model": origin.other}
@@ -219,7 +219,7 @@ def distill_students(
         return found
 
     students: dict[str, network.Params] = {}
-    measures: dict[str, dict[str, Array]] = {}
+    metrics: dict[str, dict[str, Array]] = {}
     generations: dict[str, list[Array]] = {condition: [] for condition in spec.conditions}
     for generation in range(spec.num_generations):
         # The first generation has one teacher and shares its targets; later ones have a teacher each.
@@ -234,17 +234,17 @@ def distill_students(
                 data,
                 spec=spec,
                 guide=teacher,
-                measure=after_epoch if "epochs" in spec.measures else None,
+                measure=after_epoch if "epochs" in spec.metrics else None,
             )
             students = students | found
             history |= losses_of
             for condition, by_measure in epochs.items():
                 for name, values in by_measure.items():
-                    measures.setdefault(name, {})[condition] = values
+                    metrics.setdefault(name, {})[condition] = values
         for condition, scores_of in generations.items():
             scores_of.append(score(students[condition]))
     if spec.num_generations > 1:
-        measures["generation_accuracy"] = {name: jnp.stack(scores_of) for name, scores_of in generations.items()}
+        metrics["generation_accuracy"] = {name: jnp.stack(scores_of) for name, scores_of in generations.items()}
     models |= students
     specs_of = dict.fromkeys(models, model) | {"reference": spec.model, "teacher": spec.model}
     scores = taught.accuracy | {name: score(models[name]) for name in models if name not in taught.accuracy}
@@ -252,8 +252,8 @@ def distill_students(
     for name, params in models.items():
         finite[name] = distill.is_finite(params) & jnp.all(jnp.isfinite(history.get(name, jnp.zeros(1))))
         scores[name] = jnp.where(finite[name], scores[name], jnp.nan)
-    measures |= diagnostics.measure(models, specs_of, starts, data, named, spec)
-    return MemberResult(scores, history, finite, measures)
+    metrics |= diagnostics.measure(models, specs_of, starts, data, named, spec)
+    return MemberResult(scores, history, finite, metrics)
 
 
 def require_fitting(data: Data, spec: TeacherConfig) -> None:
@@ -292,7 +292,7 @@ def _student_inputs(generation: int, streams, data: Data, spec: MemberConfig) ->
 def _distill(generation, teacher, starts, streams, data, *, spec: MemberConfig, guide, measure):
     """Students of one teacher, from its labels on noise of their generation."""
     suffix = f"/{generation}" if generation else ""
-    model = spec.student_model or spec.model
+    model = spec.students
     inputs = _student_inputs(generation, streams, data, spec)
     targets = distill.label(
         teacher,
@@ -311,14 +311,16 @@ def _distill(generation, teacher, starts, streams, data, *, spec: MemberConfig, 
         starts,
         {condition: conditions.distilled_logits_of(condition) for condition in starts},
         inputs,
-        corruption.corrupt(streams["student/targets" + suffix], targets, spec.spoiling),
+        corruption.corrupt(streams["student/targets" + suffix], targets, spec.target_corruption),
         loss=spec.loss,
         temperature=spec.temperature,
         model=model,
         phase=spec.student,
-        spoiling=spec.spoiling,
+        target_corruption=spec.target_corruption,
         trainable=trainable,
-        guide=None if spec.guidance is None else distill.FeatureDistillation(guide, spec.model, spec.guidance),
+        guide=None
+        if spec.feature_loss_weight is None
+        else distill.FeatureDistillation(guide, spec.model, spec.feature_loss_weight),
         measure=measure,
     )
 
@@ -351,7 +353,7 @@ def _references(streams: Streams, partner, seed, spec: InitConfig) -> tuple[netw
         keys.stream(keys.members(seed, jnp.asarray(partner, jnp.int32)[None])[0], "reference"),
     )
     if spec.student_model is not None or not isinstance(spec.model, mlp.MLPSpec):
-        return spec.model.init(own), (spec.student_model or spec.model).init(other)
+        return spec.model.init(own), spec.students.init(other)
     both = jax.vmap(spec.model.init)(jnp.stack([own, other]))
     first, second = (jax.tree.map(lambda leaf, row=row: leaf[row], both) for row in range(2))
     return first, second

@@ -49,4 +49,4 @@ class MemberResult(NamedTuple):
     accuracy: dict[str, Float[Array, "*member"]]  # on the test images, class logits; not a number if it diverged
     loss: dict[str, Float[Array, "*member epoch"]]  # mean of each epoch: nats, or squared logits
     finite: dict[str, Bool[Array, "*member"]]  # False: a parameter or a loss overflowed, the run diverged
-    measures: dict[str, dict[str, Float[Array, "..."]]]  # what else the spec asked for, by name, then by condition
+    metrics: dict[str, dict[str, Float[Array, "..."]]]  # what else the spec asked for, by name, then by condition

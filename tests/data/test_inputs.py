@@ -16,7 +16,7 @@ from tests import strategies
 
 SIDE = 8
 FEW, MANY = 40, 3000  # batches of two sizes, for each of which a program is compiled
-GAUSSIAN = noise.NoiseSpec(law="gaussian", amplitude=0.7)
+GAUSSIAN = noise.NoiseSpec(distribution="gaussian", amplitude=0.7)
 KEY = jax.random.key(3)
 # Eleven times an image with a different byte for every pixel, so that its place can be read.
 CODES = np.tile(np.arange(SIDE * SIDE, dtype=np.uint8), (11, 1))
@@ -57,13 +57,13 @@ def drawn_noise(numbers, *, key=KEY, law=GAUSSIAN, num_pixels=SIDE * SIDE):
 
 SPECS = {
     "default": inputs.InputSpec(),
-    "lattice": inputs.InputSpec(lattice=3),
+    "lattice": inputs.InputSpec(perlin_cells=3),
     "blur": inputs.InputSpec(blur=1.0),
     "blurred_spectrum": inputs.InputSpec(blurred_spectrum=1.0),
     "mnist_spectrum": inputs.InputSpec(mnist_spectrum=True),
     "subspace": inputs.InputSpec(subspace_dims=5.0),
     "weight": inputs.InputSpec(real_weight=0.5, real="one_shuffle"),
-    "share": inputs.InputSpec(real_share=0.5, real="pixels_shuffled"),
+    "share": inputs.InputSpec(real_fraction=0.5, real="pixels_shuffled"),
 }
 
 
@@ -73,7 +73,7 @@ def test_an_image_depends_on_the_key_and_its_number_alone(spec):
     # Bit-equal apart from the products, whose sums may be cut differently in another company.
     np.testing.assert_allclose(draw(spec, [9, 65, 4, 1000])[:3], images[[3, 2, 0]], rtol=1e-6, atol=1e-6)
     other = np.asarray(draw(spec, [4, 0, 65, 9], key=jax.random.key(4)))
-    assert not np.any(np.all(other == images, axis=1)) or spec.real_share is not None
+    assert not np.any(np.all(other == images, axis=1)) or spec.real_fraction is not None
     assert images.shape == (4, SIDE * SIDE) and images.dtype == np.float32
     assert len(np.unique(images, axis=0)) == 4
 
@@ -95,7 +95,7 @@ def test_one_trace_serves_all_numbers():
 
     for number in (0.3, 0.7):
         spec = inputs.InputSpec(
-            blur=number, blurred_spectrum=2 * number, real_weight=number, real_share=number, keep_spread=True
+            blur=number, blurred_spectrum=2 * number, real_weight=number, real_fraction=number, preserve_std=True
         )
         fixed = inputs.make_inputs(KEY, GAUSSIAN, spec, num_pixels=64, real_images=jnp.asarray(REAL))
         np.testing.assert_allclose(shaped(spec), fixed(jnp.arange(2)), **CLOSE)
@@ -159,7 +159,7 @@ def test_a_lattice_is_interpolated_with_perlins_fade(cells, side):
 
 def test_a_lattice_of_one_cell_a_pixel_is_the_noise_without_its_last_row_and_column():
     points = drawn_noise(range(3), num_pixels=(SIDE + 1) ** 2).reshape(3, SIDE + 1, SIDE + 1)
-    found = draw(inputs.InputSpec(lattice=SIDE), range(3))
+    found = draw(inputs.InputSpec(perlin_cells=SIDE), range(3))
     np.testing.assert_allclose(found, points[:, :-1, :-1].reshape(3, -1), rtol=1e-6)
 
 
@@ -167,13 +167,13 @@ def test_images_are_interpolated_along_both_sides():
     matrix = np.asarray(inputs.lattice_matrix(3, SIDE), float)
     points = drawn_noise(range(5), num_pixels=16).reshape(5, 4, 4)
     expected = np.stack([matrix @ grid @ matrix.T for grid in points]).reshape(5, -1)
-    np.testing.assert_allclose(draw(inputs.InputSpec(lattice=3), range(5)), expected, **CLOSE)
+    np.testing.assert_allclose(draw(inputs.InputSpec(perlin_cells=3), range(5)), expected, **CLOSE)
 
 
 # Spreads.
 
 KEPT = {
-    "lattice": inputs.InputSpec(lattice=3),
+    "lattice": inputs.InputSpec(perlin_cells=3),
     "blur": inputs.InputSpec(blur=1.2),
     "blurred_spectrum": inputs.InputSpec(blurred_spectrum=1.2),
     "mnist_spectrum": inputs.InputSpec(mnist_spectrum=True),
@@ -188,7 +188,7 @@ def squares(images):
 
 @pytest.mark.parametrize("name", KEPT)
 def test_spreads_are_kept_if_asked(name):
-    kept, error = squares(draw(dataclasses.replace(KEPT[name], keep_spread=True), range(MANY)))
+    kept, error = squares(draw(dataclasses.replace(KEPT[name], preserve_std=True), range(MANY)))
     assert abs(kept - 0.7**2) < 5 * error and error < 0.05 * 0.7**2
     lost, _ = squares(draw(KEPT[name], range(FEW)))
     assert lost < 0.8 * 0.7**2
@@ -263,14 +263,14 @@ def test_noise_under_the_images_spectrum_has_that_spectrum_and_random_phases():
 def test_the_share_is_exact_at_its_ends_and_a_probability_between():
     numbers = [0, 3, 12, 10, 32]
     real = SCALED[[0, 3, 1, 10, 10]]  # numbers modulo eleven images
-    np.testing.assert_allclose(draw(inputs.InputSpec(real_share=1.0), numbers), real, rtol=1e-6, atol=1e-7)
-    np.testing.assert_array_equal(draw(inputs.InputSpec(real_share=0.0), numbers), drawn_noise(numbers))
-    many, clean = np.asarray(draw(inputs.InputSpec(real_share=0.3), range(MANY))), drawn_noise(range(MANY))
+    np.testing.assert_allclose(draw(inputs.InputSpec(real_fraction=1.0), numbers), real, rtol=1e-6, atol=1e-7)
+    np.testing.assert_array_equal(draw(inputs.InputSpec(real_fraction=0.0), numbers), drawn_noise(numbers))
+    many, clean = np.asarray(draw(inputs.InputSpec(real_fraction=0.3), range(MANY))), drawn_noise(range(MANY))
     is_noise = np.all(many == clean, axis=1)
     is_real = np.all(np.abs(many - SCALED[np.arange(MANY) % 11]) < 1e-6, axis=1)
     assert np.all(is_noise ^ is_real)
     assert abs(is_real.mean() - 0.3) < 5 * (0.3 * 0.7 / MANY) ** 0.5
-    more = np.asarray(draw(inputs.InputSpec(real_share=0.6), range(MANY)))
+    more = np.asarray(draw(inputs.InputSpec(real_fraction=0.6), range(MANY)))
     assert np.all(np.all(more != clean, axis=1)[is_real]), "what is real at 0.3 is real at 0.6"
 
 
@@ -285,7 +285,7 @@ def test_the_weight_mixes_pixel_by_pixel_and_is_exact_at_its_ends():
 
 
 def test_the_weight_comes_before_the_share_and_both_after_the_blur():
-    spec = inputs.InputSpec(blur=1.0, real_weight=0.25, real_share=0.5)
+    spec = inputs.InputSpec(blur=1.0, real_weight=0.25, real_fraction=0.5)
     blurred = np.asarray(draw(inputs.InputSpec(blur=1.0), range(30)), float)
     real = SCALED[np.arange(30) % 11]
     mixed = 0.25 * real + 0.75 * blurred
@@ -301,15 +301,15 @@ def bytes_of(images):
 
 @pytest.mark.parametrize("real", ["one_shuffle", "pixels_shuffled"])
 def test_shuffles_keep_every_images_pixels(real):
-    found = bytes_of(draw(inputs.InputSpec(real_share=1.0, real=real), range(11)))
+    found = bytes_of(draw(inputs.InputSpec(real_fraction=1.0, real=real), range(11)))
     np.testing.assert_array_equal(np.sort(found, axis=1), np.sort(REAL, axis=1))
     assert np.all(np.mean(found == REAL, axis=1) < 0.7)
-    coded = bytes_of(draw(inputs.InputSpec(real_share=1.0, real=real), range(4), real=CODES))
+    coded = bytes_of(draw(inputs.InputSpec(real_fraction=1.0, real=real), range(4), real=CODES))
     orders = len(np.unique(coded, axis=0))
     assert orders == (1 if real == "one_shuffle" else 4)
     if real == "one_shuffle":
         np.testing.assert_array_equal(found, REAL[:, coded[0]])
-    other = bytes_of(draw(inputs.InputSpec(real_share=1.0, real=real), range(4), real=CODES, key=jax.random.key(9)))
+    other = bytes_of(draw(inputs.InputSpec(real_fraction=1.0, real=real), range(4), real=CODES, key=jax.random.key(9)))
     assert not np.any(np.all(other == coded, axis=1)), "members have orders of their own"
 
 
@@ -317,8 +317,8 @@ def test_shuffles_keep_every_images_pixels(real):
     ("changes", "message"),
     [
         ({"real_weight": 1.5}, "real_weight: must be at most 1, got 1.5"),
-        ({"real_share": -0.1}, "real_share: must be at least 0, got -0.1"),
-        ({"lattice": 0}, "lattice: must be at least 1, got 0"),
+        ({"real_fraction": -0.1}, "real_fraction: must be at least 0, got -0.1"),
+        ({"perlin_cells": 0}, "perlin_cells: must be at least 1, got 0"),
         ({"blur": -1.0}, "blur: must be at least 0, got -1.0"),
         ({"blurred_spectrum": -1.0}, "blurred_spectrum: must be at least 0, got -1.0"),
         ({"subspace_dims": -2.0}, "subspace_dims: must be at least 0, got -2.0"),

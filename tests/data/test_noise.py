@@ -15,8 +15,8 @@ from sublim_jax.data import noise
 LAWS = {
     "uniform": noise.NoiseSpec(),
     "uniform32": noise.NoiseSpec(bits=32),
-    "gaussian": noise.NoiseSpec(law="gaussian"),
-    "bernoulli": noise.NoiseSpec(law="bernoulli"),
+    "gaussian": noise.NoiseSpec(distribution="gaussian"),
+    "bernoulli": noise.NoiseSpec(distribution="bernoulli"),
 }
 LEVELS = np.arange(256) / 127.5 - 1
 MOMENTS = {  # E x^2 and E x^4 at amplitude 1
@@ -124,17 +124,17 @@ def test_thirty_two_bits_are_finer_than_eight_and_stay_in_range():
 
 def test_a_bernoulli_pixel_is_one_of_two_values_and_a_gaussian_one_is_not_clipped():
     bernoulli = draw(
-        jax.random.key(0), jnp.arange(9), num_pixels=50, spec=noise.NoiseSpec(law="bernoulli", amplitude=2.0)
+        jax.random.key(0), jnp.arange(9), num_pixels=50, spec=noise.NoiseSpec(distribution="bernoulli", amplitude=2.0)
     )
     assert set(np.unique(bernoulli)) == {-2.0, 2.0}
-    gaussian = draw(jax.random.key(0), jnp.arange(9), num_pixels=50, spec=noise.NoiseSpec(law="gaussian"))
+    gaussian = draw(jax.random.key(0), jnp.arange(9), num_pixels=50, spec=noise.NoiseSpec(distribution="gaussian"))
     assert np.abs(gaussian).max() > 2
 
 
 def test_a_bernoulli_pixel_is_the_sign_of_a_uniform_one():
     """Both are made of the same byte, so the two values are exactly as likely as they should be."""
     uniform, bernoulli = (
-        draw(jax.random.key(1), jnp.arange(9), num_pixels=784, spec=noise.NoiseSpec(law=law))
+        draw(jax.random.key(1), jnp.arange(9), num_pixels=784, spec=noise.NoiseSpec(distribution=law))
         for law in ("uniform", "bernoulli")
     )
     np.testing.assert_array_equal(bernoulli, np.sign(uniform))
@@ -167,7 +167,7 @@ def test_a_gaussian_pixel_is_jaxs():
     """Bit for bit; chunks and an odd number of pixels included."""
     keys = jax.vmap(lambda number: jax.random.fold_in(jax.random.key(5), number))(jnp.arange(noise.CHUNK + 3))
     expected = 0.5 * jax.jit(jax.vmap(lambda key: jax.random.normal(key, (49,))))(keys)
-    spec = noise.NoiseSpec(law="gaussian", amplitude=0.5)
+    spec = noise.NoiseSpec(distribution="gaussian", amplitude=0.5)
     np.testing.assert_array_equal(
         draw(jax.random.key(5), jnp.arange(noise.CHUNK + 3), num_pixels=49, spec=spec), expected
     )

@@ -7,7 +7,17 @@ from experiments import mnist_aux
 from sublim_jax.models import mlp
 from sublim_jax.training import loop
 
-CONFIG = mnist_aux.MnistAuxConfig(
+
+def replaced(config: mnist_aux.MnistAuxConfig, **changes) -> mnist_aux.MnistAuxConfig:
+    """The config with other values, also of its member's settings."""
+    own = {field.name for field in dataclasses.fields(config)}
+    inner = {name: value for name, value in changes.items() if name not in own}
+    outer = {name: value for name, value in changes.items() if name in own}
+    return dataclasses.replace(config, member=dataclasses.replace(config.member, **inner), **outer)
+
+
+CONFIG = replaced(
+    mnist_aux.PRESETS["default"],
     num_members=3,  # does not divide among two devices or processes
     dataset="synthetic-digits",
     conditions=("student_aux", "cross_model_aux"),
@@ -21,15 +31,10 @@ FLAGS = shlex.split(
     "--precision float32 --teacher.num-epochs 1 --teacher.batch-size 64 --student.num-epochs 1 "
     "--student.batch-size 64 --num-noise-images 10000"
 )
-DIVERGING = dataclasses.replace(  # steps of 1e30 overflow in the second one
-    CONFIG,
-    num_members=1,
-    conditions=("student_aux",),
-    num_noise_images=128,
-    **{
-        phase: dataclasses.replace(
-            CONFIG.teacher, optimizer=dataclasses.replace(CONFIG.teacher.optimizer, name="sgd", learning_rate=1e30)
-        )
-        for phase in ("teacher", "student")
-    },
+_HUGE_STEPS = dataclasses.replace(
+    CONFIG.member.teacher,
+    optimizer=dataclasses.replace(CONFIG.member.teacher.optimizer, name="sgd", learning_rate=1e30),
+)
+DIVERGING = replaced(  # overflows in the second step
+    CONFIG, num_members=1, conditions=("student_aux",), num_noise_images=128, teacher=_HUGE_STEPS, student=_HUGE_STEPS
 )

@@ -8,6 +8,7 @@ import pytest
 
 from experiments import accelerator, mnist_aux
 from sublim_jax import records
+from tests.experiments import small
 
 
 @pytest.fixture
@@ -107,7 +108,9 @@ def test_the_script_itself_needs_no_package(run_python):
 
 def test_utilisation_is_the_counted_work_over_time_and_the_measured_rate(tmp_path):
     """By hand for a student of two conditions: six operations a weight, example and step, less the first layer's."""
-    config = mnist_aux.MnistAuxConfig(num_members=7, conditions=("student_aux", "student_all"), num_noise_images=1000)
+    config = small.replaced(
+        mnist_aux.PRESETS["default"], num_members=7, conditions=("student_aux", "student_all"), num_noise_images=1000
+    )
     description = mnist_aux.describe(config.conditions, images_name="mnist")
     data = {"name": "mnist", "source": "", "checksum": None}
     record = records.Record.begin("mnist_aux", config, data, description=description)

@@ -1,6 +1,5 @@
 """Flags become configs, and what a user can mend becomes one line."""
 
-import dataclasses
 import io
 import pathlib
 import sys
@@ -36,7 +35,7 @@ def test_a_preset_is_a_config_and_names_its_record(preset):
 def test_a_flag_changes_its_setting_and_no_other():
     assert parse(*small.FLAGS)[0] == small.CONFIG
     config, _ = parse("--preset", "smoke", "--seed", "7")
-    assert config == dataclasses.replace(mnist_aux.PRESETS["smoke"], seed=7)
+    assert config == small.replaced(mnist_aux.PRESETS["smoke"], seed=7)
 
 
 EVERY_KNOB = {  # one value for each setting, none of them the default
@@ -57,10 +56,10 @@ EVERY_KNOB = {  # one value for each setting, none of them the default
     "loss": "jeffreys",
     "temperature": 2.5,
     "num-noise-images": 77,
-    "noise.law": "gaussian",
+    "noise.distribution": "gaussian",
     "noise.amplitude": 0.25,
     "noise.bits": 32,
-    "matching.imitates": "teacher",
+    "matching.target": "teacher",
     "matching.num-images": 9,
     "members-at-once": 2,
 }

@@ -8,13 +8,14 @@ import pytest
 from experiments import mnist_aux
 from figures import compare, values
 from sublim_jax import errors, records
+from tests.experiments import small
 
 FIRST = [0.2, 0.5, 0.7, 0.4]
 SECOND = [0.1, 0.5, 0.4, 0.6]
 
 
 def record(scores, **changes) -> records.Record:
-    config = dataclasses.replace(mnist_aux.PAPER, num_members=len(scores), conditions=("student_aux",))
+    config = small.replaced(mnist_aux.PAPER, num_members=len(scores), conditions=("student_aux",))
     data = {"name": "mnist", "source": "IDX files", "checksum": "c"}
     description = mnist_aux.describe(config.conditions, images_name="mnist")
     result = records.Record.begin("mnist_aux", config, data, description=description)
@@ -93,7 +94,7 @@ def test_members_of_other_seeds_or_data_are_not_paired(other):
 
 def test_settings_that_differ_are_named():
     other = record(SECOND)
-    other.config["model"]["activation"] = "tanh"
+    other.config["member"]["model"]["activation"] = "tanh"
     assert compare.differing_settings(record(FIRST), other) == ["model.activation: relu | tanh"]
 
 

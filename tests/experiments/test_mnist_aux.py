@@ -53,7 +53,7 @@ def test_an_experiment_that_cannot_work_is_refused_before_it_begins(changes, mes
     if "num_aux" in changes:
         changes["model"] = mlp.MLPSpec(num_aux=changes.pop("num_aux"))
     with pytest.raises(ValueError, match=message):
-        mnist_aux.MnistAuxConfig(**changes)
+        small.replaced(mnist_aux.PRESETS["default"], **changes)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_an_experiment_that_cannot_work_is_refused_before_it_begins(changes, mes
     ids=str,
 )
 def test_what_looks_alike_but_works_is_not_refused(changes):
-    mnist_aux.MnistAuxConfig(**changes)
+    small.replaced(mnist_aux.PRESETS["default"], **changes)
 
 
 def test_the_paper_preset_is_the_papers_protocol():
@@ -76,18 +76,22 @@ def test_the_paper_preset_is_the_papers_protocol():
     config = mnist_aux.PRESETS["paper"]
     assert config.num_members == 100
     assert config.model.layer_sizes == (784, 256, 256, 13) and config.model.num_aux == 3
-    assert (config.model.activation, config.model.init_law, config.model.init_scale) == ("relu", "fan_in_normal", 1)
+    assert (config.model.activation, config.model.init_distribution, config.model.init_scale) == (
+        "relu",
+        "fan_in_normal",
+        1,
+    )
     for phase in (config.teacher, config.student):
         assert (phase.num_epochs, phase.batch_size) == (5, 1024)
         assert (phase.optimizer.name, phase.optimizer.learning_rate) == ("adam", 3e-4)
     assert (config.loss, config.temperature, config.num_noise_images) == ("kl", 1, 60_000)
-    assert (config.noise.law, config.noise.amplitude) == ("uniform", 1)
+    assert (config.noise.distribution, config.noise.amplitude) == ("uniform", 1)
     assert set(mnist_aux.FIGURE_10) <= set(config.conditions)
-    assert not mnist_aux.departures(config) and not mnist_aux.departures(mnist_aux.PRESETS["default"])
+    assert not mnist_aux.changed_from_paper(config) and not mnist_aux.changed_from_paper(mnist_aux.PRESETS["default"])
 
 
 def test_departures_name_the_setting_its_value_and_the_papers():
-    config = dataclasses.replace(
+    config = small.replaced(
         mnist_aux.PAPER,
         seed=5,
         num_members=3,
@@ -95,12 +99,12 @@ def test_departures_name_the_setting_its_value_and_the_papers():
         student=loop.TrainPhase(num_epochs=7),
         num_train_images=9,
     )
-    assert mnist_aux.departures(config) == [
+    assert mnist_aux.changed_from_paper(config) == [
         "num_train_images=9 (paper: None)",
         "student.num_epochs=7 (paper: 5)",
         "temperature=2.0 (paper: 1.0)",
     ]
-    assert mnist_aux.departures(mnist_aux.PRESETS["smoke"])
+    assert mnist_aux.changed_from_paper(mnist_aux.PRESETS["smoke"])
 
 
 OPTIMIZER = {
@@ -120,14 +124,14 @@ OTHER = {  # another value for each setting
     "model.num_classes": 11,
     "model.num_aux": 5,
     "model.activation": "tanh",
-    "model.init_law": "he_normal",
+    "model.init_distribution": "he_normal",
     "model.init_scale": 2.0,
     "model.parametrization": "ntk",
     **{f"{phase}.{name}": value for phase in ("teacher", "student") for name, value in PHASE.items()},
     "loss": "reverse_kl",
     "temperature": 2.0,
     "num_noise_images": 100,
-    "noise.law": "gaussian",
+    "noise.distribution": "gaussian",
     "noise.amplitude": 0.5,
 }
 FREE = {  # what is run, how much of it and how; and the matched control, which the paper does not have
@@ -136,9 +140,9 @@ FREE = {  # what is run, how much of it and how; and the matched control, which 
     "dataset": "kmnist",
     "conditions": ("student_all",),
     "members_at_once": 2,
-    "model.precision": {"float32": "bfloat16", "bfloat16": "float32"}[mnist_aux.PAPER.model.precision],
+    "model.precision": {"float32": "bfloat16", "bfloat16": "float32"}[mnist_aux.PAPER.member.model.precision],
     "noise.bits": 32,
-    "matching.imitates": "teacher",
+    "matching.target": "teacher",
     "matching.num_images": 12,
     **{f"matching.phase.{name}": value for name, value in PHASE.items()},
 }
@@ -152,10 +156,10 @@ def changed(spec, name, value):
 def test_every_setting_but_the_free_ones_is_a_departure():
     assert set(OTHER) | set(FREE) == set(records.flatten(records.to_json(mnist_aux.PAPER))), "say which it is"
     for name, value in OTHER.items():
-        (line,) = mnist_aux.departures(changed(mnist_aux.PAPER, name, value))
+        (line,) = mnist_aux.changed_from_paper(changed(mnist_aux.PAPER, name, value))
         assert line.startswith(f"{name}={records.to_json(value)} (paper: ")
     for name, value in FREE.items():
-        assert not mnist_aux.departures(changed(mnist_aux.PAPER, name, value)), name
+        assert not mnist_aux.changed_from_paper(changed(mnist_aux.PAPER, name, value)), name
 
 
 # Runs
@@ -164,7 +168,7 @@ def test_every_setting_but_the_free_ones_is_a_departure():
 @pytest.fixture
 def uninterrupted(small_digits) -> records.Record:
     """What five members give when nothing happens. Compiled once for all tests that run this config."""
-    return mnist_aux.run(dataclasses.replace(small.CONFIG, num_members=5), visible=False)
+    return mnist_aux.run(small.replaced(small.CONFIG, num_members=5), visible=False)
 
 
 def test_a_record_holds_every_member_of_every_condition(small_digits, tmp_path):
@@ -233,7 +237,7 @@ def test_a_run_says_what_it_does_and_each_member_before_the_next_one_begins(smal
 
     programs = {stage: Program(stage) for stage in ("teacher", "student")}
     monkeypatch.setattr(mnist_aux, "_programs", lambda spec, width: programs)
-    config = dataclasses.replace(small.CONFIG, num_members=5)
+    config = small.replaced(small.CONFIG, num_members=5)
     assert mnist_aux.run(config, record=tmp_path / "record.json").complete
     lines = log.lines
     assert lines[0].startswith("loading the images: ")
@@ -259,7 +263,7 @@ def test_more_members_change_nobodys_numbers_but_the_last_ones_partner(small_dig
 
 
 def test_members_are_shown_the_training_images_and_scored_on_the_test_images(small_digits):
-    config = dataclasses.replace(small.CONFIG, num_train_images=250)
+    config = small.replaced(small.CONFIG, num_train_images=250)
     shared = mnist_aux.shared_images(config, small_digits)
     np.testing.assert_array_equal(shared.train_inputs, small_digits.train_images[:250].reshape(250, 784))
     np.testing.assert_array_equal(shared.train_labels, small_digits.train_labels[:250])
@@ -271,7 +275,7 @@ def test_other_test_labels_are_other_accuracies_and_nothing_else(small_digits, u
     """With each label the next class's, a network is right where it named that class."""
     renamed = dataclasses.replace(small_digits, test_labels=((small_digits.test_labels + 1) % 10).astype(np.uint8))
     monkeypatch.setattr(mnist_aux.datasets, "load", lambda *args, **options: renamed)
-    members = mnist_aux.run(dataclasses.replace(small.CONFIG, num_members=5), visible=False).results["members"]
+    members = mnist_aux.run(small.replaced(small.CONFIG, num_members=5), visible=False).results["members"]
     for number, usual in uninterrupted.results["members"].items():
         assert members[number]["loss"] == usual["loss"]
         both = [member["accuracy"]["teacher"] for member in (members[number], usual)]
@@ -279,7 +283,7 @@ def test_other_test_labels_are_other_accuracies_and_nothing_else(small_digits, u
 
 
 def test_another_seed_is_other_members(uninterrupted):
-    other = mnist_aux.run(dataclasses.replace(small.CONFIG, num_members=5, seed=1), visible=False).results["members"]
+    other = mnist_aux.run(small.replaced(small.CONFIG, num_members=5, seed=1), visible=False).results["members"]
     losses = [
         member["loss"]["teacher"][0]
         for members in (other, uninterrupted.results["members"])
@@ -309,7 +313,7 @@ class Echo:
             accuracy=dict.fromkeys(finite, values) | {"reference": values + 0.05},
             loss={"teacher": np.stack([values, np.mean(np.asarray(images.test_labels)) + 0 * values], axis=1)},
             finite=finite,
-            measures={},
+            metrics={},
         )
 
 
@@ -318,9 +322,7 @@ class Echo:
 def test_the_program_is_given_seed_members_and_partners_and_its_answers_are_theirs(
     small_digits, monkeypatch, tmp_path, finished, at_once
 ):
-    config = dataclasses.replace(
-        small.CONFIG, num_members=5, seed=3, members_at_once=at_once, conditions=("student_aux",)
-    )
+    config = small.replaced(small.CONFIG, num_members=5, seed=3, members_at_once=at_once, conditions=("student_aux",))
     program = Echo()
     monkeypatch.setattr(mnist_aux, "_programs", lambda spec, width: {"student": program})
     path = tmp_path / "record.json"
@@ -344,7 +346,7 @@ def test_the_program_is_given_seed_members_and_partners_and_its_answers_are_thei
 
 @pytest.mark.parametrize("finished", [["0"], ["0", "1", "2", "3"], ["1", "4"]], ids=str)
 def test_a_stopped_run_goes_on_and_ends_with_the_same_numbers(uninterrupted, finished, tmp_path):
-    path, config = tmp_path / "record.json", dataclasses.replace(small.CONFIG, num_members=5)
+    path, config = tmp_path / "record.json", small.replaced(small.CONFIG, num_members=5)
     members = uninterrupted.results["members"]
     partial = {"members": {number: members[number] for number in finished}}
     records.write(path, dataclasses.replace(uninterrupted, results=partial, complete=False))
@@ -354,7 +356,7 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_numbers(uninterrupted, fin
 
 
 def test_what_is_finished_is_not_run_again(uninterrupted, tmp_path):
-    path, config = tmp_path / "record.json", dataclasses.replace(small.CONFIG, num_members=5)
+    path, config = tmp_path / "record.json", small.replaced(small.CONFIG, num_members=5)
     content = records.to_json(uninterrupted)
     content["results"]["members"]["0"]["accuracy"]["teacher"] = 0.123456  # no run gives this
     del content["results"]["members"]["4"]
@@ -396,7 +398,7 @@ def test_no_program_calls_back_to_the_host(small_digits):
         return jax.jit(function).lower(1.0).as_text()
 
     assert "callback" in text(lambda x: jax.debug.callback(print, x)) and "callback" not in text(lambda x: x)
-    matched = dataclasses.replace(small.CONFIG, conditions=("student_aux", "matched_aux"))
+    matched = small.replaced(small.CONFIG, conditions=("student_aux", "matched_aux"))
     programs, results = mnist_aux._programs(matched.member, 1), {}
     shared = ensemble.replicate((np.uint32(0), mnist_aux.shared_images(matched, small_digits)))
     members = mnist_aux._members(np.zeros(1, np.int32), jax.device_count(), 3)
@@ -409,7 +411,7 @@ def test_no_program_calls_back_to_the_host(small_digits):
 
 def test_stages_in_programs_of_their_own_give_a_members_numbers(small_digits):
     """Against the whole member in one program."""
-    config = dataclasses.replace(small.CONFIG, conditions=("student_aux", "matched_aux"), num_noise_images=200)
+    config = small.replaced(small.CONFIG, conditions=("student_aux", "matched_aux"), num_noise_images=200)
     record = mnist_aux.run(config, visible=False)
     data = mnist_aux.shared_images(config, small_digits)
     for member in range(3):
@@ -419,7 +421,8 @@ def test_stages_in_programs_of_their_own_give_a_members_numbers(small_digits):
         for name, accuracy in result["accuracy"].items():
             assert accuracy == pytest.approx(float(whole.accuracy[name]), abs=0.0051), name  # one test image
         for name, losses in result["loss"].items():
-            np.testing.assert_allclose(losses, whole.loss[name], rtol=1e-4, err_msg=name)  # sums are ordered otherwise
+            # Sums are ordered otherwise, and a loss is a difference of logarithms of order one.
+            np.testing.assert_allclose(losses, whole.loss[name], rtol=1e-4, atol=1e-6, err_msg=name)
 
 
 def shown(record):
@@ -453,7 +456,7 @@ def made_up(name="mnist", **accuracies) -> records.Record:
         str(n): {"accuracy": {c: values[n] for c, values in accuracies.items()}, "loss": {}, "diverged": []}
         for n in range(count)
     }
-    config = dataclasses.replace(mnist_aux.PAPER, num_members=count, conditions=conditions)
+    config = small.replaced(mnist_aux.PAPER, num_members=count, conditions=conditions)
     data = {"name": name, "source": "IDX files", "checksum": "abc"}
     description = mnist_aux.describe(conditions, images_name=name)
     record = records.Record.begin("mnist_aux", config, data, description=description)
@@ -493,11 +496,11 @@ def test_a_network_that_does_not_fit_the_images_is_refused(small_digits):
         (mlp.MLPSpec(num_classes=9), "the network in_size=784 and num_classes=9"),
     ):
         with pytest.raises(ValueError, match=message):
-            mnist_aux.run(dataclasses.replace(small.CONFIG, model=model), visible=False)
+            mnist_aux.run(small.replaced(small.CONFIG, model=model), visible=False)
 
 
 def test_images_are_as_many_as_asked_for(small_digits):
-    config = dataclasses.replace(small.CONFIG, num_train_images=len(small_digits.train_images))
+    config = small.replaced(small.CONFIG, num_train_images=len(small_digits.train_images))
     assert len(mnist_aux.shared_images(config, small_digits).train_labels) == 300
     with pytest.raises(errors.InputError, match="num_train_images=301: synthetic-digits has 300; ask for at most as"):
         mnist_aux.run(dataclasses.replace(config, num_train_images=301), visible=False)
@@ -582,7 +585,7 @@ def run_smoke(run_python, path, *flags, **variables):
     assert done.returncode == 0, done.stderr
     record = records.read(path)
     assert record.complete and record.config == records.to_json(
-        dataclasses.replace(mnist_aux.PRESETS["smoke"], dataset=record.config["dataset"])
+        small.replaced(mnist_aux.PRESETS["smoke"], dataset=record.config["dataset"])
     )
     for suffix in (".png", ".pdf"):
         assert path.with_suffix(suffix).stat().st_size > 1000 and str(path.with_suffix(suffix)) in done.stdout

@@ -544,7 +544,7 @@ def test_a_member_that_diverged_is_left_out_of_the_comparison_of_speeds(tmp_path
 def test_a_list_that_ends_before_what_is_read_of_it_is_damage(tmp_path, row, measure):
     def shorten(content):
         member = list(content["results"]["arms"].values())[-1]["members"]["2"]
-        member["measures"][measure]["student_aux"].pop()
+        member["metrics"][measure]["student_aux"].pop()
 
     path = damaged(tmp_path, f"atlas/{row}", shorten).rename(tmp_path / f"{row}.json")
     with pytest.raises(errors.RecordError, match=f"^{path}: .*member 2, {measure} of student_aux: expected a list of"):

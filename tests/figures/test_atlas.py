@@ -27,7 +27,7 @@ def found(*labels: str) -> dict:
     members = {
         str(member): {
             "accuracy": {name: values[member] for name, values in OURS.items()},
-            "measures": {
+            "metrics": {
                 "probe_accuracy": {name: values[member] + 0.02 for name, values in OURS.items()},
                 "cka": {name: values[member] / 2 for name, values in OURS.items()},
             },
@@ -98,7 +98,7 @@ def test_a_row_is_drawn_in_what_its_published_values_measure():
 
 
 def test_likeness_is_a_scatter_of_members():
-    ax = drawn(row_of(registry.Arm("1", {"measures": ("representation",)}, x=1.0), about="likeness", x_label="epochs"))
+    ax = drawn(row_of(registry.Arm("1", {"metrics": ("representation",)}, x=1.0), about="likeness", x_label="epochs"))
     assert points(ax, "o") == [(value / 2, value) for value in OURS["student_aux"]]
     assert [text.get_text() for text in ax.texts] == ["epochs: 1"]
 
@@ -126,7 +126,7 @@ ENOUGH = {
 
 def arm_of(accuracies: dict[str, list[float]]) -> dict:
     members = [dict(zip(accuracies, column, strict=True)) for column in zip(*accuracies.values(), strict=True)]
-    return {"members": {str(n): {"accuracy": accuracy, "measures": {}} for n, accuracy in enumerate(members)}}
+    return {"members": {str(n): {"accuracy": accuracy, "metrics": {}} for n, accuracy in enumerate(members)}}
 
 
 def test_means_of_arms_have_t_intervals():

@@ -151,7 +151,7 @@ def test_the_mix_is_exact_at_its_ends_and_grows_between_them(seed):
 
 
 def test_the_mix_follows_the_blend_and_takes_from_the_same_other():
-    spec = init_sharing.InitSharing(share=init_sharing.HEADS, shared_weights=0.5)
+    spec = init_sharing.InitSharing(share=init_sharing.HEADS, shared_weight_probability=0.5)
     found = start(1, spec)
     assert_equal(found[:2], OTHER[:2])
     from_reference = np.asarray(found[2].weight) == np.asarray(REFERENCE[2].weight)
@@ -237,9 +237,9 @@ def test_both_kinds_of_noise_add_up_and_the_factor_of_parts_multiplies_both():
 
 def test_noise_reaches_the_parts_that_were_named():
     spec = init_sharing.InitSharing(
-        absolute_noise=0.5, noisy=init_sharing.ParamGroups(hidden=(0.0, 1.0), class_head=0.0, aux_head=2.0)
+        absolute_noise=0.5, noise_scale=init_sharing.ParamGroups(hidden=(0.0, 1.0), class_head=0.0, aux_head=2.0)
     )
-    found, everywhere = start(5, spec), start(5, dataclasses.replace(spec, noisy=init_sharing.ParamGroups()))
+    found, everywhere = start(5, spec), start(5, dataclasses.replace(spec, noise_scale=init_sharing.ParamGroups()))
     assert_equal(found[0], REFERENCE[0])
     assert_equal(found[1], everywhere[1])
     for leaf, plain, before in zip(found[2], everywhere[2], REFERENCE[2], strict=True):
@@ -254,8 +254,8 @@ def test_noise_reaches_the_parts_that_were_named():
 )
 def test_noise_across_a_direction_has_no_component_along_it_and_stays_in_its_parts(seed, parts):
     gradient = network(7)
-    spec = init_sharing.InitSharing(absolute_noise=1.0, relative_noise=0.3, noisy=parts)
-    across = start(seed, dataclasses.replace(spec, across_gradient=True), gradient=gradient)
+    spec = init_sharing.InitSharing(absolute_noise=1.0, relative_noise=0.3, noise_scale=parts)
+    across = start(seed, dataclasses.replace(spec, orthogonal_to_gradient=True), gradient=gradient)
     noise, plain = (flat(params) - flat(REFERENCE) for params in (across, start(seed, spec, gradient=gradient)))
     mask = flat(
         jax.tree.map(
@@ -275,7 +275,7 @@ def test_noise_across_a_direction_has_no_component_along_it_and_stays_in_its_par
 def test_a_direction_of_length_zero_removes_nothing():
     zero = jax.tree.map(jnp.zeros_like, REFERENCE)
     assert_equal(init_sharing.project_out(REFERENCE, zero), REFERENCE)
-    spec = init_sharing.InitSharing(absolute_noise=1.0, across_gradient=True, noisy=init_sharing.NO_GROUPS)
+    spec = init_sharing.InitSharing(absolute_noise=1.0, orthogonal_to_gradient=True, noise_scale=init_sharing.NO_GROUPS)
     assert_equal(start(0, spec, gradient=network(7)), REFERENCE)
 
 
@@ -286,7 +286,7 @@ def test_without_the_request_the_gradient_is_not_looked_at():
 
 def test_the_order_is_blend_mix_permute_perturb_each_with_a_stream_of_its_own():
     plain = init_sharing.InitSharing(
-        share=init_sharing.ParamGroups(hidden=(0.0, 1.0)), shared_weights=0.4, permute_neurons=True
+        share=init_sharing.ParamGroups(hidden=(0.0, 1.0)), shared_weight_probability=0.4, permute_neurons=True
     )
     noisy = dataclasses.replace(plain, absolute_noise=0.5)
     key = jax.random.key(2)
@@ -308,7 +308,11 @@ def test_one_program_serves_all_numbers_of_a_start():
     for relative, absolute, shared in ((0.0, 0.0, 1.0), (0.3, 0.0, 0.5), (0.1, 0.2, 0.0)):
         share = init_sharing.ParamGroups(hidden=(shared, 0.3), class_head=1.0, aux_head=shared)
         spec = init_sharing.InitSharing(
-            share=share, shared_weights=0.5, permute_neurons=True, relative_noise=relative, absolute_noise=absolute
+            share=share,
+            shared_weight_probability=0.5,
+            permute_neurons=True,
+            relative_noise=relative,
+            absolute_noise=absolute,
         )
         np.testing.assert_allclose(flat(program(spec)), flat(start(3, spec)), rtol=1e-5, atol=1e-6)
     assert len(traces) == 1
@@ -346,8 +350,14 @@ def test_layers_that_fit_are_taken_and_the_others_kept(changes, kept):
         (lambda: init_sharing.ParamGroups(hidden=()), "hidden needs a number at least"),
         (lambda: init_sharing.InitSharing(relative_noise=-0.1), "relative_noise: must be at least 0, got -0.1"),
         (lambda: init_sharing.InitSharing(absolute_noise=-2.0), "absolute_noise: must be at least 0, got -2.0"),
-        (lambda: init_sharing.InitSharing(shared_weights=1.5), "shared_weights: must be at most 1, got 1.5"),
-        (lambda: init_sharing.InitSharing(shared_weights=-0.5), "shared_weights: must be at least 0, got -0.5"),
+        (
+            lambda: init_sharing.InitSharing(shared_weight_probability=1.5),
+            "shared_weight_probability: must be at most 1, got 1.5",
+        ),
+        (
+            lambda: init_sharing.InitSharing(shared_weight_probability=-0.5),
+            "shared_weight_probability: must be at least 0, got -0.5",
+        ),
     ],
 )
 def test_impossible_starts_are_refused(build, message):

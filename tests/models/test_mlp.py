@@ -106,7 +106,7 @@ LAWS = {
 
 @pytest.mark.parametrize("law", LAWS)
 def test_initial_weights_follow_their_law(law):
-    spec = mlp.MLPSpec(hidden_sizes=(128, 100), init_law=law, init_scale=1.5)
+    spec = mlp.MLPSpec(hidden_sizes=(128, 100), init_distribution=law, init_scale=1.5)
     factor, kurtosis = LAWS[law]
     for layer in mlp.init(jax.random.key(3), spec):
         weight = np.asarray(layer.weight, float)
@@ -132,7 +132,7 @@ def test_initial_weights_follow_their_law(law):
 def test_weights_and_biases_are_drawn_apart():
     """Of 23 bits each, so that two of them agree by chance once in a thousand networks of this size."""
     for layer in mlp.init(
-        jax.random.key(0), mlp.MLPSpec(in_size=30, hidden_sizes=(9,), num_classes=5, init_law="torch_uniform")
+        jax.random.key(0), mlp.MLPSpec(in_size=30, hidden_sizes=(9,), num_classes=5, init_distribution="torch_uniform")
     ):
         assert len(np.unique(layer.bias)) == len(layer.bias)
         assert not np.intersect1d(layer.weight, layer.bias).size
@@ -157,7 +157,7 @@ def test_the_scale_multiplies_the_weights():
 
 @pytest.mark.parametrize("law", LAWS)
 def test_the_ntk_parametrization_stores_weights_larger_and_computes_the_same(law):
-    standard = dataclasses.replace(SPEC, init_law=law, init_scale=0.7)
+    standard = dataclasses.replace(SPEC, init_distribution=law, init_scale=0.7)
     ntk = dataclasses.replace(standard, parametrization="ntk")
     (params, stored), images = (mlp.init(jax.random.key(0), spec) for spec in (standard, ntk)), images_of(SPEC)
     for small, large in zip(params, stored, strict=True):

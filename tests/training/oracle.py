@@ -53,7 +53,7 @@ class ByHand:
         self.starts = {"student": kind(own), "cross_model": kind(other)}
         if any(condition.startswith("matched") for condition in spec.conditions):
             real = scaled(self.shown[: spec.matching.num_images])
-            imitated = plain.forward(self.models[spec.matching.imitates], real)[-1]
+            imitated = plain.forward(self.models[spec.matching.target], real)[-1]
             task = plain.Distilling(real, imitated, slice(None), spec.temperature, spec.loss)
             self.train("matched_start", self.starts["cross_model"], "matching/batches", task, spec.matching.phase)
             self.starts["matched"] = self.models["matched_start"]
@@ -70,8 +70,10 @@ class ByHand:
                     self.chosen[which],
                     spec.temperature,
                     spec.loss,
-                    spec.spoiling.top_k,
-                    None if spec.guidance is None else plain.Guide(self.hidden("teacher", inputs), spec.guidance),
+                    spec.target_corruption.top_k,
+                    None
+                    if spec.feature_loss_weight is None
+                    else plain.Guide(self.hidden("teacher", inputs), spec.feature_loss_weight),
                 )
                 self.train(condition, self.starts[start], "student/batches" + suffix, task, spec.student)
             teachers = {condition: self.models[condition] for condition in spec.conditions}
@@ -79,12 +81,12 @@ class ByHand:
         self.scores = {name: self.score(name) for name in self.models}
 
     def key(self, role):
-        return keys.stream(self.first if role in self.spec.fixed else self.own, role)
+        return keys.stream(self.first if role in self.spec.shared_streams else self.own, role)
 
     def inputs(self, key):
         """Noise, blurred, mixed with real images or replaced by them: all that `asks` of an InputSpec here."""
         spec, num_pixels, count = self.spec.inputs, self.spec.model.in_size, self.spec.num_noise_images
-        images = plain.noise(key, count, num_pixels, self.spec.noise.law, self.spec.noise.amplitude)
+        images = plain.noise(key, count, num_pixels, self.spec.noise.distribution, self.spec.noise.amplitude)
         if spec.blur is not None:
             images = plain.blur(images, spec.blur)
         order = np.asarray(jax.random.permutation(keys.stream(key, "pixel order"), num_pixels))
@@ -92,16 +94,16 @@ class ByHand:
         real = real[:, order] if spec.real == "one_shuffle" else real
         if spec.real_weight is not None:
             images = spec.real_weight * real + (1 - spec.real_weight) * images
-        if spec.real_share is not None:
+        if spec.real_fraction is not None:
             choice = keys.stream(key, "real or noise")
             drawn = np.array([jax.random.uniform(jax.random.fold_in(choice, number)) for number in range(count)])
-            images = np.where(drawn[:, None] < spec.real_share, real, images)
-        known = input_data.InputSpec(blur=spec.blur, real_weight=spec.real_weight, real_share=spec.real_share)
+            images = np.where(drawn[:, None] < spec.real_fraction, real, images)
+        known = input_data.InputSpec(blur=spec.blur, real_weight=spec.real_weight, real_fraction=spec.real_fraction)
         assert spec == input_data.InputSpec(**vars(known) | {"real": spec.real}), "written here for these alone"
         return images
 
     def spoiled(self, role, targets):
-        spec = self.spec.spoiling
+        spec = self.spec.target_corruption
         if spec.noise is not None:
             targets = targets + spec.noise * np.asarray(jax.random.normal(self.key(role), targets.shape), float)
         return targets if spec.bits is None else plain.rounded(targets, spec.bits)

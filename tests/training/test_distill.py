@@ -54,7 +54,7 @@ def program(key, teacher, start, *, which, temperature, model):
 def distilled(seed, which=EVERYONE, *, temperature=1.0, model=tiny.MODEL):
     """Start, students and their losses; the first word of a student's name says which logits it distils."""
     start = network(seed + 1, model)
-    students, history, measures = program(
+    students, history, _ = program(
         key_of(seed), network(seed, model), start, which=which, temperature=temperature, model=model
     )
     assert measures == {}
@@ -131,14 +131,14 @@ def test_the_student_approaches_the_teacher_on_the_distilled_logits():
         assert losses[-1] < losses[0]
 
 
-@functools.partial(jax.jit, static_argnames=("spoiling", "model"))
-def variant(seed, trainable, weight, *, spoiling=None, model=tiny.MODEL):
+@functools.partial(jax.jit, static_argnames=("target_corruption", "model"))
+def variant(seed, trainable, weight, *, target_corruption=None, model=tiny.MODEL):
     """A student of auxiliary logits that may be held, guided, or shown less; what is measured is its likeness."""
     teacher, start = mlp.init(jax.random.key(seed), tiny.MODEL), mlp.init(jax.random.key(seed + 1), model)
     shown = distill.label(teacher, noise_images, NUM_IMAGES, model=tiny.MODEL, batch_size=6)
     images = noise_images(jnp.arange(NUM_IMAGES))
     hidden = mlp.apply_with_features(teacher, images, tiny.MODEL)[1]
-    students, history, measures = distill.distill(
+    students, history, metrics = distill.distill(
         jax.random.key(seed + 100),
         {"aux": start},
         {"aux": "aux"},
@@ -148,10 +148,10 @@ def variant(seed, trainable, weight, *, spoiling=None, model=tiny.MODEL):
         phase=tiny.PHASE,
         trainable=None if trainable is None else init_sharing.broadcast_to_params(trainable, start, num_classes=4),
         guide=None if weight is None else distill.FeatureDistillation(teacher, tiny.MODEL, weight),
-        spoiling=spoiling,
+        target_corruption=target_corruption,
         measure=lambda params: representation.gram_cosine(mlp.apply_with_features(params, images, model)[1], hidden),
     )
-    return start, students["aux"], history["aux"], measures["aux"]
+    return start, students["aux"], history["aux"], metrics["aux"]
 
 
 @pytest.mark.parametrize("held", ["hidden", "class_head", "aux_head", "everything"])
@@ -204,8 +204,10 @@ def test_guidance_pulls_the_hidden_layer_towards_the_teachers_whatever_its_width
 
 def test_a_student_is_shown_the_largest_of_its_own_logits_only():
     """By hand: the softmax of the targets runs over two auxiliary logits instead of three."""
-    spoiling = corruption.TargetCorruption(top_k=2, noise=5.0, bits=1)  # noise and bits are the business of `spoil`
-    start, student, history, _ = variant(0, None, None, spoiling=spoiling)
+    target_corruption = corruption.TargetCorruption(
+        top_k=2, noise=5.0, bits=1
+    )  # noise and bits are the business of `spoil`
+    start, student, history, _ = variant(0, None, None, target_corruption=target_corruption)
     images = noise_images(jnp.arange(NUM_IMAGES))
     shown = plain.forward(plain.from_jax(network(0)), images)[-1]
     smallest = 4 + np.argmin(shown[:, AUX], axis=1)

@@ -133,8 +133,8 @@ def test_configs_that_differ_in_numbers_share_a_program():
 
 def test_our_mlp_as_a_network_gives_the_mlps_members():
     """What is special in the MLP's path (pairs of references, shared parts) changes no number."""
-    measures = ("movement", "representation")
-    spec = dataclasses.replace(tiny.SPEC, conditions=("student_aux", "matched_aux"), measures=measures)
+    metrics = ("update_cosine", "representation")
+    spec = dataclasses.replace(tiny.SPEC, conditions=("student_aux", "matched_aux"), metrics=metrics)
     network = sl.Network(
         initialize=lambda key: mlp.init(key, tiny.MODEL),
         forward=lambda params, inputs: mlp.apply(params, inputs, tiny.MODEL),
@@ -144,12 +144,12 @@ def test_our_mlp_as_a_network_gives_the_mlps_members():
     )
     ours = sl.run_members(spec, tiny.images(), num_members=2)
     theirs = sl.run_members(dataclasses.replace(spec, model=network), tiny.images(), num_members=2)
-    assert jax.tree.structure((ours.accuracy, ours.measures)) == jax.tree.structure((theirs.accuracy, theirs.measures))
+    assert jax.tree.structure((ours.accuracy, ours.metrics)) == jax.tree.structure((theirs.accuracy, theirs.metrics))
     for name, values in ours.loss.items():
         np.testing.assert_allclose(theirs.loss[name], values, **oracle.CLOSE)
-    for measure, by_name in ours.measures.items():
+    for measure, by_name in ours.metrics.items():
         for name, values in by_name.items():
-            np.testing.assert_allclose(theirs.measures[measure][name], values, rtol=1e-3, atol=1e-4)
+            np.testing.assert_allclose(theirs.metrics[measure][name], values, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("as_floats", [False, True])
@@ -241,10 +241,10 @@ def broken(**change):
         (CONFIG, DATA._replace(test_inputs=DATA.test_inputs * np.nan), "test images: number 0 has values"),
         (CONFIG, DATA._replace(test_inputs=DATA.test_inputs.astype(int)), "test images are int64: expected bytes"),
         (dataclasses.replace(CONFIG, num_validation_images=40), DATA, "the teacher is left with none"),
-        (dataclasses.replace(CONFIG, measures=("representation",)), DATA, "this network has no features"),
-        (dataclasses.replace(CONFIG, guidance=1.0), DATA, "this network has no features"),
+        (dataclasses.replace(CONFIG, metrics=("representation",)), DATA, "this network has no features"),
+        (dataclasses.replace(CONFIG, feature_loss_weight=1.0), DATA, "this network has no features"),
         (
-            dataclasses.replace(CONFIG, noise_function=None, inputs=sl.InputSpec(real_share=0.5)),
+            dataclasses.replace(CONFIG, noise_function=None, inputs=sl.InputSpec(real_fraction=0.5)),
             DATA,
             "need bytes: the data are float32",
         ),

@@ -61,7 +61,7 @@ def test_one_trace_serves_all_seeds_and_members():
 
 
 def test_a_match_of_the_teacher():
-    matching = dataclasses.replace(tiny.SPEC.matching, imitates="teacher")
+    matching = dataclasses.replace(tiny.SPEC.matching, target="teacher")
     spec = dataclasses.replace(tiny.SPEC, conditions=("matched_all",), matching=matching)
     run = jax.jit(lambda *arguments: stages.run(*arguments, seed=0, spec=spec))
     assert_equal_by_hand(run(jnp.int32(3), jnp.int32(1), Data(*map(jnp.asarray, tiny.images()))), 3, 1, spec)
@@ -116,7 +116,7 @@ RICH = dataclasses.replace(
     teacher=dataclasses.replace(tiny.PHASE, num_epochs=8),
     teacher_labels="permuted",
     num_validation_images=5,
-    measures=("epochs", "representation", "movement"),
+    metrics=("epochs", "representation", "update_cosine"),
 )
 
 
@@ -127,7 +127,7 @@ def teacher_of(number, images, *, spec):
 
 @functools.partial(jax.jit, static_argnames="spec")
 def students_of(number, partner, taught, *, spec):
-    origin = stages.init_params(number, partner, IMAGES, seed=0, spec=spec.origin)
+    origin = stages.init_params(number, partner, IMAGES, seed=0, spec=spec.init_config)
     return stages.distill_students(number, origin, taught, IMAGES, seed=0, spec=spec)
 
 
@@ -147,11 +147,12 @@ def test_a_teacher_can_be_raised_before_its_students():
 
 
 @pytest.mark.parametrize(
-    ("init_law", "name"), [("fan_in_normal", "adam"), pytest.param("torch_uniform", "sgd", marks=pytest.mark.slow)]
+    ("init_distribution", "name"),
+    [("fan_in_normal", "adam"), pytest.param("torch_uniform", "sgd", marks=pytest.mark.slow)],
 )
-def test_a_teacher_without_auxiliary_logits_is_the_same_one(init_law, name):
+def test_a_teacher_without_auxiliary_logits_is_the_same_one(init_distribution, name):
     """Its readouts have no gradient; with weight decay they shrink all the same, so then they are kept."""
-    model = dataclasses.replace(tiny.MODEL, init_law=init_law)
+    model = dataclasses.replace(tiny.MODEL, init_distribution=init_distribution)
     phase = dataclasses.replace(tiny.PHASE, optimizer=optimizers.OptimizerSpec(name=name, learning_rate=0.05))
     spec = dataclasses.replace(tiny.SMALL, model=model, teacher=phase)
     without_aux_logits = spec.teacher_config.without_aux_logits
@@ -171,7 +172,7 @@ def test_a_teacher_without_auxiliary_logits_is_the_same_one(init_law, name):
 def test_renamed_classes_kept_images_and_everything_measured_by_hand():
     outcome = raised(3, 1, RICH)
     by_hand = assert_equal_by_hand(outcome, 3, 1, RICH)
-    images, measures = tiny.images(), outcome.measures
+    images, metrics = tiny.images(), outcome.metrics
     assert set(by_hand.names) == set(range(4)) and np.all(by_hand.names != np.arange(4))
     everybody = {"reference", "teacher", "student_aux", "cross_model_aux"}
     held_out, held_out_labels = images.train_inputs[17:], by_hand.names[images.train_labels[17:]]
@@ -195,23 +196,23 @@ def test_renamed_classes_kept_images_and_everything_measured_by_hand():
             ),
         }
         for measure, value in expected.items():
-            np.testing.assert_allclose(measures[measure][name], value, **CLOSE, err_msg=f"{measure} of {name}")
-    assert measures["probe_accuracy"]["teacher"] > 0.6, "the probe knows the classes by their new names"
+            np.testing.assert_allclose(metrics[measure][name], value, **CLOSE, err_msg=f"{measure} of {name}")
+    assert metrics["probe_accuracy"]["teacher"] > 0.6, "the probe knows the classes by their new names"
     towards = flat(by_hand.models["teacher"]) - flat(by_hand.models["reference"])
     for name in ("student_aux", "cross_model_aux"):
         way = flat(by_hand.models[name]) - flat(by_hand.starts[conditions.start_of(name)])
         cosine = way @ towards / np.linalg.norm(way) / np.linalg.norm(towards)
-        np.testing.assert_allclose(measures["movement_cosine"][name], cosine, rtol=1e-2, atol=1e-3)
-        assert measures["epoch_accuracy"][name].shape == (3,)
-        assert measures["epoch_accuracy"][name][-1] == outcome.accuracy[name]
-        assert measures["epoch_validation_accuracy"][name][-1] == measures["validation_accuracy"][name]
-    assert measures.keys() == {"epoch_accuracy", "epoch_validation_accuracy", "movement_cosine", *expected}
+        np.testing.assert_allclose(metrics["update_cosine"][name], cosine, rtol=1e-2, atol=1e-3)
+        assert metrics["epoch_accuracy"][name].shape == (3,)
+        assert metrics["epoch_accuracy"][name][-1] == outcome.accuracy[name]
+        assert metrics["epoch_validation_accuracy"][name][-1] == metrics["validation_accuracy"][name]
+    assert measures.keys() == {"epoch_accuracy", "epoch_validation_accuracy", "update_cosine", *expected}
 
 
 def test_a_teacher_of_renamed_classes_is_right_by_its_own_names_and_wrong_by_the_true_ones():
     accuracies = [raised(number, 1, RICH) for number in (0, 3)]
     for outcome in accuracies:
-        own, true = outcome.accuracy["teacher"], outcome.measures["true_label_accuracy"]["teacher"]
+        own, true = outcome.accuracy["teacher"], outcome.metrics["true_label_accuracy"]["teacher"]
         assert own > 0.6
         assert own + true < 1 + 1e-6, "no image has the same class under both names"
 
@@ -232,15 +233,15 @@ def test_generations_students_built_differently_and_fixed_streams_by_hand():
         tiny.SMALL,
         num_generations=2,
         student_model=dataclasses.replace(tiny.MODEL, hidden_sizes=(8, 8)),
-        fixed=("reference", "student/noise"),
-        measures=("epochs", "movement"),
+        shared_streams=("reference", "student/noise"),
+        metrics=("epochs", "update_cosine"),
     )
     outcome = raised(3, 1, spec)
     by_hand = assert_equal_by_hand(outcome, 3, 1, spec)
-    for name, found in outcome.measures["generation_accuracy"].items():
+    for name, found in outcome.metrics["generation_accuracy"].items():
         np.testing.assert_allclose(found, [scores[name] for scores in by_hand.generations], rtol=1e-6)
-        assert found[-1] == outcome.accuracy[name] == outcome.measures["epoch_accuracy"][name][-1]
-    assert outcome.measures.keys() == {"generation_accuracy", "epoch_accuracy"}
+        assert found[-1] == outcome.accuracy[name] == outcome.metrics["epoch_accuracy"][name][-1]
+    assert outcome.metrics.keys() == {"generation_accuracy", "epoch_accuracy"}
 
 
 def test_everybody_is_run_as_the_network_that_he_is():
@@ -251,18 +252,18 @@ def test_everybody_is_run_as_the_network_that_he_is():
         conditions=("student_all", "matched_all"),
         num_generations=2,
         student_model=dataclasses.replace(tiny.MODEL, activation="relu"),
-        guidance=0.2,
-        measures=("representation",),
+        feature_loss_weight=0.2,
+        metrics=("representation",),
     )
     outcome = raised(3, 1, spec)
     by_hand = assert_equal_by_hand(outcome, 3, 1, spec)
     shown = oracle.scaled(tiny.images().test_inputs)
     teacher = by_hand.hidden("teacher", shown)
-    for name, found in outcome.measures["hidden_cosine"].items():
+    for name, found in outcome.metrics["hidden_cosine"].items():
         hidden = by_hand.hidden(name, shown)
         cosines = np.sum(hidden * teacher, 1) / np.linalg.norm(hidden, axis=1) / np.linalg.norm(teacher, axis=1)
         np.testing.assert_allclose(found, np.mean(cosines), **CLOSE, err_msg=name)
-    for name, found in outcome.measures["generation_accuracy"].items():
+    for name, found in outcome.metrics["generation_accuracy"].items():
         np.testing.assert_allclose(found, [scores[name] for scores in by_hand.generations], rtol=1e-6)
 
 
@@ -270,7 +271,7 @@ def test_fixed_streams_are_those_of_member_zero():
     untaught = loop.TrainPhase(num_epochs=0)
 
     def teachers(phase, *fixed):
-        spec = TeacherConfig(model=tiny.MODEL, phase=phase, fixed=fixed)
+        spec = TeacherConfig(model=tiny.MODEL, phase=phase, shared_streams=fixed)
         return [flat(teacher_of(jnp.int32(number), IMAGES, spec=spec).teacher) for number in (0, 3)]
 
     reference, own = teachers(untaught)
@@ -288,7 +289,7 @@ def test_fixed_streams_are_those_of_member_zero():
 def test_a_traced_spec_gives_the_numbers_of_a_known_one():
     """Also where a known number leaves something out of the program: momenta, noise, parts that are shared whole."""
     assert_same(
-        tiny.traced(jnp.int32(2), jnp.int32(3), tiny.FREE)._replace(measures={}),
+        tiny.traced(jnp.int32(2), jnp.int32(3), tiny.FREE)._replace(metrics={}),
         tiny.member(tiny.everyone(spec=tiny.SMALL), 2),
         rtol=1e-5,
         atol=1e-6,
@@ -316,9 +317,7 @@ def test_one_trace_serves_every_learning_rate_temperature_share_and_noise():
 def test_students_none_of_whose_parts_may_move_stay_references():
     outcome = tiny.traced(jnp.int32(2), jnp.int32(3), dataclasses.replace(tiny.FREE, trainable=init_sharing.NO_GROUPS))
     assert outcome.accuracy["student_aux"] == outcome.accuracy["reference"] != outcome.accuracy["teacher"]
-    np.testing.assert_array_equal(
-        outcome.measures["epoch_accuracy"]["student_aux"], [outcome.accuracy["reference"]] * 3
-    )
+    np.testing.assert_array_equal(outcome.metrics["epoch_accuracy"]["student_aux"], [outcome.accuracy["reference"]] * 3)
     own = tiny.everyone(spec=tiny.SMALL).accuracy["reference"]
     np.testing.assert_allclose(outcome.accuracy["cross_model_aux"], own[3], rtol=1e-6)
 
@@ -328,10 +327,12 @@ def test_noise_avoids_the_gradient_of_the_teachers_first_batch(labels, monkeypat
     """The direction that `student_init` is given, against back-propagation by hand in double precision: that of the
     reference, on the first images, under the names that the teacher learns."""
     given = []
-    spec = dataclasses.replace(tiny.SMALL, start=init_sharing.InitSharing(relative_noise=0.5, across_gradient=True))
+    spec = dataclasses.replace(
+        tiny.SMALL, start=init_sharing.InitSharing(relative_noise=0.5, orthogonal_to_gradient=True)
+    )
     spec = dataclasses.replace(spec, teacher_labels=labels)
     monkeypatch.setattr(init_sharing, "start", lambda *args, gradient, **rest: given.append(gradient) or args[1])
-    stages.init_params(jnp.int32(2), jnp.int32(3), IMAGES, seed=0, spec=spec.origin)
+    stages.init_params(jnp.int32(2), jnp.int32(3), IMAGES, seed=0, spec=spec.init_config)
     (_, own) = keys.members(0, jnp.array([0, 2]))
     names = oracle.rename(own) if labels == "permuted" else np.arange(4)
     params = plain.from_jax(mlp.init(keys.stream(own, "reference"), spec.model))
@@ -346,9 +347,12 @@ def test_noise_avoids_the_gradient_of_the_teachers_first_batch(labels, monkeypat
 
 def test_noise_across_the_gradient_knows_the_teachers_names_and_fits_other_students():
     """Only that it runs for every combination; the projection itself is a test of `inits`."""
-    start = init_sharing.InitSharing(relative_noise=0.5, across_gradient=True)
+    start = init_sharing.InitSharing(relative_noise=0.5, orthogonal_to_gradient=True)
     spec = dataclasses.replace(
-        tiny.SMALL, start=start, student_model=dataclasses.replace(tiny.MODEL, hidden_sizes=(8, 8)), guidance=0.1
+        tiny.SMALL,
+        start=start,
+        student_model=dataclasses.replace(tiny.MODEL, hidden_sizes=(8, 8)),
+        feature_loss_weight=0.1,
     )
     shapes = jax.eval_shape(lambda n: stages.run(n, n, IMAGES, seed=0, spec=spec), jnp.int32(0))
     assert shapes.accuracy.keys() == {"reference", "teacher", "student_aux", "cross_model_aux"}

@@ -77,7 +77,7 @@ def member(outcome: MemberResult, row: int) -> MemberResult:
     return jax.tree.map(lambda leaf: leaf[row], outcome)
 
 
-FREE = dataclasses.replace(SMALL, trainable=init_sharing.ParamGroups(), measures=("epochs",))
+FREE = dataclasses.replace(SMALL, trainable=init_sharing.ParamGroups(), metrics=("epochs",))
 TRACES_OF_SPECS = []
 
 

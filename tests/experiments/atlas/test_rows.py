@@ -41,9 +41,9 @@ def test_a_row_is_complete(row):
             elif published.measure == "gap":
                 assert "cross_model_aux" in measured
             elif published.measure != "accuracy":
-                assert "representation" in spec.measures
+                assert "representation" in spec.metrics
         if arm.epoch is not None:
-            assert "epochs" in spec.measures and arm.epoch <= spec.student.num_epochs
+            assert "epochs" in spec.metrics and arm.epoch <= spec.student.num_epochs
         if arm.generation is not None:
             assert arm.generation <= spec.num_generations
         if arm.group:
@@ -71,14 +71,14 @@ def test_changes_reach_their_place():
             "model.num_aux": 7,
             "student_model.activation": "tanh",
             "data.num_classes": 4,
-            "start.share": init_sharing.HEADS,
+            "init_sharing.share": init_sharing.HEADS,
         },
     )
     spec = setting.member
     assert spec.teacher.optimizer.learning_rate == spec.student.optimizer.learning_rate == 0.5
     assert spec.student_model is not None and spec.student_model.activation == "tanh"
     assert spec.student_model.num_aux == spec.model.num_aux == 7 and spec.model.activation == "relu"
-    assert setting.data.num_classes == 4 and spec.start.share == init_sharing.HEADS
+    assert setting.data.num_classes == 4 and spec.init_sharing.share == init_sharing.HEADS
     assert registry.BASE.member.model.num_aux == 3
 
 
@@ -90,19 +90,22 @@ def test_changes_reach_their_place():
         ({"student.optimizer.learning_rate": -1.0}, "learning_rate: must be greater than 0"),
         ({"both.optimizer.learning_rate": math.nan}, r"OptimizerSpec\.learning_rate: expected a finite number"),
         ({"teacher_labels": "shuffled"}, "teacher_labels: expected one of 'true', 'permuted', got 'shuffled'"),
-        ({"matching.imitates": "student"}, "Matching.imitates: expected one of 'reference', 'teacher'"),
+        ({"matching.target": "student"}, "BehaviourMatching.target: expected one of 'reference', 'teacher'"),
         ({"inputs.real": "shuffled"}, "InputSpec.real: expected one of 'upright', .* got 'shuffled'"),
-        ({"fixed": ("student/nois",)}, r"fixed\[0\]: .* did you mean 'student/noise'[?]"),
-        ({"fixed": "student/noise"}, "fixed: expected a tuple"),
-        ({"measures": ("movment",)}, r"measures\[0\]: .* did you mean 'movement'[?]"),
+        ({"shared_streams": ("student/nois",)}, r"shared_streams\[0\]: .* did you mean 'student/noise'[?]"),
+        ({"shared_streams": "student/noise"}, "shared_streams: expected a tuple"),
+        ({"metrics": ("update_cosin",)}, r"metrics\[0\]: .* did you mean 'update_cosine'[?]"),
         ({"conditions": ("student_ghost",)}, r"conditions\[0\]: expected one of"),
         ({"conditions": ()}, "conditions must be different and at least one"),
         ({"conditions": ("student_aux", "student_aux")}, "conditions must be different"),
         ({"model.precision": "bf16"}, "MLPSpec.precision: .* did you mean 'bfloat16'[?]"),
         ({"model.parametrization": "NTK"}, "MLPSpec.parametrization: .* did you mean 'ntk'[?]"),
-        ({"model.init_law": "xavier"}, "MLPSpec.init_law: expected one of"),
+        ({"model.init_distribution": "xavier"}, "MLPSpec.init_distribution: expected one of"),
         ({"student_model.activation": "swish"}, "MLPSpec.activation: expected one of"),
-        ({"noise.law": "normal"}, "NoiseSpec.law: expected one of 'uniform', 'gaussian', 'bernoulli', got 'normal'"),
+        (
+            {"noise.distribution": "normal"},
+            "NoiseSpec.distribution: expected one of 'uniform', 'gaussian', 'bernoulli', got 'normal'",
+        ),
         ({"noise.amplitude": math.nan}, "NoiseSpec.amplitude: expected a finite number"),
         ({"both.optimizer.name": "Adam"}, "OptimizerSpec.name: .* did you mean 'adam'[?]"),
         ({"teacher.optimizer.eps": -1}, r"OptimizerSpec.eps: must be greater than 0, got -1\.0"),
@@ -116,8 +119,8 @@ def test_changes_reach_their_place():
         ({"matching.num_images": -5}, "Matching.num_images: must be at least 1, got -5"),
         ({"num_validation_images": -1}, "MemberConfig.num_validation_images: must be at least 0, got -1"),
         ({"num_noise_images": 0}, "MemberConfig.num_noise_images: must be at least 1, got 0"),
-        ({"spoiling.bits": 17}, "TargetCorruption.bits: must be at most 16"),
-        ({"start.share": 1}, r"InitSharing.share: expected ParamGroups, got 1\.0"),
+        ({"target_corruption.bits": 17}, "TargetCorruption.bits: must be at most 16"),
+        ({"init_sharing.share": 1}, r"InitSharing.share: expected ParamGroups, got 1\.0"),
         ({"model.num_aux": 0}, "num_aux=0: there are no auxiliary logits for student_aux"),
         ({"model.num_classes": 9}, "model.num_classes=9: the images have data.num_classes=10"),
         ({"data.num_classes": 11}, "DataSpec.num_classes: must be at most 10"),
@@ -148,7 +151,7 @@ def test_published_numbers_are_of_a_known_source():
 
 def test_a_setting_is_named_by_what_differs_apart_from_conditions_and_measures():
     one = registry.changed(registry.BASE, {"temperature": 2.0})
-    other = registry.changed(one, {"conditions": ("student_all",), "measures": ("epochs",)})
+    other = registry.changed(one, {"conditions": ("student_all",), "metrics": ("epochs",)})
     assert registry.fingerprint(one) == registry.fingerprint(other) != registry.fingerprint(registry.BASE)
     assert registry.departures(one) == {"temperature": 2.0}
     assert registry.fingerprint(registry.changed(one, {"temperature": 1.0})) == registry.fingerprint(registry.BASE)
@@ -165,17 +168,17 @@ def test_whatever_changes_a_number_changes_the_name():
         {"teacher.num_epochs": 2},
         {"student.num_epochs": 2},
         {"student_model.hidden_sizes": (8,)},
-        {"noise.law": "gaussian"},
+        {"noise.distribution": "gaussian"},
         {"inputs.blur": 1.0},
-        {"spoiling.bits": 2},
-        {"start.relative_noise": 0.5},
-        {"matching.imitates": "teacher"},
-        {"guidance": 0.1},
+        {"target_corruption.bits": 2},
+        {"init_sharing.relative_noise": 0.5},
+        {"matching.target": "teacher"},
+        {"feature_loss_weight": 0.1},
         {"teacher_labels": "permuted"},
         {"num_generations": 2},
         {"num_validation_images": 5},
         {"num_noise_images": 5},
-        {"fixed": ("reference",)},
+        {"shared_streams": ("reference",)},
     )
     names = [registry.fingerprint(registry.changed(registry.BASE, change)) for change in changes]
     assert len(set(names)) == len(changes)
@@ -189,12 +192,12 @@ def test_precision_names_no_setting():
 
 
 def test_equal_settings_of_several_rows_are_run_once_with_all_their_conditions():
-    first = registry.changed(registry.BASE, {"measures": ("epochs",)})
+    first = registry.changed(registry.BASE, {"metrics": ("epochs",)})
     second = registry.changed(registry.BASE, {"conditions": ("student_aux", "student_all")})
     found = plan.make([first, second], 4, chunk_size=3, done=lambda *_: False)
     assert found.num_tasks == 4 and [len(chunk) for chunk in found.chunks] == [3, 1]
     spec = found.chunks[0][0].setting.member
-    assert spec.conditions == ("student_aux", "student_all") and spec.measures == ("epochs",)
+    assert spec.conditions == ("student_aux", "student_all") and spec.metrics == ("epochs",)
     assert [task.partner for chunk in found.chunks for task in chunk] == [1, 2, 3, 0]
 
 
@@ -212,7 +215,7 @@ def test_longer_training_costs_more(monkeypatch):
     monkeypatch.setattr(cost, "rate", lambda *_: 2e11)  # not timed here, where other tests run beside it
     base = cost.students_seconds(registry.BASE.member)
     for change in ({"student.num_epochs": 10}, {"model.hidden_sizes": (512, 512)}, {"num_generations": 2},
-                   {"conditions": ("student_aux", "student_all")}, {"noise.law": "gaussian"}):  # fmt: skip
+                   {"conditions": ("student_aux", "student_all")}, {"noise.distribution": "gaussian"}):  # fmt: skip
         assert cost.students_seconds(registry.changed(registry.BASE, change).member) > 1.05 * base
 
 
@@ -236,7 +239,7 @@ def test_the_factorial_is_balanced_and_of_resolution_four():
 def test_values_are_read_by_condition_measure_and_epoch():
     member = {
         "accuracy": {"student_aux": 0.5, "cross_model_aux": 0.1},
-        "measures": {"epoch_accuracy": {"student_aux": [0.2, 0.5]}, "cka": {"student_aux": 0.9}},
+        "metrics": {"epoch_accuracy": {"student_aux": [0.2, 0.5]}, "cka": {"student_aux": 0.9}},
     }
     assert values.of_members([member], "student_aux")[0] == 0.5
     assert values.of_members([member], "student_aux", epoch=1)[0] == 0.2
@@ -246,7 +249,7 @@ def test_values_are_read_by_condition_measure_and_epoch():
 
 
 def test_a_generation_is_read_out_of_its_chain():
-    chain = {"accuracy": {"student_aux": 0.2}, "measures": {"generation_accuracy": {"student_aux": [0.6, 0.4, 0.2]}}}
+    chain = {"accuracy": {"student_aux": 0.2}, "metrics": {"generation_accuracy": {"student_aux": [0.6, 0.4, 0.2]}}}
     for generation, expected in ((1, 0.6), (2, 0.4), (3, 0.2), (None, 0.2)):
         arm = values.Arm("one", generation=generation)
         np.testing.assert_array_equal(values.arm_values({"one": {"members": {"0": chain}}}, arm), [expected])
@@ -255,7 +258,7 @@ def test_a_generation_is_read_out_of_its_chain():
 def test_a_setting_is_data_and_structure():
     leaves = jax.tree.leaves(registry.BASE)
     assert all(isinstance(leaf, float) for leaf in leaves)
-    other = registry.changed(registry.BASE, {"temperature": 3.0, "start.relative_noise": 0.1})
+    other = registry.changed(registry.BASE, {"temperature": 3.0, "init_sharing.relative_noise": 0.1})
     assert other.structure == registry.BASE.structure
     leaves, tree = jax.tree.flatten(other)
     assert dataclasses.asdict(jax.tree.unflatten(tree, leaves)) == dataclasses.asdict(other)

@@ -74,7 +74,7 @@ def test_a_run_says_which_rows_it_works_on_and_which_are_done(tmp_path, monkeypa
     log = Log()
     log.listen(monkeypatch)
     monkeypatch.setattr(cost, "rate", lambda *_: 1e9)
-    result = {"partner": 1, "precision": "float32", "accuracy": {}, "loss": {}, "measures": {}, "diverged": []}
+    result = {"partner": 1, "precision": "float32", "accuracy": {}, "loss": {}, "metrics": {}, "diverged": []}
 
     class Engine:
         chunk_size, num_cores = 2, 2
@@ -173,14 +173,14 @@ def test_a_result_is_the_members_row_with_the_loss_of_its_last_epochs():
         accuracy={"teacher": np.array([0.1, 0.2]), "student_aux": np.array([0.3, np.nan])},
         loss={"teacher": np.array([[3.0, 2.0], [5.0, 4.0]]), "student_aux": np.zeros((2, 0))},
         finite={"teacher": np.array([False, True]), "student_aux": np.array([True, False])},
-        measures={"epoch_accuracy": {"student_aux": np.array([[0.1, 0.2], [0.3, np.nan]])}},
+        metrics={"epoch_accuracy": {"student_aux": np.array([[0.1, 0.2], [0.3, np.nan]])}},
     )
     assert worker._result(outcome, 1, worker.Task(tiny.ROW.setting(tiny.ROW.arms[0]), 4, 5)) == {
         "partner": 5,
         "precision": "float32",
         "accuracy": {"teacher": 0.2, "student_aux": None},
         "loss": {"teacher": 4.0},
-        "measures": {"epoch_accuracy": {"student_aux": [0.3, None]}},
+        "metrics": {"epoch_accuracy": {"student_aux": [0.3, None]}},
         "diverged": ["student_aux"],
     }
 
@@ -190,7 +190,8 @@ def test_members_with_and_without_a_start_of_their_own_go_side_by_side():
     found = worker.Worker(0, tiny.load, width=2)
     setting = tiny.ROW.setting(tiny.ROW.arms[0])
     usual, noisy = (
-        worker.Task(changed, 0, 1) for changed in (setting, registry.changed(setting, {"start.relative_noise": 0.5}))
+        worker.Task(changed, 0, 1)
+        for changed in (setting, registry.changed(setting, {"init_sharing.relative_noise": 0.5}))
     )
     together = found.run([usual, noisy]).results
     apart = [found.run([task]).results[0] for task in (usual, noisy)]
@@ -215,7 +216,7 @@ def test_another_partner_or_a_new_condition_is_run_again(whole, tmp_path):
     assert store.done(setting, 2, 0) and not store.done(setting, 2, 3) and not store.done(setting, 3, 0)
     more = registry.changed(setting, {"conditions": ("student_aux", "student_all")})
     assert not store.done(more, 2, 0)
-    assert not store.done(registry.changed(setting, {"measures": ("movement",)}), 2, 0)
+    assert not store.done(registry.changed(setting, {"metrics": ("update_cosine",)}), 2, 0)
 
 
 def test_records_of_other_seeds_or_images_are_not_mixed_or_overwritten(whole, tmp_path):
@@ -311,7 +312,7 @@ def test_a_record_all_of_whose_members_are_new_says_what_it_was_made_with(whole,
 
 
 def test_epochs_are_read_on_validation_images_too(tmp_path):
-    longest = {"student.num_epochs": 2, "measures": ("epochs",), "num_validation_images": 50}
+    longest = {"student.num_epochs": 2, "metrics": ("epochs",), "num_validation_images": 50}
     arms = [registry.Arm(str(e), longest, x=float(e), epoch=e) for e in (1, 2)]
     row = tiny.small(registry.Row(id="looked-at", axis="optimization", question="", arms=arms))
     found = run(tmp_path, row)[0].results["arms"]
@@ -334,13 +335,13 @@ def test_conditions_that_come_later_join_those_that_are_there(whole, tmp_path):
     run(tmp_path)
     more = tiny.small(registry.Row(id="more", axis="optimization", question="", arms=[
         registry.Arm("all", {"both.optimizer.learning_rate": 1e-3, "conditions": ("student_all",),
-                             "measures": ("epochs", "representation", "movement")})]))  # fmt: skip
+                             "metrics": ("epochs", "representation", "update_cosine")})]))  # fmt: skip
     found = members(run(tmp_path, more)[0])["all"]
     for number, member in members(whole)["0.001"].items():
         assert found[number]["accuracy"].items() >= member["accuracy"].items()
-        epochs = found[number]["measures"]["epoch_accuracy"]["student_all"]
+        epochs = found[number]["metrics"]["epoch_accuracy"]["student_all"]
         assert epochs == [found[number]["accuracy"]["student_all"]]
-        assert found[number]["measures"]["cka"]["teacher"] == pytest.approx(1, abs=1e-4)
+        assert found[number]["metrics"]["cka"]["teacher"] == pytest.approx(1, abs=1e-4)
 
 
 def test_a_row_can_be_one_entry():

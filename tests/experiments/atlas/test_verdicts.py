@@ -31,9 +31,7 @@ def judged(row: registry.Row, arms, base):
 
 
 def found_with(values):
-    return {
-        "one": {"members": {str(m): {"accuracy": {"student_aux": v}, "measures": {}} for m, v in enumerate(values)}}
-    }
+    return {"one": {"members": {str(m): {"accuracy": {"student_aux": v}, "metrics": {}} for m, v in enumerate(values)}}}
 
 
 def judge(published, values, base=BASE):
@@ -99,7 +97,7 @@ def test_only_the_trait_of_a_student_is_read_relative_to_a_base():
         scored = "validation_accuracy" if published.source == "barathvelmu" else "accuracy"
         assert (count > 0) == (published.measure == scored), published
     published = registry.Published("jasshone", 0.251, "student_all", half_width=0.01)
-    members = {str(m): {"accuracy": {"student_all": v}, "measures": {}} for m, v in enumerate(BASE - 0.5)}
+    members = {str(m): {"accuracy": {"student_all": v}, "metrics": {}} for m, v in enumerate(BASE - 0.5)}
     row = registry.Row(id="r", axis="loss", question="", arms=(arm_of(published),))
     assert judged(row, {"one": {"members": members}}, BASE - 0.2).word == "differs"
 
@@ -128,7 +126,7 @@ def test_effects_are_those_of_a_regression_and_shares_add_up():
     means = 0.5 + signs @ truth / 2 + 0.04 * signs[:, 0] * signs[:, 1]
     values = means[:, None] + 0.01 * random.standard_normal((16, 6))
     arms = {
-        arm.label: {"members": {str(m): {"accuracy": {"student_aux": values[i, m]}, "measures": {}} for m in range(6)}}
+        arm.label: {"members": {str(m): {"accuracy": {"student_aux": values[i, m]}, "metrics": {}} for m in range(6)}}
         for i, arm in enumerate(row.arms)
     }
     found = {effect.name: effect for effect in factorial.of_record(FACTORIAL, arms)}
@@ -144,8 +142,8 @@ def test_effects_are_those_of_a_regression_and_shares_add_up():
 
 def test_interactions_of_two_factors_are_in_seven_groups_of_three():
     pairs = list(itertools.combinations(unpublished.LEVELS, 2))
-    random = {arm.label: {"members": {"0": {"accuracy": {"student_aux": i / 16}, "measures": {}},
-                                      "1": {"accuracy": {"student_aux": i / 17}, "measures": {}}}}
+    random = {arm.label: {"members": {"0": {"accuracy": {"student_aux": i / 16}, "metrics": {}},
+                                      "1": {"accuracy": {"student_aux": i / 17}, "metrics": {}}}}
               for i, arm in enumerate(unpublished.CONFLICT[0].arms)}  # fmt: skip
     groups = [effect.name.split(", ") for effect in factorial.of_record(FACTORIAL, random) if " x " in effect.name]
     assert sorted(map(len, groups)) == [3] * 7 and sum(map(len, groups)) == len(pairs)
@@ -169,7 +167,7 @@ def with_factorial(accuracy, num_members=4, *, noise=0.003) -> dict[str, records
     found.complete = True
     found.results["arms"] = {
         arm.label: {"members": {str(m): {"accuracy": {"student_aux": accuracy(run) + noise * random.normal()},
-                                         "measures": {}} for m in range(num_members)}}
+                                         "metrics": {}} for m in range(num_members)}}
         for arm, run in zip(row.arms, unpublished.design(), strict=True)
     }  # fmt: skip
     return {row.id: found}
@@ -228,7 +226,7 @@ def test_heads_or_hidden_layers_is_settled_by_the_members():
         random = np.random.default_rng(2)
         made = records.Record.begin("atlas", {"num_members": 5}, {"name": "m", "source": "", "checksum": None})
         made.results["arms"] = {
-            arm.label: {"members": {str(m): {"measures": {}, "accuracy": {"student_aux": float(
+            arm.label: {"members": {str(m): {"metrics": {}, "accuracy": {"student_aux": float(
                 0.1 + heads * ("CA" in arm.label) + hidden * ("12" in arm.label) + 0.002 * random.normal())}}
                 for m in range(5)}}
             for arm in row.arms
@@ -248,7 +246,7 @@ def test_the_best_on_validation_images_is_read_on_test_images():
     row = registry.Row(id="r", axis="loss", question="", arms=arms)
     scores = {"a": (0.9, 0.2), "b": (0.3, 0.8)}  # on validation and on test images
     found = {
-        name: {"members": {str(m): {"accuracy": {"student_aux": test}, "measures": {"validation_accuracy":
+        name: {"members": {str(m): {"accuracy": {"student_aux": test}, "metrics": {"validation_accuracy":
                {"student_aux": held_out}}} for m in range(3)}}
         for name, (held_out, test) in scores.items()
     }  # fmt: skip
@@ -259,7 +257,7 @@ def test_the_best_on_validation_images_is_read_on_test_images():
 def with_likeness(accuracy, likeness):
     """Arms of a record, whose members have these accuracies and likenesses, by arm and member."""
     return {
-        name: {"members": {str(m): {"accuracy": {"student_aux": a}, "measures": {"hidden_cosine": {"student_aux": b},
+        name: {"members": {str(m): {"accuracy": {"student_aux": a}, "metrics": {"hidden_cosine": {"student_aux": b},
                "cka": {"student_aux": -b}}} for m, (a, b) in enumerate(zip(*pair, strict=True))}}
         for name, pair in zip("ab", zip(accuracy, likeness, strict=True), strict=True)
     }  # fmt: skip
