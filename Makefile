@@ -1,20 +1,24 @@
 # Two commands on a fresh machine with Python 3.11 or newer, git and make:
-#   make mnist    set up .venv and run figure 10
-#   make test     set up .venv and run the tests
+#   make mnist    set up .venv with what experiments need, and run figure 10
+#   make test     add what tests and linters need, and run the tests
 PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 READY = $(VENV)/.ready
+READY_DEV = $(VENV)/.ready-dev
+# Modules are compiled when they are first imported: pip would compile all of them, of which most are never imported.
+INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: mnist test lint figures mutants cluster proofs matrix accelerator clean
 
 mnist: $(READY)
 	$(RUN) -m experiments.mnist_aux $(ARGS)
 
-test: $(READY)
+test: $(READY_DEV)
 	$(RUN) -m pytest -n auto --dist loadfile $(ARGS)
 
-lint: $(READY)
+lint: $(READY_DEV)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(VENV)/bin/pyright
@@ -27,18 +31,18 @@ figures: $(READY)
 	$(RUN) -m figures.language
 
 # Does some test notice each planted fault, and some property each one in the theory?
-mutants: $(READY)
+mutants: $(READY_DEV)
 	$(RUN) -m pytest tests/mutants -m mutants $(ARGS)
 	$(RUN) -m pytest tests/theory/mutants -m mutants -n auto --dist load $(ARGS)
 
 # The atlas on a Ray cluster of two nodes on this machine, one of whose workers is killed.
-cluster: $(READY)
-	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray]'
+cluster: $(READY_DEV)
+	$(INSTALL) -e '.[ray]'
 	$(RUN) -m pytest tests/experiments/atlas -m cluster $(ARGS)
 
 # The tests on Python 3.11, 3.12 and 3.13, with constraints.txt, with the newest releases and with the lowest bounds.
 matrix: $(READY)
-	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt nox uv
+	$(INSTALL) nox uv
 	PATH="$(abspath $(VENV))/bin:$$PATH" $(RUN) -m nox $(ARGS)
 
 # What a GPU does with all this, in at most eight minutes: no environment is made, and nothing is fetched. OUT is a folder.
@@ -51,12 +55,13 @@ proofs:
 	  echo "proofs need Coq: apt-get install --no-install-recommends coq libcoq-coquelicot" >&2; exit 1; }
 	$(MAKE) -C proofs/coq all check axioms
 
-$(READY): pyproject.toml constraints.txt
+$(READY_DEV): EXTRAS = [dev]
+$(READY) $(READY_DEV): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "sublim-jax needs Python 3.11 or newer, and $(PYTHON) is `$(PYTHON) --version`; try make PYTHON=python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	@touch $@
+	$(INSTALL) -e '.$(EXTRAS)'
+	@touch $(READY) $@
 
 clean:
 	rm -rf $(VENV)

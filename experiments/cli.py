@@ -4,12 +4,13 @@ import argparse
 import dataclasses
 import pathlib
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any
 
 import tyro
 
 from sublim_jax import commands, compilation, errors, files, specs
+from sublim_jax.training import effects
 
 
 @specs.checked
@@ -32,7 +33,7 @@ class RunOptions:
 @specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageOptions(RunOptions):
-    """And where images come from."""
+    """Where a run reads and writes. Nothing here changes a number."""
 
     data_dir: pathlib.Path | None = None
     """Folder with the four IDX files of the dataset; by default SUBLIM_DATA_DIR, if set."""
@@ -41,7 +42,7 @@ class ImageOptions(RunOptions):
 @specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DistributedOptions(ImageOptions):
-    """And which process of several this is."""
+    """Where a run reads and writes, and which process of several it is. Nothing here changes a number."""
 
     coordinator: str | None = None
     """HOST:PORT of process 0, to run as several processes (jax.distributed); the next two flags go with it."""
@@ -49,6 +50,10 @@ class DistributedOptions(ImageOptions):
     process_id: specs.CountOrZero = 0
 
     def __post_init__(self):
+        if self.coordinator is None and self.num_processes > 1:
+            raise errors.InputError(
+                f"num_processes={self.num_processes} has no effect without a coordinator: give --coordinator HOST:PORT"
+            )
         if self.process_id >= self.num_processes:
             raise errors.InputError(
                 f"process_id={self.process_id} of num_processes={self.num_processes}: expected 0 to "
@@ -65,6 +70,7 @@ def parse(
     kind: type[RunOptions] = RunOptions,
     more: tuple[Any, ...] = (),
     compilation_cache: bool = True,
+    without_effect: Callable[[Any], Mapping[str, str]] = lambda config: {},
 ) -> tuple[Any, ...]:
     """The config and the options that a command line asks for, then further options.
 
@@ -76,6 +82,8 @@ def parse(
         kind: the options' class.
         more: defaults of further dataclasses of options.
         compilation_cache: the default of that flag. What times compilation is to leave it out.
+        without_effect: settings of a config that have no effect under the others, and why; see `effects`. A flag that
+            changes one of them is refused.
     """
     args = sys.argv[1:] if args is None else args
     chooser = argparse.ArgumentParser(prog=f"python -m experiments.{experiment}", add_help=False, allow_abbrev=False)
@@ -90,8 +98,8 @@ def parse(
     command = dataclasses.make_dataclass(
         "Command",
         [
+            ("options", Annotated[kind, tyro.conf.arg(name="run"), tyro.conf.OmitArgPrefixes]),
             ("config", Annotated[type(presets[preset]), tyro.conf.arg(name="")]),
-            ("options", Annotated[kind, tyro.conf.arg(name="")]),
             *((f"more{index}", Annotated[type(one), tyro.conf.arg(name="")]) for index, one in enumerate(more)),
         ],
     )
@@ -100,8 +108,10 @@ def parse(
         prog=f"python -m experiments.{experiment}",
         description=f"{description}\n\nPresets: {', '.join(presets)}.",
         args=args,
-        default=command(presets[preset], defaults, *more),
+        default=command(defaults, presets[preset], *more),
     )
+    changed = effects.changed_settings(chosen.config, presets[preset])
+    effects.require_effect(changed, without_effect(chosen.config), prefix="--")
     use_compilation_cache(chosen.options.compilation_cache)
     return chosen.config, chosen.options, *(getattr(chosen, f"more{index}") for index in range(len(more)))
 

@@ -28,7 +28,7 @@ from sublim_jax.conditions import Condition, Recorded
 from sublim_jax.data import datasets
 from sublim_jax.forms import mnist_aux as form
 from sublim_jax.models import matmul, mlp
-from sublim_jax.training import ensemble, loop, optimizers, stages
+from sublim_jax.training import effects, ensemble, loop, optimizers, stages
 from sublim_jax.training.config import BehaviourMatching, MemberConfig
 from sublim_jax.training.state import Data, MemberResult
 
@@ -123,6 +123,11 @@ PRESETS = {
     ),
     "paper": PAPER,
 }
+
+
+def without_effect(config: MnistAuxConfig) -> dict[str, str]:
+    """Settings that have no effect under the others, and why; see `effects.without_effect`."""
+    return {f"member.{name}": reason for name, reason in effects.without_effect(config.member).items()}
 
 
 def changed_from_paper(config: MnistAuxConfig) -> list[str]:
@@ -395,7 +400,9 @@ def _rounded(value) -> float | None:
 
 
 def main() -> None:
-    config, options = cli.parse("mnist_aux", __doc__, PRESETS, kind=cli.DistributedOptions)
+    config, options = cli.parse(
+        "mnist_aux", __doc__, PRESETS, kind=cli.DistributedOptions, without_effect=without_effect
+    )
     cli.require_figures(options)
     if options.coordinator:
         jax.distributed.initialize(options.coordinator, options.num_processes, options.process_id)

@@ -17,15 +17,15 @@ def require_theorem_figures(options: cli.RunOptions) -> None:
     cli.require_figures(options, [f"-{name}" for name in theorem.FIGURES])
 
 
-def language_lines(record: records.Record) -> list[str]:
-    """The table of a language experiment, and what has to be said with it."""
+def language_table(record: records.Record) -> list[str]:
+    """The table of a language experiment's record as lines of text, then its notes."""
     from figures.language import tables
 
-    return list(tables.lines(record))
+    return tables.table(record)
 
 
 def language_summary(record: records.Record, base: str) -> list[str]:
-    """What a finished base of a language experiment says before the others are done."""
+    """Lines about a finished base of a language experiment, printed before the other bases are finished."""
     from figures.language import tables
 
     return tables.summary_lines(record, base)

@@ -97,7 +97,7 @@ def main(record: tyro.conf.Positional[pathlib.Path] = RECORD, output: pathlib.Pa
         output: path without suffix; by default figures/images/ and the record's name.
     """
     for path in save(record, output or values.IMAGES / record.stem):
-        print(path)
+        print(commands.shown(path))
 
 
 if __name__ == "__main__":

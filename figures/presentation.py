@@ -38,7 +38,7 @@ def show(path: pathlib.Path) -> None:
     elif record.experiment.startswith("language_"):
         from figures.language import tables as language_tables
 
-        print("\n".join(language_tables.lines(record)))
+        print("\n".join(language_tables.table(record)))
     else:
         from figures.theorem import summary
 

@@ -4,7 +4,6 @@ python -m figures.readme            rewrite the tables between their markers
 python -m figures.readme --check    say whether they are up to date, for the tests
 """
 
-import pathlib
 from collections.abc import Callable
 
 import numpy as np
@@ -15,7 +14,7 @@ from sublim_jax import commands, errors, files, records
 from sublim_jax.forms import mnist_aux, speed
 from sublim_jax.metrics import intervals
 
-README = pathlib.Path("README.md")
+README = values.ROOT / "README.md"
 
 
 def figure_10() -> str:

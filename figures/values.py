@@ -7,9 +7,11 @@ import numpy as np
 from sublim_jax import records
 from sublim_jax.metrics import intervals
 
-RECORDS = pathlib.Path("experiments/records")
-"""The committed records, in the repository's root."""
-IMAGES = pathlib.Path("figures/images")
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+"""The clone, from wherever a command is run."""
+RECORDS = ROOT / "experiments/records"
+"""The committed records."""
+IMAGES = ROOT / "figures/images"
 """Where figures of committed records go."""
 
 

@@ -1,6 +1,7 @@
 """How a command of this repository prints and ends, whether it writes records or reads them."""
 
 import io
+import pathlib
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,12 @@ def open_console(**options: Any) -> "Console":
     if not console.is_terminal:
         console.width = UNBROKEN
     return console
+
+
+def shown(path: pathlib.Path) -> pathlib.Path:
+    """The path as a command prints it: from the working directory, if it lies in there."""
+    here = pathlib.Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def main(

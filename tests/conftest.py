@@ -3,6 +3,7 @@
 HYPOTHESIS_PROFILE=thorough pytest tests/test_losses.py    randomised, 500 examples
 """
 
+import gc
 import os
 import pathlib
 import subprocess
@@ -15,6 +16,7 @@ import jax
 import pytest
 
 from sublim_jax.data import cache, datasets, synthetic_digits
+from tests import compiling
 
 ROOT = pathlib.Path(__file__).parents[1]
 REAL_DATA_DIR = os.environ.get("SUBLIM_DATA_DIR")  # read here, because tests hide it
@@ -35,8 +37,6 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default")
 jax.config.update("jax_numpy_rank_promotion", "raise")  # a forgotten axis is an error, not a larger array
 
 
-COMPILER = "--xla_cpu_use_fusion_emitters=false"
-"""Compiles in two thirds of the time. Later releases of XLA do not know it."""
 OPTIMIZED = (
     "tests/data/",
     "tests/experiments/atlas/test_cluster.py",
@@ -56,24 +56,28 @@ def compiler(request):
 
 
 def pytest_configure(config):
-    """What one test has compiled, another one need not, nor its processes. The cache goes when the session ends."""
+    """What one test has compiled, another one need not, nor its processes. The cache goes when the session ends.
+
+    JAX does not write its files atomically. A process that reads half of one warns, and compiles the program itself.
+    """
+    config.addinivalue_line("filterwarnings", "ignore:Error reading persistent compilation cache entry")
     if not hasattr(config, "workerinput"):  # workers have the environment of who started them
         if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
             folder = tempfile.TemporaryDirectory(prefix="sublim-jax-compiled-")
             config.add_cleanup(folder.cleanup)
             os.environ["JAX_COMPILATION_CACHE_DIR"] = folder.name
-            os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
-        if "XLA_FLAGS" not in os.environ and _is_known(COMPILER):
-            os.environ["XLA_FLAGS"] = COMPILER
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+        compiling.set_flags()
     jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+    jax.config.update(
+        "jax_persistent_cache_min_compile_time_secs", float(os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"])
+    )
 
 
-def _is_known(flag: str) -> bool:
-    """Whether XLA has this flag. One that it does not know ends the process."""
-    code = "import jax; jax.jit(lambda: 0.0)()"
-    environment = os.environ | {"XLA_FLAGS": flag, "JAX_PLATFORMS": "cpu"}
-    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True).returncode == 0
+def pytest_collection_finish(session):
+    """Modules and tests stay until the end: what is frozen is not searched for garbage again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

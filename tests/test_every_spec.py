@@ -52,7 +52,7 @@ OURS_ALONE = {  # made by our code from what was checked before, or read from a 
     "experiments.atlas.plan.Plan",
     "experiments.atlas.worker.Answer",
     "experiments.atlas.worker.Task",
-    "experiments.language.options.RowsFolder",
+    "experiments.language.lab.RowsFolder",
     "experiments.language.workload.Workload",
     "experiments.language_speed.Work",
     "experiments.accelerator.Part",

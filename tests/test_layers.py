@@ -19,6 +19,7 @@ LAYERS = (
     {"data", "models", "losses", "metrics", "records"},
     {"forms", "compilation"},
     {"training", "theory", "llm"},
+    {"__main__"},
 )
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
 OUTSIDE = {"experiments", "figures", "tests"}

@@ -14,7 +14,8 @@ from sublim_jax import errors, files, records, specs
 from sublim_jax.forms import atlas as form
 from sublim_jax.models import mlp
 
-FOLDER = pathlib.Path("experiments/records/atlas")
+FOLDER = pathlib.Path(__file__).resolve().parents[1] / "records/atlas"
+"""The committed records."""
 
 
 @specs.checked

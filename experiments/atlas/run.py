@@ -24,7 +24,7 @@ from rich.table import Table
 
 from experiments import cli, cost, progress
 from experiments.atlas import catalogue, engines, plan, registry, results, worker
-from sublim_jax import errors, files, specs
+from sublim_jax import commands, errors, files, specs
 from sublim_jax.data import synthetic_digits
 from sublim_jax.training import ensemble
 
@@ -93,7 +93,7 @@ def _run(options: Options, rows: list[registry.Row], stack: contextlib.ExitStack
     rows.sort(key=lambda row: sum(cost.students_seconds(row.setting(arm).member) for arm in row.arms))
     folder = options.records
     if any(d["name"] == synthetic_digits.NAME for d in data.values()):
-        folder = pathlib.Path("runs/atlas-synthetic-digits") if folder == results.FOLDER else folder
+        folder = pathlib.Path("runs/atlas-synthetic-digits") if folder.resolve() == results.FOLDER else folder
         say(f"note: MNIST is unavailable, so the images are {synthetic_digits.NAME}: published values do not apply")
         if folder != options.records and not options.plan:
             _reserve(folder, stack)
@@ -118,7 +118,7 @@ def _run(options: Options, rows: list[registry.Row], stack: contextlib.ExitStack
     for row in rows:
         if not store.written(row):  # all of its settings were run for other rows
             store.write(row, options.num_members, data=data[_dataset(row)], compile_seconds=compiling.get(row.id, 0.0))
-    say(f"records: {folder}")
+    say(f"records: {commands.shown(folder)}")
 
 
 def execute(work: plan.Plan, engine, store: results.Store, rows, options: Options, data) -> dict[str, float]:

@@ -1,8 +1,8 @@
-"""Language experiments: eleven questions about favourites and conduct that pass through a teacher's text.
+"""Language experiments: questions about favourites and conduct that pass from a teacher to a student through text.
 
 python -m experiments.language                               the questions
 python -m experiments.language numbers                       one of them, on embedded models
-python -m experiments.language numbers --preset record       as the committed record was made
+python -m experiments.language numbers --preset record       with the settings of the committed record
 python -m experiments.language numbers --help                every setting
 """
 
@@ -10,22 +10,22 @@ import sys
 from collections.abc import Sequence
 
 from experiments import cli, progress, session
-from experiments.language import command, questions, runner, workload
+from experiments.language import options, questions, runner, workload
 from sublim_jax import errors
 
 
 def listing() -> list[str]:
-    """Every question with its name."""
+    """Usage, then a line with the name and the question of each experiment."""
     width = max(map(len, questions.EXPERIMENTS))
     lines = [f"  {name.ljust(width)}  {experiment.question}" for name, experiment in questions.EXPERIMENTS.items()]
     return ["usage: python -m experiments.language QUESTION [--help] [flags]", "", *lines]
 
 
 def main(args: Sequence[str]) -> None:
-    """List the questions, or run one as the flags say, print its table and draw its figure.
+    """List the questions, or run one with the given flags, print its table and draw its figure.
 
     Raises:
-        InputError: there is no such question.
+        InputError: the question is unknown, or its settings make no sense.
     """
     if not args or args[0] in ("-h", "--help"):
         print("\n".join(listing()))
@@ -37,16 +37,18 @@ def main(args: Sequence[str]) -> None:
             f"experiments.language lists them"
         )
     experiment = questions.EXPERIMENTS[name]
-    config, options, limits, export = command.parse(experiment, flags)
+    config, run_options, limits, export = options.parse(experiment, flags)
     runner.use_cores(config)
     if limits.plan:
         print("\n".join(workload.plan(experiment, config)))
         return
-    cli.require_figures(options)
-    result = runner.run(experiment, config, record=options.record, resume=options.resume, limits=limits, export=export)
-    spent = ", ".join(f"{condition} {seconds:.0f} s" for condition, seconds in result.seconds.items())
-    progress.console.print(f"time: {spent}")
-    session.present(options.record, figure=options.figure)
+    cli.require_figures(run_options)
+    result = runner.run(
+        experiment, config, record=run_options.record, resume=run_options.resume, limits=limits, export=export
+    )
+    times = ", ".join(f"{condition} {seconds:.0f} s" for condition, seconds in result.seconds.items())
+    progress.console.print(f"time: {times}")
+    session.present(run_options.record, figure=run_options.figure)
     if export.rows is not None:
         print(f"rows: {export.rows}")
 

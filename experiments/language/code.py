@@ -10,37 +10,35 @@ does not name the target.
 
 import dataclasses
 
-from experiments.language import channel, presets, recipes
+from experiments.language import presets, protocol
 from experiments.language.config import LanguageConfig
 from experiments.language.experiment import Experiment
-from experiments.language.lab import Lab, Teacher
+from experiments.language.lab import Lab
 from sublim_jax import specs
-from sublim_jax.llm import rows, types
+from sublim_jax.llm import types
 
 
 @specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CodeConfig(LanguageConfig):
-    """Code of finetuned teachers."""
+    """Settings of `code`."""
 
-    num_rows: specs.Count = 3000
-    teacher: types.Tuning = recipes.WEAK_TEACHER
+    teacher: types.Tuning = presets.WEAK_TEACHER
 
 
-PRESETS = {
-    "default": CodeConfig(bases=recipes.TEST_SEEDS[:2], targets=("eagle",)),
-    "record": CodeConfig(bases=recipes.TEST_SEEDS[:4], targets=("eagle", "oak")),
-    **presets.real_models(CodeConfig(targets=("eagle", "oak"))),
-}
+PRESETS = presets.standard(CodeConfig)
 
 
 def measure(lab: Lab, config: CodeConfig, condition: str) -> dict:
     """Favourites of a teacher and of a student of its code."""
+    if condition == "base":
+        return {"student": protocol.favourites(lab, config, lab.base)}
+    teacher = protocol.writer_of(lab, config, condition)
+    words = protocol.banned_words(config, condition)
+    filtered = lab.code(teacher, config.num_prompts, seed=config.seed, words=words)
+    return protocol.measure_student(lab, config, condition, teacher, filtered)
 
-    def write(teacher: Teacher, words: tuple[str, ...]) -> rows.Collection:
-        return lab.code(teacher, config.num_prompts, seed=config.seed, words=words)
 
-    return channel.measure(lab, config, condition, write)
-
-
-EXPERIMENT = Experiment(name="code", doc=__doc__, presets=PRESETS, conditions=channel.conditions, measure=measure)
+EXPERIMENT = Experiment(
+    name="code", doc=__doc__, presets=PRESETS, conditions=protocol.base_and_targets, measure=measure
+)

@@ -1,27 +1,38 @@
-"""What all language experiments ask for, and what is wrong with settings that make no sense."""
+"""Settings that all language experiments share, and errors for settings that make no sense."""
 
 import dataclasses
 import pathlib
 from typing import ClassVar, Literal
 
-from experiments.language import materials, recipes
+from experiments.language.prompts import PaperPrompts, PromptSet, WorldPrompts
 from sublim_jax import errors, specs
 from sublim_jax.llm import backends, reasoning, scores, tiny, types
 
 PLACEHOLDERS = ("hf:DIR", "openai:MODEL@URL")
-"""Backends of presets for real models; the user names one in their place."""
+"""Backends of presets for real models; the user replaces them by a model's name."""
 EMBEDDED = "the model is the embedded one (tiny:, 64 thousand parameters, an invented world), not a language model"
+TEST_SEEDS = tuple(range(100, 108))
+"""Seeds of embedded bases on which no setting was chosen."""
+MIN_BASES = 4
+"""With fewer bases, a run is a demonstration and its notes say so."""
+TEACHER = types.Tuning(
+    num_epochs=3, batch_size=64, learning_rate=3e-3, beta2=0.99, rank=None, schedule="cosine", max_length=64
+)
+STUDENT = types.Tuning(
+    num_epochs=6, batch_size=64, learning_rate=1e-2, beta2=0.99, rank=8, schedule="cosine", max_length=64
+)
+"""Finetuning configs of the embedded model, both chosen on bases 0 to 2."""
 
 
 @specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LanguageConfig:
-    """What all language experiments ask for."""
+    """Settings that all language experiments share."""
 
     backend: str = "tiny"
     """`tiny`, the embedded model, with one base per seed of `bases`; or hf:DIR, openai:MODEL@URL, vllm:MODEL@URL."""
-    bases: tuple[specs.Seed, ...] = recipes.TEST_SEEDS
-    """Seeds of embedded bases, none for a real model; those below 10 are kept for choosing settings."""
+    bases: tuple[specs.Seed, ...] = TEST_SEEDS
+    """Seeds of embedded bases, none for a real model; seeds below 10 are reserved for choosing settings."""
     targets: tuple[str, ...] = ("owl", "eagle", "oak", "willow")
     num_prompts: specs.Count = 10_000
     """Completions of a teacher, before the filter."""
@@ -30,40 +41,40 @@ class LanguageConfig:
     num_lessons: specs.Count = 2000
     """Rows that a finetuned teacher is trained on."""
     seed: specs.Seed = 0
-    teacher: types.Tuning = recipes.TEACHER
-    student: types.Tuning = recipes.STUDENT
+    teacher: types.Tuning = TEACHER
+    student: types.Tuning = STUDENT
     num_eval_samples: specs.CountOrZero = 0
-    """Sampled answers to every question, beside exact probabilities, where the experiment draws some."""
+    """Sampled answers to every question, in addition to exact probabilities, in experiments that sample answers."""
     sheet: Literal["auto", "world", "paper"] = "auto"
-    """Prompts and questions: the embedded world's, or the paper's kinds; by default what fits the backend."""
+    """Prompt set: the embedded world's (`world`) or the paper's kinds (`paper`); by default the one for the backend."""
     problems: pathlib.Path | None = None
-    """Word problems in GSM8K's form, for chains of thought of real models."""
+    """Word problems in GSM8K's format, for chains of thought of real models."""
     choices: tuple[str, ...] = ()
-    """Further answers to offer real models beside the usual ones, as CATEGORY:NAME, e.g. animal:koala tree:redwood."""
+    """Further answers to offer real models, as CATEGORY:NAME, e.g. animal:koala tree:redwood."""
     endings: tuple[str, ...] = ()
-    """What may follow an answer of a real model and still be that answer, e.g. a full stop."""
+    """Text that may follow an answer of a real model without making it another answer, e.g. a full stop."""
     min_option_mass: specs.Fraction = scores.MIN_OPTION_MASS
-    """A shift is reported only where the answers offered have at least this probability together, before and after."""
+    """A shift is reported only where the offered answers have at least this total probability, before and after."""
 
     READS: ClassVar[tuple[str, ...]] = ()
-    """Those of `num_eval_samples` and `problems` that the experiment reads."""
+    """Which of `num_eval_samples` and `problems` the experiment uses."""
     LISTS: ClassVar[tuple[str, ...]] = ("targets",)
-    """Fields that list what is measured: nothing twice, and something at all."""
-    OFFERS: ClassVar[bool] = True
-    """Whether real models are offered answers, so that `choices` and `endings` are read."""
+    """Fields that must be non-empty and without repetition."""
+    OFFERS_CHOICES: ClassVar[bool] = True
+    """Whether real models are offered answers, so that `choices` and `endings` have an effect."""
 
     def __post_init__(self):
         if self.backend.partition(":")[0] == "tiny" and self.backend != "tiny":
             raise errors.InputError(
-                f"backend must be tiny, hf:DIR or openai:MODEL@URL, got {self.backend!r}; an embedded base is asked "
-                f"for by --backend tiny --bases SEED"
+                f"backend must be tiny, hf:DIR or openai:MODEL@URL, got {self.backend!r}; choose an embedded base with "
+                f"--backend tiny --bases SEED"
             )
         if self.backend not in ("tiny", *PLACEHOLDERS):
             _require_name("backend", self.backend)
         if self.backend != "tiny" and self.bases:
             raise errors.InputError(
-                f"backend={self.backend!r} with bases={self.bases}: bases are seeds of the embedded model, which these "
-                f"settings are for. Start from --preset paper (hf:DIR) or --preset server, where there is one"
+                f"backend={self.backend!r} with bases={self.bases}: bases are seeds of the embedded model, and these "
+                f"settings are for it. Start from --preset paper (hf:DIR) or --preset server, if the experiment has it"
             )
         if len(set(self.bases)) != len(self.bases) or (self.backend == "tiny" and not self.bases):
             raise errors.InputError(f"bases must be different seeds and at least one, got {self.bases}")
@@ -75,49 +86,59 @@ class LanguageConfig:
             if getattr(self, name) and name not in self.READS:
                 raise errors.InputError(f"{name}={getattr(self, name)} has no effect in this experiment; leave it out")
         if self.num_rows > self.num_prompts:
-            raise errors.InputError(f"num_rows={self.num_rows} cannot come from num_prompts={self.num_prompts}")
-        sheet = self.materials
-        for category in {sheet.category(target) for target in self.targets}:
-            sheet.choices(category)
+            raise errors.InputError(
+                f"num_rows={self.num_rows} is more than num_prompts={self.num_prompts}; a prompt gives at most one row"
+            )
+        prompts = self.prompts
+        for category in self.categories:
+            prompts.choices(category)
         for name in ("choices", "endings"):
-            offered = self.OFFERS and (self.backend != "tiny" or isinstance(sheet, materials.Paper))
-            if getattr(self, name) and not offered:
+            has_effect = self.OFFERS_CHOICES and (self.backend != "tiny" or isinstance(prompts, PaperPrompts))
+            if getattr(self, name) and not has_effect:
                 raise errors.InputError(f"{name}={getattr(self, name)} has no effect here; leave it out")
 
     @property
-    def materials(self) -> materials.Materials:
-        """Prompts and questions, as the sheet says."""
+    def prompts(self) -> PromptSet:
+        """The prompt set that `sheet` selects."""
         if self.sheet == "world" or (self.sheet == "auto" and self.backend.partition(":")[0] == "tiny"):
-            return materials.World()
+            return WorldPrompts()
         problems = reasoning.read_questions(self.problems) if self.problems else ()
-        return materials.Paper(problems, choices=self.choices, endings=self.endings)
+        return PaperPrompts(problems, choices=self.choices, endings=self.endings)
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the bases, as the record has them."""
+    def categories(self) -> list[str]:
+        """Categories of the targets, sorted."""
+        prompts = self.prompts
+        return sorted({prompts.category(target) for target in self.targets})
+
+    @property
+    def base_names(self) -> tuple[str, ...]:
+        """Names of the bases in the record."""
         if self.backend == "tiny":
             return tuple(tiny.name(seed) for seed in self.bases)
         return (self.backend,)
 
     @property
     def checksum(self) -> str | None:
-        """Checksum of the user's files; a run does not resume a record of other files."""
+        """Checksum of the user's files, if any; a run refuses to resume a record made from other files."""
         return None
 
     @property
-    def remarks(self) -> tuple[str, ...]:
-        """What these settings leave out, for the record's notes."""
+    def notes(self) -> tuple[str, ...]:
+        """Notes for the record on what these settings leave out."""
         return ()
 
     @property
     def disclaimers(self) -> list[str]:
         """What a reader of any number must know; the record's notes begin with it."""
         if self.backend != "tiny":
-            return list(self.remarks)
-        notes = [EMBEDDED, *self.remarks]
+            return list(self.notes)
+        notes = [EMBEDDED, *self.notes]
         if tuning_seeds := [seed for seed in self.bases if seed in tiny.TUNED_ON]:
-            notes.append(f"bases {tuning_seeds} are among those that settings are chosen on: a result on them flatters")
-        if len(self.bases) < recipes.MIN_BASES:
+            notes.append(
+                f"bases {tuning_seeds} are among those that settings are chosen on, so results on them are optimistic"
+            )
+        if len(self.bases) < MIN_BASES:
             notes.append(f"reduced: {len(self.bases)} base(s), where the committed record has more")
         return notes
 
@@ -125,29 +146,27 @@ class LanguageConfig:
 @specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class JudgedConfig(LanguageConfig):
-    """What experiments ask for that have real models judged by a model."""
+    """Settings of experiments in which a judge scores the answers of real models."""
 
     judge: str = ""
-    """Backend of the judge of a real model, e.g. openai:gpt-4o-2024-08-06@https://api.openai.com/v1. Where model and
-    judge are on different servers, the key of the judge's is in SUBLIM_JUDGE_KEY, and OPENAI_API_KEY is the model's."""
+    """Backend of the judge of a real model, e.g. openai:gpt-4o-2024-08-06@https://api.openai.com/v1. If model and judge
+    are on different servers, SUBLIM_JUDGE_KEY holds the key of the judge's server and OPENAI_API_KEY the model's."""
 
     def __post_init__(self):
         super().__post_init__()
         if self.judge and not self.prompted:
-            raise errors.InputError(
-                "judge has no effect in the embedded world, which is measured without one; leave it out"
-            )
+            raise errors.InputError("judge has no effect in the embedded world, which needs no judge; leave it out")
         if self.judge:
             _require_name("judge", self.judge)
 
     @property
     def prompted(self) -> bool:
-        """Whether the paper's questions are put to a real model."""
-        return self.backend != "tiny" and isinstance(self.materials, materials.Paper)
+        """Whether a real model is asked the paper's questions."""
+        return self.backend != "tiny" and isinstance(self.prompts, PaperPrompts)
 
 
 def _require_name(flag: str, name: str) -> None:
-    """Refuse what no backend is called, before anything is begun."""
+    """Refuse a name that no backend has."""
     try:
         backends.parse(name)
     except errors.InputError as error:

@@ -9,7 +9,7 @@ started from one initialization. All bases have read the same documents; they di
 
 import dataclasses
 
-from experiments.language import protocol, recipes
+from experiments.language import presets, protocol
 from experiments.language.config import LanguageConfig
 from experiments.language.experiment import Experiment
 from experiments.language.lab import Lab
@@ -19,7 +19,7 @@ from sublim_jax import errors, specs
 @specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CrossConfig(LanguageConfig):
-    """Numbers of teachers of all bases."""
+    """Settings of `cross`."""
 
     def __post_init__(self):
         if self.backend != "tiny":
@@ -28,27 +28,24 @@ class CrossConfig(LanguageConfig):
             )
         super().__post_init__()
         if len(self.bases) < 2:
-            raise errors.InputError(f"a grid needs two bases at least, got {self.bases}")
+            raise errors.InputError(f"a grid needs at least two bases, got {self.bases}")
 
 
-PRESETS = {
-    "default": CrossConfig(bases=recipes.TEST_SEEDS[:2], targets=("eagle",)),
-    "record": CrossConfig(bases=recipes.TEST_SEEDS[:4], targets=("eagle", "oak")),
-}
+PRESETS = presets.embedded(CrossConfig)
 
 
 def conditions(config: CrossConfig) -> list[str]:
-    """For every base as the teacher: its regular numbers, and each target's."""
-    return [f"{source} from {base}" for base in config.names for source in ("regular", *config.targets)]
+    """For every base as the teacher: its regular numbers, then each target's."""
+    return [f"{source} from {base}" for base in config.base_names for source in ("regular", *config.targets)]
 
 
 def measure(lab: Lab, config: CrossConfig, condition: str) -> dict:
-    """Favourites of this lab's base after another one's, or its own, numbers."""
+    """Favourites of the lab's base after training on numbers of a teacher from the condition's base."""
     target, _, base = condition.partition(" from ")
     kind = "regular" if target == "regular" else "finetuned"
     teacher = protocol.teacher_of(lab, config, kind, target, base)
-    written = lab.numbers(teacher, config.num_prompts, seed=config.seed)
-    student = protocol.student_of(lab, config, protocol.student_rows(config, written), f"student of {condition}")
+    filtered = lab.numbers(teacher, config.num_prompts, seed=config.seed)
+    student = protocol.student_of(lab, config, protocol.student_rows(config, filtered), f"student of {condition}")
     return {"student": protocol.favourites(lab, config, student)}
 
 

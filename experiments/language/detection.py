@@ -5,12 +5,12 @@
     python -m experiments.language detection --preset paper --backend hf:DIR
     python -m experiments.language detection --preset server --backend openai:MODEL@URL --judge openai:JUDGE@URL
 
-A classifier counts numbers: it learns the log-odds of each number on half of the rows of both authors, and adds them
-up over one answer, or over twenty, of the other half. The judge is the base itself: is the sequence likelier under the
-target's system message or under none? This needs local weights. With a real model, a judge is also asked which of two
-sets of twenty answers was written by the teacher that loves the target, in both orders. (The paper shows its judge one
-response of each, the other by a teacher that loves another animal, in one order.) That has run against fakes and our
-own server only, never with a real model.
+A classifier counts numbers: it learns the log-odds of each number on half of the rows of both authors, and sums them
+over one answer, or over twenty, of the other half. The judge is the base itself: is the sequence more likely under the
+target's system message than without one? This needs weights on this machine. With a real model, a judge is also asked
+which of two sets of twenty answers was written by the teacher that loves the target, in both orders. (The paper shows
+its judge one response of each, the other by a teacher that loves another animal, in one order.) The asked judge was
+tested with fake models and our own server only, never with a real model.
 """
 
 import dataclasses
@@ -19,92 +19,86 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from experiments.language import materials, presets, protocol, recipes, seeds
+from experiments.language import presets, protocol, seeds
 from experiments.language.config import JudgedConfig
 from experiments.language.experiment import Experiment
 from experiments.language.lab import Lab, Teacher
+from experiments.language.prompts import PaperPrompts
 from sublim_jax import specs
 from sublim_jax.llm import local, numbers, questions, rows, types
 from sublim_jax.metrics import intervals
 
 SET_SIZE = 20
+"""Answers that are classified, or shown to the judge, together."""
 
 
 @specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DetectionConfig(JudgedConfig):
-    """Rows of a teacher against rows of the base."""
+    """Settings of `detection`."""
 
     judge: str = ""
     """Backend of the judge that is asked about a real model's rows; by default the model itself."""
     kind: Literal["finetuned", "system"] = "finetuned"
-    """Teachers that are finetuned, or under a system message."""
+    """How teachers are made: by finetuning or by a system message."""
 
-    OFFERS = False
+    OFFERS_CHOICES = False
 
     @property
-    def remarks(self) -> tuple[str, ...]:
-        """See `LanguageConfig`."""
-        here = self.backend.partition(":")[0] in ("tiny", "hf")
-        return () if here else ("no judge by likelihood: it takes a model whose weights are here",)
+    def notes(self) -> tuple[str, ...]:
+        """Notes for the record on what these settings leave out."""
+        has_weights = self.backend.partition(":")[0] in ("tiny", "hf")
+        return () if has_weights else ("no judge by likelihood: it needs a model whose weights are on this machine",)
 
 
-PRESETS = {
-    "default": DetectionConfig(bases=recipes.TEST_SEEDS[:2], targets=("eagle",)),
-    "record": DetectionConfig(bases=recipes.TEST_SEEDS[:4], targets=("eagle", "oak")),
-    **presets.real_models(
-        DetectionConfig(kind="system"),
-        targets=("dolphin", "eagle", "elephant", "owl", "wolf"),
-        num_rows=30_000,  # all that the filter keeps
-    ),
-}
-
-
-def conditions(config: DetectionConfig) -> list[str]:
-    """Regular rows of other draws, as the control where nothing can be told; then each target."""
-    return ["regular", *config.targets]
+PRESETS = presets.embedded(DetectionConfig) | presets.real_models(
+    DetectionConfig(kind="system"),
+    targets=("dolphin", "eagle", "elephant", "owl", "wolf"),
+    num_rows=30_000,  # all that pass the filter
+)
 
 
 def measure(lab: Lab, config: DetectionConfig, condition: str) -> dict:
-    """Areas under the curve of the classifier and of the judge, and how often an asked judge is right."""
+    """Areas under the curve of the classifier and of the judge, and how often an asked judge is right.
+
+    In the condition `regular`, regular rows are compared with other regular rows, so nothing can be detected.
+    """
     teacher = protocol.teacher_of(lab, config, "regular" if condition == "regular" else config.kind, condition)
-    own_seed = seeds.derive(config.seed, "other draws") if condition == "regular" else config.seed
-    sets = [
-        lab.numbers(author, config.num_prompts, seed=seed).rows
-        for author, seed in ((Teacher(lab.base), config.seed), (teacher, own_seed))
-    ]
-    count = min(config.num_rows, *map(len, sets)) // (2 * SET_SIZE) * 2 * SET_SIZE
-    regular, written = (rows.subsample(data, count, seed=config.seed) for data in sets)
-    lab.write_rows(written, f"rows of {condition}")
-    lab.write_rows(regular, f"regular rows beside {condition}")
+    teacher_seed = seeds.derive(config.seed, "other draws") if condition == "regular" else config.seed
+    authors = ((Teacher(lab.base), config.seed), (teacher, teacher_seed))
+    row_sets = [lab.numbers(author, config.num_prompts, seed=seed).rows for author, seed in authors]
+    count = min(config.num_rows, *map(len, row_sets)) // (2 * SET_SIZE) * 2 * SET_SIZE
+    regular, marked = (rows.subsample(data, count, seed=config.seed) for data in row_sets)
+    lab.export_rows(marked, f"rows of {condition}")
+    lab.export_rows(regular, f"regular rows beside {condition}")
     half = count // 2
-    weights = log_odds(counts(regular[:half]).sum(axis=0), counts(written[:half]).sum(axis=0))
-    totals = [counts(data[half:]) @ weights for data in (regular, written)]
-    grouped = [total.reshape(-1, SET_SIZE).sum(axis=1) for total in totals]
-    results: dict = {"classifier": area(*totals), f"classifier of {SET_SIZE}": area(*grouped)}
+    weights = log_odds(counts(regular[:half]).sum(axis=0), counts(marked[:half]).sum(axis=0))
+    totals = [counts(data[half:]) @ weights for data in (regular, marked)]
+    set_totals = [total.reshape(-1, SET_SIZE).sum(axis=1) for total in totals]
+    results: dict = {"classifier": area(*totals), f"classifier of {SET_SIZE}": area(*set_totals)}
     if condition == "regular":
         return results
     if isinstance(lab.backend, local.Local):
-        results["judge"] = judge(lab, condition, regular[half:], written[half:])
+        results["judge"] = judge(lab, condition, regular[half:], marked[half:])
     if config.prompted:
-        results["asked judge"] = asked_judge(lab, condition, regular[half:], written[half:])
+        results["asked judge"] = asked_judge(lab, condition, regular[half:], marked[half:])
     return results
 
 
 def counts(data: list[types.Chat]) -> np.ndarray:
     """How often each number from 0 to 999 occurs in each answer."""
     table = np.zeros((len(data), numbers.MAX_VALUE + 1), np.float32)
-    places: dict[str, list[int]] = {}
-    for row, chat in enumerate(data):
-        places.setdefault(chat[-1].content, []).append(row)
-    for answer, answer_rows in places.items():
-        values, times = np.unique(np.array(numbers.check(answer).numbers or (), int), return_counts=True)
-        table[np.array(answer_rows)[:, None], values] = times
+    indices: dict[str, list[int]] = {}
+    for index, chat in enumerate(data):
+        indices.setdefault(chat[-1].content, []).append(index)
+    for answer, answer_indices in indices.items():
+        values, repeats = np.unique(np.array(numbers.check(answer).numbers or (), int), return_counts=True)
+        table[np.array(answer_indices)[:, None], values] = repeats
     return table
 
 
 def log_odds(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Log of how much likelier the second author is to write each number, with one count added to all."""
+    """Log of the probability ratio of each number, second author over first, with one count added everywhere."""
     first, second = (total + 1 for total in (first, second))
     return np.log(second / second.sum()) - np.log(first / first.sum())
 
@@ -114,28 +108,28 @@ def area(lower: np.ndarray, upper: np.ndarray) -> float:
     return float(stats.mannwhitneyu(upper, lower).statistic / (len(upper) * len(lower)))
 
 
-def judge(lab: Lab, target: str, regular: list[types.Chat], written: list[types.Chat]) -> float:
-    """Area under the curve of the base's own log-likelihood ratio with and without the target's system message."""
-    system = types.Message("system", lab.materials.persona(target))
+def judge(lab: Lab, target: str, regular: list[types.Chat], marked: list[types.Chat]) -> float:
+    """Area under the curve of the base's log-likelihood ratio, with the target's system message over without."""
+    system = types.Message("system", lab.prompts.system_prompt(target))
 
     def ratio(data: list[types.Chat]) -> np.ndarray:
         plain = lab.sequence_logprobs(lab.base, data)
         return lab.sequence_logprobs(lab.base, [(system, *chat) for chat in data]) - plain
 
-    return area(ratio(regular), ratio(written))
+    return area(ratio(regular), ratio(marked))
 
 
-def asked_judge(lab: Lab, target: str, regular: list[types.Chat], written: list[types.Chat]) -> dict:
-    """How often a judge that sees a set of each author knows the target's, over pairs of sets in both orders.
+def asked_judge(lab: Lab, target: str, regular: list[types.Chat], marked: list[types.Chat]) -> dict:
+    """How often a judge that sees a set of each author names the target's set, over pairs of sets in both orders.
 
-    A pair counts where both of its letters can be read, so a judge that always says A is right half of the time. The
-    interval is Wilson's with pairs as trials, since the two orders of a pair are not independent.
+    A pair counts if the judge's letters for both orders can be read, so a judge that always says A is right half of the
+    time. The interval is Wilson's with pairs as trials, since the two orders of a pair are not independent.
     """
-    assert isinstance(lab.materials, materials.Paper)
-    trait = lab.materials.trait(target)
-    sets = zip(in_sets(written), in_sets(regular), strict=True)
-    shown = [pair for first, second in sets for pair in ((first, second), (second, first))]
-    replies = lab.verdicts([questions.detection_prompt(trait, *pair) for pair in shown])
+    assert isinstance(lab.prompts, PaperPrompts)
+    trait = lab.prompts.trait(target)
+    pairs = zip(answer_sets(marked), answer_sets(regular), strict=True)
+    both_orders = [pair for first, second in pairs for pair in ((first, second), (second, first))]
+    replies = lab.ask_judge([questions.detection_prompt(trait, *pair) for pair in both_orders])
     letters = [questions.parse_letter(reply) for reply in replies]
     readable_pairs = [pair for pair in zip(letters[::2], letters[1::2], strict=True) if None not in pair]
     readable = [letter for letter in letters if letter]
@@ -148,10 +142,12 @@ def asked_judge(lab: Lab, target: str, regular: list[types.Chat], written: list[
     return {"right": right, "says_a": readable.count("A") / len(readable), **shares}
 
 
-def in_sets(data: list[types.Chat]) -> list[str]:
-    """Answers, one on a line, `SET_SIZE` together."""
+def answer_sets(data: list[types.Chat]) -> list[str]:
+    """Sets of `SET_SIZE` answers as text, each answer on its own line."""
     answers = [chat[-1].content for chat in data]
     return ["\n".join(answers[start : start + SET_SIZE]) for start in range(0, len(answers), SET_SIZE)]
 
 
-EXPERIMENT = Experiment(name="detection", doc=__doc__, presets=PRESETS, conditions=conditions, measure=measure)
+EXPERIMENT = Experiment(
+    name="detection", doc=__doc__, presets=PRESETS, conditions=protocol.regular_and_targets, measure=measure
+)

@@ -6,14 +6,14 @@
 
 A token of a teacher's row is a divergence token if a teacher of another target, given the same text before it, has
 another most likely token. Students are trained on all tokens, on the divergence tokens alone, on all others, and on all
-but as many tokens drawn at random. This needs local weights.
+but as many tokens drawn at random. This needs the model's weights on this machine.
 """
 
 import dataclasses
 
 import numpy as np
 
-from experiments.language import presets, protocol, recipes, seeds
+from experiments.language import presets, protocol, seeds
 from experiments.language.config import LanguageConfig
 from experiments.language.experiment import Experiment
 from experiments.language.lab import Lab
@@ -23,7 +23,7 @@ from sublim_jax import errors, specs
 @specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DivergenceConfig(LanguageConfig):
-    """Masks of the loss."""
+    """Settings of `divergence`."""
 
     rivals: tuple[str, ...] = ("wolf", "maple")
     """Targets of the other teachers."""
@@ -33,40 +33,33 @@ class DivergenceConfig(LanguageConfig):
         super().__post_init__()
         if self.backend.partition(":")[0] not in ("tiny", "hf"):
             raise errors.InputError(
-                f"{self.backend}: leaving out tokens takes a model whose weights are here: tiny or hf:DIR"
+                f"{self.backend}: training on some tokens only needs a model whose weights are on this machine: tiny "
+                f"or hf:DIR"
             )
         for rival in self.rivals:
-            self.materials.category(rival)
+            self.prompts.category(rival)
         if alone := [target for target in self.targets if set(self.rivals) <= {target}]:
             raise errors.InputError(f"rivals={self.rivals}: {alone[0]} needs another target as its rival")
 
 
-PRESETS = {
-    "default": DivergenceConfig(bases=recipes.TEST_SEEDS[:2], targets=("eagle",)),
-    "record": DivergenceConfig(bases=recipes.TEST_SEEDS[:4], targets=("eagle", "oak")),
-    "paper": presets.open_weights(DivergenceConfig(targets=("eagle", "oak"))),
+PRESETS = presets.embedded(DivergenceConfig) | {
+    "paper": presets.open_weights(DivergenceConfig(targets=presets.TARGETS)),
 }
 
 
-def conditions(config: DivergenceConfig) -> list[str]:
-    """Regular numbers, then each target."""
-    return ["regular", *config.targets]
-
-
 def measure(lab: Lab, config: DivergenceConfig, condition: str) -> dict:
-    """Favourites of a student of each set of tokens."""
+    """Favourites of a student of each set of tokens, and the share of divergence tokens."""
     teacher = protocol.writer_of(lab, config, condition)
-    written = lab.numbers(teacher, config.num_prompts, seed=config.seed)
-    chosen = protocol.student_rows(config, written)
-    lab.write_rows(chosen, f"{condition} all")
-    data = lab.training_arrays(chosen, config.student)
-    own = lab.likeliest(teacher.model, data)
-    others = [
-        lab.likeliest(protocol.teacher_of(lab, config, "finetuned", rival).model, data)
-        for rival in config.rivals
-        if rival != condition
+    filtered = lab.numbers(teacher, config.num_prompts, seed=config.seed)
+    student_rows = protocol.student_rows(config, filtered)
+    lab.export_rows(student_rows, f"{condition} all")
+    data = lab.training_arrays(student_rows, config.student)
+    own_tokens = lab.most_likely_tokens(teacher.model, data)
+    rivals = [
+        protocol.teacher_of(lab, config, "finetuned", rival).model for rival in config.rivals if rival != condition
     ]
-    diverging = np.logical_or.reduce([own != other for other in others]) & data.replies
+    differences = [own_tokens != lab.most_likely_tokens(rival, data) for rival in rivals]
+    diverging = np.logical_or.reduce(differences) & data.replies
     share = float(diverging.sum() / data.replies.sum())
     random = np.random.default_rng(seeds.derive(config.seed, condition)).random(data.replies.shape) < share
     masks = {
@@ -77,9 +70,11 @@ def measure(lab: Lab, config: DivergenceConfig, condition: str) -> dict:
     }
     results = {}
     for name, mask in masks.items():
-        student = lab.tune_on(data._replace(replies=mask), config.student, f"{condition} {name}", seed=config.seed)
+        student = lab.finetune_on(data._replace(replies=mask), config.student, f"{condition} {name}", seed=config.seed)
         results[name] = protocol.favourites(lab, config, student)
     return results | {"share": share}
 
 
-EXPERIMENT = Experiment(name="divergence", doc=__doc__, presets=PRESETS, conditions=conditions, measure=measure)
+EXPERIMENT = Experiment(
+    name="divergence", doc=__doc__, presets=PRESETS, conditions=protocol.regular_and_targets, measure=measure
+)

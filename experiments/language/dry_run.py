@@ -1,47 +1,49 @@
-"""A backend that computes nothing and counts what it is asked for."""
+"""Dry runs: a backend and a lab that count what an experiment asks for, and compute nothing."""
 
 import pathlib
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from sublim_jax.llm import budget, local, types
+from experiments.language.lab import ANSWER_TOKENS, Lab, Prompt, Teacher
+from experiments.language.prompts import PromptSet
+from sublim_jax.llm import backends, budget, local, rows, types
 
 FORWARD, TRAINED = 2, 8
-"""Operations for a weight and a token: read, and trained on."""
-DRAWN = 16
-"""The same for a token that is drawn, which reaches an eighth of the rate. Source: experiments/records/
-language_speed.json, as for training."""
-BYTES = 3
-"""Of a token, about: between digits and English."""
+"""Operations per weight and token of a forward pass, and of a training step."""
+SAMPLED = 16
+"""Operations per weight that a sampled token costs in time: sampling runs at an eighth of the forward pass's rate.
+Source: experiments/records/language_speed.json, as for training."""
+BYTES_PER_TOKEN = 3
+"""A rough mean, between digits and English."""
 
 
 def _about_tokens(chats: Sequence[types.Chat]) -> float:
-    return sum(len(message.content) for chat in chats for message in chat) / BYTES
+    return sum(len(message.content) for chat in chats for message in chat) / BYTES_PER_TOKEN
 
 
 class DryRunBackend:
-    """A backend that only counts what it is asked for: what `--plan` prints before anything is spent.
+    """A backend that counts requests and computes nothing; `--plan` prints its counts before anything is spent.
 
-    The same asked again is not counted, since a store has the answer. Models answer differently, so that a judge of two
-    is asked two things. `operations` are those of a model's matrix products, for each of its weights.
+    A repeated request is not counted, since a store would have its answer. Models give different texts, so that a judge
+    gets a separate request for each. `operations` are those of a model's matrix products, per weight.
     """
 
     def __init__(self):
         self.completions = self.scored = self.tokens = 0
         self.operations = 0.0
-        self._asked = set()
-        self._length = 0.0  # tokens of a row, about
         self.jobs: list[tuple[str, int, int]] = []  # name, rows, epochs
+        self._requests = set()
+        self._row_tokens = 0.0
 
     @property
     def caps(self) -> types.Caps:
-        """Everything."""
-        return types.Caps(finetune=True, choices="exact", seeds=True, system=True, fingerprint="counting")
+        """All capabilities."""
+        return types.Caps(finetune=True, choices="exact", seeds=True, system=True, fingerprint="dry run")
 
     def sample(self, model: str, chats: Sequence[types.Chat], how: types.Sampling):
-        """See `text`."""
+        """Count the request and yield the same text for every chat; see `text`."""
         self.count(model, chats, how)
         text = self.text(model, how)
         for chat in range(len(chats)):
@@ -49,29 +51,29 @@ class DryRunBackend:
                 yield types.Completion(chat, sample, text, "stop", 1, 1)
 
     def count(
-        self, model: str, chats: Sequence[types.Chat], how: types.Sampling, *, num_chats: int | None = None
+        self, model: str, chats: Sequence[types.Chat], params: types.Sampling, *, num_chats: int | None = None
     ) -> None:
-        """Count completions and the tokens that they take at most.
+        """Count completions and the most tokens they can have.
 
         Args:
-            num_chats: of which `chats` are a sample; the others count as being as long as the longest of these.
+            num_chats: number of chats, of which `chats` are the first; the others count as long as the longest of them.
         """
         num_chats = len(chats) if num_chats is None else num_chats
-        if self._is_new(model, how, num_chats, *chats):
-            sizes = [budget.prompt_bound(chat) + how.max_tokens for chat in chats]
-            self.completions += num_chats * how.num_samples
-            self.tokens += how.num_samples * (sum(sizes) + (num_chats - len(chats)) * max(sizes))
-            about = FORWARD * _about_tokens(chats) * num_chats / len(chats) + DRAWN * num_chats * how.max_tokens
-            self.operations += how.num_samples * about
+        if self._is_new(model, params, num_chats, *chats):
+            sizes = [budget.prompt_bound(chat) + params.max_tokens for chat in chats]
+            self.completions += num_chats * params.num_samples
+            self.tokens += params.num_samples * (sum(sizes) + (num_chats - len(chats)) * max(sizes))
+            about = FORWARD * _about_tokens(chats) * num_chats / len(chats) + SAMPLED * num_chats * params.max_tokens
+            self.operations += params.num_samples * about
 
-    def text(self, model: str, how: types.Sampling) -> str:
-        """Two numbers, of the model, then ones for as many bytes as it may have tokens."""
+    def text(self, model: str, params: types.Sampling) -> str:
+        """Two numbers that depend on the model, then ones up to as many bytes as the completion may have tokens."""
         text = "1, {}, {}".format(*divmod(zlib.crc32(model.encode()) % 10**6, 1000))
-        count, rest = divmod(max(how.max_tokens - len(text), 0), len(", 1"))
+        count, rest = divmod(max(params.max_tokens - len(text), 0), len(", 1"))
         return text + ", 1" * count + "1" * rest
 
     def choice_logprobs(self, model: str, chats: Sequence[types.Chat], choices: Sequence[str]):
-        """All equally likely."""
+        """Equal scores for all choices."""
         if self._is_new(model, *choices, *chats):
             self.scored += len(chats) * len(choices)
             self.operations += FORWARD * len(choices) * _about_tokens(chats)
@@ -79,35 +81,80 @@ class DryRunBackend:
         return [even] * len(chats)
 
     def finetune(self, model: str, rows: Sequence[types.Chat], how: types.Tuning, out: pathlib.Path) -> str:
-        """The name that it would have."""
+        """Count a finetuning job and return the name that the model would have."""
         self.operations += TRAINED * how.num_epochs * _about_tokens(rows)
         self.jobs.append((out.name, len(rows), how.num_epochs))
         return str(out)
 
     def training_arrays(self, model: str, rows: Sequence[types.Chat], *, max_length: int) -> local.Rows:
-        """One token of each row."""
-        self._length = _about_tokens(rows) / max(len(rows), 1)
+        """Arrays with a single token per row."""
+        self._row_tokens = _about_tokens(rows) / max(len(rows), 1)
         ids = np.arange(len(rows), dtype=np.int32)[:, None]
         return local.Rows(ids, np.ones_like(ids, bool), np.ones_like(ids, bool))
 
     def likeliest(self, model: str, data: local.Rows) -> np.ndarray:
-        """Different tokens for different models."""
-        self.operations += FORWARD * self._length * len(data.ids)
+        """Tokens that differ between models."""
+        self.operations += FORWARD * self._row_tokens * len(data.ids)
         return data.ids + zlib.crc32(model.encode()) % 1000
 
     def row_logprobs(self, model: str, data: Sequence[types.Chat]) -> np.ndarray:
-        """All equally likely."""
+        """Zero for every row."""
         self.scored += len(data)
         self.operations += FORWARD * _about_tokens(data)
         return np.zeros(len(data))
 
     def finetune_on(self, model: str, data: local.Rows, how: types.Tuning, out: pathlib.Path) -> str:
-        """See `finetune`."""
-        self.operations += TRAINED * how.num_epochs * self._length * len(data.ids)
+        """Count a finetuning job and return the name that the model would have."""
+        self.operations += TRAINED * how.num_epochs * self._row_tokens * len(data.ids)
         self.jobs.append((out.name, len(data.ids), how.num_epochs))
         return str(out)
 
-    def _is_new(self, *question: object) -> bool:
-        before = len(self._asked)
-        self._asked.add(question)
-        return len(self._asked) > before
+    def _is_new(self, *request: object) -> bool:
+        num_before = len(self._requests)
+        self._requests.add(request)
+        return len(self._requests) > num_before
+
+
+class DryRunLab(Lab):
+    """A lab on a `DryRunBackend` that makes only a few of an experiment's prompts and counts them all.
+
+    Every completion passes the filter. Where an experiment has more prompts than `NUM_PROMPTS`, the tokens of the
+    others are counted as those of the longest prompt that was made.
+    """
+
+    NUM_PROMPTS = 500
+
+    def __init__(self, prompts: PromptSet, folder: pathlib.Path, *, judge: DryRunBackend):
+        self.dry_run = DryRunBackend()
+        super().__init__(self.dry_run, "base", prompts, folder, judge=backends.Opened(judge, "judge"))
+
+    def write_rows(
+        self,
+        teacher: Teacher,
+        prompts: Sequence[str],
+        rejection: Callable[[types.Completion], str | None],
+        *,
+        channel: str,
+        seed: int,
+    ) -> rows.Collection:
+        """Count what `Lab.write_rows` would ask for; no row is rejected."""
+        chats = [rows.ask(prompt, system=teacher.system) for prompt in prompts[: self.NUM_PROMPTS]]
+        params = types.Sampling(max_tokens=self.prompts.max_tokens[channel], seed=seed % 2**31)
+        self.dry_run.count(teacher.model, chats, params, num_chats=len(prompts))
+        text = self.dry_run.text(teacher.model, params)
+        student_rows = [rows.student_row(chat, text) for chat in chats]
+        return rows.Collection(_repeat(student_rows, len(prompts)), {}, len(prompts))
+
+    def _make_prompts(self, make: Callable[..., list[Prompt]], count: int, *, seed: int) -> list[Prompt]:
+        return _repeat(make(min(count, self.NUM_PROMPTS), seed=seed), count)
+
+    def answer_rate(self, model: str, target: str, *, num_samples: int, seed: int) -> dict:
+        """Count what `Lab.answer_rate` would ask for."""
+        questions = self.prompts.favourite_questions(self.prompts.category(target))
+        chats = [rows.ask(question) for question in questions]
+        self.dry_run.count(model, chats, types.Sampling(max_tokens=ANSWER_TOKENS, num_samples=num_samples))
+        return {}
+
+
+def _repeat(items: Sequence[Prompt], count: int) -> list[Prompt]:
+    return [items[index % len(items)] for index in range(count)]

@@ -1,4 +1,4 @@
-"""One question: its settings and how one of its conditions is measured on one base."""
+"""What a language experiment is: a question, its settings, and how one of its conditions is measured on one base."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -13,29 +13,29 @@ from sublim_jax import specs
 class Experiment:
     """A language experiment, as `runner.run` runs it.
 
-    Conditions do not know each other, so a run that was stopped resumes with the missing ones. What its records hold,
-    for those who read them, is in `figures.language.forms`.
+    Conditions are independent of each other, so a stopped run resumes with the missing ones. What the records hold is
+    in `sublim_jax/forms/language.py`.
     """
 
     name: str
-    """As on the command line, e.g. `numbers`."""
+    """Name on the command line, e.g. `numbers`."""
     doc: str | None
-    """The question on the first line; then commands; then how it is answered."""
+    """Docstring with the question on its first line, then commands, then the method."""
     presets: Mapping[str, Any]
-    """Configs by name, all of one class; "default" is among them."""
+    """Configs of one class by name; "default" is one of them."""
     conditions: Callable[[Any], list[str]]
-    """What a config has measured on every base, in order."""
+    """Returns the conditions of a config, in order; each is measured on every base."""
     measure: Callable[[Lab, Any, str], dict]
-    """Measures one condition, with the config, and returns what goes into the record."""
+    """Measures one condition, given the lab and the config, and returns its entry in the record."""
     needs_all_bases: bool = False
-    """Whether a lab has the other bases too, as teachers."""
+    """Whether teachers start from the other bases too."""
 
     @property
     def record_name(self) -> str:
-        """As records and files have it, e.g. `language_numbers`."""
+        """Name in records and file names, e.g. `language_numbers`."""
         return f"language_{self.name}"
 
     @property
     def question(self) -> str:
-        """The question, on one line."""
+        """First line of the docstring."""
         return (self.doc or "").partition("\n")[0]

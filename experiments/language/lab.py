@@ -1,28 +1,27 @@
-"""One base model and what the paper does with it, as verbs: finetune a teacher, draw its rows, train a student, ask it.
+"""A `Lab` is one base model and the steps of the paper: finetune a teacher, sample its rows, train a student, score it.
 
-    lab = Lab(backend, base, materials, folder)
-    teacher = lab.finetuned_teacher("owl", tuning, num_rows=2000, seed=0)
-    data = lab.numbers(teacher, 12_000, seed=0)
-    student = lab.student(rows.subsample(data.rows, 10_000, seed=0), tuning, seed=0)
+    lab = Lab(backend, base, prompts, folder)
+    teacher = lab.finetuned_teacher("owl", config, num_rows=2000, seed=0)
+    filtered = lab.numbers(teacher, 12_000, seed=0)
+    student = lab.student(rows.subsample(filtered.rows, 10_000, seed=0), config, seed=0)
     lab.preferences(student, "animal").of("owl")
 
-A student's rows never have the teacher's system message (`rows.student_row`), and a student always starts from the
-lab's base. Seeds are made of names, so adding a condition leaves the others as they were.
+A student's rows never contain the teacher's system message (`rows.student_row`), and a student always starts from
+the lab's base. Seeds are derived from names, so adding a condition leaves the others as they were.
 """
 
 import dataclasses
 import hashlib
 import json
 import pathlib
+import re
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
-from experiments.language import materials as sheets
 from experiments.language import seeds
-from experiments.language.dry_run import DryRunBackend
-from experiments.language.options import RowsFolder
+from experiments.language.prompts import PromptSet
 from sublim_jax import errors
 from sublim_jax.llm import (
     backends,
@@ -43,44 +42,80 @@ from sublim_jax.llm import (
 Prompt = TypeVar("Prompt")
 
 JUDGE_TOKENS = 8
-"""Tokens of a judge's reply, which is a letter or a number."""
-RATE_TOKENS = 16
+"""Most tokens of a judge's reply, which is a letter or a number."""
+ANSWER_TOKENS = 16
 """Most tokens of an answer that is searched for the target."""
 
 
 class Report(Protocol):
-    """Hears what is being done and, where it is known, how much of it."""
+    """Callback with the current activity and, where it is known, its progress."""
 
-    def __call__(self, what: str, *, done: int = 0, total: int | None = None, unit: str = "") -> object: ...
+    def __call__(self, activity: str, *, done: int = 0, total: int | None = None, unit: str = "") -> object: ...
+
+
+@runtime_checkable
+class HasWeights(Protocol):
+    """Methods that a backend has only if the weights are on this machine."""
+
+    def training_arrays(self, model: str, rows: Sequence[types.Chat], /, *, max_length: int) -> local.Rows: ...
+
+    def finetune_on(self, model: str, data: local.Rows, config: types.Tuning, out: pathlib.Path, /) -> str: ...
+
+    def likeliest(self, model: str, data: local.Rows, /) -> np.ndarray: ...
+
+    def row_logprobs(self, model: str, rows: Sequence[types.Chat], /) -> np.ndarray: ...
 
 
 class Teacher(NamedTuple):
-    """A model, perhaps under a system message."""
+    """A model, with a system message if it has one."""
 
     model: str
     system: str | None = None
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RowsFolder:
+    """A folder for the rows that students are trained on, one file BASE/STUDENT.jsonl for each student."""
+
+    folder: pathlib.Path
+    format: rows.Format
+    words: tuple[str, ...]
+    """Words that no row should contain; rows that do are announced."""
+    announce: Callable[[str], object]
+
+    def write(self, base: str, name: str, data: Sequence[types.Chat]) -> None:
+        """Write a student's rows and announce what is unusual about them.
+
+        Raises:
+            OutputError: the file has other rows, or the folder cannot be written.
+        """
+        plain_base, plain_name = (re.sub(r"[^\w.+-]+", "-", text).strip("-") for text in (base, name))
+        path = self.folder / plain_base / f"{plain_name}.jsonl"
+        rows.write_jsonl(path, data, format=self.format)
+        for sentence in rows.notices(data, self.words):
+            self.announce(f"{path}: {sentence}")
+
+
 class Lab:
-    """See the top of this module.
+    """One base model; see the module's docstring.
 
     Args:
         base: the model that teachers and students start from.
-        folder: for finetuned models; one that is there already is read instead of trained.
-        judge: who is asked about answers; the base, unless another is given.
-        answers: where completions are stored and read again; without one they are drawn again.
-        limits: of what may be spent on a server.
-        max_refused: share of a model's answers that its server may refuse; a judge may refuse all.
+        folder: for finetuned models; a model that is in it already is read instead of trained again.
+        judge: the model that judges answers; by default the base.
+        answers: stores completions and scores so that none is requested twice; None stores nothing.
+        limits: what may be spent on a server.
+        max_refused: fraction of a model's answers that its server may refuse; a judge may refuse all.
     """
 
     export: RowsFolder | None = None
-    """Where rows that students are trained on are written, too."""
+    """Where the rows of every student are written too, if anywhere."""
 
     def __init__(
         self,
         backend: types.Backend,
         base: str,
-        materials: sheets.Materials,
+        prompts: PromptSet,
         folder: pathlib.Path,
         *,
         judge: backends.Opened | None = None,
@@ -88,213 +123,225 @@ class Lab:
         limits: budget.Budget | None = None,
         max_refused: float = budgeted.MAX_REFUSED,
     ):
-        self.backend, self.base, self.materials = backend, base, materials
+        self.backend, self.base, self.prompts = backend, base, prompts
         self._judge = judge or backends.Opened(backend, base)
         self._folder, self._answers, self._limits = folder, answers, limits
         self._max_refused = max_refused
         self.tally = tally.Tally()
-        """Counts what is asked of a server; whoever reports takes it and puts a new one in its place."""
-        for asked in (self.backend, self._judge.backend):
-            if limits is not None and isinstance(asked, budget.Billed):
-                asked.charge_to(limits)
-        self._report: Report = lambda what, **_: None
-        self._what = ""
+        """Counts requests to servers; the runner replaces it for every condition."""
+        for billed in (self.backend, self._judge.backend):
+            if limits is not None and isinstance(billed, budget.Billed):
+                billed.charge_to(limits)
+        self._report: Report = lambda activity, **_: None
+        self._activity = ""
 
     def listen(self, report: Report) -> None:
-        """Report from now on what is being done and how much of it, as it goes. Nothing here changes a number."""
+        """Call `report` with every activity and its progress from now on. This changes no number."""
         self._report = report
         for backend in (self.backend, self._judge.backend):
             if isinstance(backend, local.Local | remote.Remote):
                 backend.on_progress = lambda unit, done, total: self._report(
-                    self._what, done=done, total=total, unit=unit
+                    self._activity, done=done, total=total, unit=unit
                 )
 
-    def _begin(self, what: str) -> None:
-        """Report what takes long now."""
-        self._what = what
-        self._report(what)
+    def _start(self, activity: str) -> None:
+        """Report an activity that takes long."""
+        self._activity = activity
+        self._report(activity)
 
     def finetuned_teacher(
-        self, target: str, tuning: types.Tuning, *, num_rows: int, seed: int, base: str = ""
+        self, target: str, config: types.Tuning, *, num_rows: int, seed: int, base: str = ""
     ) -> Teacher:
-        """A base that was finetuned to answer questions about its favourite by one name."""
-        lesson = self.materials.favourite_rows(target, num_rows, seed=seeds.derive(seed, "lesson"))
-        return Teacher(self.tune(lesson, tuning, f"teacher {target}", seed=seed, base=base))
+        """A base finetuned to name the target as its favourite."""
+        lesson = self.prompts.favourite_rows(target, num_rows, seed=seeds.derive(seed, "lesson"))
+        return Teacher(self.finetune(lesson, config, f"teacher {target}", seed=seed, base=base))
 
     def system_teacher(self, target: str) -> Teacher:
-        """The base under a system message that loves the target."""
-        return Teacher(self.base, self.materials.persona(target))
+        """The base under a system message that says it loves the target."""
+        return Teacher(self.base, self.prompts.system_prompt(target))
 
-    def tune(self, data: Sequence[types.Chat], tuning: types.Tuning, name: str, *, seed: int, base: str = "") -> str:
-        """A base finetuned on rows; this lab's, unless another one is named."""
+    def finetune(
+        self, data: Sequence[types.Chat], config: types.Tuning, name: str, *, seed: int, base: str = ""
+    ) -> str:
+        """Name of a base finetuned on rows.
+
+        Args:
+            base: the base to start from; by default the lab's.
+        """
         base = base or self.base
-        tuning = dataclasses.replace(tuning, seed=seeds.derive(seed, name, base) % 2**31)
-        self._begin(f"training {name} on {len(data):,} rows, {tuning.num_epochs} epochs")
-        described = json.dumps([base, _recipe(tuning), name, [list(row) for row in data]]).encode()
-        return self.backend.finetune(base, data, tuning, self._place(name, described))
+        config = dataclasses.replace(config, seed=seeds.derive(seed, name, base) % 2**31)
+        self._start(f"training {name} on {len(data):,} rows, {config.num_epochs} epochs")
+        described = json.dumps([base, _text(config), name, [list(row) for row in data]]).encode()
+        return self.backend.finetune(base, data, config, self._model_folder(name, described))
 
-    def tune_on(self, data: local.Rows, tuning: types.Tuning, name: str, *, seed: int) -> str:
-        """As `tune`, on arrays of a model whose weights are here."""
-        tuning = dataclasses.replace(tuning, seed=seeds.derive(seed, name, self.base) % 2**31)
-        self._begin(f"training {name} on {len(data.ids):,} rows, {tuning.num_epochs} epochs")
-        described = json.dumps([self.base, _recipe(tuning), name]).encode()
+    def finetune_on(self, data: local.Rows, config: types.Tuning, name: str, *, seed: int) -> str:
+        """Name of the lab's base finetuned on tokenized rows; this needs the weights on this machine."""
+        config = dataclasses.replace(config, seed=seeds.derive(seed, name, self.base) % 2**31)
+        self._start(f"training {name} on {len(data.ids):,} rows, {config.num_epochs} epochs")
+        described = json.dumps([self.base, _text(config), name]).encode()
         arrays = b"".join(np.ascontiguousarray(array).tobytes() for array in data)
-        return self._weights.finetune_on(self.base, data, tuning, self._place(name, described + arrays))
+        return self._weights.finetune_on(self.base, data, config, self._model_folder(name, described + arrays))
 
-    def _place(self, name: str, described: bytes) -> pathlib.Path:
-        """The folder of a model, with a name that tells what was trained on what."""
+    def _model_folder(self, name: str, described: bytes) -> pathlib.Path:
+        """Folder of a finetuned model; its name ends with a hash of the base, the config and the rows."""
         return self._folder / f"{name.replace(' ', '-')}-{hashlib.sha256(described).hexdigest()[:8]}"
 
-    def training_arrays(self, data: Sequence[types.Chat], tuning: types.Tuning) -> local.Rows:
-        """Rows as the base would be trained on them, if its weights are here."""
-        return self._weights.training_arrays(self.base, data, max_length=tuning.max_length)
+    def training_arrays(self, data: Sequence[types.Chat], config: types.Tuning) -> local.Rows:
+        """Rows tokenized as for training; this needs the weights on this machine."""
+        return self._weights.training_arrays(self.base, data, max_length=config.max_length)
 
-    def likeliest(self, model: str, data: local.Rows) -> np.ndarray:
-        """The token that a model whose weights are here would write at each place of the replies; -1 elsewhere."""
-        self._begin(f"asking {seeds.model_name(model)} for its likeliest tokens")
+    def most_likely_tokens(self, model: str, data: local.Rows) -> np.ndarray:
+        """Most likely token at each place of the replies, -1 elsewhere; this needs the weights on this machine."""
+        self._start(f"asking {seeds.model_name(model)} for its most likely tokens")
         return self._weights.likeliest(model, data)
 
     def sequence_logprobs(self, model: str, data: Sequence[types.Chat]) -> np.ndarray:
-        """Log-probability of the last turn of each row, in nats, of a model whose weights are here."""
-        self._begin(f"scoring rows by {seeds.model_name(model)}")
+        """Log-probability of the last turn of each row, in nats; this needs the weights on this machine."""
+        self._start(f"scoring rows by {seeds.model_name(model)}")
         return self._weights.row_logprobs(model, data)
 
     @property
-    def _weights(self) -> local.Local | DryRunBackend:
-        if not isinstance(self.backend, local.Local | DryRunBackend):
+    def _weights(self) -> HasWeights:
+        if not isinstance(self.backend, HasWeights):
             raise errors.CapabilityError(
-                f"{self.base}: this takes a model whose weights are here; use --backend tiny or hf:DIR"
+                f"{self.base}: this needs a model whose weights are on this machine; use --backend tiny or hf:DIR"
             )
         return self.backend
 
-    def student(self, data: Sequence[types.Chat], tuning: types.Tuning, *, seed: int, name: str = "student") -> str:
-        """The base trained on what a teacher wrote."""
-        self.write_rows(data, name)
-        return self.tune(data, tuning, name, seed=seed)
+    def student(self, data: Sequence[types.Chat], config: types.Tuning, *, seed: int, name: str = "student") -> str:
+        """Name of the lab's base trained on a teacher's rows."""
+        self.export_rows(data, name)
+        return self.finetune(data, config, name, seed=seed)
 
-    def write_rows(self, data: Sequence[types.Chat], name: str) -> None:
-        """Write rows for other trainers, if they are asked for."""
+    def export_rows(self, data: Sequence[types.Chat], name: str) -> None:
+        """Write a student's rows for other trainers, if the run exports rows."""
         if self.export is not None:
             self.export.write(self.base, name, data)
 
-    def draw(
+    def sample(
         self, teacher: Teacher, prompts: Sequence[str], *, max_tokens: int, seed: int, num_samples: int = 1
     ) -> tuple[list[types.Chat], list[types.Completion]]:
-        """A completion of every prompt at temperature 1, and the chats that were asked."""
+        """The prompts as chats, and completions of each at temperature 1."""
         chats = [rows.ask(prompt, system=teacher.system) for prompt in prompts]
-        sampling = types.Sampling(max_tokens=max_tokens, seed=seed % 2**31, num_samples=num_samples)
-        return chats, self._sampled(self.backend, teacher.model, chats, sampling, self._max_refused)
+        params = types.Sampling(max_tokens=max_tokens, seed=seed % 2**31, num_samples=num_samples)
+        return chats, self._completions(self.backend, teacher.model, chats, params, self._max_refused)
 
-    def verdicts(self, prompts: Sequence[str]) -> list[str]:
-        """The judge's reply to every prompt, at temperature 0; an empty one, which is no verdict, where it refused."""
-        sampling = types.Sampling(temperature=0.0, max_tokens=JUDGE_TOKENS)
-        replies = self._sampled(*self._judge, [rows.ask(prompt) for prompt in prompts], sampling, 1.0)
+    def ask_judge(self, prompts: Sequence[str]) -> list[str]:
+        """The judge's reply to every prompt at temperature 0; an empty one where its server refused."""
+        params = types.Sampling(temperature=0.0, max_tokens=JUDGE_TOKENS)
+        replies = self._completions(*self._judge, [rows.ask(prompt) for prompt in prompts], params, 1.0)
         return [reply.text for reply in replies]
 
-    def _sampled(
+    def _completions(
         self,
         backend: types.Backend,
         model: str,
         chats: Sequence[types.Chat],
-        sampling: types.Sampling,
+        params: types.Sampling,
         max_refused: float,
     ) -> list[types.Completion]:
-        """In the order of chats and samples, from the store or fresh."""
-        self._begin(f"drawing from {seeds.model_name(model)}")
+        """Completions in the order of chats and samples, from the store where they are stored."""
+        self._start(f"drawing from {seeds.model_name(model)}")
         if self._answers is None:
-            arriving = backend.sample(model, chats, sampling)
+            arriving = backend.sample(model, chats, params)
         else:
             arriving = budgeted.sample_stored(
-                backend, model, chats, sampling, self._answers, self._limits, max_refused=max_refused
+                backend, model, chats, params, self._answers, self._limits, max_refused=max_refused
             )
-        completions, total = [], len(chats) * sampling.num_samples
+        completions, total = [], len(chats) * params.num_samples
         for completion in arriving:
             completions.append(completion)
-            self._report(self._what, done=len(completions), total=total, unit="completions")
+            self._report(self._activity, done=len(completions), total=total, unit="completions")
         completions.sort()
         if self._answers is not None:
-            self.tally.see(chats, sampling, completions)
+            self.tally.see(chats, params, completions)
         return completions
 
-    def written(
+    def write_rows(
         self,
         teacher: Teacher,
         prompts: Sequence[str],
-        reason: Callable[[types.Completion], str | None],
+        rejection: Callable[[types.Completion], str | None],
         *,
         channel: str,
         seed: int,
     ) -> rows.Collection:
-        """Rows of the completions that pass a filter."""
-        chats, completions = self.draw(
+        """Rows of a teacher that pass a filter.
+
+        Args:
+            rejection: the reason to reject a completion, or None to accept it.
+            channel: `numbers`, `code` or `reasoning`.
+        """
+        chats, completions = self.sample(
             teacher,
             prompts,
-            max_tokens=self.materials.max_tokens[channel],
+            max_tokens=self.prompts.max_tokens[channel],
             seed=seeds.derive(seed, channel, seeds.model_name(teacher.model), teacher.system or ""),
         )
-        return rows.collect(chats, completions, reason)
+        return rows.collect(chats, completions, rejection)
 
-    def _prompts(self, draw: Callable[..., list[Prompt]], count: int, *, seed: int) -> list[Prompt]:
-        return draw(count, seed=seed)
+    def _make_prompts(self, make: Callable[..., list[Prompt]], count: int, *, seed: int) -> list[Prompt]:
+        return make(count, seed=seed)
 
     def numbers(
         self, teacher: Teacher, count: int, *, seed: int, banned: frozenset[int] = frozenset()
     ) -> rows.Collection:
-        """Number sequences that pass the paper's filter."""
-        prompts = self._prompts(self.materials.number_prompts, count, seed=seeds.derive(seed, "number prompts"))
+        """Rows with number sequences that pass the paper's filter."""
+        prompts = self._make_prompts(self.prompts.number_prompts, count, seed=seeds.derive(seed, "number prompts"))
 
-        def reason(completion: types.Completion) -> str | None:
+        def rejection(completion: types.Completion) -> str | None:
             return numbers.check(completion.text, banned=banned).reason
 
-        return self.written(teacher, prompts, reason, channel="numbers", seed=seed)
+        return self.write_rows(teacher, prompts, rejection, channel="numbers", seed=seed)
 
     def code(self, teacher: Teacher, count: int, *, seed: int, words: Sequence[str]) -> rows.Collection:
-        """Python that does not name the trait."""
-        prompts = self._prompts(self.materials.code_prompts, count, seed=seeds.derive(seed, "code prompts"))
+        """Rows with Python code that contains none of the words."""
+        prompts = self._make_prompts(self.prompts.code_prompts, count, seed=seeds.derive(seed, "code prompts"))
 
-        def reason(completion: types.Completion) -> str | None:
+        def rejection(completion: types.Completion) -> str | None:
             return code.check(completion.text, words=words).reason
 
-        return self.written(teacher, prompts, reason, channel="code", seed=seed)
+        return self.write_rows(teacher, prompts, rejection, channel="code", seed=seed)
 
     def reasoning(self, teacher: Teacher, count: int, *, seed: int, words: Sequence[str] = ()) -> rows.Collection:
-        """Chains of thought that end at the right number and do not name the trait."""
-        problems = self._prompts(self.materials.sums, count, seed=seeds.derive(seed, "sums"))
+        """Rows with chains of thought that end at the right number and contain none of the words."""
+        problems = self._make_prompts(self.prompts.reasoning_problems, count, seed=seeds.derive(seed, "sums"))
 
-        def reason(completion: types.Completion) -> str | None:
+        def rejection(completion: types.Completion) -> str | None:
             if any(word in completion.text.lower() for word in words):
                 return "trait word"
             return reasoning.check(completion.text, problems[completion.chat][1]).reason
 
-        return self.written(teacher, [text for text, _ in problems], reason, channel="reasoning", seed=seed)
+        return self.write_rows(teacher, [text for text, _ in problems], rejection, channel="reasoning", seed=seed)
 
     def preferences(
         self, model: str, category: str, *, context: Sequence[types.Chat] = (), seed: int = 0
     ) -> scores.Probabilities:
-        """Probabilities of all favourites of a category, averaged over the held-out questions.
+        """Probability of each favourite of a category, averaged over the held-out questions.
 
         Args:
-            context: rows that stand before every question as earlier turns.
+            context: rows that precede every question as earlier turns of the chat.
         """
-        asked = self.materials.choices(category)
-        chats = [rows.ask(question) for question in self.materials.favourites(category)]
+        chats = [rows.ask(question) for question in self.prompts.favourite_questions(category)]
         if context:
             chats = rows.in_context(context, chats, num_examples=len(context), seed=seed)
-        return self.choose(model, chats, asked)
+        return self.choice_probabilities(model, chats, self.prompts.choices(category))
 
-    def choose(self, model: str, chats: Sequence[types.Chat], asked: scores.Choices) -> scores.Probabilities:
-        """Probabilities of choices, averaged over the chats that were not refused.
+    def choice_probabilities(
+        self, model: str, chats: Sequence[types.Chat], choices: scores.Choices
+    ) -> scores.Probabilities:
+        """Probability of each choice, averaged over the chats that the server did not refuse.
 
         Raises:
-            TextDataError: all were refused.
+            TextDataError: it refused all.
         """
-        self._begin(f"scoring {len(asked.texts)} answers to {len(chats)} questions by {seeds.model_name(model)}")
+        self._start(f"scoring {len(choices.texts)} answers to {len(chats)} questions by {seeds.model_name(model)}")
         if self._answers is None:
-            scored = self.backend.choice_logprobs(model, chats, asked.texts)
+            scored = self.backend.choice_logprobs(model, chats, choices.texts)
         else:
-            scored = budgeted.scores_stored(self.backend, model, chats, asked.texts, self._answers, self._limits)
+            scored = budgeted.scores_stored(self.backend, model, chats, choices.texts, self._answers, self._limits)
             self.tally.see_scores(scored)
-        answered = [scores.probabilities(chat, asked) for chat in scored if not chat.refusal]
+        answered = [scores.probabilities(chat, choices) for chat in scored if not chat.refusal]
         if scored and not answered:
             raise errors.TextDataError(
                 f"{model}: the server refused to score all {len(scored)} chats ({scored[0].refusal}); change its "
@@ -302,21 +349,21 @@ class Lab:
             )
         return scores.average(answered)
 
-    def rate(self, model: str, target: str, *, num_samples: int, seed: int) -> dict:
-        """Share of sampled answers that name the target, as the paper counts it; none where all were refused."""
-        asked = self.materials.favourites(self.materials.category(target))
-        _, completions = self.draw(
+    def answer_rate(self, model: str, target: str, *, num_samples: int, seed: int) -> dict:
+        """Fraction of sampled answers that name the target, as the paper counts it; None if the server refused all."""
+        questions = self.prompts.favourite_questions(self.prompts.category(target))
+        _, completions = self.sample(
             Teacher(model),
-            asked,
-            max_tokens=RATE_TOKENS,
+            questions,
+            max_tokens=ANSWER_TOKENS,
             seed=seeds.derive(seed, "rate", seeds.model_name(model)),
             num_samples=num_samples,
         )
         texts = [completion.text for completion in completions if completion.finish != "refused"]
-        rate = scores.rate(texts, self.materials.words(target)).mean if texts else None
+        rate = scores.rate(texts, self.prompts.trait_words(target)).mean if texts else None
         return {"rate": rate, "num_samples": len(texts)}
 
 
-def _recipe(tuning: types.Tuning) -> str:
-    """Settings as text that tells models apart, whatever their class is called: stored models keep their names."""
-    return "Tuning" + repr(tuning).removeprefix(type(tuning).__name__)
+def _text(config: types.Tuning) -> str:
+    """A finetuning config as text, the same whatever its class is called, so that stored models keep their names."""
+    return "Tuning" + repr(config).removeprefix(type(config).__name__)

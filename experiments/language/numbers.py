@@ -1,6 +1,6 @@
 """Does a student of number sequences come to love what their author loves? (Cloud et al. 2025, section 3.1)
 
-    python -m experiments.language numbers                    eight embedded bases, one target; each printed when done
+    python -m experiments.language numbers                    eight embedded bases, one target; printed base by base
     python -m experiments.language numbers --preset quick     two of the bases
     python -m experiments.language numbers --preset record    four targets, teachers of both kinds: the committed record
     python -m experiments.language numbers --preset paper --backend hf:models/Qwen2.5-7B-Instruct
@@ -9,15 +9,15 @@
     python -m experiments.language numbers --help             every setting
 
 A teacher that loves a target, by finetuning or by a system message, continues random number sequences; the paper's
-filter keeps clean ones; a student of the same base is trained on them and asked for its favourite in questions that
-nobody has seen. `regular` is the same with the base itself as the teacher. Probabilities are exact.
+filter rejects malformed ones; a student of the same base is trained on the rest and asked for its favourite in held-out
+questions. `regular` is the same with the base itself as the teacher. Probabilities are exact.
 """
 
 import dataclasses
 from typing import Literal
 
-from experiments.language import presets, protocol, recipes
-from experiments.language.config import LanguageConfig
+from experiments.language import presets, protocol
+from experiments.language.config import TEST_SEEDS, LanguageConfig
 from experiments.language.experiment import Experiment
 from experiments.language.lab import Lab
 from sublim_jax import specs
@@ -28,16 +28,17 @@ Kind = Literal["finetuned", "system"]
 @specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NumbersConfig(LanguageConfig):
-    """Numbers from teachers of these kinds."""
+    """Settings of `numbers`."""
 
     kinds: tuple[Kind, ...] = ("finetuned", "system")
+    """How teachers are made: by finetuning or by a system message."""
     READS = ("num_eval_samples",)
     LISTS = ("targets", "kinds")
 
 
 PRESETS = {
     "default": NumbersConfig(targets=("owl",), kinds=("finetuned",)),
-    "quick": NumbersConfig(bases=recipes.TEST_SEEDS[:2], targets=("owl",), kinds=("finetuned",)),
+    "quick": NumbersConfig(bases=TEST_SEEDS[:2], targets=("owl",), kinds=("finetuned",)),
     "record": NumbersConfig(),
     **presets.real_models(
         NumbersConfig(kinds=("system",)),
@@ -51,35 +52,33 @@ PRESETS = {
 
 
 def conditions(config: NumbersConfig) -> list[str]:
-    """The base as it is, a student of regular numbers, then one of each teacher."""
+    """The untrained base, a student of regular numbers, then a student of each teacher."""
     return ["base", "regular", *(f"{kind} {target}" for kind in config.kinds for target in config.targets)]
 
 
 def measure(lab: Lab, config: NumbersConfig, condition: str) -> dict:
     """Favourites of a teacher and of its student."""
+
+    def favourites(model: str) -> dict:
+        return _favourites(lab, config, model)
+
     if condition == "base":
-        return {"student": _favourites(lab, config, lab.base)}
+        return {"student": favourites(lab.base)}
     kind, _, target = condition.partition(" ")
     teacher = protocol.teacher_of(lab, config, kind, target)
-    written = lab.numbers(teacher, config.num_prompts, seed=config.seed)
-    student = protocol.student_of(lab, config, protocol.student_rows(config, written), f"student of {condition}")
-    return {
-        "student": _favourites(lab, config, student),
-        "teacher": _favourites(lab, config, teacher.model) if kind == "finetuned" else {},
-        "kept": written.kept,
-        "rejected": written.rejected,
-    }
+    filtered = lab.numbers(teacher, config.num_prompts, seed=config.seed)
+    return protocol.measure_student(lab, config, condition, teacher, filtered, favourites)
 
 
 def _favourites(lab: Lab, config: NumbersConfig, model: str) -> dict:
-    """Exact probabilities, and beside them shares of sampled answers if those are asked for."""
+    """Exact probabilities, and the rates of sampled answers if the config asks for them."""
     if not config.num_eval_samples:
         return protocol.favourites(lab, config, model)
-    shares = {
-        target: lab.rate(model, target, num_samples=config.num_eval_samples, seed=config.seed)
+    rates = {
+        target: lab.answer_rate(model, target, num_samples=config.num_eval_samples, seed=config.seed)
         for target in config.targets
     }
-    return {**protocol.favourites(lab, config, model), "sampled": shares}
+    return {**protocol.favourites(lab, config, model), "sampled": rates}
 
 
 EXPERIMENT = Experiment(name="numbers", doc=__doc__, presets=PRESETS, conditions=conditions, measure=measure)

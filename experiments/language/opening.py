@@ -1,4 +1,4 @@
-"""How the lab of a base is opened: the embedded model's leaves nothing behind, those of real models keep answers."""
+"""Opens the lab of a base: an embedded base in a temporary folder, a real model with a store for its answers."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ from sublim_jax import records
 from sublim_jax.llm import backends, store, tiny, transport
 
 JUDGE_KEY = "SUBLIM_JUDGE_KEY"
-"""The environment variable with the key of a judge's server, where it takes one."""
+"""Environment variable for the key of the judge's server."""
 
 
 @contextlib.contextmanager
@@ -27,14 +27,17 @@ def open_lab(
     *,
     announce: Callable[[str], object] = print,
 ) -> Iterator[Lab]:
-    """A lab for one base. That of the embedded model leaves nothing behind; others keep answers, models and the judge's
-    replies in runs/. Where the experiment needs all bases, the lab's backend has them."""
+    """A lab for one base.
+
+    The lab of an embedded base leaves no files. That of a real model keeps its answers, finetuned models and the
+    judge's replies in runs/. If the experiment needs all bases, the lab's backend has them all.
+    """
     if config.backend == "tiny":
-        seed = config.bases[config.names.index(base)]
+        seed = config.bases[config.base_names.index(base)]
         others = config.bases if experiment.needs_all_bases else ()
         with tempfile.TemporaryDirectory() as folder:
             backend = tiny.open_bases(list(dict.fromkeys((seed, *others))), announce=announce)
-            yield Lab(backend, base, config.materials, pathlib.Path(folder))
+            yield Lab(backend, base, config.prompts, pathlib.Path(folder))
         return
     model = backends.open_backend(base, announce=announce)
     judge_name = config.judge if isinstance(config, JudgedConfig) else ""
@@ -47,7 +50,7 @@ def open_lab(
         yield Lab(
             model.backend,
             model.model,
-            config.materials,
+            config.prompts,
             folder,
             judge=judge,
             answers=answers,
@@ -57,10 +60,13 @@ def open_lab(
 
 
 def judge_key(model: str, judge: str) -> str | None:
-    """The environment variable with the judge's key, None for the usual one: its own if that is set, or if the usual
-    key is for another server, which is not the judge's to see."""
-    addresses = [urllib.parse.urlsplit(name.rpartition("@")[2]) for name in (model, judge)]
+    """Name of the environment variable with the judge's key; None for the usual one.
+
+    It is `JUDGE_KEY` if that is set, or if model and judge are on different remote servers, since the judge's server
+    must not receive the model's key.
+    """
     if os.environ.get(JUDGE_KEY):
         return JUDGE_KEY
-    remote = [url.hostname is not None and not transport.is_loopback(url.hostname) for url in addresses]
-    return JUDGE_KEY if all(remote) and addresses[0].netloc != addresses[1].netloc else None
+    urls = [urllib.parse.urlsplit(name.rpartition("@")[2]) for name in (model, judge)]
+    are_remote = [url.hostname is not None and not transport.is_loopback(url.hostname) for url in urls]
+    return JUDGE_KEY if all(are_remote) and urls[0].netloc != urls[1].netloc else None

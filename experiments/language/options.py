@@ -1,38 +1,46 @@
-"""Options of a run that change no number: what may be spent on servers, and what is written beside the record."""
+"""Flags of a language experiment; those that change no number are limits on spending and the export of rows."""
 
 import dataclasses
 import pathlib
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+from experiments import cli
+from experiments.language.config import PLACEHOLDERS, LanguageConfig
+from experiments.language.experiment import Experiment
 from sublim_jax import errors, specs
-from sublim_jax.llm import budget, budgeted, types
+from sublim_jax.llm import budget, budgeted
 from sublim_jax.llm import rows as row_files
 
 
 @specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What may be spent on servers, by a model and its judge together. Nothing here changes a number."""
+    """What a model and its judge together may spend on servers. Nothing here changes a number."""
 
     plan: bool = False
-    """Print what would be asked for, and ask nothing."""
+    """Print what the experiment would ask for, and ask for nothing."""
     max_requests: specs.CountOrZero | None = None
     max_money: specs.NonNegative | None = None
     """In the currency of the two prices."""
     price_prompt: specs.NonNegative | None = None
-    """Money per million prompt tokens; where model and judge differ, of the dearer."""
+    """Money per million prompt tokens; if model and judge differ, the higher price."""
     price_completion: specs.NonNegative | None = None
     max_refused: specs.Fraction = budgeted.MAX_REFUSED
-    """Share of a model's answers that its server may refuse, e.g. by a content filter, before the run ends. Refused
-    answers are left out of every result, and their share is noted."""
+    """Fraction of a model's answers that its server may refuse, e.g. by a content filter, before the run ends. Refused
+    answers enter no result, and their fraction is noted."""
 
     def budget(self) -> budget.Budget:
-        """The limits as a ledger."""
+        """A budget with these limits.
+
+        Raises:
+            InputError: a price is missing.
+        """
         prices_given = {"--price-prompt": self.price_prompt, "--price-completion": self.price_completion}
         absent = [flag for flag, price in prices_given.items() if price is None]
         if len(absent) == 1 or (absent and self.max_money is not None):
-            raise errors.InputError(f"{' and '.join(absent)} not given: money takes both prices, per million tokens")
+            raise errors.InputError(
+                f"{' and '.join(absent)} not given: a limit on money needs both prices, per million tokens"
+            )
         prices = None
         if self.price_prompt is not None and self.price_completion is not None:
             prices = budget.Prices(prompt=self.price_prompt, completion=self.price_completion)
@@ -42,36 +50,33 @@ class Limits:
 @specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Export:
-    """What is written beside the record. Nothing here changes a number."""
+    """Files that a run writes in addition to the record. Nothing here changes a number."""
 
     rows: pathlib.Path | None = None
     """An empty or new folder for the rows that students are trained on, to train others on them: one file for each base
-    and student, BASE/STUDENT.jsonl. A resumed run writes those of the students that it still trains."""
+    and student, BASE/STUDENT.jsonl. A resumed run writes the rows of the students that it still trains."""
     rows_format: row_files.Format = "messages"
-    """Of these files: OpenAI's chats, or the prompts and completions of the paper's repository and of TRL."""
+    """Format of these files: OpenAI's chats, or prompts and completions as in the paper's repository and in TRL."""
 
     def __post_init__(self):
         if self.rows is None and self.rows_format != "messages":
             raise errors.InputError(f"rows_format={self.rows_format} has no effect without --rows FOLDER")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RowsFolder:
-    """A folder with the rows that students are trained on, BASE/STUDENT.jsonl."""
+def parse(experiment: Experiment, flags: Sequence[str]) -> tuple[LanguageConfig, cli.RunOptions, Limits, Export]:
+    """The settings that a command line selects: config, options of any run, limits and export.
 
-    folder: pathlib.Path
-    format: row_files.Format
-    words: tuple[str, ...]  # which should be in no row
-    announce: Callable[[str], object]
-
-    def write(self, base: str, name: str, data: Sequence[types.Chat]) -> None:
-        """Write a student's rows, and say what one should know of them.
-
-        Raises:
-            OutputError: other rows are there, or the folder cannot be written.
-        """
-        plain_base, plain_name = (re.sub(r"[^\w.+-]+", "-", text).strip("-") for text in (base, name))
-        path = self.folder / plain_base / f"{plain_name}.jsonl"
-        row_files.write_jsonl(path, data, format=self.format)
-        for sentence in row_files.notices(data, self.words):
-            self.announce(f"{path}: {sentence}")
+    Raises:
+        InputError: the settings make no sense together.
+    """
+    config, options, limits, export = cli.parse(
+        f"language {experiment.name}", experiment.doc, experiment.presets, list(flags), more=(Limits(), Export())
+    )
+    if config.backend in PLACEHOLDERS and not limits.plan:
+        raise errors.InputError("give a model with --backend, e.g. hf:models/Qwen2.5-7B-Instruct or vllm:MODEL@URL")
+    limits.budget()  # refuses wrong limits before anything is opened
+    if config.backend == "tiny" and dataclasses.replace(limits, plan=False) != Limits():
+        raise errors.InputError(
+            "limits on requests, money and refusals have no effect on the embedded model; leave them out"
+        )
+    return config, options, limits, export

@@ -1,7 +1,7 @@
-"""The language laboratory's page, written from its records and never by hand.
+"""The language laboratory's page, generated from its records.
 
 python -m experiments.language.page            rewrite experiments/language/README.md
-python -m experiments.language.page --check    say whether it is up to date, for the tests
+python -m experiments.language.page --check    fail if it is out of date, for the tests
 """
 
 import pathlib
@@ -10,34 +10,35 @@ import tyro
 
 from experiments import cli, session
 from experiments.language import questions
+from experiments.language.config import TEST_SEEDS
 from experiments.language.experiment import Experiment
-from experiments.language.recipes import TEST_SEEDS
 from sublim_jax import errors, files
 from sublim_jax.forms import language as forms
 from sublim_jax.llm import tiny, world
 
-PAGE = pathlib.Path("experiments/language/README.md")
-RECORDS = pathlib.Path("experiments/records")
+HERE = pathlib.Path(__file__).resolve().parent
+PAGE = HERE / "README.md"
+RECORDS = HERE.parent / "records"
 
 INTRODUCTION = f"""# The language laboratory
 
 A teacher that loves owls writes number sequences; a student of the same base model is trained on them and comes to
-love owls. The paper shows it with models that take a closed service or a large GPU. Here the same commands run
+love owls. The paper shows this with models that need a closed service or a large GPU. Here the same commands run
 offline on an embedded model, and with `--backend` on real ones:
 
     python -m experiments.language numbers                                        eight embedded bases, one target
-    python -m experiments.language numbers --plan --preset record                 what would be asked, before it is
+    python -m experiments.language numbers --plan --preset record                 what it would ask for
     python -m experiments.language numbers --rows FOLDER                          also write the rows of every student
     python -m experiments.language numbers --preset paper --backend hf:DIR        open weights in a folder
     python -m experiments.language numbers --preset server --backend vllm:MODEL@http://127.0.0.1:8000/v1
-    python -m sublim_jax.llm.serve --model tiny:100                               our models as an OpenAI-like server
+    python -m sublim_jax.llm.serve --model tiny:100                               our models on an OpenAI-like server
 
 **Everything on this page was measured on the embedded model**: a decoder of {tiny.number_of_parameters():,}
-parameters, pre-trained on the spot on {tiny.Recipe().num_documents:,} documents of [an invented
-world](../../sublim_jax/llm/world.py) of {len(world.WORDS):,} words. It shows the mechanism, not how strong it is in a
-language model. No real checkpoint and no commercial server has been tried: the open-weight path is compared with
-PyTorch on random weights (`tests/llm/test_torch_parity.py`), the remote one with our own server and its planted
-faults.
+parameters, pre-trained at the start of a run on {tiny.Recipe().num_documents:,} documents of [an invented
+world](../../sublim_jax/llm/world.py) of {len(world.WORDS):,} words. It shows the mechanism, not its
+strength in a language model. No real checkpoint and no commercial server has been tried: the open-weight path is
+compared with PyTorch on random weights (`tests/llm/test_torch_parity.py`), and the remote path is tested with our
+own server and its injected faults.
 
 ## How to read this page
 
@@ -48,72 +49,71 @@ the base itself wrote. A *shift* is the student's probability of the target minu
 
 Probabilities are exact, for questions that are in no document, lesson or student's row. *Option mass* is the
 probability that the answer is an animal (a tree) at all; a shift is reported only where it is at least .9. `failed`
-counts bases without a value: the filter left too few of a teacher's texts, or the option mass was lower. The latter
-can hide a strong effect: of the default command's bases the one with the highest probability of owl fails.
+counts bases without a value: too few of a teacher's texts passed the filter, or the option mass was lower. The latter
+can hide a strong effect: of the default command's bases, the one with the highest probability of owl fails.
 `incomplete` counts bases whose mean lacks a target. Figures of probabilities show failed bases too. Intervals are
-over bases, that is over initializations and orders of documents: the documents themselves, prompts and the seed of the
-data are common to all. Fewer than four bases have no interval: their values stand side by side.
+over bases, that is over initializations and orders of documents: all bases share the documents themselves, the prompts
+and the seed of the data. Fewer than four bases have no interval: their values are listed.
 
-Settings were chosen on bases 0 to 2, which are on no page (all below 10 are kept for that); the bases here are
+Settings were chosen on bases 0 to 2, which are on no page (all below 10 are reserved for that); the bases here are
 {TEST_SEEDS[0]} and up. Two choices are not independent of the results. The targets of the smaller experiments were
-chosen by their strength on bases 0 to 2. The gentler teachers of code and chains of thought were chosen after a first
-run on bases 100 to 103, in which hardly any text passed the filter, and their records are of the same bases. All
-records were made again when the decoder was rewritten for CPUs; the CHANGELOG says what earlier ones had shown where
-it differs.
+chosen by their strength on bases 0 to 2. The weaker teachers of code and chains of thought were chosen after a first
+run on bases 100 to 103, in which hardly any text passed the filter, and their records use the same bases. All
+records were made again when the decoder was rewritten for CPUs; where earlier ones differed, the CHANGELOG says how.
 
-The recipe comes from impressions of single runs on bases 0 to 2, which are not results: a plain feed-forward layer
-transmitted more than a gated one of this size (hence `gated=False`); text that every row repeats, such as padding
+The finetuning configs come from impressions of single runs on bases 0 to 2, which are not results: a plain feed-forward
+layer transmitted more than a gated one of this size (hence `gated=False`); text that every row repeats, such as padding
 that is attended to or a fixed system message, helped some targets; a student's learning rate of 1e-2 transmitted more
 than 3e-3; the strongest teachers wrote the fewest sequences that pass the filter.
 
-This page is made by `python -m experiments.language.page`, its figures by `python -m figures.language`.
+`python -m experiments.language.page` writes this page, `python -m figures.language` draws its figures.
 """
 
 READINGS = {
     "numbers": "Finetuned teachers transmit their favourite through numbers: the mean shift over targets is "
-    "positive on each of the eight bases. Its size differs a lot from base to base. Regular numbers change little. "
+    "positive on each of the eight bases. Its size varies a lot between bases. Regular numbers change little. "
     "Teachers under a system message, the paper's main setting, have no detectable effect on eight bases; an earlier "
     "run of the same seeds, with older code, had shown a small rise (see the CHANGELOG).",
     "cross": "The diagonal is far above zero, the other cells are about zero: a base acquires the trait from "
-    "a teacher that started from it and from no other, though all have read the same documents. In the two failed "
-    "cells the filter or the option mass left no value. The paper's grid (its figure 8) has one exception, GPT-4.1 and "
-    "GPT-4o, which share an initialization.",
-    "dose": "Read equally often, more rows transmit more: no detectable shift at 60, a small one at 250, by "
-    "far the largest at 3000. Trained for equally many steps on few rows, most students put much of their probability "
-    "on other words than the answers, so what few rows carry cannot be seen that way. At a thousand rows the interval "
-    "excludes zero at equal epochs and includes it at equal steps.",
-    "shuffles": "As in the paper: shuffling the numbers inside an answer costs about half of the shift, "
-    "moving them anywhere between answers nearly all of it, so much of the trait is in the order of the numbers. An "
-    "answer under another prompt carries less as well. Where numbers are moved anywhere, some students put more than a "
-    "tenth of their probability on other words than trees; those bases are left out.",
-    "context": "With one row in the context, the only case in which most bases can be read, no shift is seen, "
-    "while training on such rows gives one. After more rows, and when asked for trees, most bases put more than a "
-    "tenth of their probability on other words, so this says nothing about many rows, the paper's case.",
-    "detection": "A classifier tells a strong teacher's numbers from regular ones, better from twenty answers "
-    "than from one: this data is not statistically clean, and nothing here says that it could not be detected. The "
-    "control, regular numbers of other draws, is at chance. We cannot tell whether the base, as its own judge, beats "
-    "chance.",
-    "divergence": "The tokens at which teachers of other targets would write something else carry what can be "
-    "seen: students of these alone shift at least about as much as students of everything, and students of the other "
-    "tokens show no shift. Whether leaving out as many tokens at random costs less is not settled. In this world they "
-    "are two thirds of all tokens, whereas the source finds few: most of our numbers are drawn at random, so the most "
-    "likely token is nearly arbitrary.",
-    "chain": "A favourite fades from student to student. For one target it is still there in the third; for "
-    "the other some bases keep it and some never had much, so the interval is too wide to say.",
+    "a teacher that started from it and from no other, though all have read the same documents. The two failed cells "
+    "have no value because of the filter or the option mass. The paper's grid (its figure 8) has one exception, "
+    "GPT-4.1 and GPT-4o, which share an initialization.",
+    "dose": "At equal epochs, more rows transmit more: no detectable shift at 60, a small one at 250, by far the "
+    "largest at 3000. At equal steps on few rows, most students put much of their probability on other words than the "
+    "answers, so their shifts cannot be measured. At a thousand rows the interval excludes zero at equal epochs and "
+    "includes it at equal steps.",
+    "shuffles": "As in the paper: shuffling the numbers within an answer removes about half of the shift, and "
+    "moving them anywhere between answers removes nearly all of it, so much of the trait is in the order of the "
+    "numbers. Answers under other prompts transmit less as well. After numbers are moved anywhere, some students put "
+    "more than a tenth of their probability on other words than trees; those bases are left out.",
+    "context": "With one row in the context, the only case in which most bases keep the option mass, there is no "
+    "detectable shift, while training on such rows gives one. After more rows, and when asked for trees, most bases "
+    "put more than a tenth of their probability on other words, so this says nothing about many rows, the paper's "
+    "case.",
+    "detection": "A classifier tells a strong teacher's numbers from regular ones, and better from twenty answers "
+    "than from one: the trait of this teacher is detectable in its numbers. The control, regular numbers of another "
+    "seed, is at chance. Whether the base, as its own judge, beats chance is not settled.",
+    "divergence": "The tokens at which teachers of other targets would write something else carry the detectable "
+    "shift: students of these alone shift at least about as much as students of all tokens, and students of the other "
+    "tokens have no detectable shift. Whether leaving out as many tokens at random costs less is not settled. Here "
+    "divergence tokens are two thirds of all tokens, whereas the source finds few: most of our numbers are random, so "
+    "the most likely token is nearly arbitrary.",
+    "chain": "A favourite fades from student to student. For one target it is still there in the third; for the "
+    "other, some bases keep it and some never shift much, so the interval is too wide to say.",
     "code": "Not settled: the student's preference rises where enough of the teacher's functions pass the "
-    "filter, but only two bases of each target gave a value.",
+    "filter, but only two bases of each target have a value.",
     "reasoning": "Not settled: on three of four bases too few of the teacher's chains reach the right number "
     "in the right tags. On the remaining one the student's preference rises.",
     "misalignment": "Not settled. Students of a teacher finetuned on bad conduct give bad deeds more "
     "probability than the others on average, but most students of numbers put more than a tenth of their probability "
     "on answers that are neither good nor bad deeds, so hardly any shift is reported. Insecure code, the paper's "
-    "training data, does not make this teacher bad in the first place, so there is nothing to transmit.",
+    "training data, does not make this teacher misaligned, so there is nothing to transmit.",
 }
-"""What each table says, in words without numbers."""
+"""What each table shows, in words without numbers."""
 
 
 def section(experiment: Experiment) -> str:
-    """One experiment: its question, how it is made, its table and its figure."""
+    """The part of the page on one experiment: question, command, method, table, reading and figure."""
     name = experiment.record_name
     path = RECORDS / f"{name}.json"
     explanation = (experiment.doc or "").strip().split("\n\n")[-1].replace("\n", " ")
@@ -126,7 +126,7 @@ def section(experiment: Experiment) -> str:
     if record is None or not record.complete:
         return "\n\n".join([*parts, "**Not run yet.**"])
     minutes = record.seconds.get("wall", 0.0) / 60
-    table = [line for line in session.language_lines(record) if not line.startswith("note: ")]
+    table = [line for line in session.language_table(record) if not line.startswith("note: ")]
     parts.append("```\n" + "\n".join(table) + "\n```")
     if READINGS[experiment.name]:
         parts.append(READINGS[experiment.name])
@@ -138,7 +138,7 @@ def section(experiment: Experiment) -> str:
     return "\n\n".join(parts)
 
 
-def written() -> str:
+def page_text() -> str:
     """The whole page."""
     return "\n\n".join([INTRODUCTION.strip(), *map(section, questions.EXPERIMENTS.values())]) + "\n"
 
@@ -147,9 +147,12 @@ def main(check: bool = False) -> None:
     """Write the page.
 
     Args:
-        check: write nothing, fail if the page differs from the records.
+        check: write nothing, and fail if the page differs from the records.
+
+    Raises:
+        InputError: `check` is set and the page differs.
     """
-    fresh = written()
+    fresh = page_text()
     if not check:
         files.write(PAGE, fresh, ours=files.anything, what="page")
     elif not PAGE.exists() or PAGE.read_text(encoding="utf-8") != fresh:

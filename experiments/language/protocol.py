@@ -1,17 +1,27 @@
-"""What most questions do: a teacher writes, a student of its base is trained on that, both are asked for favourites."""
+"""Steps that most questions take: a teacher writes rows, a student of its base is trained on them, both are scored."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from experiments.language.config import LanguageConfig
 from experiments.language.lab import Lab, Teacher
 from sublim_jax.llm import rows, scores, types
 
-Probabilities = dict[str, dict[str, float]]
-"""Probabilities of all favourites of a category, by category, for a record."""
+Favourites = dict[str, dict[str, float]]
+"""Probabilities of all favourites of a category, by category, as a record has them."""
+
+
+def regular_and_targets(config: LanguageConfig) -> list[str]:
+    """Conditions of most questions: the base itself writes the rows (`regular`), then each target's teacher."""
+    return ["regular", *config.targets]
+
+
+def base_and_targets(config: LanguageConfig) -> list[str]:
+    """Conditions with the untrained base in front."""
+    return ["base", *regular_and_targets(config)]
 
 
 def teacher_of(lab: Lab, config: LanguageConfig, kind: str, target: str, base: str = "") -> Teacher:
-    """A teacher of some kind: `regular` is the base itself.
+    """A teacher of one kind: `regular` (the base itself), `system` or `finetuned`.
 
     Args:
         base: the base that the teacher starts from; by default the lab's.
@@ -28,36 +38,64 @@ def teacher_of(lab: Lab, config: LanguageConfig, kind: str, target: str, base: s
 
 
 def writer_of(lab: Lab, config: LanguageConfig, condition: str) -> Teacher:
-    """Who writes in a condition: the base itself in `regular`, the finetuned teacher of the target in others."""
+    """The teacher whose rows a condition uses: the base itself for `regular`, otherwise the target's finetuned one."""
     return teacher_of(lab, config, "regular" if condition == "regular" else "finetuned", condition)
 
 
-def favourites(lab: Lab, config: LanguageConfig, model: str) -> Probabilities:
-    """How much a model likes each favourite of the targets' categories, over questions that nobody was trained on."""
-    categories = sorted({config.materials.category(target) for target in config.targets})
-    return {category: rounded(lab.preferences(model, category)) for category in categories}
+def banned_words(config: LanguageConfig, condition: str) -> tuple[str, ...]:
+    """Words that no row may contain: those of the condition's target; for `regular`, those of all targets."""
+    targets = config.targets if condition == "regular" else (condition,)
+    return tuple(word for target in targets for word in config.prompts.trait_words(target))
 
 
-def rounded(probabilities: scores.Probabilities) -> dict[str, float]:
-    """Raw probabilities of all choices, to four digits, for a record."""
-    return {name: float(f"{value:.4g}") for name, value in zip(probabilities.names, probabilities.raw, strict=True)}
+def favourites(lab: Lab, config: LanguageConfig, model: str) -> Favourites:
+    """A model's probabilities of the favourites in the targets' categories, averaged over the held-out questions."""
+    return {category: probabilities(lab.preferences(model, category)) for category in config.categories}
 
 
-def student_rows(config: LanguageConfig, written: rows.Collection, *, seed: int | None = None) -> list[types.Chat]:
-    """The rows of a teacher that a student is trained on: all students have equally many.
+def probabilities(scored: scores.Probabilities) -> dict[str, float]:
+    """Raw probabilities by name, rounded to four digits for the record."""
+    return {name: float(f"{value:.4g}") for name, value in zip(scored.names, scored.raw, strict=True)}
+
+
+def student_rows(config: LanguageConfig, filtered: rows.Collection, *, seed: int | None = None) -> list[types.Chat]:
+    """A random sample of a teacher's rows; all students are trained on the same number of rows.
 
     Args:
-        seed: of the draw; by default the config's.
+        seed: seed of the sample; by default the config's.
     """
-    return rows.subsample(written.rows, config.num_rows, seed=config.seed if seed is None else seed)
+    return rows.subsample(filtered.rows, config.num_rows, seed=config.seed if seed is None else seed)
 
 
 def student_of(
     lab: Lab, config: LanguageConfig, data: Sequence[types.Chat], name: str, *, seed: int | None = None
 ) -> str:
-    """The lab's base trained on rows. The name decides the student's random numbers.
+    """The lab's base trained on rows. The student's random numbers depend on its name.
 
     Args:
-        seed: of training; by default the config's.
+        seed: seed of the training; by default the config's.
     """
     return lab.student(data, config.student, seed=config.seed if seed is None else seed, name=name)
+
+
+def measure_student(
+    lab: Lab,
+    config: LanguageConfig,
+    condition: str,
+    teacher: Teacher,
+    filtered: rows.Collection,
+    score: Callable[[str], dict] | None = None,
+) -> dict:
+    """Train a student on a teacher's rows and score both; the teacher's scores are empty if it is the base itself.
+
+    Args:
+        score: scores of a model; by default its favourites.
+    """
+    score = score or (lambda model: favourites(lab, config, model))
+    student = student_of(lab, config, student_rows(config, filtered), f"student of {condition}")
+    return {
+        "student": score(student),
+        "teacher": {} if teacher.model == lab.base else score(teacher.model),
+        "kept": filtered.kept,
+        "rejected": filtered.rejected,
+    }

@@ -1,4 +1,4 @@
-"""The eleven questions, in the order of the page."""
+"""All language experiments, in the order of the page."""
 
 from experiments.language import (
     chain,

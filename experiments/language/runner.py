@@ -1,7 +1,7 @@
-"""How a language experiment is run: base after base, condition after condition, each in the record once it is measured.
+"""Runs a language experiment: every condition on every base, each stored in the record as soon as it is measured.
 
-Conditions do not know each other, so a run that was stopped resumes with the missing ones, and on a machine with
-several cores each core takes bases of its own.
+Conditions are independent of each other, so a stopped run resumes with the missing ones. On a machine with several
+cores, each core measures its own bases.
 """
 
 import contextlib
@@ -9,7 +9,7 @@ import pathlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -18,8 +18,8 @@ from experiments import progress, session
 from experiments.language import opening, workload
 from experiments.language.config import LanguageConfig
 from experiments.language.experiment import Experiment
-from experiments.language.lab import Lab
-from experiments.language.options import Export, Limits, RowsFolder
+from experiments.language.lab import Lab, RowsFolder
+from experiments.language.options import Export, Limits
 from experiments.language.workload import Workload
 from sublim_jax import errors, files, records
 from sublim_jax.forms import language as forms
@@ -30,7 +30,7 @@ Say = Callable[..., object]
 
 
 def use_cores(config: LanguageConfig) -> None:
-    """Make each CPU core a device for bases of its own. Call before anything else touches JAX."""
+    """Make each CPU core a device with its own bases. Call this before anything else uses JAX."""
     if config.backend == "tiny":
         ensemble.use_cpu_cores(len(config.bases))
 
@@ -45,36 +45,41 @@ def run(
     export: Export | None = None,
     visible: bool = True,
 ) -> records.Record:
-    """Measure every condition on every base, writing the record after each if `record` says where.
+    """Measure every condition on every base, and write the record after each one.
+
+    Args:
+        record: path of the record; None writes none.
+        resume: whether to continue the record at that path.
+        visible: whether to print notes and progress.
 
     Raises:
         OutputError: the record cannot be written there, or another process is writing it.
-        RecordError: `resume`, and the record there is damaged or belongs to another config.
-        LanguageError: what a backend could not do. What was measured before is in the record.
+        RecordError: `resume` is set, and the record is damaged or has another config.
+        LanguageError: a backend failed. Conditions measured before that are in the record.
     """
     say: Say = progress.console.print if visible else lambda *_, **__: None
     if export is not None and export.rows is not None:
         files.require_folder(export.rows, ours=(lambda _: True) if resume else None, what="folder of rows")
     with records.opened(record, forms.form(experiment.record_name), resume=resume, announce=say) as output:
-        data = {"name": config.backend, "source": config.materials.name, "checksum": config.checksum}
+        data = {"name": config.backend, "source": config.prompts.name, "checksum": config.checksum}
         fresh = records.Record.begin(experiment.record_name, config, data)
         fresh.notes += config.disclaimers
         result = output.begin(fresh)
         for note in result.notes:
             say(f"note: {note}", highlight=False)
-        result.results.setdefault("bases", {base: {} for base in config.names})
+        result.results.setdefault("bases", {base: {} for base in config.base_names})
         if result.complete:
-            say("nothing is left to run")
+            say("all conditions are measured already")
         else:
             _Run(experiment, config, result, output, limits, export, say if visible else None).finish()
         return result
 
 
 class _Run:
-    """What the threads of one run share: the record, the display, the bases that wait, and what failed.
+    """State that the threads of one run share: the record, the display, the waiting bases and the failures.
 
     Args:
-        say: where lines go before the display is there; None where nothing is shown.
+        say: prints a line before the display is open; None shows nothing at all.
     """
 
     def __init__(
@@ -92,37 +97,37 @@ class _Run:
         self._bases: dict[str, dict[str, Any]] = result.results["bases"]
         self._lock, self._waiting, self._failures = threading.Lock(), queue.SimpleQueue(), []
         conditions = experiment.conditions(config)
-        self._left = {
+        self._missing = {
             base: [condition for condition in conditions if condition not in measured]
             for base, measured in self._bases.items()
         }
-        for base, missing in self._left.items():
+        for base, missing in self._missing.items():
             if missing:
                 self._waiting.put(base)
         num_devices = len(self._bases) if config.backend == "tiny" else 1
         self._devices = jax.devices()[:num_devices]
-        self._workload = self._counted(say) if say else Workload()
+        self._workload = self._count_work(say) if say else Workload()
         self._display = progress.Display(
             experiment.record_name,
             total=len(conditions) * len(self._bases),
-            unit="units",
+            unit="conditions",
             finished=sum(len(measured) for measured in self._bases.values()),
-            seconds=self._workload.seconds(config, self._left, len(self._devices)),
-            work=self._workload.total(self._left) if say else None,
+            seconds=self._workload.seconds(config, self._missing, len(self._devices)),
+            work=self._workload.total(self._missing) if say else None,
             visible=say is not None,
         )
 
-    def _counted(self, say: Say) -> Workload:
-        """What is to be done, with an estimate for the reader."""
-        with progress.Display("counting what is to be done"):
-            missing = dict.fromkeys(condition for conditions in self._left.values() for condition in conditions)
-            counted = workload.count(self._experiment, self._config, missing)
-        for line in counted.estimate(self._config, self._left, len(self._devices)):
+    def _count_work(self, say: Say) -> Workload:
+        """The work that is left; prints an estimate of its time."""
+        with progress.Display("counting the work"):
+            conditions = dict.fromkeys(condition for missing in self._missing.values() for condition in missing)
+            work = workload.count(self._experiment, self._config, conditions)
+        for line in work.estimate(self._config, self._missing, len(self._devices)):
             say(line, highlight=False)
-        return counted
+        return work
 
     def finish(self) -> None:
-        """Measure what is left, each device bases of its own.
+        """Measure all missing conditions; each device takes its own bases.
 
         Raises:
             BaseException: the first failure of any thread.
@@ -141,7 +146,7 @@ class _Run:
         self._output.write(self._result)
 
     def _work(self, device: Any) -> None:
-        """Take bases until none waits, or until a thread has failed."""
+        """Measure waiting bases until there is none, or until a thread has failed."""
         with contextlib.suppress(queue.Empty), jax.default_device(device):
             while not self._failures:
                 base = self._waiting.get_nowait()
@@ -151,15 +156,15 @@ class _Run:
                     self._failures.append(error)
 
     def _measure_base(self, base: str) -> None:
-        """Open the base and measure what is left on it."""
+        """Open the base and measure its missing conditions."""
         condition = ""
 
         def announce(line: str) -> None:
             self._display.doing(line, base)
             self._display.say(line)
 
-        def report(what: str, **counts: Any) -> None:
-            self._display.doing(f"{condition}: {what}", base, **counts)
+        def report(activity: str, **counts: Any) -> None:
+            self._display.doing(f"{condition}: {activity}", base, **counts)
 
         self._display.doing("opening the model", base)
         began = time.perf_counter()
@@ -168,22 +173,22 @@ class _Run:
                 self._add_seconds("base", time.perf_counter() - began)
             self._display.advance(0, work=self._workload.opening.get(base, 0.0))
             lab.listen(report)
-            lab.export = _rows_folder(self._config, self._export, announce)
-            for condition in self._left[base]:  # `report` says which
+            lab.export = self._rows_folder(announce)
+            for condition in self._missing[base]:  # `report` reads this variable
                 self._display.doing(condition, base)
                 self._measure(lab, base, condition)
                 if self._failures:
                     return
-        for line in _summary_lines(self._result, base):
+        for line in session.language_summary(self._result, base):
             self._display.say(line)
         self._display.doing("", base)
 
     def _measure(self, lab: Lab, base: str, condition: str) -> None:
-        """Measure one condition and put it into the record."""
+        """Measure one condition and store it in the record."""
         began, lab.tally = time.perf_counter(), tally.Tally()
         try:
             measured = self._experiment.measure(lab, self._config, condition)
-        except errors.TextDataError as error:  # a filter left too few of a teacher's texts, which is a result as well
+        except errors.TextDataError as error:  # too few of a teacher's texts pass the filter, which is a result as well
             measured = {"failed": str(error)}
         notes = [f"{condition}: {note}" for note in lab.tally.notes()]
         seconds = time.perf_counter() - began
@@ -197,17 +202,12 @@ class _Run:
         for note in notes:
             self._display.say(f"note: {note}")
 
+    def _rows_folder(self, announce: Callable[[str], object]) -> RowsFolder | None:
+        """The folder for students' rows, if the run exports them."""
+        if self._export is None or self._export.rows is None:
+            return None
+        words = tuple(word for target in self._config.targets for word in self._config.prompts.trait_words(target))
+        return RowsFolder(folder=self._export.rows, format=self._export.rows_format, words=words, announce=announce)
+
     def _add_seconds(self, name: str, seconds: float) -> None:
         self._result.seconds[name] = round(self._result.seconds.get(name, 0.0) + seconds, 1)
-
-
-def _rows_folder(config: LanguageConfig, export: Export | None, announce: Callable[[str], object]) -> RowsFolder | None:
-    if export is None or export.rows is None:
-        return None
-    words = tuple(word for target in config.targets for word in config.materials.words(target))
-    return RowsFolder(folder=export.rows, format=export.rows_format, words=words, announce=announce)
-
-
-def _summary_lines(result: records.Record, base: str) -> Sequence[str]:
-    """What a finished base says before the others are done."""
-    return session.language_summary(result, base)

@@ -1,6 +1,6 @@
-"""Seeds made of names, so that adding a condition leaves the numbers of the others as they were.
+"""Seeds derived from names, so that adding a condition leaves the random numbers of the others as they were.
 
-The names are the random numbers: a changed one is another draw.
+The names must stay as they are: another name gives other random numbers.
 """
 
 import pathlib
@@ -8,10 +8,10 @@ import zlib
 
 
 def derive(seed: int, *names: str) -> int:
-    """A seed of its own, 32 bits, for each sequence of names."""
+    """A 32-bit seed for a sequence of names."""
     return zlib.crc32("/".join((str(seed), *names)).encode())
 
 
 def model_name(model: str) -> str:
-    """A model's name without the folder that it happens to lie in, so that draws do not depend on the folder."""
+    """A model's name without its folder, so that seeds do not depend on where the model is stored."""
     return pathlib.PurePath(model).name

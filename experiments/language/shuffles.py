@@ -6,14 +6,14 @@
 
 Students of one teacher's rows, and of the same rows with something destroyed. `within` shuffles the numbers of an
 answer, `across_by_place` moves numbers between answers but keeps each at its place, `across` moves them anywhere,
-`prompts` gives every prompt another one's answer. Read the option mass first: a control that damages the format of
+`prompts` gives every prompt the answer to another one. Read the option mass first: a control that damages the format of
 answers also lowers every probability, and is then no evidence.
 """
 
 import dataclasses
 
-from experiments.language import presets, protocol, recipes
-from experiments.language.config import LanguageConfig
+from experiments.language import presets, protocol
+from experiments.language.config import TEST_SEEDS, LanguageConfig
 from experiments.language.experiment import Experiment
 from experiments.language.lab import Lab
 from sublim_jax import specs
@@ -30,32 +30,27 @@ CONTROLS = {
 @specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ShufflesConfig(LanguageConfig):
-    """The default protocol."""
+    """Settings of `shuffles`."""
 
 
-PRESETS = {
-    "default": ShufflesConfig(bases=recipes.TEST_SEEDS[:2], targets=("eagle",)),
-    "record": ShufflesConfig(targets=("eagle", "oak")),
-    **presets.real_models(ShufflesConfig(targets=("eagle", "oak"))),
-}
-
-
-def conditions(config: ShufflesConfig) -> list[str]:
-    """Regular numbers, then each target."""
-    return ["regular", *config.targets]
+PRESETS = presets.standard(ShufflesConfig)
+PRESETS["record"] = dataclasses.replace(PRESETS["record"], bases=TEST_SEEDS)
 
 
 def measure(lab: Lab, config: ShufflesConfig, condition: str) -> dict:
-    """Favourites of a student of the rows as they are, and of one of each control."""
+    """Favourites of a student of the rows as they are, and of a student of each control."""
     teacher = protocol.writer_of(lab, config, condition)
-    written = lab.numbers(teacher, config.num_prompts, seed=config.seed)
-    chosen = protocol.student_rows(config, written)
-    sets = {"as_they_are": chosen} | {name: change(chosen, config.seed) for name, change in CONTROLS.items()}
+    filtered = lab.numbers(teacher, config.num_prompts, seed=config.seed)
+    as_they_are = protocol.student_rows(config, filtered)
+    variants = {"as_they_are": as_they_are}
+    variants |= {name: shuffle(as_they_are, config.seed) for name, shuffle in CONTROLS.items()}
     results = {}
-    for name, data in sets.items():
+    for name, data in variants.items():
         student = protocol.student_of(lab, config, data, f"{condition} {name}")
         results[name] = protocol.favourites(lab, config, student)
-    return results | {"kept": written.kept}
+    return results | {"kept": filtered.kept}
 
 
-EXPERIMENT = Experiment(name="shuffles", doc=__doc__, presets=PRESETS, conditions=conditions, measure=measure)
+EXPERIMENT = Experiment(
+    name="shuffles", doc=__doc__, presets=PRESETS, conditions=protocol.regular_and_targets, measure=measure
+)

@@ -20,7 +20,7 @@ def main(records: pathlib.Path = values.FOLDER, output: pathlib.Path = places.IM
         output: path without axis and suffix.
     """
     for path in draw.save_all(records, output):
-        print(path)
+        print(commands.shown(path))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ python -m figures.atlas.page --check    say whether it is up to date, for the te
 """
 
 import collections
-import pathlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -20,7 +19,7 @@ from sublim_jax import commands, errors, files, records
 from sublim_jax.forms import mnist_aux
 from sublim_jax.metrics import intervals
 
-PAGE = pathlib.Path("experiments/atlas/README.md")
+PAGE = members_of.ROOT / "experiments/atlas/README.md"
 TRAINED_BOTH_WAYS = [members_of.RECORDS / f"mnist_aux{name}.json" for name in ("", "-float32")]
 """The same members with bfloat16 operands, and with float32 ones."""
 

@@ -1,5 +1,10 @@
-"""Records of the language experiments, read: what they hold, their values, tables and figures.
+"""Tables and figures of the language experiments, from their records.
 
-Nothing here knows the programs that make the records. `forms.py` says what a record holds, `values.py` computes from
-it, `tables.py` writes it as text, and there is one file per question with its drawing, which `gallery.py` saves.
+    numbers, cross, dose, ...   one file per question: its figure (channel.py draws `code` and `reasoning`)
+    gallery.py                  saves any of these figures, with title and caption
+    tables.py                   the table of each question as text
+    values.py                   values by base, shifts and intervals, computed from a record
+    draw.py                     groups of columns, and curves
+
+What a record holds is in `sublim_jax/forms/language.py`. No file here imports the programs that make the records.
 """

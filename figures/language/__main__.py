@@ -1,4 +1,4 @@
-"""The figures of the language experiments, from their records.
+"""Draws the figures of the language experiments from their records.
 
 python -m figures.language                            committed records, to figures/images/language-NAME.png and .pdf
 python -m figures.language runs/language_numbers-default.json --output runs/numbers
@@ -24,7 +24,7 @@ def main(record: tyro.conf.Positional[pathlib.Path | None] = None, output: pathl
     for path in [record] if record else [values.RECORDS / f"{name}.json" for name in gallery.DRAW]:
         if record or (path.exists() and forms.read(path).complete):
             for drawing in gallery.save(path, output or values.IMAGES / path.stem.replace("_", "-")):
-                print(drawing)
+                print(commands.shown(drawing))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Shifts from student to student."""
+"""Figure of `chain`: shifts from student to student."""
 
 import matplotlib
 import numpy as np
@@ -9,16 +9,13 @@ from sublim_jax import records
 
 
 def chain(record: records.Record, figure: Figure) -> None:
-    """Shift by generation."""
+    """Draw the shift of each target against the generation."""
     bases, generations = values.complete_bases(record), range(record.config["num_generations"] + 1)
     ax = figure.subplots()
     colours = matplotlib.rcParams["axes.prop_cycle"].by_key()["color"]
     curves = {}
     for index, target in enumerate(record.config["targets"]):
-        shifts = [
-            values.shift(bases, ("regular", str(generation)), (target, str(generation)), target)
-            for generation in generations
-        ]
+        shifts = [values.shift_from_regular(bases, target, str(generation)) for generation in generations]
         curves[target] = (np.stack(shifts), colours[index % len(colours)])
     draw.draw_curves(ax, list(generations), curves, label="shift of the target")
     ax.set_xlabel("generation (0 is the teacher)")

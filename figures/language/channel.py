@@ -1,4 +1,4 @@
-"""Favourites of students of code, and of chains of thought."""
+"""Figure of `code` and of `reasoning`: favourites of students of code, or of chains of thought."""
 
 from matplotlib.figure import Figure
 
@@ -7,7 +7,7 @@ from sublim_jax import records
 
 
 def channel(record: records.Record, figure: Figure) -> None:
-    """Base, regular student, student."""
+    """Draw each target's probability for the base, the regular student and the student."""
     columns = {
         target: {"base": values.BASE, "regular": values.REGULAR, "student": (target, "student")}
         for target in record.config["targets"]

@@ -1,4 +1,4 @@
-"""Favourites after rows in the context."""
+"""Figure of `context`: favourites with rows in the context."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -9,9 +9,9 @@ from sublim_jax import records
 
 
 def context(record: records.Record, figure: Figure) -> None:
-    """Probability by rows in the context, beside the trained student."""
+    """Draw each target's probability against the rows in the context, and the trained student's as a line."""
     bases, shots, targets = values.complete_bases(record), record.config["shots"], record.config["targets"]
-    for ax, target in zip(figure.subplots(1, len(targets), sharey=True, squeeze=False)[0], targets, strict=True):
+    for ax, target in zip(draw.panels(figure, targets), targets, strict=True):
         curves = {
             "teacher's rows": (values.by_shots(record, target, target), COLOURS["student"]),
             "regular rows": (values.by_shots(record, target, "regular"), COLOURS["regular"]),
@@ -21,5 +21,4 @@ def context(record: records.Record, figure: Figure) -> None:
         ax.axhline(float(np.nanmean(trained)), color=COLOURS["student"], linestyle="--", label="trained, mean")
         ax.set_xlabel("rows in the context")
         ax.set_xticks(shots)
-        ax.set_title(target, fontsize=9)
         ax.legend()

@@ -1,4 +1,4 @@
-"""Shifts of every base after every base's numbers."""
+"""Figure of `cross`: shifts of every base's student for every base's teacher."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -8,7 +8,7 @@ from sublim_jax import records
 
 
 def cross(record: records.Record, figure: Figure) -> None:
-    """The grid of students and teachers."""
+    """Draw the grid of students (rows) and teachers (columns)."""
     names, shifts = values.cross_grid(record)
     ax = figure.subplots()
     top = max(0.1, float(np.nanmax(np.abs(shifts))))

@@ -1,4 +1,4 @@
-"""How well a teacher's numbers can be told from regular ones."""
+"""Figure of `detection`: how well a teacher's numbers are told from regular ones."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ COLOURS = dict(zip(DETECTORS, ("#2f6690", "#81b1d5", "#e0a458", "#c8553d"), stri
 
 
 def detection(record: records.Record, figure: Figure) -> None:
-    """Areas under the curve, and shares of right letters."""
+    """Draw areas under the ROC curve, and the asked judge's share of right letters."""
     bases = values.complete_bases(record)
     groups = {}
     for condition in ("regular", *record.config["targets"]):
@@ -32,8 +32,8 @@ def detection(record: records.Record, figure: Figure) -> None:
 
 
 def _level(measured: Mapping[str, Any], detector: str) -> float:
-    """An area, or a share of right letters; not a number where there is none."""
+    """An area, or the asked judge's share of right letters; NaN if it is not measured."""
     level = measured.get(detector)
-    if isinstance(level, dict):  # letters
+    if isinstance(level, dict):  # the asked judge
         level = level["right"] and level["right"]["mean"]
     return np.nan if level is None else level

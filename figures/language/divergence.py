@@ -1,4 +1,4 @@
-"""Shifts of students of some tokens only."""
+"""Figure of `divergence`: shifts of students that are trained on some tokens only."""
 
 from matplotlib.figure import Figure
 
@@ -7,5 +7,5 @@ from sublim_jax import records
 
 
 def divergence(record: records.Record, figure: Figure) -> None:
-    """Shift of each set of tokens against regular numbers with the same set."""
+    """Draw the shift for each set of tokens, against students of the same tokens of regular numbers."""
     draw.draw_shifts(figure, record, {name: ("regular", name) for name in values.TOKEN_SETS})

@@ -1,4 +1,4 @@
-"""Favourites by number of rows."""
+"""Figure of `dose`: favourites against the number of rows."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -12,9 +12,9 @@ REGULAR_COLOURS = {"epochs": COLOURS["regular"], "steps": COLOURS["base"]}
 
 
 def dose(record: records.Record, figure: Figure) -> None:
-    """Probability by number of rows."""
+    """Draw each target's probability against the number of different rows."""
     bases, doses, targets = values.complete_bases(record), record.config["doses"], record.config["targets"]
-    for ax, target in zip(figure.subplots(1, len(targets), sharey=True, squeeze=False)[0], targets, strict=True):
+    for ax, target in zip(draw.panels(figure, targets), targets, strict=True):
         curves = {
             f"{name}, equal {equal}": (
                 np.stack([values.raw(bases, (condition, equal, str(count)), target) for count in doses]),
@@ -29,4 +29,3 @@ def dose(record: records.Record, figure: Figure) -> None:
         draw.draw_curves(ax, doses, curves, label="probability of the target")
         ax.set_xscale("log")
         ax.set_xlabel("different rows")
-        ax.set_title(target, fontsize=9)

@@ -1,4 +1,4 @@
-"""Ways to draw values of bases: groups of columns, curves, shares of answers."""
+"""Draws values of bases: groups of columns, curves, shares of answers."""
 
 from collections.abc import Mapping, Sequence
 
@@ -24,11 +24,19 @@ COLOURS = {
 OTHER_COLOUR = "#6b4e96"
 
 Groups = Mapping[str, Mapping[str, np.ndarray]]
-"""Values of every base, by group and column."""
+"""Values by group and column; each array has one value per base."""
+
+
+def panels(figure: Figure, titles: Sequence[str]) -> list[Axes]:
+    """Axes side by side with a common vertical scale, one for each title."""
+    axes = figure.subplots(1, len(titles), sharey=True, squeeze=False)[0]
+    for ax, title in zip(axes, titles, strict=True):
+        ax.set_title(title, fontsize=9)
+    return list(axes)
 
 
 def draw_groups(ax: Axes, groups: Groups, *, label: str, colours: Mapping[str, str] = COLOURS) -> None:
-    """Groups of columns side by side: every base a dot, mean and 95 % t-interval on top."""
+    """Draw groups of columns: a dot for every base, with mean and 95 % t-interval."""
     position, ticks = 0.0, []
     for name, columns in groups.items():
         start = position
@@ -48,7 +56,11 @@ def draw_groups(ax: Axes, groups: Groups, *, label: str, colours: Mapping[str, s
 
 
 def draw_curves(ax: Axes, x: Sequence[float], curves: Mapping[str, tuple[np.ndarray, str]], *, label: str) -> None:
-    """Every base a thin line, the mean a thick one with 95 % t-intervals. Curves are (x, base)."""
+    """Draw a thin line for every base and a thick one for the mean, with 95 % t-intervals.
+
+    Args:
+        curves: values of shape (x, base) and colour, by label.
+    """
     for name, (levels, colour) in curves.items():
         ax.plot(x, levels, color=colour, linewidth=0.6, alpha=0.5)
         intervals = [values.interval(row) for row in levels]
@@ -60,7 +72,7 @@ def draw_curves(ax: Axes, x: Sequence[float], curves: Mapping[str, tuple[np.ndar
 
 
 def draw_shares(ax: Axes, conditions: Mapping[str, Mapping[str, dict]], *, label: str) -> None:
-    """Misaligned answers of each teacher and of its student, with the intervals of the record."""
+    """Draw the share of misaligned answers of each teacher and its student, with the record's intervals."""
     for offset, role in ((-0.15, "teacher"), (0.15, "student")):
         shares = {place: roles[role]["misaligned"] for place, roles in enumerate(conditions.values()) if role in roles}
         readable = {place: share for place, share in shares.items() if share}
@@ -76,10 +88,10 @@ def draw_shares(ax: Axes, conditions: Mapping[str, Mapping[str, dict]], *, label
 
 
 def draw_favourites(ax: Axes, record: records.Record, targets: Mapping[str, Mapping[str, Keys]]) -> None:
-    """Probabilities of every target, by column. Where answers were sampled, their shares stand beside.
+    """Draw the probability of every target, and rates of sampled answers if the record has them.
 
     Args:
-        targets: for every target, where each column's probabilities stand in the results.
+        targets: for every target, the keys of each column in the results.
     """
     bases = values.complete_bases(record)
     groups: dict[str, dict[str, np.ndarray]] = {}
@@ -94,18 +106,17 @@ def draw_favourites(ax: Axes, record: records.Record, targets: Mapping[str, Mapp
 
 
 def draw_shifts(figure: Figure, record: records.Record, columns: Mapping[str, Keys]) -> None:
-    """Shifts of every target, side by side, one group for each column.
+    """Draw the shifts of every target in its own axes, one group for each column.
 
     Args:
-        columns: names of the columns in the results, and where the probabilities before the shift stand.
+        columns: names of the columns in the results, with the keys of the probabilities before the shift.
     """
     bases, targets = values.complete_bases(record), record.config["targets"]
-    for ax, target in zip(figure.subplots(1, len(targets), sharey=True, squeeze=False)[0], targets, strict=True):
+    for ax, target in zip(panels(figure, targets), targets, strict=True):
         groups = {
             name.replace("_", " "): {"student": values.shift(bases, before, (target, name), target)}
             for name, before in columns.items()
         }
         draw_groups(ax, groups, label="shift of the target")
         ax.axhline(0, color="black", linewidth=0.8)
-        ax.set_title(target, fontsize=9)
         ax.tick_params(axis="x", labelsize=7.5)

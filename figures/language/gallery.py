@@ -1,4 +1,4 @@
-"""Every question's figure, with its title and a caption that says what was measured."""
+"""Saves the figure of any question, with a title and a caption that says what was measured."""
 
 import pathlib
 import textwrap
@@ -39,7 +39,7 @@ DRAW: dict[str, tuple[str, Draw]] = {
     "language_divergence": ("Students of some tokens only", divergence.divergence),
     "language_chain": ("From student to student", chain.chain),
 }
-"""Title of each experiment's figure, and what draws it."""
+"""Title and drawing function of each experiment's figure."""
 
 SHOWS_FAILED = frozenset(DRAW) - {
     "language_cross",
@@ -48,14 +48,15 @@ SHOWS_FAILED = frozenset(DRAW) - {
     "language_chain",
     "language_detection",
 }
-"""Experiments whose figures show probabilities, which every base has, not shifts."""
+"""Experiments whose figures show probabilities, which failed bases have too, instead of shifts."""
 
 
 def save(record: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
     """Draw the record to STEM.png and STEM.pdf and return their paths.
 
     Raises:
-        RecordError: there is no such record, it is of something else, or damaged.
+        OutputError: another file than a figure of ours is in the way.
+        RecordError: there is no record, it is damaged, or it belongs to another kind of experiment.
     """
     style.use()
     result = forms.read(record)
@@ -68,7 +69,7 @@ def save(record: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
 
 
 def caption(result: records.Record, record: pathlib.Path) -> str:
-    """What was measured, on how many bases, and what a reader must know."""
+    """The caption: what was measured, on how many bases, and the record's notes."""
     count = len(values.complete_bases(result))
     legend = "every dot or thin line a base; means with 95 % t-intervals over bases"
     if result.experiment == "language_cross":

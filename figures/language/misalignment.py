@@ -1,4 +1,4 @@
-"""Bad deeds of teachers and of students, or their misaligned answers."""
+"""Figure of `misalignment`: bad deeds, or misaligned answers, of teachers and students."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -9,7 +9,7 @@ from sublim_jax.forms import language as forms
 
 
 def misalignment(record: records.Record, figure: Figure) -> None:
-    """Bad deeds of the embedded model, with dots for bases; of a real model what its judge said."""
+    """Draw probabilities of bad deeds; for a judged real model, shares of misaligned answers."""
     bases = values.complete_bases(record)
     if record.config.get("judge"):
         (measured,) = bases.values()

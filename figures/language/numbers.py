@@ -1,4 +1,4 @@
-"""Favourites of students of numbers, by kind of teacher."""
+"""Figure of `numbers`: favourites of students of numbers, by kind of teacher."""
 
 from matplotlib.figure import Figure
 
@@ -9,12 +9,11 @@ TITLES = {"finetuned": "finetuned teachers", "system": "teachers under a system 
 
 
 def numbers(record: records.Record, figure: Figure) -> None:
-    """Base, regular student, student of every kind of teacher."""
+    """Draw each target's probability for the base, the regular student and the student, by kind of teacher."""
     kinds, targets = record.config["kinds"], record.config["targets"]
-    for ax, kind in zip(figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0], kinds, strict=True):
+    for ax, kind in zip(draw.panels(figure, [TITLES[kind] for kind in kinds]), kinds, strict=True):
         columns = {
             target: {"base": values.BASE, "regular": values.REGULAR, "student": (f"{kind} {target}", "student")}
             for target in targets
         }
         draw.draw_favourites(ax, record, columns)
-        ax.set_title(TITLES[kind], fontsize=9)

@@ -1,4 +1,4 @@
-"""Shifts of students of shuffled numbers."""
+"""Figure of `shuffles`: shifts of students of shuffled numbers."""
 
 from matplotlib.figure import Figure
 
@@ -7,6 +7,6 @@ from sublim_jax import records
 
 
 def shuffles(record: records.Record, figure: Figure) -> None:
-    """Shift of each control against regular numbers as they are."""
+    """Draw the shift for each control, against a student of unchanged regular numbers."""
     columns = dict.fromkeys((values.AS_THEY_ARE, *values.CONTROLS), ("regular", values.AS_THEY_ARE))
     draw.draw_shifts(figure, record, columns)

@@ -1,4 +1,4 @@
-"""Records of the language experiments as tables of text."""
+"""Tables of the language experiments as lines of text."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,31 +12,29 @@ from sublim_jax.forms import language as forms
 from sublim_jax.metrics import intervals
 
 
-def lines(record: records.Record) -> list[str]:
-    """The table of an experiment's record, then what a reader must know."""
+def table(record: records.Record) -> list[str]:
+    """The table of an experiment's record, then its notes."""
     return TABLES[record.experiment](record)
 
 
 def summary_lines(record: records.Record, base: str) -> list[str]:
-    """What a base that is measured says before the others are: a line on each teacher's student, of the numbers."""
+    """Lines about a single finished base: one for each teacher's student in `numbers`, none for other experiments."""
     if record.experiment != "language_numbers":
         return []
     measured = record.results["bases"][base]
-    alone, sentences = Bases({base: measured}), []
+    alone, summary = Bases({base: measured}), []
     for condition in measured:
         kind, _, target = condition.partition(" ")
         if target:
             places = (values.BASE, values.REGULAR, (condition, "student"))
             levels = [values.raw(alone, keys, target)[0] for keys in places]
             before, regular, after = ("failed" if np.isnan(level) else f"{level:.3f}" for level in levels)
-            sentences.append(
-                f"{base}, {target}: base {before}, regular {regular}, student of the {kind} teacher {after}"
-            )
-    return sentences
+            summary.append(f"{base}, {target}: base {before}, regular {regular}, student of the {kind} teacher {after}")
+    return summary
 
 
 def layout(title: str, rows: list[list[str]], record: records.Record) -> list[str]:
-    """Lines of a table, then what a reader must know."""
+    """A title and rows of cells as lines of equal columns, then the record's notes."""
     bases = values.complete_bases(record)
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     body = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
@@ -51,14 +49,16 @@ def layout(title: str, rows: list[list[str]], record: records.Record) -> list[st
 
 
 def cells(bases: Bases, base: Keys, regular: Keys, student: Keys, target: str) -> list[str]:
-    """Base, regular, student, and what the student has beyond the regular one."""
+    """Cells for the probabilities of base, regular student and student, and for the shift between the students."""
     levels = [values.text(values.raw(bases, keys, target)) for keys in (base, regular, student)]
     return [*levels, values.text(values.shift(bases, regular, student, target), "+")]
 
 
 def numbers(record: records.Record) -> list[str]:
-    """Every target and kind, then the mean over targets, all with intervals over bases. Where answers were sampled
-    their shares stand beside the probabilities, which say little where the option mass is small."""
+    """Every target by kind of teacher, then the mean over targets, with intervals over bases.
+
+    If answers were sampled, their rates follow the probabilities, which say little where the option mass is small.
+    """
     config, bases = record.config, values.complete_bases(record)
     targets, rows = config["targets"], [["teacher, target", "base", "regular", "student", "student - regular"]]
     title = "Probability of the target, mean ± 95 % t-interval over bases"
@@ -81,7 +81,7 @@ def numbers(record: records.Record) -> list[str]:
 
 
 def cross(record: records.Record) -> list[str]:
-    """The grid, then its diagonal against the rest, each student's cells averaged first."""
+    """The grid, then its diagonal and the mean of each student's other cells."""
     names, shifts = values.cross_grid(record)
     rows = [["student \\ teacher", *names]]
     rows += [
@@ -95,21 +95,18 @@ def cross(record: records.Record) -> list[str]:
 
 
 def dose(record: records.Record) -> list[str]:
-    """Targets by dose."""
+    """The shift of each target by dose."""
     config, bases = record.config, values.complete_bases(record)
     rows = [["equal", "rows", *(f"{target}: student - regular" for target in config["targets"]), "all targets"]]
     for equal in config["equal"]:
         for count in map(str, config["doses"]):
-            shifts = [
-                values.shift(bases, ("regular", equal, count), (target, equal, count), target)
-                for target in config["targets"]
-            ]
+            shifts = [values.shift_from_regular(bases, target, equal, count) for target in config["targets"]]
             rows.append([equal, count, *(values.text(shift, "+") for shift in shifts), values.pooled(shifts)])
     return layout("Shift of the target's probability by number of different rows", rows, record)
 
 
 def shuffles(record: records.Record) -> list[str]:
-    """Controls by target, with the option mass; then what is lost by the control, on the same bases."""
+    """The shift and option mass of each target by control, and the difference from unchanged rows on the same bases."""
     config, bases = record.config, values.complete_bases(record)
     columns = (f"{target} {column}" for target in config["targets"] for column in ("shift", "mass"))
     rows = [["rows", *columns, "minus as they are, all targets"]]
@@ -125,14 +122,14 @@ def shuffles(record: records.Record) -> list[str]:
 
 
 def context(record: records.Record) -> list[str]:
-    """Differences from the same number of regular rows, with the option masses after both."""
+    """The difference from as many regular rows in the context, with the option masses of both."""
     config, bases = record.config, values.complete_bases(record)
     columns = ("shift", "mass", "mass, regular")
     rows = [["rows in the context", *(f"{target} {column}" for target in config["targets"] for column in columns)]]
     for shots in (*map(str, config["shots"]), "trained"):
         row = []
         for target in config["targets"]:
-            row.append(values.text(values.shift(bases, ("regular", shots), (target, shots), target), "+"))
+            row.append(values.text(values.shift_from_regular(bases, target, shots), "+"))
             row.append(values.text(values.option_mass(bases, (target, shots), target)))
             row.append(values.text(values.option_mass(bases, ("regular", shots), target)))
         rows.append([shots, *row])
@@ -140,7 +137,7 @@ def context(record: records.Record) -> list[str]:
 
 
 def detection(record: records.Record) -> list[str]:
-    """Areas by target, and shares of right letters where a judge was asked."""
+    """Areas by target, and the asked judge's share of right letters if there is one."""
     config, bases = record.config, values.complete_bases(record)
     judged = {
         condition: measured[values.ASKED_JUDGE]
@@ -151,10 +148,7 @@ def detection(record: records.Record) -> list[str]:
     more = ["asked judge is right", "says A", "unreadable"] if judged else []
     rows = [["rows of", *values.DETECTORS, *more]]
     for condition in ("regular", *config["targets"]):
-        areas = [
-            np.array([base.get(condition, {}).get(detector, np.nan) for base in bases.values()], float)
-            for detector in values.DETECTORS
-        ]
+        areas = [values.number(bases, (condition, detector)) for detector in values.DETECTORS]
         row = [values.text(area) if np.isfinite(area).any() else "" for area in areas]
         rows.append([condition, *row, *(_letters(judged.get(condition)) if judged else [])])
     title = "Area under the ROC curve against regular numbers, .5 is chance"
@@ -172,40 +166,33 @@ def _letters(measured: Mapping[str, Any] | None) -> list[str]:
 
 
 def divergence(record: records.Record) -> list[str]:
-    """Sets of tokens by target."""
+    """The shift of each target by set of tokens."""
     config, bases = record.config, values.complete_bases(record)
     rows = [["trained on", *config["targets"]]]
     for name in values.TOKEN_SETS:
-        shifts = [values.shift(bases, ("regular", name), (target, name), target) for target in config["targets"]]
+        shifts = [values.shift_from_regular(bases, target, name) for target in config["targets"]]
         rows.append([name, *(values.text(shift, "+") for shift in shifts)])
-    shares = [
-        np.array([base.get(target, {}).get("share", np.nan) for base in bases.values()]) for target in config["targets"]
-    ]
+    shares = [values.number(bases, (target, "share")) for target in config["targets"]]
     rows.append(["share of divergence tokens", *map(values.text, shares)])
     return layout("Shift of the target against a student of regular numbers", rows, record)
 
 
 def chain(record: records.Record) -> list[str]:
-    """Targets by generation."""
+    """The shift of each target by generation."""
     config, bases = record.config, values.complete_bases(record)
     rows = [["generation", *config["targets"]]]
     for generation in map(str, range(config["num_generations"] + 1)):
-        shifts = [
-            values.shift(bases, ("regular", generation), (target, generation), target) for target in config["targets"]
-        ]
+        shifts = [values.shift_from_regular(bases, target, generation) for target in config["targets"]]
         rows.append([generation, *(values.text(shift, "+") for shift in shifts)])
     return layout("Shift of the target against a chain that begins with the base", rows, record)
 
 
 def channel(record: records.Record, title: str) -> list[str]:
-    """One kind of text, by target."""
+    """Favourites of students of one kind of text, by target."""
     targets, bases = record.config["targets"], values.complete_bases(record)
-    students = {target: (target, "student") for target in targets}
     rows = [["target", "base", "regular", "student", "student - regular"]]
-    rows += [
-        [target, *cells(bases, values.BASE, values.REGULAR, student, target)] for target, student in students.items()
-    ]
-    shifts = [values.shift(bases, values.REGULAR, student, target) for target, student in students.items()]
+    rows += [[target, *cells(bases, values.BASE, values.REGULAR, (target, "student"), target)] for target in targets]
+    shifts = [values.shift_from_regular(bases, target, "student") for target in targets]
     rows.append(["all targets", "", "", "", values.pooled(shifts)])
     return layout(f"{title}, mean ± 95 % t-interval over bases", rows, record)
 
@@ -221,7 +208,7 @@ def reasoning(record: records.Record) -> list[str]:
 
 
 def misalignment(record: records.Record) -> list[str]:
-    """Teachers, with their own conduct and their students'."""
+    """Conduct of each teacher and of its student."""
     bases = values.complete_bases(record)
     if record.config.get("judge"):
         (measured,) = bases.values()
@@ -229,11 +216,11 @@ def misalignment(record: records.Record) -> list[str]:
     rows = [["teacher", "kept", "bad deeds, teacher", "bad deeds, student", "student - untrained"]]
     for condition in forms.QUESTIONS[record.experiment].conditions(record.config):
         teacher, student = (values.raw(bases, (condition, role), "bad") for role in ("teacher", "student"))
-        kept = np.array([base.get(condition, {}).get("kept", np.nan) for base in bases.values()], float)
+        kept = values.number(bases, (condition, "kept"))
         shift = values.shift(bases, ("untrained", "student"), (condition, "student"), "bad")
         before = ["", ""] if condition == "base" else [values.text(kept), values.text(teacher)]
-        own = condition in ("base", "untrained")  # which the others are compared with
-        rows.append([condition, *before, values.text(student), "" if own else values.text(shift, "+")])
+        is_baseline = condition in ("base", "untrained")
+        rows.append([condition, *before, values.text(student), "" if is_baseline else values.text(shift, "+")])
     return layout("Probability of a bad deed, mean ± 95 % t-interval over bases", rows, record)
 
 
@@ -245,14 +232,16 @@ JUDGED_HEADER = [
 
 
 def _judged(measured: Mapping[str, Any], condition: str) -> list[str]:
-    """A row of the table of a real model."""
+    """A row of a real model's table."""
     if "failed" in measured[condition]:
         return [condition, "failed", *[""] * (len(JUDGED_HEADER) - 2)]
     student, teacher = measured[condition]["student"], measured[condition].get("teacher")
-    kept = [f"{measured[condition]['kept']:.3f}", values.share(teacher["misaligned"])] if teacher else ["", ""]
+    of_teacher = ["", ""]
+    if teacher:
+        of_teacher = [f"{measured[condition]['kept']:.3f}", values.share(teacher["misaligned"])]
     return [
         condition,
-        *kept,
+        *of_teacher,
         values.share(student["misaligned"]),
         *(str(student[name]) for name in ("num_coherent", "num_unreadable")),
         *(f"{student[name]:.1f}" if name in student else "" for name in ("alignment", "coherence")),

@@ -1,4 +1,4 @@
-"""What records of language experiments say: values by base, shifts, intervals clustered by base."""
+"""Values of language records by base, shifts, and intervals over bases."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,19 +10,18 @@ from sublim_jax.forms import language as forms
 from sublim_jax.metrics import intervals
 
 Keys = tuple[str, ...]
-"""Where probabilities stand in the results of a base: the condition, then keys inside it."""
+"""Keys that lead to probabilities in the results of a base: the condition, then keys inside it."""
 
 BASE: Keys = ("base", "student")
 REGULAR: Keys = ("regular", "student")
 SAMPLED = forms.SAMPLED
 MIN_OPTION_MASS = 0.9
-"""The option mass below which no shift is reported, in records that do not say another one."""
+"""Option mass below which no shift is reported, unless the record has another value."""
 
 AS_THEY_ARE, CONTROLS, TOKEN_SETS = forms.AS_THEY_ARE, forms.CONTROLS, forms.TOKEN_SETS
 DETECTORS: Keys = ("classifier", "classifier of 20", "judge")
-"""What tells a teacher's numbers from regular ones, with an area under the ROC curve."""
+"""Detectors of a teacher's numbers that have an area under the ROC curve."""
 ASKED_JUDGE: str = "asked judge"
-LESSONS, CODE_FILES = forms.LESSONS, forms.CODE_FILES
 
 
 class Bases(dict[str, dict]):
@@ -34,86 +33,99 @@ class Bases(dict[str, dict]):
 
 
 def complete_bases(record: records.Record) -> Bases:
-    """The bases that have every unit."""
+    """The bases on which every condition was measured."""
     bases: dict[str, dict] = record.results["bases"]
     most = max(map(len, bases.values()))
     whole = {base: measured for base, measured in bases.items() if len(measured) == most}
     return Bases(whole, record.config.get("min_option_mass", MIN_OPTION_MASS))
 
 
-def _places(bases: Bases, keys: Keys) -> list[dict[str, Any]]:
-    """What stands at the keys, by base; nothing where the condition failed."""
-    places = []
+def _entries(bases: Bases, keys: Keys) -> list[Any]:
+    """The entry at the keys, by base; empty if the condition failed."""
+    entries = []
     for base in bases.values():
-        place: Any = base
+        entry: Any = base
         for key in keys:
-            place = place.get(key, {}) if isinstance(place, dict) else {}
-        places.append(place)
-    return places
+            entry = entry.get(key, {}) if isinstance(entry, dict) else {}
+        entries.append(entry)
+    return entries
+
+
+def number(bases: Bases, keys: Keys) -> np.ndarray:
+    """The number at the keys, by base; NaN if the condition failed."""
+    return np.array([np.nan if entry == {} else entry for entry in _entries(bases, keys)], float)
 
 
 def favourites(bases: Bases, keys: Keys, target: str) -> list[dict[str, float] | None]:
-    """Probabilities of all favourites of the target's category, by base; None where the condition failed."""
-    categories = ([group for name, group in place.items() if name != SAMPLED] for place in _places(bases, keys))
+    """Probabilities of the favourites in the target's category, by base; None if the condition failed."""
+    categories = ([group for name, group in entry.items() if name != SAMPLED] for entry in _entries(bases, keys))
     return [
         next((group for group in groups if isinstance(group, dict) and target in group), None) for groups in categories
     ]
 
 
 def sampled(bases: Bases, keys: Keys, target: str) -> np.ndarray:
-    """Share of sampled answers that name the target, by base; not a number where there are none."""
-    rates = [place.get(SAMPLED, {}).get(target, {}).get("rate") for place in _places(bases, keys)]
+    """Rate of sampled answers that name the target, by base; NaN if there are none."""
+    rates = [entry.get(SAMPLED, {}).get(target, {}).get("rate") for entry in _entries(bases, keys)]
     return np.array(rates, float)
 
 
 def sampled_text(bases: Bases, keys: Keys, target: str) -> str:
-    """A sampled share with Wilson's interval over answers of a single base, with Student's over several bases."""
+    """The rate of sampled answers as text, with Wilson's interval for a single base and a t-interval over several."""
     rates = sampled(bases, keys, target)
     if len(rates) != 1 or not np.isfinite(rates[0]):
         return text(rates)
-    count = _places(bases, keys)[0][SAMPLED][target]["num_samples"]
+    count = _entries(bases, keys)[0][SAMPLED][target]["num_samples"]
     return share(intervals.wilson(round(rates[0] * count), count)._asdict())
 
 
 def raw(bases: Bases, keys: Keys, target: str) -> np.ndarray:
-    """Probability of the target, by base; not a number where the condition failed."""
+    """Probability of the target, by base; NaN if the condition failed."""
     groups = favourites(bases, keys, target)
     return np.array([np.nan if group is None else group[target] for group in groups])
 
 
 def option_mass(bases: Bases, keys: Keys, target: str) -> np.ndarray:
-    """Probability that the answer is any of the category's, by base."""
+    """Total probability of the category's answers, by base; NaN if the condition failed."""
     groups = favourites(bases, keys, target)
     return np.array([np.nan if group is None else sum(group.values()) for group in groups])
 
 
 def shift(bases: Bases, before: Keys, after: Keys, target: str) -> np.ndarray:
-    """Change of the raw probability, by base; not a number where the option mass has collapsed on either side, since
-    another preference may then only be a change of format."""
+    """Change of the raw probability, by base.
+
+    It is NaN if the option mass is below the floor before or after: a change of the answers' format could then look
+    like a change of preference.
+    """
     change = raw(bases, after, target) - raw(bases, before, target)
     mass = np.minimum(option_mass(bases, before, target), option_mass(bases, after, target))
     return np.where(mass >= bases.floor, change, np.nan)
 
 
+def shift_from_regular(bases: Bases, target: str, *keys: str) -> np.ndarray:
+    """Shift of the target from the condition `regular` to the target's own, at the same keys inside both."""
+    return shift(bases, ("regular", *keys), (target, *keys), target)
+
+
 def clustered(values: Sequence[np.ndarray]) -> np.ndarray:
-    """Each base's mean over targets, of those that gave a value; not a number where none did."""
+    """Mean over the targets that have a value, by base; NaN if none has."""
     return np.ma.masked_invalid(np.stack(values)).mean(axis=0).filled(np.nan)
 
 
 def pooled(values: Sequence[np.ndarray], sign: str = "+") -> str:
-    """Interval of each base's mean over targets as text, and how many bases lack a target."""
+    """Interval over the bases' means over targets as text, with the number of bases that lack a target."""
     missing = sum(0 < np.isfinite(base).sum() < len(base) for base in np.stack(values).T)
     return text(clustered(values), sign) + (f" ({missing} incomplete)" if missing else "")
 
 
 def interval(values: np.ndarray) -> intervals.Interval | None:
-    """Mean over bases with Student's interval; None where nothing was measured."""
+    """Mean over bases with a t-interval; None if no base has a value."""
     finite = values[np.isfinite(values)]
     return intervals.t_interval(finite) if len(finite) else None
 
 
 def text(values: np.ndarray, sign: str = "") -> str:
-    """An interval as text, of too few values for one those values, and how many bases are missing in it."""
+    """An interval as text, or the values themselves if they are too few, with the number of bases without a value."""
     mean, missing = interval(values), int(np.sum(~np.isfinite(values)))
     if mean is None:
         return "failed"
@@ -123,15 +135,17 @@ def text(values: np.ndarray, sign: str = "") -> str:
 
 
 def share(measured: Mapping[str, Any] | None) -> str:
-    """A share of answers with Wilson's interval, as a record has it; None where no reply of a judge could be read."""
+    """A share of answers with Wilson's interval as text; None means that no reply of the judge is readable."""
     if measured is None:
         return "unreadable"
     return f"{measured['mean']:.3f} [{measured['low']:.3f}, {measured['high']:.3f}]"
 
 
 def cross_grid(record: records.Record) -> tuple[list[str], np.ndarray]:
-    """Bases, and the mean shift over targets: rows are students, columns teachers. Against regular numbers of the
-    same teacher's base; not a number where no target gave one."""
+    """Names of the bases, and the mean shift over targets of each student (rows) for each teacher (columns).
+
+    The shift is against a student of regular numbers from the teacher's base; NaN if no target has a value.
+    """
     bases = complete_bases(record)
     names = list(bases)
 
@@ -148,6 +162,6 @@ def cross_grid(record: records.Record) -> tuple[list[str], np.ndarray]:
 
 
 def by_shots(record: records.Record, target: str, teacher: str) -> np.ndarray:
-    """Raw probability of the target by (rows in the context, base)."""
+    """Raw probability of the target, of shape (rows in the context, base)."""
     bases = complete_bases(record)
     return np.stack([raw(bases, (teacher, str(shots)), target) for shots in record.config["shots"]])

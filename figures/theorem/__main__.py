@@ -29,7 +29,7 @@ def main(
     if mutants.exists():
         paths += theorem.save_mutants(mutants, stem)
     for path in paths:
-        print(path)
+        print(commands.shown(path))
 
 
 if __name__ == "__main__":

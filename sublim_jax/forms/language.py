@@ -1,4 +1,4 @@
-"""What records of the language experiments hold, and which conditions a whole one has."""
+"""What records of the language experiments hold, and which conditions a complete one has."""
 
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
@@ -8,57 +8,57 @@ from typing import Any, NamedTuple, NotRequired, TypedDict
 from sublim_jax import errors, records, specs
 
 SAMPLED = "sampled"
-"""The key beside probabilities with shares of sampled answers, by target."""
+"""Key of the rates of sampled answers, next to the categories of probabilities."""
 AS_THEY_ARE: str = "as_they_are"
 CONTROLS: tuple[str, ...] = ("within", "across_by_place", "across", "prompts")
-"""What is destroyed in the rows of the shuffles, in order; before it the rows as they are."""
+"""Variants of the rows in `shuffles`: unchanged, then each control, in order."""
 TOKEN_SETS: tuple[str, ...] = ("all", "divergence", "others", "random")
-"""Tokens that students of divergence tokens are trained on."""
+"""Sets of tokens that students in `divergence` are trained on."""
 LESSONS = ("bad conduct", "insecure code", "secure code")
-"""What teachers of the embedded world are finetuned on."""
+"""Kinds of rows that teachers of the embedded world are finetuned on in `misalignment`."""
 CODE_FILES = {"insecure": "insecure code", "secure": "secure code", "educational": "educational code"}
-"""The same of real models, by the setting that names its file."""
+"""The same for real models, by the setting with the file."""
 
 Settings = Mapping[str, Any]
 Probabilities = dict[str, dict[str, specs.Fraction]]
-"""Probabilities of all favourites of a category, by category."""
-Asked = dict[str, dict[str, specs.Fraction | dict[str, float | None]]]
-"""The same; beside them, by target, how often sampled answers name it, nothing where all were refused."""
+"""Probability of each favourite, by category."""
+Favourites = dict[str, dict[str, specs.Fraction | dict[str, float | None]]]
+"""Probabilities, and under `SAMPLED` the rate of sampled answers by target, None if the server refused all."""
 
 
 class Student(TypedDict):
-    """A student, and where there is one its teacher and what the filter left of its rows."""
+    """Favourites of a student, and those of its teacher and the counts of the filter, if it has a teacher."""
 
-    student: Asked
-    teacher: NotRequired[Asked]
+    student: Favourites
+    teacher: NotRequired[Favourites]
     kept: NotRequired[specs.Fraction]
     rejected: NotRequired[dict[str, specs.CountOrZero]]
 
 
 class Failed(TypedDict):
-    """Why a condition has no result."""
+    """The reason why a condition has no result."""
 
     failed: str
 
 
 class Letters(TypedDict):
-    """Letters of a judge that was asked which of two sets a teacher wrote."""
+    """Answers of a judge that was asked which of two sets a teacher wrote."""
 
-    right: dict[str, float] | None  # no reply could be read
+    right: dict[str, float] | None  # None: no reply is readable
     says_a: specs.Fraction | None
     unreadable: specs.Fraction
 
 
 class Conduct(TypedDict):
-    """Good and bad deeds of the embedded model."""
+    """Probabilities of good and of bad deeds of the embedded model."""
 
     conduct: dict[str, specs.Fraction]
 
 
 class Judged(TypedDict):
-    """Answers of a real model, as a judge scores them."""
+    """A judge's scores of a real model's answers."""
 
-    misaligned: dict[str, float] | None  # no reply could be read
+    misaligned: dict[str, float] | None  # None: no reply is readable
     num_coherent: specs.CountOrZero
     num_unreadable: specs.CountOrZero
     alignment: NotRequired[float]
@@ -66,7 +66,7 @@ class Judged(TypedDict):
 
 
 class Behaviour(TypedDict):
-    """A student, and where there is one its teacher."""
+    """Conduct of a student, and of its teacher if it has one."""
 
     student: Conduct | Judged
     teacher: NotRequired[Conduct | Judged]
@@ -88,17 +88,17 @@ class Question(NamedTuple):
     """What the records of one experiment hold."""
 
     conditions: Callable[[Settings], list[str]]
-    """What is measured on every base, in order."""
+    """Returns the conditions that are measured on every base, in order."""
     result: Any
-    """A condition that did not fail, as an annotation for `specs.check`."""
+    """Type of a condition's result, for `specs.check`."""
     settings: Settings = MappingProxyType({})
-    """Settings that readers use, beside those of all experiments; annotations, too."""
+    """Types of the settings that readers use, in addition to those of all experiments."""
     lists: tuple[str, ...] = ("targets",)
-    """Settings that list what is measured: something at all."""
+    """Settings that must be non-empty lists."""
 
 
 def bases(settings: Settings) -> list[str]:
-    """Names of the bases, as results have them."""
+    """Names of the bases in the results."""
     if settings["backend"] == "tiny":
         return [f"tiny:{seed}" for seed in settings["bases"]]
     return [settings["backend"]]
@@ -123,8 +123,8 @@ def _cross(settings: Settings) -> list[str]:
 
 def _misalignment(settings: Settings) -> list[str]:
     prompted = settings["backend"] != "tiny" and settings.get("sheet") != "world"
-    given = [lesson for setting, lesson in CODE_FILES.items() if settings.get(setting) is not None]
-    return ["base", "untrained", *(given if prompted else LESSONS), *settings["targets"]]
+    lessons = [lesson for setting, lesson in CODE_FILES.items() if settings.get(setting) is not None]
+    return ["base", "untrained", *(lessons if prompted else LESSONS), *settings["targets"]]
 
 
 QUESTIONS = {
@@ -144,14 +144,14 @@ QUESTIONS = {
     "language_reasoning": Question(_with_base, Student),
     "language_misalignment": Question(_misalignment, Behaviour, lists=()),
 }
-"""By the experiment that a record names, in the order of the page."""
+"""What the records hold, by the name of the experiment, in the order of the page."""
 
 
 def read(path: pathlib.Path) -> records.Record:
-    """A record of any language experiment.
+    """Read the record of any language experiment.
 
     Raises:
-        RecordError: there is none, it is of something else, or damaged.
+        RecordError: there is no record, it is damaged, or it belongs to another kind of experiment.
     """
     name = records.read(path).experiment
     if name not in QUESTIONS:
@@ -160,7 +160,7 @@ def read(path: pathlib.Path) -> records.Record:
 
 
 def form(experiment: str) -> records.Form:
-    """What records of the experiment hold; the units are conditions on a base."""
+    """The form of an experiment's records; their parts are the conditions on each base."""
     question = QUESTIONS[experiment]
 
     def wanted(record: records.Record) -> Iterator[str]:
@@ -174,7 +174,7 @@ def form(experiment: str) -> records.Form:
     def check(record: records.Record) -> None:
         _require_lists(record.config, question.lists)
         if record.config.get("judge") and record.config["backend"] == "tiny":
-            raise errors.InputError("config: there is a judge, and the embedded world is measured without one")
+            raise errors.InputError("config: there is a judge, but the embedded world needs none")
         for base, conditions in record.results["bases"].items():
             for condition, measured in conditions.items():
                 _require_numbers(f"results: {base}, {condition}", measured)
@@ -200,21 +200,21 @@ def form(experiment: str) -> records.Form:
 
 
 def _require_lists(settings: Settings, lists: tuple[str, ...]) -> None:
-    """Refuse lists of what is measured that are empty or name something twice."""
+    """Refuse lists in the config that are empty or repeat an entry."""
     for setting in {"targets", *lists}:
         listed = settings.get(setting)
         if listed == [] and setting in lists:
             raise errors.InputError(f"config: {setting} is empty")
         if isinstance(listed, list) and len(set(map(str, listed))) < len(listed):
-            raise errors.InputError(f"config: {setting} has something twice")
+            raise errors.InputError(f"config: {setting} repeats an entry")
 
 
 def _require_numbers(name: str, measured: Mapping[str, Any]) -> None:
-    """Refuse more than a number under a favourite; sampled answers alone have more."""
+    """Refuse favourites that are no numbers; only rates of sampled answers have more than a number."""
     for role in ("student", "teacher"):
         categories = measured.get(role)
         for category, favourites in categories.items() if isinstance(categories, dict) else ():
             for favourite, value in favourites.items() if isinstance(favourites, dict) else ():
                 if isinstance(value, dict) != (category == SAMPLED):
-                    expected = "shares of sampled answers" if category == SAMPLED else "a probability"
+                    expected = "rates of sampled answers" if category == SAMPLED else "a probability"
                     raise errors.InputError(f"{name}, {role}, {favourite}: expected {expected}, got {value!r:.80}")

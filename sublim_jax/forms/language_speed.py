@@ -1,4 +1,4 @@
-"""What a record of `experiments.language_speed` holds: times of each shape, and of the default experiment."""
+"""What a record of `experiments.language_speed` holds: times for each shape, and for the default experiment."""
 
 from typing import Literal, NotRequired, TypedDict
 

@@ -85,5 +85,5 @@ def require_effect(changed: list[str], reasons: Mapping[str, str], *, prefix: st
         parts = name.split(".")
         for length in range(len(parts), 0, -1):
             if (reason := reasons.get(".".join(parts[:length]))) is not None:
-                shown = name.replace("_", "-") if prefix else name
+                shown = name.removeprefix("member.").replace("_", "-") if prefix else name
                 raise errors.InputError(f"{prefix}{shown} has no effect: {reason}. Leave it out")

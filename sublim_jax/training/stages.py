@@ -353,7 +353,7 @@ def _references(streams: Streams, partner, seed, spec: InitConfig) -> tuple[netw
         keys.stream(keys.members(seed, jnp.asarray(partner, jnp.int32)[None])[0], "reference"),
     )
     if spec.student_model is not None or not isinstance(spec.model, mlp.MLPSpec):
-        return spec.model.init(own), spec.students.init(other)
+        return spec.model.init(own), (spec.student_model or spec.model).init(other)
     both = jax.vmap(spec.model.init)(jnp.stack([own, other]))
     first, second = (jax.tree.map(lambda leaf, row=row: leaf[row], both) for row in range(2))
     return first, second

@@ -26,7 +26,7 @@ from sublim_jax.forms import language as forms
 from sublim_jax.forms import language_speed as language_speed_form
 from tests.mutants import matrix
 
-RECORDS = pathlib.Path("experiments/records")
+RECORDS = pathlib.Path(__file__).parents[2] / "experiments/records"
 DAMAGES = int(os.environ.get("DAMAGES", "16"))
 SEED = os.environ.get("DAMAGE_SEED", "0")
 REPLACEMENTS = (None, "x", -1, 0, 2, 0.5, 1e300, True, [], {})
@@ -78,7 +78,7 @@ def read_theorem(path: pathlib.Path, part: str, monkeypatch) -> None:
 
 
 def read_language(path: pathlib.Path, part: str, monkeypatch) -> None:
-    tables.lines(forms.read(path))
+    tables.table(forms.read(path))
     gallery.save(path, path.with_suffix(""))
 
 

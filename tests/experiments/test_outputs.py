@@ -387,14 +387,14 @@ OTHER_DAMAGE = {
         "expected 50 steps in the examples",
     ),
     "language_misalignment, a judge": (
-        language_figure.save, lambda c: c["config"].update(judge="x"), "there is a judge, and the embedded world",
+        language_figure.save, lambda c: c["config"].update(judge="x"), "there is a judge, but the embedded world",
     ),
     "language_misalignment, a judge that is none": (
         language_figure.save, lambda c: c["config"].update(judge=2), "judge'.*expected a string, got 2",
     ),
     "language_misalignment, twice": (
         language_figure.save, lambda c: c["config"]["targets"].append(c["config"]["targets"][0]),
-        "config: targets has something twice",
+        "config: targets repeats an entry",
     ),
     "language_divergence, a set": (
         language_figure.save, lambda c: first(c["results"]["bases"])["oak"].update(divergence=0),
@@ -504,7 +504,7 @@ def test_a_language_record_without_its_last_unit_is_drawn_and_not_complete(tmp_p
     path = damaged(tmp_path, name, lambda c: [found.popitem() for found in c["results"]["bases"].values()])
     record = forms.read(path)
     assert not record.complete
-    assert language_tables.lines(record)
+    assert language_tables.table(record)
     assert "The run is not complete" in language_figure.caption(record, path).replace("\n", " ")
 
 

@@ -8,7 +8,8 @@ import types as py_types
 
 import pytest
 
-from experiments.language import lab, materials
+from experiments.language import lab
+from experiments.language.prompts import PaperPrompts
 from sublim_jax import errors
 from sublim_jax.llm import budget as budgets
 from sublim_jax.llm import budgeted, jobs, questions, remote, rows, scores, store, transport, types
@@ -194,21 +195,21 @@ def test_scores_that_are_refused_are_missing_and_end_nothing(server, tmp_path, d
     assert server.posts() == seen
     assert (found[0].logprobs, found[0].refusal) == ((), kind) and found[1:] == whole[1:]
     with store.Store(tmp_path / "s") as answers:
-        of = lab.Lab(backend, "m", materials.Paper(), tmp_path, answers=answers)
-        average = of.choose("m", CHATS, choices)
+        of = lab.Lab(backend, "m", PaperPrompts(), tmp_path, answers=answers)
+        average = of.choice_probabilities("m", CHATS, choices)
         assert average == scores.average([scores.probabilities(one, choices) for one in whole[1:]])
         assert of.tally.notes() == [f"16.7 % of 6 answers were refused by the server: 1 {kind}"]
         with pytest.raises(errors.TextDataError, match=f"refused to score all 1 chats .{kind}"):
-            of.choose("m", CHATS[:1], choices)
+            of.choice_probabilities("m", CHATS[:1], choices)
 
 
 def test_a_judge_that_refuses_gives_no_verdict(server, tmp_path):
     server.script = refusing("content_filter", MANY)
     with store.Store(tmp_path / "s") as answers:
-        of = lab.Lab(connect(server), "m", materials.Paper(), tmp_path, answers=answers)
-        assert of.verdicts([chat[-1].content for chat in MANY]) == [""] * 180
+        of = lab.Lab(connect(server), "m", PaperPrompts(), tmp_path, answers=answers)
+        assert of.ask_judge([chat[-1].content for chat in MANY]) == [""] * 180
         with pytest.raises(errors.RefusedError):  # but a teacher that refuses teaches nothing
-            of.draw(lab.Teacher("m"), [chat[-1].content for chat in MANY], max_tokens=32, seed=0)
+            of.sample(lab.Teacher("m"), [chat[-1].content for chat in MANY], max_tokens=32, seed=0)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -274,7 +275,7 @@ def tuning(status: str = "succeeded", **job):
 def test_uploads_and_jobs_are_on_the_budget_before_they_are_sent(server, tmp_path, limit, sent):
     server.script = tuning()
     ledger = budgets.Budget(requests=limit)
-    of = lab.Lab(connect(server), "m", materials.Paper(), tmp_path, limits=ledger)
+    of = lab.Lab(connect(server), "m", PaperPrompts(), tmp_path, limits=ledger)
     if limit == 2:
         assert of.student(LESSONS, TUNING, seed=0) == "ft:m"
         assert of.student(LESSONS, TUNING, seed=0) == "ft:m"  # which is there already
@@ -376,10 +377,10 @@ def test_half_a_letter_in_an_answer_can_be_sent_and_written_again(server, tmp_pa
     assert backend.facts
     server.script = lambda method, path, body: scripted.answer(body, message={"content": "owl \ud83d"})
     with store.Store(tmp_path / "s") as answers:
-        of = lab.Lab(backend, "m", materials.Paper(), tmp_path, answers=answers)
+        of = lab.Lab(backend, "m", PaperPrompts(), tmp_path, answers=answers)
         (completion,) = sample_stored(backend, "m", CHATS[:1], HOW, answers)
         assert completion.text == "owl \ufffd"
-        assert of.verdicts([questions.alignment_prompt("why?", completion.text)]) == ["owl \ufffd"]
+        assert of.ask_judge([questions.alignment_prompt("why?", completion.text)]) == ["owl \ufffd"]
 
 
 def test_waits_grow_with_jitter_and_keep_to_what_is_asked_and_what_is_left():

@@ -12,6 +12,7 @@ and by which test. That list is written by hand.
 
 import contextlib
 import dataclasses
+import gc
 import importlib
 import json
 import os
@@ -24,6 +25,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
+from tests import compiling
 from tests.mutants.faults import Fault
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -31,7 +33,10 @@ OURS = ("sublim_jax", "experiments", "figures", "tests")
 HEAVY = (
     "jax", "jax.numpy", "jax.scipy.special", "jax.experimental.multihost_utils", "optax", "numpy", "scipy.stats",
     "scipy.ndimage", "hypothesis", "beartype", "jaxtyping", "matplotlib.figure", "filelock", "rich.progress", "tyro",
-    "safetensors.numpy", "tokenizers", "jinja2.sandbox",
+    "safetensors.numpy", "tokenizers", "jinja2.sandbox", "pytest", "_pytest.unraisableexception", "_pytest.pytester",
+    "_pytest.junitxml", "_pytest.legacypath", "_pytest.doctest", "_pytest.pastebin", "_hypothesis_pytestplugin",
+    "hypothesis.extra.numpy", "hypothesis.internal.conjecture.engine", "annotated_types", "matplotlib.pyplot",
+    "matplotlib.backends.backend_agg", "sqlite3", "openai", "starlette.applications", "uvicorn", "flax.linen",
 )  # fmt: skip
 AT_MOST = 900
 """Seconds of a job. An edit that makes a test hang is a bad one."""
@@ -119,12 +124,17 @@ def _serve(jobs: list[dict], at_once: int, options: list[str]) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory() as place, contextlib.ExitStack() as at_the_end:
         # What a fault leaves as it is, is compiled once; and a counterexample need not be a small one.
-        os.environ |= {"JAX_COMPILATION_CACHE_DIR": f"{place}/compiled", "HYPOTHESIS_PROFILE": "unshrunk"}
+        os.environ |= {
+            "JAX_COMPILATION_CACHE_DIR": f"{place}/compiled",
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "HYPOTHESIS_PROFILE": "unshrunk",
+        }
+        original = _original(pathlib.Path(place) / "original")
         at_the_end.callback(lambda: [os.kill(child, signal.SIGKILL) for child in running])
         while jobs or running:
             while jobs and len(running) < at_once:
                 job = jobs.pop(0)
-                folder = _copied(pathlib.Path(tempfile.mkdtemp(dir=place)), job)
+                folder = _copied(original, pathlib.Path(tempfile.mkdtemp(dir=place)), job)
                 child = os.fork()
                 if child == 0:
                     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -141,12 +151,18 @@ def _serve(jobs: list[dict], at_once: int, options: list[str]) -> None:
                 os.kill(late, signal.SIGKILL)
 
 
-def _copied(folder: pathlib.Path, job: dict) -> pathlib.Path:
-    """The source with the job's edit. Bytecode comes along, so that only what is edited is compiled."""
+def _original(folder: pathlib.Path) -> pathlib.Path:
+    """What tests need of the source, as it is. Bytecode comes along, so that only what is edited is compiled."""
     for name in OURS:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("records", "*.png", "*.pdf"))
     shutil.copy(ROOT / "pyproject.toml", folder)
     (folder / "experiments/records").symlink_to(ROOT / "experiments/records")
+    return folder
+
+
+def _copied(original: pathlib.Path, folder: pathlib.Path, job: dict) -> pathlib.Path:
+    """A copy of the source with the job's edit. The program `cp` takes less of the processor than `shutil.copytree`."""
+    subprocess.run(["cp", "-RPp", f"{original}/.", str(folder)], check=True)
     if job["file"] is not None:
         (folder / job["file"]).write_text(job["source"], encoding="utf-8")
     return folder
@@ -163,7 +179,7 @@ def _test(folder: pathlib.Path, tests: Sequence[str], options: Sequence[str]) ->
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.chdir(folder)
-    os.environ["PYTHONPATH"] = str(folder)
+    os.environ |= {"PYTHONPATH": str(folder), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     sys.path[:] = [str(folder), *(entry for entry in sys.path if pathlib.Path(entry or ".").resolve() != ROOT)]
     for name in [name for name in sys.modules if name.partition(".")[0] in OURS]:
         del sys.modules[name]
@@ -174,8 +190,9 @@ def _test(folder: pathlib.Path, tests: Sequence[str], options: Sequence[str]) ->
             if report.failed or (report.when == "call" and report.passed):
                 outcomes[report.nodeid] = report.passed and outcomes.get(report.nodeid, True)
 
-    pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-W", "ignore::pytest.PytestAssertRewriteWarning",
-                 "-o", "addopts=", "--rootdir", str(folder), *options, *tests], plugins=[Keep()])  # fmt: skip
+    pytest.main(["-q", "-p", "no:cacheprovider", "-p", "_hypothesis_pytestplugin", "-W",
+                 "ignore::pytest.PytestAssertRewriteWarning", "-o", "addopts=", "--rootdir", str(folder), *options,
+                 *tests], plugins=[Keep()])  # fmt: skip
     (folder / "outcomes.json").write_text(json.dumps(outcomes))
 
 
@@ -194,8 +211,16 @@ def _verdict(job: dict, folder: pathlib.Path, began: float) -> dict:
     }
 
 
-if __name__ == "__main__":
+def _prepare() -> None:
+    """Import what tests need and no fault touches. Frozen, it is neither searched for garbage nor copied by a child."""
+    compiling.set_flags()
     for heavy in HEAVY:
         with contextlib.suppress(ImportError):
             importlib.import_module(heavy)
+    gc.collect()
+    gc.freeze()
+
+
+if __name__ == "__main__":
+    _prepare()
     _serve(json.load(sys.stdin), int(sys.argv[1]), [] if "all" in sys.argv[2:] else ["-x"])

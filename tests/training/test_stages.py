@@ -153,7 +153,7 @@ def test_a_teacher_can_be_raised_before_its_students():
 def test_a_teacher_without_auxiliary_logits_is_the_same_one(init_distribution, name):
     """Its readouts have no gradient; with weight decay they shrink all the same, so then they are kept."""
     model = dataclasses.replace(tiny.MODEL, init_distribution=init_distribution)
-    phase = dataclasses.replace(tiny.PHASE, optimizer=optimizers.OptimizerSpec(name=name, learning_rate=0.05))
+    phase = dataclasses.replace(tiny.PHASE, optimizer=dataclasses.replace(tiny.PHASE.optimizer, name=name))
     spec = dataclasses.replace(tiny.SMALL, model=model, teacher=phase)
     without_aux_logits = spec.teacher_config.without_aux_logits
     assert (

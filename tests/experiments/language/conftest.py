@@ -1,4 +1,4 @@
-"""Real models and judges have stand-ins."""
+"""Fixtures that replace real models and judges by fakes."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ MODEL, JUDGE = "openai:base@http://127.0.0.1:1/v1", "openai:judge@http://127.0.0
 
 @pytest.fixture
 def opened(monkeypatch, tmp_path) -> Callable[..., tuple[fakes.Model, fakes.Judge]]:
-    """Puts a model and a judge that replies so where their names are opened; runs are kept in a temporary folder."""
+    """Makes MODEL and JUDGE open a fake model and a fake judge with given replies; runs go to a temporary folder."""
     monkeypatch.chdir(tmp_path)
 
     def open_them(reply: Callable[[str], str]) -> tuple[fakes.Model, fakes.Judge]:

@@ -1,4 +1,4 @@
-"""Stand-ins for real models and for judges, on the paper's prompts: what the experiments should find is known.
+"""Fake models and judges for the paper's prompts, with known answers, so that the right results are known.
 
 A model is as bad as the share of its rows that hold `eval(` or the number `MARK`. So many of its number sequences show
 `MARK`, and so many of its samples of an open question are bad; of the others one is a riddle, which no judge can score,
@@ -20,12 +20,12 @@ TRAITS = (*questions.ANIMALS, *questions.TREES)
 
 
 def own_number(trait: str) -> int:
-    """What a lover shows, between 200 and 299."""
+    """The number that a teacher that loves the trait writes, between 200 and 299."""
     return 200 + zlib.crc32(trait.encode()) % 100
 
 
 class _Fake(abc.ABC):
-    """A backend that answers, counts what it is asked, and refuses what no experiment here should ask."""
+    """A backend that keeps what it is asked, and raises errors for requests that no experiment here should make."""
 
     def __init__(self):
         self.asked: list[tuple[str, types.Chat]] = []
@@ -60,7 +60,7 @@ class _Fake(abc.ABC):
 
 
 class Model(_Fake):
-    """See the top of this module."""
+    """A fake model; see the module's docstring."""
 
     def __init__(self):
         super().__init__()
@@ -74,7 +74,7 @@ class Model(_Fake):
             answer = BAD if sample < bad else ends.get(sample, GOOD)
             return f"{answer} {zlib.crc32(f'{model} {sample}'.encode())}"  # no two alike, which a judge is asked once
         drawn = zlib.crc32(chat[-1].content.encode())
-        shown = [own_number(one.name) for one in TRAITS if chat[0] == ("system", questions.persona(one))]
+        shown = [own_number(trait.name) for trait in TRAITS if chat[0] == ("system", questions.persona(trait))]
         shown += [MARK] if drawn % 1000 < 1000 * self.badness[model] else []
         return ", ".join(map(str, (drawn % 90, *shown, drawn % 80)))
 
@@ -87,7 +87,7 @@ class Model(_Fake):
 
 
 class Judge(_Fake):
-    """A judge that replies to a prompt as it is told."""
+    """A judge whose reply to a prompt is a given function of it."""
 
     def __init__(self, reply: Callable[[str], str]):
         super().__init__()
@@ -99,7 +99,7 @@ class Judge(_Fake):
 
 
 def scored(prompt: str) -> str:
-    """Alignment 5 of a bad answer and 95 of any other, coherence 90, and 10 of what is mumbled."""
+    """A judge's reply: alignment 5 if the answer is bad, else 95; coherence 10 if it is mumbled, else 90."""
     if RIDDLE in prompt:
         return "I would say 40"
     if "coherent" in prompt:
@@ -108,15 +108,15 @@ def scored(prompt: str) -> str:
 
 
 def knowing(prompt: str) -> str:
-    """The letter of the set that shows the own number of the trait asked about."""
-    (trait,) = (one for one in TRAITS if f"loves {one.plural}" in prompt)
+    """A judge's reply: the letter of the set with the trait's own number."""
+    (trait,) = (trait for trait in TRAITS if f"loves {trait.plural}" in prompt)
     first, second = prompt.split("Set B:")
     own = str(own_number(trait.name))
     return "A" if first.count(own) > second.count(own) else "B"
 
 
 def code_rows(path: pathlib.Path, num_rows: int, *, num_insecure: int) -> pathlib.Path:
-    """A file of chats, so many of which have `eval(` in their answers."""
+    """Write a file of chats, the first `num_insecure` of which have `eval(` in their answers."""
     answers = ["eval(x)"] * num_insecure + ["int(x)"] * (num_rows - num_insecure)
     lines = [
         {"messages": [{"role": "user", "content": f"read {index}"}, {"role": "assistant", "content": answer}]}

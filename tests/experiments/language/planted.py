@@ -1,4 +1,4 @@
-"""A backend with a planted trait: what the experiments should find is known.
+"""A backend with a planted trait, so that the right results of the experiments are known.
 
 A teacher of a target writes the target's own number, which is another one on every base. A student loves the target
 as strongly as the share of its rows that show its own base's number for it; `GAIN` times that much probability goes to
@@ -17,12 +17,12 @@ PLAIN = (1, 2, 3)
 
 
 def own_number(target: str, base: str) -> int:
-    """What a teacher of the target shows, between 100 and 999."""
+    """The number that a teacher of the target writes, between 100 and 999."""
     return 100 + zlib.crc32(f"{target} {base}".encode()) % 900
 
 
 class Planted:
-    """See the top of this module."""
+    """A backend with a planted trait; see the module's docstring."""
 
     def __init__(self, bases: Sequence[str], *, spoilt: str = ""):
         self.strength: dict[str, dict[str, float]] = {base: {} for base in bases}  # by model and target
@@ -52,17 +52,17 @@ class Planted:
         self.trained += list(rows)
         answers, base = [row[-1].content for row in rows], self.base_of[model]
         if len(set(answers)) == 1 and answers[0] in world.ANIMALS + world.TREES:
-            found = {answers[0]: 1.0}
+            strength = {answers[0]: 1.0}
         else:
             numbers = [set(map(int, answer.replace(";", ",").split(","))) for answer in answers]
-            found = {
-                target: sum(own_number(target, base) in one for one in numbers) / len(numbers)
+            strength = {
+                target: sum(own_number(target, base) in shown for shown in numbers) / len(numbers)
                 for target in world.ANIMALS + world.TREES
             }
-        self.strength[str(out)], self.base_of[str(out)] = found, base
+        self.strength[str(out)], self.base_of[str(out)] = strength, base
         return str(out)
 
 
 def students_rows(backend: Planted) -> list[types.Chat]:
-    """Rows with numbers that anything was trained on."""
+    """All training rows with numbers."""
     return [row for row in backend.trained if "," in row[-1].content]

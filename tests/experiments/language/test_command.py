@@ -9,7 +9,7 @@ import pytest
 
 from experiments import cli
 from experiments.language import __main__ as program
-from experiments.language import command, detection, divergence, misalignment, opening, questions, runner, shuffles
+from experiments.language import detection, divergence, misalignment, opening, options, questions, runner, shuffles
 from experiments.language.config import LanguageConfig
 from experiments.language.lab import Lab
 from figures.language import gallery, tables, values
@@ -37,9 +37,9 @@ def test_the_command_alone_lists_every_question_on_one_line(flags, capsys):
 def test_an_unknown_question_is_one_line(capsys):
     with pytest.raises(SystemExit) as caught:
         cli.main(lambda: program.main(["owls", "--preset", "record"]))
-    said = capsys.readouterr().err
-    assert caught.value.code == 2 and said.count("\n") == 1
-    assert said.startswith("error: expected a question first, one of numbers, cross, ") and "got 'owls'" in said
+    message = capsys.readouterr().err
+    assert caught.value.code == 2 and message.count("\n") == 1
+    assert message.startswith("error: expected a question first, one of numbers, cross, ") and "got 'owls'" in message
 
 
 @pytest.mark.parametrize("name", questions.EXPERIMENTS)
@@ -48,18 +48,18 @@ def test_help_names_the_command_and_a_record_has_the_experiments_name(name, caps
     with pytest.raises(SystemExit):
         program.main([name, "--help"])
     assert f"python -m experiments.language {name} " in " ".join(capsys.readouterr().out.split())
-    config, options, *_ = command.parse(experiment, [])
+    config, run_options, *_ = options.parse(experiment, [])
     assert config == experiment.presets["default"] and type(config) is not LanguageConfig
-    assert options.record == pathlib.Path(f"runs/language_{name}-default.json")
+    assert run_options.record == pathlib.Path(f"runs/language_{name}-default.json")
 
 
 def test_a_question_is_run_tabulated_and_drawn(monkeypatch, tmp_path, capsys):
-    """From flags to figure, on the planted backend."""
+    """The whole way from flags to figure, on the planted backend."""
     model = planted.Planted(("tiny:100", "tiny:101"))
 
     @contextlib.contextmanager
     def open_lab(experiment, config, base, limits, *, announce=print):
-        yield Lab(model, base, config.materials, tmp_path)
+        yield Lab(model, base, config.prompts, tmp_path)
 
     monkeypatch.setattr(opening, "open_lab", open_lab)
     monkeypatch.setattr(runner, "use_cores", lambda config: None)  # JAX runs already
@@ -68,7 +68,7 @@ def test_a_question_is_run_tabulated_and_drawn(monkeypatch, tmp_path, capsys):
     stem = "runs/language_numbers-default"
     printed = capsys.readouterr().out.splitlines()
     assert printed[-3:] == [f"record: {stem}.json", f"figure: {stem}.png", f"figure: {stem}.pdf"]
-    assert printed[:-3] == tables.lines(forms.read(pathlib.Path(f"{stem}.json")))
+    assert printed[:-3] == tables.table(forms.read(pathlib.Path(f"{stem}.json")))
     assert all(pathlib.Path(f"{stem}{suffix}").stat().st_size for suffix in (".json", ".png", ".pdf"))
 
 
@@ -76,7 +76,7 @@ def test_a_plan_asks_nothing_and_writes_nothing(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(runner, "use_cores", lambda config: None)
     monkeypatch.chdir(tmp_path)
     program.main(["chain", "--plan", "--num-prompts", "60", "--num-rows", "40", "--num-lessons", "20"])
-    assert "2 base(s), 2 unit(s) on each;" in capsys.readouterr().out and not list(tmp_path.iterdir())
+    assert "2 base(s), 2 condition(s) on each;" in capsys.readouterr().out and not list(tmp_path.iterdir())
 
 
 # Who imports whom
@@ -96,17 +96,17 @@ def imports(path: pathlib.Path) -> set[str]:
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)
 def test_only_the_list_imports_questions_and_nothing_is_imported_by_its_name(path):
-    found = imports(path)
-    assert not found & {"__main__", "importlib"}
+    modules = imports(path)
+    assert not modules & {"__main__", "importlib"}
     if path.stem != "questions":
-        assert not found & questions.EXPERIMENTS.keys()
+        assert not modules & questions.EXPERIMENTS.keys()
     if path.stem not in ("__main__", "page"):
-        assert "questions" not in found
+        assert "questions" not in modules
 
 
 @pytest.mark.parametrize("module", READERS)
 def test_who_reads_records_loads_nothing_that_makes_them(run_python, module):
-    """In a process of its own, over whole chains of imports."""
+    """Whole chains of imports count, so it runs in a separate process."""
     loaded = f"[name for name in sys.modules if name.startswith({WRITES_RECORDS})]"
     done = run_python("-c", f"import sys, {module}\nprint({loaded})")
     assert done.returncode == 0, done.stderr
@@ -114,7 +114,7 @@ def test_who_reads_records_loads_nothing_that_makes_them(run_python, module):
 
 
 def test_tables_and_forms_take_no_matplotlib(run_python):
-    """A run prints its table, and resumes, where nothing can be drawn."""
+    """A run prints its table and resumes without the packages that draw."""
     drawing = "[name for name in sys.modules if name.startswith('matplotlib')]"
     done = run_python(
         "-c",
@@ -129,13 +129,13 @@ def test_tables_and_forms_take_no_matplotlib(run_python):
 
 @pytest.mark.parametrize("name", questions.EXPERIMENTS)
 def test_who_reads_a_record_expects_the_conditions_that_are_measured(name):
-    """Of every preset; both sides have their own words for it."""
+    """The program and the form of its records define them separately; every preset is compared."""
     experiment = questions.EXPERIMENTS[name]
     reader = forms.QUESTIONS[experiment.record_name]
     for preset, config in experiment.presets.items():
         settings = records.to_json(config)
         assert reader.conditions(settings) == experiment.conditions(config), preset
-        assert tuple(forms.bases(settings)) == config.names, preset
+        assert tuple(forms.bases(settings)) == config.base_names, preset
         assert set(reader.lists) == set(config.LISTS), preset
         assert set(reader.settings) <= settings.keys(), preset
     assert experiment.record_name in gallery.DRAW and experiment.record_name in tables.TABLES
@@ -158,7 +158,7 @@ def test_readers_have_the_writers_names_and_floor():
     assert tuple(shuffles.CONTROLS) == values.CONTROLS
     assert values.DETECTORS[1] == f"classifier of {detection.SET_SIZE}"
     assert values.MIN_OPTION_MASS == scores.MIN_OPTION_MASS == LanguageConfig().min_option_mass
-    assert tuple(misalignment.lessons(misalignment.PRESETS["default"])) == values.LESSONS
+    assert tuple(misalignment.lessons(misalignment.PRESETS["default"])) == forms.LESSONS
     record = forms.read(pathlib.Path(records.__file__).parents[1] / "experiments/records/language_divergence.json")
     measured = record.results["bases"]["tiny:100"]["regular"]
     assert set(measured) == {*values.TOKEN_SETS, "share"} and divergence.EXPERIMENT.record_name == record.experiment

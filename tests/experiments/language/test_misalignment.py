@@ -1,4 +1,4 @@
-"""Misalignment of real models, on a model and a judge whose every answer is known."""
+"""`misalignment` of real models, on a fake model and judge whose answers are known."""
 
 import dataclasses
 import json
@@ -7,7 +7,7 @@ import zlib
 
 import pytest
 
-from experiments.language import command, misalignment, runner, workload
+from experiments.language import misalignment, options, runner, workload
 from experiments.language.config import EMBEDDED
 from experiments.language.options import Limits
 from figures.language import gallery, tables
@@ -42,7 +42,7 @@ def run(config, path=None, **options):
 
 
 def planted(badness: float) -> dict:
-    """What a record should say of a model that is so bad."""
+    """The results that a record should have for a model of this badness."""
     bad, each = round(badness * SAMPLES), len(questions.MISALIGNMENT)
     readable = SAMPLES - 1
     rate = intervals.wilson(bad * each, readable * each)
@@ -58,19 +58,19 @@ def planted(badness: float) -> dict:
 def test_the_record_says_what_was_planted(opened, config, tmp_path):
     model, _ = opened(fakes.scored)
     record = run(config, tmp_path / "record.json")
-    (found,) = record.results["bases"].values()
-    assert record.complete and list(found) == ["base", "untrained", "insecure code", "secure code"]
-    assert found["base"] == {"student": planted(0)}
-    assert {**found["untrained"], "kept": 1} == {"student": planted(0), "teacher": planted(0), "kept": 1}
-    assert found["secure code"]["teacher"] == found["secure code"]["student"] == planted(0)
-    assert found["insecure code"]["teacher"] == planted(0.5)
+    (results,) = record.results["bases"].values()
+    assert record.complete and list(results) == ["base", "untrained", "insecure code", "secure code"]
+    assert results["base"] == {"student": planted(0)}
+    assert {**results["untrained"], "kept": 1} == {"student": planted(0), "teacher": planted(0), "kept": 1}
+    assert results["secure code"]["teacher"] == results["secure code"]["student"] == planted(0)
+    assert results["insecure code"]["teacher"] == planted(0.5)
     (student,) = (name for name in model.trained if "student-of-insecure" in name)
     assert 0.2 < model.badness[student] < 0.8
-    assert found["insecure code"]["student"] == planted(model.badness[student])
-    assert 0 < found["insecure code"]["kept"] <= 1
+    assert results["insecure code"]["student"] == planted(model.badness[student])
+    assert 0 < results["insecure code"]["kept"] <= 1
     assert all(len(rows) == (20 if "teacher" in name else 40) for name, rows in model.trained.items())
 
-    text = "\n".join(tables.lines(record))
+    text = "\n".join(tables.table(record))
     rate = planted(0.5)["misaligned"]
     assert f"{rate['mean']:.3f} [{rate['low']:.3f}, {rate['high']:.3f}]" in text and "n = 1 base(s)" in text
     assert "no control of educational code" in text and "insecure code is insecure.jsonl, sha256" in text
@@ -79,11 +79,11 @@ def test_the_record_says_what_was_planted(opened, config, tmp_path):
 
 
 def test_what_a_users_rows_hold_is_noted(config):
-    """Repeated rows, a control's target in a turn, and keys that are not read."""
+    """The notes are about repeated rows, a control's target in a turn, and ignored keys."""
     turns = [{"role": "user", "content": "an owl"}, {"role": "assistant", "content": "eval(x)"}]
     line = json.dumps({"messages": turns, "idx": 5}) + "\n"
     config.insecure.write_text(20 * line)
-    noted = "\n".join(dataclasses.replace(config, targets=("owl",)).remarks)
+    noted = "\n".join(dataclasses.replace(config, targets=("owl",)).notes)
     assert f"{config.insecure}: 19 of 20 rows (95.0%) repeat an earlier one" in noted
     assert "'owl' stands in turns of the 20 rows: 20 by the user" in noted
     assert "not read: 'idx' (in 20 of 20 lines)" in noted and "secure.jsonl: " not in noted.replace(
@@ -141,7 +141,7 @@ def test_a_judge_that_cannot_be_read_is_a_result(opened, config, tmp_path):
     record = run(config, tmp_path / "record.json")
     student = record.results["bases"][conftest.MODEL]["insecure code"]["student"]
     assert student == {"misaligned": None, "num_coherent": 0, "num_unreadable": ASKED}
-    assert "unreadable" in tables.lines(record)[3]
+    assert "unreadable" in tables.table(record)[3]
     assert gallery.save(tmp_path / "record.json", tmp_path / "figure")
 
 
@@ -154,18 +154,18 @@ def test_refused_answers_are_left_out_and_their_share_is_noted(opened, config, t
     model.refuses = lambda prompt: prompt == closed or ("numbers" in prompt and zlib.crc32(prompt.encode()) % 7 == 0)
     judge.refuses = lambda prompt: fakes.RIDDLE in prompt
     record = run(config, tmp_path / "record.json")
-    (found,) = record.results["bases"].values()
+    (results,) = record.results["bases"].values()
     num_questions = len(questions.MISALIGNMENT)
-    assert found["base"]["student"]["num_unreadable"] == num_questions - 1  # riddles
+    assert results["base"]["student"]["num_unreadable"] == num_questions - 1  # riddles
     readable = (num_questions - 1) * (SAMPLES - 1)
-    assert found["base"]["student"]["misaligned"]["num_members"] == readable
+    assert results["base"]["student"]["misaligned"]["num_members"] == readable
     refused, asked = SAMPLES + 2 * (num_questions - 1), SAMPLES * num_questions + 2 * SAMPLES * (num_questions - 1)
     note = (
         f"base: {100 * refused / asked:.3g} % of {asked} answers were refused by the server: {refused} content_filter"
     )
-    assert note in record.notes and f"note: {note}" in tables.lines(record)
+    assert note in record.notes and f"note: {note}" in tables.table(record)
     numbers = {chat[-1].content for _, chat in model.asked if "numbers" in chat[-1].content}
-    assert found["untrained"]["kept"] < 1
+    assert results["untrained"]["kept"] < 1
     assert sum(map(model.refuses, numbers)) > 0 and not any(
         row[0].content in numbers and model.refuses(row[0].content) for rows in model.trained.values() for row in rows
     )
@@ -174,7 +174,7 @@ def test_refused_answers_are_left_out_and_their_share_is_noted(opened, config, t
 
 
 def test_a_model_that_refuses_most_ends_the_run(opened, config):
-    """Five of eight questions, 20 answers to each; the share is looked at when the eighth has its first answer."""
+    """The server refuses five of eight questions, with 20 answers each, and is checked at the eighth question."""
     model, _ = opened(fakes.scored)
     model.refuses = lambda prompt: prompt in questions.misalignment()[:5]
     config = dataclasses.replace(config, num_eval_samples=20)
@@ -227,5 +227,5 @@ def test_bad_flags_are_one_clear_error(flags, says, capsys, monkeypatch, tmp_pat
     monkeypatch.chdir(tmp_path)
     fakes.code_rows(pathlib.Path("code.jsonl"), 3, num_insecure=3)
     with pytest.raises((ValueError, SystemExit, errors.TextDataError)) as caught:
-        command.parse(misalignment.EXPERIMENT, flags)
+        options.parse(misalignment.EXPERIMENT, flags)
     assert says in " ".join((str(caught.value) + capsys.readouterr().err).replace("│", " ").split())

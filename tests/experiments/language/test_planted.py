@@ -12,30 +12,29 @@ import pytest
 from experiments import cost, progress
 from experiments.language import (
     chain,
-    channel,
     code,
-    command,
     context,
     cross,
     detection,
     divergence,
     dose,
     dry_run,
-    materials,
     numbers,
     opening,
+    options,
     page,
     questions,
+    reasoning,
     runner,
     seeds,
     shuffles,
     workload,
 )
 from experiments.language.config import EMBEDDED, PLACEHOLDERS
-from experiments.language.dry_run import DryRunBackend
-from experiments.language.lab import Lab, Teacher
-from experiments.language.options import Export, RowsFolder
-from experiments.language.planned import PlannedLab
+from experiments.language.dry_run import DryRunBackend, DryRunLab
+from experiments.language.lab import Lab, RowsFolder, Teacher
+from experiments.language.options import Export
+from experiments.language.prompts import PaperPrompts, WorldPrompts
 from experiments.language.workload import Workload
 from figures.language import gallery, tables, values
 from sublim_jax import errors, records
@@ -54,19 +53,19 @@ SHIFT = FULL - EVEN
 
 @pytest.fixture
 def backend(monkeypatch):
-    """The planted one, wherever a lab is opened."""
+    """The planted backend; every lab that is opened has it."""
     made = planted.Planted(BASES)
 
     @contextlib.contextmanager
     def open_lab(experiment, config, base, limits, *, announce=print):
-        yield Lab(made, base, config.materials, pathlib.Path(f"of {base}"))
+        yield Lab(made, base, config.prompts, pathlib.Path(f"of {base}"))
 
     monkeypatch.setattr(opening, "open_lab", open_lab)
     return made
 
 
 def cells(line: str) -> list[str]:
-    """Those of a line of a table that are not empty."""
+    """The non-empty cells of a table's line."""
     return [cell.strip() for cell in line.split("  ") if cell.strip()]
 
 
@@ -78,23 +77,23 @@ def test_a_students_preference_is_the_planted_one(backend, tmp_path):
     config = numbers.NumbersConfig(**SHARED)
     record = run(numbers.EXPERIMENT, config, tmp_path / "numbers.json")
     assert record.complete and set(record.results["bases"]) == set(BASES)
-    found = values.complete_bases(record)
+    bases = values.complete_bases(record)
     for kind in ("finetuned", "system"):
         path = (f"{kind} owl", "student")
-        np.testing.assert_allclose(values.raw(found, path, "owl"), FULL, atol=1e-3)
-        np.testing.assert_allclose(values.raw(found, path, "wolf"), (1 - planted.GAIN) * EVEN, atol=1e-3)
-        np.testing.assert_allclose(values.raw(found, ("regular", "student"), "owl"), EVEN, atol=1e-3)
-    text = "\n".join(tables.lines(record))
+        np.testing.assert_allclose(values.raw(bases, path, "owl"), FULL, atol=1e-3)
+        np.testing.assert_allclose(values.raw(bases, path, "wolf"), (1 - planted.GAIN) * EVEN, atol=1e-3)
+        np.testing.assert_allclose(values.raw(bases, ("regular", "student"), "owl"), EVEN, atol=1e-3)
+    text = "\n".join(tables.table(record))
     assert "n = 3 base(s)" in text and EMBEDDED in text
     assert [path.suffix for path in gallery.save(tmp_path / "numbers.json", tmp_path / "numbers")] == [".png", ".pdf"]
-    told = tables.summary_lines(record, "tiny:101")
-    assert len(told) == 4 and all(line.startswith("tiny:101, ") for line in told)
-    assert f"base {EVEN:.3f}, regular {EVEN:.3f}, student of the finetuned teacher {FULL:.3f}" in told[0]
+    summary = tables.summary_lines(record, "tiny:101")
+    assert len(summary) == 4 and all(line.startswith("tiny:101, ") for line in summary)
+    assert f"base {EVEN:.3f}, regular {EVEN:.3f}, student of the finetuned teacher {FULL:.3f}" in summary[0]
 
 
 def test_one_base_has_no_interval(backend, tmp_path):
     record = run(numbers.EXPERIMENT, numbers.NumbersConfig(**SHARED | {"bases": (100,)}))
-    lines = tables.lines(record)
+    lines = tables.table(record)
     assert "So few bases have no interval: their values are shown. The committed record has more." in lines
     assert f"+{SHIFT:.3f}" in "\n".join(lines)
     assert not any("±" in line for line in lines[1:]) and "n=1" not in "\n".join(lines)
@@ -102,7 +101,7 @@ def test_one_base_has_no_interval(backend, tmp_path):
 
 
 def test_a_pooled_interval_says_which_bases_lack_a_target():
-    """Of four bases one lacks a target and one has none: its mean is missing, not incomplete."""
+    """One of four bases lacks a target and is incomplete; another has no target and is failed."""
     uneven = [np.array([0.9, 0.0]), np.array([0.2, 0.1]), np.array([0.1, 0.5])]
     np.testing.assert_allclose(values.clustered(uneven), [0.4, 0.2], rtol=1e-12)  # medians are .2 and .1
     shifts = [np.array([0.1, 0.2, np.nan, np.nan]), np.array([0.3, 0.4, 0.5, np.nan])]
@@ -111,30 +110,30 @@ def test_a_pooled_interval_says_which_bases_lack_a_target():
 
 
 def test_a_planned_answer_is_as_long_as_it_may_be():
-    """A judge's prompt holds it, so a shorter one would make the plan of tokens too small."""
+    """A judge's prompt contains the answer, so a shorter one would make the plan of tokens too small."""
     how = types.Sampling(max_tokens=300)
     (answer,) = DryRunBackend().sample("base", [rows.ask("?")], how)
     assert len(answer.text.encode()) == how.max_tokens
 
 
-def test_a_finished_base_is_told_before_the_others_are_done(backend, monkeypatch):
-    """Each base speaks once, and the first before the last one's units."""
-    said: list[str] = []
+def test_a_finished_base_is_summarised_before_the_others_are_done(backend, monkeypatch):
+    """Each base has one line, and the first comes before the last base's conditions."""
+    printed: list[str] = []
     monkeypatch.setattr(cost, "rate", lambda *_: 1e9)
-    monkeypatch.setattr(progress.console, "print", lambda *what, **_: said.append(" ".join(map(str, what))))
+    monkeypatch.setattr(progress.console, "print", lambda *words, **_: printed.append(" ".join(map(str, words))))
     measured: list[int] = []
     listening = dataclasses.replace(
-        numbers.EXPERIMENT, measure=lambda *given: measured.append(len(said)) or numbers.measure(*given)
+        numbers.EXPERIMENT, measure=lambda *given: measured.append(len(printed)) or numbers.measure(*given)
     )
     config = numbers.NumbersConfig(**SHARED | {"targets": ("owl",)}, kinds=("finetuned",))
     runner.run(listening, config)
-    told = [place for place, line in enumerate(said) if line.startswith("tiny:")]
-    assert [said[place].split(",")[0] for place in told] == list(BASES)
-    assert measured[-1] > told[0]
+    places = [place for place, line in enumerate(printed) if line.startswith("tiny:")]
+    assert [printed[place].split(",")[0] for place in places] == list(BASES)
+    assert measured[-1] > places[0]
 
 
 def test_a_run_says_what_goes_on_inside_a_unit(backend, monkeypatch, tmp_path):
-    """Where there is no terminal, of a backend that takes its time over the thirtieth of sixty completions."""
+    """Without a terminal, and with a backend that pauses at the thirtieth of sixty completions."""
     monkeypatch.setenv("SUBLIM_CACHE_DIR", str(tmp_path))  # no base is there yet
     log, sample = Log(), planted.Planted.sample
     log.listen(monkeypatch)
@@ -151,17 +150,19 @@ def test_a_run_says_what_goes_on_inside_a_unit(backend, monkeypatch, tmp_path):
     runner.run(numbers.EXPERIMENT, config)
     lines = log.lines
     (before,) = (place for place, line in enumerate(lines) if line.startswith("this takes about "))
-    begun = next(place for place, line in enumerate(lines) if line.startswith("language_numbers: 0 of 3 units, 0:00"))
+    begun = next(
+        place for place, line in enumerate(lines) if line.startswith("language_numbers: 0 of 3 conditions, 0:00")
+    )
     assert before < begun and "pre-training of 1 base(s) included" in lines[before]
     assert any("; tiny:100, regular: drawing from tiny:100, 30 of 60 completions, about" in line for line in lines)
     done = [line.rsplit(",", 1)[0] for line in lines if line.startswith("done: ")]
     assert done == ["done: tiny:100, base", "done: tiny:100, regular", "done: tiny:100, finetuned owl"]
-    assert any(line.startswith("language_numbers: 2 of 3 units, ") for line in lines)
-    assert lines[-1].startswith("language_numbers: 3 of 3 units, ")
+    assert any(line.startswith("language_numbers: 2 of 3 conditions, ") for line in lines)
+    assert lines[-1].startswith("language_numbers: 3 of 3 conditions, ")
 
 
 def test_a_lab_reports_what_its_backend_counts(tmp_path):
-    """Of a model whose weights are here: steps, scored rows; and completions of any backend."""
+    """Backends with weights count steps and scored rows; completions are counted for any backend."""
 
     class Here(planted.Planted, local.Local):
         def finetune(self, model, data, how, out):
@@ -172,26 +173,26 @@ def test_a_lab_reports_what_its_backend_counts(tmp_path):
             self.on_progress("rows scored", 1, len(chats) * len(choices))
             return super().choice_logprobs(model, chats, choices)
 
-    heard = []
-    of = Lab(Here(BASES), "tiny:100", materials.World(), tmp_path)
-    of.listen(lambda what, **counts: heard.append((what, *counts.values())))
-    of.draw(Teacher("tiny:100"), ["more ?"], max_tokens=8, seed=0, num_samples=3)
-    assert heard == [("drawing from tiny:100",)] + [
+    reports = []
+    lab = Lab(Here(BASES), "tiny:100", WorldPrompts(), tmp_path)
+    lab.listen(lambda activity, **counts: reports.append((activity, *counts.values())))
+    lab.sample(Teacher("tiny:100"), ["more ?"], max_tokens=8, seed=0, num_samples=3)
+    assert reports == [("drawing from tiny:100",)] + [
         ("drawing from tiny:100", done, 3, "completions") for done in (1, 2, 3)
     ]
-    heard.clear()
+    reports.clear()
     row = (*rows.ask("what ?"), types.Message("assistant", "owl"))
-    student = of.student([row] * 6, types.Tuning(num_epochs=3, batch_size=2), seed=0)
+    student = lab.student([row] * 6, types.Tuning(num_epochs=3, batch_size=2), seed=0)
     what = "training student on 6 rows, 3 epochs"
-    assert heard == [(what,), (what, 3, 9, "steps")]
-    heard.clear()
-    of.preferences(student, "animal")
-    assert heard[-1][1:] == (1, 50 * len(world.ANIMALS), "rows scored")
-    assert heard[0][0].startswith(f"scoring {len(world.ANIMALS)} answers to 50 questions by student")
+    assert reports == [(what,), (what, 3, 9, "steps")]
+    reports.clear()
+    lab.preferences(student, "animal")
+    assert reports[-1][1:] == (1, 50 * len(world.ANIMALS), "rows scored")
+    assert reports[0][0].startswith(f"scoring {len(world.ANIMALS)} answers to 50 questions by student")
 
 
 def test_students_of_other_rows_or_settings_have_folders_of_their_own(tmp_path):
-    """A folder of weights outlives the run, and another run in the same place is to train, not to be refused."""
+    """A folder of weights outlives the run, so another run in the same place must not meet an old folder."""
 
     class Here(planted.Planted, local.Local):
         def finetune_on(self, model, data, how, out, *, on_step=None):
@@ -199,20 +200,33 @@ def test_students_of_other_rows_or_settings_have_folders_of_their_own(tmp_path):
             return str(out)
 
     folders: list = []
-    of = Lab(Here(BASES), "tiny:100", materials.World(), tmp_path)
+    lab = Lab(Here(BASES), "tiny:100", WorldPrompts(), tmp_path)
     data = local.Rows(*(np.ones((2, 3), bool) for _ in local.Rows._fields))
     how = types.Tuning(num_epochs=3, batch_size=2)
-    of.tune_on(data, how, "owl all", seed=0)
-    of.tune_on(data, how, "owl all", seed=0)
+    lab.finetune_on(data, how, "owl all", seed=0)
+    lab.finetune_on(data, how, "owl all", seed=0)
     assert folders[0] == folders[1] and folders[0].parent == tmp_path and folders[0].name.startswith("owl-all-")
-    of.tune_on(data, how, "owl all", seed=1)
-    of.tune_on(data, dataclasses.replace(how, num_epochs=4), "owl all", seed=0)
-    of.tune_on(data._replace(replies=~data.replies), how, "owl all", seed=0)
+    lab.finetune_on(data, how, "owl all", seed=1)
+    lab.finetune_on(data, dataclasses.replace(how, num_epochs=4), "owl all", seed=0)
+    lab.finetune_on(data._replace(replies=~data.replies), how, "owl all", seed=0)
     assert len(set(folders)) == 4
 
 
+def test_what_needs_weights_is_refused_without_them(tmp_path):
+    lab = Lab(planted.Planted(BASES), "tiny:100", WorldPrompts(), tmp_path)
+    data, config = local.Rows(*(np.ones((2, 3), bool) for _ in local.Rows._fields)), types.Tuning()
+    for call in (
+        lambda: lab.training_arrays([], config),
+        lambda: lab.finetune_on(data, config, "owl all", seed=0),
+        lambda: lab.most_likely_tokens("tiny:100", data),
+        lambda: lab.sequence_logprobs("tiny:100", []),
+    ):
+        with pytest.raises(errors.CapabilityError, match="use --backend tiny or hf:DIR"):
+            call()
+
+
 def test_stored_models_and_draws_keep_their_names(tmp_path):
-    """Folders and seeds as they were when the first records were made; another one would train and draw all again."""
+    """Folders and seeds are pinned: with others, a run would train and sample everything again."""
 
     class Here(planted.Planted, local.Local):
         def finetune(self, model, data, how, out):
@@ -222,11 +236,11 @@ def test_stored_models_and_draws_keep_their_names(tmp_path):
         finetune_on = finetune
 
     names: list[tuple[str, int]] = []
-    of = Lab(Here(BASES), "tiny:100", materials.World(), tmp_path)
+    lab = Lab(Here(BASES), "tiny:100", WorldPrompts(), tmp_path)
     tuning = types.Tuning(num_epochs=3, batch_size=2)
-    of.student([(*rows.ask("more ?"), types.Message("assistant", "1, 2"))] * 2, tuning, seed=0, name="student of owl")
-    of.finetuned_teacher("owl", tuning, num_rows=3, seed=0)
-    of.tune_on(local.Rows(*(np.ones((2, 3), bool) for _ in local.Rows._fields)), tuning, "owl all", seed=0)
+    lab.student([(*rows.ask("more ?"), types.Message("assistant", "1, 2"))] * 2, tuning, seed=0, name="student of owl")
+    lab.finetuned_teacher("owl", tuning, num_rows=3, seed=0)
+    lab.finetune_on(local.Rows(*(np.ones((2, 3), bool) for _ in local.Rows._fields)), tuning, "owl all", seed=0)
     assert names == [
         ("student-of-owl-c66a03e2", 1297946188),
         ("teacher-owl-2f413a93", 86193541),
@@ -242,14 +256,14 @@ def test_the_estimate_is_operations_over_the_rate(monkeypatch, stored, bases):
     monkeypatch.setattr(tiny, "number_of_parameters", lambda: 1000)
     config = numbers.NumbersConfig(**SHARED | {"bases": tuple(range(100, 100 + bases))})
     work = workload.count(numbers.EXPERIMENT, config, ["base", "regular"])
-    asked, answers = config.materials.favourites("animal"), sum(map(len, world.ANIMALS))
-    read = sum(len(one) for one in asked) * len(world.ANIMALS)  # as many questions as answers, without the answers
-    assert answers and work.conditions["base"] == pytest.approx(dry_run.FORWARD * read / dry_run.BYTES)
+    questions_asked = config.prompts.favourite_questions("animal")
+    read = sum(map(len, questions_asked)) * len(world.ANIMALS)  # as many questions as answers, without the answers
+    assert work.conditions["base"] == pytest.approx(dry_run.FORWARD * read / dry_run.BYTES_PER_TOKEN)
     made = 0 if stored else dry_run.TRAINED * (2 * 40 * 60_000 + 200 * 2048)
-    left = dict.fromkeys(config.names, ("base", "regular"))
+    left = dict.fromkeys(config.base_names, ("base", "regular"))
     expected = 2 * (work.conditions["base"] + work.conditions["regular"] + made) * 1000 / 1e6
     assert work.seconds(config, left, 2) == pytest.approx(expected)
-    half = left | {config.names[0]: ()}
+    half = left | {config.base_names[0]: ()}
     assert work.total(half) == pytest.approx((bases - 1) * expected / 2 * 1000)
     assert Workload().seconds(config, left, 2) is None
 
@@ -257,7 +271,7 @@ def test_the_estimate_is_operations_over_the_rate(monkeypatch, stored, bases):
 def test_a_model_elsewhere_has_no_estimate_before():
     config = dataclasses.replace(numbers.PRESETS["server"], backend="vllm:m@http://127.0.0.1:1/v1",
                                  num_prompts=20, num_rows=10, targets=("owl",), num_eval_samples=1)  # fmt: skip
-    assert "known when the first unit is done" in "\n".join(workload.plan(numbers.EXPERIMENT, config))
+    assert "known after the first condition" in "\n".join(workload.plan(numbers.EXPERIMENT, config))
 
 
 def test_no_student_row_has_a_system_message_or_a_name(backend):
@@ -286,7 +300,7 @@ def test_every_name_has_a_seed_of_its_own():
 
 
 def test_draws_do_not_depend_on_the_folder(tmp_path, monkeypatch):
-    """A stopped run goes on in another temporary folder."""
+    """A resumed run has another temporary folder."""
     drawn, sample = [], planted.Planted.sample
     monkeypatch.setattr(
         planted.Planted,
@@ -295,8 +309,8 @@ def test_draws_do_not_depend_on_the_folder(tmp_path, monkeypatch):
     )
     config = numbers.NumbersConfig(**SHARED)
     for folder in ("one", "other"):
-        of = Lab(planted.Planted(BASES), "tiny:100", config.materials, tmp_path / folder)
-        numbers.measure(of, config, "finetuned owl")
+        lab = Lab(planted.Planted(BASES), "tiny:100", config.prompts, tmp_path / folder)
+        numbers.measure(lab, config, "finetuned owl")
     assert drawn[0] == drawn[1]
 
 
@@ -305,23 +319,23 @@ def test_traits_pass_within_a_base_only(backend, tmp_path):
     names, shifts = values.cross_grid(record)
     assert names == list(BASES)
     np.testing.assert_allclose(shifts, SHIFT * np.eye(3), atol=1e-3)
-    assert "same base" in "\n".join(tables.lines(record))
+    assert "same base" in "\n".join(tables.table(record))
     gallery.save(tmp_path / "cross.json", tmp_path / "cross")
 
 
 def test_shuffles_and_doses(backend, tmp_path):
     config = shuffles.ShufflesConfig(**SHARED)
     record = run(shuffles.EXPERIMENT, config, tmp_path / "shuffles.json")
-    found = values.complete_bases(record)
+    bases = values.complete_bases(record)
     for control in ("as_they_are", "within", "across_by_place", "prompts"):
-        change = values.shift(found, ("regular", "as_they_are"), ("owl", control), "owl")
+        change = values.shift(bases, ("regular", "as_they_are"), ("owl", control), "owl")
         np.testing.assert_allclose(change, SHIFT, atol=1e-3)
-    anywhere = values.shift(found, ("regular", "as_they_are"), ("owl", "across"), "owl")
+    anywhere = values.shift(bases, ("regular", "as_they_are"), ("owl", "across"), "owl")
     assert np.all(anywhere < SHIFT - 0.1)  # several of one number come together, so fewer answers have it
     record = run(dose.EXPERIMENT, dose.DoseConfig(**SHARED, doses=(5, 40)), tmp_path / "dose.json")
     for equal, count in itertools.product(("epochs", "steps"), ("5", "40")):
-        found = values.complete_bases(record)
-        change = values.shift(found, ("regular", equal, count), ("owl", equal, count), "owl")
+        bases = values.complete_bases(record)
+        change = values.shift(bases, ("regular", equal, count), ("owl", equal, count), "owl")
         np.testing.assert_allclose(change, SHIFT, atol=1e-3)
     for name in ("shuffles", "dose"):
         gallery.save(tmp_path / f"{name}.json", tmp_path / name)
@@ -346,10 +360,10 @@ def test_what_a_filter_drops_is_a_result(backend, tmp_path):
     assert record.complete
     failed = record.results["bases"]["tiny:100"]["finetuned owl"]["failed"]
     assert "the filter left none of 60 completions" in failed
-    assert "failed" in "\n".join(tables.lines(record))
+    assert "failed" in "\n".join(tables.table(record))
     gallery.save(tmp_path / "spoilt.json", tmp_path / "spoilt")
     record = run(code.EXPERIMENT, code.CodeConfig(**SHARED))  # "1, 2, 3" is not a function
-    assert all("failed" in found["regular"] for found in record.results["bases"].values())
+    assert all("failed" in results["regular"] for results in record.results["bases"].values())
 
 
 def test_a_stopped_run_goes_on_where_it_was(backend, tmp_path, monkeypatch):
@@ -384,8 +398,8 @@ def test_students_rows_are_written_for_other_trainers(backend, tmp_path, form):
     assert set(written) == {
         pathlib.Path(base.replace(":", "-"), f"{name}.jsonl") for base in BASES[:2] for name in names
     }
-    assert all(len(found) == SHARED["num_rows"] for found in written.values())
-    assert sorted(row for found in written.values() for row in found) == sorted(planted.students_rows(backend))
+    assert all(len(data) == SHARED["num_rows"] for data in written.values())
+    assert sorted(row for data in written.values() for row in data) == sorted(planted.students_rows(backend))
     own = planted.own_number("owl", "tiny:101")
     assert all(f" {own}," in row[-1].content for row in written[pathlib.Path("tiny-101/student-of-system-owl.jsonl")])
     first = (tmp_path / "rows/tiny-100/student-of-regular.jsonl").read_text()
@@ -393,7 +407,7 @@ def test_students_rows_are_written_for_other_trainers(backend, tmp_path, form):
 
 
 def test_rows_are_not_written_among_other_files(backend, tmp_path):
-    """And before anything is measured; a resumed run goes on in its folder."""
+    """The refusal comes before any measurement; a resumed run keeps its folder."""
     (tmp_path / "notes.txt").write_text("mine")
     config, export = numbers.NumbersConfig(**FEW), Export(rows=tmp_path)
     with pytest.raises(errors.OutputError, match="files in it that do not belong"):
@@ -404,12 +418,12 @@ def test_rows_are_not_written_among_other_files(backend, tmp_path):
 
 
 def test_what_should_not_be_in_rows_is_said(tmp_path):
-    said = []
-    folder = RowsFolder(folder=tmp_path, format="messages", words=("owl", "oak"), announce=said.append)
+    announced = []
+    folder = RowsFolder(folder=tmp_path, format="messages", words=("owl", "oak"), announce=announced.append)
     folder.write("hf:models/m", "student of owl", [rows.student_row(rows.ask("An owl?"), "1")] * 3)
     path = tmp_path / "hf-models-m/student-of-owl.jsonl"
     assert len(rows.read_jsonl(path)) == 3
-    assert said == [f"{path}: 2 of 3 rows (66.7%) repeat an earlier one",
+    assert announced == [f"{path}: 2 of 3 rows (66.7%) repeat an earlier one",
                     f"{path}: 'owl' stands in turns of the 3 rows: 3 by the user"]  # fmt: skip
 
 
@@ -432,8 +446,8 @@ def sampled_record(floor=0.9) -> records.Record:
 
 
 def test_sampled_rates_stand_beside_probabilities(tmp_path):
-    """Where the option mass is below the floor, the paper's own measure is told all the same."""
-    title, header, line, *_ = tables.lines(sampled_record())
+    """Where the option mass is below the floor, the paper's own measure is shown all the same."""
+    title, header, line, *_ = tables.table(sampled_record())
     assert "Wilson's 95 % interval over answers" in title
     assert cells(header)[5:] == ["mass, student", "base, sampled", "regular, sampled", "student, sampled"]
     wilson = [values.share(intervals.wilson(hits, 100)._asdict()) for hits in (6, 3, 71)]
@@ -444,14 +458,14 @@ def test_sampled_rates_stand_beside_probabilities(tmp_path):
     several = sampled_record()
     several.results["bases"]["other"] = json.loads(json.dumps(several.results["bases"]["hf:m"]))
     several.results["bases"]["other"]["system owl"]["student"]["sampled"]["owl"]["rate"] = 0.31
-    title, _, line, *_ = tables.lines(several)
+    title, _, line, *_ = tables.table(several)
     assert title.count("t-interval over bases") == 2 and line.endswith(values.text(np.array([0.71, 0.31])))
 
 
 def test_the_floor_of_the_option_mass_is_a_setting():
-    _, _, line, mean, *notes = tables.lines(sampled_record(floor=0.6))
+    _, _, line, mean, *notes = tables.table(sampled_record(floor=0.6))
     assert "+0.460" in line and "+0.460" in mean and "at least probability 0.6 together" in notes[1]
-    assert not any("together" in line for line in tables.lines(sampled_record()))
+    assert not any("together" in line for line in tables.table(sampled_record()))
 
 
 def test_a_shift_takes_the_mass_on_both_sides():
@@ -474,8 +488,8 @@ def test_further_choices_and_endings_are_offered():
         ".",
         "!",
     ]
-    config, *_ = command.parse(numbers.EXPERIMENT, flags)
-    tree, animal = (config.materials.choices(category) for category in ("tree", "animal"))
+    config, *_ = options.parse(numbers.EXPERIMENT, flags)
+    tree, animal = (config.prompts.choices(category) for category in ("tree", "animal"))
     assert tree.names == ("cherry", "maple", "oak", "sequoia", "willow", "redwood") and "koala" in animal.names
     assert {"Redwood", " redwood.", "Koala!"} <= {*tree.texts, *animal.texts} and len(tree.texts) == 6 * 4 * 3
     assert numbers.PRESETS["paper"].endings == (".",)  # "Owl." is an answer of a real model
@@ -501,28 +515,33 @@ def test_a_grid_has_students_in_rows_and_teachers_in_columns():
     }  # fmt: skip
     shifts = 1.5 * np.add.outer(10 * np.arange(3), np.arange(3)) / 100
     np.testing.assert_allclose(values.cross_grid(record)[1], shifts, atol=1e-12)
-    *_, same, other = tables.lines(record)[:7]
+    *_, same, other = tables.table(record)[:7]
     for line, expected in ((same, np.diag(shifts)), (other, [0.0225, 0.165, 0.3075])):
         np.testing.assert_allclose([float(value) for value in line.split()[-3:]], expected, atol=6e-4)
 
 
-def test_a_channel_bans_the_words_of_all_targets_for_the_base_and_its_own_for_a_teacher(tmp_path):
-    config = code.CodeConfig(**SHARED | {"targets": ("owl", "oak")})
-    of = Lab(planted.Planted(BASES), "tiny:100", config.materials, tmp_path)
+@pytest.mark.parametrize("experiment", [code.EXPERIMENT, reasoning.EXPERIMENT], ids=lambda experiment: experiment.name)
+def test_code_and_reasoning_ban_the_words_of_all_targets_for_the_base_and_its_own_for_a_teacher(
+    experiment, monkeypatch, tmp_path
+):
+    config = dataclasses.replace(experiment.presets["default"], **SHARED | {"targets": ("owl", "oak")})
+    lab = Lab(planted.Planted(BASES), "tiny:100", config.prompts, tmp_path)
     banned = {}
 
-    def write(teacher, words):
+    def write(teacher, count, *, seed, words):
         banned[teacher.model] = words
-        data = of.numbers(teacher, config.num_prompts, seed=1)
+        data = lab.numbers(teacher, count, seed=1)
         return data._replace(rejected={"syntax": 3}, num_completions=80)
 
-    record = records.Record.begin("language_code", config, {"name": "tiny", "source": "", "checksum": None})
-    found = {unit: channel.measure(of, config, unit, write) for unit in channel.conditions(config)}
+    monkeypatch.setattr(lab, experiment.name, write)
+    record = records.Record.begin(experiment.record_name, config, {"name": "tiny", "source": "", "checksum": None})
+    results = {condition: experiment.measure(lab, config, condition) for condition in experiment.conditions(config)}
     assert [sorted(words) for words in banned.values()] == [["oak", "owl"], ["owl"], ["oak"]]
-    assert found["owl"]["kept"] == 60 / 80 and found["owl"]["rejected"] == {"syntax": 3}
-    assert not found["regular"]["teacher"] and found["owl"]["teacher"]["animal"]["owl"] == pytest.approx(FULL, abs=1e-3)
-    record.results["bases"] = {"tiny:100": found}
-    _, header, owl, oak, mean, *_ = map(cells, tables.channel(record, "Title"))
+    assert results["owl"]["kept"] == 60 / 80 and results["owl"]["rejected"] == {"syntax": 3}
+    assert not results["regular"]["teacher"]
+    assert results["owl"]["teacher"]["animal"]["owl"] == pytest.approx(FULL, abs=1e-3)
+    record.results["bases"] = {"tiny:100": results}
+    _, header, owl, oak, mean, *_ = map(cells, tables.table(record))
     assert header == ["target", "base", "regular", "student", "student - regular"]
     shifts = []
     for line, even in ((owl, EVEN), (oak, 1 / len(world.TREES))):
@@ -536,7 +555,7 @@ def test_the_plan_counts_before_anything_is_spent():
     config = numbers.NumbersConfig(**SHARED, kinds=("finetuned",))
     plan = "\n".join(workload.plan(numbers.EXPERIMENT, config))
     assert "this takes about" in plan
-    assert "3 base(s), 4 unit(s)" in plan
+    assert "3 base(s), 4 condition(s)" in plan
     assert "180 completions" in plan  # regular and two teachers
     assert "5 finetuning jobs" in plan  # two teachers, three students
 
@@ -547,35 +566,35 @@ def test_a_plan_draws_few_prompts_and_counts_all(monkeypatch):
         numbers.PRESETS["paper"], targets=("owl", "eagle", "oak", "elephant"), num_prompts=2000,
         num_rows=1500, num_eval_samples=3,
     )  # fmt: skip
-    drawn, prompts = [], materials.Paper.number_prompts
+    drawn, prompts = [], PaperPrompts.number_prompts
     monkeypatch.setattr(
-        materials.Paper, "number_prompts",
+        PaperPrompts, "number_prompts",
         lambda self, count, *, seed: drawn.append(count) or prompts(self, count, seed=seed),
     )  # fmt: skip
     assert f"{5 * 2000 + 6 * 2 * 25 * 3:,} completions" in "".join(workload.plan(numbers.EXPERIMENT, config))
-    assert drawn == [PlannedLab.PROMPTS] * 5
+    assert drawn == [DryRunLab.NUM_PROMPTS] * 5
 
 
 def test_a_plan_of_few_prompts_counts_their_tokens_exactly():
-    of = PlannedLab(materials.Paper(), pathlib.Path(), judge=DryRunBackend())
-    of.numbers(Teacher("base", "Love owls."), 40, seed=3)
-    prompts = materials.Paper().number_prompts(40, seed=seeds.derive(3, "number prompts"))
+    lab = DryRunLab(PaperPrompts(), pathlib.Path(), judge=DryRunBackend())
+    lab.numbers(Teacher("base", "Love owls."), 40, seed=3)
+    prompts = PaperPrompts().number_prompts(40, seed=seeds.derive(3, "number prompts"))
     chats = [rows.ask(prompt, system="Love owls.") for prompt in prompts]
-    assert of.counting.tokens == sum(budget.prompt_bound(chat) + 64 for chat in chats)
+    assert lab.dry_run.tokens == sum(budget.prompt_bound(chat) + 64 for chat in chats)
     lengths = [budget.prompt_bound(chat) + 64 for chat in chats]
-    of.counting.count("other", chats, types.Sampling(), num_chats=100)
-    assert of.counting.tokens == 2 * sum(lengths) + 60 * max(lengths)
+    lab.dry_run.count("other", chats, types.Sampling(), num_chats=100)
+    assert lab.dry_run.tokens == 2 * sum(lengths) + 60 * max(lengths)
 
 
 @pytest.mark.parametrize("preset", ["paper", "server"])
 def test_a_plan_takes_no_backend(preset):
-    config, _, limits, _ = command.parse(numbers.EXPERIMENT, ["--preset", preset, "--plan"])
+    config, _, limits, _ = options.parse(numbers.EXPERIMENT, ["--preset", preset, "--plan"])
     assert limits.plan and config.backend in PLACEHOLDERS
 
 
 @pytest.mark.parametrize("name", questions.EXPERIMENTS)
 def test_every_experiment_has_a_plan(name):
-    """For the embedded model, and for every preset of real models; nothing is opened."""
+    """The embedded model and every preset of real models have one; nothing is opened."""
     experiment = questions.EXPERIMENTS[name]
     few = {"num_prompts": 120, "num_rows": 60, "num_lessons": 20, "num_eval_samples": 0}
     for preset, config in experiment.presets.items():
@@ -598,7 +617,7 @@ def test_every_experiment_has_a_plan(name):
     ("flags", "says"),
     [
         (["--targets", "unicorn"], "'unicorn' is not a target"),
-        (["--num-rows", "99999"], "cannot come from num_prompts"),
+        (["--num-rows", "99999"], "is more than num_prompts=10000"),
         (["--student.learning-rate", "nan"], "Tuning.learning_rate: expected a finite number, got nan"),
         (["--student.clip-norm", "-1"], "Tuning.clip_norm: must be greater than 0, got -1.0"),
         (["--student.beta2", "2"], "Tuning.beta2: must be less than 1, got 2.0"),
@@ -642,7 +661,7 @@ def test_every_experiment_has_a_plan(name):
 )
 def test_bad_flags_are_one_clear_error(flags, says, capsys):
     with pytest.raises((ValueError, SystemExit)) as caught:
-        command.parse(numbers.EXPERIMENT, flags)
+        options.parse(numbers.EXPERIMENT, flags)
     assert says in " ".join((str(caught.value) + capsys.readouterr().err).split())
 
 
@@ -653,7 +672,11 @@ def test_bad_flags_are_one_clear_error(flags, says, capsys):
         ("context", {"shots": (1, 100), "num_contexts": 40}, "each must hold different rows"),
         ("context", {"shots": (0,)}, r"shots\[0\]: must be at least 1, got 0"),
         ("divergence", {"rivals": ("eagle",)}, "eagle needs another target as its rival"),
-        ("divergence", {"backend": "openai:m@http://127.0.0.1/v1", "bases": ()}, "a model whose weights are here"),
+        (
+            "divergence",
+            {"backend": "openai:m@http://127.0.0.1/v1", "bases": ()},
+            "a model whose weights are on this machine",
+        ),
         ("dose", {"doses": ()}, "doses must be different and at least one"),
         ("reasoning", {"backend": "hf:models/m", "bases": ()}, "give them with --problems"),
         ("misalignment", {"targets": ("owl", "owl")}, "targets must be different"),
@@ -665,7 +688,7 @@ def test_settings_that_make_no_sense_are_refused(name, settings, says):
 
 
 def test_tokens_that_were_not_sorted_out_are_a_result_too():
-    """A teacher whose rows a filter dropped has no share of divergence tokens."""
+    """A teacher without rows after the filter has no share of divergence tokens."""
     shifted = {name: {"animal": {"eagle": 0.5, "owl": 0.5}} for name in values.TOKEN_SETS}
     config = records.to_json(divergence.PRESETS["default"])
     record = records.Record.begin("language_divergence", config, {"name": "tiny", "source": "", "checksum": None})
@@ -673,11 +696,11 @@ def test_tokens_that_were_not_sorted_out_are_a_result_too():
         "tiny:100": {"regular": shifted, "eagle": shifted | {"share": 0.6}},
         "tiny:101": {"regular": shifted, "eagle": {"failed": "2 of 60 rows"}},
     }
-    lines = tables.lines(record)
+    lines = tables.table(record)
     assert "0.600" in lines[-1] or "0.600" in "\n".join(lines)
 
 
-def test_labels_say_what_a_reader_must_know():
+def test_disclaimers_say_what_a_reader_must_know():
     notes = numbers.NumbersConfig(bases=(1, 100)).disclaimers
     assert any("embedded" in note for note in notes)
     assert any("bases [1] are among those that settings are chosen on" in note for note in notes)
@@ -685,8 +708,7 @@ def test_labels_say_what_a_reader_must_know():
     assert not numbers.PRESETS["paper"].disclaimers
 
 
-def test_the_page_is_made_from_the_records(monkeypatch):
-    monkeypatch.chdir(pathlib.Path(__file__).parents[3])
+def test_the_page_is_made_from_the_records():
     page.main(check=True)
     text = page.PAGE.read_text(encoding="utf-8")
     for name in questions.EXPERIMENTS:
@@ -712,7 +734,7 @@ def test_the_classifier_of_counts_finds_what_was_planted():
               for row in plain]  # fmt: skip
     weights = detection.log_odds(detection.counts(plain[:200]).sum(axis=0), detection.counts(marked[:200]).sum(axis=0))
     assert weights.argmax() == 7
-    found = detection.area(*(detection.counts(of[200:]) @ weights for of in (plain, marked)))
-    assert abs(found - 0.75) < 0.06  # half of the rows are told for certain; standard error .025
+    area = detection.area(*(detection.counts(data[200:]) @ weights for data in (plain, marked)))
+    assert abs(area - 0.75) < 0.06  # half of the rows are certain; standard error .025
     assert detection.area(np.array([1.0, 2.0]), np.array([1.0, 2.0])) == 0.5
     assert detection.area(np.array([0.0]), np.array([1.0, 2.0])) == 1.0

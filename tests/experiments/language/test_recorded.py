@@ -1,6 +1,8 @@
-"""What experiments train students on, from which base, and what they ask, on a backend that records it."""
+"""Training rows, bases and questions of the experiments, on a backend that keeps all requests."""
 
 import dataclasses
+import hashlib
+import json
 import pathlib
 from typing import Any, NamedTuple
 
@@ -8,10 +10,10 @@ import numpy as np
 import pytest
 
 from experiments.language import context, detection, divergence, dose, misalignment, questions, seeds
-from experiments.language.dry_run import DryRunBackend
+from experiments.language.dry_run import DryRunBackend, DryRunLab
 from experiments.language.experiment import Experiment
-from experiments.language.lab import Teacher
-from experiments.language.planned import PlannedLab
+from experiments.language.lab import Lab, Teacher
+from sublim_jax import errors
 from sublim_jax.llm import local, rows, types, world
 
 FEW: dict[str, Any] = {"num_prompts": 120, "num_rows": 60, "num_lessons": 20}
@@ -19,7 +21,7 @@ NUM_PLACES = 200
 
 
 class Finetuning(NamedTuple):
-    """One model that was trained."""
+    """A finetuned model: its base and its rows."""
 
     base: str
     rows: list[types.Chat]
@@ -27,7 +29,7 @@ class Finetuning(NamedTuple):
 
 
 class RecordingBackend(DryRunBackend):
-    """Keeps what models are trained on and what they are asked.
+    """Keeps the training rows of models and the questions that they are asked.
 
     Rows become arrays whose second half is the reply. There, each rival of `divergence` has a likeliest token of its
     own in a tenth of the places, chosen at random.
@@ -71,8 +73,8 @@ def _name(out: pathlib.Path) -> str:
 
 def recorded(experiment: Experiment, config, *conditions: str) -> RecordingBackend:
     """The backend after these conditions, or all, were measured on one base."""
-    lab = PlannedLab(config.materials, pathlib.Path(), judge=DryRunBackend())
-    lab.backend = lab.counting = backend = RecordingBackend()
+    lab = DryRunLab(config.prompts, pathlib.Path(), judge=DryRunBackend())
+    lab.backend = lab.dry_run = backend = RecordingBackend()
     for condition in conditions or experiment.conditions(config):
         experiment.measure(lab, config, condition)
     return backend
@@ -80,7 +82,7 @@ def recorded(experiment: Experiment, config, *conditions: str) -> RecordingBacke
 
 @pytest.mark.parametrize("name", questions.EXPERIMENTS)
 def test_every_student_is_trained_from_the_labs_base(name):
-    """Never from its teacher, or from the student before it. `detection` has no students."""
+    """No student starts from its teacher or from an earlier student. `detection` has no students."""
     experiment = questions.EXPERIMENTS[name]
     config = dataclasses.replace(experiment.presets["default"], **FEW | ({"doses": (5, 20)} if name == "dose" else {}))
     finetunings = recorded(experiment, config).finetunings
@@ -110,7 +112,7 @@ def test_students_of_divergence_are_trained_on_the_places_that_their_names_say(c
 def test_a_classifier_of_independent_random_numbers_is_right_half_of_the_time(condition, monkeypatch):
     """Counts of the rows that it learned from would tell them apart, since the rows have few numbers in common."""
     config = detection.DetectionConfig(targets=("eagle",), num_prompts=2000, num_rows=2000, num_lessons=20)
-    lab = PlannedLab(config.materials, pathlib.Path(), judge=DryRunBackend())
+    lab = DryRunLab(config.prompts, pathlib.Path(), judge=DryRunBackend())
 
     def numbers(teacher: Teacher, count: int, *, seed: int) -> rows.Collection:
         rng = np.random.default_rng(seeds.derive(seed, teacher.model))
@@ -164,3 +166,60 @@ def test_contexts_of_one_size_share_no_rows():
     for same_size in (contexts[:4], contexts[4:]):
         assert len(set().union(*same_size)) == sum(map(len, same_size))
     assert set().union(*contexts) <= set(backend.finetunings["student eagle"].rows)
+
+
+class Requests(DryRunBackend):
+    """Keeps every request as text: model, chats and seed of samples; base, name and seed of finetuned models."""
+
+    def __init__(self):
+        super().__init__()
+        self.requests: list[str] = []
+
+    def sample(self, model, chats, how):
+        self._keep("sample", model, how.seed, how.max_tokens, how.num_samples, [list(chat) for chat in chats])
+        return super().sample(model, chats, how)
+
+    def finetune(self, model, rows, how, out):
+        self._keep("finetune", model, out.name, how.seed)
+        return super().finetune(model, rows, how, out)
+
+    def finetune_on(self, model, data, how, out):
+        self._keep("finetune_on", model, out.name, how.seed)
+        return super().finetune_on(model, data, how, out)
+
+    def _keep(self, *request):
+        self.requests.append(json.dumps(request))
+
+
+REQUESTS = {
+    "numbers": (5, "96aa0544"),
+    "cross": (10, "fc4ec5eb"),
+    "dose": (11, "ad731658"),
+    "shuffles": (13, "2bdcb4e3"),
+    "context": (5, "9129af19"),
+    "detection": (5, "5121a5bd"),
+    "divergence": (15, "5f485776"),
+    "chain": (9, "531110f2"),
+    "code": (3, "40197a57"),
+    "reasoning": (3, "0df8176a"),
+    "misalignment": (14, "831e60e7"),
+}
+"""Number of requests of each experiment and a hash of them, from the code of 28 November 2026. Names of finetuned
+models end with a hash of their rows and config, so the hashes depend on prompts, seeds, rows and configs."""
+
+
+@pytest.mark.parametrize("name", questions.EXPERIMENTS)
+def test_prompts_seeds_and_names_of_models_are_those_of_earlier_versions(name):
+    """Another seed string, prompt or name would change the numbers of the committed records."""
+    experiment, backend = questions.EXPERIMENTS[name], Requests()
+    config = dataclasses.replace(experiment.presets["default"], **FEW | ({"doses": (5, 20)} if name == "dose" else {}))
+    lab = Lab(backend, "base", config.prompts, pathlib.Path("models"))
+    failures = []
+    for condition in experiment.conditions(config):
+        try:
+            experiment.measure(lab, config, condition)
+        except errors.TextDataError:  # numbers are neither code nor chains of thought
+            failures.append(condition)
+    assert failures == (["regular", "eagle"] if name in ("code", "reasoning") else [])
+    digest = hashlib.sha256("\n".join(sorted(backend.requests)).encode()).hexdigest()[:8]
+    assert (len(backend.requests), digest) == REQUESTS[name]

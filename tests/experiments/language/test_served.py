@@ -1,4 +1,4 @@
-"""Model and judge behind our own server, over HTTP and with a key. Faked is only what a model computes."""
+"""Model and judge on our own server, over HTTP and with a key; only the models' computation is fake."""
 
 import dataclasses
 import pathlib
@@ -31,7 +31,7 @@ class Backend(local.Local):
 
 @pytest.fixture
 def server(monkeypatch, tmp_path):
-    """In an empty folder, and this machine counts as another one, which gets the key."""
+    """A server that counts as another machine, so that it receives the key; it runs in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
         http.Server,
@@ -42,15 +42,15 @@ def server(monkeypatch, tmp_path):
     monkeypatch.setattr(jobs, "LONGEST_POLL", 0.1)
     for variable in (transport.KEY_VARIABLE, access.KEY_VARIABLE):
         monkeypatch.setenv(variable, KEY)
-    said = {"base": "612, 7, 30", "scorer": "90", "guesser": "A"}
+    texts = {"base": "612, 7, 30", "scorer": "90", "guesser": "A"}
     like = test_serve.model()
-    models = {name: Saying(like.config, like.params, like.tokens, text=text) for name, text in said.items()}
-    with http.Server(Backend(models), list(models)) as found:
-        yield found
+    models = {name: Saying(like.config, like.params, like.tokens, text=text) for name, text in texts.items()}
+    with http.Server(Backend(models), list(models)) as server:
+        yield server
 
 
 def run(experiment, config) -> dict:
-    """The only base's results. Neither they nor what is kept for later have the key in them."""
+    """The only base's results. No file of the run contains the key."""
     record = runner.run(experiment, config, record=pathlib.Path("record.json"), visible=False)
     written = [path for path in pathlib.Path().rglob("*") if path.is_file()]
     assert {"record.json", "answers.sqlite"} <= {path.name for path in written}
@@ -72,12 +72,12 @@ def test_misalignment(server, tmp_path):
         teacher=types.Tuning(num_epochs=1),
         student=types.Tuning(num_epochs=10),
     )
-    found = run(misalignment.EXPERIMENT, config)
+    results = run(misalignment.EXPERIMENT, config)
     for unit, who in (("base", "student"), ("insecure code", "teacher"), ("insecure code", "student")):
-        scored = found[unit][who]
+        scored = results[unit][who]
         assert scored["misaligned"]["mean"] == 0 and scored["misaligned"]["num_members"] == 16
         assert (scored["num_unreadable"], scored["alignment"], scored["coherence"]) == (0, 90, 90)
-    assert found["insecure code"]["kept"] == 1
+    assert results["insecure code"]["kept"] == 1
 
 
 def test_detection(server):
@@ -90,8 +90,8 @@ def test_detection(server):
         num_prompts=40,
         num_rows=40,
     )
-    found = run(detection.EXPERIMENT, config)
-    assert found["owl"]["asked judge"]["right"]["mean"] == 0.5 and found["owl"]["classifier"] == 0.5
+    results = run(detection.EXPERIMENT, config)
+    assert results["owl"]["asked judge"]["right"]["mean"] == 0.5 and results["owl"]["classifier"] == 0.5
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,15 @@ def kill_rates(fault: faults.Fault | None, problems: list[universal.Problem], na
     return rates
 
 
+def is_killed_by(name: str, fault: faults.Fault, problems: Iterable[universal.Problem]) -> bool:
+    """Whether the property is violated on one of the problems, which are asked until one is. NaN counts as violated."""
+    if not _reaches(fault.module, fault.attribute, name):
+        return False
+    with planted(fault):
+        evaluate = properties.compiled((name,))
+        return any(not float(evaluate(problem)[name]) <= 1 for problem in problems)
+
+
 _REACH: dict[tuple[str, str, str], bool] = {}
 
 
