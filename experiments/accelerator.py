@@ -436,6 +436,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", choices=PARTS, help=argparse.SUPPRESS)
     chosen = parser.parse_args(arguments)
     if chosen.only:
+        from sublim_jax import compilation
+
+        compilation.without_cache()  # seconds of compilation are reported
         if chosen.cpu_devices:
             import jax
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from sublim_jax import commands, errors, files, specs
+from sublim_jax import commands, compilation, errors, files, specs
 from sublim_jax.training import effects
 
 
@@ -26,6 +26,8 @@ class RunOptions:
     """Go on with the record of a run that was stopped. Without it a record in the way is renamed, never overwritten."""
     figure: bool = True
     """Draw the figure at the end."""
+    compilation_cache: bool = True
+    """Keep compiled programs for the next run; a second run of the same shape starts in seconds."""
 
 
 @specs.checked
@@ -67,15 +69,19 @@ def parse(
     *,
     kind: type[RunOptions] = RunOptions,
     more: tuple[Any, ...] = (),
+    compilation_cache: bool = True,
     without_effect: Callable[[Any], Mapping[str, str]] = lambda config: {},
 ) -> tuple[Any, ...]:
     """The config and the options that a command line asks for, then further options.
+
+    Programs that are compiled from here on are kept for the next run, or not, as the options say.
 
     Args:
         experiment: what follows `python -m experiments.`, e.g. "mnist_aux" or "language numbers".
         presets: configs by name; "default" must be among them. Their class, a dataclass, decides the flags.
         kind: the options' class.
         more: defaults of further dataclasses of options.
+        compilation_cache: the default of that flag. What times compilation is to leave it out.
         without_effect: settings of a config that have no effect under the others, and why; see `effects`. A flag that
             changes one of them is refused.
     """
@@ -84,7 +90,11 @@ def parse(
     chooser.add_argument("--preset", default="default", choices=tuple(presets))
     preset = chooser.parse_known_args(args)[0].preset
 
-    defaults = kind(preset=preset, record=pathlib.Path("runs") / f"{experiment.replace(' ', '_')}-{preset}.json")
+    defaults = kind(
+        preset=preset,
+        record=pathlib.Path("runs") / f"{experiment.replace(' ', '_')}-{preset}.json",
+        compilation_cache=compilation_cache,
+    )
     command = dataclasses.make_dataclass(
         "Command",
         [
@@ -102,7 +112,16 @@ def parse(
     )
     changed = effects.changed_settings(chosen.config, presets[preset])
     effects.require_effect(changed, without_effect(chosen.config), prefix="--")
+    use_compilation_cache(chosen.options.compilation_cache)
     return chosen.config, chosen.options, *(getattr(chosen, f"more{index}") for index in range(len(more)))
+
+
+def use_compilation_cache(use: bool) -> None:
+    """Keep compiled programs for the next run, or compile everything."""
+    if use:
+        compilation.use_cache()
+    else:
+        compilation.without_cache()
 
 
 def require_figures(options: RunOptions, names: Iterable[str] = ("",)) -> None:

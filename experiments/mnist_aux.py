@@ -150,14 +150,43 @@ def changed_from_paper(config: MnistAuxConfig) -> list[str]:
 
 
 @functools.cache
-def _program(spec: MemberConfig, width: int):
-    """All members of a chunk in one compiled program, reused for every chunk, run and seed of equal shape."""
+def _programs(spec: MemberConfig, width: int) -> dict[str, Any]:
+    """All members of a chunk, one program for each stage, reused for every chunk, run and seed of equal shape.
 
-    def run_one(member, partner, shared):
+    Programs call nothing on the host, so that JAX can keep them on the disk. Each is given the results of those before
+    it.
+    """
+
+    def start(member, partner, results, shared):
         seed, data = shared
-        return stages.run(member, partner, data, seed=seed, spec=spec, on_epoch=progress.REPORTER)
+        return stages.init_params(member, partner, data, seed=seed, spec=spec.init_config)
 
-    return ensemble.over_members(run_one, width=width)
+    def teacher(member, partner, results, shared):
+        seed, data = shared
+        return stages.train_teacher(member, data, seed=seed, spec=spec.teacher_config)
+
+    def matching(member, partner, results, shared):
+        seed, data = shared
+        return stages.match_behaviour(member, results["start"], results["teacher"], data, seed=seed, spec=spec)
+
+    def student(member, partner, results, shared):
+        (seed, data), matched = shared, results.get("matching")
+        return stages.distill_students(
+            member, results["start"], results["teacher"], data, seed=seed, spec=spec, matched=matched
+        )
+
+    chosen = [start, teacher, matching, student] if stages.has_matched_start(spec) else [start, teacher, student]
+    return {run.__name__: ensemble.over_members(run, width=width) for run in chosen}
+
+
+def _compiled(programs: dict[str, Any], members, shared) -> dict[str, Any]:
+    """The programs, each compiled for the results of those before it."""
+    compiled, results = {}, {}
+    for name, program in programs.items():
+        lowered = program.lower((*members, results), shared)
+        compiled[name] = lowered.compile()
+        results = results | {name: ensemble.described(lowered.out_info)}
+    return compiled
 
 
 def run(
@@ -206,7 +235,7 @@ def _run(config: MnistAuxConfig, output: records.Output, data_dir, say, visible:
     ]
     left = [chunk for chunk in chunks if not all(str(member) in result.results["members"] for member in chunk)]
     shared = ensemble.replicate((np.uint32(config.seed), shared_images(config, dataset)))
-    program = _program(config.member, width)
+    programs = _programs(config.member, width)
 
     work = _work(config, len(dataset.train_images), width) if visible and jax.process_count() == 1 else {}
     seconds = len(left) * width * sum(work.values()) if work else None
@@ -215,12 +244,11 @@ def _run(config: MnistAuxConfig, output: records.Output, data_dir, say, visible:
         say(f"training takes about {progress.duration(seconds)} on {where}, by matrix products timed just now")
     began = time.perf_counter()
     with progress.Display(f"compiling for {where}", visible=visible):
-        compiled = program.lower(_members(chunks[0], chunk_size, config.num_members), shared).compile()
+        compiled = _compiled(programs, _members(chunks[0], chunk_size, config.num_members), shared)
     _add_seconds(result, "compile", time.perf_counter() - began)
 
     total = config.num_members * _epochs_per_member(config)
     num_left = sum(len(chunk) for chunk in left)
-    before = dict(result.seconds)
     display = progress.Display(
         "figure 10",
         total=total,
@@ -230,14 +258,17 @@ def _run(config: MnistAuxConfig, output: records.Output, data_dir, say, visible:
         work=num_left * sum(work.values()) if work else None,
         visible=visible,
     )
-    with display, progress.REPORTER.listening(_listener(display, config, work)) as clock:
+    with display:
         for chunk in left:
-            display.doing(f"member {chunk[0]}" if len(chunk) == 1 else f"members {chunk[0]} to {chunk[-1]}")
-            outcome = ensemble.gather(compiled(_members(chunk, chunk_size, config.num_members), shared))
-            jax.effects_barrier()
-            clock.book("evaluation")
-            for phase, spent in clock.seconds.items():
-                result.seconds[phase] = round(before.get(phase, 0.0) + spent, 3)
+            members, results = _members(chunk, chunk_size, config.num_members), {}
+            for name, program in compiled.items():
+                began = time.perf_counter()
+                display.doing(_activity(chunk, name), seconds=width * work[name] if name in work else None)
+                results[name] = jax.block_until_ready(program((*members, results), shared))
+                _add_seconds(result, "teacher" if name == "start" else name, time.perf_counter() - began)
+                num_epochs = _num_epochs(config, name)
+                display.advance(len(chunk) * num_epochs, len(chunk) * (work.get(name, 0.0) if work else num_epochs))
+            outcome = ensemble.gather(results["student"])
             for row, member in enumerate(chunk):
                 result.results["members"][str(member)] = _member_result(outcome, row)
             output.write(result)
@@ -274,20 +305,17 @@ def _work(config: MnistAuxConfig, num_train_images: int, width: int) -> dict[str
     }
 
 
-def _listener(display: progress.Display, config: MnistAuxConfig, work: dict[str, float]):
-    """Tells a display of each epoch, which is its share of its phase's work."""
-    phases = {
-        "teacher": config.member.teacher,
-        "matching": config.member.matching.phase,
-        "student": config.member.student,
-    }
+def _num_epochs(config: MnistAuxConfig, stage: str) -> int:
+    """Epochs of a stage for one member."""
+    member = config.member
+    phases = {"teacher": member.teacher, "matching": member.matching.phase, "student": member.student}
+    return phases[stage].num_epochs if stage in phases else 0
 
-    def hear(epoch: stages.Progress) -> None:
-        num_epochs = phases[epoch.phase].num_epochs
-        display.advance(work=work[epoch.phase] / num_epochs if work else 1.0)
-        display.doing(f"member {epoch.member}, {epoch.phase}: epoch {epoch.epoch + 1} of {num_epochs} is done")
 
-    return hear
+def _activity(chunk: np.ndarray, stage: str) -> str:
+    """What is being done, for a reader."""
+    who = f"member {chunk[0]}" if len(chunk) == 1 else f"members {chunk[0]} to {chunk[-1]}"
+    return f"{who}, {stage}"
 
 
 def _line(config: MnistAuxConfig, member: int, accuracy: dict[str, float | None]) -> str:

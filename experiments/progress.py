@@ -8,24 +8,23 @@
 Where there is no terminal a line is written at the start, with everything that is said, and at least every 30 s by a
 thread of its own, so that minutes inside one compiled program are not silent either:
 
-    figure 10: 12 of 50 epochs, 0:03:25, about 11 min left; teacher of member 3
+    figure 10: 12 of 50 epochs, 0:03:25, about 11 min left; members 2 to 3, student, 8 s of about 20 s
 
-What is left is estimated from what has passed, or, before anything is done, from `seconds`. Nothing here changes a
-number.
+A compiled program cannot be asked how far it is, so what is done advances when one ends: on a CPU a stage of figure 10
+takes seconds to tens of seconds. Meanwhile a line says for how long it has run and about how long it takes. What is
+left is estimated from what has passed, or, before anything is done, from `seconds`. Nothing here changes a number.
 """
 
-import contextlib
 import datetime
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
 from sublim_jax import commands
-from sublim_jax.training import stages
 
 INTERVAL = 30.0
 """Seconds between two lines where there is no terminal."""
@@ -111,18 +110,28 @@ class Display:
         if self._visible:
             self._console.print(line)
 
-    def doing(self, what: str, who: str = "", *, done: int = 0, total: int | None = None, unit: str = "") -> None:
+    def doing(
+        self,
+        what: str,
+        who: str = "",
+        *,
+        done: int = 0,
+        total: int | None = None,
+        unit: str = "",
+        seconds: float | None = None,
+    ) -> None:
         """What is being done now, of one or more that work side by side, and how much of it; "" is nothing.
 
         Args:
             who: which of them.
+            seconds: about how long it takes in all, where there is an estimate.
         """
         with self._lock:
             before = self._doing.pop(who, None)
             if what:
                 same = before is not None and before.what == what
                 began = before.began if before is not None and same else time.monotonic()
-                self._doing[who] = _Activity(what, began, done, total, unit)
+                self._doing[who] = _Activity(what, began, done, total, unit, seconds)
 
     def advance(self, count: int = 1, work: float = 1.0) -> None:
         """So many more things are done, which were so much work."""
@@ -167,8 +176,17 @@ class Display:
 class _Activity:
     """What somebody is busy with."""
 
-    def __init__(self, what: str, began: float = 0.0, done: int = 0, total: int | None = None, unit: str = ""):
+    def __init__(
+        self,
+        what: str,
+        began: float = 0.0,
+        done: int = 0,
+        total: int | None = None,
+        unit: str = "",
+        seconds: float | None = None,
+    ):
         self.what, self.began, self._done, self._total, self._unit = what, began, done, total, unit
+        self._seconds = seconds
 
     def text(self, who: str, now: float) -> str:
         parts = ([who] if who else []) + [self.what]
@@ -177,6 +195,8 @@ class _Activity:
             if 0 < self._done < self._total:
                 left = (now - self.began) * (self._total - self._done) / self._done
                 parts.append(f"about {duration(left)} left of it")
+        elif self._seconds is not None:
+            parts.append(f"{duration(now - self.began)} of about {duration(self._seconds)}")
         return ", ".join(parts)
 
 
@@ -190,60 +210,3 @@ class _Status(ProgressColumn):
     def render(self, task: Task) -> Text:
         """On one line, cut where the terminal ends."""
         return Text(self._status(), no_wrap=True, overflow="ellipsis")
-
-
-class PhaseClock:
-    """Seconds by phase; every moment is booked on exactly one."""
-
-    def __init__(self):
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def book(self, phase: str) -> None:
-        """What passed since the last booking belongs to `phase`."""
-        now = time.perf_counter()
-        self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self._last
-        self._last = now
-
-
-class Reporter:
-    """What a compiled program calls at the end of each epoch.
-
-    A program is compiled once for many runs, so it cannot hold the display of one of them. It holds the single
-    `REPORTER`, and `listening` says who hears it for the time being.
-    """
-
-    def __init__(self):
-        self._lock = threading.Lock()
-        self._heard = None
-
-    def __call__(self, epoch: stages.Progress) -> None:
-        with self._lock:
-            if self._heard is not None:
-                self._heard(epoch)
-
-    @contextlib.contextmanager
-    def listening(self, on_epoch: Callable[[stages.Progress], object] = lambda _: None) -> Iterator[PhaseClock]:
-        """Yields a clock that books the time on the phases heard of.
-
-        Members run side by side, so the time between two reports is booked on the phase that the later one ends.
-
-        Args:
-            on_epoch: hears of every epoch once.
-        """
-        clock, heard = PhaseClock(), set()
-
-        def hear(epoch: stages.Progress) -> None:
-            clock.book(epoch.phase)
-            if epoch not in heard:  # a last, shorter chunk runs a member twice
-                heard.add(epoch)
-                on_epoch(epoch)
-
-        self._heard = hear
-        try:
-            yield clock
-        finally:
-            self._heard = None
-
-
-REPORTER = Reporter()

@@ -5,8 +5,9 @@
 
 Everything is measured in one run, the programs one after another and in turns, each a process of its own: `experiments.
 mnist_aux` in float32 and in bfloat16, and `experiments.peer`, the protocol in PyTorch. Time is training time, from the
-first reference to the last accuracy, without imports and data; ours is also given with compilation. Arithmetic is
-counted, not estimated: six operations a weight, example and step, less the input gradient of the first layer.
+first reference to the last accuracy, without imports and data; ours is also given with compilation, of programs that
+were never compiled before: the compilation cache is off. Arithmetic is counted, not estimated: six operations a weight,
+example and step, less the input gradient of the first layer.
 """
 
 import dataclasses
@@ -217,7 +218,7 @@ def _ours(precision, members, epochs, dataset, data_dir, folder) -> dict:
     record = pathlib.Path(tempfile.mkdtemp(dir=folder)) / "ours.json"
     students = ["student_aux", "student_all"] + (["cross_model_aux", "cross_model_all"] if members > 1 else [])
     flags = ["--num-members", str(members), "--precision", precision, "--dataset", dataset, "--record", str(record)]
-    flags += ["--conditions", *students, "--no-figure"]
+    flags += ["--conditions", *students, "--no-figure", "--no-compilation-cache"]
     flags += ["--teacher.num-epochs", str(epochs), "--student.num-epochs", str(epochs)]
     flags += ["--data-dir", str(data_dir)] if data_dir else []
     _call(["-m", "experiments.mnist_aux", *flags])
@@ -258,7 +259,9 @@ LABELS = {PEER: "PyTorch, float32", "float32": "sublim-jax, float32", "bfloat16"
 
 
 def main() -> None:
-    config, options = cli.parse("speed", __doc__, {"default": SpeedConfig()}, kind=cli.ImageOptions)
+    config, options = cli.parse(
+        "speed", __doc__, {"default": SpeedConfig()}, kind=cli.ImageOptions, compilation_cache=False
+    )
     cli.require_figures(options)
     ensemble.use_cpu_cores(64)
     run(config, record=options.record, resume=options.resume, data_dir=options.data_dir)

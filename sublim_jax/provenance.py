@@ -1,6 +1,7 @@
 """Which code made a record and on which processor, as far as it changes digits or times."""
 
 import functools
+import hashlib
 import os
 import pathlib
 import platform
@@ -45,16 +46,32 @@ def _commit() -> tuple[str | None, bool | None]:
     return git("rev-parse", "HEAD"), None if changes is None else not changes
 
 
-@functools.cache
-def _processor(cpuinfo: pathlib.Path = pathlib.Path("/proc/cpuinfo")) -> tuple[str, tuple[str, ...]]:
-    """Model name and flags of the first processor."""
+CPUINFO = pathlib.Path("/proc/cpuinfo")
+
+
+def _entries(cpuinfo: pathlib.Path) -> dict[str, str]:
+    """What the system says of the first processor; nothing where it does not tell."""
     try:
         lines = cpuinfo.read_text(encoding="utf-8", errors="replace").split("\n\n")[0].splitlines()
     except OSError:
-        return platform.processor(), ()
-    entries = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        return {}
+    return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+@functools.cache
+def _processor(cpuinfo: pathlib.Path = CPUINFO) -> tuple[str, tuple[str, ...]]:
+    """Model name and flags of the first processor."""
+    entries = _entries(cpuinfo)
     flags = (entries.get("flags") or entries.get("Features") or "").split()
     return entries.get("model name") or platform.processor(), tuple(flag for flag in FLAGS if flag in flags)
+
+
+def instruction_set(cpuinfo: pathlib.Path = CPUINFO) -> str:
+    """A name for what this processor can execute: machine code made on one processor runs on another of this name."""
+    entries = _entries(cpuinfo)
+    named = "model name", "cpu family", "model", "stepping", "flags", "Features", "CPU part"
+    text = "\n".join([platform.processor(), *(entries.get(name, "") for name in named)])
+    return f"{platform.machine()}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def num_cpu_cores() -> int:

@@ -18,7 +18,7 @@ LAYERS = (
     {"files", "keys", "specs", "commands", "conditions", "provenance"},
     {"migration"},
     {"data", "models", "losses", "metrics", "records"},
-    {"forms"},
+    {"forms", "compilation"},
     {"training", "theory", "llm"},
     {"__main__"},
 )
@@ -295,6 +295,7 @@ WRITES = {
 METHODS = {name for module, name in WRITES if module == "Path"} | {"savefig"}
 MAY_WRITE = {
     "sublim_jax/files.py": "the leaf",
+    "sublim_jax/compilation.py": "programs in JAX's folder that a killed process left in pieces",
     "experiments/accelerator.py": "a summary and logs, in the folder given to it, by the standard library alone",
     "sublim_jax/llm/server/jobs.py": "removes what an earlier version left half-trained in the server's own folder",
     "sublim_jax/llm/server/uploads.py": "deletes an uploaded file when its owner asks for it",

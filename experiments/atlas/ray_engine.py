@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from experiments.atlas.worker import Answer, Chunks, Load, TeacherKey, Worker
-from sublim_jax import errors
+from sublim_jax import compilation, errors
 from sublim_jax.data import datasets
 
 try:
@@ -47,9 +47,11 @@ class RayEngine:
         options: dict[str, Any] = (
             {"max_retries": -1, "num_gpus": 1} if self._on_gpu else {"max_retries": -1, "num_cpus": 1}
         )
+        variables = {"JAX_ENABLE_COMPILATION_CACHE": str(compilation.is_allowed())}  # as the driver
         if not self._on_gpu:  # one core for each task, although JAX sees all of them
             flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false".strip()
-            options["runtime_env"] = {"env_vars": {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}}
+            variables |= {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+        options["runtime_env"] = {"env_vars": variables}
         teach, distill = ray.remote(_teach), ray.remote(_distill).options(**options)
         datasets = functools.cache(lambda name: ray.put(self._load(name)))
         teachers: dict[TeacherKey, Any] = {}
@@ -72,6 +74,7 @@ class RayEngine:
 @functools.cache
 def _worker(seed: int, width: int) -> Worker:
     """The worker of this process, which keeps its compiled programs."""
+    compilation.use_cache()
     return Worker(seed, _DATASETS.__getitem__, width=width)
 
 

@@ -23,7 +23,7 @@ import annotated_types
 import tyro
 from rich.table import Table
 
-from experiments import cost, progress
+from experiments import cli, cost, progress
 from experiments.atlas import catalogue, engines, plan, settings, store, worker
 from experiments.atlas.engines import Engine
 from experiments.atlas.plan import Plan
@@ -58,6 +58,8 @@ class Options:
     all rows next to their folder."""
     plan: bool = False
     """Print what would run and about how long it takes, and run nothing."""
+    compilation_cache: bool = True
+    """Keep compiled programs for the next run; a second run of the same shapes starts in seconds."""
     engine: Literal["local", "ray"] = "local"
     """`local`: in this process; `ray`: on the Ray cluster of this machine (extra `ray`)."""
     records: pathlib.Path = store.FOLDER
@@ -234,6 +236,7 @@ def main() -> None:
     if options.describe:
         print(f"{len(store.describe(options.records))} records describe their rows as they are now")
         return
+    cli.use_compilation_cache(options.compilation_cache)
     if options.engine == "local":
         ensemble.use_cpu_cores(options.num_members)
     run(options)

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import annotated_types
 
-from sublim_jax import errors, files, specs
+from sublim_jax import compilation, errors, files, specs
 from sublim_jax.llm.local.backend import LocalBackend
 from sublim_jax.llm.server import access, heartbeat
 
@@ -50,6 +50,7 @@ class Options:
     allow: tuple[str, ...] = ()  # another name by which the server may be called; give it once per name
     folder: pathlib.Path | None = None  # for files, finetuning jobs and their weights; without one they are not kept
     max_length: specs.Count = 4096  # tokens of a prompt with its completion
+    compilation_cache: bool = True  # keep compiled programs for the next server, which then answers sooner
 
 
 def main() -> None:
@@ -57,6 +58,10 @@ def main() -> None:
     import tyro
 
     options = tyro.cli(Options, config=(tyro.conf.UseAppendAction,))
+    if options.compilation_cache:
+        compilation.use_cache()
+    else:
+        compilation.without_cache()
     try:
         server, names = _opened(options)
     except errors.SublimError as error:

@@ -62,7 +62,6 @@ def distill(
     temperature: float | Float[Array, ""] = 1.0,
     model: network.Model,
     phase: loop.TrainPhase,
-    on_epoch: loop.EpochCallback | None = None,
     target_corruption: corruption.TargetCorruption | None = None,
     trainable: PyTree | None = None,
     guide: FeatureDistillation | None = None,
@@ -128,7 +127,7 @@ def distill(
         return {} if measure is None else {name: measure(state.params) for name, state in states.items()}
 
     states, (history, metrics) = loop.run_epochs(
-        update, states, key=key, num_examples=len(targets), phase=phase, on_epoch=on_epoch, measure=measured
+        update, states, key=key, num_examples=len(targets), phase=phase, measure=measured
     )
     return {name: state.params for name, state in states.items()}, history, metrics
 

@@ -87,6 +87,12 @@ def shard(members: tuple[PyTree, ...]) -> tuple[PyTree, ...]:
     return jax.device_put(members, NamedSharding(_mesh(), MEMBERS))
 
 
+def described(outcomes: PyTree) -> PyTree:
+    """Shapes and types of outcomes with their division among the devices, to compile a program that takes them."""
+    sharding = NamedSharding(_mesh(), MEMBERS)
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), outcomes)
+
+
 def replicate(tree: PyTree) -> PyTree:
     """A pytree of host arrays, copied to every device."""
     return jax.device_put(tree, NamedSharding(_mesh(), PartitionSpec()))

@@ -30,11 +30,6 @@ class TrainPhase:
     optimizer: optimizers.OptimizerSpec = dataclasses.field(default_factory=optimizers.OptimizerSpec)
 
 
-EpochCallback = Callable[[Int[Array, ""], PyTree], None]
-"""Hears, while the program is traced, of an epoch's number, from 0, and of the means of what its steps reported. A host
-callback must be given the means too, or the compiler is free to call it before the epoch has run."""
-
-
 class TrainState(NamedTuple):
     """What one model carries from step to step. An ensemble is this class with a leading member axis on every leaf."""
 
@@ -75,14 +70,12 @@ def run_epochs(
     key: Key[Array, ""],
     num_examples: int,
     phase: TrainPhase,
-    on_epoch: EpochCallback | None = None,
     measure: Callable[[PyTree], PyTree] | None = None,
 ) -> tuple[PyTree, PyTree]:
     """Train for `phase.num_epochs` epochs, each in an order of its own.
 
     Args:
         key: decides the orders; epoch e depends on it and on e only.
-        on_epoch: called inside the traced program at the end of each epoch.
         measure: what to compute from the state at the end of each epoch.
 
     Returns:
@@ -94,8 +87,6 @@ def run_epochs(
         plan = batches.shuffled(jax.random.fold_in(key, epoch), num_examples, batch_size=phase.batch_size)
         state, reports = lax.scan(update, state, plan)
         means = jax.tree.map(lambda report: jnp.mean(report, axis=0), reports)
-        if on_epoch is not None:
-            on_epoch(epoch, means)
         return state, means if measure is None else (means, measure(state))
 
     return lax.scan(run_epoch, state, jnp.arange(phase.num_epochs))

@@ -5,13 +5,13 @@
 
 The students of a member see the same noise images in the same order and the same targets. A condition names where its
 student starts and what it distils, e.g. `student_aux`: the teacher's own reference, the auxiliary logits. `run` is
-`init_params`, `train_teacher` and `distill_students` in one; apart, many students can share a teacher that was trained
-once, and many programs the one that draws their starts.
+`init_params`, `train_teacher`, `match_behaviour` and `distill_students` in one program. Apart, many students can share
+a teacher that was trained once, many programs the one that draws their starts, and a run can say after each stage how
+far it is.
 """
 
 import functools
-from collections.abc import Callable
-from typing import NamedTuple, get_args
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -22,18 +22,7 @@ from sublim_jax.data import inputs as input_data
 from sublim_jax.models import init_sharing, mlp, network
 from sublim_jax.training import corruption, diagnostics, distill, evaluate, examples, teach
 from sublim_jax.training.config import InitConfig, MemberConfig, Stream, TeacherConfig
-from sublim_jax.training.state import Data, InitialParams, MemberResult, TrainedTeacher
-
-
-class Progress(NamedTuple):
-    """Where a running member stands."""
-
-    member: int
-    phase: str  # "teacher", "matching" or "student"
-    epoch: int  # just finished, from 0
-
-
-EpochReporter = Callable[[Progress], None]
+from sublim_jax.training.state import Data, InitialParams, MatchedStart, MemberResult, TrainedTeacher
 
 
 def run(
@@ -43,21 +32,19 @@ def run(
     *,
     seed: int | Integer[Array, ""],
     spec: MemberConfig,
-    on_epoch: EpochReporter | None = None,
 ) -> MemberResult:
     """Everything that happens to one member.
 
     Args:
         member: its number; with the seed it decides the reference, the order of batches and the noise images.
         partner: number of the member whose reference the cross-model and the matched student start from.
-        on_epoch: called on the host at the end of each epoch. It must not change anything.
 
     Raises:
         InputError: inputs or labels that do not fit the spec's network, or too few of them.
     """
     origin = init_params(member, partner, data, seed=seed, spec=spec.init_config)
-    taught = train_teacher(member, data, seed=seed, spec=spec.teacher_config, on_epoch=on_epoch)
-    return distill_students(member, origin, taught, data, seed=seed, spec=spec, on_epoch=on_epoch)
+    taught = train_teacher(member, data, seed=seed, spec=spec.teacher_config)
+    return distill_students(member, origin, taught, data, seed=seed, spec=spec)
 
 
 _ROLES = (
@@ -127,7 +114,6 @@ def train_teacher(
     *,
     seed: int | Integer[Array, ""],
     spec: TeacherConfig,
-    on_epoch: EpochReporter | None = None,
 ) -> TrainedTeacher:
     """The member's reference, taught."""
     streams = Streams(seed, member, spec.shared_streams)
@@ -142,7 +128,6 @@ def train_teacher(
         model=spec.model,
         phase=spec.phase,
         loss_function=spec.loss,
-        on_epoch=_reporter("teacher", member, on_epoch),
     )
     named = _renamed(streams, test_labels, spec)
     accuracy = {
@@ -150,6 +135,47 @@ def train_teacher(
         for name, params in {"reference": reference, "teacher": teacher}.items()
     }
     return TrainedTeacher(teacher, history, accuracy)
+
+
+def has_matched_start(spec: MemberConfig) -> bool:
+    """Whether a condition starts from a reference that has imitated another model."""
+    return any(conditions.start_of(condition) == "matched" for condition in spec.conditions)
+
+
+def match_behaviour(
+    member: int | Int[Array, ""],
+    origin: InitialParams,
+    taught: TrainedTeacher,
+    data: Data,
+    *,
+    seed: int | Integer[Array, ""],
+    spec: MemberConfig,
+) -> MatchedStart:
+    """The other member's reference after it imitated all logits of the member's reference or teacher on real images."""
+    data = _fitting(data, spec.teacher_config)
+    imitated = origin.reference
+    if spec.matching.target == "teacher":
+        imitated = _complete(taught.teacher, origin.reference, spec.model)
+    inputs = diagnostics.teacher_inputs(data, spec)
+    num_images = min(spec.matching.num_images, len(inputs))
+
+    def real_inputs(indices):
+        return examples.as_inputs(jnp.take(inputs, indices, axis=0))
+
+    batch_size = spec.matching.phase.batch_size
+    targets = distill.label(imitated, real_inputs, num_images, model=spec.model, batch_size=batch_size)
+    students, history, _ = distill.distill(
+        Streams(seed, member, spec.shared_streams)["matching/batches"],
+        {"matched": origin.other},
+        {"matched": "all"},
+        real_inputs,
+        targets,
+        loss=spec.loss,
+        temperature=spec.temperature,
+        model=spec.students,
+        phase=spec.matching.phase,
+    )
+    return MatchedStart(students["matched"], history["matched"])
 
 
 def distill_students(
@@ -160,9 +186,13 @@ def distill_students(
     *,
     seed: int | Integer[Array, ""],
     spec: MemberConfig,
-    on_epoch: EpochReporter | None = None,
+    matched: MatchedStart | None = None,
 ) -> MemberResult:
-    """The member's students, and what became of everybody."""
+    """The member's students, and what became of everybody.
+
+    Args:
+        matched: what `match_behaviour` gives; by default it is prepared here, if a condition needs it.
+    """
     data = _fitting(data, spec.teacher_config)
     streams = Streams(seed, member, spec.shared_streams)
     model = spec.students
@@ -170,17 +200,10 @@ def distill_students(
     teacher = _complete(taught.teacher, reference, spec.model)
     starts = {"student": origin.student, "cross_model": origin.other}
     history, models = {"teacher": taught.loss}, {"reference": reference, "teacher": teacher}
-    if any(conditions.start_of(condition) == "matched" for condition in spec.conditions):
-        imitated = reference if spec.matching.target == "reference" else teacher
-        matched, history["matched_start"] = _match(
-            streams["matching/batches"],
-            starts["cross_model"],
-            imitated,
-            diagnostics.teacher_inputs(data, spec),
-            spec=spec,
-            on_epoch=_reporter("matching", member, on_epoch),
-        )
-        starts["matched"] = models["matched_start"] = matched
+    if has_matched_start(spec):
+        matched = matched or match_behaviour(member, origin, taught, data, seed=seed, spec=spec)
+        starts["matched"] = models["matched_start"] = matched.params
+        history["matched_start"] = matched.loss
     test_labels = _renamed(streams, data.test_labels, spec.teacher_config)
     named = data._replace(
         train_labels=_renamed(streams, data.train_labels, spec.teacher_config), test_labels=test_labels
@@ -212,7 +235,6 @@ def distill_students(
                 spec=spec,
                 guide=teacher,
                 measure=after_epoch if "epochs" in spec.metrics else None,
-                on_epoch=_reporter("student", member, on_epoch),
             )
             students = students | found
             history |= losses_of
@@ -267,7 +289,7 @@ def _student_inputs(generation: int, streams, data: Data, spec: MemberConfig) ->
     )
 
 
-def _distill(generation, teacher, starts, streams, data, *, spec: MemberConfig, guide, measure, on_epoch):
+def _distill(generation, teacher, starts, streams, data, *, spec: MemberConfig, guide, measure):
     """Students of one teacher, from its labels on noise of their generation."""
     suffix = f"/{generation}" if generation else ""
     model = spec.students
@@ -294,7 +316,6 @@ def _distill(generation, teacher, starts, streams, data, *, spec: MemberConfig, 
         temperature=spec.temperature,
         model=model,
         phase=spec.student,
-        on_epoch=on_epoch,
         target_corruption=spec.target_corruption,
         trainable=trainable,
         guide=None
@@ -325,16 +346,6 @@ def _complete(teacher: network.Params, reference: network.Params, model: mlp.MLP
     return (*layers, jax.tree.map(lambda *parts: jnp.concatenate(parts), readout, missing))
 
 
-def _reporter(phase: str, member, listener: EpochReporter | None):
-    if listener is None:
-        return None
-
-    def tell(member, epoch, _):
-        listener(Progress(int(member), phase, int(epoch)))
-
-    return lambda epoch, losses: jax.debug.callback(tell, member, epoch, losses)
-
-
 def _references(streams: Streams, partner, seed, spec: InitConfig) -> tuple[network.Params, network.Params]:
     """The member's own reference, and the partner's in the shape of the students."""
     own, other = (
@@ -356,27 +367,3 @@ def _renamed(streams: Streams, labels, spec: TeacherConfig):
     order = jax.random.permutation(streams["teacher/labels"], spec.model.num_classes)
     renamed = jnp.zeros_like(order).at[order].set(jnp.roll(order, -1))
     return renamed[labels].astype(labels.dtype)
-
-
-def _match(key, start, imitated, inputs, *, spec: MemberConfig, on_epoch):
-    """Another member's reference after it imitated all logits of `imitated` on real inputs."""
-    num_images = min(spec.matching.num_images, len(inputs))
-
-    def real_inputs(indices):
-        return examples.as_inputs(jnp.take(inputs, indices, axis=0))
-
-    batch_size = spec.matching.phase.batch_size
-    targets = distill.label(imitated, real_inputs, num_images, model=spec.model, batch_size=batch_size)
-    students, history, _ = distill.distill(
-        key,
-        {"matched": start},
-        {"matched": "all"},
-        real_inputs,
-        targets,
-        loss=spec.loss,
-        temperature=spec.temperature,
-        model=spec.students,
-        phase=spec.matching.phase,
-        on_epoch=on_epoch,
-    )
-    return students["matched"], history["matched"]

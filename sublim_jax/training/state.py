@@ -36,6 +36,13 @@ class TrainedTeacher(NamedTuple):
     accuracy: dict[str, Float[Array, "*member"]]  # of reference and teacher, on the test images
 
 
+class MatchedStart(NamedTuple):
+    """Another member's reference, taught on real images to answer like a model of this member."""
+
+    params: network.Params
+    loss: Float[Array, "*member epoch"]
+
+
 class MemberResult(NamedTuple):
     """What a member leaves behind, by condition; `reference` and `teacher` are conditions too."""
 

@@ -24,7 +24,6 @@ def teach(
     model: network.Model,
     phase: loop.TrainPhase,
     loss_function: LossFunction | None = None,
-    on_epoch: loop.EpochCallback | None = None,
 ) -> tuple[network.Params, Float[Array, "epoch"]]:
     """Teacher parameters and the mean loss of each epoch.
 
@@ -52,7 +51,7 @@ def teach(
         )
 
     state, history = loop.run_epochs(
-        update, loop.init_state(reference, optimizer), key=key, num_examples=len(inputs), phase=phase, on_epoch=on_epoch
+        update, loop.init_state(reference, optimizer), key=key, num_examples=len(inputs), phase=phase
     )
     return state.params, history
 

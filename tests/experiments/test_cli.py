@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import cli, mnist_aux, progress
-from sublim_jax import errors, records
+from sublim_jax import compilation, errors, records
 from sublim_jax.models import matmul
 from tests.experiments import small
 
@@ -214,3 +214,20 @@ def test_what_a_terminal_cannot_show_does_not_end_a_run(monkeypatch):
         shown[name] = stream.buffer.getvalue().decode("ascii")
     assert shown["stdout"].startswith("figure: gr??er ? 0.5 ? 0.1\n") and "gr??er" in shown["stdout"].partition("\n")[2]
     assert shown["stderr"] == "note: gr??er\nerror: gr??er\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "default", "use"),
+    [
+        ([], True, True),
+        (["--no-compilation-cache"], True, False),
+        ([], False, False),
+        (["--compilation-cache"], False, True),
+    ],
+)
+def test_programs_are_kept_for_the_next_run_unless_told_otherwise(monkeypatch, flags, default, use):
+    calls = []
+    monkeypatch.setattr(compilation, "use_cache", lambda: calls.append(True))
+    monkeypatch.setattr(compilation, "without_cache", lambda: calls.append(False))
+    _, options = cli.parse("mnist_aux", "", mnist_aux.PRESETS, flags, compilation_cache=default)
+    assert calls == [use] == [options.compilation_cache]

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments import cost, mnist_aux, progress
+from experiments import cost, mnist_aux
 from figures import tables, values
 from sublim_jax import errors, records
 from sublim_jax.metrics import intervals
 from sublim_jax.models import mlp
-from sublim_jax.training import loop, stages
+from sublim_jax.training import ensemble, loop, stages
 from sublim_jax.training.state import MemberResult
 from tests.experiments import small
 from tests.experiments.logs import Log
@@ -202,14 +202,19 @@ def test_a_record_holds_every_member_of_every_condition(small_digits, tmp_path):
 
 
 def test_a_run_says_what_it_does_and_each_member_before_the_next_one_begins(small_digits, tmp_path, monkeypatch):
-    """Of a program that takes its time. Members are teachers of accuracy .90, .91, ...; one student diverges."""
+    """Of programs that take their time. Members are teachers of accuracy .90, .91, ...; one student diverges."""
     log = Log()
     log.listen(monkeypatch)
     monkeypatch.setattr(cost, "rate", lambda *_: 1e9)
     began = []
 
     class Program:
-        """What JAX has: traced, lowered, compiled, called."""
+        """What JAX has: lowered, compiled, called."""
+
+        out_info = ()
+
+        def __init__(self, stage):
+            self.stage = stage
 
         def lower(self, members, shared):
             log.wait("compiling for", times=2)
@@ -220,17 +225,18 @@ def test_a_run_says_what_it_does_and_each_member_before_the_next_one_begins(smal
 
         def __call__(self, arguments, shared):
             members = [int(member) for member in np.asarray(arguments[0])]
-            for member in members:
-                began.append((member, log.text))
-                progress.REPORTER(stages.Progress(member, "teacher", 0))
-            log.wait(f"member {members[-1]}, teacher: epoch 1 of 1 is done")  # nothing is printed by the program
+            log.wait(f", {self.stage}, 1 s of about ")  # nothing is printed by the program
+            if self.stage == "teacher":
+                began.extend((member, log.text) for member in members)
+                return ()
             values = {name: np.full(len(members), 0.5) for name in ("reference", "student_aux", "cross_model_aux")}
             values["teacher"] = np.array([0.9 + member / 100 for member in members])
             values["student_aux"] = np.array([np.nan if member == 1 else 0.5 for member in members])
             history = {name: np.zeros((len(members), 1)) for name in values}
             return MemberResult(values, history, {name: np.isfinite(values[name]) for name in values}, {})
 
-    monkeypatch.setattr(mnist_aux, "_program", lambda spec, width: Program())
+    programs = {stage: Program(stage) for stage in ("teacher", "student")}
+    monkeypatch.setattr(mnist_aux, "_programs", lambda spec, width: programs)
     config = small.replaced(small.CONFIG, num_members=5)
     assert mnist_aux.run(config, record=tmp_path / "record.json").complete
     lines = log.lines
@@ -243,8 +249,8 @@ def test_a_run_says_what_it_does_and_each_member_before_the_next_one_begins(smal
         assert [line.partition(":")[0] for line in before] == [f"member {n}" for n in range(member - member % chunk)]
     assert "member 0: reference 0.500, teacher 0.900, student_aux 0.500, cross_model_aux 0.500" in lines
     assert "member 1: reference 0.500, teacher 0.910, student_aux diverged, cross_model_aux 0.500" in lines
-    assert any(line.startswith("figure 10: 1 of 10 epochs, ") for line in lines)
-    assert lines[-1].startswith("figure 10: 5 of 10 epochs") and lines[-1].endswith("; done")
+    assert any(line.startswith(f"figure 10: {chunk} of 10 epochs, ") for line in lines), "after a stage"
+    assert lines[-1].startswith("figure 10: 10 of 10 epochs") and lines[-1].endswith("; done")
 
 
 def test_more_members_change_nobodys_numbers_but_the_last_ones_partner(small_digits, uninterrupted):
@@ -268,7 +274,7 @@ def test_members_are_shown_the_training_images_and_scored_on_the_test_images(sma
 def test_other_test_labels_are_other_accuracies_and_nothing_else(small_digits, uninterrupted, monkeypatch):
     """With each label the next class's, a network is right where it named that class."""
     renamed = dataclasses.replace(small_digits, test_labels=((small_digits.test_labels + 1) % 10).astype(np.uint8))
-    monkeypatch.setattr(mnist_aux.images, "load", lambda *args, **options: renamed)
+    monkeypatch.setattr(mnist_aux.datasets, "load", lambda *args, **options: renamed)
     members = mnist_aux.run(small.replaced(small.CONFIG, num_members=5), visible=False).results["members"]
     for number, usual in uninterrupted.results["members"].items():
         assert members[number]["loss"] == usual["loss"]
@@ -289,6 +295,8 @@ def test_another_seed_is_other_members(uninterrupted):
 class Echo:
     """A program whose members' accuracies say what it was given: the seed, the member, its partner."""
 
+    out_info = ()
+
     def lower(self, members, shared):
         self.calls = []
         return self
@@ -297,7 +305,7 @@ class Echo:
         return self
 
     def __call__(self, members, shared):
-        (numbers, partners), (seed, images) = (np.asarray(a) for a in members), shared
+        (numbers, partners), (seed, images) = (np.asarray(a) for a in members[:2]), shared
         self.calls.append(numbers.tolist())
         values = np.asarray(seed) / 10 + numbers / 1e3 + partners / 1e5
         finite = {name: np.ones(len(numbers), bool) for name in ("reference", "teacher", "student_aux")}
@@ -316,7 +324,7 @@ def test_the_program_is_given_seed_members_and_partners_and_its_answers_are_thei
 ):
     config = small.replaced(small.CONFIG, num_members=5, seed=3, members_at_once=at_once, conditions=("student_aux",))
     program = Echo()
-    monkeypatch.setattr(mnist_aux, "_program", lambda spec, width: program)
+    monkeypatch.setattr(mnist_aux, "_programs", lambda spec, width: {"student": program})
     path = tmp_path / "record.json"
     whole = mnist_aux.run(config, record=path, visible=False)
     mean_label = float(f"{np.mean(small_digits.test_labels):.6g}")
@@ -378,9 +386,43 @@ def test_one_compilation_serves_all_seeds(small_digits, caplog):
             mnist_aux.run(dataclasses.replace(small.DIVERGING, seed=seed), visible=False)
         return [line for line in caplog.messages if "XLA compilation" in line and "on_one_device" in line]
 
-    mnist_aux._program.cache_clear()
-    assert len(compilations(0)) == 1
+    mnist_aux._programs.cache_clear()
+    assert len(compilations(0)) == 3  # starts, teachers, students
     assert len(compilations(1)) == 0
+
+
+def test_no_program_calls_back_to_the_host(small_digits):
+    """JAX keeps no such program for the next run."""
+
+    def text(function):
+        return jax.jit(function).lower(1.0).as_text()
+
+    assert "callback" in text(lambda x: jax.debug.callback(print, x)) and "callback" not in text(lambda x: x)
+    matched = small.replaced(small.CONFIG, conditions=("student_aux", "matched_aux"))
+    programs, results = mnist_aux._programs(matched.member, 1), {}
+    shared = ensemble.replicate((np.uint32(0), mnist_aux.shared_images(matched, small_digits)))
+    members = mnist_aux._members(np.zeros(1, np.int32), jax.device_count(), 3)
+    assert list(programs) == ["start", "teacher", "matching", "student"]
+    for name, program in programs.items():
+        lowered = program.lower((*members, results), shared)
+        assert "callback" not in lowered.as_text()
+        results |= {name: ensemble.described(lowered.out_info)}
+
+
+def test_stages_in_programs_of_their_own_give_a_members_numbers(small_digits):
+    """Against the whole member in one program."""
+    config = small.replaced(small.CONFIG, conditions=("student_aux", "matched_aux"), num_noise_images=200)
+    record = mnist_aux.run(config, visible=False)
+    data = mnist_aux.shared_images(config, small_digits)
+    for member in range(3):
+        whole = stages.run(member, (member + 1) % 3, data, seed=0, spec=config.member)
+        result = record.results["members"][str(member)]
+        assert result["accuracy"].keys() == whole.accuracy.keys() and result["loss"].keys() == whole.loss.keys()
+        for name, accuracy in result["accuracy"].items():
+            assert accuracy == pytest.approx(float(whole.accuracy[name]), abs=0.0051), name  # one test image
+        for name, losses in result["loss"].items():
+            # Sums are ordered otherwise, and a loss is a difference of logarithms of order one.
+            np.testing.assert_allclose(losses, whole.loss[name], rtol=1e-4, atol=1e-6, err_msg=name)
 
 
 def shown(record):

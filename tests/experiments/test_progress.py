@@ -9,7 +9,6 @@ import pytest
 from jax import lax
 
 from experiments import progress
-from sublim_jax.training import stages
 from tests.experiments.logs import Log
 
 LINE = re.compile(
@@ -141,6 +140,20 @@ def test_those_who_work_side_by_side_are_told_each_with_its_own_rest(clock):
         assert display.status() == "0 of 9 units, 0:00:30; first, scoring"
 
 
+def test_work_that_cannot_be_asked_says_for_how_long_it_has_run_and_about_how_long_it_takes(clock):
+    with progress.Display("work", total=9, unit="units", visible=False) as display:
+        display.doing("members 0 to 1, student", seconds=75.0)
+        clock[0] += 30
+        assert display.status() == "0 of 9 units, 0:00:30; members 0 to 1, student, 30 s of about 75 s"
+        display.doing("members 2 to 3, teacher")
+        assert display.status() == "0 of 9 units, 0:00:30; members 2 to 3, teacher"
+
+
+def test_nothing_is_silent_for_longer_than_half_a_minute():
+    assert progress.INTERVAL <= 30
+    assert progress.Display("work", visible=False)._interval == progress.INTERVAL
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.2, "1 s"), (45.4, "45 s"), (90, "2 min"), (700, "12 min"), (9000, "2.5 h"), (260_000, "3.0 days")],
@@ -168,36 +181,3 @@ def test_many_threads_lose_nothing():
     assert sorted(said) == sorted(f"worker {n} {index} is done" for n in range(8) for index in range(100))
     assert log.lines[-1].startswith("busy: 800 of 800 things")
     assert all(LINE.match(line) for line in log.lines if not line.startswith("worker"))
-
-
-# What compiled programs call
-
-
-def test_time_is_booked_on_the_phase_that_a_report_ends():
-    reporter = progress.Reporter()
-    with reporter.listening() as clock:
-        time.sleep(0.05)
-        reporter(stages.Progress(0, "teacher", 0))
-        reporter(stages.Progress(0, "student", 0))
-        time.sleep(0.1)
-        reporter(stages.Progress(0, "student", 1))
-        clock.book("evaluation")
-    assert clock.seconds.keys() == {"teacher", "student", "evaluation"}
-    assert clock.seconds["teacher"] >= 0.05 and clock.seconds["student"] >= 0.1
-
-
-def test_an_epoch_that_runs_twice_is_heard_of_once():
-    reporter, heard = progress.Reporter(), []
-    epochs = [stages.Progress(0, "teacher", 0), stages.Progress(1, "teacher", 0)]
-    with reporter.listening(heard.append):
-        for epoch in (*epochs, *epochs):
-            reporter(epoch)
-    assert heard == epochs
-
-
-def test_nobody_listens_afterwards_even_if_the_run_fails():
-    reporter, heard = progress.Reporter(), []
-    with pytest.raises(RuntimeError), reporter.listening(heard.append) as clock:
-        raise RuntimeError
-    reporter(stages.Progress(0, "teacher", 0))
-    assert not clock.seconds and not heard

@@ -53,16 +53,6 @@ def test_no_epochs_change_nothing():
     assert reports["full"].shape == (0,)
 
 
-def test_the_end_of_every_epoch_is_told_and_changes_no_number():
-    heard = []
-    visits, reports = run(
-        on_epoch=lambda epoch, means: jax.debug.callback(lambda e, _: heard.append(int(e)), epoch, means)
-    )
-    jax.effects_barrier()
-    assert sorted(heard) == [0, 1, 2]
-    jax.tree.map(np.testing.assert_array_equal, (visits, reports), run())
-
-
 def test_a_step_descends_counts_and_reports_the_loss_before_it():
     optimizer = optax.sgd(0.25)
     state = loop.init_state({"x": jnp.array([3.0, -1.0])}, optimizer)
