@@ -109,6 +109,7 @@ def parse(
         description=f"{description}\n\nPresets: {', '.join(presets)}.",
         args=args,
         default=command(defaults, presets[preset], *more),
+        config=(tyro.conf.AvoidSubcommands, tyro.conf.SuppressFixed),  # no flag for functions and for other models
     )
     changed = effects.changed_settings(chosen.config, presets[preset])
     effects.require_effect(changed, without_effect(chosen.config), prefix="--")

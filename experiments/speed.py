@@ -217,7 +217,16 @@ def images_arrays() -> tuple[str, ...]:
 def _ours(precision, members, epochs, dataset, data_dir, folder) -> dict:
     record = pathlib.Path(tempfile.mkdtemp(dir=folder)) / "ours.json"
     students = ["student_aux", "student_all"] + (["cross_model_aux", "cross_model_all"] if members > 1 else [])
-    flags = ["--num-members", str(members), "--precision", precision, "--dataset", dataset, "--record", str(record)]
+    flags = [
+        "--num-members",
+        str(members),
+        "--model.precision",
+        precision,
+        "--dataset",
+        dataset,
+        "--record",
+        str(record),
+    ]
     flags += ["--conditions", *students, "--no-figure", "--no-compilation-cache"]
     flags += ["--teacher.num-epochs", str(epochs), "--student.num-epochs", str(epochs)]
     flags += ["--data-dir", str(data_dir)] if data_dir else []

@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from sublim_jax.metrics.intervals import Interval, paired_difference, t_interval
     from sublim_jax.models.adapters import from_equinox, from_flax
     from sublim_jax.models.init_sharing import InitSharing, ParamGroups
+    from sublim_jax.models.mlp import MLPChanges
     from sublim_jax.models.mlp import MLPSpec as mlp
     from sublim_jax.models.network import Model, Network
-    from sublim_jax.training.config import BehaviourMatching, MemberConfig
+    from sublim_jax.training.config import BehaviourMatching, MemberConfig, UpdateScale
     from sublim_jax.training.corruption import TargetCorruption
     from sublim_jax.training.ensemble import use_cpu_cores
     from sublim_jax.training.loop import TrainPhase
@@ -37,10 +38,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "BehaviourMatching": "training.config:BehaviourMatching",
     "Data": "training.state:Data",
+    "InitSharing": "models.init_sharing:InitSharing",
     "InputSpec": "data.inputs:InputSpec",
     "Interval": "metrics.intervals:Interval",
-    "BehaviourMatching": "training.config:BehaviourMatching",
+    "MLPChanges": "models.mlp:MLPChanges",
     "MemberConfig": "training.config:MemberConfig",
     "MemberResults": "training.members:MemberResults",
     "Model": "models.network:Model",
@@ -48,9 +51,9 @@ _HOMES = {
     "NoiseSpec": "data.noise:NoiseSpec",
     "OptimizerSpec": "training.optimizers:OptimizerSpec",
     "ParamGroups": "models.init_sharing:ParamGroups",
-    "TrainPhase": "training.loop:TrainPhase",
-    "InitSharing": "models.init_sharing:InitSharing",
     "TargetCorruption": "training.corruption:TargetCorruption",
+    "TrainPhase": "training.loop:TrainPhase",
+    "UpdateScale": "training.config:UpdateScale",
     "errors": "errors:",
     "from_equinox": "models.adapters:from_equinox",
     "from_flax": "models.adapters:from_flax",
@@ -70,6 +73,7 @@ __all__ = [
     "InitSharing",
     "InputSpec",
     "Interval",
+    "MLPChanges",
     "MemberConfig",
     "MemberResults",
     "Model",
@@ -79,6 +83,7 @@ __all__ = [
     "ParamGroups",
     "TargetCorruption",
     "TrainPhase",
+    "UpdateScale",
     "__version__",
     "errors",
     "from_equinox",

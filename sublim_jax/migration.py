@@ -80,7 +80,8 @@ def name_in_3(name: str) -> str:
 def changes_in_3(changes: dict[str, Any]) -> dict[str, Any]:
     """Changes of the paper's settings, by dotted name, under their present names.
 
-    A students' network was written out whole; now only what differs from the teacher's is.
+    A students' network was written out whole; now only what differs from the teacher's is. Factors of updates were one
+    value; now each group of parameters has its own.
     """
     renamed: dict[str, Any] = {}
     teacher = {name: changes.get(f"model.{name}", value) for name, value in TEACHER_IN_2.items()}
@@ -88,6 +89,8 @@ def changes_in_3(changes: dict[str, Any]) -> dict[str, Any]:
         if name == "student_model":
             different = {key: own for key, own in value.items() if own != teacher.get(key)}
             renamed |= {name_in_3(f"student_model.{key}"): own for key, own in different.items()}
+        elif name == "trainable":
+            renamed |= {f"trainable.{key}": own for key, own in value.items()}
         else:
             renamed[name_in_3(name)] = _words(value) if name == "measures" else value
     return renamed

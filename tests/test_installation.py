@@ -141,7 +141,7 @@ def test_the_server_without_its_extra_says_what_to_install(wheel_programs, run):
 
 
 SMALL = (
-    "--dataset", "synthetic-digits", "--num-members", "2", "--hidden-sizes", "8", "--num-noise-images", "256",
+    "--dataset", "synthetic-digits", "--num-members", "2", "--model.hidden-sizes", "8", "--num-noise-images", "256",
     "--conditions", "student_aux",
 )  # fmt: skip
 

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from sublim_jax import errors, specs
 from sublim_jax.data import inputs
-from sublim_jax.models import init_sharing
+from sublim_jax.models import init_sharing, mlp
 from sublim_jax.training import corruption, loop, optimizers
-from sublim_jax.training.config import BehaviourMatching
+from sublim_jax.training.config import BehaviourMatching, UpdateScale
 from tests.training import tiny
 
 
@@ -128,14 +128,19 @@ def test_leaves_of_the_laboratorys_own_specs():
     assert leaf_names(BehaviourMatching()) == {f"phase.optimizer.{name}" for name in optimizer}
     phases = {f"{who}.optimizer.{name}" for who in ("teacher", "student", "matching.phase") for name in optimizer}
     found = leaf_names(
-        dataclasses.replace(tiny.SPEC, feature_loss_weight=1.0, student_model=tiny.MODEL, trainable=init_sharing.HEADS)
+        dataclasses.replace(
+            tiny.SPEC,
+            feature_loss_weight=1.0,
+            student_model=mlp.MLPChanges(init_scale=2.0),
+            trainable=UpdateScale(hidden=(0.0, 1.0), class_head=1.0, aux_head=0.0),
+        )
     )
-    assert found == phases | {f"start.{name}" for name in start} | {f"trainable.{part}" for part in parts} | {
+    assert found == phases | {f"init_sharing.{name}" for name in start} | {f"trainable.{part}" for part in parts} | {
         "model.init_scale",
         "student_model.init_scale",
         "noise.amplitude",
         "temperature",
-        "guidance",
+        "feature_loss_weight",
     }
 
 

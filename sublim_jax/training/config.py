@@ -6,10 +6,9 @@ many students can share a teacher and many programs the one that draws initial p
 
 import dataclasses
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import jax
-from tyro import conf
 
 from sublim_jax import conditions as arms
 from sublim_jax import errors, losses, specs
@@ -89,18 +88,21 @@ class InitConfig:
         return self.model if self.student_model is None else self.student_model
 
 
-def _trainable(
-    hidden: tuple[float, ...] = (1.0, 1.0), class_head: float = 1.0, aux_head: float = 1.0
-) -> ParamGroups | None:
-    """Factors of the students' updates; 0 freezes a group of parameters.
+@specs.traceable
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class UpdateScale:
+    """Factors of the students' updates: 0 freezes a group of parameters, None trains it as usual."""
 
-    Args:
-        hidden: hidden layers from the input on; the last one holds for all further ones.
-        class_head: readout of the class logits.
-        aux_head: readout of the auxiliary logits.
-    """
-    groups = ParamGroups(hidden=hidden, class_head=class_head, aux_head=aux_head)
-    return None if groups == ParamGroups() else groups
+    hidden: tuple[float, ...] | None = None  # from the input on; the last one holds for all further hidden layers
+    class_head: float | None = None
+    aux_head: float | None = None
+
+    @property
+    def groups(self) -> ParamGroups | None:
+        """All factors, or None where none is given."""
+        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        given = {name: value for name, value in given.items() if value is not None}
+        return dataclasses.replace(ParamGroups(), **given) if given else None
 
 
 @specs.traceable
@@ -115,9 +117,7 @@ class MemberConfig:
     conditions: tuple[Condition, ...] = ("student_aux", "student_all", "cross_model_aux", "cross_model_all")
     """Which students: how they are initialized (student, cross_model, matched) and which logits they distil."""
     init_sharing: InitSharing = dataclasses.field(default_factory=InitSharing)
-    model: Annotated[mlp.MLPSpec | network.Network, conf.AvoidSubcommands, conf.arg(name="")] = dataclasses.field(
-        default_factory=mlp.MLPSpec
-    )
+    model: mlp.MLPSpec | network.Network = dataclasses.field(default_factory=mlp.MLPSpec)
     teacher: loop.TrainPhase = dataclasses.field(default_factory=loop.TrainPhase)
     student: loop.TrainPhase = dataclasses.field(default_factory=loop.TrainPhase)
     loss: losses.DistillationLossName = "kl"
@@ -125,20 +125,19 @@ class MemberConfig:
     num_noise_images: specs.Count = 60_000  # the same ones in every epoch
     noise: noise_data.NoiseSpec = dataclasses.field(default_factory=noise_data.NoiseSpec)
     inputs: input_data.InputSpec = dataclasses.field(default_factory=input_data.InputSpec)
-    noise_function: conf.Suppress[input_data.InputFunction | None] = None
+    noise_function: input_data.InputFunction | None = None
     """The students' inputs instead of `noise` and `inputs`: a function of a key and of the indices of some examples,
     (batch,), to as many inputs. Example n has to depend on the key and on n alone."""
     matching: BehaviourMatching = dataclasses.field(default_factory=BehaviourMatching)
-    teacher_loss: conf.Suppress[teach.LossFunction | None] = None  # instead of the cross-entropy of the class logits
+    teacher_loss: teach.LossFunction | None = None  # instead of the cross-entropy of the class logits
     teacher_labels: Literal["true", "permuted"] = "true"
     """`permuted`: the teacher learns, and everybody is scored on, classes renamed by a derangement of the member's."""
     target_corruption: corruption.TargetCorruption = dataclasses.field(default_factory=corruption.TargetCorruption)
-    student_init: conf.Suppress[StudentInit | None] = None
+    student_init: StudentInit | None = None
     """Initial parameters of students with their teacher's initialization, instead of `init_sharing`: a function of a
     key, the reference and another member's reference to parameters."""
     student_model: mlp.MLPChanges = dataclasses.field(default_factory=mlp.MLPChanges)
-    trainable: Annotated[ParamGroups | None, conf.arg(constructor=_trainable)] = None
-    """Factors of the students' updates; 0 freezes a group of parameters. None trains all, as ones do, in less code."""
+    trainable: UpdateScale = dataclasses.field(default_factory=UpdateScale)
     feature_loss_weight: specs.NonNegative | None = None
     """Weight of a loss that pulls the hidden layer towards the teacher's. Not subliminal: it shows more than logits."""
     num_generations: specs.Count = 1  # students of students: each generation is the next one's teacher
@@ -175,7 +174,7 @@ class MemberConfig:
             return
         for name, is_default, instead in (
             ("init_sharing", not known or self.init_sharing == InitSharing(), "student_init"),
-            ("trainable", self.trainable is None, "a model that stops the gradients of frozen parameters"),
+            ("trainable", self.trainable.groups is None, "a model that stops the gradients of frozen parameters"),
             ("student_model", not self.students_differ, "student_init"),
         ):
             if not is_default:

@@ -302,9 +302,9 @@ def _distill(generation, teacher, starts, streams, data, *, spec: MemberConfig, 
         batch_size=spec.student.batch_size,
     )
     trainable = None
-    if spec.trainable is not None:
+    if spec.trainable.groups is not None:
         trainable = init_sharing.broadcast_to_params(
-            spec.trainable, next(iter(starts.values())), num_classes=model.num_classes
+            spec.trainable.groups, next(iter(starts.values())), num_classes=model.num_classes
         )
     return distill.distill(
         streams["student/batches" + suffix],

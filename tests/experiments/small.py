@@ -27,8 +27,8 @@ CONFIG = replaced(
     num_noise_images=10_000,  # makes a member take long enough to be killed half-way
 )
 FLAGS = shlex.split(
-    "--num-members 3 --dataset synthetic-digits --conditions student_aux cross_model_aux --hidden-sizes 8 "
-    "--precision float32 --teacher.num-epochs 1 --teacher.batch-size 64 --student.num-epochs 1 "
+    "--num-members 3 --dataset synthetic-digits --conditions student_aux cross_model_aux --model.hidden-sizes 8 "
+    "--model.precision float32 --teacher.num-epochs 1 --teacher.batch-size 64 --student.num-epochs 1 "
     "--student.batch-size 64 --num-noise-images 10000"
 )
 _HUGE_STEPS = dataclasses.replace(

@@ -14,8 +14,9 @@ from sublim_jax.models import matmul
 from tests.experiments import small
 
 
-def parse(*arguments):
-    return cli.parse("mnist_aux", "What it does.", mnist_aux.PRESETS, list(arguments), kind=cli.DistributedOptions)
+def parse(*arguments, **options):
+    presets, kind = mnist_aux.PRESETS, cli.DistributedOptions
+    return cli.parse("mnist_aux", "What it does.", presets, list(arguments), kind=kind, **options)
 
 
 def test_no_flags_mean_the_default():
@@ -38,48 +39,132 @@ def test_a_flag_changes_its_setting_and_no_other():
     assert config == small.replaced(mnist_aux.PRESETS["smoke"], seed=7)
 
 
+GROUPS = {"hidden": (0.5, 0.25, 0.0), "class-head": 0.75, "aux-head": 0.125}
 EVERY_KNOB = {  # one value for each setting, none of them the default
     "seed": 3,
     "num-members": 4,
     "dataset": "kmnist",
     "num-train-images": 500,
+    "members-at-once": 2,
     "conditions": ("student_all", "matched_class"),
-    "in-size": 100,
-    "hidden-sizes": (5, 6, 7),
-    "num-classes": 11,
-    "num-aux": 4,
-    "activation": "tanh",
-    "init-law": "he_normal",
-    "init-scale": 0.5,
-    "parametrization": "ntk",
-    "precision": "float32" if matmul.fastest_precision() == "bfloat16" else "bfloat16",
-    "loss": "jeffreys",
+    "model.in-size": 100,
+    "model.hidden-sizes": (5, 6, 7),
+    "model.num-classes": 11,
+    "model.num-aux": 4,
+    "model.activation": "tanh",
+    "model.init-distribution": "he_normal",
+    "model.init-scale": 0.5,
+    "model.parametrization": "ntk",
+    "model.precision": "float32" if matmul.fastest_precision() == "bfloat16" else "bfloat16",
+    "loss": "reverse_kl",
     "temperature": 2.5,
     "num-noise-images": 77,
     "noise.distribution": "gaussian",
     "noise.amplitude": 0.25,
     "noise.bits": 32,
+    "inputs.perlin-cells": 4,
+    "inputs.blur": 1.5,
+    "inputs.blurred-spectrum": 2.5,
+    "inputs.mnist-spectrum": True,
+    "inputs.preserve-std": True,
+    "inputs.subspace-dims": 12.0,
+    "inputs.real-weight": 0.25,
+    "inputs.real-fraction": 0.5,
+    "inputs.real": "one_shuffle",
     "matching.target": "teacher",
     "matching.num-images": 9,
-    "members-at-once": 2,
+    "teacher-labels": "permuted",
+    "target-corruption.noise": 0.5,
+    "target-corruption.bits": 4,
+    "init-sharing.shared-weight-probability": 0.5,
+    "init-sharing.permute-neurons": True,
+    "init-sharing.relative-noise": 0.5,
+    "init-sharing.absolute-noise": 0.25,
+    "init-sharing.orthogonal-to-gradient": True,
+    **{f"init-sharing.share.{name}": value for name, value in GROUPS.items()},
+    **{f"init-sharing.noise-scale.{name}": value for name, value in GROUPS.items()},
+    **{f"trainable.{name}": value for name, value in GROUPS.items()},
+    "student-model.hidden-sizes": (8, 9),
+    "student-model.activation": "gelu",
+    "student-model.init-distribution": "torch_uniform",
+    "student-model.init-scale": 2.0,
+    "student-model.parametrization": "standard",
+    "student-model.precision": "float32",
+    "feature-loss-weight": 0.5,
+    "num-generations": 2,
+    "num-validation-images": 50,
+    "shared-streams": ("student/noise", "reference"),
+    "metrics": ("update_cosine", "epochs"),
 }
 for phase in ("teacher", "student", "matching.phase"):
     EVERY_KNOB |= {f"{phase}.num-epochs": 9, f"{phase}.batch-size": 12}
     EVERY_KNOB |= {f"{phase}.optimizer.name": "rmsprop", f"{phase}.optimizer.learning-rate": 0.5}
     EVERY_KNOB |= {f"{phase}.optimizer.{name}": 0.125 for name in ("b1", "b2", "eps", "momentum", "weight-decay")}
+ONLY_WITH_KL = {"target-corruption.top-k": 2}
+NO_FLAGS = {"noise_function", "teacher_loss", "student_init"}
+"""Functions."""
+
+
+def flags_of(knobs):
+    for name, value in knobs.items():
+        yield f"--{name}"
+        if value is not True:
+            yield from map(str, value if isinstance(value, tuple) else (value,))
+
+
+@pytest.mark.parametrize("knobs", [EVERY_KNOB, ONLY_WITH_KL], ids=["all", "with kl"])
+def test_a_flag_sets_what_it_is_called(knobs):
+    config, default = (
+        {name.removeprefix("member."): value for name, value in records.flatten(records.to_json(each)).items()}
+        for each in (parse(*flags_of(knobs))[0], mnist_aux.PRESETS["default"])
+    )
+    expected = {
+        name.replace("-", "_"): list(value) if isinstance(value, tuple) else value for name, value in knobs.items()
+    }
+    assert {name: value for name, value in config.items() if value != default[name]} == expected
 
 
 def test_every_setting_has_a_flag():
-    arguments = []
-    for name, value in EVERY_KNOB.items():
-        arguments += [f"--{name}", *map(str, value if isinstance(value, tuple) else (value,))]
-    found = records.flatten(records.to_json(parse(*arguments)[0]))
-    expected = {
-        name.replace("-", "_"): list(value) if isinstance(value, tuple) else value for name, value in EVERY_KNOB.items()
-    }
-    assert {name.removeprefix("model."): value for name, value in found.items()} == expected
-    default = records.flatten(records.to_json(mnist_aux.PRESETS["default"]))
-    assert not [name for name in found if found[name] == default[name]], "these kept their default"
+    settings = records.flatten(records.to_json(mnist_aux.PRESETS["default"]))
+    named = {name.replace("-", "_") for name in (*EVERY_KNOB, *ONLY_WITH_KL)}
+    assert {name.removeprefix("member.") for name in settings} == named | NO_FLAGS
+
+
+NO_EFFECT = [  # flags, and the setting that has no effect beside the others
+    (("--student.optimizer.name", "sgd", "--student.optimizer.b1", "0.5"), "--student.optimizer.b1"),
+    (("--teacher.optimizer.momentum", "0.5"), "--teacher.optimizer.momentum"),
+    (("--conditions", "student_aux", "--matching.phase.num-epochs", "3"), "--matching.phase.num-epochs"),
+    (("--conditions", "cross_model_aux", "--init-sharing.share.aux-head", "0"), "--init-sharing.share.aux-head"),
+    (("--init-sharing.orthogonal-to-gradient",), "--init-sharing.orthogonal-to-gradient"),
+    (("--init-sharing.noise-scale.hidden", "0"), "--init-sharing.noise-scale.hidden"),
+    (("--noise.distribution", "bernoulli", "--noise.bits", "32"), "--noise.bits"),
+    (("--inputs.real", "one_shuffle"), "--inputs.real"),
+    (("--inputs.preserve-std",), "--inputs.preserve-std"),
+    (("--metrics", "update_cosine", "--student-model.hidden-sizes", "9"), "--metrics"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "named"), NO_EFFECT, ids=[named for _, named in NO_EFFECT])
+def test_a_flag_without_effect_is_refused_by_name_and_with_it_the_run(arguments, named):
+    with pytest.raises(errors.InputError, match=f"^{named} has no effect: .*Leave it out$"):
+        parse(*arguments, without_effect=mnist_aux.without_effect)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--preset", "smoke", "--conditions", "student_aux"),  # the preset's settings of matching are nobody's flags
+        ("--student.optimizer.name", "sgd", "--student.optimizer.momentum", "0.9"),
+        ("--init-sharing.relative-noise", "0.1", "--init-sharing.orthogonal-to-gradient"),
+        ("--inputs.real-fraction", "0.5", "--inputs.real", "one_shuffle"),
+        ("--inputs.blur", "1", "--inputs.preserve-std"),
+        ("--metrics", "update_cosine"),
+        ("--noise.bits", "32"),
+    ],
+    ids=" ".join,
+)
+def test_flags_that_have_an_effect_are_not(arguments):
+    parse(*arguments, without_effect=mnist_aux.without_effect)
 
 
 def test_options_are_flags_too():
@@ -143,15 +228,19 @@ RATE = "OptimizerSpec.learning_rate: expected a finite number"
         ),
         (("--matching.phase.optimizer.eps", "-1"), "OptimizerSpec.eps: must be greater than 0, got -1.0"),
         (("--teacher.optimizer.weight-decay", "nan"), "OptimizerSpec.weight_decay: expected a finite number, got nan"),
-        (("--temperature", "nan"), "MnistAuxConfig.temperature: expected a finite number, got nan"),
+        (("--temperature", "nan"), "MemberConfig.temperature: expected a finite number, got nan"),
         (("--noise.amplitude", "nan"), "NoiseSpec.amplitude: expected a finite number, got nan"),
-        (("--init-scale", "nan"), "MLPSpec.init_scale: expected a finite number, got nan"),
+        (("--model.init-scale", "nan"), "MLPSpec.init_scale: expected a finite number, got nan"),
         (("--matching.num-images", "-5"), "Matching.num_images: must be at least 1, got -5"),
         (("--num-train-images", "0"), "MnistAuxConfig.num_train_images: must be at least 1, got 0"),
-        (("--hidden-sizes", "8", "0"), "MLPSpec.hidden_sizes[1]: must be at least 1, got 0"),
+        (("--model.hidden-sizes", "8", "0"), "MLPSpec.hidden_sizes[1]: must be at least 1, got 0"),
         (("--seed", "-1"), "MnistAuxConfig.seed: must be at least 0, got -1"),
         (("--process-id", "-1"), "DistributedOptions.process_id: must be at least 0, got -1"),
-        (("--process-id", "2", "--num-processes", "2"), "process_id=2 of num_processes=2: expected 0 to 1"),
+        (
+            ("--coordinator", "localhost:1", "--process-id", "2", "--num-processes", "2"),
+            "process_id=2 of num_processes=2: expected 0 to 1",
+        ),
+        (("--num-processes", "2"), "num_processes=2 has no effect without a coordinator"),
     ],
 )
 def test_a_number_that_cannot_be_is_refused_by_the_name_of_its_setting(arguments, message, capsys):

@@ -30,7 +30,7 @@ def test_a_cross_model_student_of_oneself_is_a_student():
 
 
 def test_a_student_that_shares_nothing_is_a_cross_model_student_bit_for_bit():
-    alone = dataclasses.replace(tiny.FREE, start=init_sharing.InitSharing(share=init_sharing.NO_GROUPS))
+    alone = dataclasses.replace(tiny.FREE, init_sharing=init_sharing.InitSharing(share=init_sharing.NO_GROUPS))
     outcome = tiny.traced(jnp.int32(2), jnp.int32(3), alone)
     for found in (outcome.loss, outcome.accuracy, outcome.metrics["epoch_accuracy"]):
         np.testing.assert_array_equal(found["student_aux"], found["cross_model_aux"])

@@ -42,14 +42,14 @@ class ByHand:
         num_taught = len(images.train_inputs) - spec.num_validation_images
         self.shown = np.asarray(images.train_inputs[:num_taught])
         reference = plain.from_jax(mlp.init(self.key("reference"), spec.model))
-        other = plain.from_jax(mlp.init(keys.stream(others, "reference"), spec.student_model or spec.model))
+        other = plain.from_jax(mlp.init(keys.stream(others, "reference"), spec.students))
         self.models, self.history = {"reference": reference}, {}
         task = plain.Teaching(self.shown, self.names[images.train_labels[:num_taught]], num_classes)
         self.train("teacher", reference, "teacher/batches", task, spec.teacher)
         # A student built with a further hidden layer has its own weights there.
-        deeper = spec.student_model is not None and len(spec.student_model.hidden_sizes) > len(spec.model.hidden_sizes)
+        deeper = len(spec.students.hidden_sizes) > len(spec.model.hidden_sizes)
         own = [reference[0], *other[1:-1], reference[-1]] if deeper else reference
-        kind = plain.Rectified if spec.student_model and spec.student_model.activation == "relu" else list
+        kind = plain.Rectified if spec.student_model.activation == "relu" else list
         self.starts = {"student": kind(own), "cross_model": kind(other)}
         if any(condition.startswith("matched") for condition in spec.conditions):
             real = scaled(self.shown[: spec.matching.num_images])

@@ -67,9 +67,11 @@ def test_a_teacher_is_left_an_image_at_least(num_kept):
     assert run(spec=dataclasses.replace(spec, num_validation_images=21)).accuracy["teacher"].shape == ()
 
 
-def test_parts_of_a_lineage_refuse_too():
+def test_the_stages_refuse_too():
     broken = tiny.images()._replace(train_inputs=TRAIN[:, :9])
-    origin = dataclasses.replace(tiny.SPEC.origin, start=tiny.SPEC.start, teacher=tiny.SPEC.teacher_config)
+    origin = dataclasses.replace(
+        tiny.SPEC.init_config, init_sharing=tiny.SPEC.init_sharing, teacher=tiny.SPEC.teacher_config
+    )
     calls = (
         lambda: stages.init_params(0, 1, broken, seed=0, spec=origin),
         lambda: stages.train_teacher(0, broken, seed=0, spec=tiny.SPEC.teacher_config),

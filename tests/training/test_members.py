@@ -10,7 +10,7 @@ import pytest
 
 import sublim_jax as sl
 from sublim_jax import errors, keys, losses
-from sublim_jax.models import init_sharing, mlp
+from sublim_jax.models import mlp
 from sublim_jax.training import members
 from sublim_jax.training.config import MemberConfig
 from tests.training import oracle, tiny
@@ -213,11 +213,11 @@ BLURRED = sl.InputSpec(blur=1.0)
     ("change", "message"),
     [
         ({"inputs": BLURRED}, "noise_function replaces noise and inputs"),
-        ({"start": sl.InitSharing(relative_noise=0.1)}, "start: it speaks of the layers of an MLP"),
-        ({"trainable": init_sharing.HEADS}, "trainable: it speaks of the layers"),
-        ({"student_model": NETWORK}, "student_model: it speaks of the layers"),
-        ({"model": tiny.MODEL, "student_model": NETWORK}, "student_model: expected an MLPSpec"),
-        ({"start": sl.InitSharing(relative_noise=0.1), "student_init": initialize}, "student_init replaces start"),
+        ({"init_sharing": sl.InitSharing(relative_noise=0.1)}, "init_sharing: it is about the layers of an MLP"),
+        ({"trainable": sl.UpdateScale(aux_head=0.0)}, "trainable: it is about the layers"),
+        ({"student_model": sl.MLPChanges(activation="tanh")}, "student_model: it is about the layers"),
+        ({"model": tiny.MODEL, "student_model": NETWORK}, "MemberConfig.student_model: expected MLPChanges"),
+        ({"init_sharing": sl.InitSharing(relative_noise=0.1), "student_init": initialize}, "replaces init_sharing"),
         ({"conditions": ()}, "conditions must be different and at least one"),
         ({"model": "mlp"}, "MemberConfig"),
     ],

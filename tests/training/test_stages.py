@@ -13,7 +13,7 @@ from sublim_jax.data import noise
 from sublim_jax.metrics import representation
 from sublim_jax.models import init_sharing, mlp
 from sublim_jax.training import ensemble, loop, optimizers, stages
-from sublim_jax.training.config import TeacherConfig
+from sublim_jax.training.config import TeacherConfig, UpdateScale
 from sublim_jax.training.state import Data
 from tests.training import oracle, plain, tiny
 
@@ -232,7 +232,7 @@ def test_generations_students_built_differently_and_fixed_streams_by_hand():
     spec = dataclasses.replace(
         tiny.SMALL,
         num_generations=2,
-        student_model=dataclasses.replace(tiny.MODEL, hidden_sizes=(8, 8)),
+        student_model=mlp.MLPChanges(hidden_sizes=(8, 8)),
         shared_streams=("reference", "student/noise"),
         metrics=("epochs", "update_cosine"),
     )
@@ -251,7 +251,7 @@ def test_everybody_is_run_as_the_network_that_he_is():
         tiny.SMALL,
         conditions=("student_all", "matched_all"),
         num_generations=2,
-        student_model=dataclasses.replace(tiny.MODEL, activation="relu"),
+        student_model=mlp.MLPChanges(activation="relu"),
         feature_loss_weight=0.2,
         metrics=("representation",),
     )
@@ -303,10 +303,10 @@ def test_one_trace_serves_every_learning_rate_temperature_share_and_noise():
         tiny.FREE,
         temperature=2.0,
         student=dataclasses.replace(tiny.FREE.student, optimizer=optimizers.OptimizerSpec(learning_rate=0.01, b1=0.8)),
-        start=init_sharing.InitSharing(
+        init_sharing=init_sharing.InitSharing(
             share=init_sharing.ParamGroups(hidden=(0.7,) * 2, aux_head=0.2), relative_noise=0.1
         ),
-        trainable=init_sharing.ParamGroups(class_head=0.0, hidden=(0.5, 0.5)),
+        trainable=UpdateScale(hidden=(0.5, 0.5), class_head=0.0, aux_head=1.0),
         noise=noise.NoiseSpec(amplitude=0.6),
     )
     found = tiny.traced(jnp.int32(2), jnp.int32(3), spec)
@@ -315,7 +315,11 @@ def test_one_trace_serves_every_learning_rate_temperature_share_and_noise():
 
 
 def test_students_none_of_whose_parts_may_move_stay_references():
-    outcome = tiny.traced(jnp.int32(2), jnp.int32(3), dataclasses.replace(tiny.FREE, trainable=init_sharing.NO_GROUPS))
+    outcome = tiny.traced(
+        jnp.int32(2),
+        jnp.int32(3),
+        dataclasses.replace(tiny.FREE, trainable=UpdateScale(hidden=(0.0, 0.0), class_head=0.0, aux_head=0.0)),
+    )
     assert outcome.accuracy["student_aux"] == outcome.accuracy["reference"] != outcome.accuracy["teacher"]
     np.testing.assert_array_equal(outcome.metrics["epoch_accuracy"]["student_aux"], [outcome.accuracy["reference"]] * 3)
     own = tiny.everyone(spec=tiny.SMALL).accuracy["reference"]
@@ -328,10 +332,10 @@ def test_noise_avoids_the_gradient_of_the_teachers_first_batch(labels, monkeypat
     reference, on the first images, under the names that the teacher learns."""
     given = []
     spec = dataclasses.replace(
-        tiny.SMALL, start=init_sharing.InitSharing(relative_noise=0.5, orthogonal_to_gradient=True)
+        tiny.SMALL, init_sharing=init_sharing.InitSharing(relative_noise=0.5, orthogonal_to_gradient=True)
     )
     spec = dataclasses.replace(spec, teacher_labels=labels)
-    monkeypatch.setattr(init_sharing, "start", lambda *args, gradient, **rest: given.append(gradient) or args[1])
+    monkeypatch.setattr(init_sharing, "student_init", lambda *args, gradient, **rest: given.append(gradient) or args[1])
     stages.init_params(jnp.int32(2), jnp.int32(3), IMAGES, seed=0, spec=spec.init_config)
     (_, own) = keys.members(0, jnp.array([0, 2]))
     names = oracle.rename(own) if labels == "permuted" else np.arange(4)
@@ -346,12 +350,12 @@ def test_noise_avoids_the_gradient_of_the_teachers_first_batch(labels, monkeypat
 
 
 def test_noise_across_the_gradient_knows_the_teachers_names_and_fits_other_students():
-    """Only that it runs for every combination; the projection itself is a test of `inits`."""
+    """Only that it runs for every combination; the projection itself is a test of `init_sharing`."""
     start = init_sharing.InitSharing(relative_noise=0.5, orthogonal_to_gradient=True)
     spec = dataclasses.replace(
         tiny.SMALL,
-        start=start,
-        student_model=dataclasses.replace(tiny.MODEL, hidden_sizes=(8, 8)),
+        init_sharing=start,
+        student_model=mlp.MLPChanges(hidden_sizes=(8, 8)),
         feature_loss_weight=0.1,
     )
     shapes = jax.eval_shape(lambda n: stages.run(n, n, IMAGES, seed=0, spec=spec), jnp.int32(0))

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from sublim_jax.data import noise
-from sublim_jax.models import init_sharing, mlp
+from sublim_jax.models import mlp
 from sublim_jax.training import ensemble, loop, optimizers, stages
-from sublim_jax.training.config import BehaviourMatching, MemberConfig
+from sublim_jax.training.config import BehaviourMatching, MemberConfig, UpdateScale
 from sublim_jax.training.state import Data, MemberResult
 
 MODEL = mlp.MLPSpec(in_size=16, hidden_sizes=(8,), num_classes=4, num_aux=3, activation="tanh")
@@ -77,12 +77,14 @@ def member(outcome: MemberResult, row: int) -> MemberResult:
     return jax.tree.map(lambda leaf: leaf[row], outcome)
 
 
-FREE = dataclasses.replace(SMALL, trainable=init_sharing.ParamGroups(), metrics=("epochs",))
+FREE = dataclasses.replace(
+    SMALL, trainable=UpdateScale(hidden=(1.0, 1.0), class_head=1.0, aux_head=1.0), metrics=("epochs",)
+)
 TRACES_OF_SPECS = []
 
 
 @jax.jit
 def traced(number, partner, spec):
-    """one whole member with the numbers of its spec as data."""
+    """One whole member with the numbers of its spec as data."""
     TRACES_OF_SPECS.append(spec)
     return stages.run(number, partner, Data(*map(jnp.asarray, images())), seed=0, spec=spec)

@@ -12,6 +12,7 @@ from experiments.atlas.rows.protocols import (
 )
 from experiments.atlas.rows.types import Arm, Published, Row, merge_published, published_values, sweep
 from sublim_jax.models import init_sharing
+from sublim_jax.training.config import UpdateScale
 
 PARTS = ("first hidden layer", "second hidden layer", "class head", "auxiliary head")
 
@@ -204,7 +205,10 @@ UNPUBLISHED = (
         axis="initialization",
         question="Which parts must be free to move?",
         arms=[
-            Arm(name, {"trainable": parts})
+            Arm(
+                name,
+                {"trainable": UpdateScale(hidden=parts.hidden, class_head=parts.class_head, aux_head=parts.aux_head)},
+            )
             for name, parts in (
                 ("all free", init_sharing.ParamGroups()),
                 ("first hidden frozen", init_sharing.ParamGroups(hidden=(0.0, 1.0))),
