@@ -44,6 +44,49 @@ MEMBER_IN_2 = (
 )
 """Fields of a config of mnist_aux that schema 3 has inside `member`."""
 
+IMPLIED_IN_2: dict[str, Any] = {
+    "init_sharing": {
+        "share": {"hidden": [1.0, 1.0], "class_head": 1.0, "aux_head": 1.0},
+        "shared_weight_probability": None,
+        "permute_neurons": False,
+        "relative_noise": 0.0,
+        "absolute_noise": 0.0,
+        "noise_scale": {"hidden": [1.0, 1.0], "class_head": 1.0, "aux_head": 1.0},
+        "orthogonal_to_gradient": False,
+    },
+    "inputs": {
+        "perlin_cells": None,
+        "blur": None,
+        "blurred_spectrum": None,
+        "mnist_spectrum": False,
+        "preserve_std": False,
+        "subspace_dims": None,
+        "real_weight": None,
+        "real_fraction": None,
+        "real": "upright",
+    },
+    "noise_function": None,
+    "teacher_loss": None,
+    "teacher_labels": "true",
+    "target_corruption": {"noise": None, "bits": None, "top_k": None},
+    "student_init": None,
+    "student_model": {
+        "hidden_sizes": None,
+        "activation": None,
+        "init_distribution": None,
+        "init_scale": None,
+        "parametrization": None,
+        "precision": None,
+    },
+    "trainable": {"hidden": None, "class_head": None, "aux_head": None},
+    "feature_loss_weight": None,
+    "num_generations": 1,
+    "num_validation_images": 0,
+    "shared_streams": [],
+    "metrics": [],
+}
+"""Settings of a member that no config of mnist_aux could change in schema 2, and what they were."""
+
 TEACHER_IN_2 = {
     "in_size": 784,
     "hidden_sizes": [256, 256],
@@ -116,7 +159,7 @@ def _mnist_aux(record: dict[str, Any]) -> dict[str, Any]:
     config = record["config"]
     member = {name: config[name] for name in MEMBER_IN_2 if name in config}
     kept = {name: value for name, value in config.items() if name not in member}
-    return record | {"config": kept | {"member": _nested(member)}}
+    return record | {"config": kept | {"member": IMPLIED_IN_2 | _nested(member)}}
 
 
 def _atlas(record: dict[str, Any]) -> dict[str, Any]:

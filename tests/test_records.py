@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sublim_jax import errors, records
+from sublim_jax import errors, migration, records
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,13 +164,13 @@ def content(**changes):
         (content(surprise=1), "this JSON file is not a record"),
         (
             content(schema=1),
-            "the record has schema 1, this version reads 2; rewrite it in place, with every value as it is, by: "
+            "the record has schema 1, this version reads 3; rewrite it in place, with every value as it is, by: "
             "python -m experiments.migrate ",
         ),
-        (content(schema=99), "the record has schema 99, this version reads 2; make it again, or read it with the ver"),
-        (content(schema=99, surprise=1), "the record has schema 99, this version reads 2"),
-        (content(schema=99, versions=None), "the record has schema 99, this version reads 2"),
-        (content(schema="1"), "the record has schema '1', this version reads 2; make it again"),
+        (content(schema=99), "the record has schema 99, this version reads 3; make it again, or read it with the ver"),
+        (content(schema=99, surprise=1), "the record has schema 99, this version reads 3"),
+        (content(schema=99, versions=None), "the record has schema 99, this version reads 3"),
+        (content(schema="1"), "the record has schema '1', this version reads 3; make it again"),
         ("[" * 100_000, "this is not a readable JSON file"),
         (content()[:-1] + ', "notes": ["b"]}', "the key 'notes' is there twice"),
         (content(results={"members": 0}).replace("0}", '0, "members": 1}'), "the key 'members' is there twice"),
@@ -513,7 +513,7 @@ def test_a_fingerprint_sees_values_not_types_of_container():
 
 def test_a_record_of_schema_1_gets_an_empty_description_and_no_provenance_and_keeps_every_value(tmp_path):
     path, record = tmp_path / "record.json", make()
-    old = {name: value for name, value in records.to_json(record).items() if name not in records.ADDED}
+    old = {name: value for name, value in records.to_json(record).items() if name not in migration.ADDED_IN_2}
     path.write_text(json.dumps(old | {"schema": 1}))
     migrated = records.read_old(path)
     assert migrated == dataclasses.replace(record, description={}, provenance=None)

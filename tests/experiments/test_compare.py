@@ -17,7 +17,7 @@ SECOND = [0.1, 0.5, 0.4, 0.6]
 def record(scores, **changes) -> records.Record:
     config = small.replaced(mnist_aux.PAPER, num_members=len(scores), conditions=("student_aux",))
     data = {"name": "mnist", "source": "IDX files", "checksum": "c"}
-    description = mnist_aux.describe(config.conditions, images_name="mnist")
+    description = mnist_aux.describe(config.member.conditions, images_name="mnist")
     result = records.Record.begin("mnist_aux", config, data, description=description)
     accuracy = [{"reference": 0.1, "teacher": 0.9, "student_aux": score} for score in scores]
     result.results = {"members": {str(i): {"accuracy": a, "loss": {}, "diverged": []} for i, a in enumerate(accuracy)}}
@@ -95,7 +95,7 @@ def test_members_of_other_seeds_or_data_are_not_paired(other):
 def test_settings_that_differ_are_named():
     other = record(SECOND)
     other.config["member"]["model"]["activation"] = "tanh"
-    assert compare.differing_settings(record(FIRST), other) == ["model.activation: relu | tanh"]
+    assert compare.differing_settings(record(FIRST), other) == ["member.model.activation: relu | tanh"]
 
 
 def test_what_is_printed_says_whether_zero_is_inside_and_where_there_are_too_few_members(tmp_path, capsys):

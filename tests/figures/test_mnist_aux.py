@@ -13,7 +13,8 @@ from experiments import mnist_aux as experiment
 from figures import mnist_aux, style
 from sublim_jax import conditions, errors, files, records
 from sublim_jax.metrics import intervals
-from sublim_jax.training import ensemble
+from sublim_jax.training import ensemble, stages
+from tests.experiments import small
 
 FIGURES = pathlib.Path(style.__file__).parent
 ACCURACY = {
@@ -53,7 +54,7 @@ def write(path, *, name="mnist", complete=True, notes=(), accuracy=ACCURACY):
         for n in range(len(accuracy["teacher"]))
     }
     count = len(members) if complete else len(members) + 1
-    config = dataclasses.replace(experiment.PAPER, num_members=count, conditions=conditions, seed=7)
+    config = small.replaced(experiment.PAPER, num_members=count, conditions=conditions, seed=7)
     data = {"name": name, "source": "IDX files", "checksum": "abc"}
     description = experiment.describe(conditions, images_name=name)
     record = records.Record.begin("mnist_aux", config, data, description=description)

@@ -34,7 +34,7 @@ def test_whole_numbers_of_python_are_members():
 def test_they_are_the_members_of_these_numbers():
     def program(kind, member):
         """As text, which differs between members."""
-        call = functools.partial(stages.init_params, data=tiny.images(), seed=0, spec=tiny.SPEC.origin)
+        call = functools.partial(stages.init_params, data=tiny.images(), seed=0, spec=tiny.SPEC.init_config)
         return str(jax.make_jaxpr(lambda: call(kind(member), kind(3)))())
 
     assert program(int, 2) == program(jnp.int32, 2) != program(int, 1)

@@ -206,7 +206,7 @@ def test_renamed_classes_kept_images_and_everything_measured_by_hand():
         assert metrics["epoch_accuracy"][name].shape == (3,)
         assert metrics["epoch_accuracy"][name][-1] == outcome.accuracy[name]
         assert metrics["epoch_validation_accuracy"][name][-1] == metrics["validation_accuracy"][name]
-    assert measures.keys() == {"epoch_accuracy", "epoch_validation_accuracy", "update_cosine", *expected}
+    assert metrics.keys() == {"epoch_accuracy", "epoch_validation_accuracy", "update_cosine", *expected}
 
 
 def test_a_teacher_of_renamed_classes_is_right_by_its_own_names_and_wrong_by_the_true_ones():
