@@ -26,8 +26,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sublim_jax.training.config import BehaviourMatching
-
 CORE = ("jax", "optax", "jaxtyping", "numpy", "scipy", "filelock", "platformdirs", "annotated_types")
 COMMAND = (*CORE, "tyro", "rich")
 TOO_SHORT = 15.0
@@ -217,6 +215,7 @@ def _figure_10(path: pathlib.Path, sizes: Sizes, precision: Any) -> None:
     from experiments import mnist_aux
     from sublim_jax.models import mlp
     from sublim_jax.training import loop
+    from sublim_jax.training.config import BehaviourMatching
 
     phase = loop.TrainPhase(num_epochs=sizes.num_epochs)
     member = dataclasses.replace(

@@ -136,7 +136,7 @@ class Worker:
         specs = [task.setting.member.init_config for task in tasks]
         if any(spec.init_sharing is not None for spec in specs):  # one program for all
             starts = [task.setting.member.init_sharing for task in tasks]
-            specs = [dataclasses.replace(spec, start=start) for spec, start in zip(specs, starts, strict=True)]
+            specs = [dataclasses.replace(spec, init_sharing=start) for spec, start in zip(specs, starts, strict=True)]
         tree, data = jax.tree.structure(specs[0]), tasks[0].setting.data
 
         def initialize(leaves, member, partner, shared):

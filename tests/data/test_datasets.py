@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from sublim_jax import errors
-from sublim_jax.data import arrays, cache, datasets, idx, mnist, synthetic_digits
+from sublim_jax.data import arrays, cache, datasets, downloads, idx, mnist, synthetic_digits
 
 REAL = os.environ.get("SUBLIM_DATA_DIR")  # read before the fixture hides it
 needs_mnist = pytest.mark.skipif(not REAL, reason="set SUBLIM_DATA_DIR to the folder of MNIST's four IDX files")

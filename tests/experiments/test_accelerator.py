@@ -111,7 +111,7 @@ def test_utilisation_is_the_counted_work_over_time_and_the_measured_rate(tmp_pat
     config = small.replaced(
         mnist_aux.PRESETS["default"], num_members=7, conditions=("student_aux", "student_all"), num_noise_images=1000
     )
-    description = mnist_aux.describe(config.conditions, images_name="mnist")
+    description = mnist_aux.describe(config.member.conditions, images_name="mnist")
     data = {"name": "mnist", "source": "", "checksum": None}
     record = records.Record.begin("mnist_aux", config, data, description=description)
     record.seconds = {"data": 5.0, "compile": 30.0, "teacher": 2.0, "student": 1.5, "evaluation": 0.5}

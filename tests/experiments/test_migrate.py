@@ -9,7 +9,7 @@ import pytest
 
 from experiments import migrate
 from experiments.atlas import catalogue, store
-from sublim_jax import errors, files, records
+from sublim_jax import errors, files, migration, records
 from sublim_jax.forms import atlas, mnist_aux, speed
 
 OLD = sorted((pathlib.Path(__file__).parents[1] / "old_records").glob("*.json"))
@@ -31,6 +31,9 @@ def values_of(path: pathlib.Path) -> list[str]:
         elif key != "setting":
             yield json.dumps(value)
 
+    member = content["config"].get("member", {})
+    for name in migration.IMPLIED_IN_2:  # what no earlier config could say
+        member.pop(name, None)
     return sorted(leaves({name: value for name, value in content.items() if name not in ENVELOPE}))
 
 

@@ -23,6 +23,7 @@ from figures.language import gallery as language_figure
 from figures.language import tables as language_tables
 from figures.theorem import draw as theorem_figure
 from sublim_jax import errors, files, records
+from sublim_jax.data import datasets
 from sublim_jax.forms import atlas as atlas_form
 from sublim_jax.forms import language as forms
 from sublim_jax.forms import language_speed as language_speed_form

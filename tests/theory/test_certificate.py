@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.theorem import problems
-from sublim_jax.models import mlp
+from sublim_jax.models import heads, mlp
 from sublim_jax.theory import certificate, one_step
 from tests import strategies
 from tests.theory import cases
@@ -51,7 +51,7 @@ def _compiled(f, name):
 @given(seed=strategies.seeds, start=st.sampled_from([0.0, 0.3, 2.0]), width=st.sampled_from([1e-3, 0.1, 1.0]))
 def test_enclosures_contain_the_alignment_and_its_derivatives(activation, loss, seed, start, width):
     c = cases.case(SPECS[activation], seed=seed)
-    chosen = logits.selection("aux", num_classes=3)
+    chosen = heads.selection("aux", num_classes=3)
     problem = certificate._Enclosure(c.reference, c.update, c.inputs, activation, chosen, loss, 1.0)
     boxes = problem.enclosures(start, start + width)
     for box, values in zip(boxes, derivatives(c, loss, np.linspace(start, start + width, 20)), strict=True):

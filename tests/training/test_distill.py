@@ -54,10 +54,10 @@ def program(key, teacher, start, *, which, temperature, model):
 def distilled(seed, which=EVERYONE, *, temperature=1.0, model=tiny.MODEL):
     """Start, students and their losses; the first word of a student's name says which logits it distils."""
     start = network(seed + 1, model)
-    students, history, _ = program(
+    students, history, metrics = program(
         key_of(seed), network(seed, model), start, which=which, temperature=temperature, model=model
     )
-    assert measures == {}
+    assert metrics == {}
     return start, students, history
 
 

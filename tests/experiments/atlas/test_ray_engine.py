@@ -68,6 +68,7 @@ def test_workers_compile_as_their_driver_does(ray_engine, monkeypatch):
     for _, options in ray.asked:
         assert options["num_cpus"] == 1 and options["max_retries"] == -1
         assert options["runtime_env"]["env_vars"] == {
+            "JAX_ENABLE_COMPILATION_CACHE": str(compilation.is_allowed()),
             "JAX_PLATFORMS": "cpu",
             "XLA_FLAGS": "--xla_of_the_driver=1 --xla_cpu_multi_thread_eigen=false",
         }
@@ -78,4 +79,6 @@ def test_a_cluster_with_gpus_has_one_for_each_chunk(ray_engine, monkeypatch):
     ray.resources |= {"GPU": 2.0}
     run(module, monkeypatch)
     assert module.RayEngine(5, tiny.load).num_cores == 2
-    assert all(options["num_gpus"] == 1 and "runtime_env" not in options for _, options in ray.asked)
+    variables = {"JAX_ENABLE_COMPILATION_CACHE": str(compilation.is_allowed())}
+    for _, options in ray.asked:
+        assert options["num_gpus"] == 1 and options["runtime_env"] == {"env_vars": variables}

@@ -78,9 +78,9 @@ def test_changes_reach_their_place():
     )
     spec = setting.member
     assert spec.teacher.optimizer.learning_rate == spec.student.optimizer.learning_rate == 0.5
-    assert spec.student_model is not None and spec.student_model.activation == "tanh"
-    assert spec.student_model.num_aux == spec.model.num_aux == 7 and spec.model.activation == "relu"
-    assert setting.data.num_classes == 4 and spec.init_sharing.share == inits.HEADS
+    assert spec.student_mlp_spec == dataclasses.replace(spec.mlp_spec, activation="tanh")
+    assert spec.model.num_aux == 7 and spec.mlp_spec.activation == "relu"
+    assert setting.data.num_classes == 4 and spec.init_sharing.share == init_sharing.HEADS
     assert settings.BASE.member.model.num_aux == 3
 
 
@@ -103,7 +103,7 @@ def test_changes_reach_their_place():
         ({"model.precision": "bf16"}, "MLPSpec.precision: .* did you mean 'bfloat16'[?]"),
         ({"model.parametrization": "NTK"}, "MLPSpec.parametrization: .* did you mean 'ntk'[?]"),
         ({"model.init_distribution": "xavier"}, "MLPSpec.init_distribution: expected one of"),
-        ({"student_model.activation": "swish"}, "MLPSpec.activation: expected one of"),
+        ({"student_model.activation": "swish"}, "MLPChanges.activation: expected one of"),
         (
             {"noise.distribution": "normal"},
             "NoiseSpec.distribution: expected one of 'uniform', 'gaussian', 'bernoulli', got 'normal'",
@@ -189,7 +189,7 @@ def test_precision_names_no_setting():
     """Results in bfloat16 and float32 share a fingerprint; each result names its precision."""
     assert settings.diff_from_base(settings.BASE) == {}
     other = settings.with_changes(settings.BASE, {"student_model.activation": "tanh"})
-    assert "precision" not in settings.diff_from_base(other)["student_model"]
+    assert settings.diff_from_base(other) == {"student_model.activation": "tanh"}
 
 
 def test_equal_settings_of_several_rows_are_run_once_with_all_their_conditions():
