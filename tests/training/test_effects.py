@@ -124,7 +124,8 @@ def test_what_has_no_effect_is_in_no_program_and_what_has_one_is_not_refused(cas
     if changed.init_sharing == without.init_sharing:
         assert program(changed) == program(without)
     else:  # what is computed and used by nobody is in the program before it is compiled
-        jax.tree.map(np.testing.assert_array_equal, numbers(changed), numbers(without))
+        close = functools.partial(np.testing.assert_allclose, rtol=1e-5)  # sums may be reordered by the compiler
+        jax.tree.map(close, numbers(changed), numbers(without))
     with pytest.raises(errors.InputError, match=f"^{differing[0]} has no effect: .*Leave it out$"):
         effects.require_effect(differing, effects.without_effect(changed))
     assert effects.changed_settings(other_changed, other) and not named(other_changed, other)
