@@ -200,7 +200,7 @@ def run(
     """Run all members, a chunk at a time, writing the record after each chunk if `record` says where.
 
     Raises:
-        DataError: the images cannot be had.
+        DataError: the images are unavailable.
         OutputError: the record cannot be written there, or another process is writing it.
         RecordError: `resume`, and the record there is damaged or belongs to another config or other data.
     """

@@ -133,7 +133,7 @@ def run(
     """Measure everything and write the record, if `record` says where.
 
     Raises:
-        DataError: the images cannot be had.
+        DataError: the images are unavailable.
         OutputError: the record cannot be written there, or another process is writing it.
     """
     with records.opened(record, form.FORM, resume=resume, announce=progress.console.print) as output:
@@ -170,12 +170,12 @@ def _run(config: SpeedConfig, output: records.Output, data_dir: pathlib.Path | N
             what = f"{LABELS[program]}, {members} member(s), {epochs} epoch(s) a phase"
             display.doing(what)
             if program == PEER:
-                found = _peer(npz, members, epochs)
+                result = _peer(npz, members, epochs)
             else:
-                found = _ours(program, members, epochs, dataset.name, data_dir, pathlib.Path(folder))
+                result = _ours(program, members, epochs, dataset.name, data_dir, pathlib.Path(folder))
             display.advance(work=SECONDS[program] * members * epochs + START)
-            display.say(f"{what}: {found['training_s']:.1f} s")
-            return found
+            display.say(f"{what}: {result['training_s']:.1f} s")
+            return result
 
         display.doing("matrix products and the parts of a step")
         peak = {precision: matmul_peak(precision) for precision in OURS}
@@ -248,15 +248,15 @@ def _ours(precision, members, epochs, dataset, data_dir, folder) -> dict:
 def _peer(npz, members, epochs) -> dict:
     flags = ["-m", "experiments.peer", str(npz), "--num-members", str(members), "--num-epochs", str(epochs)]
     printed = json.loads(_call(flags).splitlines()[-1])
-    found = {"accuracy": printed["accuracy"], "training_s": printed["seconds"]["training"], "compile_s": 0.0}
-    return {**found, "students": 4, "versions": printed["versions"], **printed["memory"]}
+    result = {"accuracy": printed["accuracy"], "training_s": printed["seconds"]["training"], "compile_s": 0.0}
+    return {**result, "students": 4, "versions": printed["versions"], **printed["memory"]}
 
 
 def _call(arguments: list[str]) -> str:
     done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
     if done.returncode:
-        said = done.stderr.strip() or f"exit code {done.returncode}"
-        raise errors.InputError(f"{' '.join(arguments[:2])} failed: {said.splitlines()[-1]}")
+        reason = done.stderr.strip() or f"exit code {done.returncode}"
+        raise errors.InputError(f"{' '.join(arguments[:2])} failed: {reason.splitlines()[-1]}")
     return done.stdout
 
 

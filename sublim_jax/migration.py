@@ -158,8 +158,8 @@ def _nested(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def _mnist_aux(record: dict[str, Any]) -> dict[str, Any]:
     config = record["config"]
     member = {name: config[name] for name in MEMBER_IN_2 if name in config}
-    kept = {name: value for name, value in config.items() if name not in member}
-    return record | {"config": kept | {"member": IMPLIED_IN_2 | _nested(member)}}
+    outer = {name: value for name, value in config.items() if name not in member}
+    return record | {"config": outer | {"member": IMPLIED_IN_2 | _nested(member)}}
 
 
 def _atlas(record: dict[str, Any]) -> dict[str, Any]:

@@ -364,11 +364,11 @@ def _refuse_constant(name: str) -> None:
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """The object of these pairs. Of two with one key, as two records merged by hand have, JSON would drop the first."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    content = dict(pairs)
+    if len(content) < len(pairs):
         names = [name for name, _ in pairs]
         raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} is there twice")
-    return found
+    return content
 
 
 def peak_memory() -> dict[str, float]:

@@ -1,6 +1,6 @@
 """The door to the image data: `load` finds a dataset, says where it came from and hands over its arrays.
 
-    dataset = images.load()                                        MNIST, or synthetic-digits where it cannot be had
+    dataset = datasets.load()                                      MNIST, or synthetic-digits where it is unavailable
     dataset = images.load("fashion-mnist", data_dir="downloads")   a folder with the four published files
 
 MNIST comes from (a) the folder `data_dir` or SUBLIM_DATA_DIR, (b) TensorFlow Datasets, once, and the cache from then
@@ -62,7 +62,7 @@ def load(
 
     Args:
         name: "mnist", "fashion-mnist", "kmnist", "synthetic-digits", or "auto": MNIST, and synthetic-digits where it
-            cannot be had. A dataset asked for by its name is never replaced by another.
+            is unavailable. A dataset asked for by its name is never replaced by another.
         data_dir: folder with the four IDX files, gzipped or not, or with a subfolder `name` that holds them. By default
             SUBLIM_DATA_DIR. A folder that is given and bad is an error, even for "auto".
         cache_dir: where prepared arrays are kept; by default SUBLIM_CACHE_DIR, or this system's folder for caches.
@@ -119,8 +119,8 @@ def scale_pixels(
 
 
 def _read_folder(dataset: mnist.PublishedDataset, folder: str | os.PathLike[str]) -> ImageDataset:
-    found, verified = mnist.read_folder(folder, dataset)
-    return _named(dataset.name, "IDX files" if verified else "IDX files, of unverified checksum", found)
+    loaded, verified = mnist.read_folder(folder, dataset)
+    return _named(dataset.name, "IDX files" if verified else "IDX files, of unverified checksum", loaded)
 
 
 def _download(dataset: mnist.PublishedDataset, folder: pathlib.Path, announce: Callable[[str], object]) -> ImageDataset:
@@ -160,8 +160,8 @@ def _cached(
     return _named(name, stored[1], stored[0])
 
 
-def _named(name: str, source: str, found: arrays.ImageArrays) -> ImageDataset:
-    checksum = arrays.checksum(found)
-    for array in found:
+def _named(name: str, source: str, loaded: arrays.ImageArrays) -> ImageDataset:
+    checksum = arrays.checksum(loaded)
+    for array in loaded:
         array.flags.writeable = False
-    return ImageDataset(name, source, checksum, *found)
+    return ImageDataset(name, source, checksum, *loaded)

@@ -110,9 +110,9 @@ def _read(builder: Any, dataset: mnist.PublishedDataset) -> arrays.ImageArrays:
             records = list(builder.as_data_source(split))
         for column in ("images", "labels"):
             columns[f"{split}_{column}"] = np.concatenate([record[column] for record in records])
-    found = arrays.ImageArrays(**columns)
-    arrays.check(found, where=str(builder.data_dir), num_train=dataset.num_train, num_test=dataset.num_test)
-    return found
+    loaded = arrays.ImageArrays(**columns)
+    arrays.check(loaded, where=str(builder.data_dir), num_train=dataset.num_train, num_test=dataset.num_test)
+    return loaded
 
 
 def _translated(error: Exception, dataset: mnist.PublishedDataset, folder: str | os.PathLike[str]) -> errors.DataError:
@@ -181,10 +181,10 @@ def _builder_class() -> type:
 
         def _split_generators(self, dl_manager):
             urls = {role: self.dataset.address(file) for role, file in self.dataset.files.items()}
-            found = mnist.read_downloads(dl_manager.download(urls), self.dataset)
+            loaded = mnist.read_downloads(dl_manager.download(urls), self.dataset)
             return {
-                "train": self._generate_examples(found.train_images, found.train_labels),
-                "test": self._generate_examples(found.test_images, found.test_labels),
+                "train": self._generate_examples(loaded.train_images, loaded.train_labels),
+                "test": self._generate_examples(loaded.test_images, loaded.test_labels),
             }
 
         def _generate_examples(self, images, labels):

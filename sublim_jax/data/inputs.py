@@ -167,7 +167,7 @@ def _shaping(key, spec, num_pixels, real_images):
     steps, side = [], round(num_pixels**0.5)
 
     def separable(matrix):
-        """The same matrix along both sides of the image, scaled to unit mean variance if spreads are kept."""
+        """The same matrix along both sides of the image, scaled to unit mean variance with `preserve_std`."""
         gain = 1 / jnp.mean(jnp.sum(matrix**2, axis=1)) if spec.preserve_std else 1.0
 
         def step(images):
@@ -194,10 +194,10 @@ def _shaping(key, spec, num_pixels, real_images):
         steps.append(colour)
     if spec.subspace_dims is not None:
         basis, _ = jnp.linalg.qr(jax.random.normal(keys.stream(key, "subspace"), (num_pixels, num_pixels)))
-        kept = jnp.arange(num_pixels) < spec.subspace_dims
-        gain = jnp.sqrt(num_pixels / jnp.maximum(jnp.sum(kept), 1))
+        inside = jnp.arange(num_pixels) < spec.subspace_dims
+        gain = jnp.sqrt(num_pixels / jnp.maximum(jnp.sum(inside), 1))
         # One product of bfloat16 operands an image. Two, onto the basis and back, stay inside but take twice as long.
-        projector = (gain * jnp.matmul(basis * kept[None, :], basis.T, precision="highest")).astype(jnp.bfloat16)
+        projector = (gain * jnp.matmul(basis * inside[None, :], basis.T, precision="highest")).astype(jnp.bfloat16)
 
         def project(images):
             return jnp.matmul(images.astype(jnp.bfloat16), projector, preferred_element_type=jnp.float32)

@@ -187,9 +187,9 @@ def product(
     return multiply(weight, features, axis)
 
 
-def _contract(left, right, left_axis, right_axis, **how):
+def _contract(left, right, left_axis, right_axis, **options):
     """Product over one axis of each matrix. Unlike a transposition, the choice of axes costs nothing on its own."""
-    return lax.dot_general(left, right, (((left_axis,), (right_axis,)), ((), ())), **how)
+    return lax.dot_general(left, right, (((left_axis,), (right_axis,)), ((), ())), **options)
 
 
 def _float32_product(weight: Float[Array, "out in"], features: Float[Array, "..."], axis: int):
