@@ -42,9 +42,9 @@ def run(
     Raises:
         InputError: inputs or labels that do not fit the spec's network, or too few of them.
     """
-    origin = init_params(member, partner, data, seed=seed, spec=spec.init_config)
-    taught = train_teacher(member, data, seed=seed, spec=spec.teacher_config)
-    return distill_students(member, origin, taught, data, seed=seed, spec=spec)
+    initial = init_params(member, partner, data, seed=seed, spec=spec.init_config)
+    trained = train_teacher(member, data, seed=seed, spec=spec.teacher_config)
+    return distill_students(member, initial, trained, data, seed=seed, spec=spec)
 
 
 _ROLES = (
@@ -76,7 +76,7 @@ def init_params(
     seed: int | Integer[Array, ""],
     spec: InitConfig,
 ) -> InitialParams:
-    """The starts of the member's models. Much to compile, which many programs of students can share."""
+    """Initial parameters of the member's models. The program is large, and many programs of students can share it."""
     streams = Streams(seed, member, spec.shared_streams)
     reference, other = _references(streams, partner, seed, spec)
     if spec.student_init is not None:
@@ -115,7 +115,7 @@ def train_teacher(
     seed: int | Integer[Array, ""],
     spec: TeacherConfig,
 ) -> TrainedTeacher:
-    """The member's reference, taught."""
+    """The member's teacher: its reference, trained on the labels."""
     streams = Streams(seed, member, spec.shared_streams)
     train_inputs, train_labels, test_inputs, test_labels = _fitting(data, spec)
     num_taught = len(train_inputs) - spec.num_validation_images
@@ -144,8 +144,8 @@ def has_matched_start(spec: MemberConfig) -> bool:
 
 def match_behaviour(
     member: int | Int[Array, ""],
-    origin: InitialParams,
-    taught: TrainedTeacher,
+    initial: InitialParams,
+    trained: TrainedTeacher,
     data: Data,
     *,
     seed: int | Integer[Array, ""],
@@ -153,9 +153,9 @@ def match_behaviour(
 ) -> MatchedStart:
     """The other member's reference after it imitated all logits of the member's reference or teacher on real images."""
     data = _fitting(data, spec.teacher_config)
-    imitated = origin.reference
+    imitated = initial.reference
     if spec.matching.target == "teacher":
-        imitated = _complete(taught.teacher, origin.reference, spec.model)
+        imitated = _complete(trained.teacher, initial.reference, spec.model)
     inputs = diagnostics.teacher_inputs(data, spec)
     num_images = min(spec.matching.num_images, len(inputs))
 
@@ -166,7 +166,7 @@ def match_behaviour(
     targets = distill.label(imitated, real_inputs, num_images, model=spec.model, batch_size=batch_size)
     students, history, _ = distill.distill(
         Streams(seed, member, spec.shared_streams)["matching/batches"],
-        {"matched": origin.other},
+        {"matched": initial.other},
         {"matched": "all"},
         real_inputs,
         targets,
@@ -180,15 +180,15 @@ def match_behaviour(
 
 def distill_students(
     member: int | Int[Array, ""],
-    origin: InitialParams,
-    taught: TrainedTeacher,
+    initial: InitialParams,
+    trained: TrainedTeacher,
     data: Data,
     *,
     seed: int | Integer[Array, ""],
     spec: MemberConfig,
     matched: MatchedStart | None = None,
 ) -> MemberResult:
-    """The member's students, and what became of everybody.
+    """Train the member's students, and score all its models.
 
     Args:
         matched: what `match_behaviour` gives; by default it is prepared here, if a condition needs it.
@@ -196,12 +196,12 @@ def distill_students(
     data = _fitting(data, spec.teacher_config)
     streams = Streams(seed, member, spec.shared_streams)
     model = spec.students
-    reference = origin.reference
-    teacher = _complete(taught.teacher, reference, spec.model)
-    starts = {"student": origin.student, "cross_model": origin.other}
-    history, models = {"teacher": taught.loss}, {"reference": reference, "teacher": teacher}
+    reference = initial.reference
+    teacher = _complete(trained.teacher, reference, spec.model)
+    starts = {"student": initial.student, "cross_model": initial.other}
+    history, models = {"teacher": trained.loss}, {"reference": reference, "teacher": teacher}
     if has_matched_start(spec):
-        matched = matched or match_behaviour(member, origin, taught, data, seed=seed, spec=spec)
+        matched = matched or match_behaviour(member, initial, trained, data, seed=seed, spec=spec)
         starts["matched"] = models["matched_start"] = matched.params
         history["matched_start"] = matched.loss
     test_labels = _renamed(streams, data.test_labels, spec.teacher_config)
@@ -213,10 +213,10 @@ def distill_students(
         return evaluate.test_accuracy(params, data.test_inputs, test_labels, model=model)
 
     def after_epoch(params):
-        found = {"epoch_accuracy": score(params)}
+        accuracies = {"epoch_accuracy": score(params)}
         if spec.num_validation_images:
-            found["epoch_validation_accuracy"] = diagnostics.validation_accuracy(params, named, spec, model)
-        return found
+            accuracies["epoch_validation_accuracy"] = diagnostics.validation_accuracy(params, named, spec, model)
+        return accuracies
 
     students: dict[str, network.Params] = {}
     metrics: dict[str, dict[str, Array]] = {}
@@ -226,7 +226,7 @@ def distill_students(
         groups: list[tuple[conditions.Condition, ...]] = [(condition,) for condition in spec.conditions]
         groups, guides = groups if generation else [spec.conditions], students
         for group in groups:
-            found, losses_of, epochs = _distill(
+            distilled, epoch_losses, epoch_metrics = _distill(
                 generation,
                 guides[group[0]] if generation else teacher,
                 {condition: starts[conditions.start_of(condition)] for condition in group},
@@ -236,9 +236,9 @@ def distill_students(
                 guide=teacher,
                 measure=after_epoch if "epochs" in spec.metrics else None,
             )
-            students = students | found
-            history |= losses_of
-            for condition, by_measure in epochs.items():
+            students = students | distilled
+            history |= epoch_losses
+            for condition, by_measure in epoch_metrics.items():
                 for name, values in by_measure.items():
                     metrics.setdefault(name, {})[condition] = values
         for condition, scores_of in generations.items():
@@ -247,7 +247,7 @@ def distill_students(
         metrics["generation_accuracy"] = {name: jnp.stack(scores_of) for name, scores_of in generations.items()}
     models |= students
     specs_of = dict.fromkeys(models, model) | {"reference": spec.model, "teacher": spec.model}
-    scores = taught.accuracy | {name: score(models[name]) for name in models if name not in taught.accuracy}
+    scores = trained.accuracy | {name: score(models[name]) for name in models if name not in trained.accuracy}
     finite = {}
     for name, params in models.items():
         finite[name] = distill.is_finite(params) & jnp.all(jnp.isfinite(history.get(name, jnp.zeros(1))))

@@ -127,8 +127,8 @@ FAULTS: tuple[Fault, ...] = (
         "cross_model_starts_as_student",
         "the control starts from the teacher's reference",
         "sublim_jax/training/stages.py",
-        '"cross_model": origin.other',
-        '"cross_model": origin.student',
+        '"cross_model": initial.other',
+        '"cross_model": initial.student',
         (f"{ORACLE}[top_k]",),
     ),
     Fault(
