@@ -275,10 +275,13 @@ MNIST_DAMAGE = {
     ),
     "a loss of text": (lambda c: one_member(c)["loss"].update(teacher=["a"]), "expected a number, got 'a'"),
     "an unknown condition": (
-        lambda c: c["config"]["conditions"].append("student_ghost"),
+        lambda c: c["config"]["member"]["conditions"].append("student_ghost"),
         "expected one of 'student_aux'",
     ),
-    "no conditions": (lambda c: c["config"].pop("conditions"), "config: expected the key 'conditions'"),
+    "no conditions": (
+        lambda c: c["config"]["member"].pop("conditions"),
+        r"config\['member'\]: expected the key 'conditions'",
+    ),
     "more members than anybody lists": (
         lambda c: c["config"].update(num_members=10**30),
         r"config\['num_members'\]: must be at most 1000000, got 10+[.] The record",

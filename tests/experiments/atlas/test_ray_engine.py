@@ -6,6 +6,7 @@ import types
 
 import pytest
 
+from sublim_jax import compilation
 from tests.experiments.atlas import tiny
 
 
