@@ -325,22 +325,3 @@ def test_the_default_config_is_the_papers_figure_10():
     assert config.model == mlp.MLPSpec() and config.num_noise_images == 60_000
     assert (config.teacher.num_epochs, config.teacher.batch_size) == (5, 1024)
     assert (config.loss, config.temperature) == ("kl", 1.0)
-
-
-@pytest.mark.parametrize(
-    ("change", "named"),
-    [
-        (
-            {"matching": sl.BehaviourMatching(num_images=5)},
-            "matching.num_images has no effect: no condition is matched",
-        ),
-        (
-            {"student": sl.TrainPhase(optimizer=sl.OptimizerSpec(name="sgd", b2=0.5))},
-            r"student.optimizer.b2 has no effect: sgd has none",
-        ),
-        ({"noise": sl.NoiseSpec(amplitude=2.0)}, "noise.amplitude has no effect: noise_function replaces it"),
-    ],
-)
-def test_a_setting_without_effect_is_refused_before_anything_is_trained(change, named):
-    with pytest.raises(errors.InputError, match=named):
-        sl.run_members(dataclasses.replace(CONFIG, **change), DATA, num_members=2)
