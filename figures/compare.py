@@ -2,7 +2,7 @@
 
     python -m figures.compare experiments/records/mnist_aux.json experiments/records/mnist_aux-float32.json
 
-Both records must have the same seed and data, so that member i starts and is trained alike in both; whatever else differs is
+Both records must have the same seed and data, so that member i has the same streams in both; whatever else differs is
 printed. The interval is that of a paired t-test without correction for the number of conditions.
 """
 
