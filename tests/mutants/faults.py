@@ -44,6 +44,25 @@ FIRST_STEPS_SAID = "tests/figures/test_theorem.py::test_the_summary_says_how_oft
 FAULTS: tuple[Fault, ...] = (
     # Training
     Fault(
+        "matching_without_a_match",
+        "settings of matching are refused where somebody is matched",
+        "sublim_jax/training/effects.py",
+        'if "matched" not in origins',
+        'if "matched" in origins',
+        (
+            "tests/training/test_effects.py::test_what_has_no_effect_is_in_no_program_and_what_has_one_is_not_refused"
+            "[nobody is matched]",
+        ),
+    ),
+    Fault(
+        "idle_flags_pass",
+        "flags without effect are not refused",
+        "experiments/cli.py",
+        "changed = effects.changed_settings(chosen.config, presets[preset])",
+        "changed = effects.changed_settings(chosen.config, chosen.config)",
+        ("tests/experiments/test_cli.py::test_a_flag_without_effect_is_refused_by_name_and_with_it_the_run",),
+    ),
+    Fault(
         "loss_of_the_spec_ignored",
         "students distil by KL at temperature 1 whatever the spec says",
         "sublim_jax/training/stages.py",
@@ -1227,24 +1246,5 @@ FAULTS: tuple[Fault, ...] = (
         "if own != teacher.get(key)",
         "if key != 'init_scale'",
         ("tests/test_migration.py::test_a_setting_is_filed_under_its_present_hash",),
-    ),
-    Fault(
-        "matching_without_a_match",
-        "settings of matching are refused where somebody is matched",
-        "sublim_jax/training/effects.py",
-        'if "matched" not in origins',
-        'if "matched" in origins',
-        (
-            "tests/training/test_effects.py::test_what_has_no_effect_is_in_no_program_and_what_has_one_is_not_refused"
-            "[nobody is matched]",
-        ),
-    ),
-    Fault(
-        "idle_flags_pass",
-        "flags without effect are not refused",
-        "experiments/cli.py",
-        "changed = effects.changed_settings(chosen.config, presets[preset])",
-        "changed = effects.changed_settings(chosen.config, chosen.config)",
-        ("tests/experiments/test_cli.py::test_a_flag_without_effect_is_refused_by_name_and_with_it_the_run",),
     ),
 )
