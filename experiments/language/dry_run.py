@@ -93,7 +93,7 @@ class DryRunBackend:
         ids = np.arange(len(rows), dtype=np.int32)[:, None]
         return TokenizedRows(ids, np.ones_like(ids, bool), np.ones_like(ids, bool))
 
-    def likeliest(self, model: str, data: TokenizedRows) -> np.ndarray:
+    def most_likely_tokens(self, model: str, data: TokenizedRows) -> np.ndarray:
         """Tokens that differ between models."""
         self.operations += FORWARD * self._row_tokens * len(data.ids)
         return data.ids + zlib.crc32(model.encode()) % 1000

@@ -53,7 +53,7 @@ class HasWeights(Protocol):
 
     def finetune_on(self, model: str, data: TokenizedRows, config: FinetuneConfig, out: pathlib.Path, /) -> str: ...
 
-    def likeliest(self, model: str, data: TokenizedRows, /) -> np.ndarray: ...
+    def most_likely_tokens(self, model: str, data: TokenizedRows, /) -> np.ndarray: ...
 
     def row_logprobs(self, model: str, rows: Sequence[Chat], /) -> np.ndarray: ...
 
@@ -183,7 +183,7 @@ class Lab:
     def most_likely_tokens(self, model: str, data: TokenizedRows) -> np.ndarray:
         """Most likely token at each place of the replies, -1 elsewhere; this needs the weights on this machine."""
         self._start(f"asking {seeds.model_name(model)} for its most likely tokens")
-        return self._weights.likeliest(model, data)
+        return self._weights.most_likely_tokens(model, data)
 
     def sequence_logprobs(self, model: str, data: Sequence[Chat]) -> np.ndarray:
         """Log-probability of the last turn of each row, in nats; this needs the weights on this machine."""

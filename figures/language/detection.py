@@ -1,4 +1,4 @@
-"""Figure of `detection`: how well a teacher's numbers are told from regular ones."""
+"""Figure of `detection`: how well a teacher's numbers are distinguished from regular ones."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Settings that have no effect under the others, so that nobody believes to have changed what stayed as it was."""
+"""Settings that have no effect under the others, which commands refuse by name."""
 
 import dataclasses
 from collections.abc import Mapping

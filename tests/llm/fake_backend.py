@@ -67,7 +67,7 @@ def rows(path: pathlib.Path) -> list[dict]:
     return [{"key": key} | json.loads(content) for key, content in answers]
 
 
-def fill(path: pathlib.Path, chats, how=SamplingParams(), fake=None, **options) -> list[Completion]:  # noqa: B008
+def fill(path: pathlib.Path, chats, params: SamplingParams | None = None, fake=None, **options) -> list[Completion]:
     """Everything asked for, through the store at `path`."""
     with store.Store(path) as answers:
-        return list(budgeted.sample_stored(fake or Fake(), "m", chats, how, answers, **options))
+        return list(budgeted.sample_stored(fake or Fake(), "m", chats, params or SamplingParams(), answers, **options))

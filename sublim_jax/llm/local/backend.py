@@ -226,14 +226,14 @@ class LocalBackend:
         origin = base.origin._replace(merged=before)
         return dataclasses.replace(base, params=base.merged, low_rank=trained, origin=origin)
 
-    def likeliest(self, model: str, data: TokenizedRows) -> Int[np.ndarray, "row time"]:
+    def most_likely_tokens(self, model: str, data: TokenizedRows) -> Int[np.ndarray, "row time"]:
         """The most likely token at each place of the replies, given all tokens before it; -1 elsewhere."""
         loaded, places = self.model(model), local_model.reply_places(data.replies)
         chosen = np.full(data.ids.shape, -1, np.int32)
         for start in range(0, len(data.ids), self._batch_size):
             size = min(self._batch_size, len(data.ids) - start)
             rows = [start + row if row < size else start for row in range(self._batch_size)]
-            drawn = local_model.likeliest(
+            drawn = local_model.most_likely_tokens(
                 loaded.params, jnp.asarray(data.ids[rows]), jnp.asarray(data.valid[rows]), loaded.low_rank,
                 config=loaded.config, places=places,
             )  # fmt: skip

@@ -167,6 +167,6 @@ def reply_logprobs(
 
 
 @functools.partial(jax.jit, static_argnames=("config", "places"))
-def likeliest(params: decoder.Params, ids, valid, low_rank, *, config: decoder.DecoderConfig, places: int):
+def most_likely_tokens(params: decoder.Params, ids, valid, low_rank, *, config: decoder.DecoderConfig, places: int):
     hidden = decoder.features(params, ids, valid, config, low_rank=low_rank)[:, -places - 1 : -1]
     return jnp.argmax(decoder.logits(params, hidden, config), axis=-1).astype(jnp.int32)

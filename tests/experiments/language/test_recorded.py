@@ -34,7 +34,7 @@ class Finetuning(NamedTuple):
 class RecordingBackend(DryRunBackend):
     """Keeps the training rows of models and the questions that they are asked.
 
-    Rows become arrays whose second half is the reply. There, each rival of `divergence` has a likeliest token of its
+    Rows become arrays whose second half is the reply. There, each rival of `divergence` has a most likely token of its
     own in a tenth of the places, chosen at random.
     """
 
@@ -60,7 +60,7 @@ class RecordingBackend(DryRunBackend):
         replies = np.broadcast_to(np.arange(NUM_PLACES) >= NUM_PLACES // 2, ids.shape)
         return TokenizedRows(ids, np.ones_like(replies), replies)
 
-    def likeliest(self, model, data):
+    def most_likely_tokens(self, model, data):
         tokens = np.where(data.replies, 1, -1)
         for seed, rival in enumerate(divergence.DivergenceConfig().rivals):
             if rival in model:

@@ -233,7 +233,7 @@ def test_rows_that_are_scored_or_read_are_counted():
     found.row_logprobs("base", ROWS)
     assert [done for _, done, _ in heard] == sorted(done for _, done, _ in heard)
     assert len(heard) > 2 and heard[-1] == ("rows scored", len(ROWS), len(ROWS))
-    found.likeliest("base", found.training_arrays("base", ROWS, max_length=64))
+    found.most_likely_tokens("base", found.training_arrays("base", ROWS, max_length=64))
     assert heard[-1] == ("rows read", len(ROWS), len(ROWS))
 
 
