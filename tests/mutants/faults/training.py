@@ -19,7 +19,7 @@ FAULTS = (
     Fault(
         "loss_of_the_spec_ignored",
         "students distil by KL at temperature 1 whatever the spec says",
-        "sublim_jax/training/stages.py",
+        "sublim_jax/training/generations.py",
         "        loss=spec.loss,\n        temperature=spec.temperature,\n        model=model,",
         '        loss="kl",\n        temperature=1.0,\n        model=model,',
         (f"{ORACLE}[jeffreys]",),
@@ -35,7 +35,7 @@ FAULTS = (
     Fault(
         "targets_not_spoiled",
         "no noise and no rounding of targets",
-        "sublim_jax/training/stages.py",
+        "sublim_jax/training/generations.py",
         'corruption.corrupt(streams["student/targets" + suffix], targets, spec.target_corruption)',
         "targets",
         (f"{ORACLE}[jeffreys]",),
@@ -43,7 +43,7 @@ FAULTS = (
     Fault(
         "top_k_ignored",
         "all logits are shown",
-        "sublim_jax/training/stages.py",
+        "sublim_jax/training/generations.py",
         "target_corruption=spec.target_corruption,",
         "target_corruption=None,",
         (f"{ORACLE}[top_k]",),
@@ -52,14 +52,14 @@ FAULTS = (
         "guided_by_the_reference",
         "guidance pulls towards the untrained network",
         "sublim_jax/training/stages.py",
-        "guide=teacher,",
-        "guide=reference,",
+        "distill.FeatureDistillation(teacher,",
+        "distill.FeatureDistillation(reference,",
         (f"{ORACLE}[mse]",),
     ),
     Fault(
         "inputs_ignored",
         "noise without blur, real images or shares of them",
-        "sublim_jax/training/stages.py",
+        "sublim_jax/training/generations.py",
         "spec.noise, spec.inputs, shape",
         "spec.noise, input_data.InputSpec(), shape",
         (f"{ORACLE}[mse]",),
@@ -67,7 +67,7 @@ FAULTS = (
     Fault(
         "noise_ignored",
         "the default law and amplitude of noise",
-        "sublim_jax/training/stages.py",
+        "sublim_jax/training/generations.py",
         "spec.noise, spec.inputs, shape",
         "type(spec.noise)(), spec.inputs, shape",
         (f"{ORACLE}[top_k]",),
@@ -83,7 +83,7 @@ FAULTS = (
     Fault(
         "inputs_see_validation_images",
         "real inputs are taken from the images kept for validation too",
-        "sublim_jax/training/stages.py",
+        "sublim_jax/training/generations.py",
         "real_images = diagnostics.teacher_inputs(data, spec)",
         "real_images = data.train_inputs",
         (f"{ORACLE}[jeffreys]",),
@@ -107,7 +107,7 @@ FAULTS = (
     Fault(
         "fixed_streams_ignored",
         "every member has its own streams",
-        "sublim_jax/training/stages.py",
+        "sublim_jax/training/streams.py",
         "(keys.streams(first, fixed) if fixed else {})",
         "{}",
         (f"{ORACLE}[jeffreys]",),
@@ -115,7 +115,7 @@ FAULTS = (
     Fault(
         "seed_ignored_by_a_member",
         "members of every seed are those of seed 0",
-        "sublim_jax/training/stages.py",
+        "sublim_jax/training/streams.py",
         "first, own = keys.members(seed,",
         "first, own = keys.members(0,",
         (f"{ORACLE}[top_k]",),
@@ -139,17 +139,17 @@ FAULTS = (
     Fault(
         "one_noise_for_all_generations",
         "students of students see the first generation's noise",
-        "sublim_jax/training/stages.py",
-        'streams["student/noise" + (f"/{generation}" if generation else "")]',
+        "sublim_jax/training/generations.py",
+        'streams["student/noise" + suffix]',
         'streams["student/noise"]',
         (f"{ORACLE}[top_k]",),
     ),
     Fault(
         "one_teacher_for_all_generations",
         "students of students are labelled by the first teacher",
-        "sublim_jax/training/stages.py",
-        "guides[group[0]] if generation else teacher,",
-        "teacher,",
+        "sublim_jax/training/generations.py",
+        "(condition,): students[condition]",
+        "(condition,): teacher",
         (f"{ORACLE}[top_k]",),
     ),
     Fault(
@@ -163,7 +163,7 @@ FAULTS = (
     Fault(
         "student_trains_as_the_teacher",
         "epochs, batches and optimizer of the teacher",
-        "sublim_jax/training/stages.py",
+        "sublim_jax/training/generations.py",
         "phase=spec.student,",
         "phase=spec.teacher,",
         (f"{ORACLE}[jeffreys]",),
@@ -283,7 +283,7 @@ FAULTS = (
     Fault(
         "later_generations_labelled_as_the_teacher",
         "a student that labels for the next generation is run as the teacher's network",
-        "sublim_jax/training/stages.py",
+        "sublim_jax/training/generations.py",
         "model=model if generation else spec.model,",
         "model=spec.model,",
         (OWN_NETWORK,),
@@ -308,8 +308,8 @@ FAULTS = (
         "guide_run_as_the_student",
         "the teacher that guides is run as the students' network",
         "sublim_jax/training/stages.py",
-        "distill.FeatureDistillation(guide, spec.model, spec.feature_loss_weight)",
-        "distill.FeatureDistillation(guide, model, spec.feature_loss_weight)",
+        "distill.FeatureDistillation(teacher, spec.model, spec.feature_loss_weight)",
+        "distill.FeatureDistillation(teacher, model, spec.feature_loss_weight)",
         (OWN_NETWORK,),
     ),
     Fault(
