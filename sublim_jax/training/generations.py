@@ -43,7 +43,7 @@ def distill_generations(
     metrics: dict[str, dict[str, Array]] = {}
     scores: dict[str, list[Array]] = {condition: [] for condition in spec.conditions}
     for generation in range(spec.num_generations):
-        groups = {spec.conditions: teacher}
+        groups: dict[tuple[Condition, ...], network.Params] = {spec.conditions: teacher}
         if generation > 0:
             groups = {(condition,): students[condition] for condition in spec.conditions}
         for group, group_teacher in groups.items():
