@@ -95,8 +95,8 @@ FAULTS = (
         "cache_not_verified",
         "a cached file is believed without its checksum",
         "sublim_jax/data/cache.py",
-        "(found, source) if arrays.checksum(found) == checksum else None",
-        "(found, source)",
+        "(images, source) if arrays.checksum(images) == checksum else None",
+        "(images, source)",
         ("tests/data/test_cache.py::test_a_consistent_file_with_another_checksum_is_none",),
     ),
     Fault(
