@@ -1,8 +1,7 @@
 """Chat requests, as each kind of server takes them."""
 
-import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from sublim_jax import errors
 from sublim_jax.llm.backend import Chat, SamplingParams
@@ -19,8 +18,7 @@ PLAIN: Mapping[str, Mapping[str, Any]] = {
 and llama.cpp samples from 40 tokens."""
 
 
-@dataclasses.dataclass(frozen=True)
-class ChatRequests:
+class ChatRequests(NamedTuple):
     """Makes requests in the dialect of a server."""
 
     dialect: Dialect
