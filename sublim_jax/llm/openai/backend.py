@@ -103,7 +103,7 @@ class OpenAIBackend:
 
     @functools.cached_property
     def features(self) -> ServerFeatures:
-        """Features of the server, by one request for two samples of one token.
+        """Features of the server, which is asked once; see `server_features.probe`.
 
         Raises:
             BudgetExceededError: the budget does not allow it.

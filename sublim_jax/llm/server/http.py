@@ -165,7 +165,7 @@ class Server:
         self.forget()
 
     def forget(self) -> None:
-        """Give the folder back, and remove it if it is temporary: all that a process must do before it ends."""
+        """Unlock the folder, and remove it if it is temporary: all that a process must do before it ends."""
         if self._temporary is not None:
             for _ in range(20):  # a job that still computes may write into it meanwhile
                 self._temporary.cleanup()
@@ -208,7 +208,7 @@ class Server:
         )
 
     def _endpoint(self, answer: Answer, *, is_upload: bool) -> Callable[[Request], Awaitable[Response]]:
-        """An endpoint that reads a bounded body, meets the planted fault if there is one, and sends the answer."""
+        """An endpoint that reads a body of bounded size and sends the answer, or a planted fault in its place."""
         most = self._max_file + 2**16 if is_upload else self._max_body  # a form adds boundaries and headers
 
         async def endpoint(request: Request) -> Response:
@@ -252,7 +252,7 @@ class Server:
             raise error
 
     def _training_fault(self) -> bool:
-        """Whether a job is to fail; a slow fault is waited for."""
+        """Whether a planted fault makes a job fail. If the fault is a slow one, this waits first."""
         fault = self.faults and self.faults.take(fault_injection.TRAINING)
         if fault and fault.kind == "slow":
             self._closed.wait(fault.seconds)

@@ -218,7 +218,7 @@ class Jobs:
             return train()
 
     def _step(self, job: Job, done: int, total: int) -> None:
-        """Called between steps.
+        """Note how far the training is, and stop it if the job is not wanted any more. Called between steps.
 
         Raises:
             _Stopped: the job is not wanted any more.

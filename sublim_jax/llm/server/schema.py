@@ -178,7 +178,7 @@ class ChatRequest(DrawRequest):
 
     @property
     def chat(self) -> Chat:
-        """The turns, in our form."""
+        """The turns as messages, by the roles that a template has."""
         return tuple(Message(ROLES[turn.role], turn.content) for turn in self.messages)
 
     @property
