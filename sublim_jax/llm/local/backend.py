@@ -134,7 +134,7 @@ class LocalBackend:
         """Exact log-probabilities of whole replies, the end token included. See `Backend`."""
         rows = [(*chat, Message("assistant", choice)) for chat in chats for choice in choices]
         scores = self.row_logprobs(model, rows).reshape(len(chats), len(choices))
-        return [ChoiceScores(tuple(map(float, row)), "exact") for row in scores]
+        return [ChoiceScores(tuple(map(float, of)), "exact") for of in scores]
 
     def row_logprobs(self, model: str, rows: Sequence[Chat]) -> Float[np.ndarray, "row"]:
         """Exact log-probability of the last turn of each row, the end token included, in nats.
