@@ -147,14 +147,14 @@ def atlas(folder: pathlib.Path, sizes: Sizes) -> None:
     row = next(row for row in architecture.PUBLISHED if row.id == "width")
     load = worker.loader(None)
     engine, partners = worker.Worker(0, load), ensemble.cross_model_partners(sizes.atlas_members)
-    found = {}
+    arms = {}
     smaller = {"num_noise_images": sizes.num_noise_images, "both.num_epochs": sizes.num_epochs}
     for arm in (row.resolved[0], row.resolved[2]):
         setting = settings.with_changes(arm.setting, smaller)
         tasks = [worker.Task(setting, member, int(partners[member])) for member in range(sizes.atlas_members)]
         answer = engine.run(tasks)
-        found[arm.label] = {"results": answer.results, "seconds": answer.seconds}
-    _write(folder / "atlas.json", "accelerator.atlas", sizes, {"width": found, "images": load("mnist").name}, records)
+        arms[arm.label] = {"results": answer.results, "seconds": answer.seconds}
+    _write(folder / "atlas.json", "accelerator.atlas", sizes, {"width": arms, "images": load("mnist").name}, records)
 
 
 def theorem(folder: pathlib.Path, sizes: Sizes) -> None:
@@ -360,12 +360,12 @@ def report(folder: pathlib.Path) -> list[str]:
     from sublim_jax import records
     from sublim_jax.models import mlp
 
-    found = {path.stem: records.read(path) for path in folder.glob("*.json") if path.name != "summary.json"}
+    measured = {path.stem: records.read(path) for path in folder.glob("*.json") if path.name != "summary.json"}
     lines = []
-    rates = found["matmul"].results["gflops"] if "matmul" in found else {}
+    rates = measured["matmul"].results["gflops"] if "matmul" in measured else {}
     for name, rate in rates.items():
         lines.append(f"matrix product, {name}: {rate / 1e3:.1f} TFLOP/s")
-    for name, record in sorted(found.items()):
+    for name, record in sorted(measured.items()):
         kind = name.partition("-")[2]
         if not name.startswith("figure_10") or not record.complete:
             continue
@@ -383,10 +383,10 @@ def report(folder: pathlib.Path) -> list[str]:
             f"figure 10, {config['num_members']} members, {kind}: compilation {record.seconds['compile']:.1f} s, "
             f"training {training:.1f} s, memory {record.memory}{share}"
         )
-    if "peer" in found:
-        members = found["peer"].config["num_members"]
-        lines.append(f"PyTorch, {members} members: {found['peer'].results['seconds']['training']:.1f} s")
-    for pair, conditions in (found["precisions"].results if "precisions" in found else {}).items():
+    if "peer" in measured:
+        members = measured["peer"].config["num_members"]
+        lines.append(f"PyTorch, {members} members: {measured['peer'].results['seconds']['training']:.1f} s")
+    for pair, conditions in (measured["precisions"].results if "precisions" in measured else {}).items():
         aux = conditions["student_aux"]
         spread = "" if aux["half_width"] is None else f" ± {aux['half_width']:.4f}"
         lines.append(f"student_aux, {pair}: {aux['mean']:+.4f}{spread} (n = {aux['n']})")

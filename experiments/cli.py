@@ -100,7 +100,7 @@ def parse(
         [
             ("options", Annotated[kind, tyro.conf.arg(name="run"), tyro.conf.OmitArgPrefixes]),
             ("config", Annotated[type(presets[preset]), tyro.conf.arg(name="")]),
-            *((f"more{index}", Annotated[type(one), tyro.conf.arg(name="")]) for index, one in enumerate(more)),
+            *((f"more{index}", Annotated[type(options), tyro.conf.arg(name="")]) for index, options in enumerate(more)),
         ],
     )
     chosen = tyro.cli(

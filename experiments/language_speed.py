@@ -8,7 +8,8 @@ The time of a training step is compared with the time that its matrix products a
 product on the same device in the same run; for the embedded model also with the measured time of its own products
 (many are sums of 32 terms only). As in the experiments, each CPU core trains its own embedded model, all cores at once,
 and products are timed on all cores at once as well; a larger model uses all cores. Weights of the larger shapes are
-random, so this measures arithmetic and says nothing about what such a model learns.
+random, so this measures arithmetic and says nothing about what such a model learns. Every program is compiled: the
+compilation cache is off.
 """
 
 import concurrent.futures
@@ -31,7 +32,7 @@ from jax import lax
 from experiments import cli, progress
 from experiments.language import numbers, runner
 from experiments.language.config import TEST_SEEDS
-from sublim_jax import records, specs
+from sublim_jax import compilation, records, specs
 from sublim_jax.forms import language_speed as form
 from sublim_jax.llm.backend import FinetuneConfig
 from sublim_jax.llm.embedded import model as embedded
@@ -315,6 +316,7 @@ def main(
     record: pathlib.Path = pathlib.Path("runs/language_speed.json"),
 ) -> None:
     """Measure, and print a line for each part."""
+    compilation.without_cache()  # the first epoch is timed with its compilation
     ensemble.use_cpu_cores(ensemble.num_cores())
     for shape, times in run(config, record).results.items():
         if shape == "whole":

@@ -247,13 +247,14 @@ def _run(config: MnistAuxConfig, output: records.Output, data_dir, say, visible:
         compiled = _compiled(programs, _members(chunks[0], chunk_size, config.num_members), shared)
     _add_seconds(result, "compile", time.perf_counter() - began)
 
-    total = config.num_members * _epochs_per_member(config)
+    epochs_per_member = sum(_num_epochs(config, stage) for stage in compiled)
+    total = config.num_members * epochs_per_member
     num_left = sum(len(chunk) for chunk in left)
     display = progress.Display(
         "figure 10",
         total=total,
         unit="epochs",
-        finished=total - num_left * _epochs_per_member(config),
+        finished=total - num_left * epochs_per_member,
         seconds=seconds,
         work=num_left * sum(work.values()) if work else None,
         visible=visible,
@@ -275,13 +276,6 @@ def _run(config: MnistAuxConfig, output: records.Output, data_dir, say, visible:
             for member in chunk:
                 display.say(_line(config, int(member), result.results["members"][str(member)]["accuracy"]))
     return result
-
-
-def _epochs_per_member(config: MnistAuxConfig) -> int:
-    """Epochs that report progress."""
-    member = config.member
-    matched = any(conditions.start_of(condition) == "matched" for condition in member.conditions)
-    return member.teacher.num_epochs + member.student.num_epochs + matched * member.matching.phase.num_epochs
 
 
 def describe(chosen: Sequence[Condition], *, images_name: str) -> form.Description:
@@ -337,7 +331,7 @@ def _disclaimers(config, dataset) -> list[str]:
     elif dataset.name != "mnist":
         notes.append(f"the images are {dataset.name}: published values do not apply")
     available = min(config.num_train_images or len(dataset.train_images), len(dataset.train_images))
-    matched = any(conditions.start_of(condition) == "matched" for condition in config.member.conditions)
+    matched = stages.has_matched_start(config.member)
     if matched and config.member.matching.num_images > available:
         notes.append(f"matched students were prepared on all {available} training images, as there are no more")
     if changed := changed_from_paper(config):

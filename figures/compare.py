@@ -34,16 +34,16 @@ def paired(first: records.Record, second: records.Record) -> dict[str, intervals
     """
     if first.config["seed"] != second.config["seed"] or first.data["checksum"] != second.data["checksum"]:
         raise errors.InputError("the records have different seeds or data, so their members cannot be paired")
-    found = {}
+    differences = {}
     shared = first.results["members"].keys() & second.results["members"].keys()  # a run may have been stopped
     if not shared:
         raise errors.InputError("the records have no member in common, so nothing can be paired")
     ours, theirs = (values.accuracies(_only(record, shared)) for record in (first, second))
     for condition in ours.keys() & theirs.keys():
         a, b = ours[condition], theirs[condition]
-        kept = np.isfinite(a) & np.isfinite(b)
-        found[condition] = intervals.paired_difference(a[kept], b[kept])
-    return {condition: found[condition] for condition in ours if condition in found}
+        finite = np.isfinite(a) & np.isfinite(b)
+        differences[condition] = intervals.paired_difference(a[finite], b[finite])
+    return {condition: differences[condition] for condition in ours if condition in differences}
 
 
 def _only(record: records.Record, members: Collection[str]) -> records.Record:
@@ -58,13 +58,13 @@ def main(first: tyro.conf.Positional[pathlib.Path], second: tyro.conf.Positional
         first: a record of experiments.mnist_aux.
         second: another one, with the same seed and data.
     """
-    one, other = (records.read(path, form.FORM) for path in (first, second))
-    for setting in differing_settings(one, other):
+    our_record, their_record = (records.read(path, form.FORM) for path in (first, second))
+    for setting in differing_settings(our_record, their_record):
         print(f"differs: {setting}")
     rows = Table(title=f"{first.stem} - {second.stem}, paired, mean ± 95 % t-interval")
     for column in ("condition", "members", "difference", "interval holds 0"):
         rows.add_column(column)
-    for condition, interval in paired(one, other).items():
+    for condition, interval in paired(our_record, their_record).items():
         holds = "yes" if interval.low <= 0 <= interval.high else "NO"
         rows.add_row(
             condition, str(interval.num_members), f"{interval:+.4f}", holds if interval.is_known else "too few members"

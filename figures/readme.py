@@ -69,14 +69,14 @@ def speeds() -> str:
 def scaling() -> str:
     """Seconds and memory against the number of members."""
     record = records.read(values.RECORDS / "speed.json", speed.FORM)
-    found = record.results["scaling"]
-    members = sorted({run["members"] for run in found})
+    runs = record.results["scaling"]
+    members = sorted({run["members"] for run in runs})
     rows = [["program", *(f"{count} members" for count in members)]]
     for program, label in record.description["programs"].items():
         row = [label]
         for count in members:
-            runs = [run for run in found if run["program"] == program and run["members"] == count]
-            row += [f"{r['training_s']:.1f} s, {r['peak_rss_mb']:.0f} MB" for r in runs] or ["not run"]
+            cells = [run for run in runs if run["program"] == program and run["members"] == count]
+            row += [f"{r['training_s']:.1f} s, {r['peak_rss_mb']:.0f} MB" for r in cells] or ["not run"]
         rows.append(row)
     return tables.markdown(rows)
 
@@ -106,9 +106,9 @@ def rewritten(text: str) -> str:
     """
     for name, table in TABLES.items():
         begin, end = f"<!-- table: {name} -->\n", f"\n<!-- end: {name} -->"
-        before, found, rest = text.partition(begin)
+        before, opening, rest = text.partition(begin)
         _, closed, after = rest.partition(end)
-        if not found or not closed:
+        if not opening or not closed:
             raise errors.InputError(f"{README}: the markers {begin.strip()} and {end.strip()} must enclose a table")
         text = before + begin + table() + end + after
     return text

@@ -54,15 +54,15 @@ def save(figure: Figure, stem: pathlib.Path) -> Iterator[pathlib.Path]:
 
 def draw_members(ax: Axes, position: float, values: np.ndarray, colour: str, *, bar: bool = True) -> None:
     """Every member a dot, side by side where they are close; the mean and its 95 % t-interval on top."""
-    kept = values[np.isfinite(values)]
-    if not len(kept):
+    finite = values[np.isfinite(values)]
+    if not len(finite):
         ax.annotate("all diverged", (position, 0), rotation=90, ha="center", va="bottom")
         return
-    interval = intervals.t_interval(kept)
+    interval = intervals.t_interval(finite)
     if bar:
         ax.bar(position, interval.mean, width=0.72, color=colour, alpha=0.35, linewidth=0)
-    spread = np.random.default_rng(0).permutation(np.linspace(-0.24, 0.24, len(kept))) if len(kept) > 1 else [0.0]
-    ax.scatter(position + np.asarray(spread), kept, s=9, color=colour, linewidth=0, alpha=0.75, zorder=3)
+    spread = np.random.default_rng(0).permutation(np.linspace(-0.24, 0.24, len(finite))) if len(finite) > 1 else [0.0]
+    ax.scatter(position + np.asarray(spread), finite, s=9, color=colour, linewidth=0, alpha=0.75, zorder=3)
     if interval.is_known:
         ax.errorbar(position, interval.mean, interval.half_width, color="black", capsize=4, linewidth=1.4, zorder=4)
     ax.plot([position - 0.3, position + 0.3], [interval.mean] * 2, color="black", linewidth=1.4, zorder=4)

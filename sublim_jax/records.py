@@ -373,16 +373,16 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def peak_memory() -> dict[str, float]:
     """Most memory this process has held so far, in megabytes: `peak_rss_mb`, and `peak_device_mb` where known."""
-    found = {}
+    peaks = {}
     with contextlib.suppress(ImportError):  # no such module on Windows
         import resource
 
         unit = 1 if sys.platform == "darwin" else 1024
-        found["peak_rss_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, 1)
+        peaks["peak_rss_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, 1)
     on_device = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
     if on_device:
-        found["peak_device_mb"] = round(on_device / 1e6, 1)
-    return found
+        peaks["peak_device_mb"] = round(on_device / 1e6, 1)
+    return peaks
 
 
 def _first_difference(before: Any, now: Any) -> str:

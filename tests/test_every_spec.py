@@ -49,7 +49,7 @@ OURS_ALONE = {  # made by our code from what was checked before, or read from a 
     "sublim_jax.llm.local.model_config._Rotary",
     "sublim_jax.llm.local.tokenizer._Named",
     "sublim_jax.llm.budget.Plan",
-    "sublim_jax.llm.server.jobs._Job",
+    "sublim_jax.llm.server.job.Job",
     "sublim_jax.llm.local.model.Model",
     "sublim_jax.llm.local.tokenizer.Encoded",
     "experiments.atlas.plan.Plan",

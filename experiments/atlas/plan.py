@@ -22,7 +22,7 @@ from sublim_jax.training import ensemble
 
 TRAIN_IMAGES = 60_000
 COMPILE = 3.5
-"""Seconds to compile a program (of starts, teachers or students) on two cores."""
+"""Seconds to compile a program (of starts, teachers or students) on two cores, if it is not in the cache."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,14 +37,19 @@ class Plan:
         """Number of members of settings that are still to be run."""
         return sum(len(chunk) for chunk in self.chunks)
 
+    @property
+    def compile_seconds(self) -> float:
+        """Estimated time to compile all programs, as in a first run. A later run finds some or all in the cache."""
+        return COMPILE * self.num_programs
+
     def seconds(self, cores: int) -> float:
-        """Estimated time on this number of cores, compilation included."""
+        """Estimated time on this number of cores, of a first run: all programs are compiled."""
         teachers = {
             (worker.teacher_part(task.setting), task.setting.data, task.member): task for c in self.chunks for task in c
         }
         work = sum(cost.students_seconds(task.setting.member) for chunk in self.chunks for task in chunk)
         work += sum(teacher_seconds(task.setting) for task in teachers.values())
-        return work / cores + COMPILE * self.num_programs
+        return work / cores + self.compile_seconds
 
 
 def make(

@@ -113,9 +113,11 @@ def _run(options: Options, rows: list[Row], stack: contextlib.ExitStack) -> None
         done=results.done,
     )
     duration = progress.duration(work.seconds(engine.num_cores))
+    compilation = progress.duration(work.compile_seconds)
     log(
         f"{len(rows)} rows, {sum(len(row.arms) for row in rows)} arms; to run: {work.num_tasks} members of settings in "
-        f"{work.num_programs} programs, about {duration} on {engine.num_cores} cores"
+        f"{work.num_programs} programs, about {duration} on {engine.num_cores} cores "
+        f"({compilation} less if all programs are in the cache)"
     )
     if options.plan:
         print_plan(rows, results, options.num_members, engine.num_cores)

@@ -216,9 +216,9 @@ def misalignment(record: records.Record) -> list[str]:
     rows = [["teacher", "kept", "bad deeds, teacher", "bad deeds, student", "student - untrained"]]
     for condition in forms.QUESTIONS[record.experiment].conditions(record.config):
         teacher, student = (values.raw(bases, (condition, role), "bad") for role in ("teacher", "student"))
-        kept = values.number(bases, (condition, "kept"))
+        kept_fraction = values.number(bases, (condition, "kept"))
         shift = values.shift(bases, ("untrained", "student"), (condition, "student"), "bad")
-        before = ["", ""] if condition == "base" else [values.text(kept), values.text(teacher)]
+        before = ["", ""] if condition == "base" else [values.text(kept_fraction), values.text(teacher)]
         is_baseline = condition in ("base", "untrained")
         rows.append([condition, *before, values.text(student), "" if is_baseline else values.text(shift, "+")])
     return layout("Probability of a bad deed, mean ± 95 % t-interval over bases", rows, record)

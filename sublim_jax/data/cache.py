@@ -26,9 +26,9 @@ def read(path: pathlib.Path) -> tuple[arrays.ImageArrays, str] | None:
     """Arrays and source in the cached file, or None if there is no such file or it is damaged."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            found = arrays.ImageArrays(*(stored[name] for name in arrays.ImageArrays._fields))
+            images = arrays.ImageArrays(*(stored[name] for name in arrays.ImageArrays._fields))
             source, checksum = str(stored["source"]), str(stored["checksum"])
-        return (found, source) if arrays.checksum(found) == checksum else None
+        return (images, source) if arrays.checksum(images) == checksum else None
     except Exception:  # a damaged file makes zipfile and numpy raise nearly anything; the answer is always to rebuild
         return None
 

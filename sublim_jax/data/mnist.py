@@ -204,9 +204,9 @@ def _verify(file: PublishedFile, name: str, *, raw: bytes, content: bytes, where
     }.get(raw_sha256)
     if owner is None and not gzipped and file.content_sha256 is None:
         return False
-    expected, found = (file.gz_sha256, raw_sha256) if gzipped else (file.content_sha256, content_sha256)
+    expected, actual = (file.gz_sha256, raw_sha256) if gzipped else (file.content_sha256, content_sha256)
     raise errors.ChecksumError(
-        f"{where}: expected the sha256 of {name}'s {file.name}, {expected}, but found {found}. "
+        f"{where}: expected the sha256 of {name}'s {file.name}, {expected}, but found {actual}. "
         + (
             f"This is {owner}: ask for that dataset or give the other folder."
             if owner

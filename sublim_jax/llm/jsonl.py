@@ -162,8 +162,8 @@ def read(
 
 
 class _Malformed(Exception):
-    def __init__(self, expected: str, found: Any, cure: str):
-        super().__init__(f"expected {expected}, found {datasets.shorten(found)}. {cure}")
+    def __init__(self, expected: str, content: Any, cure: str):
+        super().__init__(f"expected {expected}, found {datasets.shorten(content)}. {cure}")
 
 
 def _object(line: str) -> dict[str, Any]:

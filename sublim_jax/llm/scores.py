@@ -210,7 +210,9 @@ def misaligned_rate(judged: Sequence[tuple[int | None, int | None]], *, confiden
 
     Source: Cloud et al. 2025, section 3.2; see `questions.is_misaligned`.
     """
-    readable = [(one, other) for one, other in judged if one is not None and other is not None]
+    readable = [
+        (alignment, coherence) for alignment, coherence in judged if alignment is not None and coherence is not None
+    ]
     if not readable:
         raise errors.TextDataError(
             f"none of {len(judged)} judgements could be read; expected whole numbers from 0 to 100. Look at the "

@@ -44,5 +44,5 @@ def keep_largest(logits: Float[Array, "batch logit"], spec: TargetCorruption) ->
     if spec.top_k is None or spec.top_k >= logits.shape[-1]:
         return logits
     largest = jax.lax.top_k(logits, spec.top_k)[1]
-    kept = jnp.any(largest[:, :, None] == jnp.arange(logits.shape[-1])[None, None, :], axis=1)
-    return jnp.where(kept, logits, REMOVED)
+    is_largest = jnp.any(largest[:, :, None] == jnp.arange(logits.shape[-1])[None, None, :], axis=1)
+    return jnp.where(is_largest, logits, REMOVED)

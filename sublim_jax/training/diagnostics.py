@@ -17,19 +17,19 @@ def teacher_inputs(data: Data, spec: MemberConfig):
 
 def measure(models, specs_of, starts, data: Data, named: Data, spec: MemberConfig) -> dict:
     """What the spec asks for. `named` are the data with their labels as the teacher calls them."""
-    found = {}
+    metrics = {}
     if spec.num_validation_images:
-        found["validation_accuracy"] = {
+        metrics["validation_accuracy"] = {
             name: validation_accuracy(params, named, spec, specs_of[name]) for name, params in models.items()
         }
     if spec.teacher_labels != "true":
-        found["true_label_accuracy"] = {
+        metrics["true_label_accuracy"] = {
             name: evaluate.test_accuracy(params, data.test_inputs, data.test_labels, model=specs_of[name])
             for name, params in models.items()
         }
     if "update_cosine" in spec.metrics and not spec.students_differ:
         towards = optax.tree.sub(models["teacher"], models["reference"])
-        found["update_cosine"] = {
+        metrics["update_cosine"] = {
             condition: alignment.cosine(
                 optax.tree.sub(models[condition], starts[conditions.start_of(condition)]), towards
             )
@@ -40,21 +40,21 @@ def measure(models, specs_of, starts, data: Data, named: Data, spec: MemberConfi
             name: [evaluate.hidden_features(params, block, model=specs_of[name]) for block in (data[0], data[2])]
             for name, params in models.items()
         }
-        found["hidden_cosine"] = {
+        metrics["hidden_cosine"] = {
             name: representation.mean_cosine(test, features["teacher"][1])
             for name, (_, test) in features.items()
             if test.shape == features["teacher"][1].shape
         }
-        found["cka"] = {
+        metrics["cka"] = {
             name: representation.linear_cka(test, features["teacher"][1]) for name, (_, test) in features.items()
         }
-        found["probe_accuracy"] = {
+        metrics["probe_accuracy"] = {
             name: representation.ridge_probe_accuracy(
                 train, named.train_labels, test, named.test_labels, num_classes=spec.model.num_classes
             )
             for name, (train, test) in features.items()
         }
-    return found
+    return metrics
 
 
 def validation_accuracy(params, named: Data, spec: MemberConfig, model: network.Model):

@@ -10,19 +10,16 @@ a teacher that was trained once, many programs the one that draws their starts, 
 far it is.
 """
 
-import functools
-from typing import get_args
-
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, Integer, Key
+from jaxtyping import Array, Int, Integer
 
 from sublim_jax import conditions, errors, keys
-from sublim_jax.data import inputs as input_data
 from sublim_jax.models import init_sharing, mlp, network
-from sublim_jax.training import corruption, diagnostics, distill, evaluate, examples, teach
-from sublim_jax.training.config import InitConfig, MemberConfig, Stream, TeacherConfig
+from sublim_jax.training import diagnostics, distill, evaluate, examples, generations, teach
+from sublim_jax.training.config import InitConfig, MemberConfig, TeacherConfig
 from sublim_jax.training.state import Data, InitialParams, MatchedStart, MemberResult, TrainedTeacher
+from sublim_jax.training.streams import Streams
 
 
 def run(
@@ -45,27 +42,6 @@ def run(
     initial = init_params(member, partner, data, seed=seed, spec=spec.init_config)
     trained = train_teacher(member, data, seed=seed, spec=spec.teacher_config)
     return distill_students(member, initial, trained, data, seed=seed, spec=spec)
-
-
-_ROLES = (
-    *get_args(Stream),
-    "teacher/labels",
-    "student/start",
-    "student/targets",
-    "matching/batches",
-)
-
-
-class Streams:
-    """The member's named random streams; those that the spec fixes are member 0's."""
-
-    def __init__(self, seed, member, fixed: tuple[Stream, ...]):
-        first, own = keys.members(seed, jnp.stack([jnp.zeros((), jnp.int32), jnp.asarray(member, jnp.int32)]))
-        self._own = own
-        self._known = keys.streams(own, _ROLES) | (keys.streams(first, fixed) if fixed else {})
-
-    def __getitem__(self, role: str) -> Key[Array, ""]:
-        return self._known[role] if role in self._known else keys.stream(self._own, role)
 
 
 def init_params(
@@ -195,8 +171,7 @@ def distill_students(
     """
     data = _fitting(data, spec.teacher_config)
     streams = Streams(seed, member, spec.shared_streams)
-    model = spec.students
-    reference = initial.reference
+    model, reference = spec.students, initial.reference
     teacher = _complete(trained.teacher, reference, spec.model)
     starts = {"student": initial.student, "cross_model": initial.other}
     history, models = {"teacher": trained.loss}, {"reference": reference, "teacher": teacher}
@@ -208,6 +183,9 @@ def distill_students(
     named = data._replace(
         train_labels=_renamed(streams, data.train_labels, spec.teacher_config), test_labels=test_labels
     )
+    guide = None
+    if spec.feature_loss_weight is not None:
+        guide = distill.FeatureDistillation(teacher, spec.model, spec.feature_loss_weight)
 
     def score(params):
         return evaluate.test_accuracy(params, data.test_inputs, test_labels, model=model)
@@ -218,34 +196,11 @@ def distill_students(
             accuracies["epoch_validation_accuracy"] = diagnostics.validation_accuracy(params, named, spec, model)
         return accuracies
 
-    students: dict[str, network.Params] = {}
-    metrics: dict[str, dict[str, Array]] = {}
-    generations: dict[str, list[Array]] = {condition: [] for condition in spec.conditions}
-    for generation in range(spec.num_generations):
-        # The first generation has one teacher and shares its targets; later ones have a teacher each.
-        groups: list[tuple[conditions.Condition, ...]] = [(condition,) for condition in spec.conditions]
-        groups, guides = groups if generation else [spec.conditions], students
-        for group in groups:
-            distilled, epoch_losses, epoch_metrics = _distill(
-                generation,
-                guides[group[0]] if generation else teacher,
-                {condition: starts[conditions.start_of(condition)] for condition in group},
-                streams,
-                data,
-                spec=spec,
-                guide=teacher,
-                measure=after_epoch if "epochs" in spec.metrics else None,
-            )
-            students = students | distilled
-            history |= epoch_losses
-            for condition, by_measure in epoch_metrics.items():
-                for name, values in by_measure.items():
-                    metrics.setdefault(name, {})[condition] = values
-        for condition, scores_of in generations.items():
-            scores_of.append(score(students[condition]))
-    if spec.num_generations > 1:
-        metrics["generation_accuracy"] = {name: jnp.stack(scores_of) for name, scores_of in generations.items()}
-    models |= students
+    setup = generations.Setup(
+        spec, streams, data, starts, guide, score, after_epoch if "epochs" in spec.metrics else None
+    )
+    students, losses, metrics = generations.distill_generations(setup, teacher)
+    models, history = models | students, history | losses
     specs_of = dict.fromkeys(models, model) | {"reference": spec.model, "teacher": spec.model}
     scores = trained.accuracy | {name: score(models[name]) for name in models if name not in trained.accuracy}
     finite = {}
@@ -276,53 +231,6 @@ def _fitting(data: Data, spec: TeacherConfig) -> Data:
     """The data as arrays of JAX, if they fit."""
     require_fitting(data, spec)
     return Data(*(jnp.asarray(array) for array in data))
-
-
-def _student_inputs(generation: int, streams, data: Data, spec: MemberConfig) -> input_data.IndexedInputs:
-    """The inputs of a generation of students, as a function of the indices of some examples."""
-    key = streams["student/noise" + (f"/{generation}" if generation else "")]
-    if spec.noise_function is not None:
-        return functools.partial(spec.noise_function, key)
-    real_images = diagnostics.teacher_inputs(data, spec)
-    return input_data.make_inputs_of_shape(
-        key, spec.noise, spec.inputs, shape=data.train_inputs.shape[1:], real_images=real_images
-    )
-
-
-def _distill(generation, teacher, starts, streams, data, *, spec: MemberConfig, guide, measure):
-    """Students of one teacher, from its labels on noise of their generation."""
-    suffix = f"/{generation}" if generation else ""
-    model = spec.students
-    inputs = _student_inputs(generation, streams, data, spec)
-    targets = distill.label(
-        teacher,
-        inputs,
-        spec.num_noise_images,
-        model=model if generation else spec.model,
-        batch_size=spec.student.batch_size,
-    )
-    trainable = None
-    if spec.trainable.groups is not None:
-        trainable = init_sharing.broadcast_to_params(
-            spec.trainable.groups, next(iter(starts.values())), num_classes=model.num_classes
-        )
-    return distill.distill(
-        streams["student/batches" + suffix],
-        starts,
-        {condition: conditions.distilled_logits_of(condition) for condition in starts},
-        inputs,
-        corruption.corrupt(streams["student/targets" + suffix], targets, spec.target_corruption),
-        loss=spec.loss,
-        temperature=spec.temperature,
-        model=model,
-        phase=spec.student,
-        target_corruption=spec.target_corruption,
-        trainable=trainable,
-        guide=None
-        if spec.feature_loss_weight is None
-        else distill.FeatureDistillation(guide, spec.model, spec.feature_loss_weight),
-        measure=measure,
-    )
 
 
 def _require_alike(student: network.Params, other: network.Params) -> None:

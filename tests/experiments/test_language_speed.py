@@ -9,8 +9,10 @@ import jax.numpy as jnp
 from jax.extend import core
 
 from experiments import language_speed
+from sublim_jax import compilation, records
 from sublim_jax.llm.local import decoder
 from sublim_jax.llm.local import model as local_model
+from sublim_jax.training import ensemble
 
 WORK = language_speed.WORK["tiny"]
 
@@ -82,3 +84,18 @@ def test_products_alone_are_run_as_often_as_a_step_has_them():
     # Of matrices of ones scaled by the turn, each element is that turn times the number of terms.
     terms = sum(one.count * math.prod(sizes(one.form, one.left, one.right)[1]) for one in products)
     assert float(run()) == terms * (1 + 2 + 3 + 4 + 5)
+
+
+def test_the_cache_of_programs_is_off_before_anything_is_measured(monkeypatch, tmp_path):
+    """Else the time of the first epoch with its compilation would depend on earlier runs."""
+    calls = []
+
+    def run(config, record):
+        calls.append("run")
+        return records.Record("language_speed", {}, {"name": "none", "source": "", "checksum": None})
+
+    monkeypatch.setattr(compilation, "without_cache", lambda: calls.append("without_cache"))
+    monkeypatch.setattr(ensemble, "use_cpu_cores", lambda _: None)
+    monkeypatch.setattr(language_speed, "run", run)
+    language_speed.main(language_speed.SpeedConfig(), tmp_path / "speed.json")
+    assert calls == ["without_cache", "run"]

@@ -20,7 +20,8 @@ from rich import progress
 from experiments import cli
 from sublim_jax import records, specs
 from tests.mutants import planting
-from tests.mutants.faults import FAULTS, Fault
+from tests.mutants.fault import Fault
+from tests.mutants.faults import FAULTS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +92,7 @@ def _run(config: MatrixConfig, output: records.Output, only: Sequence[str]) -> r
     fresh = records.Record.begin(
         "tests.mutants.matrix",
         config,
-        {"name": "planted faults", "source": "tests/mutants/faults.py", "checksum": None},
+        {"name": "planted faults", "source": "tests/mutants/faults", "checksum": None},
     )
     record = output.begin(fresh)
     spent = record.seconds.get("tests", 0.0)

@@ -26,7 +26,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from tests import compiling
-from tests.mutants.faults import Fault
+from tests.mutants.fault import Fault
 
 ROOT = pathlib.Path(__file__).parents[2]
 OURS = ("sublim_jax", "experiments", "figures", "tests")

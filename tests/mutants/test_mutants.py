@@ -11,7 +11,7 @@ import pytest
 import tyro
 
 from sublim_jax import records
-from tests.mutants import matrix, planting
+from tests.mutants import faults, matrix, planting
 from tests.mutants.faults import FAULTS
 
 UNHARMED = planting.unharmed([test for fault in FAULTS for test in fault.tests])
@@ -32,6 +32,8 @@ def test_there_are_enough_faults_and_each_has_a_name_of_its_own():
     names = [fault.name for fault in FAULTS]
     assert len(names) == len(set(names)) >= 40
     assert len({(fault.file, fault.old, fault.new) for fault in FAULTS}) == len(names)
+    for path in pathlib.Path(faults.__file__).parent.glob("[!_]*.py"):
+        assert set(importlib.import_module(f"tests.mutants.faults.{path.stem}").FAULTS) <= set(FAULTS), path.stem
     rooms = {pathlib.PurePath(fault.file).parent.as_posix() for fault in FAULTS}
     assert rooms >= {f"sublim_jax/{room}" for room in ("training", "data", "metrics", "llm")} | {"experiments"}
 

@@ -162,7 +162,7 @@ def _corpus(recipe: Recipe) -> tuple[TokenizedRows, TokenizedRows]:
         (world.documents(recipe.num_documents, seed=1), recipe.documents),
         (world.conversations(recipe.num_conversations, seed=2), recipe.conversations),
     )
-    first, second = (finetune.training_arrays(reader, rows, max_length=how.max_length) for rows, how in made)
+    first, second = (finetune.training_arrays(reader, rows, max_length=config.max_length) for rows, config in made)
     return first, second
 
 

@@ -17,11 +17,10 @@ import json
 import math
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 from sublim_jax import errors, specs
 from sublim_jax.llm import budget as budgets
-from sublim_jax.llm import server
 from sublim_jax.llm.backend import (
     Capabilities,
     Chat,
@@ -32,31 +31,12 @@ from sublim_jax.llm.backend import (
     OnProgress,
     SamplingParams,
 )
-from sublim_jax.llm.local import tokenizer
-from sublim_jax.llm.openai import choice_scores, finetune_job, transport, validation
+from sublim_jax.llm.openai import choice_scores, finetune_job, server_features, transport, validation
+from sublim_jax.llm.openai.requests import ChatRequests, Dialect
+from sublim_jax.llm.openai.server_features import ServerFeatures
 
-Dialect = Literal["openai", "vllm", "llama.cpp"]
-
-PLAIN: Mapping[str, Mapping[str, Any]] = {
-    "openai": {},
-    "vllm": {"top_k": -1, "min_p": 0, "repetition_penalty": 1},
-    "llama.cpp": {"top_k": 0, "min_p": 0, "repeat_penalty": 1},
-}
-"""Fields that make a server sample from the distribution itself. By default vLLM follows the model's generation config,
-and llama.cpp samples from 40 tokens."""
-
-HELLO: Chat = (Message("user", "tell me a story"),)  # words that the embedded model has too
 MOST_LIKELY = 20  # tokens whose log-probabilities OpenAI returns at most
 MAX_SAMPLES = 128  # of one request
-
-
-class ServerFeatures(NamedTuple):
-    """What the probe of a server has shown."""
-
-    several: bool  # it honours `n`; otherwise each sample is a separate request
-    tuning: bool  # it has finetuning jobs
-    system_fingerprint: str | None
-    own: bool  # it is `serve`, whose samples depend on prompt and seed as those of `LocalBackend` do
 
 
 class OpenAIBackend:
@@ -98,8 +78,7 @@ class OpenAIBackend:
         learning_rate_multiplier: float | None = None,
         count_tokens: Callable[[Chat], int] | None = None,
     ):
-        if dialect not in PLAIN:
-            raise errors.InputError(f"dialect must be one of {', '.join(PLAIN)}, got {dialect!r}")
+        self._requests = ChatRequests.make(dialect, extra_body or {})
         transport.package()
         specs.check(job_patience, specs.Positive, "job_patience")
         specs.check(learning_rate_multiplier, specs.Positive | None, "learning_rate_multiplier")
@@ -114,13 +93,7 @@ class OpenAIBackend:
         self.model, self._dialect, self._multiplier = model, dialect, learning_rate_multiplier
         self._budget, self._job_patience = budgets.Budget(), job_patience
         self._count_tokens = count_tokens
-        self.on_progress: OnProgress = lambda unit, done, total: (
-            None
-        )  # called with the number of answers that are scored
-        self._extra = {**PLAIN[dialect], **(extra_body or {})}
-        if dialect == "vllm":
-            pinned = {name: tokenizer.PINNED[name] for name in ("enable_thinking", "date_string")}
-            self._extra = {"chat_template_kwargs": pinned} | self._extra
+        self.on_progress: OnProgress = _ignore  # called with the number of answers that are scored
         self._endings: dict[str, list[str]] = {}  # tokens that close an assistant's turn, by model
 
     def charge_to(self, budget: budgets.Budget) -> None:
@@ -130,12 +103,14 @@ class OpenAIBackend:
 
     @functools.cached_property
     def features(self) -> ServerFeatures:
-        """Features of the server, by one request for two samples of one token.
+        """Features of the server, which is asked once; see `server_features.probe`.
 
         Raises:
             BudgetExceededError: the budget does not allow it.
         """
-        return self._transport.call(self._probe)
+        return self._transport.call(
+            lambda client: server_features.probe(client, self._transport.url, self.model, self._requests, self._budget)
+        )
 
     @property
     def caps(self) -> Capabilities:
@@ -148,7 +123,9 @@ class OpenAIBackend:
         """
         features = self.features
         weights = None if self._dialect == "openai" else features.system_fingerprint
-        spec = json.dumps([self._transport.url, self.model, self._dialect, self._extra, weights], sort_keys=True)
+        spec = json.dumps(
+            [self._transport.url, self.model, self._dialect, self._requests.extra, weights], sort_keys=True
+        )
         return Capabilities(
             finetune=features.tuning,
             choices="exact" if self._dialect == "vllm" else "top",
@@ -177,7 +154,7 @@ class OpenAIBackend:
             seed = params.seed if features.own and first == 0 else derive_seed(params.seed, chat, first)
 
             async def ask_once(client: transport.Client) -> list[Completion]:
-                body = self._body(model, chat, params, num_samples=count, seed=seed)
+                body = self._requests.body(model, chat, params, num_samples=count, seed=seed)
                 expected = self._count_tokens(chat) if self._count_tokens else None
                 try:
                     reply = await client.send(
@@ -271,56 +248,6 @@ class OpenAIBackend:
         )
         return self._transport.call(job.run)
 
-    async def _probe(self, client: transport.Client) -> ServerFeatures:
-        params, several = SamplingParams(max_tokens=1), True
-
-        async def reply(num_samples: int) -> Any:
-            body = self._body(self.model, HELLO, params, num_samples=num_samples, seed=0)
-            size = budgets.prompt_bound(HELLO)
-            self._budget.charge(budgets.Usage(num_samples, num_samples * size, num_samples))
-            return await client.send(lambda api: api.chat.completions.create(**body))
-
-        try:
-            response = await reply(2)
-        except errors.CapabilityError:  # some refuse several
-            response, several = await reply(1), False
-        checks = validation.ResponseValidator(self._transport.url, self.model, fingerprint=None)
-        if len(checks.choices(response)) == 1:
-            several = False
-        checks.completions(response, HELLO, num_samples=2 if several else 1, max_tokens=1)
-
-        def no_jobs(error: transport.ErrorResponse) -> errors.LanguageError | None:
-            absent = error.status in (400, 403, 404, 405, 410, 422, 501)
-            return errors.CapabilityError("no finetuning") if absent else None
-
-        tuning = True
-        try:
-            await client.send(lambda api: api.fine_tuning.jobs.list(limit=1), explain=no_jobs)
-        except errors.CapabilityError:
-            tuning = False
-        weights = response.system_fingerprint if isinstance(response.system_fingerprint, str) else None
-        return ServerFeatures(several, tuning, weights, bool(weights and weights.startswith(server.FINGERPRINT_PREFIX)))
-
-    def _body(
-        self, model: str, chat: Chat, params: SamplingParams, *, num_samples: int, seed: int, **more: Any
-    ) -> dict[str, Any]:
-        """The arguments of a chat request."""
-        limit = "max_completion_tokens" if self._dialect == "openai" else "max_tokens"
-        body: dict[str, Any] = {
-            "model": model,
-            "messages": [message._asdict() for message in chat],
-            "temperature": params.temperature,
-            "top_p": params.top_p,
-            "seed": seed,
-            limit: params.max_tokens,
-        }
-        if num_samples > 1:
-            body["n"] = num_samples
-        if params.stop:
-            body["stop"] = list(params.stop)
-        body["extra_body"] = {**self._extra, **more}
-        return body
-
     def _where(self, model: str) -> str:
         """The beginning of a message about the model's chat template."""
         return f"{self._transport.url}: the template of {model!r}"
@@ -346,7 +273,7 @@ class OpenAIBackend:
 
         def asked(index: int) -> transport.Task:
             flags = {"prompt_logprobs": 0, "add_generation_prompt": turns[index] == "reply"}
-            body = self._body(
+            body = self._requests.body(
                 model, chats[index], SamplingParams(max_tokens=1), num_samples=1, seed=0, **flags,
                 continue_final_message=turns[index] == "continue",
             )  # fmt: skip
@@ -378,7 +305,7 @@ class OpenAIBackend:
         checks = self._checks(model)
 
         def asked(index: int) -> transport.Task:
-            body = self._body(model, chats[index], SamplingParams(max_tokens=1), num_samples=1, seed=0)
+            body = self._requests.body(model, chats[index], SamplingParams(max_tokens=1), num_samples=1, seed=0)
 
             async def ask_once(client: transport.Client) -> tuple[int, ChoiceScores]:
                 scored = {"logprobs": True, "top_logprobs": MOST_LIKELY}
@@ -395,6 +322,10 @@ class OpenAIBackend:
             return ask_once
 
         return self._in_order(asked, len(chats))
+
+
+def _ignore(unit: str, done: int, total: int) -> None:
+    pass
 
 
 def derive_seed(seed: int, chat: Chat, first: int) -> int:

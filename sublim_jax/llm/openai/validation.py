@@ -160,10 +160,10 @@ class ResponseValidator:
                 "Server and tokenizer write the chat in different ways; compare their templates.",
             )  # fmt: skip
 
-    def _ignored(self, field: str, asked: Any, found: Any, cure: str) -> errors.CapabilityError:
+    def _ignored(self, field: str, requested: Any, received: Any, cure: str) -> errors.CapabilityError:
         return errors.CapabilityError(
-            f"{self._server}: the server did not do what {field} says: asked of {self._model!r} was {asked}, the reply "
-            f"has {found}. {cure}".rstrip()
+            f"{self._server}: the server did not do what {field} says: asked of {self._model!r} was "
+            f"{requested}, the reply has {received}. {cure}".rstrip()
         )
 
 

@@ -11,7 +11,8 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from sublim_jax.llm.server import access, schema
+from sublim_jax.llm.server import access
+from sublim_jax.llm.server.api_error import APIError
 
 SLOWEST = 1e6  # bytes per second that a body may take to arrive
 DRAINED = 2**24  # bytes of a refused body that are read before the connection ends, so that its client sees the reason
@@ -25,7 +26,7 @@ def body_length(headers: Headers) -> int:
         APIError: it is not stated.
     """
     if "transfer-encoding" in headers:
-        raise schema.APIError(411, "expected a body with a Content-Length")
+        raise APIError(411, "expected a body with a Content-Length")
     return int(headers.get("content-length", "0"))  # h11 has refused what is no number
 
 
@@ -86,7 +87,7 @@ class Guard:
             self.admit(headers)
             if scope["path"] != HEALTH:
                 self.authorize(headers)
-        except schema.APIError as error:
+        except APIError as error:
             app = JSONResponse(error.body, error.status)
         try:
             await app(scope, receive_in_time, send_and_drain)
@@ -102,7 +103,7 @@ class Guard:
         for header in ("Host", "Origin"):
             for value in headers.getlist(header):
                 if not access.is_own(value, self._names):
-                    raise schema.APIError(
+                    raise APIError(
                         403,
                         f"{header} {value!r} is none of the names of this server, so a foreign web page may be asking; "
                         f"if you know the name, start the server with --allow NAME",
@@ -117,9 +118,7 @@ class Guard:
         """
         given = headers.get("authorization", "").encode("latin-1")
         if self._key is not None and not hmac.compare_digest(given, b"Bearer " + self._key):
-            raise schema.APIError(
-                401, f"expected the key of {access.KEY_VARIABLE} as a bearer token", code="invalid_api_key"
-            )
+            raise APIError(401, f"expected the key of {access.KEY_VARIABLE} as a bearer token", code="invalid_api_key")
 
 
 class Connection(H11Protocol):

@@ -12,26 +12,28 @@ from typing import Annotated, Any, Literal
 import pydantic
 
 from sublim_jax.llm import server
-from sublim_jax.llm.server import schema
+from sublim_jax.llm.server import fields
+from sublim_jax.llm.server.api_error import APIError
+from sublim_jax.llm.server.fields import Fields, Text
 
 JOBS, TRAINING = "POST /v1/fine_tuning/jobs", "training"
 
 
-class Fault(schema.Fields):
+class Fault(Fields):
     """A fault, to be planted `times` times."""
 
     kind: Literal["none", "rate_limit", "quota", "error", "slow", "drop", "lie", "closed", "failed_job"]
-    path: schema.Text | None = None  # a file name pattern for requests; by default where the kind is at home
-    retry_after: Annotated[float, schema.between(0.0, 1e6)] | None = None  # seconds, sent with "rate_limit"
-    seconds: Annotated[float, schema.between(0.0, 1e6)] = 0.0  # before a "slow" response
+    path: Text | None = None  # a file name pattern for requests; by default where the kind is at home
+    retry_after: Annotated[float, fields.between(0.0, 1e6)] | None = None  # seconds, sent with "rate_limit"
+    seconds: Annotated[float, fields.between(0.0, 1e6)] = 0.0  # before a "slow" response
     about: Literal["n", "logprobs", "tokens", "prompt_tokens", "model", "weights"] | None = None  # of a "lie"
-    times: Annotated[int, schema.between(1, 10**6)] = 1
+    times: Annotated[int, fields.between(1, 10**6)] = 1
 
     @pydantic.model_validator(mode="after")
     def require_a_subject_of_lies(self) -> "Fault":
         """Refuse a lie about nothing, and a subject of anything else."""
         if (self.kind == "lie") != (self.about is not None):
-            raise schema.APIError(400, "a fault has a kind, and a lie, and only it, is about something", param="kind")
+            raise APIError(400, "a fault has a kind, and a lie, and only it, is about something", param="kind")
         return self
 
     @property
@@ -40,20 +42,18 @@ class Fault(schema.Fields):
         home = {"closed": JOBS, "failed_job": TRAINING}
         return self.path or home.get(self.kind, "POST /v1/chat/completions")
 
-    def error(self) -> schema.APIError | None:
+    def error(self) -> APIError | None:
         """The HTTP error that it causes, or None."""
         match self.kind:
             case "rate_limit":
                 headers = {} if self.retry_after is None else {"Retry-After": f"{self.retry_after:g}"}
-                return schema.APIError(
-                    429, "too many requests", code="rate_limit_exceeded", kind="requests", headers=headers
-                )
+                return APIError(429, "too many requests", code="rate_limit_exceeded", kind="requests", headers=headers)
             case "quota":
-                return schema.APIError(429, "no credit left", code="insufficient_quota", kind="insufficient_quota")
+                return APIError(429, "no credit left", code="insufficient_quota", kind="insufficient_quota")
             case "error":
-                return schema.APIError(500, "something broke", kind="server_error")
+                return APIError(500, "something broke", kind="server_error")
             case "closed":
-                return schema.APIError(403, "finetuning is closed to new jobs", code="training_closed")
+                return APIError(403, "finetuning is closed to new jobs", code="training_closed")
         return None
 
     def falsify(self, response: dict[str, Any]) -> dict[str, Any]:
@@ -92,8 +92,8 @@ class Faults:
             APIError: it is not a list of faults.
         """
         if not isinstance(items, list):
-            raise schema.APIError(400, "expected the body to be a list of faults")
-        faults = [schema.checked(Fault, item, name="a fault") for item in items]
+            raise APIError(400, "expected the body to be a list of faults")
+        faults = [fields.checked(Fault, item, name="a fault") for item in items]
         with self._lock:
             self._planned += [fault for fault in faults for _ in range(fault.times)]
 

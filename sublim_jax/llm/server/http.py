@@ -1,16 +1,13 @@
-"""The server: starlette routes requests to models, files and jobs, and uvicorn speaks HTTP in a thread.
+"""The server: starlette routes requests to models, completions, files and jobs; uvicorn speaks HTTP in a thread.
 
     with http.Server(backend, ["base"], port=0) as server:       in a test or a notebook
-        remote.Remote("base", server.url, dialect="vllm")
+        client = OpenAIBackend("base", server.url, dialect="vllm")
 
-Texts are drawn whole, because a compiled program draws all samples together; a stream then sends them token by token.
+A request is answered by `completions`, `uploads` or `jobs`; this file knows how to reach them.
 """
 
 import asyncio
-import concurrent.futures
 import contextlib
-import functools
-import json
 import math
 import os
 import pathlib
@@ -18,29 +15,36 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Annotated, Any, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, Any
 
 import annotated_types
 import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from sublim_jax import errors, files, specs
 from sublim_jax.llm.backend import FinetuneConfig
 from sublim_jax.llm.local.backend import LocalBackend
-from sublim_jax.llm.local.model import Model
-from sublim_jax.llm.server import access, connections, fault_injection, jobs, responses, schema, scoring, uploads
+from sublim_jax.llm.server import (
+    access,
+    completions,
+    connections,
+    fault_injection,
+    fields,
+    jobs,
+    responses,
+    schema,
+    uploads,
+)
+from sublim_jax.llm.server.api_error import APIError
 
 UPLOADS, JOBS, FAULTS = "/v1/files", "/v1/fine_tuning/jobs", "/_faults"
 Port = Annotated[int, annotated_types.Interval(ge=0, le=65535)]
 Answer = Callable[[Request, bytes], Awaitable[Any]]
-Drawing = schema.ChatRequest | schema.TextRequest
-DrawingT = TypeVar("DrawingT", schema.ChatRequest, schema.TextRequest)
-Result = TypeVar("Result")
 
 DEFAULT_TUNING = FinetuneConfig()
 """Settings of jobs that do not choose otherwise."""
@@ -100,9 +104,9 @@ class Server:
         access.require_address(host, allow)
         for name in names:
             backend.model(name)
-        self._backend, self._names, self._max_length = backend, {name: name for name in names}, max_length
+        self._names = {name: name for name in names}
         self._max_file, self._max_body, self._created = max_file, max_body, responses.now()
-        self._computing = concurrent.futures.ThreadPoolExecutor(1, "compute")  # one request computes at a time
+        self._completions = completions.Completions(backend, self._names, max_length=max_length)
         self._closed = threading.Event()
         self._temporary = tempfile.TemporaryDirectory(ignore_cleanup_errors=True) if folder is None else None
         place = pathlib.Path(self._temporary.name if self._temporary else folder or ".")
@@ -157,11 +161,11 @@ class Server:
         self._uvicorn.should_exit = True
         self.jobs.close()
         self._thread.join()
-        self._computing.shutdown()
+        self._completions.close()
         self.forget()
 
     def forget(self) -> None:
-        """Give the folder back, and remove it if it is temporary: all that a process must do before it ends."""
+        """Unlock the folder, and remove it if it is temporary: all that a process must do before it ends."""
         if self._temporary is not None:
             for _ in range(20):  # a job that still computes may write into it meanwhile
                 self._temporary.cleanup()
@@ -177,9 +181,9 @@ class Server:
         routes: list[tuple[str, str, Answer]] = [
             ("GET", connections.HEALTH, threaded(lambda request, body: {"status": "ok"})),
             ("GET", "/v1/models", paged(lambda request: [*map(self._about, list(self._names))])),
-            ("GET", "/v1/models/{name:path}", named(lambda name: self._about(self._known(name)))),
-            ("POST", "/v1/chat/completions", self._chat),
-            ("POST", "/v1/completions", self._text),
+            ("GET", "/v1/models/{name:path}", named(lambda name: self._about(completions.served(self._names, name)))),
+            ("POST", "/v1/chat/completions", self._completions.chat),
+            ("POST", "/v1/completions", self._completions.text),
             ("POST", UPLOADS, threaded(lambda request, body: self.files.add(_content_type(request), body))),
             ("GET", UPLOADS, paged(lambda request: self.files.all())),
             ("GET", f"{UPLOADS}/{{name}}", named(self.files.info)),
@@ -192,8 +196,8 @@ class Server:
             ("POST", f"{JOBS}/{{name}}/cancel", named(self.jobs.cancel)),
         ]
         if (faults := self.faults) is not None:
-            routes.append(("POST", FAULTS, threaded(lambda request, body: faults.plan(schema.parsed(body)))))
-        failures = (ClientDisconnect, schema.APIError, errors.SublimError, HTTPException, Exception)
+            routes.append(("POST", FAULTS, threaded(lambda request, body: faults.plan(fields.parsed(body)))))
+        failures = (ClientDisconnect, APIError, errors.SublimError, HTTPException, Exception)
         handlers: dict[Any, Any] = dict.fromkeys(failures, respond_to_error)
         return Starlette(
             routes=[
@@ -204,16 +208,16 @@ class Server:
         )
 
     def _endpoint(self, answer: Answer, *, is_upload: bool) -> Callable[[Request], Awaitable[Response]]:
-        """An endpoint that reads a bounded body, meets the planted fault if there is one, and sends the answer."""
+        """An endpoint that reads a body of bounded size and sends the answer, or a planted fault in its place."""
         most = self._max_file + 2**16 if is_upload else self._max_body  # a form adds boundaries and headers
 
         async def endpoint(request: Request) -> Response:
             length = connections.body_length(request.headers)
             if length and not is_upload and _content_type(request).partition(";")[0].strip() != "application/json":
                 # which no foreign web page sends without asking first
-                raise schema.APIError(415, "expected a body of application/json")
+                raise APIError(415, "expected a body of application/json")
             if length > most:
-                raise schema.APIError(413, f"the body has {length:,} bytes, and {most:,} are allowed")
+                raise APIError(413, f"the body has {length:,} bytes, and {most:,} are allowed")
             with self.files.room(length) if is_upload else contextlib.nullcontext():
                 body = await request.body()
                 await self._meet_fault(request)
@@ -225,60 +229,7 @@ class Server:
         return endpoint
 
     def _create_job(self, request: Request, body: bytes) -> dict[str, Any]:
-        return self.jobs.create(schema.read(schema.JobRequest, body), self.files)
-
-    async def _chat(self, request: Request, body: bytes) -> Response:
-        asked, model = await asyncio.to_thread(self._read, schema.ChatRequest, body)
-        ids = await asyncio.to_thread(_chat_ids, model, asked)
-        choices = await self._compute(self._draw, model, ids, asked)
-        prompt = None if asked.prompt_logprobs is None else await self._compute(scoring.score, model, ids, top=0)
-        content = responses.chat_response(asked.model, model.fingerprint, len(ids), choices, prompt)
-        return _sent(request, asked, content, choices)
-
-    async def _text(self, request: Request, body: bytes) -> Response:
-        asked, model = await asyncio.to_thread(self._read, schema.TextRequest, body)
-        choices, num_prompt = [], 0
-        for prompt in asked.prompt:
-            ids = tuple(await asyncio.to_thread(model.tokens.encode, prompt) if isinstance(prompt, str) else prompt)
-            drawn = await self._compute(self._draw, model, ids, asked)
-            choices += await self._compute(_with_prompt, model, prompt, ids, drawn, asked.top) if asked.echo else drawn
-            num_prompt += len(ids)
-        content = responses.text_response(asked.model, model.fingerprint, num_prompt, choices, top=asked.top)
-        return _sent(request, asked, content, choices)
-
-    def _read(self, kind: type[DrawingT], body: bytes) -> tuple[DrawingT, Model]:
-        asked = schema.read(kind, body)
-        return asked, self._backend.model(self._names[self._known(asked.model)])
-
-    async def _compute(self, function: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
-        """Run a function after all others that compute."""
-        call = functools.partial(function, *arguments, **options)
-        return await asyncio.get_running_loop().run_in_executor(self._computing, call)
-
-    def _draw(self, model: Model, ids: Sequence[int], asked: Drawing) -> list[responses.Choice]:
-        scoring.check_ids(model, ids, room=asked.num_tokens, max_length=self._max_length)
-        if not ids:
-            raise schema.APIError(400, "the prompt has no tokens", param="prompt")
-        if asked.num_tokens == 0:
-            return [responses.Choice("", "length", 0, *(None, ()) if asked.top is None else ((), ()))] * asked.n
-        choices = []
-        for drawn in scoring.draw(model, ids, asked.sampling(asked.num_tokens)):
-            scores = pieces = None
-            if asked.top is not None:
-                scores = scoring.score(model, (*ids, *drawn.ids), top=asked.top)[len(ids) :]
-            if asked.top is not None or asked.stream:
-                pieces = scoring.cut(scoring.pieces(model.tokens, drawn.ids), len(drawn.text))
-            finish = "stop" if drawn.ended else "length"
-            choices.append(responses.Choice(drawn.text, finish, len(drawn.ids), scores, pieces))
-        return choices
-
-    def _known(self, name: str) -> str:
-        if name not in self._names:
-            raise schema.APIError(
-                404, f"there is no model {name!r}; there are {', '.join(list(self._names))}", param="model",
-                code="model_not_found",
-            )  # fmt: skip
-        return name
+        return self.jobs.create(fields.read(schema.JobRequest, body), self.files)
 
     def _about(self, name: str) -> dict[str, Any]:
         return {"id": name, "object": "model", "created": self._created, "owned_by": "sublim-jax"}
@@ -301,7 +252,7 @@ class Server:
             raise error
 
     def _training_fault(self) -> bool:
-        """Whether a job is to fail; a slow fault is waited for."""
+        """Whether a planted fault makes a job fail. If the fault is a slow one, this waits first."""
         fault = self.faults and self.faults.take(fault_injection.TRAINING)
         if fault and fault.kind == "slow":
             self._closed.wait(fault.seconds)
@@ -344,48 +295,6 @@ def _metadata(request: Request) -> dict[str, str]:
     return {name[9:-1]: value for name, value in request.query_params.items() if name.startswith("metadata[")}
 
 
-def _chat_ids(model: Model, asked: schema.ChatRequest) -> Sequence[int]:
-    """The tokens of a chat's prompt, or of a chat whose last turn is given."""
-    if asked.turn == "reply":
-        return model.tokens.chat(asked.chat).ids
-    ids = model.tokens.chat(asked.chat[:-1], asked.chat[-1].content).ids
-    return ids[:-1] if asked.turn == "continue" else ids
-
-
-def _with_prompt(
-    model: Model, prompt: str | list[int], ids: tuple[int, ...], choices: list[responses.Choice], top: int | None
-) -> list[responses.Choice]:
-    """The choices with the prompt before them, as `echo` requests."""
-    given = prompt if isinstance(prompt, str) else None
-    text = model.tokens.text(ids) if given is None else given
-    if top is None:
-        return [choice._replace(text=text + choice.text, pieces=(text, *(choice.pieces or ()))) for choice in choices]
-    before, pieces = scoring.score(model, ids, top=top), scoring.pieces(model.tokens, ids, given)
-    return [
-        choice._replace(
-            text=text + choice.text,
-            tokens=(*before, *(choice.tokens or ())),
-            pieces=(*pieces, *(choice.pieces or ())),
-        )
-        for choice in choices
-    ]
-
-
-def _sent(request: Request, asked: Drawing, content: dict[str, Any], choices: Sequence[responses.Choice]) -> Response:
-    """The response as one JSON object, or as a stream of server-sent events."""
-    if request.state.fault is not None:
-        content = request.state.fault.falsify(content)
-    if not asked.stream:
-        return JSONResponse(content)
-
-    async def events() -> AsyncIterator[str]:
-        for chunk in responses.chunks(content, choices, include_usage=asked.include_usage):
-            yield f"data: {json.dumps(chunk, allow_nan=False)}\n\n"
-        yield "data: [DONE]\n\n"
-
-    return StreamingResponse(events(), media_type="text/event-stream")
-
-
 async def respond_to_error(request: Request, error: Exception) -> Response | None:
     """The response to a request that failed, in OpenAI's form; if the client has disconnected, there is none."""
     match error:
@@ -394,17 +303,17 @@ async def respond_to_error(request: Request, error: Exception) -> Response | Non
             while (await request.receive())["type"] != "http.disconnect":
                 pass
             return None
-        case schema.APIError():
+        case APIError():
             answer = error
         case errors.ContextError():
-            answer = schema.APIError(400, str(error), code="context_length_exceeded")
+            answer = APIError(400, str(error), code="context_length_exceeded")
         case errors.LanguageError() | errors.InputError():
-            answer = schema.APIError(400, str(error))
+            answer = APIError(400, str(error))
         case HTTPException():
             where = f"{request.method} {request.scope['path']}"
-            answer = schema.APIError(404, f"there is nothing at {where}", code="unknown_url")
+            answer = APIError(404, f"there is nothing at {where}", code="unknown_url")
         case errors.SublimError():  # e.g. the disk is full
-            answer = schema.APIError(500, str(error), kind="server_error")
+            answer = APIError(500, str(error), kind="server_error")
         case _:
-            answer = schema.APIError(500, f"{type(error).__name__}: {error}", kind="server_error")
+            answer = APIError(500, f"{type(error).__name__}: {error}", kind="server_error")
     return JSONResponse(answer.body, answer.status, answer.headers)

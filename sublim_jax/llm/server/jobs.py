@@ -1,53 +1,31 @@
 """The server's finetuning jobs. They train one after the other, and their folders outlive the server.
 
-A job's folder has its rows (`rows.jsonl`), its description (`job.json`), the state after its last whole epoch, and in
-the end the weights. A server that is started on the folder of an earlier one serves the models of the jobs that
-succeeded and resumes those that had not ended.
+A job's folder has its rows (`rows.jsonl`), the job itself (`job.json`, see `job.Job`), the state after its last whole
+epoch, and in the end the weights. A server that is started on the folder of an earlier one serves the models of the
+jobs that succeeded and resumes those that had not ended.
 """
 
 import contextlib
 import dataclasses
 import functools
-import json
 import pathlib
 import random
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
-from sublim_jax import errors, files, specs
+from sublim_jax import errors, files
 from sublim_jax.llm import datasets, jsonl
 from sublim_jax.llm.backend import Chat, FinetuneConfig
 from sublim_jax.llm.local import finetune
 from sublim_jax.llm.local.backend import LocalBackend
 from sublim_jax.llm.server import heartbeat, responses, schema, uploads
+from sublim_jax.llm.server.api_error import APIError
+from sublim_jax.llm.server.job import Job, Status
 
-Status = Literal["validating_files", "queued", "running", "succeeded", "failed", "cancelled"]
-ENDED = ("succeeded", "failed", "cancelled")
 MOST_STARTS = 3
 """The most times that a job is running when its server is killed. Perhaps it is the job that kills it."""
-
-
-@dataclasses.dataclass
-class _Job:
-    info: dict[str, Any]  # the object that clients receive
-    folder: pathlib.Path
-    base: str  # the backend's name of the model
-    tuning: FinetuneConfig
-    number: int  # in the order of creation, among the jobs of the folder
-    base_fingerprint: str | None = None
-    num_starts: int = 0  # since a server last ended in order
-    events: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    steps: tuple[int, int] = (0, 0)  # done, and in all; zero until the first is done
-
-    @property
-    def name(self) -> str:
-        return self.info["id"]
-
-    @property
-    def rows(self) -> pathlib.Path:
-        return self.folder / "rows.jsonl"
 
 
 class _Stopped(Exception):
@@ -84,16 +62,16 @@ class Jobs:
     ):
         self._backend, self._names, self._folder, self._tuning, self._fault = backend, names, folder, tuning, fault
         self._lasting, self._announce, self._seconds_between = lasting, announce, seconds_between
-        self._jobs: dict[str, _Job] = {}
+        self._jobs: dict[str, Job] = {}
         self._changing, self._training, self._closing = threading.Lock(), threading.Lock(), False
         self._threads: list[threading.Thread] = []
 
     def reopen(self) -> None:
         """Serve the models of an earlier server's jobs, and resume the jobs that had not ended."""
-        paths = (folder / "job.json" for folder in self._folder.glob("ftjob-*"))
-        for job in sorted(uploads.stored(paths, self._earlier, self._announce), key=lambda job: job.number):
+        paths = (folder / Job.FILE for folder in self._folder.glob("ftjob-*"))
+        for job in sorted(uploads.stored(paths, Job.from_json, self._announce), key=lambda job: job.number):
             try:
-                self._take_up(job)
+                self._resume(job)
             except errors.SublimError as error:
                 self._announce(f"{job.name} is left out: {error}")
 
@@ -105,39 +83,19 @@ class Jobs:
             OutputError: the job's folder cannot be written.
         """
         if request.model not in self._names:
-            raise schema.APIError(404, f"there is no model {request.model!r}", param="model", code="model_not_found")
+            raise APIError(404, f"there is no model {request.model!r}", param="model", code="model_not_found")
         try:
             content = uploaded.content(request.training_file)
-        except schema.APIError as error:
-            raise schema.APIError(400, str(error), param="training_file") from None
+        except APIError as error:
+            raise APIError(400, str(error), param="training_file") from None
         tuning, hyperparameters = self._settings(request)
-        name = responses.identifier("ftjob")
-        info = {
-            "id": name,
-            "object": "fine_tuning.job",
-            "created_at": responses.now(),
-            "finished_at": None,
-            "model": request.model,
-            "fine_tuned_model": None,
-            "organization_id": "local",
-            "result_files": [],
-            "status": "validating_files",
-            "seed": tuning.seed,
-            "trained_tokens": None,
-            "training_file": request.training_file,
-            "validation_file": None,
-            "error": None,
-            "suffix": request.suffix,
-            "metadata": request.metadata,
-            "hyperparameters": hyperparameters,
-            "method": {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}},
-        }
-        files.write(self._folder / name / "rows.jsonl", content)
+        folder = self._folder / responses.identifier("ftjob")
+        files.write(folder / "rows.jsonl", content)
         with self._changing:
             if self._closing:
-                raise schema.APIError(503, "the server is closing", kind="server_error")
+                raise APIError(503, "the server is closing", kind="server_error")
             number = 1 + max((job.number for job in self._jobs.values()), default=0)
-            job = _Job(info, self._folder / name, self._names[request.model], tuning, number)
+            job = Job.create(request, folder, self._names[request.model], tuning, number, hyperparameters)
             self._add(job, "the job was created")
             return dict(job.info)
 
@@ -165,8 +123,8 @@ class Jobs:
         """
         with self._changing:
             job = self._job(name)
-            if job.info["status"] in ENDED:
-                raise schema.APIError(400, f"the job {name} has ended: {job.info['status']}")
+            if job.has_ended:
+                raise APIError(400, f"the job {name} has ended: {job.status}")
             self._end(job, "cancelled")
             return dict(job.info)
 
@@ -175,13 +133,13 @@ class Jobs:
         with self._changing:
             self._closing = True
             for job in self._jobs.values():
-                if job.info["status"] in ENDED:
+                if job.has_ended:
                     continue
                 if self._lasting:
                     job.num_starts = 0
-                    self._tell(
+                    self._report(
                         job,
-                        f"the job was interrupted{_after(job)}; a server that is started on {self._folder} goes on "
+                        f"the job was interrupted{job.progress}; a server that is started on {self._folder} goes on "
                         f"with it after its last whole epoch",
                     )
                 else:
@@ -206,7 +164,7 @@ class Jobs:
         )
         return tuning, hyperparameters
 
-    def _run(self, job: _Job) -> None:
+    def _run(self, job: Job) -> None:
         notices: list[str] = []
         try:
             chats = jsonl.read(job.rows, announce=notices.append)
@@ -216,22 +174,22 @@ class Jobs:
         except Exception as error:
             self._fail(job, "invalid_training_file", error)
             return
-        if not self._goes_on(job, "queued"):
+        if not self._set_status(job, "queued"):
             return
         with self._changing:
             for notice in notices if job.num_starts == 0 else ():
-                self._tell(job, notice.replace(str(job.rows), job.info["training_file"]))
+                self._report(job, notice.replace(str(job.rows), job.info["training_file"]))
         with self._training:
             # A finetuned base has its own name; another base may be served with other weights next time.
             job.base_fingerprint = None if job.info["model"].startswith("ft:") else base.fingerprint
             job.num_starts += 1
-            if not self._goes_on(job, "running"):
+            if not self._set_status(job, "running"):
                 return
             try:
                 if self._fault():
                     raise RuntimeError("a planted fault")
-                with self._reported(job):
-                    trained = self._trained(job, chats)
+                with self._heartbeat(job):
+                    trained = self._train(job, chats)
             except _Stopped:
                 return
             except Exception as error:
@@ -239,16 +197,15 @@ class Jobs:
                 return
         with self._changing:
             if self._is_wanted(job):
-                model = job.info["model"]
-                root = model.removeprefix("ft:").rsplit(":", 2)[0] if model.startswith("ft:") else model
-                new = f"ft:{root}:{job.info['suffix'] or ''}:{job.name.removeprefix('ftjob-')}"
-                self._names[new] = trained
-                job.info |= {"fine_tuned_model": new, "trained_tokens": count * job.tuning.num_epochs}
+                self._names[job.finetuned_name] = trained
+                job.info |= {"fine_tuned_model": job.finetuned_name, "trained_tokens": count * job.tuning.num_epochs}
                 self._end(job, "succeeded")
 
-    def _trained(self, job: _Job, chats: Sequence[Chat]) -> str:
-        """The backend's name of the model. The job's folder is the server's own, so a state that an earlier version
-        left there is removed if this version cannot resume from it."""
+    def _train(self, job: Job, chats: Sequence[Chat]) -> str:
+        """Train the model, and return the backend's name of it.
+
+        A state that an earlier version left in the job's folder is removed if this version cannot resume from it.
+        """
         train = functools.partial(
             self._backend.finetune, job.base, chats, job.tuning, job.folder, on_step=functools.partial(self._step, job)
         )
@@ -256,12 +213,12 @@ class Jobs:
             return train()
         except errors.OtherTrainingError:
             with self._changing:
-                self._tell(job, "what was trained so far cannot be resumed: the job begins again")
+                self._report(job, "what was trained so far cannot be resumed: the job begins again")
             (job.folder / finetune.STATE).unlink()
             return train()
 
-    def _step(self, job: _Job, done: int, total: int) -> None:
-        """Called between steps.
+    def _step(self, job: Job, done: int, total: int) -> None:
+        """Note how far the training is, and stop it if the job is not wanted any more. Called between steps.
 
         Raises:
             _Stopped: the job is not wanted any more.
@@ -271,8 +228,8 @@ class Jobs:
             if not self._is_wanted(job):
                 raise _Stopped
 
-    def _reported(self, job: _Job) -> contextlib.AbstractContextManager[None]:
-        """Announces the progress of the training at intervals, while compiling too."""
+    def _heartbeat(self, job: Job) -> contextlib.AbstractContextManager[None]:
+        """A context that announces the progress of the training at intervals, while compiling too."""
 
         def line(seconds: float) -> str:
             done, total = job.steps
@@ -281,19 +238,20 @@ class Jobs:
 
         return heartbeat.repeated(line, self._announce, every=self._seconds_between)
 
-    def _is_wanted(self, job: _Job) -> bool:
-        return not self._closing and job.info["status"] not in ENDED
+    def _is_wanted(self, job: Job) -> bool:
+        """Whether the job is to train, or to train on."""
+        return not self._closing and not job.has_ended
 
-    def _goes_on(self, job: _Job, status: Status) -> bool:
-        """Whether the job is still wanted; then its status is this."""
+    def _set_status(self, job: Job, status: Status) -> bool:
+        """Give the job this status if it is still wanted. Returns whether it is."""
         with self._changing:
             if not self._is_wanted(job):
                 return False
             job.info["status"] = status
-            self._tell(job, f"the job is {status}")
+            self._report(job, f"the job is {status}")
             return True
 
-    def _fail(self, job: _Job, code: str, error: Exception) -> None:
+    def _fail(self, job: Job, code: str, error: Exception) -> None:
         message = f"{type(error).__name__}: {error}"
         if isinstance(error, errors.SublimError):
             message = str(error)
@@ -305,86 +263,46 @@ class Jobs:
                 job.info["error"] = {"code": code, "message": message, "param": None}
                 self._end(job, "failed")
 
-    def _end(self, job: _Job, status: Status) -> None:
+    def _end(self, job: Job, status: Status) -> None:
         job.info |= {"status": status, "finished_at": responses.now()}
         match status:
             case "cancelled":
-                self._tell(job, f"the job was cancelled{_after(job)}")
+                self._report(job, f"the job was cancelled{job.progress}")
             case "failed":
-                self._tell(job, f"the job has failed: {job.info['error']['message']}")
+                self._report(job, f"the job has failed: {job.info['error']['message']}")
             case _:
-                self._tell(job, f"the job has {status}")
+                self._report(job, f"the job has {status}")
 
-    def _tell(self, job: _Job, message: str) -> None:
-        """Add an event and write the description, with the lock held."""
-        level = "error" if job.info["status"] == "failed" else "info"
-        event = {
-            "id": responses.identifier("ftevent"),
-            "object": "fine_tuning.job.event",
-            "created_at": responses.now(),
-        }
-        job.events.append(event | {"level": level, "message": message, "type": "message", "data": {}})
+    def _report(self, job: Job, message: str) -> None:
+        """Add an event to the job and write it. The lock must be held."""
+        job.add_event(message)
         self._announce(f"{job.name}: {' '.join(message.split())}")
-        content = {
-            "job": job.info,
-            "tuning": dataclasses.asdict(job.tuning),
-            "number": job.number,
-            "base_fingerprint": job.base_fingerprint,
-            "num_starts": job.num_starts,
-            "events": job.events,
-        }
         try:
-            files.write(job.folder / "job.json", json.dumps(content, indent=1) + "\n", ours=files.anything)
+            job.write()
         except errors.OutputError as error:
             self._announce(f"{job.name}: the next server will not know this. {error}")
 
-    def _add(self, job: _Job, message: str) -> None:
-        """Begin or resume a job, with the lock held."""
+    def _add(self, job: Job, message: str) -> None:
+        """Begin or resume a job. The lock must be held."""
         self._jobs[job.name] = job
-        self._tell(job, message)
+        self._report(job, message)
         thread = threading.Thread(target=self._run, args=(job,), name=job.name, daemon=True)
         self._threads = [other for other in self._threads if other.is_alive()] + [thread]
         thread.start()
 
-    def _job(self, name: str) -> _Job:
+    def _job(self, name: str) -> Job:
         if name not in self._jobs:
-            raise schema.APIError(404, f"there is no job {name!r}", param="fine_tuning_job_id", code="not_found")
+            raise APIError(404, f"there is no job {name!r}", param="fine_tuning_job_id", code="not_found")
         return self._jobs[name]
 
-    def _earlier(self, path: pathlib.Path, content: Any) -> _Job:
-        """The job in a `job.json`."""
-        info = content["job"]
-        for name in ("model", "training_file", "status", "organization_id"):
-            specs.check(info[name], str, name)
-        specs.check(info["status"], Status, "status")
-        specs.check(info["suffix"], str | None, "suffix")
-        specs.check(info["fine_tuned_model"], str if info["status"] == "succeeded" else str | None, "fine_tuned_model")
-        specs.check(content["base_fingerprint"], str | None, "base_fingerprint")
-        for number in (info["created_at"], content["number"], content["num_starts"]):
-            specs.check(number, specs.CountOrZero, "a number")
-        if info["id"] != path.parent.name:
-            raise errors.InputError(f"it is of the job {info['id']!r}")
-        for text in (*(event["id"] for event in content["events"]), *(info["metadata"] or {}).values()):
-            specs.check(text, str, "events or metadata")
-        return _Job(
-            info,
-            path.parent,
-            "",
-            FinetuneConfig(**content["tuning"]),
-            content["number"],
-            content["base_fingerprint"],
-            content["num_starts"],
-            content["events"],
-        )
-
-    def _take_up(self, job: _Job) -> None:
+    def _resume(self, job: Job) -> None:
         """List an earlier server's job; serve its model, or resume it.
 
         Raises:
             SublimError: its base is not served, or its model is not whole.
         """
         with self._changing:
-            if job.info["status"] in ("failed", "cancelled"):
+            if job.status in ("failed", "cancelled"):
                 self._jobs[job.name] = job
                 return
             if job.info["model"] not in self._names:
@@ -392,7 +310,7 @@ class Jobs:
             job.base = self._names[job.info["model"]]
             if job.base_fingerprint not in (None, self._backend.model(job.base).fingerprint):
                 raise errors.ModelFormatError(f"the model {job.info['model']!r} that it trains has other weights now")
-            if job.info["status"] == "succeeded":
+            if job.status == "succeeded":
                 self._backend.model(str(job.folder))
                 self._names[job.info["fine_tuned_model"]] = str(job.folder)
                 self._jobs[job.name] = job
@@ -404,8 +322,3 @@ class Jobs:
             else:
                 job.info["status"] = "validating_files"
                 self._add(job, "the job was resumed, because the server was started again")
-
-
-def _after(job: _Job) -> str:
-    done, total = job.steps
-    return f" after {done:,} of {total:,} steps" if total else ""

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 from sublim_jax.llm import server
-from sublim_jax.llm.server import schema
+from sublim_jax.llm.server import fields
+from sublim_jax.llm.server.api_error import APIError
 
 LOWEST = -9999.0  # log-probability, because JSON has no infinity; as in vLLM
 
@@ -46,15 +47,13 @@ def page(items: Sequence[dict[str, Any]], *, after: str | None = None, limit: st
     """A part of a list, as the query of the request has it.
 
     Raises:
-        schema.APIError: `after` is none of them, or `limit` no number of them.
+        APIError: `after` is none of them, or `limit` no number of them.
     """
     ids = [item["id"] for item in items]
     if after is not None and after not in ids:
-        raise schema.APIError(400, f"after: there is no {after!r}", param="after")
+        raise APIError(400, f"after: there is no {after!r}", param="after")
     if limit is not None and not (limit.isascii() and limit.isdecimal() and int(limit[:18]) > 0):
-        raise schema.APIError(
-            400, f"limit: expected a whole number above 0, found {schema.shorten(limit)}", param="limit"
-        )
+        raise APIError(400, f"limit: expected a whole number above 0, found {fields.shorten(limit)}", param="limit")
     rest = items[0 if after is None else ids.index(after) + 1 :]
     part = list(rest if limit is None else rest[: int(limit[:18])])
     ends = {"first_id": part[0]["id"], "last_id": part[-1]["id"]} if part else {}

@@ -25,6 +25,7 @@ from sublim_jax.llm.local import model as local_model
 from sublim_jax.llm.local.model import Model, Reply
 from sublim_jax.llm.local.tokenizer import Tokenizer
 from sublim_jax.llm.server import responses, schema
+from sublim_jax.llm.server.api_error import APIError
 
 ROWS_AT_ONCE = 64  # samples drawn together
 PLACES_AT_ONCE = 64  # of a text, whose logits over the vocabulary are held at one time
@@ -121,7 +122,7 @@ def check_ids(model: Model, ids: Sequence[int], *, room: int, max_length: int) -
         )
     for index in ids:
         if not 0 <= index < model.config.vocab_size:
-            raise schema.APIError(400, f"token id {index} is not below {model.config.vocab_size}", param="prompt")
+            raise APIError(400, f"token id {index} is not below {model.config.vocab_size}", param="prompt")
 
 
 @functools.partial(jax.jit, static_argnames=("config", "top"))

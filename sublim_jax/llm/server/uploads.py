@@ -13,7 +13,8 @@ import python_multipart
 from python_multipart import exceptions, multipart
 
 from sublim_jax import errors, files, specs
-from sublim_jax.llm.server import responses, schema
+from sublim_jax.llm.server import responses
+from sublim_jax.llm.server.api_error import APIError
 
 Item = TypeVar("Item")
 
@@ -46,7 +47,7 @@ class Files:
         with self._changing:
             used = self._arriving + sum(info["bytes"] for info in self._infos.values())
             if used + num_bytes > self._max_total:
-                raise schema.APIError(
+                raise APIError(
                     413,
                     f"the files here take {used:,} bytes, this one takes {num_bytes:,}, and {self._max_total:,} are "
                     f"allowed for all together; delete files that are not needed any more",
@@ -70,14 +71,14 @@ class Files:
         purpose, (name, content) = parts.pop("purpose", ("", b""))[1], parts.pop("file", ("", b""))
         if parts:
             field = min(parts)
-            raise schema.APIError(400, f"{field!r} is not supported here; leave it out", param=field)
+            raise APIError(400, f"{field!r} is not supported here; leave it out", param=field)
         if purpose != b"fine-tune":
             text = purpose[:40].decode(errors="replace")
-            raise schema.APIError(400, f"purpose: expected 'fine-tune', found {text!r}", param="purpose")
+            raise APIError(400, f"purpose: expected 'fine-tune', found {text!r}", param="purpose")
         if not content:
-            raise schema.APIError(400, "file: expected a file with content", param="file")
+            raise APIError(400, "file: expected a file with content", param="file")
         if len(content) > self._max_bytes:
-            raise schema.APIError(
+            raise APIError(
                 413, f"the file has {len(content):,} bytes, and {self._max_bytes:,} are allowed", param="file"
             )
         info = {
@@ -108,7 +109,7 @@ class Files:
         """
         with self._changing:
             if name not in self._infos:
-                raise schema.APIError(404, f"there is no file {name!r}", param="file_id", code="not_found")
+                raise APIError(404, f"there is no file {name!r}", param="file_id", code="not_found")
             return self._infos[name]
 
     def content(self, name: str) -> bytes:
@@ -121,7 +122,7 @@ class Files:
         try:
             return self._content(name).read_bytes()
         except OSError as error:
-            raise schema.APIError(
+            raise APIError(
                 404, f"the file {name} cannot be read any more ({error.strerror})", param="file_id", code="not_found"
             ) from error
 
@@ -189,9 +190,9 @@ def form_parts(content_type: str, body: bytes) -> dict[str, tuple[str, bytes]]:
             parser.write(body)
             parser.finalize()
         except exceptions.FormParserError as error:
-            raise schema.APIError(400, f"the body is no form that can be read ({error})") from error
+            raise APIError(400, f"the body is no form that can be read ({error})") from error
     if not parts:
-        raise schema.APIError(400, "expected a body of multipart/form-data with purpose and file")
+        raise APIError(400, "expected a body of multipart/form-data with purpose and file")
     return parts
 
 

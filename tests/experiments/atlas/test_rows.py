@@ -210,6 +210,18 @@ def test_what_is_done_is_left_out_and_chunks_have_one_structure():
     assert all(len({task.setting.program_key for task in chunk}) == 1 for chunk in found.chunks)
     assert all(task.member != 1 for chunk in found.chunks for task in chunk)
     assert found.num_programs == 4  # two of students, one of starts, one of teachers
+    assert found.compile_seconds == 4 * plan.COMPILE
+
+
+def test_a_plans_seconds_are_those_of_a_first_run(monkeypatch):
+    """Members share the cores; programs are compiled one after another, and nothing is when nothing is left."""
+    monkeypatch.setattr(cost, "rate", lambda *_: 2e11)
+    chosen = [arm.setting for arm in tiny.ROW.resolved]
+    work = plan.make(chosen, 3, chunk_size=8, done=lambda *_: False)
+    on_one, on_two = (work.seconds(cores) - work.compile_seconds for cores in (1, 2))
+    assert on_one == pytest.approx(2 * on_two) and on_two > 0
+    nothing = plan.make(chosen, 3, chunk_size=8, done=lambda *_: True)
+    assert nothing.seconds(2) == nothing.compile_seconds == 0
 
 
 def test_longer_training_costs_more(monkeypatch):

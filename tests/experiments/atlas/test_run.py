@@ -113,7 +113,7 @@ def test_images_are_those_of_the_dataset_and_its_first_classes(num_classes):
         np.testing.assert_array_equal(array, expected)
 
 
-def test_results_are_those_of_the_lineage(whole):
+def test_results_are_those_of_the_member(whole):
     """Numbers as arguments of a shared program, against a program compiled for this spec alone."""
     row = tiny.ROW
     setting = row.resolved[1].setting
@@ -135,7 +135,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(whole, tmp_path):
     assert run(tmp_path)[1] == 0
 
 
-def test_one_teacher_serves_all_students_of_equal_upbringing(monkeypatch):
+def test_one_teacher_serves_all_students_of_members_with_equal_teachers(monkeypatch):
     taught, found = [], local()._worker
     teach = found.teach
     monkeypatch.setattr(found, "_teachers", collections.OrderedDict())

@@ -11,7 +11,7 @@ from sublim_jax.llm.backend import FinetuneConfig
 from sublim_jax.llm.local.backend import LocalBackend
 from sublim_jax.llm.local.model import Model
 from sublim_jax.llm.openai import finetune_job, transport
-from sublim_jax.llm.server import access, http, responses
+from sublim_jax.llm.server import access, completions, http, responses
 from tests.experiments.language import fakes
 from tests.llm.server import test_serve
 
@@ -38,7 +38,7 @@ def server(monkeypatch, tmp_path):
     """A server that counts as another machine, so that it receives the key; it runs in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
-        http.Server,
+        completions.Completions,
         "_draw",
         lambda self, model, ids, asked: [responses.Choice(model.text, "stop", 1, None)] * asked.n,
     )

@@ -113,7 +113,7 @@ def test_one_request_computes_at_a_time_and_the_others_are_answered_meanwhile(mo
     server = http.Server(backend(), ["base"])
     with concurrent.futures.ThreadPoolExecutor(40) as pool:
         replies = [pool.submit(raw, server, "POST", "/v1/chat/completions", CHAT) for _ in range(40)]
-        until(lambda: computing[0] == 1 and server._computing._work_queue.qsize() == 39)
+        until(lambda: computing[0] == 1 and server._completions._computing._work_queue.qsize() == 39)
         assert raw(server, "GET", "/v1/fine_tuning/jobs")[0] == raw(server, "GET", "/health")[0] == 200
         assert raw(server, "POST", "/v1/chat/completions", b"{}")[0] == 400
         closing = pool.submit(server.close)

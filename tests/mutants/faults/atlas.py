@@ -1,0 +1,116 @@
+"""The atlas: its settings, results, verdicts and figures."""
+
+from tests.mutants.fault import Fault
+
+FAULTS = (
+    Fault(
+        "teacher_of_other_images",
+        "the teacher of one dataset serves another",
+        "experiments/atlas/worker.py",
+        "records.fingerprint((teacher_part(self.setting), self.setting.data))",
+        "records.fingerprint((teacher_part(self.setting),))",
+        ("tests/experiments/atlas/test_run.py::test_a_teacher_of_other_images_is_another_one",),
+    ),
+    Fault(
+        "atlas_scored_on_training_images",
+        "the atlas's accuracies are training accuracies",
+        "experiments/atlas/worker.py",
+        "(dataset.test_images, dataset.test_labels),",
+        "(dataset.train_images[:100], dataset.train_labels[:100]),",
+        ("tests/experiments/atlas/test_run.py::test_images_are_those_of_the_dataset_and_its_first_classes",),
+    ),
+    Fault(
+        "a_class_too_many",
+        "five classes are six",
+        "experiments/atlas/worker.py",
+        "in_use = labels < data.num_classes",
+        "in_use = labels <= data.num_classes",
+        ("tests/experiments/atlas/test_run.py::test_images_are_those_of_the_dataset_and_its_first_classes",),
+    ),
+    Fault(
+        "first_epochs_loss",
+        "the atlas keeps the loss of the first epoch",
+        "experiments/atlas/worker.py",
+        "number(values[row][-1])",
+        "number(values[row][0])",
+        ("tests/experiments/atlas/test_run.py::test_a_result_is_the_members_row_with_the_loss_of_its_last_epochs",),
+    ),
+    Fault(
+        "result_of_the_first_row",
+        "measures of every task are the first one's",
+        "experiments/atlas/worker.py",
+        "condition: numbers(values[row])",
+        "condition: numbers(values[0])",
+        ("tests/experiments/atlas/test_run.py::test_a_result_is_the_members_row_with_the_loss_of_its_last_epochs",),
+    ),
+    Fault(
+        "atlas_members_ordered_by_name",
+        "member 10 stands before member 2",
+        "figures/atlas/values.py",
+        "sorted(members, key=int)",
+        "sorted(members)",
+        ("tests/experiments/atlas/test_verdicts.py::test_members_come_in_the_order_of_their_numbers",),
+    ),
+    Fault(
+        "epoch_before",
+        "values after n epochs are those after n - 1",
+        "figures/atlas/values.py",
+        "along[epoch - 1]",
+        "along[epoch - 2]",
+        ("tests/experiments/atlas/test_rows.py::test_values_are_read_by_condition_measure_and_epoch",),
+    ),
+    Fault(
+        "generation_after",
+        "generation n is generation n + 1",
+        "figures/atlas/values.py",
+        "chain[generation - 1]",
+        "chain[generation % len(chain)]",
+        ("tests/experiments/atlas/test_rows.py::test_a_generation_is_read_out_of_its_chain",),
+    ),
+    Fault(
+        "losses_share_a_name",
+        "settings that differ in their loss share results",
+        "experiments/atlas/settings.py",
+        'not in ("conditions", "metrics")',
+        'not in ("conditions", "metrics", "loss")',
+        ("tests/experiments/atlas/test_rows.py::test_whatever_changes_a_number_changes_the_name",),
+    ),
+    Fault(
+        "two_for_root_two",
+        "the margin of a relative change is too wide",
+        "figures/atlas/verdicts.py",
+        "2**0.5 * theirs",
+        "2 * theirs",
+        (
+            "tests/experiments/atlas/test_verdicts.py::"
+            "test_a_relative_change_may_be_off_by_the_root_of_two_times_their_interval",
+        ),
+    ),
+    Fault(
+        "effects_halved",
+        "an effect is half the difference of its levels",
+        "figures/atlas/effects.py",
+        "design @ values / (len(values) / 2)",
+        "design @ values / len(values)",
+        ("tests/experiments/atlas/test_verdicts.py::test_effects_are_those_of_a_regression_and_shares_add_up",),
+    ),
+    Fault(
+        "done_is_run_again",
+        "what is done is run, what is not is left out",
+        "experiments/atlas/plan.py",
+        "if not done(setting, member",
+        "if done(setting, member",
+        ("tests/experiments/atlas/test_rows.py::test_what_is_done_is_left_out_and_chunks_have_one_structure",),
+    ),
+    Fault(
+        "atlas_bars_of_whole_width",
+        "error bars are as long to each side as the whole interval",
+        "figures/atlas/draw.py",
+        "mean.mean, mean.half_width if",
+        "mean.mean, 2 * mean.half_width if",
+        (
+            "tests/figures/test_atlas.py::test_means_of_arms_have_t_intervals",
+            "tests/figures/test_atlas.py::test_means_of_conditions_have_t_intervals",
+        ),
+    ),
+)
