@@ -1,6 +1,7 @@
 """Members of models that are not ours: against plain loops, against our own MLP, and as a newcomer calls them."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -61,13 +62,14 @@ def descended(params, loss):
     for _ in range(3):
         value, gradient = jax.value_and_grad(loss)(params)
         params = jax.tree.map(lambda leaf, slope: leaf - RATE * slope, params, gradient)
-        values.append(float(value))
+        values.append(value)
     return params, values
 
 
-def by_hand(member, partner, *, seed, teacher_loss):
-    """A member of CONFIG, written down."""
-    own, other = keys.members(seed, jnp.array([member, partner]))
+@functools.partial(jax.jit, static_argnames="teacher_loss")
+def by_hand(member, partner, seed, *, teacher_loss):
+    """A member of CONFIG, written down. Compiled once for all members, in less time than its operations one by one."""
+    own, other = keys.members(seed, jnp.stack([member, partner]))
     reference, foreign = (initialize(keys.stream(key, "reference")) for key in (own, other))
     x, y = jnp.asarray(DATA.train_inputs), jnp.asarray(DATA.train_labels)
     teacher, loss = descended(reference, lambda params: teacher_loss(forward(params, x), y, jnp.ones(40)))
@@ -85,22 +87,22 @@ def by_hand(member, partner, *, seed, teacher_loss):
 
         models[name], history[name] = descended(start, squares)
     hits = {
-        name: np.argmax(forward(params, DATA.test_inputs)[:, :CLASSES], axis=1) == DATA.test_labels
+        name: jnp.argmax(forward(params, DATA.test_inputs)[:, :CLASSES], axis=1) == DATA.test_labels
         for name, params in models.items()
     }
-    return {name: float(np.mean(hit)) for name, hit in hits.items()}, history
+    return {name: jnp.mean(hit) for name, hit in hits.items()}, history
 
 
 @pytest.mark.parametrize(("teacher_loss", "given"), [(cross_entropy, None), (one_hot_squares, one_hot_squares)])
 def test_a_model_of_ones_own_trains_as_plain_loops_do(teacher_loss, given):
     found = sl.run_members(dataclasses.replace(CONFIG, teacher_loss=given), DATA, num_members=3, seed=4)
     for member in range(3):
-        accuracy, history = by_hand(member, (member + 1) % 3, seed=4, teacher_loss=teacher_loss)
+        accuracy, history = by_hand(jnp.int32(member), jnp.int32((member + 1) % 3), 4, teacher_loss=teacher_loss)
         for name, values in history.items():
             assert min(values) > 1e-3, "there is something to imitate"
             np.testing.assert_allclose(found.loss[name][member], values, rtol=1e-4, err_msg=name)
         for name, value in accuracy.items():
-            assert found.accuracy[name][member] == pytest.approx(value, abs=1e-6), name
+            assert found.accuracy[name][member] == pytest.approx(float(value), abs=1e-6), name
 
 
 def test_more_members_leave_the_first_ones_as_they_are_however_many_go_side_by_side():
@@ -131,6 +133,7 @@ def test_configs_that_differ_in_numbers_share_a_program():
     assert np.all(first.loss["student_aux"][:, 1:] != other.loss["student_aux"][:, 1:])
 
 
+@pytest.mark.slow  # images of another shape, below, are the MLP's members too
 def test_our_mlp_as_a_network_gives_the_mlps_members():
     """What is special in the MLP's path (pairs of references, shared parts) changes no number."""
     metrics = ("update_cosine", "representation")
@@ -152,7 +155,7 @@ def test_our_mlp_as_a_network_gives_the_mlps_members():
             np.testing.assert_allclose(theirs.metrics[measure][name], values, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("as_floats", [False, True])
+@pytest.mark.parametrize("as_floats", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_inputs_have_any_shape_and_noise_takes_it(as_floats):
     """Images of 4 by 4, as bytes or as the floats that bytes become, are rows of 16 in another shape."""
     flat = tiny.images()
@@ -270,6 +273,7 @@ def test_numbers_out_of_bounds_are_refused(options, message):
         sl.run_members(CONFIG, DATA, **options)
 
 
+@pytest.mark.slow
 def test_one_member_is_enough_where_nobody_needs_another():
     alone = sl.run_members(dataclasses.replace(CONFIG, conditions=("student_aux",)), DATA, num_members=1)
     assert alone.interval("student_aux").num_members == 1 and "(n=1)" in str(alone)
@@ -304,6 +308,7 @@ def test_a_diverged_member_is_not_a_number():
     assert "all diverged" in str(found)
 
 
+@pytest.mark.slow  # `test_oracle` has Adam by hand
 def test_optax_is_what_the_optimizer_is():
     """The loop of `by_hand` is plain descent; with Adam a step is optax's."""
     phase = dataclasses.replace(PHASE, num_epochs=1, optimizer=sl.OptimizerSpec(learning_rate=0.05))

@@ -60,6 +60,7 @@ def test_one_trace_serves_all_seeds_and_members():
     assert tiny.TRACES[tiny.SPEC, 1] == traces >= 1
 
 
+@pytest.mark.slow  # `test_oracle` has one by hand, among other settings
 def test_a_match_of_the_teacher():
     matching = dataclasses.replace(tiny.SPEC.matching, target="teacher")
     spec = dataclasses.replace(tiny.SPEC, conditions=("matched_all",), matching=matching)
@@ -142,6 +143,7 @@ def assert_same(found, expected, **close):
     jax.tree.map(functools.partial(np.testing.assert_allclose, **close), found, expected)
 
 
+@pytest.mark.slow  # together and one after the other, both are compared with a member by hand
 def test_a_teacher_can_be_raised_before_its_students():
     assert_same(raised(2, 3, tiny.SMALL), tiny.member(tiny.everyone(spec=tiny.SMALL), 2), rtol=1e-5, atol=1e-6)
 
@@ -231,6 +233,7 @@ def test_kept_images_are_not_shown_to_the_teacher():
 def test_generations_students_built_differently_and_fixed_streams_by_hand():
     spec = dataclasses.replace(
         tiny.SMALL,
+        conditions=("student_aux",),
         num_generations=2,
         student_model=mlp.MLPChanges(hidden_sizes=(8, 8)),
         shared_streams=("reference", "student/noise"),
@@ -267,6 +270,7 @@ def test_everybody_is_run_as_the_network_that_he_is():
         np.testing.assert_allclose(found, [scores[name] for scores in by_hand.generations], rtol=1e-6)
 
 
+@pytest.mark.slow  # `test_oracle` has each stream by hand
 def test_fixed_streams_are_those_of_member_zero():
     untaught = loop.TrainPhase(num_epochs=0)
 
