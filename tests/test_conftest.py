@@ -1,9 +1,25 @@
-"""What tests share must not make them fail."""
+"""What tests share must not make them fail, and every shape that is annotated is checked."""
+
+import pathlib
+import re
 
 import jax
 import jax.numpy as jnp
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def test_every_module_that_annotates_shapes_has_them_checked(pytestconfig):
+    checked = tuple(f"{name}." for name in pytestconfig.getoption("jaxtyping_packages").split(",")[:-1])
+    names = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in ROOT.glob("sublim_jax/**/*.py")
+        if re.search(r"^ *from jaxtyping import", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    }
+    assert "sublim_jax.losses" in names
+    assert {name for name in names if not f"{name}.".startswith(checked)} == set()
 
 
 @pytest.fixture
