@@ -350,6 +350,7 @@ def test_another_experiment_does_not_resume_and_does_not_overwrite(uninterrupted
     assert records.read(tmp_path / "record.old1.json") == uninterrupted
 
 
+@pytest.mark.slow
 def test_one_compilation_serves_all_seeds(small_digits, caplog):
     def compilations(seed):
         caplog.clear()

@@ -135,6 +135,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(whole, tmp_path):
     assert run(tmp_path)[1] == 0
 
 
+@pytest.mark.slow
 def test_one_teacher_serves_all_students_of_members_with_equal_teachers(monkeypatch):
     taught, found = [], local()._worker
     teach = found.teach
@@ -182,6 +183,7 @@ def test_a_result_is_the_members_row_with_the_loss_of_its_last_epochs():
     }
 
 
+@pytest.mark.slow
 def test_members_with_and_without_a_start_of_their_own_go_side_by_side():
     """Such settings have one program key, and a chunk can have both; one program draws all their starts."""
     found = worker.Worker(0, tiny.load, width=2)
@@ -306,6 +308,7 @@ def test_a_record_all_of_whose_members_are_new_says_what_it_was_made_with(whole,
     assert members(again) == members(whole)
 
 
+@pytest.mark.slow
 def test_epochs_are_read_on_validation_images_too(tmp_path):
     longest = {"student.num_epochs": 2, "metrics": ("epochs",), "num_validation_images": 50}
     arms = [Arm(str(e), longest, x=float(e), epoch=e) for e in (1, 2)]

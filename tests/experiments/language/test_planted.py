@@ -328,6 +328,7 @@ def test_traits_pass_within_a_base_only(backend, tmp_path):
     gallery.save(tmp_path / "cross.json", tmp_path / "cross")
 
 
+@pytest.mark.slow
 def test_shuffles_and_doses(backend, tmp_path):
     config = shuffles.ShufflesConfig(**SHARED)
     record = run(shuffles.EXPERIMENT, config, tmp_path / "shuffles.json")

@@ -32,6 +32,7 @@ def leaves(model):
     return [np.asarray(leaf) for leaf in jax.tree.leaves(model.params)]
 
 
+@pytest.mark.slow
 def test_a_base_is_made_once(folder):
     heard = []
     made = embedded.base(3, recipe=SMALL, folder=folder, announce=heard.append)

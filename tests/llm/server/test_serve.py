@@ -118,6 +118,7 @@ def raw(server, method, path, body=b"", **headers) -> tuple[int, dict]:
         return reply.status, json.loads(reply.read())
 
 
+@pytest.mark.slow
 def test_upload_job_poll_chat_and_scores_with_the_official_client(server, client):
     file = client.files.create(file=("owls.jsonl", jsonl(OWLS)), purpose="fine-tune")
     assert client.files.content(file.id).read() == jsonl(OWLS) and client.files.retrieve(file.id).bytes == file.bytes
