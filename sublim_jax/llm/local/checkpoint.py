@@ -15,7 +15,7 @@ import json
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -86,6 +86,7 @@ def load_tensors(
         return _assemble(path, config, stored, dtype)
 
 
+@runtime_checkable
 class Tensors(Protocol):
     """The tensors of a model by the hub's names: those of a folder (`Stored`), or of a GGUF file."""
 
