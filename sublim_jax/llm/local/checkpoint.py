@@ -136,7 +136,7 @@ class Stored:
 def _weights(folder: pathlib.Path, announce: Callable[[str], object]) -> Iterator[Tensors]:
     """The tensors of a model: of the one file, or of those that the index names, as transformers chooses them."""
     if gguf.is_gguf(folder):
-        yield gguf_llama.LlamaTensors(gguf.GGUF(folder))
+        yield gguf_llama.LlamaTensors(gguf.GGUFFile(folder))
         return
     whole, index = folder / WEIGHTS, folder / INDEX
     held = {path.name for path in folder.glob("*.safetensors")}
@@ -370,7 +370,7 @@ def save_tuned(
     """
     path, source = pathlib.Path(folder), pathlib.Path(base)
     if gguf.is_gguf(source):
-        file = gguf.GGUF(source)
+        file = gguf.GGUFFile(source)
         beside, tokenizer = gguf_llama.config(file), gguf_llama.tokenizer_files(file)
         contents = {pathlib.Path(name): json.dumps(content).encode() for name, content in tokenizer.items()}
     elif (source / "config.json").exists():

@@ -1,6 +1,6 @@
 """GGUF files, llama.cpp's format for the weights of one model: metadata, and tensors as float32.
 
-    file = GGUF("SmolLM2-135M-Instruct.Q4_1.gguf")
+    file = GGUFFile("SmolLM2-135M-Instruct.Q4_1.gguf")
     file.entry("llama.block_count", specs.Count)      a metadata entry, checked
     file["token_embd.weight"]                         a tensor, read from the disk and dequantised when it is asked for
 
@@ -71,7 +71,7 @@ class Tensor(NamedTuple):
     row_size: int  # bytes of one index of the first axis
 
 
-class GGUF:
+class GGUFFile:
     """A GGUF file whose header is read, and whose tensors are read and dequantised when they are asked for.
 
     Raises:
@@ -130,6 +130,15 @@ class GGUF:
     def sha256(self) -> str:
         """Hash of the whole file, in hex digits."""
         return hashlib.sha256(self._data).hexdigest()
+
+    def description(self) -> str:
+        """The file in a line, for records: its name, how its weights are stored, its licence and its hash."""
+        stored = ", ".join(f"{count} {name}" for name, count in self.types().items())
+        license_name = self.entry("general.license", str, "not named")
+        return (
+            f"weights of {self.path.name}, dequantised ({stored} tensors); licence {license_name}; sha256 "
+            f"{self.sha256()}"
+        )
 
     def rows(self, name: str, index: np.ndarray | slice) -> np.ndarray:
         """Those indices of the first axis of a tensor, as float32 numbers of their own: the file may change after."""

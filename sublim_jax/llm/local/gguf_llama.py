@@ -1,6 +1,6 @@
 """A GGUF file of the architecture llama as the files of a hub folder: the same config, tensors and tokenizer.
 
-    file = GGUF("SmolLM2-135M-Instruct.Q4_1.gguf")
+    file = GGUFFile("SmolLM2-135M-Instruct.Q4_1.gguf")
     config(file)             content of config.json
     LlamaTensors(file)       tensors by the hub's names, in the hub's order of rows
     tokenizer_files(file)    contents of tokenizer.json and tokenizer_config.json
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sublim_jax import errors, specs
-from sublim_jax.llm.local.gguf import GGUF
+from sublim_jax.llm.local.gguf import GGUFFile
 
 ARCHITECTURE = "llama"
 ENTRIES = {
@@ -53,7 +53,7 @@ NORMAL, CONTROL = 1, 3
 """Kinds of tokens that are read: those of text, and special ones such as the marks of a turn."""
 
 
-def require_llama(file: GGUF) -> None:
+def require_llama(file: GGUFFile) -> None:
     """Refuse a file that is no language model of the architecture llama, or one that changes it.
 
     Raises:
@@ -95,7 +95,7 @@ class _Sizes(NamedTuple):
         }  # fmt: skip
 
 
-def _sizes(file: GGUF) -> _Sizes:
+def _sizes(file: GGUFFile) -> _Sizes:
     """The sizes, of which several entries say the same.
 
     Raises:
@@ -118,7 +118,7 @@ def _sizes(file: GGUF) -> _Sizes:
     return _Sizes(vocabulary, layers, hidden, inner, heads, kv_heads, head)
 
 
-def config(file: GGUF) -> dict[str, Any]:
+def config(file: GGUFFile) -> dict[str, Any]:
     """The content of the config.json of that model.
 
     Raises:
@@ -158,7 +158,7 @@ class LlamaTensors:
         ModelFormatError: a tensor is missing, unexpected, of another shape, or not finite.
     """
 
-    def __init__(self, file: GGUF):
+    def __init__(self, file: GGUFFile):
         require_llama(file)
         self._file, sizes = file, _sizes(file)
         shapes: dict[str, tuple[int, ...]] = {
@@ -205,7 +205,7 @@ def _halves(heads: int, size: int) -> np.ndarray:
     return np.arange(heads * size).reshape(heads, size // 2, 2).swapaxes(1, 2).reshape(-1)
 
 
-def _require_tensors(file: GGUF, shapes: Mapping[str, tuple[int, ...]]) -> None:
+def _require_tensors(file: GGUFFile, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Refuse a file whose tensors are not these."""
     missing, unexpected = sorted(shapes.keys() - file.names()), sorted(file.names() - shapes.keys())
     if missing or unexpected:
@@ -223,7 +223,7 @@ def _require_tensors(file: GGUF, shapes: Mapping[str, tuple[int, ...]]) -> None:
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")
 
 
-def tokenizer_files(file: GGUF) -> dict[str, dict[str, Any]]:
+def tokenizer_files(file: GGUFFile) -> dict[str, dict[str, Any]]:
     """The contents of `TOKENIZER_FILES` for that model, which say how a text becomes tokens and a chat a text.
 
     Raises:
@@ -270,7 +270,7 @@ def tokenizer_files(file: GGUF) -> dict[str, dict[str, Any]]:
 
 
 def _require_tokens(
-    file: GGUF,
+    file: GGUFFile,
     tokens: tuple[str, ...],
     vocabulary: Mapping[str, int],
     kinds: tuple[int, ...],
@@ -296,7 +296,7 @@ def _require_tokens(
             )
 
 
-def _token_id(file: GGUF, name: str, num_tokens: int) -> int | None:
+def _token_id(file: GGUFFile, name: str, num_tokens: int) -> int | None:
     """The id of a token with a role, e.g. of the one that ends a reply; None if the model has none."""
     entry = f"tokenizer.ggml.{name}_token_id"
     index = file.entry(entry, specs.CountOrZero, None)

@@ -88,7 +88,7 @@ def read_config(folder: str | os.PathLike[str]) -> decoder.DecoderConfig:
             not supported.
     """
     if gguf.is_gguf(folder):
-        return _config(pathlib.Path(folder), gguf_llama.config(gguf.GGUF(folder)))
+        return _config(pathlib.Path(folder), gguf_llama.config(gguf.GGUFFile(folder)))
     path = pathlib.Path(folder) / "config.json"
     return _config(path, entries.read(path))
 

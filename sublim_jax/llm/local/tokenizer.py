@@ -196,7 +196,7 @@ def read(folder: str | os.PathLike[str]) -> HFTokenizer:
         ExtraMissingError: tokenizers or jinja2 is not installed.
     """
     path, library = pathlib.Path(folder), _hf()[0].Tokenizer
-    contents = gguf_llama.tokenizer_files(gguf.GGUF(path)) if gguf.is_gguf(path) else None
+    contents = gguf_llama.tokenizer_files(gguf.GGUFFile(path)) if gguf.is_gguf(path) else None
     try:
         if contents is None:
             tokenizer = library.from_file(str(path / "tokenizer.json"))
