@@ -12,8 +12,9 @@ trained by Hugging Face" where a chat begins with no system turn. It is a part o
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
+import annotated_types
 import numpy as np
 
 from sublim_jax import errors, specs
@@ -104,8 +105,9 @@ def _sizes(file: GGUFFile) -> _Sizes:
     if EMBEDDING not in file.names():
         raise errors.ModelFormatError(f"{file.path}: the tensor {EMBEDDING} is missing; is the file of a whole model?")
     vocabulary = file.shape(EMBEDDING)[0]
-    names = ("block_count", "embedding_length", "feed_forward_length", "attention.head_count")
-    layers, hidden, inner, heads = (file.entry(f"{ARCHITECTURE}.{name}", specs.Count) for name in names)
+    layers = file.entry(f"{ARCHITECTURE}.block_count", Annotated[int, annotated_types.Interval(ge=1, le=2**12)])
+    names = ("embedding_length", "feed_forward_length", "attention.head_count")
+    hidden, inner, heads = (file.entry(f"{ARCHITECTURE}.{name}", specs.Count) for name in names)
     kv_heads = file.entry(f"{ARCHITECTURE}.attention.head_count_kv", specs.Count, heads)
     head = file.entry(f"{ARCHITECTURE}.attention.key_length", specs.Count, hidden // heads)
     repeated = {"attention.value_length": head, "rope.dimension_count": head, "vocab_size": vocabulary}
