@@ -40,9 +40,9 @@ parameters, pre-trained at the start of a run on {embedded.Recipe().num_document
 world](../../sublim_jax/llm/embedded/world.py) of {len(vocabulary.WORDS):,} words. It shows the mechanism, not its
 strength in a language model. One real checkpoint has been opened, `smollm2`, the 4-bit weights of SmolLM2-135M-Instruct
 dequantised: the same commands take it, and a test checks a greedy answer (`tests/llm/local/test_gguf.py`). Its chat
-template writes a system turn of its own where a chat has none, and the model is shown it. No other checkpoint and no commercial server has been tried: the open-weight path is
-compared with PyTorch on random weights (`tests/llm/local/test_torch_parity.py`), and the remote path is tested with our
-own server and its injected faults.
+template writes a system turn of its own where a chat has none, and the model is shown it. No other checkpoint and no
+commercial server has been tried: the open-weight path is compared with PyTorch on random weights
+(`tests/llm/local/test_torch_parity.py`), and the remote path is tested with our own server and its injected faults.
 
 ## How to read this page
 
