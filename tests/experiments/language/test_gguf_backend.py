@@ -27,7 +27,7 @@ def test_a_record_names_the_file_by_its_hash(file):
     note, *others = config.disclaimers
     assert note.startswith("weights of small.gguf, dequantised") and note.endswith(f"sha256 {digits}")
     assert others == list(config.notes)
-    with_adapter = dataclasses.replace(config, backend=f"hf:{file}+runs/owl")
+    with_adapter = dataclasses.replace(config, backend=f"hf:{file}+runs/owl+1")
     assert with_adapter.checksum == digits
 
 
