@@ -10,11 +10,11 @@ a teacher that was trained once, many programs the one that draws their starts, 
 far it is.
 """
 
-import functools
 from typing import get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Int, Integer, Key
 
 from sublim_jax import conditions, errors, keys
@@ -260,8 +260,18 @@ def require_fitting(data: Data, spec: TeacherConfig) -> None:
     """Refuse data that do not fit the model, or leave the teacher nothing.
 
     Raises:
-        InputError: one of both.
+        InputError: the data are not four arrays, do not fit, or are too few.
     """
+    if (
+        not isinstance(data, tuple)
+        or len(data) != 4
+        or not all(isinstance(part, np.ndarray | jax.Array) for part in data)
+    ):
+        parts = [type(part).__name__ for part in data] if isinstance(data, tuple | list) else type(data).__name__
+        raise errors.InputError(
+            f"data: expected Data(train_inputs, train_labels, test_inputs, test_labels) of four arrays, got {parts}. "
+            f"Make arrays of lists with numpy.asarray"
+        )
     train_inputs, train_labels, test_inputs, test_labels = data
     examples.require_fitting(spec.model, train_inputs, train_labels, what="training images")
     examples.require_fitting(spec.model, test_inputs, test_labels, what="test images")
@@ -281,8 +291,9 @@ def _fitting(data: Data, spec: TeacherConfig) -> Data:
 def _student_inputs(generation: int, streams, data: Data, spec: MemberConfig) -> input_data.IndexedInputs:
     """The inputs of a generation of students, as a function of the indices of some examples."""
     key = streams["student/noise" + (f"/{generation}" if generation else "")]
-    if spec.noise_function is not None:
-        return functools.partial(spec.noise_function, key)
+    if (noise_function := spec.noise_function) is not None:
+        examples.require_noise(spec.students, noise_function)
+        return lambda indices: examples.as_inputs(noise_function(key, indices))
     real_images = diagnostics.teacher_inputs(data, spec)
     return input_data.make_inputs_of_shape(
         key, spec.noise, spec.inputs, shape=data.train_inputs.shape[1:], real_images=real_images

@@ -175,7 +175,7 @@ def test_a_damaged_record_is_not_resumed(tmp_path, experiment):
         (
             "mnist.json",
             (RECORDS / "mnist_aux.json").read_text(),
-            "experiment: expected one of 'atlas', got 'mnist_aux'",
+            "experiment: expected 'atlas', got 'mnist_aux'",
         ),
     ],
 )

@@ -6,6 +6,8 @@ that moves takes its fault along: a default test says which no longer fits.
 
 from typing import NamedTuple
 
+from tests.mutants import faults_attack
+
 
 class Fault(NamedTuple):
     """Replace `old` by `new` in `file`; `what` says in words what is wrong then."""
@@ -1247,4 +1249,5 @@ FAULTS: tuple[Fault, ...] = (
         "if key != 'init_scale'",
         ("tests/test_migration.py::test_a_setting_is_filed_under_its_present_hash",),
     ),
+    *(Fault(*row) for row in faults_attack.ROWS),
 )
