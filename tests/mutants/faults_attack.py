@@ -1,4 +1,4 @@
-"""Faults that no test saw when they were first planted in the whole suite: the arguments of a `faults.Fault` each."""
+"""Faults for which a test was written because none was found that sees them: the arguments of a `faults.Fault` each."""
 
 EPOCHS = (
     "tests/figures/test_values.py::"
