@@ -46,8 +46,8 @@ class DistributedOptions(ImageOptions):
 
     coordinator: str | None = None
     """HOST:PORT of process 0, to run as several processes (jax.distributed); the next two flags go with it."""
-    num_processes: specs.Count = 1
-    process_id: specs.CountOrZero = 0
+    num_processes: specs.Count = 1  # of the whole run
+    process_id: specs.CountOrZero = 0  # of this process: 0 writes the record
 
     def __post_init__(self):
         if self.coordinator is None and self.num_processes > 1:
@@ -100,7 +100,7 @@ def parse(
         [
             ("options", Annotated[kind, tyro.conf.arg(name="run"), tyro.conf.OmitArgPrefixes]),
             ("config", Annotated[type(presets[preset]), tyro.conf.arg(name="")]),
-            *((f"more{index}", Annotated[type(options), tyro.conf.arg(name="")]) for index, options in enumerate(more)),
+            *((f"more{index}", Annotated[type(extra), tyro.conf.arg(name="")]) for index, extra in enumerate(more)),
         ],
     )
     chosen = tyro.cli(

@@ -337,4 +337,7 @@ def main(
 
 
 if __name__ == "__main__":
-    cli.main(lambda: tyro.cli(main), interrupted="shapes that were measured are in the record; a new run measures all")
+    cli.main(
+        lambda: tyro.cli(main, prog="python -m experiments.language_speed"),
+        interrupted="shapes that were measured are in the record; a new run measures all",
+    )

@@ -65,7 +65,13 @@ def main(paths: tyro.conf.Positional[tuple[pathlib.Path, ...]]) -> None:
     Args:
         paths: records, or folders of records.
     """
-    changed = {path: migrate(path) for place in paths for path in records_at(place)}
+    by_place = {place: records_at(place) for place in paths}
+    if not by_place:
+        raise errors.InputError("expected records, or folders of records, e.g. experiments/records")
+    for place, inside in by_place.items():
+        if not inside:
+            raise errors.RecordError(f"{place}: there is no record in this folder or below it. Check the path.")
+    changed = {path: migrate(path) for inside in by_place.values() for path in inside}
     for path, has_changed in changed.items():
         if has_changed:
             print(path)
@@ -73,4 +79,6 @@ def main(paths: tyro.conf.Positional[tuple[pathlib.Path, ...]]) -> None:
 
 
 if __name__ == "__main__":
-    commands.main(lambda: tyro.cli(main), interrupted="each record is whole: call it again")
+    commands.main(
+        lambda: tyro.cli(main, prog="python -m experiments.migrate"), interrupted="each record is whole: call it again"
+    )

@@ -71,7 +71,7 @@ DIFFERENCES: tuple[tuple[Recorded, Recorded], ...] = (
 class MnistAuxConfig:
     """The paper's protocol, apart from the number of members, unless a flag says otherwise."""
 
-    seed: specs.Seed = 0
+    seed: specs.Seed = 0  # decides every random number, together with the number of a member
     num_members: specs.NumMembers = 10  # independent references, each with its teacher and students
     dataset: Dataset = "auto"
     """`auto`: MNIST, or synthetic digits, clearly labelled, where MNIST is unavailable."""
@@ -86,19 +86,13 @@ class MnistAuxConfig:
     )
 
     def __post_init__(self):
-        member, model = self.member, self.member.mlp_spec
+        member = self.member
         if self.num_members < 2 and {conditions.start_of(name) for name in member.conditions} != {"student"}:
             raise errors.InputError(
                 f"num_members={self.num_members}: cross_model and matched students start from another member's "
                 f"reference. Use num_members >= 2, or --conditions student_aux student_all."
             )
-        softmax = member.loss in ("kl", "reverse_kl", "jeffreys", "centred_mse")
-        for condition in member.conditions:
-            if conditions.distilled_logits_of(condition) == "aux" and model.num_aux == 1 and softmax:
-                raise errors.InputError(
-                    f"num_aux=1: a constant added to all logits does not change the loss {member.loss}, so a single "
-                    f"logit has zero gradient and {condition} cannot learn. Use num_aux >= 2, or --loss mse."
-                )
+        effects.require_gradient(member)
 
 
 PAPER = MnistAuxConfig(num_members=100)

@@ -73,4 +73,4 @@ def main(first: tyro.conf.Positional[pathlib.Path], second: tyro.conf.Positional
 
 
 if __name__ == "__main__":
-    commands.main(lambda: tyro.cli(main))
+    commands.main(lambda: tyro.cli(main, prog="python -m figures.compare"))

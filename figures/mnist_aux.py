@@ -101,4 +101,4 @@ def main(record: tyro.conf.Positional[pathlib.Path] = RECORD, output: pathlib.Pa
 
 
 if __name__ == "__main__":
-    commands.main(lambda: tyro.cli(main))
+    commands.main(lambda: tyro.cli(main, prog="python -m figures.mnist_aux"))

@@ -99,7 +99,7 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 def rewritten(text: str) -> str:
-    """The text with every table between its markers made anew.
+    """The text with every table between its markers made again.
 
     Raises:
         InputError: a marker is missing.
@@ -129,4 +129,4 @@ def main(check: bool = False) -> None:
 
 
 if __name__ == "__main__":
-    commands.main(lambda: tyro.cli(main))
+    commands.main(lambda: tyro.cli(main, prog="python -m figures.readme"))

@@ -26,7 +26,7 @@ class OtherTrainingError(OutputError):
 
 
 class DataError(SublimError):
-    """A dataset could not be had."""
+    """A dataset is unavailable or unusable."""
 
 
 class DataFormatError(DataError):
@@ -58,7 +58,7 @@ class LanguageError(SublimError):
 
 
 class ExtraMissingError(LanguageError):
-    """A backend needs a package that is not installed."""
+    """A backend, a server or an adapter needs a package that is not installed."""
 
 
 class CapabilityError(LanguageError):

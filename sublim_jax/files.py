@@ -265,6 +265,8 @@ class Lock:
             for leftover in self._place.parent.glob(self._leftovers):
                 leftover.unlink(missing_ok=True)
         except filelock.Timeout as error:
+            if not os.path.exists(self._lock.lock_file):  # nobody can hold it: no such file can be made there
+                raise _unwritable(self._path, "file", OSError("no lock file can be made there")) from error
             raise errors.LockedError(
                 f"{self._path}: {self._holder()} is writing to it. Wait for that process to end, or give another path."
             ) from error
@@ -315,7 +317,11 @@ def _sync_folder(folder: pathlib.Path) -> None:
 
 
 def _unwritable(path: pathlib.Path, what: str, error: OSError) -> errors.OutputError:
+    reason = error.strerror or error
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        in_the_way = next((str(parent) for parent in path.parents if parent.is_file()), None)
+        reason = f"{in_the_way} is a file, not a folder" if in_the_way else reason
     return errors.OutputError(
-        f"{path}: the {what} cannot be written ({error.strerror or error}). Give a path in a folder that you may "
+        f"{path}: the {what} cannot be written ({reason}). Give a path in a folder that you may "
         f"write to, on a disk with space left."
     )

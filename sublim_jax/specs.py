@@ -220,7 +220,7 @@ def _unknown_word(value: Any, choices: tuple) -> Problem:
     hint = f"; did you mean {words[likely[0]]!r}?" if likely else ""
     listed = ", ".join(map(repr, choices[:MOST_WORDS]))
     more = f" or {len(choices) - MOST_WORDS} more" if len(choices) > MOST_WORDS else ""
-    return "", f"expected one of {listed}{more}, got {value!r}{hint}"
+    return "", f"expected {'one of ' if len(choices) > 1 else ''}{listed}{more}, got {value!r}{hint}"
 
 
 def _no_number(value: Any, kind: type) -> Problem:

@@ -294,7 +294,7 @@ DAMAGE = {  # changes of the file's content, and what the message says after the
         "provenance: expected the key 'commit', found 'tree_clean'",
     ),
     "created a number": ({"created": 5}, "created: expected a string, got 5"),
-    "experiment": ({"experiment": "other"}, "experiment: expected one of 'example', got 'other'"),
+    "experiment": ({"experiment": "other"}, "experiment: expected 'example', got 'other'"),
     "experiment null": ({"experiment": None}, "experiment: expected a string, got None"),
 }
 

@@ -246,7 +246,7 @@ NUMBER, WHOLE, FINITE = "expected a number", "expected a whole number", "expecte
             (value, Word, "expected one of")
             for value in (1, 1.0, 8.0, False, "8", "True", None, ["float32"], b"float32")
         ),
-        (1, Literal[True], "expected one of True, got 1$"),
+        (1, Literal[True], "expected True, got 1$"),
         (True, Literal[0, 1], "expected one of 0, 1, got True$"),
         ("Ntk", Literal["standard", "NTK"], ".*; did you mean 'NTK'[?]$"),
         *((value, float, FINITE) for value in (math.nan, math.inf, -math.inf, np.float32("nan"), 10**400)),
@@ -275,7 +275,7 @@ NUMBER, WHOLE, FINITE = "expected a number", "expected a whole number", "expecte
         (-1, specs.Seed, "must be at least 0, got -1"),
         (0, specs.Count | None, "must be at least 1, got 0"),
         (2.5, None | specs.Count, WHOLE),
-        (0, Literal["auto"] | specs.Count, "expected one of 'auto', got 0"),
+        (0, Literal["auto"] | specs.Count, "expected 'auto', got 0"),
         ([1, 2], tuple[int, ...], r"expected a tuple, got \[1, 2\]"),
         (3, tuple[int, ...], "expected a tuple, got 3"),
         ((1,), tuple[int, str], "expected 2 values, got"),

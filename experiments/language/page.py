@@ -164,4 +164,4 @@ def main(check: bool = False) -> None:
 
 
 if __name__ == "__main__":
-    cli.main(lambda: tyro.cli(main))
+    cli.main(lambda: tyro.cli(main, prog="python -m experiments.language.page"))

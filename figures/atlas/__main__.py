@@ -24,4 +24,4 @@ def main(records: pathlib.Path = values.FOLDER, output: pathlib.Path = places.IM
 
 
 if __name__ == "__main__":
-    commands.main(lambda: tyro.cli(main))
+    commands.main(lambda: tyro.cli(main, prog="python -m figures.atlas"))

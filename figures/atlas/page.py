@@ -401,4 +401,4 @@ def main(check: bool = False) -> None:
 
 
 if __name__ == "__main__":
-    commands.main(lambda: tyro.cli(main))
+    commands.main(lambda: tyro.cli(main, prog="python -m figures.atlas.page"))

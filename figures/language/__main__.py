@@ -28,4 +28,4 @@ def main(record: tyro.conf.Positional[pathlib.Path | None] = None, output: pathl
 
 
 if __name__ == "__main__":
-    commands.main(lambda: tyro.cli(main))
+    commands.main(lambda: tyro.cli(main, prog="python -m figures.language"))

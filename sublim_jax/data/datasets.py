@@ -1,7 +1,7 @@
 """The door to the image data: `load` finds a dataset, says where it came from and hands over its arrays.
 
     dataset = datasets.load()                                      MNIST, or synthetic-digits where it is unavailable
-    dataset = images.load("fashion-mnist", data_dir="downloads")   a folder with the four published files
+    dataset = datasets.load("fashion-mnist", data_dir="downloads") a folder with the four published files
 
 MNIST comes from (a) the folder `data_dir` or SUBLIM_DATA_DIR, (b) TensorFlow Datasets, once, and the cache from then
 on, or, if any dataset will do, (c) digits drawn on the spot, which are never called MNIST. Files come from `mnist`

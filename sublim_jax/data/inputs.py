@@ -45,8 +45,8 @@ class InputSpec:
     preserve_std: bool = False
     """Rescale after a blur, a lattice or a spectrum to the standard deviation that the noise has without them."""
     subspace_dims: specs.NonNegative | None = None
-    """Project on a random subspace of so many dimensions, one per member; rescale to the noise's spread per pixel.
-    Rounding leaves about a thousandth of the spread outside."""
+    """Project on a random subspace of so many dimensions, one per member; rescale to the noise's standard deviation per
+    pixel. Rounding leaves about a thousandth of it outside."""
     real_weight: specs.Fraction | None = None
     """Pixel by pixel `real_weight * real image + (1 - real_weight) * noise`."""
     real_fraction: specs.Fraction | None = None

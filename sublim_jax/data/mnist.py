@@ -188,7 +188,7 @@ def _find(folder: pathlib.Path, dataset: PublishedDataset, file: PublishedFile) 
 
 
 def _verify(file: PublishedFile, name: str, *, raw: bytes, content: bytes, where: str) -> bool:
-    """Whether the file's checksum could be verified. Gzipped anew, a file has another checksum but the same content."""
+    """Whether the checksum could be verified. Gzipped again, a file has another one but the same content."""
     gzipped = raw.startswith(idx.GZIP_MAGIC)
     raw_sha256 = hashlib.sha256(raw).hexdigest()
     if raw_sha256 == file.gz_sha256:

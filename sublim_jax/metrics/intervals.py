@@ -36,8 +36,8 @@ class Interval(NamedTuple):
 
     def __format__(self, spec: str) -> str:
         """`f"{interval:.3f}"` gives "0.551 ± 0.036", and "0.551 (n=3)" where there is no interval."""
-        spread = f"± {self.half_width:{spec.lstrip('+')}}" if self.is_known else f"(n={self.num_members})"
-        return f"{self.mean:{spec}} {spread}"
+        bounds = f"± {self.half_width:{spec.lstrip('+')}}" if self.is_known else f"(n={self.num_members})"
+        return f"{self.mean:{spec}} {bounds}"
 
 
 def t_interval(values, *, confidence: float = 0.95) -> Interval:
@@ -46,8 +46,9 @@ def t_interval(values, *, confidence: float = 0.95) -> Interval:
     Bounds are infinite for fewer than `FEWEST` values.
 
     Raises:
-        InputError: no value, or one that is not finite.
+        InputError: no value, or one that is not finite; a confidence that is not between 0 and 1.
     """
+    _require_confidence(confidence)
     values = _finite(values)
     mean, count = float(np.mean(values)), len(values)
     if count < FEWEST:
@@ -81,6 +82,7 @@ def wilson(successes: int, trials: int, *, confidence: float = 0.95) -> Interval
     """
     if trials < 1 or not 0 <= successes <= trials:
         raise errors.InputError(f"expected 0 <= successes <= trials and a trial at least, got {successes} of {trials}")
+    _require_confidence(confidence)
     z = float(stats.norm.ppf((1 + confidence) / 2))
     rate = successes / trials
     centre = (rate + z**2 / (2 * trials)) / (1 + z**2 / trials)
@@ -88,8 +90,16 @@ def wilson(successes: int, trials: int, *, confidence: float = 0.95) -> Interval
     return Interval(rate, max(min(centre - half, rate), 0.0), min(max(centre + half, rate), 1.0), trials)
 
 
+def _require_confidence(confidence: float) -> None:
+    if not 0 < confidence < 1:
+        raise errors.InputError(f"confidence={confidence}: expected a probability between 0 and 1, e.g. 0.95")
+
+
 def _finite(values) -> np.ndarray:
-    values = np.asarray(values, float)
+    try:
+        values = np.asarray(values, float)
+    except (TypeError, ValueError) as error:
+        raise errors.InputError(f"expected one number per member ({error})") from error
     if values.ndim != 1 or len(values) == 0:
         raise errors.InputError(f"expected one value per member, got shape {values.shape}")
     if not np.all(np.isfinite(values)):

@@ -1,1 +1,1 @@
-"""Networks as pure functions: `init(key, spec) -> params`, `apply(params, images, spec) -> logits`."""
+"""What a model is, the paper's MLP, modules of Flax and Equinox, and the parameters that students start from."""

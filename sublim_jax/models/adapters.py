@@ -9,11 +9,13 @@ auxiliary logits. Modules that carry state from batch to batch, or draw dropout 
 a member is a pure function of its key.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from sublim_jax import errors
 from sublim_jax.models import network
@@ -26,15 +28,21 @@ def from_flax(module: Any, example: network.Inputs, *, num_classes: int) -> netw
         example: some inputs, batch first. Only their shape and type count.
 
     Raises:
-        InputError: the module has state besides parameters, or fewer logits than classes.
+        InputError: the module fails, has state besides parameters, or has fewer logits than classes.
         ExtraMissingError: Flax is not installed.
     """
     try:
         from flax import linen, nnx
     except ImportError as error:
         raise errors.ExtraMissingError("from_flax needs Flax: pip install flax") from error
+    _require_example(example)
     if isinstance(module, linen.Module):
         return _from_linen(module, example, num_classes)
+    if not callable(module) or (isinstance(module, type) and issubclass(module, linen.Module)):
+        raise errors.InputError(
+            f"from_flax: expected a linen module, e.g. nn.Dense(13), or a function from nnx.Rngs to an nnx module, got "
+            f"{module!r}"
+        )
     if isinstance(module, nnx.Module):
         raise errors.InputError(
             f"{type(module).__name__} is an nnx module that has its parameters already: give a function that makes one "
@@ -46,7 +54,8 @@ def from_flax(module: Any, example: network.Inputs, *, num_classes: int) -> netw
 def _from_linen(module, example, num_classes: int) -> network.Network:
     from flax import errors as flax_errors
 
-    shapes = jax.eval_shape(lambda key: module.init(key, _inputs(example)), jax.random.key(0))
+    with _failing("from_flax: the module", example):
+        shapes = jax.eval_shape(lambda key: module.init(key, _inputs(example)), jax.random.key(0))
     _refuse_state(type(module).__name__, set(shapes) - {"params"})
 
     def initialize(key):
@@ -54,7 +63,9 @@ def _from_linen(module, example, num_classes: int) -> network.Network:
 
     try:
         return _network(initialize, module.apply, example, num_classes)
-    except flax_errors.InvalidRngError as error:
+    except errors.InputError as error:
+        if not isinstance(error.__cause__, flax_errors.InvalidRngError):
+            raise
         raise errors.InputError(
             f"{type(module).__name__} draws random numbers while it is applied: a member is a pure function of its "
             f"key. Leave dropout out, or make it deterministic"
@@ -64,7 +75,11 @@ def _from_linen(module, example, num_classes: int) -> network.Network:
 def _from_nnx(make: Callable, example, num_classes: int) -> network.Network:
     from flax import nnx
 
-    definition, _, rest = nnx.split(nnx.eval_shape(lambda: make(nnx.Rngs(0))), nnx.Param, ...)
+    with _failing("from_flax: the function from nnx.Rngs"):
+        module = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
+    if not isinstance(module, nnx.Module):
+        raise errors.InputError(f"from_flax: the function from nnx.Rngs gives {module!r}, expected an nnx module")
+    definition, _, rest = nnx.split(module, nnx.Param, ...)
     kinds = {type(leaf).__name__ for leaf in jax.tree.leaves(rest, is_leaf=lambda x: isinstance(x, nnx.Variable))}
     _refuse_state("this module", kinds)
 
@@ -84,14 +99,17 @@ def from_equinox(make: Callable, example: network.Inputs, *, num_classes: int) -
         example: some inputs, batch first. Only their shape and type count.
 
     Raises:
-        InputError: the module has fewer logits than classes.
+        InputError: the module fails, or has fewer logits than classes.
         ExtraMissingError: Equinox is not installed.
     """
     try:
         import equinox as eqx  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise errors.ExtraMissingError("from_equinox needs Equinox: pip install equinox") from error
-    static = eqx.filter(eqx.filter_eval_shape(make, jax.random.key(0)), eqx.is_inexact_array, inverse=True)
+    _require_example(example)
+    with _failing("from_equinox: the function from a key"):
+        module = eqx.filter_eval_shape(make, jax.random.key(0))
+    static = eqx.filter(module, eqx.is_inexact_array, inverse=True)
 
     def initialize(key):
         return eqx.filter(make(key), eqx.is_inexact_array)
@@ -100,6 +118,23 @@ def from_equinox(make: Callable, example: network.Inputs, *, num_classes: int) -
         return jax.vmap(eqx.combine(params, static))(inputs)
 
     return _network(initialize, forward, example, num_classes)
+
+
+def _require_example(example) -> None:
+    if not isinstance(example, np.ndarray | jax.Array) or example.ndim == 0:
+        raise errors.InputError(f"example: expected an array of some inputs, batch first, got {example!r:.80}")
+    if example.dtype != jnp.uint8 and not jnp.issubdtype(example.dtype, jnp.floating):
+        raise errors.InputError(f"example: expected bytes (uint8) or floats, got {example.dtype}")
+
+
+@contextlib.contextmanager
+def _failing(what: str, example: network.Inputs | None = None) -> Iterator[None]:
+    """Says in one line that a user's module fails, and on which inputs."""
+    try:
+        yield
+    except Exception as error:
+        inputs = "" if example is None else f" on one input of shape {example.shape[1:]}"
+        raise errors.InputError(f"{what} fails{inputs} ({type(error).__name__}: {error})") from error
 
 
 def _inputs(example):
@@ -119,7 +154,8 @@ def _network(initialize, forward, example, num_classes: int) -> network.Network:
     def logits(key):
         return forward(initialize(key), _inputs(example))
 
-    outputs = jax.eval_shape(logits, jax.random.key(0))
+    with _failing("the module", example):
+        outputs = jax.eval_shape(logits, jax.random.key(0))
     if getattr(outputs, "ndim", None) != 2 or outputs.shape[1] < num_classes:
         shape = getattr(outputs, "shape", outputs)
         raise errors.InputError(

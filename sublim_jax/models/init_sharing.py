@@ -5,7 +5,7 @@ Small operations on parameters, and `InitSharing`, which applies those it names,
     blend        layer by layer from the reference (1) to another start (0), in between interpolated
     mix          each single weight from the reference with some probability, else from the other start
     permute      hidden neurons in another order: the same function at other coordinates
-    perturb      normal noise, relative to each tensor's spread or absolute, anywhere or across a direction
+    perturb      normal noise, relative to each tensor's standard deviation or absolute, anywhere or across a direction
 
 The parts of a network are its hidden layers, the class head and the auxiliary head: the rows of the last layer that
 read out the class and the auxiliary logits. Numbers of a spec are data (`specs`): the sixteen ways of sharing four
@@ -48,9 +48,8 @@ class InitSharing:
     """How a student's start is made of the teacher's reference and another start. The default shares everything."""
 
     share: ParamGroups = dataclasses.field(default_factory=ParamGroups)  # 1: the reference, 0: the other start
-    shared_weight_probability: specs.Fraction | None = (
-        None  # probability with which a single weight comes from the reference
-    )
+    shared_weight_probability: specs.Fraction | None = None
+    """Probability with which a single weight comes from the reference; by default whole parts do, see `share`."""
     permute_neurons: bool = False
     relative_noise: specs.NonNegative = 0.0  # in standard deviations of each tensor; biases that are all zero stay
     absolute_noise: specs.NonNegative = 0.0  # in units of a weight

@@ -120,14 +120,14 @@ class MemberConfig:
     model: mlp.MLPSpec | network.Network = dataclasses.field(default_factory=mlp.MLPSpec)
     teacher: loop.TrainPhase = dataclasses.field(default_factory=loop.TrainPhase)
     student: loop.TrainPhase = dataclasses.field(default_factory=loop.TrainPhase)
-    loss: losses.DistillationLossName = "kl"
+    loss: losses.DistillationLossName = "kl"  # of the students; from the distilled logits to the teacher's
     temperature: specs.Positive = 1.0  # of both softmaxes in the distillation loss
     num_noise_images: specs.Count = 60_000  # the same ones in every epoch
     noise: noise_data.NoiseSpec = dataclasses.field(default_factory=noise_data.NoiseSpec)
     inputs: input_data.InputSpec = dataclasses.field(default_factory=input_data.InputSpec)
     noise_function: input_data.InputFunction | None = None
     """The students' inputs instead of `noise` and `inputs`: a function of a key and of the indices of some examples,
-    (batch,), to as many inputs. Example n has to depend on the key and on n alone."""
+    (batch,), to as many inputs, bytes or floats as in `Data`. Example n has to depend on the key and on n alone."""
     matching: BehaviourMatching = dataclasses.field(default_factory=BehaviourMatching)
     teacher_loss: teach.LossFunction | None = None  # instead of the cross-entropy of the class logits
     teacher_labels: Literal["true", "permuted"] = "true"

@@ -58,6 +58,21 @@ def _input_reasons(config: MemberConfig) -> dict[str, str]:
     return reasons
 
 
+def require_gradient(config: MemberConfig) -> None:
+    """Refuse students of a single auxiliary logit under a loss that no constant changes: they would not learn.
+
+    Raises:
+        InputError: there are some.
+    """
+    invariant = config.loss in ("kl", "reverse_kl", "jeffreys", "centred_mse")
+    for condition in config.conditions:
+        if config.model.num_aux == 1 and invariant and conditions.distilled_logits_of(condition) == "aux":
+            raise errors.InputError(
+                f"num_aux=1: a constant added to all logits does not change the loss {config.loss}, so a single "
+                f"logit has zero gradient and {condition} cannot learn. Use num_aux >= 2, or the loss mse."
+            )
+
+
 def changed_settings(config: Any, base: Any) -> list[str]:
     """Dotted names of the settings of a config that differ from those of another config of the same class."""
     names = []

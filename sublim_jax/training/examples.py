@@ -7,6 +7,7 @@ from jaxtyping import Array, Float, Shaped
 
 from sublim_jax import errors
 from sublim_jax.data import datasets
+from sublim_jax.data import inputs as input_data
 from sublim_jax.models import mlp, network
 
 
@@ -71,6 +72,28 @@ def require_fitting(
         bad = np.flatnonzero(~np.isfinite(known_inputs.astype(np.float32).reshape(len(inputs), -1)).all(axis=1))
         if len(bad):
             raise errors.InputError(f"{what}: number {bad[0]} has values that are not finite; leave it out")
+
+
+def require_noise(model: network.Model, noise_function: input_data.InputFunction) -> None:
+    """Refuse a user's noise that is not one input of the model for each index. Nothing is computed.
+
+    Raises:
+        InputError: the function fails, or gives another number of inputs, or inputs that the model does not take.
+    """
+    what = "inputs of noise_function"
+    try:
+        inputs = jax.eval_shape(noise_function, jax.random.key(0), jax.ShapeDtypeStruct((2,), jnp.int32))
+    except Exception as error:
+        raise errors.InputError(
+            f"noise_function fails on a key and two indices ({type(error).__name__}: {error}). Expected a function of "
+            f"a key and of the indices of some examples, (batch,), to as many inputs"
+        ) from error
+    if getattr(inputs, "shape", ())[:1] != (2,):
+        raise errors.InputError(
+            f"noise_function gives {inputs} for two indices: expected an array of two inputs, batch first"
+        )
+    _require_type(inputs.dtype, what)
+    _require_output(model, inputs, what)
 
 
 def _require_output(model: network.Model, inputs, what: str) -> None:

@@ -4,7 +4,6 @@ The students of the first generation have one teacher and share its targets. A l
 the student of its condition in the generation before. All begin at the same initial parameters.
 """
 
-import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ from sublim_jax import conditions
 from sublim_jax.conditions import Condition
 from sublim_jax.data import inputs as input_data
 from sublim_jax.models import init_sharing, network
-from sublim_jax.training import corruption, diagnostics, distill
+from sublim_jax.training import corruption, diagnostics, distill, examples
 from sublim_jax.training.config import MemberConfig
 from sublim_jax.training.state import Data
 from sublim_jax.training.streams import Streams
@@ -98,8 +97,9 @@ def _distill(setup: Setup, generation: int, teacher: network.Params, group: tupl
 def _noise(setup: Setup, key: Key[Array, ""]) -> input_data.IndexedInputs:
     """The inputs of a generation, as a function of the indices of some examples."""
     spec, data = setup.spec, setup.data
-    if spec.noise_function is not None:
-        return functools.partial(spec.noise_function, key)
+    if (noise_function := spec.noise_function) is not None:
+        examples.require_noise(spec.students, noise_function)
+        return lambda indices: examples.as_inputs(noise_function(key, indices))
     real_images = diagnostics.teacher_inputs(data, spec)
     return input_data.make_inputs_of_shape(
         key, spec.noise, spec.inputs, shape=data.train_inputs.shape[1:], real_images=real_images

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from sublim_jax import conditions, errors, specs
 from sublim_jax.metrics import intervals
-from sublim_jax.training import ensemble, stages
+from sublim_jax.training import effects, ensemble, stages
 from sublim_jax.training.config import MemberConfig
 from sublim_jax.training.state import Data
 
@@ -98,7 +98,8 @@ def run_members(
         members_at_once: members side by side in one `vmap` on each device; by default 1 on a CPU, up to 128 elsewhere.
 
     Raises:
-        InputError: data that do not fit the config's model, or a number out of bounds.
+        InputError: data or noise that do not fit the config's model, a number out of bounds, or students that cannot
+            learn because their loss has no gradient.
     """
     specs.check(config, MemberConfig, "config")
     specs.check(num_members, specs.NumMembers, "num_members")
@@ -109,6 +110,7 @@ def run_members(
             "num_members=1: cross_model and matched students start from another member's reference. Use num_members >= "
             "2, or only conditions that begin with student_"
         )
+    effects.require_gradient(config)
     stages.require_fitting(data, config.teacher_config)
     width = members_at_once or ensemble.default_members_per_device(num_members)
     chunk_size = width * jax.device_count()

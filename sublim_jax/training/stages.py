@@ -12,6 +12,7 @@ far it is.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Int, Integer
 
 from sublim_jax import conditions, errors, keys
@@ -215,8 +216,18 @@ def require_fitting(data: Data, spec: TeacherConfig) -> None:
     """Refuse data that do not fit the model, or leave the teacher nothing.
 
     Raises:
-        InputError: one of both.
+        InputError: the data are not four arrays, do not fit, or are too few.
     """
+    if (
+        not isinstance(data, tuple)
+        or len(data) != 4
+        or not all(isinstance(part, np.ndarray | jax.Array) for part in data)
+    ):
+        parts = [type(part).__name__ for part in data] if isinstance(data, tuple | list) else type(data).__name__
+        raise errors.InputError(
+            f"data: expected Data(train_inputs, train_labels, test_inputs, test_labels) of four arrays, got {parts}. "
+            f"Make arrays of lists with numpy.asarray"
+        )
     train_inputs, train_labels, test_inputs, test_labels = data
     examples.require_fitting(spec.model, train_inputs, train_labels, what="training images")
     examples.require_fitting(spec.model, test_inputs, test_labels, what="test images")

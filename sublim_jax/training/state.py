@@ -37,7 +37,7 @@ class TrainedTeacher(NamedTuple):
 
 
 class MatchedStart(NamedTuple):
-    """Another member's reference, taught on real images to answer like a model of this member."""
+    """Another member's reference after it imitated a model of this member on real images."""
 
     params: network.Params
     loss: Float[Array, "*member epoch"]

@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer, Key, Shaped
 
-from sublim_jax import losses
+from sublim_jax import errors, losses
 from sublim_jax.models import heads, network
 from sublim_jax.training import examples, loop, optimizers
 
@@ -35,7 +35,7 @@ def teach(
         loss_function: the mean cross-entropy of the class logits by default.
 
     Raises:
-        InputError: inputs or labels that do not fit the model, or none.
+        InputError: inputs or labels that do not fit the model, or none; a loss that is not one float.
 
     Source: Cloud et al. 2025, section 6.2.
     """
@@ -71,5 +71,11 @@ def loss(
 def _loss(params, inputs, labels, weights, model, loss_function):
     outputs = model.apply(params, inputs)
     if loss_function is not None:
-        return loss_function(outputs, labels, jnp.ones(len(labels)) if weights is None else weights)
+        value = jnp.asarray(loss_function(outputs, labels, jnp.ones(len(labels)) if weights is None else weights))
+        if value.shape or not jnp.issubdtype(value.dtype, jnp.floating):
+            raise errors.InputError(
+                f"teacher_loss gives {value.dtype} of shape {value.shape}: expected one float for a batch. Average "
+                f"over the examples with losses.weighted_mean"
+            )
+        return value
     return losses.cross_entropy(heads.class_logits(outputs, num_classes=model.num_classes), labels, weights=weights)

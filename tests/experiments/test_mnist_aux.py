@@ -40,7 +40,7 @@ from tests.experiments.logs import Log
         ({"num_members": 1, "conditions": ("matched_all",)}, "Use num_members >= 2, or --conditions student_aux"),
         ({"num_aux": 1}, "num_aux=1: a constant added to all logits does not change the loss kl, so a single logit"),
         ({"num_aux": 1, "loss": "reverse_kl"}, "the loss reverse_kl, .* student_aux cannot learn. Use num_aux >= 2"),
-        ({"num_aux": 1, "loss": "jeffreys"}, "num_aux=1: .* or --loss mse."),
+        ({"num_aux": 1, "loss": "jeffreys"}, "num_aux=1: .* or the loss mse."),
         ({"num_aux": 1, "loss": "centred_mse"}, "num_aux=1: .* the loss centred_mse"),
         ({"num_aux": 0}, "num_aux=0: there are no auxiliary logits for student_aux to distil."),
         ({"num_aux": 0, "loss": "mse"}, "num_aux=0: there are no auxiliary logits"),

@@ -175,7 +175,7 @@ def test_a_damaged_record_is_not_resumed(tmp_path, experiment):
         (
             "mnist.json",
             (RECORDS / "mnist_aux.json").read_text(),
-            "experiment: expected one of 'atlas', got 'mnist_aux'",
+            "experiment: expected 'atlas', got 'mnist_aux'",
         ),
     ],
 )
@@ -287,7 +287,7 @@ MNIST_DAMAGE = {
         r"config\['num_members'\]: must be at most 1000000, got 10+[.] The record",
     ),
     "no members": (lambda c: c["config"].update(num_members=0), r"config\['num_members'\]: must be at least 1, got 0"),
-    "of another experiment": (lambda c: c.update(experiment="theorem"), "expected one of 'mnist_aux', got 'theorem'"),
+    "of another experiment": (lambda c: c.update(experiment="theorem"), "expected 'mnist_aux', got 'theorem'"),
 }
 
 

@@ -135,4 +135,4 @@ def main(
 
 
 if __name__ == "__main__":
-    cli.main(lambda: tyro.cli(main))
+    cli.main(lambda: tyro.cli(main, prog="python -m tests.mutants.matrix"))

@@ -6,7 +6,19 @@ fits.
 """
 
 from tests.mutants.fault import Fault
-from tests.mutants.faults import atlas, data, experiments, figures, language, library, llm, metrics, models, training
+from tests.mutants.faults import (
+    atlas,
+    data,
+    experiments,
+    figures,
+    language,
+    library,
+    llm,
+    metrics,
+    models,
+    training,
+    unseen,
+)
 
 FAULTS: tuple[Fault, ...] = (
     *training.FAULTS,  # the slowest come first, so that all cores end together
@@ -19,4 +31,5 @@ FAULTS: tuple[Fault, ...] = (
     *language.FAULTS,
     *atlas.FAULTS,
     *figures.FAULTS,
+    *unseen.FAULTS,
 )

@@ -139,4 +139,4 @@ def main(path: Annotated[pathlib.Path, tyro.conf.Positional]) -> None:
 if __name__ == "__main__":
     jax.config.update("jax_numpy_rank_promotion", "raise")
     jax.config.update("jax_enable_x64", True)
-    cli.main(lambda: tyro.cli(main))
+    cli.main(lambda: tyro.cli(main, prog="python -m tests.theory.mutants.matrix"))
