@@ -173,3 +173,17 @@ def test_a_confidence_is_a_probability(confidence):
 def test_words_have_no_interval():
     with pytest.raises(sl.errors.InputError, match="expected one number per member"):
         sl.t_interval("abc")
+
+
+@pytest.mark.parametrize("num_members", [0, -1])
+def test_cores_are_shared_out_among_a_number_of_members(num_members):
+    with pytest.raises(sl.errors.InputError, match="num_members"):
+        sl.use_cpu_cores(num_members)
+
+
+def test_an_update_of_another_model_is_refused():
+    model = sl.mlp(in_size=4, hidden_sizes=(3,), num_classes=2, num_aux=2)
+    other = sl.mlp(in_size=4, hidden_sizes=(5,), num_classes=2, num_aux=2)
+    reference, update = (network.init(jax.random.key(0)) for network in (model, other))
+    with pytest.raises(sl.errors.InputError, match=r"update: expected the shapes of the reference.*\(4, 3\).*\(4, 5\)"):
+        sl.theory.first_step(model, reference, update, jnp.ones((6, 4)))

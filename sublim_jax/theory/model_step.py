@@ -8,10 +8,11 @@ The other files of this folder take `f`, the distilled logits as a function of p
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from sublim_jax import losses
+from sublim_jax import errors, losses
 from sublim_jax.models import heads as logit_layout
 from sublim_jax.models import network
 from sublim_jax.theory import certificate, loss_geometry, spectrum
@@ -55,8 +56,14 @@ def first_step(
 
     Raises:
         InputError: the model has none of these logits, or rounds to bfloat16; one logit under a softmax; an unknown
-            loss.
+            loss; an update of another shape than the reference.
     """
+    shapes = [jax.tree.map(jnp.shape, params) for params in (reference, update)]
+    if shapes[0] != shapes[1]:
+        raise errors.InputError(
+            f"update: expected the shapes of the reference, {shapes[0]}, got {shapes[1]}. It is a difference of "
+            f"parameters of one model, e.g. of one_step.teacher_update"
+        )
     f, distance = (
         loss_geometry.distilled(model, distilled_logits),
         loss_geometry.from_name(loss, temperature=temperature),

@@ -15,7 +15,7 @@ from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
-from sublim_jax import errors, provenance
+from sublim_jax import errors, provenance, specs
 
 MEMBERS = PartitionSpec("member")
 
@@ -25,9 +25,13 @@ def use_cpu_cores(num_members: int) -> None:
 
     It does nothing once JAX has started, and devices that are no CPUs do not mind. An ensemble then keeps all cores
     busy with one member each, which beats one member on all cores.
+
+    Raises:
+        InputError: not a number of members.
     """
+    specs.check(num_members, specs.Count, "num_members")
     with contextlib.suppress(RuntimeError):  # JAX runs already: keep its devices
-        jax.config.update("jax_num_cpu_devices", max(1, min(num_cores(), num_members)))
+        jax.config.update("jax_num_cpu_devices", min(num_cores(), num_members))
 
 
 def num_cores() -> int:
