@@ -31,6 +31,13 @@ def language_summary(record: records.Record, base: str) -> list[str]:
     return tables.summary_lines(record, base)
 
 
+def real_summary(record: records.Record, unit: str) -> list[str]:
+    """Lines about a finished unit of `language real`, printed before the others are finished."""
+    from figures.language import real
+
+    return real.unit_lines(record, unit)
+
+
 def present(record: pathlib.Path, *, figure: bool) -> None:
     """Print what a finished record says, name the record, and draw its figures beside it.
 

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import pathlib
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -63,6 +64,7 @@ class RealLab:
         prompts = [[*reader.chat(chat).ids, *reader.encode(config.prefill)] for chat in self._free_questions[::EVERY]]
         length = tokenizer.padded_length(max(map(len, prompts)))
         self._questions = tuple(map(jnp.asarray, tokenizer.pad_left(prompts, length)))
+        self.num_questions = len(prompts)
         self.number_tokens = number_text.tokens(reader, config.formats)
 
     @property
@@ -99,6 +101,19 @@ class RealLab:
             "num_answers": len(texts),
             "examples": texts[:NUM_EXAMPLES],
         }
+
+    def seconds_per_step(self, num_steps: int = 2) -> float:
+        """Seconds of a student's step, without compilation; the teacher is the base with fresh factors."""
+        low_rank, times = self.fresh_factors(0, "timing"), []
+        teacher = Teacher(self._model.params, low_rank)
+
+        def after(*_: Any) -> None:
+            times.append(time.perf_counter())
+
+        self._distil(
+            self._model.params, low_rank, teacher, None, lambda step: self.number_rows(0, step), 1 + num_steps, after
+        )
+        return (times[-1] - times[0]) / num_steps
 
     def fresh_factors(self, seed: int, role: str) -> LowRank:
         """Factors before any step; those of role `teacher` are shared by all teachers and students of a seed."""
