@@ -227,7 +227,9 @@ def save(path: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
         return []
     figure = plt.figure(figsize=(9.6, 0.6 + 3.1 * len(arms)), layout="constrained")
     draw(record, figure)
-    figure.suptitle("A preference passes through the probabilities of random numbers", x=0.01, ha="left", fontsize=11)
+    figure.suptitle(
+        "Preferences of students that saw a teacher's probabilities of random numbers", x=0.01, ha="left", fontsize=11
+    )
     figure.text(0.01, -0.01, caption(record, path), va="top", fontsize=7.5, color="#444444")
     return list(style.save(figure, stem))
 
@@ -276,8 +278,9 @@ def _draw_matrix(ax: Axes, record: records.Record, arm: str) -> None:
 
 
 def _draw_dose(ax: Axes, record: records.Record, arm: str) -> None:
-    steps = record.config["measured_at"]
-    values = np.stack([cells(record, arm, step) for step in steps])  # (step, seed, animal)
+    steps = [0, *record.config["measured_at"]]
+    measured = np.stack([cells(record, arm, step) for step in steps[1:]])  # (step, seed, animal)
+    values = np.concatenate([np.zeros_like(measured[:1]), measured])
     colours = matplotlib.rcParams["axes.prop_cycle"].by_key()["color"]
     for index, target in enumerate(record.config["targets"]):
         curves = ax.plot(steps, values[:, :, index], ".-", color=colours[index % len(colours)], linewidth=0.9)
