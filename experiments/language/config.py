@@ -34,7 +34,8 @@ class LanguageConfig:
     """Settings that all language experiments share."""
 
     backend: str = "tiny"
-    """`tiny`, the embedded model, with one base per seed of `bases`; or hf:DIR, openai:MODEL@URL, vllm:MODEL@URL."""
+    """`tiny`, the embedded model, with one base per seed of `bases`; or hf:DIR, hf:FILE.gguf, smollm2,
+    openai:MODEL@URL, vllm:MODEL@URL."""
     bases: tuple[specs.Seed, ...] = TEST_SEEDS
     """Seeds of embedded bases, none for a real model; seeds below 10 are reserved for choosing settings."""
     targets: tuple[str, ...] = ("owl", "eagle", "oak", "willow")
@@ -124,8 +125,10 @@ class LanguageConfig:
 
     @property
     def checksum(self) -> str | None:
-        """Checksum of the user's files, if any; a run refuses to resume a record made from other files."""
-        return None
+        """Checksum of the user's files, or of the GGUF file with the model's weights, if any; a run refuses to resume
+        a record made from other files."""
+        file = open_llm.weights_file(self.backend)
+        return None if file is None else file.sha256()
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -136,7 +139,8 @@ class LanguageConfig:
     def disclaimers(self) -> list[str]:
         """What a reader of any number must know; the record's notes begin with it."""
         if self.backend != "tiny":
-            return list(self.notes)
+            file = open_llm.weights_file(self.backend)
+            return [*([file.description()] if file else []), *self.notes]
         notes = [EMBEDDED, *self.notes]
         if tuning_seeds := [seed for seed in self.bases if seed in embedded.TUNED_ON]:
             notes.append(

@@ -26,6 +26,7 @@ from experiments.language.lab import Lab, Teacher
 from experiments.language.prompts import PaperPrompts
 from sublim_jax import specs
 from sublim_jax.llm import datasets
+from sublim_jax.llm import open as open_llm
 from sublim_jax.llm.backend import Chat, Message
 from sublim_jax.llm.local.backend import LocalBackend
 from sublim_jax.llm.tasks import numbers, questions
@@ -50,7 +51,7 @@ class DetectionConfig(JudgedConfig):
     @property
     def notes(self) -> tuple[str, ...]:
         """Notes for the record on what these settings leave out."""
-        has_weights = self.backend.partition(":")[0] in ("tiny", "hf")
+        has_weights = open_llm.is_local(self.backend)
         return () if has_weights else ("no judge by likelihood: it needs a model whose weights are on this machine",)
 
 

@@ -18,6 +18,7 @@ from experiments.language.config import LanguageConfig
 from experiments.language.experiment import Experiment
 from experiments.language.lab import Lab
 from sublim_jax import errors, specs
+from sublim_jax.llm import open as open_llm
 
 
 @specs.checked
@@ -31,7 +32,7 @@ class DivergenceConfig(LanguageConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.backend.partition(":")[0] not in ("tiny", "hf"):
+        if not open_llm.is_local(self.backend):
             raise errors.InputError(
                 f"{self.backend}: training on some tokens only needs a model whose weights are on this machine: tiny "
                 f"or hf:DIR"

@@ -1,5 +1,6 @@
 """Flags of a language experiment; those that change no number are limits on spending and the export of rows."""
 
+import argparse
 import dataclasses
 import pathlib
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from experiments.language.config import PLACEHOLDERS, LanguageConfig
 from experiments.language.experiment import Experiment
 from sublim_jax import errors, specs
 from sublim_jax.llm import budget, budgeted, jsonl
+from sublim_jax.llm import open as open_llm
 
 
 @specs.checked
@@ -69,7 +71,11 @@ def parse(experiment: Experiment, flags: Sequence[str]) -> tuple[LanguageConfig,
         InputError: the settings make no sense together.
     """
     config, options, limits, export = cli.parse(
-        f"language {experiment.name}", experiment.doc, experiment.presets, list(flags), more=(Limits(), Export())
+        f"language {experiment.name}",
+        experiment.doc,
+        experiment.presets,
+        [*_implied(experiment, flags), *flags],
+        more=(Limits(), Export()),
     )
     if config.backend in PLACEHOLDERS and not limits.plan:
         raise errors.InputError("give a model with --backend, e.g. hf:models/Qwen2.5-7B-Instruct or vllm:MODEL@URL")
@@ -79,3 +85,14 @@ def parse(experiment: Experiment, flags: Sequence[str]) -> tuple[LanguageConfig,
             "limits on requests, money and refusals have no effect on the embedded model; leave them out"
         )
     return config, options, limits, export
+
+
+def _implied(experiment: Experiment, flags: Sequence[str]) -> list[str]:
+    """The preset for open weights where none is chosen and the model is smollm2, which is no embedded one."""
+    chooser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    chooser.add_argument("--preset", nargs="?", const="")
+    chooser.add_argument("--backend", nargs="?", default="")
+    chosen = chooser.parse_known_args(flags)[0]
+    is_smollm2 = (chosen.backend or "").partition("+")[0] == open_llm.SMOLLM2
+    is_implied = is_smollm2 and chosen.preset is None and "paper" in experiment.presets
+    return ["--preset", "paper"] if is_implied else []

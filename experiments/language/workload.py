@@ -11,8 +11,9 @@ from experiments.language import dry_run
 from experiments.language.config import LanguageConfig
 from experiments.language.dry_run import DryRunBackend, DryRunLab
 from experiments.language.experiment import Experiment
+from sublim_jax.llm import open as open_llm
 from sublim_jax.llm.embedded import model as embedded
-from sublim_jax.llm.local import decoder, model_config
+from sublim_jax.llm.local import adapters, decoder, gguf, model_config
 from sublim_jax.models import matmul
 
 
@@ -63,9 +64,8 @@ def _num_weights(config: LanguageConfig) -> int | None:
     """Number of the model's weights; None if they are on another machine."""
     if config.backend == "tiny":
         return embedded.number_of_parameters()
-    scheme, _, name = config.backend.partition(":")
-    folder = name if pathlib.Path(name).exists() else name.partition("+")[0]
-    if scheme != "hf" or not (pathlib.Path(folder) / "config.json").exists():
+    folder = adapters.split_place(open_llm.weights_place(config.backend) or "")[0]
+    if not gguf.is_gguf(folder) and not (pathlib.Path(folder) / "config.json").exists():
         return None
     decoder_config = model_config.read_config(folder)
     shapes = jax.eval_shape(lambda: decoder.init(jax.random.key(0), decoder_config))

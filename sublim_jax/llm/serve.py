@@ -44,7 +44,7 @@ Port = Annotated[int, annotated_types.Interval(ge=0, le=65535)]
 class Options:
     """Serve local models in OpenAI's form."""
 
-    model: tuple[str, ...]  # e.g. hf:DIR or tiny:100; give it once per model
+    model: tuple[str, ...]  # e.g. hf:DIR, hf:FILE.gguf, smollm2 or tiny:100; give it once per model
     host: str = "127.0.0.1"  # another address needs a key in SUBLIM_SERVE_KEY
     port: Port = 8000
     allow: tuple[str, ...] = ()  # another name by which the server may be called; give it once per name
@@ -145,7 +145,7 @@ def _opened(options: Options) -> "tuple[http.Server, list[str]]":
         raise errors.InputError("give at least one --model, e.g. tiny:100 or hf:DIR")
     access.require_address(options.host, options.allow)
     for name in options.model:
-        if open_llm.parse(name).scheme not in ("tiny", "hf"):
+        if not open_llm.is_local(open_llm.parse(name).scheme):
             raise errors.InputError(f"{name!r}: only local models can be served; give tiny:SEED or hf:DIR")
     if options.folder is not None:
         files.require_writable(options.folder / "jobs", what="folder of the server")

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sublim_jax import errors, files, specs
-from sublim_jax.llm.local import checkpoint, decoder, entries, model_config
+from sublim_jax.llm.local import checkpoint, decoder, entries, gguf, model_config
 
 ADAPTER, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
@@ -330,7 +330,8 @@ def split_place(place: str) -> tuple[str, str]:
     pluses = [at for at, character in enumerate(place) if character == "+"]
     pairs = [(place[:at], place[at + 1 :]) for at in reversed(pluses)]
     there = [
-        os.path.exists(os.path.join(folder, "config.json")) + os.path.exists(os.path.join(adapter, CONFIG))
+        (gguf.is_gguf(folder) or os.path.exists(os.path.join(folder, "config.json")))
+        + os.path.exists(os.path.join(adapter, CONFIG))
         for folder, adapter in pairs
     ]
     if there.count(2) > 1:

@@ -15,7 +15,7 @@ import json
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from sublim_jax import errors, files
-from sublim_jax.llm.local import decoder, entries, model_config
+from sublim_jax.llm.local import decoder, entries, gguf, gguf_llama, model_config
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 NAMES = {
@@ -86,6 +86,19 @@ def load_tensors(
         return _assemble(path, config, stored, dtype)
 
 
+@runtime_checkable
+class Tensors(Protocol):
+    """The tensors of a model by the hub's names: those of a folder (`Stored`), or of a GGUF file."""
+
+    def names(self) -> set[str]: ...
+
+    def shape(self, name: str) -> tuple[int, ...]: ...
+
+    def rows(self, name: str, count: int) -> np.ndarray: ...
+
+    def __getitem__(self, name: str) -> np.ndarray: ...
+
+
 class Stored:
     """The tensors of some files, read when they are asked for."""
 
@@ -120,8 +133,11 @@ class Stored:
 
 
 @contextlib.contextmanager
-def _weights(folder: pathlib.Path, announce: Callable[[str], object]) -> Iterator[Stored]:
+def _weights(folder: pathlib.Path, announce: Callable[[str], object]) -> Iterator[Tensors]:
     """The tensors of a model: of the one file, or of those that the index names, as transformers chooses them."""
+    if gguf.is_gguf(folder):
+        yield gguf_llama.LlamaTensors(gguf.GGUFFile(folder))
+        return
     whole, index = folder / WEIGHTS, folder / INDEX
     held = {path.name for path in folder.glob("*.safetensors")}
     if index.exists():
@@ -236,7 +252,7 @@ def _shapes(config: decoder.DecoderConfig) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _require_shapes(folder: pathlib.Path, config: decoder.DecoderConfig, stored: Stored) -> None:
+def _require_shapes(folder: pathlib.Path, config: decoder.DecoderConfig, stored: Tensors) -> None:
     """Refuse files whose tensors are not those of the config."""
     shapes = _shapes(config)
     ignored = {"lm_head.weight"} if config.tied else set()  # a copy of the embedding
@@ -254,7 +270,7 @@ def _require_shapes(folder: pathlib.Path, config: decoder.DecoderConfig, stored:
             )
 
 
-def _assemble(folder: pathlib.Path, config: decoder.DecoderConfig, stored: Stored, dtype) -> decoder.Params:
+def _assemble(folder: pathlib.Path, config: decoder.DecoderConfig, stored: Tensors, dtype) -> decoder.Params:
     _require_shapes(folder, config, stored)
 
     def stacked(name: str, theirs: str) -> jnp.ndarray:
@@ -353,12 +369,19 @@ def save_tuned(
             folder, the weights alone are written.
     """
     path, source = pathlib.Path(folder), pathlib.Path(base)
-    if not (source / "config.json").exists():
+    if gguf.is_gguf(source):
+        file = gguf.GGUFFile(source)
+        beside, tokenizer = gguf_llama.config(file), gguf_llama.tokenizer_files(file)
+        contents = {pathlib.Path(name): json.dumps(content).encode() for name, content in tokenizer.items()}
+    elif (source / "config.json").exists():
+        beside = entries.read(source / "config.json")
+        contents = {name: (source / name).read_bytes() for name in reader_files(source)}
+    else:
         return save(path, params, config, beside=None, base=base)
     dtype = params.embedding.dtype.name
-    beside = entries.read(source / "config.json") | {"dtype": dtype, "torch_dtype": dtype}  # the newer and older name
-    for name in reader_files(source):
-        files.write(path / name, (source / name).read_bytes(), ours=_beside(path / WEIGHTS), what="saved model")
+    beside |= {"dtype": dtype, "torch_dtype": dtype}  # the newer and older name
+    for name, content in contents.items():
+        files.write(path / name, content, ours=_beside(path / WEIGHTS), what="saved model")
     save(path, params, config, beside=beside, base=base)
 
 
@@ -370,7 +393,9 @@ READER_FILES = (
 
 
 def reader_files(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Files of the tokenizer in a folder, relative to it."""
+    """Files of the tokenizer in a folder, or of that in a GGUF file, relative to it."""
+    if gguf.is_gguf(folder):
+        return [pathlib.Path(name) for name in gguf_llama.TOKENIZER_FILES]
     paths = {path for pattern in READER_FILES for path in folder.glob(pattern) if path.is_file()}
     return sorted(path.relative_to(folder) for path in paths)
 

@@ -13,7 +13,7 @@ import annotated_types
 import numpy as np
 
 from sublim_jax import errors, specs
-from sublim_jax.llm.local import decoder, entries
+from sublim_jax.llm.local import decoder, entries, gguf, gguf_llama
 
 FAMILIES = ("qwen2", "qwen3", "llama", "gemma3_text")
 UNSUPPORTED = {
@@ -81,12 +81,14 @@ class _Rotary:
 
 
 def read_config(folder: str | os.PathLike[str]) -> decoder.DecoderConfig:
-    """The decoder that `config.json` describes.
+    """The decoder that `config.json` describes, or the metadata of a GGUF file.
 
     Raises:
         ModelFormatError: no such file, no JSON, an entry that is missing or makes no sense, or an architecture that is
             not supported.
     """
+    if gguf.is_gguf(folder):
+        return _config(pathlib.Path(folder), gguf_llama.config(gguf.GGUFFile(folder)))
     path = pathlib.Path(folder) / "config.json"
     return _config(path, entries.read(path))
 

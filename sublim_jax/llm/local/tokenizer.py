@@ -1,6 +1,6 @@
 """Text to tokens and back, and chats as the text a model was trained on.
 
-    tokens = read(folder)                           tokenizer.json and the chat template of a hub folder (extra `hf`)
+    tokens = read(folder)                           those of a hub folder or of a GGUF file, with its chat template
     ids = tokens.chat(chat, reply="owl")            template, tokens, and where the reply begins
     tokens.text(ids)
 
@@ -21,7 +21,7 @@ from jaxtyping import Bool, Int
 
 from sublim_jax import errors, specs
 from sublim_jax.llm.backend import Chat, Message
-from sublim_jax.llm.local import entries
+from sublim_jax.llm.local import entries, gguf, gguf_llama
 
 PINNED: dict[str, Any] = {"enable_thinking": False, "date_string": "26 Jul 2024", "tools": None, "documents": None}
 """Arguments that templates of Qwen3 and Llama 3 know. A date that changes would change the model's prompt every day."""
@@ -189,24 +189,30 @@ def _hf():
 
 
 def read(folder: str | os.PathLike[str]) -> HFTokenizer:
-    """The tokenizer of a hub folder.
+    """The tokenizer of a hub folder, or of a GGUF file. The extra `hf` is needed.
 
     Raises:
         ModelFormatError: no tokenizer.json, or one that cannot be read; or another file is not what it should be.
         ExtraMissingError: tokenizers or jinja2 is not installed.
     """
-    path = pathlib.Path(folder)
+    path, library = pathlib.Path(folder), _hf()[0].Tokenizer
+    contents = gguf_llama.tokenizer_files(gguf.GGUFFile(path)) if gguf.is_gguf(path) else None
     try:
-        tokenizer = _hf()[0].Tokenizer.from_file(str(path / "tokenizer.json"))
-    except errors.ExtraMissingError:
-        raise
+        if contents is None:
+            tokenizer = library.from_file(str(path / "tokenizer.json"))
+        else:
+            tokenizer = library.from_str(json.dumps(contents["tokenizer.json"]))
     except Exception as error:
         raise errors.ModelFormatError(f"{path}: there is no readable tokenizer.json ({error})") from error
-    settings = _json(path / "tokenizer_config.json")
+
+    def content(name: str) -> dict[str, Any]:
+        return _json(path / name) if contents is None else contents[name]
+
+    settings, generation = content("tokenizer_config.json"), content("generation_config.json")
     template = _template(path, settings)
     names = ("bos_token", "eos_token", "pad_token")
     special = {name: _content(settings.get(name), f"{path / 'tokenizer_config.json'}: {name}") for name in names}
-    made = HFTokenizer(tokenizer, template, special, _ends(path, tokenizer, special))
+    made = HFTokenizer(tokenizer, template, special, _ends(path, tokenizer, special, generation))
     return HFTokenizer(tokenizer, template, special, tuple(dict.fromkeys((*_turn_end(made), *made.end_ids))))
 
 
@@ -238,9 +244,9 @@ class _Named:
     template: str
 
 
-def _ends(path: pathlib.Path, tokenizer, special: Mapping[str, str]) -> list[int]:
+def _ends(path: pathlib.Path, tokenizer, special: Mapping[str, str], generation: Mapping[str, Any]) -> list[int]:
     """Ids of the tokens that end a reply: the tokenizer's own first, then those of the generation config."""
-    entry = _json(path / "generation_config.json").get("eos_token_id")
+    entry = generation.get("eos_token_id")
     end_ids = entry if isinstance(entry, list) else [] if entry is None else [entry]
     for index in end_ids:
         entries.check(index, specs.CountOrZero, f"{path / 'generation_config.json'}: eos_token_id")
