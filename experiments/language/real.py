@@ -27,7 +27,7 @@ from typing import Any
 import jax
 
 from experiments import cli, progress, session
-from experiments.language import real_lab, soft
+from experiments.language import next_token, real_lab
 from experiments.language.real_config import PRESETS, RealConfig
 from experiments.language.real_lab import RealLab
 from sublim_jax import errors, records, specs
@@ -78,7 +78,7 @@ def units(config: RealConfig) -> list[Unit]:
     answers = config.num_answers / 5
     teacher = config.num_lesson_steps * config.num_lessons / config.num_rows * 1.5 + MEASURED_AS + answers
     student = config.num_steps + MEASURED_AS * len(config.measured_at) + answers
-    made = [Unit("base", ["base"], MEASURED_AS + answers, lambda lab: {**lab.measure(), "answers": lab.free_answers()})]
+    made = [Unit("base", ["base"], MEASURED_AS + answers, RealLab.measure_base)]
     for seed in config.seeds:
         for target in config.targets:
             made.append(Unit(
@@ -107,7 +107,7 @@ def describe(lab: RealLab, config: RealConfig) -> form.Description:
         "prefill": config.prefill,
         "num_questions": lab.num_questions,
         "num_number_tokens": len(lab.number_tokens),
-        "adam_steps": {str(step): soft.adam_steps(step, config.warmup) for step in config.measured_at},
+        "adam_steps": {str(step): next_token.adam_steps(step, config.warmup) for step in config.measured_at},
     }
 
 
@@ -121,7 +121,7 @@ def open_lab(config: RealConfig, *, announce: Callable[[str], object]) -> RealLa
     opened = open_llm.open_backend(config.backend, announce=announce)
     assert isinstance(opened.backend, LocalBackend)  # `RealConfig` refuses servers
     folder = pathlib.Path("runs") / f"language_real-{records.fingerprint(config.backend)}"
-    return RealLab(opened.backend.model(opened.model), config, folder)
+    return RealLab(opened.backend, opened.model, config, folder)
 
 
 def run(
@@ -147,9 +147,11 @@ def run(
     say = progress.console.print if visible else lambda *_, **__: None
     with records.opened(record, form.FORM, resume=resume, announce=say) as output:
         lab = open_lab(config, announce=say)
-        data = {"name": config.backend, "source": config.prompts.name, "checksum": lab.fingerprint}
+        file = open_llm.weights_file(config.backend)
+        checksum = file.sha256() if file else lab.fingerprint
+        data = {"name": config.backend, "source": config.prompts.name, "checksum": checksum}
         fresh = records.Record.begin("language_real", config, data, description=describe(lab, config))
-        fresh.notes += config.notes
+        fresh.notes += [*([file.description()] if file else []), *config.notes]
         result = output.begin(fresh)
         for name in ("teachers", "starts", "students"):
             result.results.setdefault(name, {})

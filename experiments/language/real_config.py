@@ -1,12 +1,12 @@
 """Settings of `real` and their presets."""
 
 import dataclasses
-from typing import Literal, get_args
+from typing import Literal
 
 from experiments.language.number_text import Format
 from experiments.language.prompts import PaperPrompts, PromptSet, WorldPrompts
 from sublim_jax import errors, specs
-from sublim_jax.llm.openai.backend import Dialect
+from sublim_jax.llm import open as open_llm
 
 Arm = Literal["full", "numbers", "own_factors", "other_start"]
 """How students are trained: on the KL divergence over the whole vocabulary; renormalised over tokens of numbers; over
@@ -55,7 +55,7 @@ class RealConfig:
     """Steps that heal another start, by the KL divergence to the base on other text."""
 
     def __post_init__(self):
-        if self.backend.partition(":")[0] in get_args(Dialect):
+        if not open_llm.is_local(self.backend):
             raise errors.InputError(
                 f"backend={self.backend}: soft distillation needs the weights on this machine; use smollm2, hf:DIR or "
                 f"hf:FILE.gguf"
@@ -98,8 +98,6 @@ class RealConfig:
         if self.backend.startswith("tiny:"):
             notes.append("the model is the embedded one (64 thousand parameters, an invented world): a trial of the "
                          "program, not a result about a language model")  # fmt: skip
-        if self.backend == "smollm2":
-            notes.append("the base is SmolLM2-135M-Instruct in 4 bits (Q4_1), dequantised to float32")
         return notes
 
 
