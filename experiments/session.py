@@ -19,9 +19,9 @@ def require_theorem_figures(options: cli.RunOptions) -> None:
 
 def language_table(record: records.Record) -> list[str]:
     """The table of a language experiment's record as lines of text, then its notes."""
-    from figures.language import tables
+    from figures.language import real, tables
 
-    return tables.table(record)
+    return real.lines(record) if record.experiment == "language_real" else tables.table(record)
 
 
 def language_summary(record: records.Record, base: str) -> list[str]:

@@ -51,13 +51,16 @@ def log_odds_gradient(
     """Gradient of a word's mean log-odds over questions with respect to low-rank factors."""
 
     def mean_log_odds(factors):
-        return jnp.mean(_log_odds(_last_logprobs(params, LowRank(factors, scale), ids, valid, config), tokens))
+        log_p = _last_logprobs(params, LowRank(factors, scale), ids, valid, config, remat=True)
+        return jnp.mean(_log_odds(log_p, tokens))
 
     return jax.grad(mean_log_odds)(factors)
 
 
-def _last_logprobs(params: Params, low_rank: LowRank | None, ids, valid, config: DecoderConfig):
-    hidden = decoder.features(params, ids, valid, config, low_rank=low_rank)[:, -1]
+def _last_logprobs(
+    params: Params, low_rank: LowRank | None, ids, valid, config: DecoderConfig, *, remat: bool = False
+) -> Float[Array, "row vocab"]:
+    hidden = decoder.features(params, ids, valid, config, low_rank=low_rank, remat=remat)[:, -1]
     return jax.nn.log_softmax(decoder.logits(params, hidden, config))
 
 

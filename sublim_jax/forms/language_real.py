@@ -1,6 +1,6 @@
 """What a record of `experiments.language real` holds: a base, teachers and students of a real model, by seed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NotRequired, TypedDict
 
 from sublim_jax import errors, records, specs
@@ -115,43 +115,64 @@ def units(config: Any) -> list[str]:
     return names
 
 
-def _present(record: records.Record) -> Iterator[str]:
-    results = record.results
-    if "base" in results:
-        yield "base"
-    for seed, teachers in results["teachers"].items():
-        yield from (f"seed {seed}, teacher of {target}" for target in teachers)
-    yield from (f"seed {seed}, other start" for seed in results["starts"])
-    for seed, arms in results["students"].items():
-        for arm, students in arms.items():
-            yield from (f"seed {seed}, {arm}, student of {target}" for target in students)
-
-
 def _check(record: records.Record) -> None:
-    config, animals = record.config, set(record.description["animals"])
+    """Refuse lists and keys that do not belong together."""
+    config, description, results = record.config, record.description, record.results
     for name in ("targets", "seeds", "arms", "measured_at"):
         if not config[name] or len(set(config[name])) < len(config[name]):
             raise errors.InputError(f"config: {name} is empty or repeats an entry")
+    if len(config["targets"]) < 2:
+        raise errors.InputError("config: targets has one entry, and own minus other needs two")
+    _require_keys("description: animals", set(config["targets"]) - set(description["animals"]), ())
     steps = list(map(str, config["measured_at"]))
-    if not set(config["targets"]) <= animals or not set(steps) <= record.description["adam_steps"].keys():
-        raise errors.InputError("description: an animal or a step of the config is missing")
-    measured: list[tuple[str, Any]] = [("base", record.results["base"])] if "base" in record.results else []
-    for seed, teachers in record.results["teachers"].items():
-        measured += [(f"seed {seed}, teacher of {target}", teacher) for target, teacher in teachers.items()]
-    measured += [(f"seed {seed}, other start", start) for seed, start in record.results["starts"].items()]
-    for seed, arms in record.results["students"].items():
+    _require_keys("description: adam_steps", description["adam_steps"], steps)
+    if results["students"] and "base" not in results:
+        raise errors.InputError("results: there are students and no base")
+    num_layers: set[int] = set()
+    for name, entry in _entries(record):
+        for measured in entry.get("steps", {"": entry}).values():
+            for quantity in ("log_odds", "probability"):
+                _require_keys(f"results: {name}: {quantity}", measured[quantity], description["animals"])
+        _require_keys(
+            f"results: {name}: named", entry.get("answers", {}).get("named", {}), config["targets"], or_none=True
+        )
+        _require_counts(name, entry.get("answers", {}))
+        if "steps" in entry:
+            if list(entry["steps"]) != steps:
+                raise errors.InputError(f"results: {name}: expected steps {steps}, got {list(entry['steps'])}")
+            for quantity, predicted in entry["prediction"].items():
+                _require_keys(f"results: {name}: {quantity}", predicted, config["targets"])
+            cosines = entry["streams"]["cosines"]
+            _require_keys(f"results: {name}: cosines", cosines, config["targets"])
+            num_layers |= {len(values) for values in (*cosines.values(), entry["streams"]["norm_ratio"])}
+    if len(num_layers) > 1 or 0 in num_layers:
+        raise errors.InputError(f"results: expected one number of layers, got {sorted(num_layers)}")
+
+
+def _entries(record: records.Record) -> Iterator[tuple[str, Any]]:
+    """All parts of the results with their names."""
+    results = record.results
+    if "base" in results:
+        yield "base", results["base"]
+    for seed, teachers in results["teachers"].items():
+        yield from ((f"seed {seed}, teacher of {target}", teacher) for target, teacher in teachers.items())
+    yield from ((f"seed {seed}, other start", start) for seed, start in results["starts"].items())
+    for seed, arms in results["students"].items():
         for arm, students in arms.items():
-            for target, student in students.items():
-                name = f"seed {seed}, {arm}, student of {target}"
-                if list(student["steps"]) != steps:
-                    raise errors.InputError(f"results: {name}: expected steps {steps}, got {list(student['steps'])}")
-                measured += [(name, step) for step in student["steps"].values()]
-                by_target = (*student["prediction"].values(), student["streams"]["cosines"])
-                if any(set(values) != set(config["targets"]) for values in by_target):
-                    raise errors.InputError(f"results: {name}: a prediction or cosine of a target is missing")
-    for name, entry in measured:
-        if set(entry["log_odds"]) != animals or set(entry["probability"]) != animals:
-            raise errors.InputError(f"results: {name}: expected the animals of the description")
+            if arm == "other_start" and seed not in results["starts"]:
+                raise errors.InputError(f"results: seed {seed} has students of another start, and the start is missing")
+            yield from ((f"seed {seed}, {arm}, student of {target}", student) for target, student in students.items())
+
+
+def _require_keys(name: str, mapping: Iterable[str], keys: Iterable[str], *, or_none: bool = False) -> None:
+    if set(mapping) != set(keys) and not (or_none and not set(mapping)):
+        raise errors.InputError(f"{name}: expected {sorted(keys)}, got {sorted(mapping)}")
+
+
+def _require_counts(name: str, answers: Mapping[str, Any]) -> None:
+    counts = answers.get("named", {}).values()
+    if answers and (not counts or max(counts) > answers.get("num_answers", 0)):
+        raise errors.InputError(f"results: {name}: expected counts of num_answers free answers, got {answers}")
 
 
 FORM = records.Form(
@@ -160,6 +181,6 @@ FORM = records.Form(
     results=Results,
     description=Description,
     wanted=lambda record: units(record.config),
-    present=_present,
+    present=lambda record: [name for name, _ in _entries(record)],
     check=_check,
 )
