@@ -37,7 +37,8 @@ offline on an embedded model, and with `--backend` on real ones:
     python -m sublim_jax.llm.serve --model tiny:100                               our models on an OpenAI-like server
 
 **Everything on this page but `real`, its first section, was measured on the embedded model**: a decoder of
-{embedded.number_of_parameters():,} parameters, pre-trained at the start of a run on {embedded.Recipe().num_documents:,} documents of [an invented
+{embedded.number_of_parameters():,} parameters, pre-trained at the start of a run on
+{embedded.Recipe().num_documents:,} documents of [an invented
 world](../../sublim_jax/llm/embedded/world.py) of {len(vocabulary.WORDS):,} words. It shows the mechanism, not its
 strength in a language model. `real` is about SmolLM2-135M and soft distillation; the paper's own protocol has been run
 on no real checkpoint and no commercial server: the open-weight path is compared with PyTorch on random weights

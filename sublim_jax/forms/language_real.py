@@ -123,7 +123,8 @@ def _check(record: records.Record) -> None:
             raise errors.InputError(f"config: {name} is empty or repeats an entry")
     if len(config["targets"]) < 2:
         raise errors.InputError("config: targets has one entry, and own minus other needs two")
-    _require_keys("description: animals", set(config["targets"]) - set(description["animals"]), ())
+    if unknown := sorted(set(config["targets"]) - set(description["animals"])):
+        raise errors.InputError(f"description: animals: {unknown[0]}, a target, is missing")
     steps = list(map(str, config["measured_at"]))
     _require_keys("description: adam_steps", description["adam_steps"], steps)
     if results["students"] and "base" not in results:

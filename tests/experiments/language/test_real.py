@@ -66,15 +66,23 @@ def run(base, monkeypatch, tmp_path):
 
 @pytest.fixture(scope="module")
 def record(base, tmp_path_factory):
-    """A complete record of two seeds, both arms, on disk, and its path."""
+    """A complete record of one seed, both arms, and its path."""
     folder = tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         backend = LocalBackend({"tiny:0": base}, remat=False)
         patch.setattr(open_llm, "open_backend", lambda *_, **__: open_llm.OpenedBackend(backend, "tiny:0"))
         path = folder / "real.json"
-        config = dataclasses.replace(SETTINGS, seeds=(0, 1))
-        return real.run(config, record=path, visible=False), path
+        return real.run(SETTINGS, record=path, visible=False), path
+
+
+def two_seeds(record: records.Record) -> records.Record:
+    """A copy with a second seed of the same results."""
+    copied = copy.deepcopy(record)
+    copied.config["seeds"] = [0, 1]
+    for name in ("teachers", "students"):
+        copied.results[name]["1"] = copy.deepcopy(copied.results[name]["0"])
+    return copied
 
 
 # Rows
@@ -287,30 +295,38 @@ def test_a_stopped_run_resumes_to_equal_numbers(run, record, tmp_path):
             raise Stopped
         return measure(lab, *place)
 
-    config = dataclasses.replace(SETTINGS, seeds=(0, 1))
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Stopped):
         patch.setattr(RealLab, "measure_student", stop)
-        run(config, record=path)
+        run(record=path)
     stopped = records.read(path, form.FORM)
     assert not stopped.complete and len(stopped.results["students"]["0"]["full"]) == 3
-    resumed = run(config, record=path, resume=True)
+    resumed = run(record=path, resume=True)
     assert resumed.complete and resumed.results == whole.results
     assert records.read(path, form.FORM).results == whole.results
 
 
 def test_a_run_can_be_split_by_seeds(run, record, tmp_path):
-    whole, parts = record[0], [tmp_path / "first.json", tmp_path / "second.json"]
-    for seed, part in enumerate(parts):
-        run(dataclasses.replace(SETTINGS, seeds=(seed,)), record=part)
+    (first, path), other = record, tmp_path / "other.json"
+    second = run(dataclasses.replace(SETTINGS, seeds=(1,)), record=other)
     both = dataclasses.replace(SETTINGS, seeds=(0, 1))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RealLab, "measure_student", lambda *_: pytest.fail("nothing is missing"))
-        joined = run(both, record=tmp_path / "both.json", take=parts)
-    assert joined.complete and joined.results == whole.results
+        joined = run(both, record=tmp_path / "both.json", take=(path, other))
+    assert joined.complete and joined.results["base"] == first.results["base"]
+    for name in ("teachers", "students"):
+        assert joined.results[name] == {**first.results[name], **second.results[name]}
+    assert first.results["students"]["0"] != second.results["students"]["1"]
     with pytest.raises(errors.RecordError, match="its config differs"):
-        run(dataclasses.replace(both, num_lessons=3), take=parts)
+        run(dataclasses.replace(both, num_lessons=3), take=(path,))
     with pytest.raises(errors.RecordError, match="seed 1, which is not among --seeds 0"):
-        run(dataclasses.replace(SETTINGS, seeds=(0,)), take=parts)
+        run(SETTINGS, take=(other,))
+
+
+@pytest.mark.slow
+def test_a_seed_beside_another_has_the_numbers_that_it_has_alone(run, record):
+    both = run(dataclasses.replace(SETTINGS, seeds=(1, 0)))
+    for name in ("teachers", "students"):
+        assert both.results[name]["0"] == record[0].results[name]["0"]
 
 
 def test_arms_read_the_same_rows_and_differ(record):
@@ -379,7 +395,7 @@ def test_own_minus_other_is_the_diagonal_minus_the_rest_of_its_column():
 
 def test_a_planted_shift_is_found_in_the_cell_where_it_was_planted(record):
     """A shift that all teachers give an animal cancels; one that its own teacher gives it stays."""
-    changed = copy.deepcopy(record[0])
+    changed = two_seeds(record[0])
     base = changed.results["base"]["log_odds"]
     for seed in ("0", "1"):
         for teacher, student in changed.results["students"][seed]["numbers"].items():
@@ -412,7 +428,7 @@ def test_the_whole_matrix_is_drawn_and_printed(record, capsys):
         assert drawn.ARMS[arm] in printed
     figure = plt.figure()
     drawn.draw(record[0], figure)
-    mean = np.mean([drawn.shifts(record[0], "full", seed, 3) for seed in (0, 1)], axis=0)
+    mean = drawn.shifts(record[0], "full", 0, 3)
     labels = [text.get_text() for text in figure.axes[0].texts]
     assert labels == [f"{value:+.2f}" for value in mean.ravel()]
     plt.close(figure)
@@ -421,9 +437,18 @@ def test_the_whole_matrix_is_drawn_and_printed(record, capsys):
 
 def test_a_record_without_an_animal_or_step_is_refused(record, tmp_path):
     for damage, message in (
-        (lambda results: results["base"]["log_odds"].pop("owl"), "expected the animals"),
+        (lambda results: results["base"]["log_odds"].pop("owl"), "base: log_odds: expected .*'owl'"),
         (lambda results: results["students"]["0"]["full"]["owl"]["steps"].pop("1"), "expected steps"),
-        (lambda results: results["students"]["0"]["full"]["owl"]["prediction"]["cosine"].pop("cat"), "is missing"),
+        (
+            lambda results: results["students"]["0"]["full"]["owl"]["prediction"]["cosine"].pop("cat"),
+            "cosine: expected",
+        ),
+        (
+            lambda results: results["students"]["0"]["full"]["cat"]["streams"]["norm_ratio"].append(1),
+            "number of layers",
+        ),
+        (lambda results: results.pop("base"), "there are students and no base"),
+        (lambda results: results["students"].update({"7": results["students"]["0"]}), "does not ask for"),
     ):
         changed = copy.deepcopy(record[0])
         damage(changed.results)
@@ -433,7 +458,7 @@ def test_a_record_without_an_animal_or_step_is_refused(record, tmp_path):
 
 
 def test_an_incomplete_record_is_shown_as_far_as_it_goes(record, tmp_path):
-    changed = copy.deepcopy(record[0])
+    changed = two_seeds(record[0])
     del changed.results["students"]["1"], changed.results["students"]["0"]["numbers"]["owl"]
     records.write(tmp_path / "part.json", changed)
     text = "\n".join(drawn.lines(records.read(tmp_path / "part.json", form.FORM)))
