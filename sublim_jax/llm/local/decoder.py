@@ -346,6 +346,7 @@ def residual_streams(
     _, _, streams = _layers(
         params, tokens, positions(valid), valid, config, cache=None, at=0, low_rank=low_rank, remat=False, keep=True
     )
+    assert streams is not None
     return streams
 
 
