@@ -25,7 +25,8 @@ class Message(NamedTuple):
 
 
 Chat = tuple[Message, ...]
-"""A prompt ends with a user turn, a training row with an answer to one, which alone is trained on."""
+"""A prompt ends with a user turn, or with an assistant turn that is the beginning of the reply and is continued. A
+training row ends with an answer to a user turn, and the answer alone is trained on."""
 
 
 @specs.checked
