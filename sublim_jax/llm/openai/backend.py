@@ -169,6 +169,11 @@ class OpenAIBackend:
                 more: AuthenticationError, RateLimitError, QuotaError.
             CapabilityError: the server did something else than it was asked for.
         """
+        if params.allowed is not None:
+            raise errors.CapabilityError(
+                f"{self._transport.url}: answers of some characters only ({params.allowed!r}) are sampled by hf:DIR "
+                f"alone, because chat completions have no common field for them. Leave out `allowed`."
+            )
         features, checks = self.features, self._checks(model)
         most = MAX_SAMPLES if features.several else 1
 
