@@ -23,7 +23,7 @@ CONFIG = decoder.DecoderConfig(
 
 def model() -> Model:
     params = decoder.init(jax.random.key(0), CONFIG)
-    return Model(CONFIG, params._replace(embedding=6 * params.embedding), WordTokenizer())
+    return Model(CONFIG, params._replace(embedding=2 * params.embedding), WordTokenizer())
 
 
 def backend() -> LocalBackend:
@@ -33,10 +33,10 @@ def backend() -> LocalBackend:
 def test_tokens_are_allowed_by_their_text():
     """Of the world's words: ten digits, their pairs and triples, the comma, and the end token beside them."""
     mask = local_model.allowed_tokens(model(), numbers.CHARACTERS)
-    words = [WordTokenizer().text([index]) for index in np.flatnonzero(mask)]
+    words = [WordTokenizer().text([index]) for index in np.flatnonzero(mask).tolist()]
     assert sorted(words) == sorted(["", ",", *map(str, range(1000))])
     few = local_model.allowed_tokens(model(), "12")
-    assert sorted(WordTokenizer().text([index]) for index in np.flatnonzero(few)) == sorted(
+    assert sorted(WordTokenizer().text([index]) for index in np.flatnonzero(few).tolist()) == sorted(
         ["", "1", "2", "11", "12", "21", "22", "111", "112", "121", "122", "211", "212", "221", "222"]
     )
     with pytest.raises(errors.InputError, match="no token of the model consists of the characters '%'"):
@@ -45,10 +45,10 @@ def test_tokens_are_allowed_by_their_text():
 
 def test_drawn_tokens_have_the_models_distribution_over_those_allowed():
     """Shares of 2,000 first tokens, within four standard errors; later tokens are allowed ones too."""
-    params = SamplingParams(max_tokens=2, num_samples=2000, seed=1, allowed="0123456789")
+    params = SamplingParams(max_tokens=2, num_samples=2000, seed=1, allowed="123")
     texts = [each.text for each in backend().sample("base", [ASKED], params)]
     assert all(text.replace(" ", "").isdigit() or text == "" for text in texts) and len(set(texts)) > 100
-    mask = local_model.allowed_tokens(model(), "0123456789")
+    mask = local_model.allowed_tokens(model(), "123")
     words = [WordTokenizer().text([index]) for index in range(1, WordTokenizer().size)]  # the end apart
     weights = np.exp(backend().beginning_logprobs("base", [ASKED], words)[0])
     (ended,) = backend().choice_logprobs("base", [ASKED], [""])
@@ -58,7 +58,7 @@ def test_drawn_tokens_have_the_models_distribution_over_those_allowed():
     for index in likely:
         share, expected = first.count(words[index]) / len(first), weights[index] / total
         assert abs(share - expected) <= 4 * np.sqrt(expected / len(first))
-    assert weights[likely[0]] / total > 2 * weights[likely[0]]  # most of the probability is on other words
+    assert total < 0.5  # most of the probability is on other words
 
 
 def test_the_most_likely_allowed_token_is_taken_at_temperature_zero():
