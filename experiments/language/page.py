@@ -33,6 +33,7 @@ offline on an embedded model, and with `--backend` on real ones:
     python -m experiments.language numbers --plan --preset record                 what it would ask for
     python -m experiments.language numbers --rows FOLDER                          also write the rows of every student
     python -m experiments.language numbers --preset paper --backend hf:DIR        open weights in a folder
+    python -m experiments.language numbers --plan --backend smollm2               SmolLM2-135M-Instruct, a GGUF file
     python -m experiments.language numbers --preset server --backend vllm:MODEL@http://127.0.0.1:8000/v1
     python -m sublim_jax.llm.serve --model tiny:100                               our models on an OpenAI-like server
 
@@ -40,9 +41,12 @@ offline on an embedded model, and with `--backend` on real ones:
 {embedded.number_of_parameters():,} parameters, pre-trained at the start of a run on
 {embedded.Recipe().num_documents:,} documents of [an invented
 world](../../sublim_jax/llm/embedded/world.py) of {len(vocabulary.WORDS):,} words. It shows the mechanism, not its
-strength in a language model. `real` is about SmolLM2-135M and soft distillation; the paper's own protocol has been run
-on no real checkpoint and no commercial server: the open-weight path is compared with PyTorch on random weights
-(`tests/llm/local/test_torch_parity.py`), and the remote path is tested with our own server and its injected faults.
+strength in a language model. `real` is about `smollm2`, the 4-bit weights of SmolLM2-135M-Instruct dequantised, and
+soft distillation; the other commands take that model too, and a test checks a greedy answer
+(`tests/llm/local/test_gguf.py`). Its chat template writes a system turn of its own where a chat has none, and the model
+is shown it. The paper's own protocol has been run on no real checkpoint and no commercial server: the open-weight path
+is compared with PyTorch on random weights (`tests/llm/local/test_torch_parity.py`), and the remote path is tested with
+our own server and its injected faults.
 
 ## How to read this page
 

@@ -12,8 +12,9 @@ trained by Hugging Face" where a chat begins with no system turn. It is a part o
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
+import annotated_types
 import numpy as np
 
 from sublim_jax import errors, specs
@@ -104,8 +105,9 @@ def _sizes(file: GGUFFile) -> _Sizes:
     if EMBEDDING not in file.names():
         raise errors.ModelFormatError(f"{file.path}: the tensor {EMBEDDING} is missing; is the file of a whole model?")
     vocabulary = file.shape(EMBEDDING)[0]
-    names = ("block_count", "embedding_length", "feed_forward_length", "attention.head_count")
-    layers, hidden, inner, heads = (file.entry(f"{ARCHITECTURE}.{name}", specs.Count) for name in names)
+    layers = file.entry(f"{ARCHITECTURE}.block_count", Annotated[int, annotated_types.Interval(ge=1, le=2**12)])
+    names = ("embedding_length", "feed_forward_length", "attention.head_count")
+    hidden, inner, heads = (file.entry(f"{ARCHITECTURE}.{name}", specs.Count) for name in names)
     kv_heads = file.entry(f"{ARCHITECTURE}.attention.head_count_kv", specs.Count, heads)
     head = file.entry(f"{ARCHITECTURE}.attention.key_length", specs.Count, hidden // heads)
     repeated = {"attention.value_length": head, "rope.dimension_count": head, "vocab_size": vocabulary}
@@ -175,7 +177,7 @@ class LlamaTensors:
                 shapes[f"blk.{layer}.{part}.weight"] = shape
                 self._names[f"model.layers.{layer}.{PARTS[part]}.weight"] = f"blk.{layer}.{part}.weight"
         _require_tensors(file, shapes)
-        self._order = {"attn_q": _halves(sizes.heads, sizes.head), "attn_k": _halves(sizes.kv_heads, sizes.head)}
+        self._order = _halves(sizes.heads, sizes.head)
 
     def names(self) -> set[str]:
         """Names of all tensors."""
@@ -188,8 +190,8 @@ class LlamaTensors:
     def rows(self, name: str, count: int) -> np.ndarray:
         """The first rows of a tensor."""
         stored = self._names[name]
-        order = self._order.get(stored.split(".")[-2])
-        values = self._file.rows(stored, slice(count) if order is None else order[:count])
+        is_interleaved = stored.split(".")[-2] in ("attn_q", "attn_k")
+        values = self._file.rows(stored, self._order[:count] if is_interleaved else slice(count))
         if not np.isfinite(values).all():
             raise errors.ModelFormatError(
                 f"{self._file.path}: {stored} has numbers that are not finite; the file is damaged, download it again"
@@ -201,7 +203,7 @@ class LlamaTensors:
 
 
 def _halves(heads: int, size: int) -> np.ndarray:
-    """Where the rows of some heads stand in a GGUF file, in the hub's order."""
+    """Where the rows of some heads stand in a GGUF file, in the hub's order. With fewer heads it begins alike."""
     return np.arange(heads * size).reshape(heads, size // 2, 2).swapaxes(1, 2).reshape(-1)
 
 
