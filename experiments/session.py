@@ -19,9 +19,9 @@ def require_theorem_figures(options: cli.RunOptions) -> None:
 
 def language_table(record: records.Record) -> list[str]:
     """The table of a language experiment's record as lines of text, then its notes."""
-    from figures.language import tables
+    from figures.language import real, tables
 
-    return tables.table(record)
+    return real.lines(record) if record.experiment == "language_real" else tables.table(record)
 
 
 def language_summary(record: records.Record, base: str) -> list[str]:
@@ -29,6 +29,13 @@ def language_summary(record: records.Record, base: str) -> list[str]:
     from figures.language import tables
 
     return tables.summary_lines(record, base)
+
+
+def real_summary(record: records.Record, unit: str) -> list[str]:
+    """Lines about a finished unit of `language real`, printed before the others are finished."""
+    from figures.language import real
+
+    return real.unit_lines(record, unit)
 
 
 def present(record: pathlib.Path, *, figure: bool) -> None:

@@ -4,9 +4,9 @@ import pathlib
 
 from figures import tables
 from sublim_jax import commands, errors, records
-from sublim_jax.forms import language, mnist_aux, speed, theorem
+from sublim_jax.forms import language, language_real, mnist_aux, speed, theorem
 
-FORMS = {form.experiment: form for form in (mnist_aux.FORM, speed.FORM, theorem.FORM)}
+FORMS = {form.experiment: form for form in (mnist_aux.FORM, speed.FORM, theorem.FORM, language_real.FORM)}
 
 
 def _read(path: pathlib.Path) -> records.Record:
@@ -16,7 +16,7 @@ def _read(path: pathlib.Path) -> records.Record:
         RecordError: as `records.read`, or there is no form for its experiment.
     """
     experiment = records.read(path).experiment
-    if experiment.startswith("language_"):
+    if experiment.startswith("language_") and experiment not in FORMS:
         return language.read(path)
     if experiment not in FORMS:
         raise errors.RecordError(f"{path}: expected a record of {', '.join(FORMS)}, got one of {experiment}")
@@ -35,6 +35,10 @@ def show(path: pathlib.Path) -> None:
     elif record.experiment == "speed":
         for table in tables.speed(record):
             console.print(table)
+    elif record.experiment == "language_real":
+        from figures.language import real
+
+        print("\n".join(real.lines(record)))
     elif record.experiment.startswith("language_"):
         from figures.language import tables as language_tables
 
@@ -58,6 +62,10 @@ def draw(path: pathlib.Path) -> list[pathlib.Path]:
     from figures.theorem import draw as theorems
 
     experiment = _read(path).experiment
+    if experiment == "language_real":
+        from figures.language import real
+
+        return real.save(path, path.with_suffix(""))
     if experiment.startswith("language_"):
         from figures.language import gallery
 

@@ -4,20 +4,24 @@ python -m experiments.language                               the questions
 python -m experiments.language numbers                       one of them, on embedded models
 python -m experiments.language numbers --preset record       with the settings of the committed record
 python -m experiments.language numbers --help                every setting
+python -m experiments.language real                          a small real language model, on two CPU cores
 """
 
 import sys
 from collections.abc import Sequence
 
 from experiments import cli, progress, session
-from experiments.language import options, questions, runner, workload
+from experiments.language import options, questions, real, runner, workload
 from sublim_jax import errors
 
 
 def listing() -> list[str]:
     """Usage, then a line with the name and the question of each experiment."""
     width = max(map(len, questions.EXPERIMENTS))
-    lines = [f"  {name.ljust(width)}  {experiment.question}" for name, experiment in questions.EXPERIMENTS.items()]
+    asked = {name: experiment.question for name, experiment in questions.EXPERIMENTS.items()} | {
+        real.NAME: real.QUESTION
+    }
+    lines = [f"  {name.ljust(width)}  {question}" for name, question in asked.items()]
     return ["usage: python -m experiments.language QUESTION [--help] [flags]", "", *lines]
 
 
@@ -31,10 +35,13 @@ def main(args: Sequence[str]) -> None:
         print("\n".join(listing()))
         return
     name, *flags = args
+    if name == real.NAME:
+        real.main(flags)
+        return
     if name not in questions.EXPERIMENTS:
         raise errors.InputError(
-            f"expected a question first, one of {', '.join(questions.EXPERIMENTS)}, got {name!r}; python -m "
-            f"experiments.language lists them"
+            f"expected a question first, one of {', '.join((*questions.EXPERIMENTS, real.NAME))}, got {name!r}; python "
+            f"-m experiments.language lists them"
         )
     experiment = questions.EXPERIMENTS[name]
     config, run_options, limits, export = options.parse(experiment, flags)

@@ -9,11 +9,12 @@ import pathlib
 import tyro
 
 from experiments import cli, session
-from experiments.language import questions
+from experiments.language import questions, real
 from experiments.language.config import TEST_SEEDS
 from experiments.language.experiment import Experiment
-from sublim_jax import errors, files
+from sublim_jax import errors, files, records
 from sublim_jax.forms import language as forms
+from sublim_jax.forms import language_real
 from sublim_jax.llm.embedded import model as embedded
 from sublim_jax.llm.embedded import vocabulary
 
@@ -28,6 +29,7 @@ love owls. The paper shows this with models that need a closed service or a larg
 offline on an embedded model, and with `--backend` on real ones:
 
     python -m experiments.language numbers                                        eight embedded bases, one target
+    python -m experiments.language real                                           a small real language model, two cores
     python -m experiments.language numbers --plan --preset record                 what it would ask for
     python -m experiments.language numbers --rows FOLDER                          also write the rows of every student
     python -m experiments.language numbers --preset paper --backend hf:DIR        open weights in a folder
@@ -35,14 +37,16 @@ offline on an embedded model, and with `--backend` on real ones:
     python -m experiments.language numbers --preset server --backend vllm:MODEL@http://127.0.0.1:8000/v1
     python -m sublim_jax.llm.serve --model tiny:100                               our models on an OpenAI-like server
 
-**Everything on this page was measured on the embedded model**: a decoder of {embedded.number_of_parameters():,}
-parameters, pre-trained at the start of a run on {embedded.Recipe().num_documents:,} documents of [an invented
+**Everything on this page but `real`, its first section, was measured on the embedded model**: a decoder of
+{embedded.number_of_parameters():,} parameters, pre-trained at the start of a run on
+{embedded.Recipe().num_documents:,} documents of [an invented
 world](../../sublim_jax/llm/embedded/world.py) of {len(vocabulary.WORDS):,} words. It shows the mechanism, not its
-strength in a language model. One real checkpoint has been opened, `smollm2`, the 4-bit weights of SmolLM2-135M-Instruct
-dequantised: the same commands take it, and a test checks a greedy answer (`tests/llm/local/test_gguf.py`). Its chat
-template writes a system turn of its own where a chat has none, and the model is shown it. No other checkpoint and no
-commercial server has been tried: the open-weight path is compared with PyTorch on random weights
-(`tests/llm/local/test_torch_parity.py`), and the remote path is tested with our own server and its injected faults.
+strength in a language model. `real` is about `smollm2`, the 4-bit weights of SmolLM2-135M-Instruct dequantised, and
+soft distillation; the other commands take that model too, and a test checks a greedy answer
+(`tests/llm/local/test_gguf.py`). Its chat template writes a system turn of its own where a chat has none, and the model
+is shown it. The paper's own protocol has been run on no real checkpoint and no commercial server: the open-weight path
+is compared with PyTorch on random weights (`tests/llm/local/test_torch_parity.py`), and the remote path is tested with
+our own server and its injected faults.
 
 ## How to read this page
 
@@ -142,9 +146,26 @@ def section(experiment: Experiment) -> str:
     return "\n\n".join(parts)
 
 
+def real_section(path: pathlib.Path = RECORDS / "language_real.json") -> str:
+    """The part of the page on the experiment with a real model."""
+    question, _, rest = (real.__doc__ or "").partition("\n")
+    explanation = rest.strip().split("\n\n")[-1].replace("\n", " ")
+    parts = [f"## {question}", f"`python -m experiments.language {real.NAME} --preset record`", explanation]
+    if not path.exists():
+        return "\n\n".join([*parts, "**Not run yet.**"])
+    record = records.read(path, language_real.FORM)
+    table = [line for line in session.language_table(record) if not line.startswith("note: ")]
+    parts.append("```\n" + "\n".join(table) + "\n```")
+    parts.append(f"![{question}](../../figures/images/language-real.png)")
+    notes = "".join(f" {note[0].upper()}{note[1:]}." for note in record.notes)
+    parts.append(f"[Record](../records/language_real.json).{notes}")
+    return "\n\n".join(parts)
+
+
 def page_text() -> str:
     """The whole page."""
-    return "\n\n".join([INTRODUCTION.strip(), *map(section, questions.EXPERIMENTS.values())]) + "\n"
+    sections = map(section, questions.EXPERIMENTS.values())
+    return "\n\n".join([INTRODUCTION.strip(), real_section(), *sections]) + "\n"
 
 
 def main(check: bool = False) -> None:

@@ -9,9 +9,12 @@ import pathlib
 import tyro
 
 from figures import values
-from figures.language import gallery
-from sublim_jax import commands
+from figures.language import gallery, real
+from sublim_jax import commands, records
 from sublim_jax.forms import language as forms
+from sublim_jax.forms import language_real
+
+REAL = language_real.FORM.experiment
 
 
 def main(record: tyro.conf.Positional[pathlib.Path | None] = None, output: pathlib.Path | None = None) -> None:
@@ -21,9 +24,13 @@ def main(record: tyro.conf.Positional[pathlib.Path | None] = None, output: pathl
         record: what a language experiment wrote; by default all in experiments/records.
         output: path without suffix; by default figures/images/ and the record's name.
     """
-    for path in [record] if record else [values.RECORDS / f"{name}.json" for name in gallery.DRAW]:
-        if record or (path.exists() and forms.read(path).complete):
-            for drawing in gallery.save(path, output or values.IMAGES / path.stem.replace("_", "-")):
+    committed = [values.RECORDS / f"{name}.json" for name in (*gallery.DRAW, REAL)]
+    for path in [record] if record else [path for path in committed if path.exists()]:
+        is_real = records.read(path).experiment == REAL
+        whole = records.read(path, language_real.FORM) if is_real else forms.read(path)
+        if record or whole.complete:
+            save = real.save if is_real else gallery.save
+            for drawing in save(path, output or values.IMAGES / path.stem.replace("_", "-")):
                 print(commands.shown(drawing))
 
 

@@ -20,6 +20,7 @@ from figures import speed as speed_figure
 from figures.atlas import draw as atlas_figure
 from figures.atlas import page, values
 from figures.language import gallery, tables
+from figures.language import real as real_figure
 from figures.theorem import draw as theorem_figure
 from sublim_jax import errors, records
 from sublim_jax.forms import language as forms
@@ -82,6 +83,11 @@ def read_language(path: pathlib.Path, part: str, monkeypatch) -> None:
     gallery.save(path, path.with_suffix(""))
 
 
+def read_real(path: pathlib.Path, part: str, monkeypatch) -> None:
+    presentation.show(path)
+    real_figure.save(path, path.with_suffix(""))
+
+
 def read_speed(path: pathlib.Path, part: str, monkeypatch) -> None:
     presentation.show(path)
     speed_figure.save(path, path.with_suffix(""))
@@ -115,6 +121,7 @@ READERS = {
     "mutants": lambda path, *_: records.read(path, matrix.FORM),
     "speed": read_speed,
     "atlas-rows": read_catalogue,
+    "language_real": read_real,
     "language_speed": lambda path, *_: records.read(path, language_speed_form.FORM),
 }
 

@@ -26,6 +26,7 @@ from sublim_jax import errors, files, records
 from sublim_jax.data import datasets
 from sublim_jax.forms import atlas as atlas_form
 from sublim_jax.forms import language as forms
+from sublim_jax.forms import language_real as language_real_form
 from sublim_jax.forms import language_speed as language_speed_form
 from sublim_jax.forms import mnist_aux as mnist_form
 from sublim_jax.forms import speed as speed_form
@@ -220,6 +221,7 @@ def reader(path: pathlib.Path):
         "mutants": lambda path: records.read(path, matrix.FORM),
         "atlas-rows": lambda path: records.read(path, atlas_form.CATALOGUE),
         "language_speed": lambda path: records.read(path, language_speed_form.FORM),
+        "language_real": lambda path: records.read(path, language_real_form.FORM),
     }
     if path.stem in named:
         return named[path.stem]

@@ -328,6 +328,31 @@ def run(
     Args:
         seen: which keys may be looked at: of `tokens`, or of the whole cache.
     """
+    hidden, cache, _ = _layers(
+        params, tokens, places, seen, config, cache=cache, at=at, low_rank=low_rank, remat=remat, keep=False
+    )
+    return hidden, cache
+
+
+def residual_streams(
+    params: Params,
+    tokens: Int[Array, "batch time"],
+    valid: Bool[Array, "batch time"],
+    config: DecoderConfig,
+    *,
+    low_rank: LowRank | None = None,
+) -> Float[Array, "layer batch time hidden"]:
+    """Hidden states after every layer, before the last norm."""
+    _, _, streams = _layers(
+        params, tokens, positions(valid), valid, config, cache=None, at=0, low_rank=low_rank, remat=False, keep=True
+    )
+    assert streams is not None
+    return streams
+
+
+def _layers(params: Params, tokens, places, seen, config: DecoderConfig, *, cache, at, low_rank, remat, keep: bool):
+    """The hidden states after the last norm and the cache, as `run` returns them; with `keep` also those after every
+    layer."""
     c, (batch, time) = config, tokens.shape
     x = params.embedding[tokens]
     x = x * jnp.asarray(c.embedding_scale, x.dtype)
@@ -383,16 +408,19 @@ def run(
         fed = linear("down", inner)
         if w.after_feed_norm is not None:
             fed = _norm(fed, w.after_feed_norm, c)
-        return x + fed, None if kept is None else Cache(key, value)
+        x = x + fed
+        return x, (None if kept is None else Cache(key, value), x if keep else None)
 
     body = jax.checkpoint(layer) if remat else layer
     scanned = params.layers, is_local, factors
     if c.num_layers > SHALLOW:
-        x, cache = lax.scan(body, x, (scanned, cache))
-        return _norm(x, params.norm, c), cache
-    caches = []
+        x, (cache, streams) = lax.scan(body, x, (scanned, cache))
+        return _norm(x, params.norm, c), cache, streams
+    caches, streams = [], []
     for index in range(c.num_layers):
         own = jax.tree.map(lambda leaf, index=index: leaf[index], scanned)
-        x, kept = body(x, (own, None if cache is None else cache[index]))
+        x, (kept, stream) = body(x, (own, None if cache is None else cache[index]))
         caches.append(kept)
-    return _norm(x, params.norm, c), None if cache is None else tuple(caches)
+        streams.append(stream)
+    hidden = _norm(x, params.norm, c)
+    return hidden, None if cache is None else tuple(caches), jnp.stack(streams) if keep else None

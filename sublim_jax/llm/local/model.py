@@ -5,7 +5,7 @@ import functools
 import hashlib
 import zlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from sublim_jax import errors
 from sublim_jax.llm.backend import (
     SamplingParams,
 )
@@ -101,6 +102,7 @@ def draw(
         end_tokens=model.tokens.end_ids,
         low_rank=model.low_rank,
         limit=None if room is None else jnp.int32(params.max_tokens),
+        allowed=None if params.allowed is None else jnp.asarray(allowed_tokens(model, params.allowed)),
     )
     replies = []
     for written, ended in zip(np.asarray(drawn.tokens), np.asarray(drawn.ended), strict=True):
@@ -108,6 +110,27 @@ def draw(
         text, cut = _stopped(model.tokens.text(reply), params.stop)
         replies.append(Reply(text, cut or bool(ended), reply))
     return replies
+
+
+def allowed_tokens(model: Model, characters: str) -> Bool[np.ndarray, "vocab"]:
+    """Which tokens consist of these characters alone, or end a reply. Those without text, e.g. marks of a turn, do not.
+
+    Raises:
+        InputError: no token consists of them.
+    """
+    mask = _tokens_of(model.tokens, model.config.vocab_size, frozenset(characters)).copy()
+    if not mask.any():
+        raise errors.InputError(f"allowed: no token of the model consists of the characters {characters!r} alone")
+    mask[list(model.tokens.end_ids)] = True
+    return mask
+
+
+@functools.lru_cache(maxsize=8)
+def _tokens_of(tokens: Tokenizer, size: int, characters: frozenset[str]) -> Bool[np.ndarray, "vocab"]:
+    texts = [tokens.text([index]) for index in range(min(tokens.size, size))]
+    mask = np.zeros(size, bool)
+    mask[: len(texts)] = [bool(text) and characters.issuperset(text) for text in texts]
+    return mask
 
 
 def _stopped(text: str, stop: Sequence[str]) -> tuple[str, bool]:
@@ -126,6 +149,19 @@ def reply_places(replies: Bool[np.ndarray, "row time"]) -> int:
     length = replies.shape[1]
     longest = length - int(np.argmax(replies.any(axis=0)))
     return min(tokenizer.padded_length(longest), length - 1)
+
+
+def position_chunks(arrays: Any) -> Any:
+    """Arrays (row, time, ...) as (chunk, row, `POSITIONS_AT_ONCE`, ...), padded with zeros on the left."""
+    count = jax.tree.leaves(arrays)[0].shape[1]
+    size = min(POSITIONS_AT_ONCE, count)
+    spare = -count % size
+
+    def cut(leaf):
+        padded = jnp.pad(leaf, ((0, 0), (spare, 0), *[(0, 0)] * (leaf.ndim - 2)))
+        return jnp.moveaxis(padded.reshape(leaf.shape[0], -1, size, *leaf.shape[2:]), 1, 0)
+
+    return jax.tree.map(cut, arrays)
 
 
 @functools.partial(jax.jit, static_argnames=("config", "remat", "places"))
@@ -147,21 +183,13 @@ def reply_logprobs(
         places: at the right edge, which hold all replies; nothing is computed over the vocabulary elsewhere.
     """
     hidden = decoder.features(params, ids, valid, config, low_rank=low_rank, remat=remat)[:, -places - 1 : -1]
-    count = hidden.shape[1]
-    size = min(POSITIONS_AT_ONCE, count)
-    spare = -count % size
-
-    def cut(leaf):
-        """(row, time, ...) to (chunk, row, size, ...)."""
-        padded = jnp.pad(leaf, ((0, 0), (spare, 0), *[(0, 0)] * (leaf.ndim - 2)))
-        return jnp.moveaxis(padded.reshape(leaf.shape[0], -1, size, *leaf.shape[2:]), 1, 0)
 
     def add(total, chunk):
         hidden, targets, wanted = chunk
         logprobs = decoder.logprobs(params, hidden, targets, config)
         return total + jnp.sum(jnp.where(wanted, logprobs, 0.0), axis=1), None
 
-    chunks = cut(hidden), cut(ids[:, -places:]), cut(replies[:, -places:])
+    chunks = position_chunks((hidden, ids[:, -places:], replies[:, -places:]))
     total, _ = lax.scan(jax.checkpoint(add) if remat else add, jnp.zeros(len(ids)), chunks)
     return total
 

@@ -1,4 +1,4 @@
-"""One command for eleven questions, and two sides that meet in the record alone."""
+"""One command for twelve questions, and two sides that meet in the record alone."""
 
 import ast
 import contextlib
@@ -9,7 +9,17 @@ import pytest
 
 from experiments import cli
 from experiments.language import __main__ as program
-from experiments.language import detection, divergence, misalignment, opening, options, questions, runner, shuffles
+from experiments.language import (
+    detection,
+    divergence,
+    misalignment,
+    opening,
+    options,
+    questions,
+    real,
+    runner,
+    shuffles,
+)  # fmt: skip
 from experiments.language.config import LanguageConfig
 from experiments.language.lab import Lab
 from figures.language import gallery, tables, values
@@ -30,8 +40,9 @@ WRITES_RECORDS = ("experiments", "sublim_jax.training", "sublim_jax.llm", "subli
 def test_the_command_alone_lists_every_question_on_one_line(flags, capsys):
     program.main(flags)
     lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
-    assert dict(lines) == {name: experiment.question for name, experiment in questions.EXPERIMENTS.items()}
-    assert len(lines) == 11 and all(line[1].strip() for line in lines)
+    asked = {name: experiment.question for name, experiment in questions.EXPERIMENTS.items()}
+    assert dict(lines) == asked | {"real": real.QUESTION}
+    assert len(lines) == 12 and all(line[1].strip() for line in lines)
 
 
 def test_an_unknown_question_is_one_line(capsys):
