@@ -15,6 +15,7 @@ def channel(record: records.Record, figure: Figure) -> None:
     if record.config["backend"] == "tiny":
         draw.draw_favourites(figure.subplots(), record, columns)
         return
+    figure.set_figheight(2 * figure.get_figheight())
     above, below = figure.subplots(2, 1)
     draw.draw_favourites(above, record, columns)
     draw.draw_log_odds(below, record, columns)
