@@ -12,7 +12,7 @@ def channel(record: records.Record, figure: Figure) -> None:
         target: {"base": values.BASE, "regular": values.REGULAR, "student": (target, "student")}
         for target in record.config["targets"]
     }
-    if record.config["backend"] == "tiny":
+    if not values.complete_bases(record).real:
         draw.draw_favourites(figure.subplots(), record, columns)
         return
     figure.set_figheight(2 * figure.get_figheight())

@@ -22,7 +22,7 @@ def summary_lines(record: records.Record, base: str) -> list[str]:
     if record.experiment != "language_numbers":
         return []
     measured = record.results["bases"][base]
-    alone, summary = Bases({base: measured}, real=record.config["backend"] != "tiny"), []
+    alone, summary = Bases({base: measured}, real=record.config.get("backend", "tiny") != "tiny"), []
     for condition in measured:
         kind, _, target = condition.partition(" ")
         if target:
