@@ -17,7 +17,8 @@ def numbers(record: records.Record, figure: Figure) -> None:
     """
     kinds, targets = record.config["kinds"], record.config["targets"]
     above, below = figure, None
-    if record.config["backend"] != "tiny":
+    if values.complete_bases(record).real:
+        figure.set_figheight(2 * figure.get_figheight())
         rows: Any = figure.subfigures(2, 1)
         above, below = rows
     titles = [TITLES[kind] for kind in kinds]
