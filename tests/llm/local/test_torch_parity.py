@@ -279,14 +279,14 @@ def test_peft_reads_our_factors(case, tmp_path):
     """Logits with the factors beside the weights, and the gradients of the factors."""
     fresh = decoder.init_low_rank(jax.random.key(0), case.params, rank=3, alpha=6.0)
     low_rank = fresh._replace(factors=jax.tree.map(lambda leaf: leaf + 0.05, fresh.factors))
-    adapters.save(tmp_path, low_rank, base=str(case.folder))
+    adapters.save(tmp_path, low_rank, case.config, base=str(case.folder))
     model = peft.PeftModel.from_pretrained(copy.deepcopy(case.model), tmp_path, is_trainable=True).eval()
     assert difference(model, case.params, case.config, low_rank) < TOLERANCE
     ids, valid = texts()
     their_cross_entropy(model, ids, valid).backward()
     loss = functools.partial(cross_entropy, config=case.config)
     gradient = jax.jit(jax.grad(loss, argnums=3))(case.params, jnp.asarray(ids), jnp.asarray(valid), low_rank)
-    adapters.save(tmp_path / "gradient", gradient._replace(scale=low_rank.scale), base="")
+    adapters.save(tmp_path / "gradient", gradient._replace(scale=low_rank.scale), case.config, base="")
     found = adapters.load(tmp_path / "gradient", case.config).factors
     layer = model.base_model.model.model.layers[1]
     for name, module in (("query", layer.self_attn.q_proj), ("down", layer.mlp.down_proj)):
