@@ -25,8 +25,10 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from sublim_jax import errors
 from sublim_jax.llm.local import token_logprobs
-from sublim_jax.llm.local.decoder_config import PROJECTIONS, DecoderConfig
+from sublim_jax.llm.local.decoder_config import DecoderConfig
 
+PROJECTIONS = ("query", "key", "value", "output", "gate", "up", "down")
+"""The linear maps of a layer, in the order of `Layer`; low-rank factors may sit beside each."""
 SHALLOW = 4
 """Up to so many layers are written out instead of looped over: on a CPU the gradient is faster then."""
 

@@ -5,9 +5,6 @@ from typing import Any, Literal
 
 from sublim_jax import errors, specs
 
-PROJECTIONS = ("query", "key", "value", "output", "gate", "up", "down")
-"""The linear maps of a layer, in the order of `decoder.Layer`; low-rank factors may sit beside each."""
-
 
 @specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)

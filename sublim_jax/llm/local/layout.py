@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sublim_jax.llm.local.decoder_config import PROJECTIONS, DecoderConfig
+from sublim_jax.llm.local import decoder
+from sublim_jax.llm.local.decoder_config import DecoderConfig
 
 
 class Layout(NamedTuple):
@@ -132,7 +133,7 @@ def modules(config: DecoderConfig) -> list[Module]:
         "gate": (hidden, inner), "up": (hidden, inner), "down": (inner, hidden),
     }  # fmt: skip
     by_module: dict[str, list[str]] = {}
-    for part in PROJECTIONS:
+    for part in decoder.PROJECTIONS:
         if part != "gate" or c.gated:
             by_module.setdefault(layout.modules[part], []).append(part)
     joined = []

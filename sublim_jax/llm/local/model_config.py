@@ -14,8 +14,8 @@ import annotated_types
 import numpy as np
 
 from sublim_jax import errors, specs
-from sublim_jax.llm.local import decoder, entries
-from sublim_jax.llm.local.families import FAMILIES, Family
+from sublim_jax.llm.local import decoder, entries, families
+from sublim_jax.llm.local.families import Family
 
 UNSUPPORTED = {
     "quantization_config": "a quantised model",
@@ -106,9 +106,9 @@ def _config(path: pathlib.Path, content: dict[str, Any]) -> decoder.DecoderConfi
         return errors.ModelFormatError(f"{path}: {what} is not supported; supported are {', '.join(supported)}")
 
     model_type = content.get("model_type")
-    if not isinstance(model_type, str) or model_type not in FAMILIES:
-        raise refuse(f"model_type {model_type!r}", FAMILIES)
-    family = FAMILIES[model_type]
+    if not isinstance(model_type, str) or model_type not in families.FAMILIES:
+        raise refuse(f"model_type {model_type!r}", families.FAMILIES)
+    family = families.FAMILIES[model_type]
     for entry, meaning in UNSUPPORTED.items():
         if content.get(entry) and entry not in family.reads:
             raise errors.ModelFormatError(f"{path}: {meaning} is not supported in a model of type {model_type}")
