@@ -96,21 +96,18 @@ def _short(module: str) -> str:
     return module.rpartition(".")[2]
 
 
-def _joined(module: layout.Module, low_rank: decoder.LowRank) -> decoder.Factors | None:
+def _joined(module: layout.Module, low_rank: decoder.LowRank) -> tuple[np.ndarray, np.ndarray] | None:
     """The factors of a module in all layers, of those of its parts. None if no part has any."""
-    pairs = {
-        part: decoder.Factors(*(np.asarray(factor, np.float32) for factor in low_rank.factors[part]))
-        for part in module.outputs
-        if part in low_rank.factors
-    }
+    pairs = {part: low_rank.factors[part] for part in module.outputs if part in low_rank.factors}
     if not pairs:
         return None
-    first = next(iter(pairs.values())).a
-    if all(np.array_equal(first, pair.a) for pair in pairs.values()):
-        return decoder.Factors(first, module.join({part: pair.b for part, pair in pairs.items()}))
-    a = np.concatenate([pair.a for pair in pairs.values()], axis=-1)
-    b = np.concatenate([module.join({part: pair.b}) for part, pair in pairs.items()], axis=-2)
-    return decoder.Factors(a, b)
+    firsts = {part: np.asarray(pair.a, np.float32) for part, pair in pairs.items()}
+    seconds = {part: np.asarray(pair.b, np.float32) for part, pair in pairs.items()}
+    first, *others = firsts.values()
+    if all(np.array_equal(first, other) for other in others):
+        return first, module.join(seconds)
+    side_by_side = [module.join({part: second}) for part, second in seconds.items()]
+    return np.concatenate(list(firsts.values()), axis=-1), np.concatenate(side_by_side, axis=-2)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

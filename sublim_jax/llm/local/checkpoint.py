@@ -178,7 +178,7 @@ def _safetensors():
 class _BelowBase:
     """The tensors of files that leave out the name of the base, as the hub's GPT-2 does, by their full names."""
 
-    def __init__(self, stored: Stored, base: str, head: str):
+    def __init__(self, stored: "Stored | _BelowBase", base: str, head: str):
         self._stored = stored
         self._short = {name if name.startswith(f"{head}.") else f"{base}.{name}": name for name in stored.names()}
 
@@ -195,7 +195,7 @@ class _BelowBase:
         return self._stored[self._short[name]]
 
 
-def _fully_named(stored: Stored, config: decoder.DecoderConfig) -> Stored | _BelowBase:
+def _fully_named(stored: Stored | _BelowBase, config: decoder.DecoderConfig) -> Stored | _BelowBase:
     """The tensors of a model by their full names."""
     names = layout.of(config)
     if not names.base_is_optional or any(name.startswith(f"{names.base}.") for name in stored.names()):

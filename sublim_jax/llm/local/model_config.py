@@ -159,7 +159,7 @@ def _config(path: pathlib.Path, content: dict[str, Any]) -> decoder.DecoderConfi
     if "attention_bias" in family.defaults:
         settings |= {"qkv_bias": bool(c.attention_bias), "output_bias": bool(c.attention_bias)}
     try:
-        return decoder.DecoderConfig(**settings | family.fixed)
+        return decoder.DecoderConfig(**settings | dict(family.fixed))
     except errors.InputError as error:
         raise errors.ModelFormatError(f"{path}: {error}") from error
 

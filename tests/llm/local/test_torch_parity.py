@@ -21,7 +21,7 @@ import pytest
 from sublim_jax import errors
 from sublim_jax.llm import open as open_llm
 from sublim_jax.llm.backend import FinetuneConfig, Message
-from sublim_jax.llm.local import adapters, checkpoint, decoder, sampling, tokenizer
+from sublim_jax.llm.local import adapters, checkpoint, decoder, layout, sampling, tokenizer
 from sublim_jax.llm.local.backend import LocalBackend
 from sublim_jax.llm.local.model import Model
 
@@ -116,12 +116,11 @@ FAMILIES = {
     "gpt-neox": Family("GPTNeoX", {"rope_parameters": PART}, {"parallel": False, "frequencies": ()}),
     "gpt-neox-in-turn": Family(
         "GPTNeoX",
-        {"rope_parameters": PART, "use_parallel_residual": False, "attention_bias": False, "tie_word_embeddings": True},
+        {"rope_parameters": PART, "use_parallel_residual": False, "attention_bias": False},
         {"parallel": True, "norm": "rms"},
     ),
     "gpt2": Family("GPT2", {"n_inner": 48}, {"activation": "silu", "norm_eps": 1e-2}),
 }
-NEW = ("gemma2", "mistral", "phi3", "olmo2", "smollm3", "gpt-neox", "gpt-neox-in-turn", "gpt2")
 
 
 class Case(NamedTuple):
@@ -159,6 +158,8 @@ def torch_model(name: str):
             for layer in model.model.layers:
                 for norm in (layer.post_attention_layernorm, layer.post_feedforward_layernorm):
                     norm.weight.add_(3.0)
+        if family.kind == "GPT2":  # likewise, by its places
+            model.transformer.wpe.weight.mul_(4.0)
     return model
 
 
@@ -330,6 +331,37 @@ def test_we_read_pefts_factors(case, tmp_path, modules):
     assert len(found.factors) == (7 if modules == "all-linear" else 3) and float(found.scale) == pytest.approx(7 / 3)
     assert difference(model, case.params, case.config, found) < TOLERANCE
     assert difference(case.model, case.params, case.config, found) > 100 * TOLERANCE
+
+
+@pytest.mark.parametrize("case", ["gpt-neox", "gpt2", "phi3"], indirect=True)
+def test_factors_of_joined_modules_are_pefts(case, tmp_path):
+    """Both ways, in logits. A gradient of PEFT's first factor is the sum of those of its parts, which share it."""
+    torch.manual_seed(1)
+    lora = peft.LoraConfig(
+        task_type="CAUSAL_LM", r=3, lora_alpha=7, use_rslora=True, target_modules="all-linear",
+        init_lora_weights=False, fan_in_fan_out=case.name == "gpt2",
+    )  # fmt: skip
+    model = peft.get_peft_model(copy.deepcopy(case.model), lora).eval()
+    model.save_pretrained(tmp_path / "theirs")
+    low_rank = adapters.load(tmp_path / "theirs", case.config)
+    assert difference(model, case.params, case.config, low_rank) < TOLERANCE
+    assert difference(case.model, case.params, case.config, low_rank) > 100 * TOLERANCE
+    ids, valid = texts()
+    their_cross_entropy(model, ids, valid).backward()
+    loss = functools.partial(cross_entropy, config=case.config)
+    gradient = jax.jit(jax.grad(loss, argnums=3))(case.params, jnp.asarray(ids), jnp.asarray(valid), low_rank)
+    module = next(module for module in layout.modules(case.config) if "query" in module.outputs)
+    name = f"base_model.model.{layout.prefix(case.config, 1)}{module.name}"
+    theirs = model.get_submodule(name)
+    first = sum(np.asarray(gradient.factors[part].a[1]) for part in module.outputs)
+    second = module.join({part: np.asarray(gradient.factors[part].b[1]) for part in module.outputs})
+    assert_close(first.T, theirs.lora_A["default"].weight.grad.numpy(), "A")
+    assert_close(second.T, theirs.lora_B["default"].weight.grad.numpy(), "B")
+    fresh = decoder.init_low_rank(jax.random.key(0), case.params, rank=3, alpha=6.0)
+    apart = fresh._replace(factors=jax.tree.map(lambda leaf: leaf + 0.05, fresh.factors))
+    adapters.save(tmp_path / "ours", apart, case.config, base=str(case.folder))
+    model = peft.PeftModel.from_pretrained(copy.deepcopy(case.model), tmp_path / "ours").eval()
+    assert difference(model, case.params, case.config, apart) < TOLERANCE
 
 
 PATTERNS: dict[str, dict[str, Any]] = {
