@@ -1,7 +1,8 @@
 """Backends and models by name.
 
 tiny:SEED              the embedded model, pre-trained on the spot (see `embedded.model`)
-hf:DIR                 open weights in a folder as the hub lays it out: Qwen2/2.5, Qwen3, Llama 3.x, Gemma 3 text
+hf:DIR                 open weights in a folder as the hub lays it out: Qwen2/2.5, Qwen3, Llama 3.x, Gemma 3 text,
+                       Gemma 2, Mistral, Phi-3, OLMo2, SmolLM3, GPT-NeoX (Pythia), GPT-2
 hf:DIR+ADAPTER         the same with a PEFT adapter
 openai:MODEL@URL       a server that speaks OpenAI's API, up to and including /v1
 vllm:MODEL@URL         vLLM or `sublim_jax.llm.serve`, which score whole answers exactly

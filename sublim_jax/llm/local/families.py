@@ -18,7 +18,7 @@ _PLAIN_FEED = {"gated": False, "feed_bias": True}
 class Family(NamedTuple):
     """What a `model_type` stands for."""
 
-    label: str
+    label: str  # its name in prose
     defaults: Mapping[str, Any]  # what transformers takes where config.json has no such entry
     names: Mapping[str, str] = {}  # names in config.json of entries that other families call otherwise, by those
     fixed: Mapping[str, Any] = {}  # of `DecoderConfig`, whatever config.json says

@@ -107,7 +107,8 @@ def _config(path: pathlib.Path, content: dict[str, Any]) -> decoder.DecoderConfi
 
     model_type = content.get("model_type")
     if not isinstance(model_type, str) or model_type not in families.FAMILIES:
-        raise refuse(f"model_type {model_type!r}", families.FAMILIES)
+        supported = (f"{name} ({known.label})" for name, known in families.FAMILIES.items())
+        raise refuse(f"model_type {model_type!r}", supported)
     family = families.FAMILIES[model_type]
     for entry, meaning in UNSUPPORTED.items():
         if content.get(entry) and entry not in family.reads:

@@ -14,7 +14,8 @@ import pytest
 from scipy import special
 
 from sublim_jax import errors
-from sublim_jax.llm.local import adapters, checkpoint, decoder, layout, model_config
+from sublim_jax.llm import open as open_llm
+from sublim_jax.llm.local import adapters, checkpoint, decoder, families, layout, model_config
 
 pytest.importorskip("safetensors", reason="the extra hf is not installed")
 from safetensors.numpy import load_file, save_file
@@ -390,7 +391,7 @@ def test_what_follows_from_the_config_may_lie_in_the_files(tmp_path, name, compu
         ("smollm3", {"no_rope_layers": [1]}, "for 1 layers it is said whether they know no positions, and there are 2"),
         ("smollm3", {"no_rope_layers": [1, 2]}, r"no_rope_layers\[1\]: expected"),
         ("smollm3", {"use_sliding_window": True}, "use_sliding_window is not supported in a model of type smollm3"),
-        ("olmo2", {"model_type": "gptj"}, "model_type 'gptj' is not supported; supported are qwen2, .*gpt_neox, gpt2$"),
+        ("olmo2", {"model_type": "gptj"}, "model_type 'gptj' is not supported; supported are qwen2 .*, gpt2 .GPT-2.$"),
         ("olmo2", {"model_type": "llama", "no_rope_layers": [1, 0]}, "no_rope_layers is not supported in a model"),
     ],
 )  # fmt: skip
@@ -398,6 +399,12 @@ def test_a_config_of_another_architecture_is_refused_in_one_line(name, changes, 
     with pytest.raises(errors.ModelFormatError, match=message) as refused:
         model_config._config(pathlib.Path("config.json"), CASES[name].config | changes)
     assert str(refused.value).startswith("config.json: ") and "\n" not in str(refused.value)
+
+
+def test_pages_name_every_family():
+    readme = pathlib.Path(__file__).parents[3] / "README.md"
+    for page in (" ".join(readme.read_text().split()), " ".join((open_llm.__doc__ or "").split())):
+        assert not [family.label for family in families.FAMILIES.values() if family.label not in page]
 
 
 def test_entries_that_are_missing_are_what_transformers_takes_for_them():

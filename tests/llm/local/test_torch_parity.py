@@ -238,7 +238,7 @@ def test_greedy_completions_are_torchs(case):
     found = np.asarray(drawn.tokens)[:, : sequences.shape[1]]
     alive = found >= 0
     assert bool(drawn.ended[0]) and alive[0].sum() <= 5 and alive.sum() > 16
-    assert len(np.unique(found[alive])) > 5  # no row that repeats itself
+    assert len(np.unique(found[alive])) > 4  # no row that repeats itself
     np.testing.assert_array_equal(np.where(alive, found, 0), sequences)
     scores = torch.log_softmax(torch.stack(expected.logits, dim=1), dim=-1)
     chosen = scores.gather(2, expected.sequences[:, ids.shape[1] :, None])[..., 0].numpy()
