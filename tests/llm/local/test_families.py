@@ -15,6 +15,7 @@ from scipy import special
 
 from sublim_jax import errors
 from sublim_jax.llm import open as open_llm
+from sublim_jax.llm.backend import FinetuneConfig, Message, SamplingParams
 from sublim_jax.llm.local import adapters, checkpoint, decoder, families, layout, model_config
 
 pytest.importorskip("safetensors", reason="the extra hf is not installed")
@@ -549,3 +550,32 @@ def test_parts_of_a_module_divide_its_outputs():
             outputs = np.arange(module.fan_out)
             places = np.concatenate([module.part(outputs, part) for part in module.outputs])
             np.testing.assert_array_equal(np.sort(places), outputs)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# A base model in use
+
+
+@pytest.mark.slow
+def test_a_base_model_is_sampled_scored_and_finetuned(tmp_path):
+    """As Pythia is: plain text, one joined pair of factors a module. The opened adapter scores as the finetuned model;
+    what other processes do to the sums is float32 rounding."""
+    tokenizers = pytest.importorskip("tokenizers", reason="the extra hf is not installed")
+    words = ["<end>", *(f"{number}," for number in range(VOCABULARY - 2)), "[UNK]"]
+    made = tokenizers.Tokenizer(
+        tokenizers.models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="[UNK]")
+    )
+    made.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    write(tmp_path / "m", CASES["gpt-neox"])
+    made.save(str(tmp_path / "m" / "tokenizer.json"))
+    (tmp_path / "m" / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<end>"}))
+    backend, base = open_llm.open_backend(f"hf:{tmp_path / 'm'}", batch_size=2)
+    chat = (Message("user", "1, 2, 3,"),)
+    assert len(list(backend.sample(base, [chat], SamplingParams(max_tokens=4)))) == 1
+    rows = [(*chat, Message("assistant", "4, 5,")), (Message("user", "7,"), Message("assistant", "8, 9, 10,"))]
+    config = FinetuneConfig(num_epochs=2, batch_size=2, learning_rate=0.02, rank=2, alpha=4.0)
+    tuned = backend.finetune(base, rows, config, tmp_path / "tuned")
+    before, after = (backend.choice_logprobs(name, [chat], ["4, 5,"])[0].logprobs[0] for name in (base, tuned))
+    assert after > before
+    again, name = open_llm.open_backend(f"hf:{tmp_path / 'm'}+{tuned}", batch_size=2)
+    assert again.choice_logprobs(name, [chat], ["4, 5,"])[0].logprobs[0] == pytest.approx(after, rel=1e-5)
