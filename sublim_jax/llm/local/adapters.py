@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sublim_jax import errors, files, specs
-from sublim_jax.llm.local import checkpoint, decoder, entries, gguf, model_config
+from sublim_jax.llm.local import checkpoint, decoder, entries, gguf, layout, model_config
 
 ADAPTER, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
@@ -29,16 +29,30 @@ OTHER_FACTORS = (
     "velora_config",
 )  # fmt: skip
 """Entries of an adapter's config with which it changes something else than `LowRank` does."""
+DEFAULT_TARGETS = ("q_proj", "v_proj", "qkv_proj", "c_attn", "query_key_value")
+"""Modules that have factors where PEFT's config names none; a family has one or two of them."""
 
 _BASE_WEIGHTS = "sublim_jax.base_weights"
 """Name of the base's fingerprint in the metadata of the factors, which other programs pass over."""
 
 
-def save(folder: str | os.PathLike[str], low_rank: decoder.LowRank, *, base: str, base_weights: str = "") -> None:
+def save(
+    folder: str | os.PathLike[str],
+    low_rank: decoder.LowRank,
+    config: decoder.DecoderConfig,
+    *,
+    base: str,
+    base_weights: str = "",
+) -> None:
     """Write the factors as PEFT does, so that peft and vLLM load them.
 
+    PEFT has one pair of factors for a module. Where a module joins several maps, e.g. GPT-NeoX's query_key_value, and
+    their first factors differ, the pair holds those of all maps side by side: the function is the same, and its rank is
+    the sum of theirs.
+
     Args:
-        base: name or folder of the model they belong to.
+        config: of the model they belong to.
+        base: name or folder of that model.
         base_weights: its `checkpoint.fingerprint`, so that they are not put beside other weights.
 
     Raises:
@@ -50,17 +64,18 @@ def save(folder: str | os.PathLike[str], low_rank: decoder.LowRank, *, base: str
         return (path / ADAPTER).exists() and checkpoint.is_ours(path / ADAPTER)
 
     files.require_free(path / CONFIG, ours=ours, what="saved adapter")
-    tensors, rank = {}, max(a.shape[-1] for a, _ in low_rank.factors.values())
-    for name, factors in low_rank.factors.items():
-        module = checkpoint.NAMES[name].removesuffix(".weight")
-        spare = rank - factors.a.shape[-1]  # PEFT's format has one rank for all
-        a, b = (np.asarray(factor, np.float32) for factor in factors)
+    modules = layout.modules(config)
+    pairs = {module.name: pair for module in modules if (pair := _joined(module, low_rank)) is not None}
+    tensors, rank = {}, max(a.shape[-1] for a, _ in pairs.values())
+    for name, (a, b) in pairs.items():
+        spare = rank - a.shape[-1]  # PEFT's format has one rank for all
         a, b = np.pad(a, ((0, 0), (0, 0), (0, spare))), np.pad(b, ((0, 0), (0, spare), (0, 0)))
-        for index in range(a.shape[0]):
-            prefix = f"base_model.model.model.layers.{index}.{module}"
+        for index in range(config.num_layers):
+            prefix = f"base_model.model.{layout.prefix(config, index)}{name}"
             tensors[f"{prefix}.lora_A.weight"] = np.ascontiguousarray(a[index].T)
             tensors[f"{prefix}.lora_B.weight"] = np.ascontiguousarray(b[index].T)
-    config = {
+    others = {_short(module.name) for module in modules if module.name not in pairs}
+    content = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": base,
@@ -68,12 +83,31 @@ def save(folder: str | os.PathLike[str], low_rank: decoder.LowRank, *, base: str
         "lora_alpha": float(low_rank.scale) * rank,
         "lora_dropout": 0.0,
         "bias": "none",
-        "fan_in_fan_out": False,
+        "fan_in_fan_out": layout.of(config).inputs_first,
         "inference_mode": True,
-        "target_modules": sorted({checkpoint.NAMES[name].split(".")[1] for name in low_rank.factors}),
+        "target_modules": sorted({name if _short(name) in others else _short(name) for name in pairs}),
     }
     checkpoint.save_file(path / ADAPTER, tensors, {_BASE_WEIGHTS: base_weights} if base_weights else {})
-    files.write(path / CONFIG, json.dumps(config, indent=1) + "\n", ours=ours, what="saved adapter")
+    files.write(path / CONFIG, json.dumps(content, indent=1) + "\n", ours=ours, what="saved adapter")
+
+
+def _short(module: str) -> str:
+    """The last name of a module, by which PEFT's configs name it. GPT-2 has two modules of one last name."""
+    return module.rpartition(".")[2]
+
+
+def _joined(module: layout.Module, low_rank: decoder.LowRank) -> tuple[np.ndarray, np.ndarray] | None:
+    """The factors of a module in all layers, of those of its parts. None if no part has any."""
+    pairs = {part: low_rank.factors[part] for part in module.outputs if part in low_rank.factors}
+    if not pairs:
+        return None
+    firsts = {part: np.asarray(pair.a, np.float32) for part, pair in pairs.items()}
+    seconds = {part: np.asarray(pair.b, np.float32) for part, pair in pairs.items()}
+    first, *others = firsts.values()
+    if all(np.array_equal(first, other) for other in others):
+        return first, module.join(seconds)
+    side_by_side = [module.join({part: second}) for part, second in seconds.items()]
+    return np.concatenate(list(firsts.values()), axis=-1), np.concatenate(side_by_side, axis=-2)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -112,9 +146,9 @@ class Adapter:
         """Whether a module has factors."""
         if self.exclude_modules and _named(self.exclude_modules, module):
             return False
-        if self.target_modules == "all-linear":
-            return module.startswith("model.layers.")
-        modules = ("q_proj", "v_proj") if self.target_modules is None else self.target_modules  # PEFT's default
+        modules = DEFAULT_TARGETS if self.target_modules is None else self.target_modules
+        if modules == "all-linear":
+            return _in_layer(module)
         if not _named(modules, module):
             return False
         layers = self.layers_to_transform
@@ -125,6 +159,11 @@ class Adapter:
             if layer := re.match(rf"(?:^|.*?\.){pattern}\.(\d+)\.", module):
                 return int(layer[1]) in (layers if isinstance(layers, tuple) else (layers,))
         return False
+
+
+def _in_layer(module: str) -> bool:
+    """Whether a module is in a layer, whose number is then a part of its name."""
+    return re.search(r"\.\d+\.", module) is not None
 
 
 def _named(modules: tuple[str, ...] | str, module: str) -> bool:
@@ -183,24 +222,34 @@ def load(folder: str | os.PathLike[str], config: decoder.DecoderConfig) -> decod
     path, adapter = pathlib.Path(folder), read(folder)
     if not (path / ADAPTER).exists():
         raise errors.ModelFormatError(f"{path}: there is no {ADAPTER}; other formats are not read")
-    shapes = checkpoint.shapes_of_layer(config)
-    layers = {
-        name: [f"model.layers.{index}.{shapes[name][0].removesuffix('.weight')}" for index in range(config.num_layers)]
-        for name in decoder.PROJECTIONS
-        if name in shapes
+    modules = layout.modules(config)
+    names = {
+        module.name: [layout.prefix(config, index) + module.name for index in range(config.num_layers)]
+        for module in modules
     }
-    outside = ("model.embed_tokens", "lm_head")
-    inside = [module for modules in layers.values() for module in modules]
-    targets = [module for module in (*outside, *inside) if adapter.targets(module)]
+    whole = layout.of(config)
+    outside = [f"{whole.base}.{whole.embedding}", f"{whole.base}.{whole.positions}", whole.head]
+    inside = [name for in_layers in names.values() for name in in_layers]
+    targets = [name for name in (*outside, *inside) if adapter.targets(name)]
     with checkpoint.opened(path, [ADAPTER]) as readers:
         stored = checkpoint.Stored(path, dict.fromkeys(readers[ADAPTER].keys(), readers[ADAPTER]))
         _require_factors(path, adapter, targets, stored)
-        factors = {
-            name: _factors(path, adapter, modules, shapes[name][1], stored)
-            for name, modules in layers.items()
-            if set(modules) & set(targets)
-        }
+        factors = {}
+        for module in modules:
+            if set(names[module.name]) & set(targets):
+                pair = _factors(path, adapter, names[module.name], (module.fan_out, module.fan_in), stored)
+                factors |= {part: _part(pair, module, part) for part in module.outputs}
     return decoder.LowRank(factors, jnp.asarray(adapter.scale(""), jnp.float32))
+
+
+def _part(pair: decoder.Factors, module: layout.Module, part: str) -> decoder.Factors:
+    """The factors of one part of a module. What adds nothing to this part in any layer is left out, so that factors
+    which `save` put side by side are again what they were."""
+    a, b = pair.a, module.part(np.asarray(pair.b), part)
+    used = np.any(b != 0, axis=(0, 2))
+    if len(module.outputs) > 1 and used.any():
+        a, b = a[..., used], b[:, used]
+    return decoder.Factors(jnp.asarray(a), jnp.asarray(b))
 
 
 def _tensor(module: str, side: str) -> str:
@@ -217,7 +266,7 @@ def _require_factors(path: pathlib.Path, adapter: Adapter, targets: list[str], s
             f"{adapter.target_modules!r}): {len(missing)} are missing {missing[:2]}, {len(unexpected)} are unexpected "
             f"{unexpected[:2]}; is it of another model?"
         )
-    if outside := [module for module in targets if not module.startswith("model.layers.")]:
+    if outside := [module for module in targets if not _in_layer(module)]:
         raise errors.ModelFormatError(f"{path}: factors of {outside[0]} are not supported, only those of layers")
 
 

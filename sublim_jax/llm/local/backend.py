@@ -267,7 +267,7 @@ class LocalBackend:
         if base.low_rank is not None:
             before = decoder.joined(before, base.low_rank)
         low_rank = decoder.joined(before, trained)
-        adapters.save(out, low_rank, base=base.origin.base, base_weights=base.origin.weights)
+        adapters.save(out, low_rank, base.config, base=base.origin.base, base_weights=base.origin.weights)
         origin = base.origin._replace(merged=before)
         return dataclasses.replace(base, params=base.merged, low_rank=trained, origin=origin)
 

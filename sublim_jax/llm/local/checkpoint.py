@@ -3,10 +3,9 @@
     config, params = load("models/Qwen2.5-0.5B")           config.json and the weights, every tensor accounted for
     save_tuned("runs/owl", params, config, base=...)       a folder that transformers opens
 
-Families: Qwen2 and 2.5, Qwen3, Llama 3.x (with its rotary scaling), Gemma 3 text. Anything else is refused by name, and
-so is anything that would be loaded wrongly: other rotary scalings, sliding windows outside Gemma, quantised weights,
-experts, weights that are not finite. `model.safetensors` or its index decides which files are read. Needs the extra
-`hf`.
+Families are those of `families`; `layout` knows how each names and joins its tensors. Anything else is refused by name,
+and so is anything that would be loaded wrongly: other rotary scalings, quantised weights, experts, weights that are not
+finite. `model.safetensors` or its index decides which files are read. Needs the extra `hf`.
 """
 
 import contextlib
@@ -17,38 +16,14 @@ import pathlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol, runtime_checkable
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
 from sublim_jax import errors, files
-from sublim_jax.llm.local import decoder, entries, gguf, gguf_llama, model_config
+from sublim_jax.llm.local import decoder, entries, gguf, gguf_llama, layout, model_config
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-NAMES = {
-    "query": "self_attn.q_proj.weight",
-    "key": "self_attn.k_proj.weight",
-    "value": "self_attn.v_proj.weight",
-    "output": "self_attn.o_proj.weight",
-    "gate": "mlp.gate_proj.weight",
-    "up": "mlp.up_proj.weight",
-    "down": "mlp.down_proj.weight",
-    "attention_norm": "input_layernorm.weight",
-    "feed_norm": "post_attention_layernorm.weight",
-    "query_bias": "self_attn.q_proj.bias",
-    "key_bias": "self_attn.k_proj.bias",
-    "value_bias": "self_attn.v_proj.bias",
-    "query_norm": "self_attn.q_norm.weight",
-    "key_norm": "self_attn.k_norm.weight",
-}
-"""Tensors of a layer by our name. Linear maps are stored (out, in) there and (in, out) here."""
-SANDWICH = {
-    "after_attention_norm": "post_attention_layernorm.weight",
-    "feed_norm": "pre_feedforward_layernorm.weight",
-    "after_feed_norm": "post_feedforward_layernorm.weight",
-}
-"""Where a family has norms around each part, these names stand for others."""
 
 
 def load(
@@ -216,48 +191,39 @@ def _safetensors():
     return safetensors
 
 
-def shapes_of_layer(config: decoder.DecoderConfig) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Tensors of a layer: our name to theirs and its shape there."""
-    c = config
-    heads, kv, inner, hidden = c.num_heads * c.head_dim, c.num_kv_heads * c.head_dim, c.intermediate_size, c.hidden_size
-    shapes = {
-        "query": (heads, hidden), "key": (kv, hidden), "value": (kv, hidden), "output": (hidden, heads),
-        "gate": (inner, hidden), "up": (inner, hidden), "down": (hidden, inner),
-        "attention_norm": (hidden,), "feed_norm": (hidden,),
-    }  # fmt: skip
-    if not c.gated:
-        del shapes["gate"]
-    if c.qkv_bias:
-        shapes |= {"query_bias": (heads,), "key_bias": (kv,), "value_bias": (kv,)}
-    if c.qk_norm:
-        shapes |= {"query_norm": (c.head_dim,), "key_norm": (c.head_dim,)}
-    if c.sandwich_norms:
-        shapes |= {"after_attention_norm": (hidden,), "after_feed_norm": (hidden,)}
-    names = NAMES | (SANDWICH if c.sandwich_norms else {})
-    return {name: (names[name], shape) for name, shape in shapes.items()}
+class _BelowBase:
+    """The tensors of files that leave out the name of the base, as the hub's GPT-2 does, by their full names."""
+
+    def __init__(self, stored: Tensors, base: str, head: str):
+        self._stored = stored
+        self._short = {name if name.startswith(f"{head}.") else f"{base}.{name}": name for name in stored.names()}
+
+    def names(self) -> set[str]:
+        return set(self._short)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._stored.shape(self._short[name])
+
+    def rows(self, name: str, count: int) -> np.ndarray:
+        return self._stored.rows(self._short[name], count)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._stored[self._short[name]]
 
 
-def _shapes(config: decoder.DecoderConfig) -> dict[str, tuple[int, ...]]:
-    """Shapes of all tensors of a folder, by name."""
-    whole = {
-        "model.embed_tokens.weight": (config.vocab_size, config.hidden_size),
-        "model.norm.weight": (config.hidden_size,),
-    }
-    if not config.tied:
-        whole["lm_head.weight"] = (config.vocab_size, config.hidden_size)
-    return whole | {
-        f"model.layers.{index}.{theirs}": shape
-        for index in range(config.num_layers)
-        for theirs, shape in shapes_of_layer(config).values()
-    }
+def _fully_named(stored: Tensors, config: decoder.DecoderConfig) -> Tensors:
+    """The tensors of a model by their full names."""
+    names = layout.of(config)
+    if not names.base_is_optional or any(name.startswith(f"{names.base}.") for name in stored.names()):
+        return stored
+    return _BelowBase(stored, names.base, names.head)
 
 
 def _require_shapes(folder: pathlib.Path, config: decoder.DecoderConfig, stored: Tensors) -> None:
     """Refuse files whose tensors are not those of the config."""
-    shapes = _shapes(config)
-    ignored = {"lm_head.weight"} if config.tied else set()  # a copy of the embedding
+    shapes = layout.shapes(config)
     missing = sorted(shapes.keys() - stored.names())
-    unexpected = sorted(stored.names() - shapes.keys() - ignored)
+    unexpected = sorted(stored.names() - shapes.keys() - layout.ignored(config))
     if missing or unexpected:
         raise errors.ModelFormatError(
             f"{folder}: the files do not fit config.json: {len(missing)} tensors are missing {missing[:3]}, "
@@ -270,32 +236,32 @@ def _require_shapes(folder: pathlib.Path, config: decoder.DecoderConfig, stored:
             )
 
 
-def _assemble(folder: pathlib.Path, config: decoder.DecoderConfig, stored: Tensors, dtype) -> decoder.Params:
+def _assemble(folder: pathlib.Path, config: decoder.DecoderConfig, stored: Tensors, dtype: DTypeLike) -> decoder.Params:
+    stored = _fully_named(stored, config)
     _require_shapes(folder, config, stored)
-
-    def stacked(name: str, theirs: str) -> jnp.ndarray:
-        linear = name in decoder.PROJECTIONS
-        parts = [stored[f"model.layers.{index}.{theirs}"] for index in range(config.num_layers)]
-        return jnp.asarray(np.stack([part.T if linear else part for part in parts]), dtype)
-
-    return decoder.Params(
-        embedding=jnp.asarray(stored["model.embed_tokens.weight"], dtype),
-        layers=decoder.Layer(**{name: stacked(name, theirs) for name, (theirs, _) in shapes_of_layer(config).items()}),
-        norm=jnp.asarray(stored["model.norm.weight"], dtype),
-        head=None if config.tied else jnp.asarray(stored["lm_head.weight"], dtype),
-    )
+    layers: dict[str, Any] = dict.fromkeys(("attention_norm", "feed_norm"))
+    for tensor in layout.tensors_of_layer(config):
+        parts = [tensor.split(stored[layout.prefix(config, index) + tensor.name]) for index in range(config.num_layers)]
+        layers |= {field: jnp.asarray(np.stack([part[field] for part in parts]), dtype) for field in parts[0]}
+    whole: dict[str, Any] = {
+        field: jnp.asarray(stored[name], dtype) for field, (name, _) in layout.whole_tensors(config).items()
+    }
+    return decoder.Params(layers=decoder.Layer(**layers), **whole)
 
 
 def tensors_of(params: decoder.Params, config: decoder.DecoderConfig) -> dict[str, np.ndarray]:
     """Tensors by the names, and in the layout, of a folder."""
-    tensors = {"model.embed_tokens.weight": np.asarray(params.embedding), "model.norm.weight": np.asarray(params.norm)}
-    if params.head is not None:
-        tensors["lm_head.weight"] = np.asarray(params.head)
-    for name, (theirs, _) in shapes_of_layer(config).items():
-        for index, part in enumerate(np.asarray(getattr(params.layers, name))):
-            laid = part.T if name in decoder.PROJECTIONS else part
-            tensors[f"model.layers.{index}.{theirs}"] = np.ascontiguousarray(laid)
-    return tensors
+    return {name: np.ascontiguousarray(tensor) for name, tensor in _named_tensors(params, config)}
+
+
+def _named_tensors(params: decoder.Params, config: decoder.DecoderConfig) -> Iterator[tuple[str, np.ndarray]]:
+    for field, (name, _) in layout.whole_tensors(config).items():
+        yield name, np.asarray(getattr(params, field))
+    for tensor in layout.tensors_of_layer(config):
+        stacked = {field: np.asarray(getattr(params.layers, field)) for field in tensor.fields.values()}
+        for index in range(config.num_layers):
+            fields = {field: leaf[index] for field, leaf in stacked.items()}
+            yield layout.prefix(config, index) + tensor.name, tensor.join(fields)
 
 
 _ROWS = 16
@@ -309,21 +275,14 @@ def fingerprint(folder: str | os.PathLike[str], config: decoder.DecoderConfig) -
     """
     path = pathlib.Path(folder)
     with _weights(path, lambda _: None) as stored:
+        stored = _fully_named(stored, config)
         _require_shapes(path, config, stored)
-        return _digest({name: stored.rows(name, _ROWS) for name in _shapes(config)})
+        return _digest({name: stored.rows(name, _ROWS) for name in layout.shapes(config)})
 
 
 def fingerprint_of(params: decoder.Params, config: decoder.DecoderConfig) -> str:
     """The fingerprint that a folder with these weights would have."""
-    host = jax.tree.map(np.asarray, params)
-    layers = {
-        name: leaf[..., :_ROWS] if name in decoder.PROJECTIONS else leaf[:, :_ROWS]  # there, rows are outputs
-        for name, leaf in host.layers._asdict().items()
-        if leaf is not None
-    }
-    head = None if host.head is None else host.head[:_ROWS]
-    first = decoder.Params(host.embedding[:_ROWS], decoder.Layer(**layers), host.norm[:_ROWS], head)
-    return _digest(tensors_of(first, config))
+    return _digest({name: np.array(tensor[:_ROWS]) for name, tensor in _named_tensors(params, config)})
 
 
 def _digest(tensors: dict[str, np.ndarray]) -> str:

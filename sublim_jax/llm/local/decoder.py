@@ -1,9 +1,9 @@
-"""One decoder for the embedded model and for open weights: Qwen2/2.5, Qwen3, Llama 3.x and Gemma 3 text.
+"""One decoder for the embedded model and for open weights of all families that `families` names.
 
-The families differ in a few switches of `DecoderConfig`: biases of q, k and v; norms of q and k; sandwich norms; a
-window on some layers; the table of rotary frequencies. Layers are stacked and, from the fifth on, scanned, so that
-compilation does not depend on the depth; in training they can be rematerialized, so that only what lies between layers
-is kept.
+The families differ in the switches of `DecoderConfig`: where norms stand and of which kind they are; biases; norms of q
+and k; a window, or no positions, on some layers; the table of rotary frequencies, or learnt positions; caps of scores.
+Layers are stacked and, from the fifth on, scanned, so that compilation does not depend on the depth; in training they
+can be rematerialized, so that only what lies between layers is kept.
 
     hidden = features(params, tokens, mask, config)          training and scoring, whole texts
     scores = logits(params, hidden, config)                  only where they are needed: the vocabulary is large
@@ -13,10 +13,9 @@ Rows are left-padded: `valid` says which tokens count, positions count valid tok
 pytree beside the parameters, and either can be trained.
 """
 
-import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,62 +23,14 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from sublim_jax import errors, specs
+from sublim_jax import errors
 from sublim_jax.llm.local import token_logprobs
+from sublim_jax.llm.local.decoder_config import DecoderConfig
 
 PROJECTIONS = ("query", "key", "value", "output", "gate", "up", "down")
 """The linear maps of a layer, in the order of `Layer`; low-rank factors may sit beside each."""
 SHALLOW = 4
 """Up to so many layers are written out instead of looped over: on a CPU the gradient is faster then."""
-
-
-@specs.checked
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class DecoderConfig:
-    """Shape and switches of a decoder."""
-
-    vocab_size: specs.Count
-    num_layers: specs.Count
-    hidden_size: specs.Count
-    intermediate_size: specs.Count  # of the gated feed-forward
-    num_heads: specs.Count
-    num_kv_heads: specs.Count
-    head_dim: specs.Count
-    frequencies: tuple[specs.Positive, ...]  # of the rotary embedding, head_dim / 2 of them, in radians per token
-    local_frequencies: tuple[specs.Positive, ...] | None = None  # of windowed layers, if they have their own
-    local_layers: tuple[bool, ...] = ()  # which layers see a window only; empty is none
-    window: specs.Count | None = None  # tokens that a windowed layer sees, itself included
-    query_scale: specs.Positive | None = None  # None is head_dim ** -0.5
-    activation: Literal["silu", "gelu"] = "silu"  # gelu is the tanh approximation
-    gated: bool = True  # the feed-forward multiplies the activation by a second projection; open weights all do
-    norm_eps: specs.Positive = 1e-6
-    qkv_bias: bool = False
-    qk_norm: bool = False
-    sandwich_norms: bool = False  # also after attention and after the feed-forward, before they are added
-    norm_offset: float = 0.0  # norms multiply by weight + offset
-    embedding_scale: specs.Positive = 1.0
-    tied: bool = True  # the head is the embedding
-
-    def __post_init__(self):
-        if self.num_heads % self.num_kv_heads:
-            raise errors.InputError(
-                f"{self.num_heads} heads of the queries cannot share {self.num_kv_heads} heads of the keys in equal "
-                f"groups; the first number must be a multiple of the second"
-            )
-        if self.head_dim % 2:
-            raise errors.InputError(f"head_dim={self.head_dim} is odd; a rotary embedding turns pairs of features")
-        for table in (self.frequencies, self.local_frequencies):
-            if table is not None and len(table) != self.head_dim // 2:
-                raise errors.InputError(
-                    f"there are {len(table)} rotary frequencies, and head_dim={self.head_dim} takes half as many"
-                )
-        if len(self.local_layers) not in (0, self.num_layers):
-            raise errors.InputError(
-                f"for {len(self.local_layers)} layers it is said whether they see a window only, and there are "
-                f"{self.num_layers} layers"
-            )
-        if any(self.local_layers) and self.window is None:
-            raise errors.InputError("some layers see a window only, and the size of the window is missing")
 
 
 class Layer(NamedTuple):
@@ -91,16 +42,21 @@ class Layer(NamedTuple):
     output: Float[Array, "layer heads_dim hidden"]
     up: Float[Array, "layer hidden inner"]
     down: Float[Array, "layer inner hidden"]
-    attention_norm: Float[Array, "layer hidden"]
-    feed_norm: Float[Array, "layer hidden"]
+    attention_norm: Float[Array, "layer hidden"] | None
+    feed_norm: Float[Array, "layer hidden"] | None
     gate: Float[Array, "layer hidden inner"] | None = None
     query_bias: Float[Array, "layer heads_dim"] | None = None
     key_bias: Float[Array, "layer kv_dim"] | None = None
     value_bias: Float[Array, "layer kv_dim"] | None = None
-    query_norm: Float[Array, "layer head_dim"] | None = None
-    key_norm: Float[Array, "layer head_dim"] | None = None
+    query_norm: Float[Array, "layer normed"] | None = None
+    key_norm: Float[Array, "layer kv_normed"] | None = None
     after_attention_norm: Float[Array, "layer hidden"] | None = None
     after_feed_norm: Float[Array, "layer hidden"] | None = None
+    output_bias: Float[Array, "layer hidden"] | None = None
+    up_bias: Float[Array, "layer inner"] | None = None
+    down_bias: Float[Array, "layer hidden"] | None = None
+    attention_norm_bias: Float[Array, "layer hidden"] | None = None
+    feed_norm_bias: Float[Array, "layer hidden"] | None = None
 
 
 class Params(NamedTuple):
@@ -110,6 +66,8 @@ class Params(NamedTuple):
     layers: Layer
     norm: Float[Array, "hidden"]
     head: Float[Array, "vocab hidden"] | None = None
+    norm_bias: Float[Array, "hidden"] | None = None
+    positions: Float[Array, "position hidden"] | None = None
 
 
 class Factors(NamedTuple):
@@ -149,11 +107,14 @@ def init(key: Key[Array, ""], config: DecoderConfig, *, dtype=jnp.float32) -> Pa
         drawn = jax.random.normal(next(keys), (c.num_layers, fan_in, fan_out)) * (scale * fan_in**-0.5)
         return drawn.astype(dtype)
 
-    def norm(size):
-        return jnp.full((c.num_layers, size), 1 - c.norm_offset, dtype)
+    def norm(size, present=True):
+        return jnp.full((c.num_layers, size), 1 - c.norm_offset, dtype) if present else None
 
-    def bias(size):
-        return jnp.zeros((c.num_layers, size), dtype) if c.qkv_bias else None
+    def bias(size, present):
+        return jnp.zeros((c.num_layers, size), dtype) if present else None
+
+    normed, kv_normed = (heads, kv) if c.whole_qk_norm else (c.head_dim, c.head_dim)
+    centered = c.norm == "layer"
 
     layers = Layer(
         query=weight(c.hidden_size, heads),
@@ -163,23 +124,33 @@ def init(key: Key[Array, ""], config: DecoderConfig, *, dtype=jnp.float32) -> Pa
         gate=weight(c.hidden_size, c.intermediate_size) if c.gated else None,
         up=weight(c.hidden_size, c.intermediate_size),
         down=weight(c.intermediate_size, c.hidden_size, shallow),
-        attention_norm=norm(c.hidden_size),
-        feed_norm=norm(c.hidden_size),
-        query_bias=bias(heads),
-        key_bias=bias(kv),
-        value_bias=bias(kv),
-        query_norm=norm(c.head_dim) if c.qk_norm else None,
-        key_norm=norm(c.head_dim) if c.qk_norm else None,
-        after_attention_norm=norm(c.hidden_size) if c.sandwich_norms else None,
-        after_feed_norm=norm(c.hidden_size) if c.sandwich_norms else None,
+        attention_norm=norm(c.hidden_size, c.pre_norms),
+        feed_norm=norm(c.hidden_size, c.pre_norms),
+        query_bias=bias(heads, c.qkv_bias),
+        key_bias=bias(kv, c.qkv_bias),
+        value_bias=bias(kv, c.qkv_bias),
+        query_norm=norm(normed, c.qk_norm),
+        key_norm=norm(kv_normed, c.qk_norm),
+        after_attention_norm=norm(c.hidden_size, c.sandwich_norms),
+        after_feed_norm=norm(c.hidden_size, c.sandwich_norms),
+        output_bias=bias(c.hidden_size, c.output_bias),
+        up_bias=bias(c.intermediate_size, c.feed_bias),
+        down_bias=bias(c.hidden_size, c.feed_bias),
+        attention_norm_bias=bias(c.hidden_size, centered and c.pre_norms),
+        feed_norm_bias=bias(c.hidden_size, centered and c.pre_norms),
     )
-    embedding = jax.random.normal(next(keys), (c.vocab_size, c.hidden_size)) * c.hidden_size**-0.5
-    head = None if c.tied else jax.random.normal(next(keys), (c.vocab_size, c.hidden_size)) * c.hidden_size**-0.5
+
+    def rows(count):
+        return (jax.random.normal(next(keys), (count, c.hidden_size)) * c.hidden_size**-0.5).astype(dtype)
+
+    embedding, head = rows(c.vocab_size), None if c.tied else rows(c.vocab_size)
     return Params(
-        embedding.astype(dtype),
-        layers,
-        jnp.full(c.hidden_size, 1 - c.norm_offset, dtype),
-        None if head is None else head.astype(dtype),
+        embedding=embedding,
+        layers=layers,
+        norm=jnp.full(c.hidden_size, 1 - c.norm_offset, dtype),
+        head=head,
+        norm_bias=jnp.zeros(c.hidden_size, dtype) if centered else None,
+        positions=None if c.num_positions is None else rows(c.num_positions),
     )
 
 
@@ -239,8 +210,13 @@ def split(params: Params, devices: Sequence[Any]) -> Params:
     layers: Any = {
         name: None if leaf is None else placed(leaf, inner.get(name)) for name, leaf in params.layers._asdict().items()
     }
-    head = None if params.head is None else placed(params.head, 0)
-    return Params(placed(params.embedding, 0), Layer(**layers), placed(params.norm, None), head)
+    rows = ("embedding", "head")
+    whole: Any = {
+        name: None if leaf is None else placed(leaf, 0 if name in rows else None)
+        for name, leaf in params._asdict().items()
+        if name != "layers"
+    }
+    return Params(layers=Layer(**layers), **whole)
 
 
 def features(
@@ -266,14 +242,19 @@ def logits(
 ) -> Float[Array, "*place vocab"]:
     """Scores of the next token, float32."""
     head = params.embedding if config.tied or params.head is None else params.head
-    return jnp.einsum("...d,vd->...v", hidden, head, preferred_element_type=jnp.float32)
+    scores = jnp.einsum("...d,vd->...v", hidden, head, preferred_element_type=jnp.float32)
+    return _capped(scores, config.logit_cap)
 
 
 def logprobs(
     params: Params, hidden: Float[Array, "*place hidden"], tokens: Int[Array, "*place"], config: DecoderConfig
 ) -> Float[Array, "*place"]:
     """Log-probability of one token at each place, in nats, float32. Its gradient is written by hand: it reads the
-    scores of all words in two products, where the derived one also scales and transposes them."""
+    scores of all words in two products, where the derived one also scales and transposes them. Scores with a cap have
+    the derived one."""
+    if config.logit_cap is not None:
+        scores = jax.nn.log_softmax(logits(params, hidden, config))
+        return jnp.take_along_axis(scores, tokens[..., None], axis=-1)[..., 0]
     head = params.embedding if config.tied or params.head is None else params.head
     return token_logprobs.logprobs(hidden.reshape(-1, hidden.shape[-1]), head, tokens.reshape(-1)).reshape(tokens.shape)
 
@@ -283,10 +264,18 @@ def positions(valid: Bool[Array, "batch time"]) -> Int[Array, "batch time"]:
     return jnp.maximum(jnp.cumsum(valid, axis=1) - 1, 0)
 
 
-def _norm(x, weight, config: DecoderConfig):
+def _norm(x, weight, config: DecoderConfig, bias=None):
     y = x.astype(jnp.float32)
+    if config.norm == "layer":
+        y = y - jnp.mean(y, axis=-1, keepdims=True)
     y = y * lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + config.norm_eps)
-    return (y * _last_axis(weight.astype(jnp.float32) + config.norm_offset, y)).astype(x.dtype)
+    y = y * _last_axis(weight.astype(jnp.float32) + config.norm_offset, y)
+    return (y if bias is None else y + _last_axis(bias.astype(jnp.float32), y)).astype(x.dtype)
+
+
+def _capped(scores, cap: float | None):
+    """Scores between -cap and cap; as they are without a cap."""
+    return scores if cap is None else cap * jnp.tanh(scores / cap)
 
 
 def _last_axis(vector, like):
@@ -295,17 +284,20 @@ def _last_axis(vector, like):
 
 
 def _rotate(x: Float[Array, "batch time head dim"], cosine, sine):
-    """Halves of a head are the two coordinates. Stacked and not joined, for the sake of the gradient on a CPU."""
+    """Halves of a head are the two coordinates; of a head that turns in part, halves of that part, which comes first.
+    Stacked and not joined, for the sake of the gradient on a CPU."""
+    if (width := 2 * cosine.shape[-1]) < x.shape[-1]:
+        return jnp.concatenate([_rotate(x[..., :width], cosine, sine), x[..., width:]], axis=-1)
     first, second = jnp.split(x, 2, axis=-1)
     return jnp.stack([first * cosine - second * sine, second * cosine + first * sine], axis=-2).reshape(x.shape)
 
 
-def _attend(query, key, value, allowed: Bool[Array, "batch time seen"], scale: float):
+def _attend(query, key, value, allowed: Bool[Array, "batch time seen"], scale: float, cap: float | None):
     """Softmax attention, (batch, head, time, dim); query heads share the key heads in equal groups. Float32 inside."""
     batch, heads, time, dim = query.shape
     grouped = query.reshape(batch, key.shape[1], -1, dim)  # the queries of a group follow one another
     scores = jnp.einsum("bkqd,bksd->bkqs", grouped, key, preferred_element_type=jnp.float32) * scale
-    scores = scores.reshape(batch, heads, time, -1)
+    scores = _capped(scores, cap).reshape(batch, heads, time, -1)
     weights = jax.nn.softmax(jnp.where(allowed[:, None], scores, jnp.finfo(jnp.float32).min), axis=-1)
     weights = weights.astype(value.dtype).reshape(batch, key.shape[1], -1, key.shape[2])
     return jnp.einsum("bkqs,bksd->bkqd", weights, value).reshape(query.shape)
@@ -356,6 +348,13 @@ def _layers(params: Params, tokens, places, seen, config: DecoderConfig, *, cach
     c, (batch, time) = config, tokens.shape
     x = params.embedding[tokens]
     x = x * jnp.asarray(c.embedding_scale, x.dtype)
+    if params.positions is not None:
+        if seen.shape[1] > len(params.positions):
+            raise errors.ContextError(
+                f"there is room for {seen.shape[1]} tokens, prompt and reply together, and the model has learnt "
+                f"{len(params.positions)} positions; shorten the texts or ask for fewer tokens"
+            )
+        x = x + params.positions[places]
 
     def rotation(frequencies):
         """From a table of places: XLA:CPU would take the sines of every token's angle anew for each rotation."""
@@ -368,13 +367,15 @@ def _layers(params: Params, tokens, places, seen, config: DecoderConfig, *, cach
     key_at = jnp.arange(seen.shape[1])[None, :]
     causal = (key_at <= query_at)[None] & seen[:, None, :]
     windowed = causal if c.window is None else causal & (query_at - key_at < c.window)[None]
-    activation = jax.nn.silu if c.activation == "silu" else functools.partial(jax.nn.gelu, approximate=True)
+    gelu = functools.partial(jax.nn.gelu, approximate=c.activation == "gelu")
+    activation = jax.nn.silu if c.activation == "silu" else gelu
     mixed = any(c.local_layers)  # some layers look through a window
     is_local = jnp.asarray(c.local_layers or (False,) * c.num_layers)
+    unrotated = jnp.asarray(c.unrotated_layers) if any(c.unrotated_layers) else None
     factors = {} if low_rank is None else low_rank.factors
 
     def layer(x, scanned):
-        (w, windows, extra), kept = scanned
+        (w, windows, unrotated, extra), kept = scanned
 
         def linear(name, h):
             flat = h.reshape(-1, h.shape[-1])  # as a matrix: XLA:CPU takes longer for the gradient otherwise
@@ -386,41 +387,53 @@ def _layers(params: Params, tokens, places, seen, config: DecoderConfig, *, cach
                 y = y + (flat @ a) @ b * low_rank.scale.astype(h.dtype)  # pyright: ignore[reportOptionalMemberAccess]
             return y.reshape(*h.shape[:-1], -1)
 
-        h = _norm(x, w.attention_norm, c)
-        query, key, value = (linear(name, h).reshape(batch, time, -1, c.head_dim) for name in ("query", "key", "value"))
-        if w.query_norm is not None:
+        def projected(name, norm):
+            y = linear(name, h)
+            if norm is not None and c.whole_qk_norm:
+                y = _norm(y, norm, c)
+            return y.reshape(batch, time, -1, c.head_dim)
+
+        h = x if w.attention_norm is None else _norm(x, w.attention_norm, c, w.attention_norm_bias)
+        norms = (("query", w.query_norm), ("key", w.key_norm), ("value", None))
+        query, key, value = (projected(name, norm) for name, norm in norms)
+        if w.query_norm is not None and not c.whole_qk_norm:
             query, key = _norm(query, w.query_norm, c), _norm(key, w.key_norm, c)
-        cosine, sine = jax.tree.map(lambda a, b: jnp.where(windows, a, b), local, everywhere) if mixed else everywhere
-        query, key = _rotate(query, cosine, sine), _rotate(key, cosine, sine)
+        if c.frequencies:
+            cosine, sine = everywhere
+            if mixed:
+                cosine, sine = jax.tree.map(lambda a, b: jnp.where(windows, a, b), local, everywhere)
+            if unrotated is not None:
+                cosine, sine = jnp.where(unrotated, 1, cosine), jnp.where(unrotated, 0, sine)
+            query, key = _rotate(query, cosine, sine), _rotate(key, cosine, sine)
         query, key, value = (leaf.swapaxes(1, 2) for leaf in (query, key, value))
         if kept is not None:
             key = lax.dynamic_update_slice(kept.key, key, (0, 0, at, 0))
             value = lax.dynamic_update_slice(kept.value, value, (0, 0, at, 0))
         allowed = jnp.where(windows, windowed, causal) if mixed else causal
         scale = c.head_dim**-0.5 if c.query_scale is None else c.query_scale
-        heads = _attend(query, key, value, allowed, scale)
+        heads = _attend(query, key, value, allowed, scale, c.attention_cap)
         attended = linear("output", heads.swapaxes(1, 2).reshape(batch, time, -1))
         if w.after_attention_norm is not None:
             attended = _norm(attended, w.after_attention_norm, c)
-        x = x + attended
-        h = _norm(x, w.feed_norm, c)
+        between = x if c.parallel else x + attended
+        h = between if w.feed_norm is None else _norm(between, w.feed_norm, c, w.feed_norm_bias)
         inner = activation(linear("gate", h)) * linear("up", h) if c.gated else activation(linear("up", h))
         fed = linear("down", inner)
         if w.after_feed_norm is not None:
             fed = _norm(fed, w.after_feed_norm, c)
-        x = x + fed
+        x = x + attended + fed if c.parallel else between + fed
         return x, (None if kept is None else Cache(key, value), x if keep else None)
 
     body = jax.checkpoint(layer) if remat else layer
-    scanned = params.layers, is_local, factors
+    scanned = params.layers, is_local, unrotated, factors
     if c.num_layers > SHALLOW:
         x, (cache, streams) = lax.scan(body, x, (scanned, cache))
-        return _norm(x, params.norm, c), cache, streams
+        return _norm(x, params.norm, c, params.norm_bias), cache, streams
     caches, streams = [], []
     for index in range(c.num_layers):
         own = jax.tree.map(lambda leaf, index=index: leaf[index], scanned)
         x, (kept, stream) = body(x, (own, None if cache is None else cache[index]))
         caches.append(kept)
         streams.append(stream)
-    hidden = _norm(x, params.norm, c)
+    hidden = _norm(x, params.norm, c, params.norm_bias)
     return hidden, None if cache is None else tuple(caches), jnp.stack(streams) if keep else None

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import json
 import pathlib
+import types
 from collections.abc import Mapping
 from typing import Any, TypeVar, get_type_hints
 
@@ -33,24 +34,30 @@ def read(path: pathlib.Path) -> dict[str, Any]:
     return content
 
 
-def of(cls: type[Entries], content: Mapping[str, Any], where: object) -> Entries:
+def of(
+    cls: type[Entries], content: Mapping[str, Any], where: object, names: Mapping[str, str] = types.MappingProxyType({})
+) -> Entries:
     """The entries that a dataclass has fields for; others are left out. A JSON array becomes a tuple.
+
+    Args:
+        names: what an entry is called in the file, where that is not the name of the field.
 
     Raises:
         ModelFormatError: an entry is missing, or its annotation does not allow it.
     """
     values = {}
     for field, annotation in _fields(cls):
-        if field.name in content:
-            value: Any = content[field.name]
+        name = names.get(field.name, field.name)
+        if name in content:
+            value: Any = content[name]
             if isinstance(value, list):
                 value = tuple(value)
-            check(value, annotation, f"{where}: {field.name}")
+            check(value, annotation, f"{where}: {name}")
             if specs.holds_numbers(annotation) and isinstance(value, int):
                 value = float(value)  # JSON writes 1e6 as 1000000 too
             values[field.name] = value
         elif field.default is dataclasses.MISSING:
-            raise errors.ModelFormatError(f"{where}: the entry {field.name!r} is missing")
+            raise errors.ModelFormatError(f"{where}: the entry {name!r} is missing")
     return cls(**values)
 
 

@@ -1,4 +1,4 @@
-"""The decoder that a `config.json` of Qwen2/2.5, Qwen3, Llama 3.x or Gemma 3 text describes.
+"""The decoder that a `config.json` of one of the `families` describes.
 
 Every entry that is used is checked. Entries with which the decoder would be another one are refused by name.
 """
@@ -7,15 +7,16 @@ import dataclasses
 import math
 import os
 import pathlib
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 import annotated_types
 import numpy as np
 
 from sublim_jax import errors, specs
-from sublim_jax.llm.local import decoder, entries, gguf, gguf_llama
+from sublim_jax.llm.local import decoder, entries, families, gguf, gguf_llama
+from sublim_jax.llm.local.families import Family
 
-FAMILIES = ("qwen2", "qwen3", "llama", "gemma3_text")
 UNSUPPORTED = {
     "quantization_config": "a quantised model",
     "compression_config": "a quantised model",
@@ -25,19 +26,21 @@ UNSUPPORTED = {
     "use_bidirectional_attention": "use_bidirectional_attention",
     "attn_logit_softcapping": "softcapping of logits",
     "final_logit_softcapping": "softcapping of logits",
+    "no_rope_layers": "no_rope_layers",
+    "clip_qkv": "clip_qkv",
+    "scale_attn_by_inverse_layer_idx": "scale_attn_by_inverse_layer_idx",
+    "add_cross_attention": "add_cross_attention",
     "transformers_weights": "another name of the weights (transformers_weights)",
 }
 """Entries of config.json with which the decoder would be another one, and what they mean."""
-DEFAULTS: dict[str, Any] = {"hidden_act": "silu", "rope_theta": 1e4, "tie_word_embeddings": False}
-GEMMA_DEFAULTS = {
-    "hidden_activation": "gelu_pytorch_tanh",
-    "rope_theta": 1e6,
-    "rope_local_base_freq": 1e4,
-    "tie_word_embeddings": True,
-    "query_pre_attn_scalar": 256,
-    "sliding_window": 4096,
+ACTIVATIONS = {
+    "silu": "silu",
+    "gelu": "exact_gelu",
+    "gelu_pytorch_tanh": "gelu",
+    "gelu_new": "gelu",
+    "gelu_fast": "gelu",
 }
-"""What transformers takes where config.json has no such entry."""
+"""Activations of config.json by our name for them."""
 _Size = Annotated[int, annotated_types.Interval(ge=1, le=2**24)]
 
 
@@ -50,21 +53,28 @@ class _Config:
     num_hidden_layers: Annotated[int, annotated_types.Interval(ge=1, le=2**12)]
     intermediate_size: _Size
     num_attention_heads: _Size
-    rms_norm_eps: specs.Positive
+    norm_eps: specs.Positive
+    hidden_act: str
     num_key_value_heads: _Size | None = None
     head_dim: _Size | None = None
     tie_word_embeddings: bool | None
-    rope_theta: specs.Positive
+    rope_theta: specs.Positive = 1e4
     rope_scaling: dict | None = None
     rope_parameters: dict | None = None
     max_position_embeddings: specs.Count | None = None
     partial_rotary_factor: specs.Positive | None = None
     layer_types: tuple[Literal["full_attention", "sliding_attention"], ...] | None = None
-    # Gemma's alone
+    sliding_window: specs.Count | None = None
+    # of some families alone
     rope_local_base_freq: specs.Positive = 1e4
     query_pre_attn_scalar: specs.Positive = 256.0
-    sliding_window: specs.Count | None = None
-    sliding_window_pattern: specs.Count | None = 6
+    sliding_window_pattern: specs.Count | None = None
+    attn_logit_softcapping: specs.Positive | None = None
+    final_logit_softcapping: specs.Positive | None = None
+    no_rope_layers: tuple[Literal[0, 1], ...] | None = None
+    no_rope_layer_interval: specs.Count | None = None
+    attention_bias: bool | None = None
+    use_parallel_residual: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,74 +104,101 @@ def read_config(folder: str | os.PathLike[str]) -> decoder.DecoderConfig:
 
 
 def _config(path: pathlib.Path, content: dict[str, Any]) -> decoder.DecoderConfig:
-    family = content.get("model_type")
+    def refuse(what: str, supported: Iterable[str]) -> errors.ModelFormatError:
+        return errors.ModelFormatError(f"{path}: {what} is not supported; supported are {', '.join(supported)}")
 
-    def refuse(what: str) -> errors.ModelFormatError:
-        return errors.ModelFormatError(f"{path}: {what} is not supported; supported are {', '.join(FAMILIES)}")
-
-    if family not in FAMILIES:
-        raise refuse(f"model_type {family!r}")
+    model_type = content.get("model_type")
+    if not isinstance(model_type, str) or model_type not in families.FAMILIES:
+        supported = (f"{name} ({known.label})" for name, known in families.FAMILIES.items())
+        raise refuse(f"model_type {model_type!r}", supported)
+    family = families.FAMILIES[model_type]
     for entry, meaning in UNSUPPORTED.items():
-        if content.get(entry) and not (entry == "attention_bias" and family == "qwen2"):  # Qwen2 has biases anyway
-            raise refuse(meaning)
-    gemma = family == "gemma3_text"
-    content = (GEMMA_DEFAULTS if gemma else DEFAULTS) | content
-    activation = content["hidden_activation" if gemma else "hidden_act"]
-    if activation not in ("silu", "gelu_pytorch_tanh"):
-        raise refuse(f"hidden_act {activation!r}")
-    c = entries.of(_Config, content, path)
-    local = _local_layers(path, c, gemma)
-    if any(local) and not gemma:
-        raise refuse("sliding_attention in layer_types")
+        if content.get(entry) and entry not in family.reads:
+            raise errors.ModelFormatError(f"{path}: {meaning} is not supported in a model of type {model_type}")
+    if content.get("scale_attn_weights") is False:
+        raise errors.ModelFormatError(f"{path}: scale_attn_weights=false is not supported in a model of type gpt2")
+    names = {"norm_eps": "rms_norm_eps"} | dict(family.names)
+    content = {names.get(name, name): value for name, value in family.defaults.items()} | content
+    content = {name: value for name, value in content.items() if name not in family.unread}
+    if model_type == "gpt2" and content.get("n_inner") is None and isinstance(content.get("n_embd"), int):
+        content["n_inner"] = 4 * content["n_embd"]
+    c = entries.of(_Config, content, path, names)
+    if c.hidden_act not in ACTIVATIONS:
+        raise refuse(f"{names.get('hidden_act', 'hidden_act')} {c.hidden_act!r}", ACTIVATIONS)
+    local = _local_layers(path, c, family)
     if c.head_dim is None and c.hidden_size % c.num_attention_heads:
-        raise errors.ModelFormatError(
-            f"{path}: hidden_size={c.hidden_size} is no multiple of num_attention_heads={c.num_attention_heads}, and "
-            f"there is no head_dim"
-        )
+        sizes = ("hidden_size", c.hidden_size), ("num_attention_heads", c.num_attention_heads)
+        size, heads = (f"{names.get(name, name)}={value}" for name, value in sizes)
+        raise errors.ModelFormatError(f"{path}: {size} is no multiple of {heads}, and there is no head_dim")
     head_dim = c.head_dim or c.hidden_size // c.num_attention_heads
-    full_frequencies, local_frequencies = _rotary(path, c, head_dim, gemma)
+    full_frequencies, local_frequencies = _rotary(path, c, head_dim, family)
+    settings: dict[str, Any] = {
+        "vocab_size": c.vocab_size,
+        "num_layers": c.num_hidden_layers,
+        "hidden_size": c.hidden_size,
+        "intermediate_size": c.intermediate_size,
+        "num_heads": c.num_attention_heads,
+        "num_kv_heads": c.num_key_value_heads or c.num_attention_heads,
+        "head_dim": head_dim,
+        "frequencies": full_frequencies,
+        "local_frequencies": local_frequencies,
+        "local_layers": local,
+        "window": None if family.windows == "none" else c.sliding_window,
+        "activation": ACTIVATIONS[c.hidden_act],
+        "norm_eps": c.norm_eps,
+        "tied": bool(c.tie_word_embeddings),
+        "attention_cap": c.attn_logit_softcapping,
+        "logit_cap": c.final_logit_softcapping,
+        "unrotated_layers": _unrotated_layers(c) if "no_rope_layers" in family.reads else (),
+        "parallel": c.use_parallel_residual and "use_parallel_residual" in family.defaults,
+        "num_positions": c.max_position_embeddings if family.turns == "nothing" else None,
+    }
+    if family.gemma:
+        settings |= {
+            "query_scale": c.query_pre_attn_scalar**-0.5,
+            "norm_offset": 1.0,
+            "embedding_scale": c.hidden_size**0.5,
+        }
+    if "attention_bias" in family.defaults:
+        settings |= {"qkv_bias": bool(c.attention_bias), "output_bias": bool(c.attention_bias)}
     try:
-        return decoder.DecoderConfig(
-            vocab_size=c.vocab_size,
-            num_layers=c.num_hidden_layers,
-            hidden_size=c.hidden_size,
-            intermediate_size=c.intermediate_size,
-            num_heads=c.num_attention_heads,
-            num_kv_heads=c.num_key_value_heads or c.num_attention_heads,
-            head_dim=head_dim,
-            frequencies=full_frequencies,
-            local_frequencies=local_frequencies,
-            local_layers=local,
-            window=c.sliding_window if gemma else None,
-            query_scale=c.query_pre_attn_scalar**-0.5 if gemma else None,
-            activation="silu" if activation == "silu" else "gelu",
-            norm_eps=c.rms_norm_eps,
-            qkv_bias=family == "qwen2",
-            qk_norm=family in ("qwen3", "gemma3_text"),
-            sandwich_norms=gemma,
-            norm_offset=1.0 if gemma else 0.0,
-            embedding_scale=c.hidden_size**0.5 if gemma else 1.0,
-            tied=bool(c.tie_word_embeddings),
-        )
+        return decoder.DecoderConfig(**settings | dict(family.fixed))
     except errors.InputError as error:
         raise errors.ModelFormatError(f"{path}: {error}") from error
 
 
-def _local_layers(path: pathlib.Path, c: _Config, gemma: bool) -> tuple[bool, ...]:
+def _local_layers(path: pathlib.Path, c: _Config, family: Family) -> tuple[bool, ...]:
     """Which layers see a window only; none is an empty tuple outside Gemma."""
-    if c.layer_types is None:
-        pattern = c.sliding_window_pattern or 6
-        return tuple((index + 1) % pattern != 0 for index in range(c.num_hidden_layers)) if gemma else ()
-    if len(c.layer_types) != c.num_hidden_layers:
+    if c.layer_types is not None and len(c.layer_types) != c.num_hidden_layers:
         raise errors.ModelFormatError(
             f"{path}: layer_types has {len(c.layer_types)} entries, and num_hidden_layers is {c.num_hidden_layers}"
         )
-    local = tuple(kind == "sliding_attention" for kind in c.layer_types)
-    return local if gemma or any(local) else ()
+    local = tuple(kind == "sliding_attention" for kind in c.layer_types or ())
+    if family.windows == "by layer":
+        pattern = c.sliding_window_pattern or family.defaults["sliding_window_pattern"]
+        return local or tuple((index + 1) % pattern != 0 for index in range(c.num_hidden_layers))
+    all_local = family.windows == "all" and c.sliding_window is not None
+    if local and local != (all_local,) * c.num_hidden_layers:
+        kind = "full_attention" if all_local else "sliding_attention"
+        raise errors.ModelFormatError(
+            f"{path}: {kind} in layer_types is not supported in a model of this type with sliding_window="
+            f"{c.sliding_window}"
+        )
+    return (True,) * c.num_hidden_layers if all_local else ()
 
 
-def _rotary(path: pathlib.Path, c: _Config, head_dim: int, gemma: bool):
+def _unrotated_layers(c: _Config) -> tuple[bool, ...]:
+    """Which layers know no positions; in config.json, 1 stands for layers that do."""
+    if c.no_rope_layers is not None:
+        return tuple(not rotated for rotated in c.no_rope_layers)
+    interval = c.no_rope_layer_interval
+    return () if interval is None else tuple((index + 1) % interval == 0 for index in range(c.num_hidden_layers))
+
+
+def _rotary(path: pathlib.Path, c: _Config, head_dim: int, family: Family):
     """Frequencies of full and of windowed layers, from either spelling of the config."""
+    if family.turns == "nothing":
+        return (), None
     scaling, parameters = c.rope_scaling or {}, c.rope_parameters or {}
     default = {
         "rope_theta": c.rope_theta,
@@ -172,12 +209,28 @@ def _rotary(path: pathlib.Path, c: _Config, head_dim: int, gemma: bool):
     for value in nested:
         entries.check(value, dict, f"{path}: rope_parameters")
     full, local = nested
-    if gemma:
+    if "rope_local_base_freq" in family.defaults:
         local = default | {"rope_theta": c.rope_local_base_freq} | local
         return _frequencies(path, default | full | scaling, head_dim), _frequencies(path, local, head_dim)
     if full or local:
-        raise errors.ModelFormatError(f"{path}: rope_parameters by kind of layer are supported for Gemma alone")
-    return _frequencies(path, default | (scaling or parameters), head_dim), None
+        raise errors.ModelFormatError(f"{path}: rope_parameters by kind of layer are supported for Gemma 3 alone")
+    settings = default | (scaling or parameters)
+    part = settings.get("partial_rotary_factor")
+    if family.turns == "stated part" and part is None:
+        raise errors.ModelFormatError(
+            f"{path}: neither rotary_pct nor rope_parameters with a partial_rotary_factor is there, so it is not known "
+            f"which part of a head turns; Pythia has rotary_pct 0.25"
+        )
+    if family.turns != "head" and part is not None:
+        entries.check(part, specs.Positive, f"{path}: partial_rotary_factor")
+        size = int(head_dim * part)
+        if part > 1 or size < 2 or size % 2:
+            raise errors.ModelFormatError(
+                f"{path}: partial_rotary_factor {part} turns {size} of the {head_dim} features of a head; expected an "
+                f"even number of them"
+            )
+        head_dim, settings = size, settings | {"partial_rotary_factor": None}
+    return _frequencies(path, settings, head_dim), None
 
 
 def _frequencies(path: pathlib.Path, settings: dict[str, Any], head_dim: int) -> tuple[float, ...]:

@@ -153,6 +153,40 @@ class HFTokenizer:
         return Encoded((*prompt, *self.encode(reply), self.end_ids[0]), len(prompt))
 
 
+class PlainTokenizer(HFTokenizer):
+    """The tokenizer of a base model, which has no chat template: a chat is the text of its turns, one after the other,
+    and the reply goes on where they end. Nothing stands between, so spaces and line breaks are the user's to write.
+
+    A text begins with the tokens that the tokenizer itself puts before one, e.g. Gemma's `<bos>`; those of GPT-NeoX,
+    GPT-2 and OLMo2 put none. A system turn is refused, since the model has no such thing.
+    """
+
+    def render(self, chat: Chat) -> str:
+        if any(message.role == "system" for message in chat):
+            raise errors.TemplateError(
+                "this model has no chat template, so a chat is plain text and has no system turn: put its text before "
+                "the user's"
+            )
+        text = "".join(message.content for message in chat)
+        if not text:
+            raise errors.TemplateError("a base model goes on with a text, and this chat has none; write a prompt")
+        return text
+
+    def chat(self, chat: Chat, reply: str | None = None) -> Encoded:
+        """As that of other tokenizers. The reply is encoded as what follows a text: some tokenizers would put a space
+        in front of it."""
+        encoding = self._tokenizer.encode(self.render(chat))
+        special = list(encoding.special_tokens_mask)
+        num_last = special[::-1].index(0) if 0 in special else 0  # an end token, which would end the prompt
+        prompt = encoding.ids[: len(special) - num_last]
+        if reply is None:
+            return Encoded(tuple(prompt), len(prompt))
+        before = self.encode("\n")
+        following = self.encode("\n" + reply)
+        ids = following[len(before) :] if following[: len(before)] == before else self.encode(reply)
+        return Encoded((*prompt, *ids, self.end_ids[0]), len(prompt))
+
+
 @functools.cache
 def _compiled(template: str):
     sandbox = _hf()[1]
@@ -221,7 +255,10 @@ def read(folder: str | os.PathLike[str]) -> HFTokenizer:
     template = _template(path, settings)
     names = ("bos_token", "eos_token", "pad_token")
     special = {name: _content(settings.get(name), f"{path / 'tokenizer_config.json'}: {name}") for name in names}
-    made = HFTokenizer(tokenizer, template, special, _ends(path, tokenizer, special, generation))
+    end_ids = _ends(path, tokenizer, special, generation)
+    if template is None:
+        return PlainTokenizer(tokenizer, None, special, end_ids)
+    made = HFTokenizer(tokenizer, template, special, end_ids)
     return HFTokenizer(tokenizer, template, special, tuple(dict.fromkeys((*_turn_end(made), *made.end_ids))))
 
 

@@ -49,10 +49,10 @@ def test_an_adapter_of_somebody_elses_is_not_replaced(tmp_path, model):
     low_rank = adapters.load(tmp_path / "theirs", config)
     before = {path.name: path.read_bytes() for path in (tmp_path / "theirs").iterdir()}
     with pytest.raises(errors.OutputError, match="it is not replaced"):
-        adapters.save(tmp_path / "theirs", low_rank, base="b")
+        adapters.save(tmp_path / "theirs", low_rank, config, base="b")
     assert {path.name: path.read_bytes() for path in (tmp_path / "theirs").iterdir()} == before
     for _ in range(2):
-        adapters.save(tmp_path / "ours", low_rank, base="b")
+        adapters.save(tmp_path / "ours", low_rank, config, base="b")
     assert load_file(tmp_path / "ours" / "adapter_model.safetensors").keys() == load_file(
         tmp_path / "theirs" / "adapter_model.safetensors").keys()  # fmt: skip
 
@@ -78,7 +78,8 @@ def write(folder, tensors, modules, config=PLAIN, change=None):
 
 
 def weight(params, module, layer):
-    ours = next(name for name, theirs in checkpoint.NAMES.items() if theirs == f"{module}.weight")
+    ours = {"q_proj": "query", "k_proj": "key", "v_proj": "value", "o_proj": "output", "gate_proj": "gate",
+            "up_proj": "up", "down_proj": "down"}[module.rpartition(".")[2]]  # fmt: skip
     return np.asarray(getattr(params.layers, ours)[layer]).T
 
 
@@ -137,7 +138,7 @@ def test_factors_have_pefts_ranks_scales_and_modules(model, tmp_path, case):
     config, params = checkpoint.load(folder, dtype=jnp.float32)
     low_rank = adapters.load(tmp_path / "a", config)
     require_merged(low_rank, params, tensors, factors, {name: scale for name, (_, scale) in modules.items()})
-    adapters.save(tmp_path / "again", low_rank, base=str(folder))  # one rank and one scale for all of them
+    adapters.save(tmp_path / "again", low_rank, config, base=str(folder))  # one rank and one scale for all of them
     require_merged(
         adapters.load(tmp_path / "again", config), params, tensors, factors, {m: s for m, (_, s) in modules.items()}
     )
@@ -226,7 +227,7 @@ def test_strays_beside_an_adapter_are_not_read(model, tmp_path):
 def test_what_is_written_is_in_pefts_layout(model, tmp_path):
     config, params = checkpoint.load(model[0], dtype=jnp.float32)
     low_rank = drawn(params, rank=3, scale=2.0)
-    adapters.save(tmp_path / "a", low_rank, base="m")
+    adapters.save(tmp_path / "a", low_rank, config, base="m")
     jax.tree.map(np.testing.assert_array_equal, adapters.load(tmp_path / "a", config), low_rank)
     said = json.loads((tmp_path / "a" / "adapter_config.json").read_text())
     assert (said["r"], said["lora_alpha"], said["base_model_name_or_path"]) == (3, 6.0, "m")

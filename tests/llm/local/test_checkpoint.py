@@ -287,7 +287,7 @@ def test_a_config_of_another_kind_is_refused(tmp_path):
         ("gemma3", {"layer_types": ["sliding_attention"]}, "layer_types has 1 entries"),
         ("gemma3", {"layer_types": None, "sliding_window_pattern": 0}, "sliding_window_pattern: must be at least 1"),
         ("gemma3", {"query_pre_attn_scalar": 0}, "query_pre_attn_scalar: must be greater than 0"),
-        ("gemma3", {"hidden_act": "silu", "hidden_activation": "relu"}, "hidden_act 'relu' is not supported"),
+        ("gemma3", {"hidden_act": "silu", "hidden_activation": "relu"}, "hidden_activation 'relu' is not"),
         ("gemma3", {"rope_parameters": {"full_attention": [1.0]}}, "rope_parameters: expected an object of names"),
     ],
 )  # fmt: skip

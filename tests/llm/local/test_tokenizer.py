@@ -47,12 +47,12 @@ def test_a_chat_is_rendered_and_its_reply_begins_where_the_prompt_ends(tmp_path)
     assert made.size == len(WORDS)
 
 
-def test_a_template_that_refuses_and_a_model_without_one_say_so(tmp_path):
+def test_a_template_that_refuses_a_chat_and_a_base_model_say_so(tmp_path):
     strict = write(tmp_path / "a", template=TEMPLATE.replace("default(true)", "default(false)"))
     with pytest.raises(errors.TemplateError, match="does not take a chat of system, user: no system turn"):
         strict.render((Message("system", "be kind"), *QUESTION))
-    with pytest.raises(errors.TemplateError, match="this model has no chat template"):
-        write(tmp_path / "b", template=None).render(QUESTION)
+    with pytest.raises(errors.TemplateError, match="no chat template, so a chat is plain text and has no system turn"):
+        write(tmp_path / "b", template=None).render((Message("system", "be kind"), *QUESTION))
 
 
 def test_the_date_and_thinking_are_pinned(tmp_path):
