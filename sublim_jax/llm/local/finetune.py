@@ -11,7 +11,7 @@ import pathlib
 import time
 import zipfile
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +40,9 @@ OnStep = Callable[[int, int], object]
 ends."""
 
 
+State = TypeVar("State")
+
+
 class TokenizedRows(NamedTuple):
     """Rows in tokens, padded to one length, on the host or on a device."""
 
@@ -65,21 +68,30 @@ def training_arrays(reader: Tokenizer, rows: Sequence[Chat], *, max_length: int)
     return TokenizedRows(ids, valid, local_model.reply_mask(encoded, length))
 
 
-def _optimizer(config: FinetuneConfig, num_steps: int) -> optax.GradientTransformation:
-    warm = max(1, round(config.warmup * num_steps))
-    match config.schedule:
+def adam(
+    *, learning_rate: float, beta2: float, num_steps: int, num_warmup_steps: int, schedule: str, clip_norm: float | None
+) -> optax.GradientTransformation:
+    """Adam whose rate rises from the first step on, then follows "linear", "cosine" or "constant" to the last."""
+    warm = max(1, num_warmup_steps)
+    match schedule:
         case "linear":
             after = optax.linear_schedule(1.0, 0.0, max(1, num_steps - warm))
         case "cosine":
             after = optax.cosine_decay_schedule(1.0, max(1, num_steps - warm), alpha=0.05)
-        case "constant":
+        case _:
             after = optax.constant_schedule(1.0)
-    schedule = optax.join_schedules([optax.linear_schedule(1 / warm, 1.0, warm), after], [warm])
-    clip = optax.identity() if config.clip_norm is None else optax.clip_by_global_norm(config.clip_norm)
-    rate = config.learning_rate
+    shares = optax.join_schedules([optax.linear_schedule(1 / warm, 1.0, warm), after], [warm])
+    clip = optax.identity() if clip_norm is None else optax.clip_by_global_norm(clip_norm)
     return optax.chain(
-        clip, optax.scale_by_adam(b2=config.beta2), optax.scale_by_schedule(lambda step: -rate * schedule(step))
+        clip, optax.scale_by_adam(b2=beta2), optax.scale_by_schedule(lambda step: -learning_rate * shares(step))
     )
+
+
+def _optimizer(config: FinetuneConfig, num_steps: int) -> optax.GradientTransformation:
+    return adam(
+        learning_rate=config.learning_rate, beta2=config.beta2, num_steps=num_steps,
+        num_warmup_steps=round(config.warmup * num_steps), schedule=config.schedule, clip_norm=config.clip_norm,
+    )  # fmt: skip
 
 
 class _State(NamedTuple):
@@ -172,7 +184,7 @@ def train(
     """
     state, run, scale = _prepared(base, data, config, remat=remat)
     name, num_steps, at_once = _spec_name(base, data, config), _num_steps(data, config), 1
-    state, num_epochs = _resume(out, name, state)
+    state, num_epochs = resume(out, name, state)
     done = num_epochs * num_steps
     while num_epochs < config.num_epochs:
         first, began = done - num_epochs * num_steps, time.monotonic()
@@ -183,7 +195,7 @@ def train(
         done += last - first
         if last == num_steps:
             num_epochs += 1
-            _save_state(out, name, state, num_epochs)
+            save_state(out, name, state, num_epochs)
         if on_step is not None:
             on_step(done, num_steps * config.num_epochs)
     return state.trained if scale is None else decoder.LowRank(state.trained, scale)
@@ -212,8 +224,12 @@ def _spec_name(base: Model, data: TokenizedRows, config: FinetuneConfig) -> str:
     return digest.hexdigest()[:16]
 
 
-def _save_state(out: pathlib.Path, name: str, state: _State, epochs: int) -> None:
-    """Write the state after some epochs, atomically."""
+def save_state(out: pathlib.Path, name: str, state: Any, epochs: int) -> None:
+    """Write the state of a training after some epochs, or steps, atomically.
+
+    Args:
+        name: of the training, a hash of everything that it depends on.
+    """
     leaves = {f"leaf{index}": np.asarray(leaf) for index, leaf in enumerate(jax.tree.leaves(state))}
     with files.writing(out / STATE, ours=_is_state, what=WHAT) as temporary, temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, name=np.array(name), epochs=np.array(epochs), **leaves)
@@ -231,8 +247,13 @@ def _is_state(path: pathlib.Path) -> bool:
         return False
 
 
-def _resume(out: pathlib.Path, name: str, fresh: _State) -> tuple[_State, int]:
+def resume(out: pathlib.Path, name: str, fresh: State, *, unit: str = "epoch(s)") -> tuple[State, int]:
     """The state that an earlier call left for the same training, and its number of epochs; `fresh` if there is none.
+
+    Leaves at the end that a finished training did not write, those of the optimizer, are as in `fresh`.
+
+    Args:
+        unit: what the training counts, for the message.
 
     Raises:
         OtherTrainingError: the state is that of another training.
@@ -246,9 +267,12 @@ def _resume(out: pathlib.Path, name: str, fresh: _State) -> tuple[_State, int]:
         if str(stored["name"]) != name:
             raise errors.OtherTrainingError(
                 f"{out}: a model is there that was trained from another base, on other rows or with other settings, "
-                f"for {int(stored['epochs'])} epoch(s); give another folder, or remove this one"
+                f"for {int(stored['epochs'])} {unit}; give another folder, or remove this one"
             )
         leaves, structure = jax.tree.flatten(fresh)
         # NumPy's files know bfloat16 by its size only, hence the view.
-        restored: list[Any] = [jnp.asarray(stored[f"leaf{i}"].view(leaf.dtype)) for i, leaf in enumerate(leaves)]
+        restored: list[Any] = [
+            jnp.asarray(stored[f"leaf{i}"].view(leaf.dtype)) if f"leaf{i}" in stored else leaf
+            for i, leaf in enumerate(leaves)
+        ]
         return jax.tree.unflatten(structure, restored), int(stored["epochs"])

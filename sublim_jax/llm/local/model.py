@@ -5,7 +5,7 @@ import functools
 import hashlib
 import zlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -128,6 +128,19 @@ def reply_places(replies: Bool[np.ndarray, "row time"]) -> int:
     return min(tokenizer.padded_length(longest), length - 1)
 
 
+def position_chunks(arrays: Any) -> Any:
+    """Arrays (row, time, ...) as (chunk, row, `POSITIONS_AT_ONCE`, ...), padded with zeros on the left."""
+    count = jax.tree.leaves(arrays)[0].shape[1]
+    size = min(POSITIONS_AT_ONCE, count)
+    spare = -count % size
+
+    def cut(leaf):
+        padded = jnp.pad(leaf, ((0, 0), (spare, 0), *[(0, 0)] * (leaf.ndim - 2)))
+        return jnp.moveaxis(padded.reshape(leaf.shape[0], -1, size, *leaf.shape[2:]), 1, 0)
+
+    return jax.tree.map(cut, arrays)
+
+
 @functools.partial(jax.jit, static_argnames=("config", "remat", "places"))
 def reply_logprobs(
     params: decoder.Params,
@@ -147,21 +160,13 @@ def reply_logprobs(
         places: at the right edge, which hold all replies; nothing is computed over the vocabulary elsewhere.
     """
     hidden = decoder.features(params, ids, valid, config, low_rank=low_rank, remat=remat)[:, -places - 1 : -1]
-    count = hidden.shape[1]
-    size = min(POSITIONS_AT_ONCE, count)
-    spare = -count % size
-
-    def cut(leaf):
-        """(row, time, ...) to (chunk, row, size, ...)."""
-        padded = jnp.pad(leaf, ((0, 0), (spare, 0), *[(0, 0)] * (leaf.ndim - 2)))
-        return jnp.moveaxis(padded.reshape(leaf.shape[0], -1, size, *leaf.shape[2:]), 1, 0)
 
     def add(total, chunk):
         hidden, targets, wanted = chunk
         logprobs = decoder.logprobs(params, hidden, targets, config)
         return total + jnp.sum(jnp.where(wanted, logprobs, 0.0), axis=1), None
 
-    chunks = cut(hidden), cut(ids[:, -places:]), cut(replies[:, -places:])
+    chunks = position_chunks((hidden, ids[:, -places:], replies[:, -places:]))
     total, _ = lax.scan(jax.checkpoint(add) if remat else add, jnp.zeros(len(ids)), chunks)
     return total
 

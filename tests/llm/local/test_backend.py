@@ -172,18 +172,18 @@ def test_finetuning_teaches_the_reply_and_leaves_the_base_alone(tmp_path, rank):
 def test_a_run_that_was_stopped_ends_with_the_same_weights(tmp_path, monkeypatch):
     whole = backend()
     whole.finetune("base", ROWS, TUNING, tmp_path / "whole")
-    keep = finetune._save_state
+    keep = finetune.save_state
 
     def stop_after_the_first(out, name, state, epochs):
         keep(out, name, state, epochs)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(finetune, "_save_state", stop_after_the_first)
+        patch.setattr(finetune, "save_state", stop_after_the_first)
         with pytest.raises(KeyboardInterrupt):
             backend().finetune("base", ROWS, TUNING, tmp_path / "cut")
     epochs = []
-    monkeypatch.setattr(finetune, "_save_state", lambda *a: epochs.append(a[3]) or keep(*a))
+    monkeypatch.setattr(finetune, "save_state", lambda *a: epochs.append(a[3]) or keep(*a))
     resumed = backend()
     resumed.finetune("base", ROWS, TUNING, tmp_path / "cut")
     assert epochs == [2]
@@ -240,8 +240,8 @@ def test_rows_that_are_scored_or_read_are_counted():
 def test_a_state_in_bfloat16_is_read_as_it_was_kept(tmp_path):
     """All parameters of a model in bfloat16, which NumPy's files do not know."""
     state = finetune._State({"w": jnp.asarray([[1.5, -2.0]], jnp.bfloat16)}, (jnp.float32(3.5), jnp.int32(2)))
-    finetune._save_state(tmp_path, "run", state, 1)
-    found, epochs = finetune._resume(tmp_path, "run", jax.tree.map(jnp.zeros_like, state))
+    finetune.save_state(tmp_path, "run", state, 1)
+    found, epochs = finetune.resume(tmp_path, "run", jax.tree.map(jnp.zeros_like, state))
     assert epochs == 1
     for kept, read in zip(jax.tree.leaves(state), jax.tree.leaves(found), strict=True):
         assert kept.dtype == read.dtype
@@ -251,14 +251,14 @@ def test_a_state_in_bfloat16_is_read_as_it_was_kept(tmp_path):
 @pytest.mark.parametrize("stopped", [False, True])
 def test_another_training_does_not_replace_what_was_trained(tmp_path, monkeypatch, stopped):
     """Neither a finished model nor one of which an epoch is missing: other rows, another seed, another base."""
-    found, keep = backend(), finetune._save_state
+    found, keep = backend(), finetune.save_state
     if stopped:
 
         def stop_after_the_first(*arguments):
             keep(*arguments)
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(finetune, "_save_state", stop_after_the_first)
+        monkeypatch.setattr(finetune, "save_state", stop_after_the_first)
     with pytest.raises(KeyboardInterrupt) if stopped else contextlib.nullcontext():
         found.finetune("base", ROWS, TUNING, tmp_path / "m")
     monkeypatch.undo()

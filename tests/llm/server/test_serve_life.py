@@ -293,13 +293,13 @@ def test_a_job_that_was_interrupted_in_order_goes_on_every_time(tmp_path):
 def test_a_state_that_this_version_cannot_go_on_with_is_trained_anew(tmp_path):
     class Newer(Counting):
         def _train(self, base, data, how, out, *, remat, on_step):
-            finetune._resume(out, "of this version", finetune._State({}, ()))
+            finetune.resume(out, "of this version", finetune._State({}, ()))
             return super()._train(base, data, how, out, remat=remat, on_step=on_step)
 
     with http.Server(Counting(60_000), ["base"], folder=tmp_path) as server:
         name = begin(server)["id"]
         is_(server, name, "running")
-    finetune._save_state(tmp_path / name, "of an earlier one", finetune._State({}, ()), 2)
+    finetune.save_state(tmp_path / name, "of an earlier one", finetune._State({}, ()), 2)
     newer = Newer()
     with http.Server(newer, ["base"], folder=tmp_path) as server:
         is_(server, name, "succeeded")
