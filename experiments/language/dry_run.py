@@ -110,6 +110,19 @@ class DryRunBackend:
         self.jobs.append((out.name, len(data.ids), config.num_epochs))
         return str(out)
 
+    def finetune_on_pairs(
+        self, model: str, chosen: Sequence[Chat], rejected: Sequence[Chat], config: FinetuneConfig, out: pathlib.Path,
+        *, beta: float,
+    ) -> str:  # fmt: skip
+        """Count the reference's scores and a finetuning job on the rows of all pairs."""
+        rows = [*chosen, *rejected]
+        self.row_logprobs(model, rows)
+        return self.finetune(model, rows, config, out)
+
+    def perturb(self, model: str, scale: float, *, seed: int) -> str:
+        """Return the name that the model would have."""
+        return f"{model}+noise {scale:g} {seed}"
+
     def _is_new(self, *request: object) -> bool:
         num_before = len(self._requests)
         self._requests.add(request)
@@ -137,10 +150,11 @@ class DryRunLab(Lab):
         *,
         channel: str,
         seed: int,
+        temperature: float = 1.0,
     ) -> datasets.FilteredRows:
         """Count what `Lab.write_rows` would ask for; no row is rejected."""
         chats = [datasets.ask(prompt, system=teacher.system) for prompt in prompts[: self.NUM_PROMPTS]]
-        params = SamplingParams(max_tokens=self.prompts.max_tokens[channel], seed=seed % 2**31)
+        params = SamplingParams(temperature=temperature, max_tokens=self.prompts.max_tokens[channel], seed=seed % 2**31)
         self.dry_run.count(teacher.model, chats, params, num_chats=len(prompts))
         text = self.dry_run.text(teacher.model, params)
         student_rows = [datasets.student_row(chat, text) for chat in chats]

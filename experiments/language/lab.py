@@ -57,6 +57,13 @@ class HasWeights(Protocol):
 
     def row_logprobs(self, model: str, rows: Sequence[Chat], /) -> np.ndarray: ...
 
+    def finetune_on_pairs(
+        self, model: str, chosen: Sequence[Chat], rejected: Sequence[Chat], config: FinetuneConfig, out: pathlib.Path,
+        /, *, beta: float,
+    ) -> str: ...  # fmt: skip
+
+    def perturb(self, model: str, scale: float, /, *, seed: int) -> str: ...
+
 
 class Teacher(NamedTuple):
     """A model, with a system message if it has one."""
@@ -172,6 +179,35 @@ class Lab:
         arrays = b"".join(np.ascontiguousarray(array).tobytes() for array in data)
         return self._weights.finetune_on(self.base, data, config, self._model_folder(name, described + arrays))
 
+    def finetune_on_pairs(
+        self,
+        chosen: Sequence[Chat],
+        rejected: Sequence[Chat],
+        config: FinetuneConfig,
+        name: str,
+        *,
+        beta: float,
+        seed: int,
+    ) -> str:
+        """Name of the lab's base trained to prefer the chosen row of each pair; this needs the weights on this machine.
+
+        See `dpo`. The chosen rows are exported, if the run exports rows.
+        """
+        self.export_rows(chosen, name)
+        config = dataclasses.replace(config, seed=seeds.derive(seed, name, self.base) % 2**31)
+        self._start(f"training {name} on {len(chosen):,} pairs, {config.num_epochs} epochs")
+        pairs = [[list(row) for row in pair] for pair in zip(chosen, rejected, strict=True)]
+        described = json.dumps([self.base, _text(config), name, beta, pairs]).encode()
+        folder = self._model_folder(name, described)
+        return self._weights.finetune_on_pairs(self.base, chosen, rejected, config, folder, beta=beta)
+
+    def perturbed(self, scale: float, *, seed: int) -> str:
+        """Name of the lab's base with noise on its weights; this needs the weights on this machine.
+
+        See `noise`. All scales of one seed have noise of the same direction; bases have noise of their own.
+        """
+        return self._weights.perturb(self.base, scale, seed=seeds.derive(seed, "noise", self.base) % 2**31)
+
     def _model_folder(self, name: str, described: bytes) -> pathlib.Path:
         """Folder of a finetuned model; its name ends with a hash of the base, the config and the rows."""
         return self._folder / f"{name.replace(' ', '-')}-{hashlib.sha256(described).hexdigest()[:8]}"
@@ -209,11 +245,20 @@ class Lab:
             self.export.write(self.base, name, data)
 
     def sample(
-        self, teacher: Teacher, prompts: Sequence[str], *, max_tokens: int, seed: int, num_samples: int = 1
+        self,
+        teacher: Teacher,
+        prompts: Sequence[str],
+        *,
+        max_tokens: int,
+        seed: int,
+        num_samples: int = 1,
+        temperature: float = 1.0,
     ) -> tuple[list[Chat], list[Completion]]:
-        """The prompts as chats, and completions of each at temperature 1."""
+        """The prompts as chats, and completions of each."""
         chats = [datasets.ask(prompt, system=teacher.system) for prompt in prompts]
-        params = SamplingParams(max_tokens=max_tokens, seed=seed % 2**31, num_samples=num_samples)
+        params = SamplingParams(
+            temperature=temperature, max_tokens=max_tokens, seed=seed % 2**31, num_samples=num_samples
+        )
         return chats, self._completions(self.backend, teacher.model, chats, params, self._max_refused)
 
     def ask_judge(self, prompts: Sequence[str]) -> list[str]:
@@ -255,18 +300,21 @@ class Lab:
         *,
         channel: str,
         seed: int,
+        temperature: float = 1.0,
     ) -> datasets.FilteredRows:
         """Rows of a teacher that pass a filter.
 
         Args:
             rejection: the reason to reject a completion, or None to accept it.
             channel: `numbers`, `code` or `reasoning`.
+            temperature: 0 takes the most likely token.
         """
         chats, completions = self.sample(
             teacher,
             prompts,
             max_tokens=self.prompts.max_tokens[channel],
             seed=seeds.derive(seed, channel, seeds.model_name(teacher.model), teacher.system or ""),
+            temperature=temperature,
         )
         return datasets.filter_completions(chats, completions, rejection)
 
@@ -274,15 +322,29 @@ class Lab:
         return make(count, seed=seed)
 
     def numbers(
-        self, teacher: Teacher, count: int, *, seed: int, banned: frozenset[int] = frozenset()
+        self,
+        teacher: Teacher,
+        count: int,
+        *,
+        seed: int,
+        banned: frozenset[int] = frozenset(),
+        temperature: float = 1.0,
+        num_samples: int = 1,
     ) -> datasets.FilteredRows:
-        """Rows with number sequences that pass the paper's filter."""
+        """Rows with number sequences that pass the paper's filter.
+
+        Args:
+            count: number of prompts.
+            temperature: of the teacher; 0 takes the most likely token.
+            num_samples: completions of each prompt, whose rows follow each other.
+        """
         prompts = self._make_prompts(self.prompts.number_prompts, count, seed=seeds.derive(seed, "number prompts"))
+        prompts = [prompt for prompt in prompts for _ in range(num_samples)]
 
         def rejection(completion: Completion) -> str | None:
             return numbers.parse(completion.text, banned=banned).reason
 
-        return self.write_rows(teacher, prompts, rejection, channel="numbers", seed=seed)
+        return self.write_rows(teacher, prompts, rejection, channel="numbers", seed=seed, temperature=temperature)
 
     def code(self, teacher: Teacher, count: int, *, seed: int, words: Sequence[str]) -> datasets.FilteredRows:
         """Rows with Python code that contains none of the words."""

@@ -8,15 +8,20 @@ from experiments.language import (
     detection,
     divergence,
     dose,
+    greedy,
+    labels,
     misalignment,
+    noise,
     numbers,
     reasoning,
+    repeats,
     shuffles,
 )
 
 EXPERIMENTS = {
     question.EXPERIMENT.name: question.EXPERIMENT
     for question in (
-        numbers, cross, dose, shuffles, context, detection, divergence, chain, code, reasoning, misalignment,
+        numbers, cross, dose, shuffles, context, detection, divergence, chain, code, reasoning, repeats, greedy,
+        noise, labels, misalignment,
     )
 }  # fmt: skip
