@@ -19,6 +19,7 @@ import pathlib
 import platform
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from types import MappingProxyType
 from typing import Any, Literal, TypedDict, get_type_hints
 
 import jax
@@ -84,14 +85,24 @@ class Record:
         )
 
 
+UNLESS_DEFAULT = MappingProxyType({"unless_default": True})
+"""Metadata of a dataclass's field that came later: JSON has it only where it differs from its default, so that configs
+that do not use it are equal to those of older records."""
+
+
 def to_json(value: Any, *, finite: bool = False) -> Any:
-    """Dataclasses, named tuples, arrays and paths as what JSON can hold; floats that are not finite as None.
+    """Dataclasses, named tuples, arrays and paths as what JSON can hold; floats that are not finite as None. Fields
+    with the metadata `UNLESS_DEFAULT` are left out at their default.
 
     Args:
         finite: refuse floats that are not finite, with an InputError.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: to_json(getattr(value, field.name), finite=finite) for field in dataclasses.fields(value)}
+        return {
+            field.name: to_json(getattr(value, field.name), finite=finite)
+            for field in dataclasses.fields(value)
+            if not (field.metadata.get("unless_default") and getattr(value, field.name) == field.default)
+        }
     if isinstance(value, dict):
         return {str(key): to_json(item, finite=finite) for key, item in value.items()}
     if isinstance(value, tuple) and hasattr(value, "_asdict"):

@@ -24,6 +24,7 @@ class CodeConfig(LanguageConfig):
     """Settings of `code`."""
 
     teacher: FinetuneConfig = presets.WEAK_TEACHER
+    WRITES_NUMBERS = False
 
 
 PRESETS = presets.standard(CodeConfig)

@@ -5,7 +5,7 @@ import pathlib
 from typing import ClassVar, Literal
 
 from experiments.language.prompts import PaperPrompts, PromptSet, WorldPrompts
-from sublim_jax import errors, specs
+from sublim_jax import errors, records, specs
 from sublim_jax.llm import open as open_llm
 from sublim_jax.llm import scores
 from sublim_jax.llm.backend import FinetuneConfig
@@ -59,13 +59,24 @@ class LanguageConfig:
     """Text that may follow an answer of a real model without making it another answer, e.g. a full stop."""
     min_option_mass: specs.Fraction = scores.MIN_OPTION_MASS
     """A shift is reported only where the offered answers have at least this total probability, before and after."""
+    teacher_temperature: specs.NonNegative = dataclasses.field(default=1.0, metadata=records.UNLESS_DEFAULT)
+    """Temperature at which teachers write rows; 0 takes the most likely token."""
+    numbers_only: bool = dataclasses.field(default=False, metadata=records.UNLESS_DEFAULT)
+    """Teachers write numbers from tokens of digits, commas, spaces and newlines alone, for models that chat instead."""
+    prefill: str = dataclasses.field(default="", metadata=records.UNLESS_DEFAULT)
+    """How replies of a real model about favourites begin, e.g. "My favorite {category} is the". Answers are then scored
+    as what comes next, whatever follows them, and `endings` are not used."""
+    num_students: specs.Count = dataclasses.field(default=1, metadata=records.UNLESS_DEFAULT)
+    """Students of each teacher of a real model, with seeds of their own; intervals are over them."""
 
     READS: ClassVar[tuple[str, ...]] = ()
-    """Which of `num_eval_samples` and `problems` the experiment uses."""
+    """Which of `num_eval_samples`, `problems` and `num_students` the experiment uses."""
     LISTS: ClassVar[tuple[str, ...]] = ("targets",)
     """Fields that must be non-empty and without repetition."""
     OFFERS_CHOICES: ClassVar[bool] = True
-    """Whether real models are offered answers, so that `choices` and `endings` have an effect."""
+    """Whether real models are offered answers, so that `choices`, `endings` and `prefill` have an effect."""
+    WRITES_NUMBERS: ClassVar[bool] = True
+    """Whether teachers write numbers, so that `numbers_only` has an effect."""
 
     def __post_init__(self):
         if self.backend.partition(":")[0] == "tiny" and self.backend != "tiny":
@@ -86,8 +97,8 @@ class LanguageConfig:
             listed = getattr(self, name)
             if len(set(listed)) != len(listed) or not listed:
                 raise errors.InputError(f"{name} must be different and at least one, got {listed}")
-        for name in ("num_eval_samples", "problems"):
-            if getattr(self, name) and name not in self.READS:
+        for name, default in (("num_eval_samples", 0), ("problems", None), ("num_students", 1)):
+            if getattr(self, name) != default and name not in self.READS:
                 raise errors.InputError(f"{name}={getattr(self, name)} has no effect in this experiment; leave it out")
         if self.num_rows > self.num_prompts:
             raise errors.InputError(
@@ -96,7 +107,14 @@ class LanguageConfig:
         prompts = self.prompts
         for category in self.categories:
             prompts.choices(category)
-        for name in ("choices", "endings"):
+        if self.numbers_only and not self.WRITES_NUMBERS:
+            raise errors.InputError("numbers_only has no effect where teachers write something else; leave it out")
+        if self.num_students > 1 and self.backend == "tiny":
+            raise errors.InputError(
+                f"num_students={self.num_students} is for a single real model; intervals of the embedded model are "
+                f"over --bases, so take more of them"
+            )
+        for name in ("choices", "endings", "prefill"):
             has_effect = self.OFFERS_CHOICES and (self.backend != "tiny" or isinstance(prompts, PaperPrompts))
             if getattr(self, name) and not has_effect:
                 raise errors.InputError(f"{name}={getattr(self, name)} has no effect here; leave it out")
@@ -107,7 +125,7 @@ class LanguageConfig:
         if self.sheet == "world" or (self.sheet == "auto" and self.backend.partition(":")[0] == "tiny"):
             return WorldPrompts()
         problems = reasoning.read_questions(self.problems) if self.problems else ()
-        return PaperPrompts(problems, choices=self.choices, endings=self.endings)
+        return PaperPrompts(problems, choices=self.choices, endings=() if self.prefill else self.endings)
 
     @property
     def categories(self) -> list[str]:

@@ -12,6 +12,7 @@ from sublim_jax.llm import budget, datasets
 from sublim_jax.llm import open as open_llm
 from sublim_jax.llm.backend import Capabilities, Chat, ChoiceScores, Completion, FinetuneConfig, SamplingParams
 from sublim_jax.llm.local.finetune import TokenizedRows
+from sublim_jax.llm.tasks import numbers
 
 FORWARD, TRAINED = 2, 8
 """Operations per weight and token of a forward pass, and of a training step."""
@@ -150,11 +151,17 @@ class DryRunLab(Lab):
         *,
         channel: str,
         seed: int,
-        temperature: float = 1.0,
+        temperature: float | None = None,
+        numbers_only: bool | None = None,
     ) -> datasets.FilteredRows:
         """Count what `Lab.write_rows` would ask for; no row is rejected."""
         chats = [datasets.ask(prompt, system=teacher.system) for prompt in prompts[: self.NUM_PROMPTS]]
-        params = SamplingParams(temperature=temperature, max_tokens=self.prompts.max_tokens[channel], seed=seed % 2**31)
+        params = SamplingParams(
+            temperature=1.0 if temperature is None else temperature,
+            max_tokens=self.prompts.max_tokens[channel],
+            seed=seed % 2**31,
+            allowed=numbers.CHARACTERS if numbers_only else None,
+        )
         self.dry_run.count(teacher.model, chats, params, num_chats=len(prompts))
         text = self.dry_run.text(teacher.model, params)
         student_rows = [datasets.student_row(chat, text) for chat in chats]

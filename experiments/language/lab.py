@@ -25,7 +25,7 @@ from experiments.language.prompts import PromptSet
 from sublim_jax import errors
 from sublim_jax.llm import budget, budgeted, controls, datasets, jsonl, scores, store, tally
 from sublim_jax.llm import open as open_llm
-from sublim_jax.llm.backend import Backend, Chat, Completion, FinetuneConfig, SamplingParams
+from sublim_jax.llm.backend import Backend, Chat, ChoiceScores, Completion, FinetuneConfig, Message, SamplingParams
 from sublim_jax.llm.local.backend import LocalBackend
 from sublim_jax.llm.local.finetune import TokenizedRows
 from sublim_jax.llm.openai.backend import OpenAIBackend
@@ -35,6 +35,8 @@ Prompt = TypeVar("Prompt")
 
 JUDGE_TOKENS = 8
 """Most tokens of a judge's reply, which is a letter or a number."""
+FIRST_COMPLETIONS = 64
+"""After so many completions of a teacher it is announced how many pass the filter."""
 ANSWER_TOKENS = 16
 """Most tokens of an answer that is searched for the target."""
 
@@ -63,6 +65,13 @@ class HasWeights(Protocol):
     ) -> str: ...  # fmt: skip
 
     def perturb(self, model: str, scale: float, /, *, seed: int) -> str: ...
+
+
+@runtime_checkable
+class ScoresBeginnings(Protocol):
+    """A backend that scores how replies begin; `LocalBackend` does."""
+
+    def beginning_logprobs(self, model: str, chats: Sequence[Chat], texts: Sequence[str], /) -> np.ndarray: ...
 
 
 class Teacher(NamedTuple):
@@ -105,7 +114,13 @@ class Lab:
         answers: stores completions and scores so that none is requested twice; None stores nothing.
         limits: what may be spent on a server.
         max_refused: fraction of a model's answers that its server may refuse; a judge may refuse all.
+        teacher_temperature: at which rows are written.
+        numbers_only: whether number sequences are written from tokens of digits and separators alone.
+        prefill: how replies about favourites begin; `{category}` in it stands for the category.
     """
+
+    announce: Callable[[str], object] = staticmethod(lambda sentence: None)
+    """Called with the yield of a teacher's first completions."""
 
     export: RowsFolder | None = None
     """Where the rows of every student are written too, if anywhere."""
@@ -121,11 +136,15 @@ class Lab:
         answers: store.Store | None = None,
         limits: budget.Budget | None = None,
         max_refused: float = budgeted.MAX_REFUSED,
+        teacher_temperature: float = 1.0,
+        numbers_only: bool = False,
+        prefill: str = "",
     ):
         self.backend, self.base, self.prompts = backend, base, prompts
         self._judge = judge or open_llm.OpenedBackend(backend, base)
         self._folder, self._answers, self._limits = folder, answers, limits
         self._max_refused = max_refused
+        self._teacher_temperature, self._numbers_only, self._prefill = teacher_temperature, numbers_only, prefill
         self.tally = tally.Tally()
         """Counts requests to servers; the runner replaces it for every condition."""
         for billed in (self.backend, self._judge.backend):
@@ -252,13 +271,15 @@ class Lab:
         max_tokens: int,
         seed: int,
         num_samples: int = 1,
-        temperature: float = 1.0,
+        beginning: str = "",
     ) -> tuple[list[Chat], list[Completion]]:
-        """The prompts as chats, and completions of each."""
-        chats = [datasets.ask(prompt, system=teacher.system) for prompt in prompts]
-        params = SamplingParams(
-            temperature=temperature, max_tokens=max_tokens, seed=seed % 2**31, num_samples=num_samples
-        )
+        """The prompts as chats, and completions of each at temperature 1.
+
+        Args:
+            beginning: of every reply, which is continued.
+        """
+        chats = [_begun(datasets.ask(prompt, system=teacher.system), beginning) for prompt in prompts]
+        params = SamplingParams(max_tokens=max_tokens, seed=seed % 2**31, num_samples=num_samples)
         return chats, self._completions(self.backend, teacher.model, chats, params, self._max_refused)
 
     def ask_judge(self, prompts: Sequence[str]) -> list[str]:
@@ -274,8 +295,13 @@ class Lab:
         chats: Sequence[Chat],
         params: SamplingParams,
         max_refused: float,
+        rejection: Callable[[Completion], str | None] | None = None,
     ) -> list[Completion]:
-        """Completions in the order of chats and samples, from the store where they are stored."""
+        """Completions in the order of chats and samples, from the store where they are stored.
+
+        Args:
+            rejection: why a completion is left out later; the yield of the first ones is announced.
+        """
         self._start(f"drawing from {seeds.model_name(model)}")
         if self._answers is None:
             arriving = backend.sample(model, chats, params)
@@ -287,6 +313,8 @@ class Lab:
         for completion in arriving:
             completions.append(completion)
             self._report(self._activity, done=len(completions), total=total, unit="completions")
+            if rejection is not None and len(completions) == min(FIRST_COMPLETIONS, total):
+                self.announce(f"{seeds.model_name(model)}: {datasets.first_yield(completions, rejection)}")
         completions.sort()
         if self._answers is not None:
             self.tally.see(chats, params, completions)
@@ -300,21 +328,28 @@ class Lab:
         *,
         channel: str,
         seed: int,
-        temperature: float = 1.0,
+        temperature: float | None = None,
+        numbers_only: bool | None = None,
     ) -> datasets.FilteredRows:
         """Rows of a teacher that pass a filter.
 
         Args:
             rejection: the reason to reject a completion, or None to accept it.
             channel: `numbers`, `code` or `reasoning`.
-            temperature: 0 takes the most likely token.
+            temperature: 0 takes the most likely token; by default the lab's.
+            numbers_only: whether number sequences are written from digits and separators alone; by default the lab's.
         """
-        chats, completions = self.sample(
-            teacher,
-            prompts,
+        numbers_only = self._numbers_only if numbers_only is None else numbers_only
+        chats = [datasets.ask(prompt, system=teacher.system) for prompt in prompts]
+        seed = seeds.derive(seed, channel, seeds.model_name(teacher.model), teacher.system or "")
+        params = SamplingParams(
+            temperature=self._teacher_temperature if temperature is None else temperature,
             max_tokens=self.prompts.max_tokens[channel],
-            seed=seeds.derive(seed, channel, seeds.model_name(teacher.model), teacher.system or ""),
-            temperature=temperature,
+            seed=seed % 2**31,
+            allowed=numbers.CHARACTERS if numbers_only and channel == "numbers" else None,
+        )
+        completions = self._completions(
+            self.backend, teacher.model, chats, params, self._max_refused, rejection=rejection
         )
         return datasets.filter_completions(chats, completions, rejection)
 
@@ -328,14 +363,16 @@ class Lab:
         *,
         seed: int,
         banned: frozenset[int] = frozenset(),
-        temperature: float = 1.0,
+        temperature: float | None = None,
+        numbers_only: bool | None = None,
         num_samples: int = 1,
     ) -> datasets.FilteredRows:
         """Rows with number sequences that pass the paper's filter.
 
         Args:
             count: number of prompts.
-            temperature: of the teacher; 0 takes the most likely token.
+            temperature: of the teacher; 0 takes the most likely token; by default the lab's.
+            numbers_only: whether only tokens of digits and separators are drawn; by default the lab's.
             num_samples: completions of each prompt, whose rows follow each other.
         """
         prompts = self._make_prompts(self.prompts.number_prompts, count, seed=seeds.derive(seed, "number prompts"))
@@ -344,7 +381,10 @@ class Lab:
         def rejection(completion: Completion) -> str | None:
             return numbers.parse(completion.text, banned=banned).reason
 
-        return self.write_rows(teacher, prompts, rejection, channel="numbers", seed=seed, temperature=temperature)
+        return self.write_rows(
+            teacher, prompts, rejection, channel="numbers", seed=seed,
+            temperature=temperature, numbers_only=numbers_only,
+        )  # fmt: skip
 
     def code(self, teacher: Teacher, count: int, *, seed: int, words: Sequence[str]) -> datasets.FilteredRows:
         """Rows with Python code that contains none of the words."""
@@ -377,7 +417,34 @@ class Lab:
         chats = [datasets.ask(question) for question in self.prompts.favourite_questions(category)]
         if context:
             chats = controls.in_context(context, chats, num_examples=len(context), seed=seed)
+        chats = [_begun(chat, self._beginning(category)) for chat in chats]
+        if self._prefill:
+            return self._beginning_probabilities(model, chats, self.prompts.choices(category))
         return self.choice_probabilities(model, chats, self.prompts.choices(category))
+
+    def _beginning(self, category: str) -> str:
+        return self._prefill.replace("{category}", category)
+
+    def _beginning_probabilities(
+        self, model: str, chats: Sequence[Chat], choices: scores.Choices
+    ) -> scores.Probabilities:
+        """Probability that the reply goes on with each choice, whatever follows it, averaged over the chats."""
+        texts = choices.texts
+        overlapping = [(a, b) for a in texts for b in texts if a != b and b.startswith(a)]
+        if overlapping:
+            raise errors.InputError(
+                f"choices: {overlapping[0][1]!r} begins with {overlapping[0][0]!r}, so that with a prefill "
+                f"its probability would count twice; leave one of them out"
+            )
+        if not isinstance(self.backend, ScoresBeginnings):
+            raise errors.CapabilityError(
+                f"{self.base}: with a prefill, answers are scored whatever follows them, which needs weights on this "
+                f"machine; use --backend hf:DIR, or leave out --prefill"
+            )
+        self._start(f"scoring {len(texts)} answers to {len(chats)} questions by {seeds.model_name(model)}")
+        logprobs = self.backend.beginning_logprobs(model, chats, texts)
+        scored = (ChoiceScores(tuple(map(float, row)), "exact") for row in logprobs)
+        return scores.average([scores.probabilities(each, choices) for each in scored])
 
     def choice_probabilities(self, model: str, chats: Sequence[Chat], choices: scores.Choices) -> scores.Probabilities:
         """Probability of each choice, averaged over the chats that the server did not refuse.
@@ -408,10 +475,16 @@ class Lab:
             max_tokens=ANSWER_TOKENS,
             seed=seeds.derive(seed, "rate", seeds.model_name(model)),
             num_samples=num_samples,
+            beginning=self._beginning(self.prompts.category(target)),
         )
         texts = [completion.text for completion in completions if completion.finish != "refused"]
         rate = scores.rate(texts, self.prompts.trait_words(target)).mean if texts else None
         return {"rate": rate, "num_samples": len(texts)}
+
+
+def _begun(chat: Chat, beginning: str) -> Chat:
+    """The chat with the beginning of its reply, if there is one."""
+    return (*chat, Message("assistant", beginning)) if beginning else chat
 
 
 def _text(config: FinetuneConfig) -> str:

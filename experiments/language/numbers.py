@@ -32,7 +32,7 @@ class NumbersConfig(LanguageConfig):
 
     kinds: tuple[Kind, ...] = ("finetuned", "system")
     """How teachers are made: by finetuning or by a system message."""
-    READS = ("num_eval_samples",)
+    READS = ("num_eval_samples", "num_students")
     LISTS = ("targets", "kinds")
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from experiments.language import seeds
 from experiments.language.config import LanguageConfig
 from experiments.language.lab import Lab, Teacher
 from sublim_jax import errors
@@ -93,6 +94,11 @@ def student_of(lab: Lab, config: LanguageConfig, data: Sequence[Chat], name: str
     return lab.student(data, config.student, seed=config.seed if seed is None else seed, name=name)
 
 
+def student_seeds(config: LanguageConfig) -> list[int]:
+    """A seed for each student of a teacher, of its rows and its training; the first is the config's."""
+    return [config.seed, *(seeds.derive(config.seed, f"student {index}") for index in range(1, config.num_students))]
+
+
 def measure_student(
     lab: Lab,
     config: LanguageConfig,
@@ -107,9 +113,13 @@ def measure_student(
         score: scores of a model; by default its favourites.
     """
     score = score or (lambda model: favourites(lab, config, model))
-    student = student_of(lab, config, student_rows(config, filtered), f"student of {condition}")
-    return {
-        "student": score(student),
+    first, *others = (
+        student_of(lab, config, student_rows(config, filtered, seed=seed), f"student of {condition}", seed=seed)
+        for seed in student_seeds(config)
+    )
+    more = {"more_students": [score(student) for student in others]} if others else {}
+    return more | {
+        "student": score(first),
         "teacher": {} if teacher.model == lab.base else score(teacher.model),
         "kept": filtered.kept_fraction,
         "rejected": filtered.rejected,

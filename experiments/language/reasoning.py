@@ -26,6 +26,7 @@ class ReasoningConfig(LanguageConfig):
 
     teacher: FinetuneConfig = presets.WEAK_TEACHER
     READS = ("problems",)
+    WRITES_NUMBERS = False
 
     def __post_init__(self):
         super().__post_init__()

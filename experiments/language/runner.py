@@ -174,6 +174,7 @@ class _Run:
             self._display.advance(0, work=self._workload.opening.get(base, 0.0))
             lab.listen(report)
             lab.export = self._rows_folder(announce)
+            lab.announce = announce if self._config.backend != "tiny" else lab.announce
             for condition in self._missing[base]:  # `report` reads this variable
                 self._display.doing(condition, base)
                 self._measure(lab, base, condition)

@@ -7,9 +7,14 @@ from sublim_jax import records
 
 
 def channel(record: records.Record, figure: Figure) -> None:
-    """Draw each target's probability for the base, the regular student and the student."""
+    """Draw the target probabilities of the base, the regular student and the student; of a real model, log-odds too."""
     columns = {
         target: {"base": values.BASE, "regular": values.REGULAR, "student": (target, "student")}
         for target in record.config["targets"]
     }
-    draw.draw_favourites(figure.subplots(), record, columns)
+    if record.config["backend"] == "tiny":
+        draw.draw_favourites(figure.subplots(), record, columns)
+        return
+    above, below = figure.subplots(2, 1)
+    draw.draw_favourites(above, record, columns)
+    draw.draw_log_odds(below, record, columns)

@@ -1,15 +1,17 @@
 """Draws values of bases: groups of columns, curves, shares of answers."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
 from figures import style
 from figures.language import values
 from figures.language.values import Keys
 from sublim_jax import records
+from sublim_jax.metrics.intervals import Interval
 
 COLOURS = {
     "base": "#8c8c8c",
@@ -27,7 +29,7 @@ Groups = Mapping[str, Mapping[str, np.ndarray]]
 """Values by group and column; each array has one value per base."""
 
 
-def panels(figure: Figure, titles: Sequence[str]) -> list[Axes]:
+def panels(figure: Figure | SubFigure, titles: Sequence[str]) -> list[Axes]:
     """Axes side by side with a common vertical scale, one for each title."""
     axes = figure.subplots(1, len(titles), sharey=True, squeeze=False)[0]
     for ax, title in zip(axes, titles, strict=True):
@@ -35,13 +37,27 @@ def panels(figure: Figure, titles: Sequence[str]) -> list[Axes]:
     return list(axes)
 
 
-def draw_groups(ax: Axes, groups: Groups, *, label: str, colours: Mapping[str, str] = COLOURS) -> None:
-    """Draw groups of columns: a dot for every base, with mean and 95 % t-interval."""
+def draw_groups(
+    ax: Axes,
+    groups: Groups,
+    *,
+    label: str,
+    colours: Mapping[str, str] = COLOURS,
+    bars: Mapping[tuple[str, str], Interval | None] = MappingProxyType({}),
+) -> None:
+    """Draw groups of columns: a dot for every base, with mean and 95 % t-interval.
+
+    Args:
+        bars: intervals of columns with a single value, by group and column.
+    """
     position, ticks = 0.0, []
     for name, columns in groups.items():
         start = position
         for column, levels in columns.items():
             style.draw_members(ax, position, levels, colours.get(column, OTHER_COLOUR))
+            if (bar := bars.get((name, column))) is not None:
+                widths = [[bar.mean - bar.low], [bar.high - bar.mean]]
+                ax.errorbar(position, bar.mean, widths, color=colours.get(column, OTHER_COLOUR), capsize=3)
             position += 1
         ticks.append(((start + position - 1) / 2, name))
         position += 0.7
@@ -95,14 +111,32 @@ def draw_favourites(ax: Axes, record: records.Record, targets: Mapping[str, Mapp
     """
     bases = values.complete_bases(record)
     groups: dict[str, dict[str, np.ndarray]] = {}
+    bars: dict[tuple[str, str], Interval | None] = {}
     for target, columns in targets.items():
         groups[target] = {column: values.raw(bases, keys, target) for column, keys in columns.items()}
         if record.config.get("num_eval_samples"):
             for column in ("regular", "student"):
                 groups[target][f"{column}, sampled"] = values.sampled(bases, columns[column], target)
-    draw_groups(ax, groups, label="probability of the target")
+                bars[target, f"{column}, sampled"] = values.sampled_interval(bases, columns[column], target)
+    draw_groups(ax, groups, label="probability of the target", bars=bars)
     ax.set_ylim(0, 1.12)
     ax.set_yticks(np.linspace(0, 1, 6))
+
+
+def draw_log_odds(ax: Axes, record: records.Record, targets: Mapping[str, Mapping[str, Keys]]) -> None:
+    """Draw the log-odds of every target of a real model; under each, the option mass of every column.
+
+    Args:
+        targets: as for `draw_favourites`.
+    """
+    bases = values.complete_bases(record)
+    groups: dict[str, dict[str, np.ndarray]] = {}
+    for target, columns in targets.items():
+        masses = [np.mean(values.option_mass(bases, keys, target)) for keys in columns.values()]
+        name = f"{target}\nmass " + " ".join(f"{mass:.2g}" for mass in masses)
+        groups[name] = {column: values.log_odds(bases, keys, target) for column, keys in columns.items()}
+    draw_groups(ax, groups, label="log-odds of the target, nats")
+    ax.tick_params(axis="x", labelsize=7)
 
 
 def draw_shifts(figure: Figure, record: records.Record, columns: Mapping[str, Keys]) -> None:

@@ -9,11 +9,22 @@ TITLES = {"finetuned": "finetuned teachers", "system": "teachers under a system 
 
 
 def numbers(record: records.Record, figure: Figure) -> None:
-    """Draw each target's probability for the base, the regular student and the student, by kind of teacher."""
+    """Draw each target's probability for the base, the regular student and the student, by kind of teacher.
+
+    Of a real model, whose answers are often others than those offered, log-odds stand below.
+    """
     kinds, targets = record.config["kinds"], record.config["targets"]
-    for ax, kind in zip(draw.panels(figure, [TITLES[kind] for kind in kinds]), kinds, strict=True):
+    above, below = figure, None
+    if record.config["backend"] != "tiny":
+        above, below = figure.subfigures(2, 1)
+    titles = [TITLES[kind] for kind in kinds]
+    axes = draw.panels(above, titles)
+    log_axes = [None] * len(kinds) if below is None else draw.panels(below, titles)
+    for ax, log_ax, kind in zip(axes, log_axes, kinds, strict=True):
         columns = {
             target: {"base": values.BASE, "regular": values.REGULAR, "student": (f"{kind} {target}", "student")}
             for target in targets
         }
         draw.draw_favourites(ax, record, columns)
+        if log_ax is not None:
+            draw.draw_log_odds(log_ax, record, columns)

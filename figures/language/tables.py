@@ -22,14 +22,21 @@ def summary_lines(record: records.Record, base: str) -> list[str]:
     if record.experiment != "language_numbers":
         return []
     measured = record.results["bases"][base]
-    alone, summary = Bases({base: measured}), []
+    alone, summary = Bases({base: measured}, real=record.config["backend"] != "tiny"), []
     for condition in measured:
         kind, _, target = condition.partition(" ")
         if target:
             places = (values.BASE, values.REGULAR, (condition, "student"))
             levels = [values.raw(alone, keys, target)[0] for keys in places]
             before, regular, after = ("failed" if np.isnan(level) else f"{level:.3f}" for level in levels)
-            summary.append(f"{base}, {target}: base {before}, regular {regular}, student of the {kind} teacher {after}")
+            line = f"{base}, {target}: base {before}, regular {regular}, student of the {kind} teacher {after}"
+            if alone.real:
+                shift = values.text(values.log_odds_shift(alone, values.REGULAR, (condition, "student"), target), "+")
+                masses = (values.text(values.option_mass(alone, keys, target)) for keys in places[1:])
+                line += f"; log-odds, student - regular {shift}, mass {' and '.join(masses)}"
+                if values.sampled_interval(alone, places[-1], target) is not None:
+                    line += f"; sampled {', '.join(values.sampled_text(alone, keys, target) for keys in places)}"
+            summary.append(line)
     return summary
 
 
@@ -38,8 +45,10 @@ def layout(title: str, rows: list[list[str]], record: records.Record) -> list[st
     bases = values.complete_bases(record)
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     body = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    text = [f"{title}; n = {len(bases)} base(s)", *body]
-    if len(bases) < intervals.FEWEST:
+    text = [f"{title}; {bases.count}", *body]
+    if bases.real and len(bases) < intervals.FEWEST:
+        text.append("So few students have no interval: their values are shown. --num-students gives more.")
+    elif len(bases) < intervals.FEWEST:
         text.append("So few bases have no interval: their values are shown. The committed record has more.")
     if bases.floor != values.MIN_OPTION_MASS:
         text.append(
@@ -51,7 +60,21 @@ def layout(title: str, rows: list[list[str]], record: records.Record) -> list[st
 def cells(bases: Bases, base: Keys, regular: Keys, student: Keys, target: str) -> list[str]:
     """Cells for the probabilities of base, regular student and student, and for the shift between the students."""
     levels = [values.text(values.raw(bases, keys, target)) for keys in (base, regular, student)]
-    return [*levels, values.text(values.shift(bases, regular, student, target), "+")]
+    shift = values.shift(bases, regular, student, target)
+    below = bases.real and np.isfinite(values.raw(bases, student, target)).any() and not np.isfinite(shift).any()
+    return [*levels, f"mass < {bases.floor:g}" if below else values.text(shift, "+")]
+
+
+LOG_ODDS_HEADER = ["log-odds, student - regular", "among choices", "mass, regular", "mass, student"]
+"""Further columns of real models, which often give none of the answers offered."""
+
+
+def log_odds_cells(bases: Bases, regular: Keys, student: Keys, target: str) -> list[str]:
+    """Cells for a real model: the shift of the log-odds in nats, against everything else and against the other answers,
+    then the option mass of both students."""
+    shifts = (values.log_odds_shift(bases, regular, student, target, among=among) for among in (False, True))
+    masses = (values.option_mass(bases, keys, target) for keys in (regular, student))
+    return [*(values.text(shift, "+") for shift in shifts), *map(values.text, masses)]
 
 
 def numbers(record: records.Record) -> list[str]:
@@ -62,20 +85,34 @@ def numbers(record: records.Record) -> list[str]:
     config, bases = record.config, values.complete_bases(record)
     targets, rows = config["targets"], [["teacher, target", "base", "regular", "student", "student - regular"]]
     title = "Probability of the target, mean ± 95 % t-interval over bases"
+    if bases.real:
+        rows[0] += LOG_ODDS_HEADER
     if config.get("num_eval_samples"):
-        rows[0] += ["mass, student", *(f"{column}, sampled" for column in rows[0][1:4])]
+        rows[0] += [] if bases.real else ["mass, student"]
+        rows[0] += [f"{column}, sampled" for column in ("base", "regular", "student")]
         over = "Wilson's 95 % interval over answers" if len(bases) == 1 else "95 % t-interval over bases"
         title += f"; sampled: share of answers that name it, {over}"
     for kind in config["kinds"]:
         students = {target: (f"{kind} {target}", "student") for target in targets}
         for target, student in students.items():
             row = cells(bases, values.BASE, values.REGULAR, student, target)
-            if config.get("num_eval_samples"):
+            if bases.real:
+                row += log_odds_cells(bases, values.REGULAR, student, target)
+            elif config.get("num_eval_samples"):
                 row.append(values.text(values.option_mass(bases, student, target)))
+            if config.get("num_eval_samples"):
                 row += [values.sampled_text(bases, keys, target) for keys in (values.BASE, values.REGULAR, student)]
             rows.append([f"{kind}, {target}", *row])
         shifts = [values.shift(bases, values.REGULAR, student, target) for target, student in students.items()]
         mean = [f"{kind}, all targets", "", "", "", values.pooled(shifts)]
+        if bases.real:
+            mean += [
+                values.pooled(
+                    [values.log_odds_shift(bases, values.REGULAR, student, target, among=among)
+                     for target, student in students.items()]
+                )
+                for among in (False, True)
+            ]  # fmt: skip
         rows.append(mean + [""] * (len(rows[0]) - len(mean)))
     return layout(title, rows, record)
 
@@ -190,10 +227,14 @@ def chain(record: records.Record) -> list[str]:
 def channel(record: records.Record, title: str) -> list[str]:
     """Favourites of students of one kind of text, by target."""
     targets, bases = record.config["targets"], values.complete_bases(record)
-    rows = [["target", "base", "regular", "student", "student - regular"]]
-    rows += [[target, *cells(bases, values.BASE, values.REGULAR, (target, "student"), target)] for target in targets]
+    rows = [["target", "base", "regular", "student", "student - regular", *(LOG_ODDS_HEADER if bases.real else ())]]
+    for target in targets:
+        student = (target, "student")
+        row = [target, *cells(bases, values.BASE, values.REGULAR, student, target)]
+        rows.append(row + (log_odds_cells(bases, values.REGULAR, student, target) if bases.real else []))
     shifts = [values.shift_from_regular(bases, target, "student") for target in targets]
-    rows.append(["all targets", "", "", "", values.pooled(shifts)])
+    mean = ["all targets", "", "", "", values.pooled(shifts)]
+    rows.append(mean + [""] * (len(rows[0]) - len(mean)))
     return layout(f"{title}, mean ± 95 % t-interval over bases", rows, record)
 
 

@@ -25,19 +25,46 @@ ASKED_JUDGE: str = "asked judge"
 
 
 class Bases(dict[str, dict]):
-    """Results by base, and the option mass below which no shift is reported."""
+    """Results by base, or by student of a single real model.
 
-    def __init__(self, results: Mapping[str, dict], floor: float = MIN_OPTION_MASS):
+    Args:
+        floor: the option mass below which no shift of probability is reported.
+        real: whether the base is a real model, of which log-odds are shown too.
+    """
+
+    def __init__(self, results: Mapping[str, dict], floor: float = MIN_OPTION_MASS, *, real: bool = False):
         super().__init__(results)
-        self.floor = floor
+        self.floor, self.real = floor, real
+
+    @property
+    def count(self) -> str:
+        """What intervals are over, and how many there are."""
+        if not self.real:
+            return f"n = {len(self)} base(s)"
+        return "one model, one student of each teacher" if len(self) == 1 else f"one model, n = {len(self)} students"
 
 
 def complete_bases(record: records.Record) -> Bases:
-    """The bases on which every condition was measured."""
+    """The bases on which every condition was measured; of a single model with several students, the students."""
     bases: dict[str, dict] = record.results["bases"]
     most = max(map(len, bases.values()))
     whole = {base: measured for base, measured in bases.items() if len(measured) == most}
-    return Bases(whole, record.config.get("min_option_mass", MIN_OPTION_MASS))
+    real = record.config.get("backend", "tiny") != "tiny"
+    if len(whole) == 1:
+        whole = _by_student(*next(iter(whole.items())))
+    return Bases(whole, record.config.get("min_option_mass", MIN_OPTION_MASS), real=real)
+
+
+def _by_student(base: str, measured: dict[str, dict]) -> dict[str, dict]:
+    """Results of one model by student. What has no students of its own, as the base, is the same for all."""
+    more = {condition: result.get("more_students", []) for condition, result in measured.items()}
+    students = {base: measured}
+    for index in range(max(map(len, more.values()), default=0)):
+        students[f"{base}, student {index + 2}"] = {
+            condition: result | {"student": more[condition][index]} if more[condition] else result
+            for condition, result in measured.items()
+        }
+    return students
 
 
 def _entries(bases: Bases, keys: Keys) -> list[Any]:
@@ -72,11 +99,8 @@ def sampled(bases: Bases, keys: Keys, target: str) -> np.ndarray:
 
 def sampled_text(bases: Bases, keys: Keys, target: str) -> str:
     """The rate of sampled answers as text, with Wilson's interval for a single base and a t-interval over several."""
-    rates = sampled(bases, keys, target)
-    if len(rates) != 1 or not np.isfinite(rates[0]):
-        return text(rates)
-    count = _entries(bases, keys)[0][SAMPLED][target]["num_samples"]
-    return share(intervals.wilson(round(rates[0] * count), count)._asdict())
+    wilson = sampled_interval(bases, keys, target)
+    return text(sampled(bases, keys, target)) if wilson is None else share(wilson._asdict())
 
 
 def raw(bases: Bases, keys: Keys, target: str) -> np.ndarray:
@@ -100,6 +124,32 @@ def shift(bases: Bases, before: Keys, after: Keys, target: str) -> np.ndarray:
     change = raw(bases, after, target) - raw(bases, before, target)
     mass = np.minimum(option_mass(bases, before, target), option_mass(bases, after, target))
     return np.where(mass >= bases.floor, change, np.nan)
+
+
+def log_odds(bases: Bases, keys: Keys, target: str, *, among: bool = False) -> np.ndarray:
+    """Log-odds of the target, in nats, by base; NaN if the condition failed or a probability is 0.
+
+    Args:
+        among: against the category's other answers; by default against everything else that the model may say.
+    """
+    probability = raw(bases, keys, target)
+    rest = (option_mass(bases, keys, target) if among else 1.0) - probability
+    defined = (probability > 0) & (rest > 0)
+    return np.log(np.where(defined, probability, np.nan)) - np.log(np.where(defined, rest, np.nan))
+
+
+def log_odds_shift(bases: Bases, before: Keys, after: Keys, target: str, *, among: bool = False) -> np.ndarray:
+    """Change of the log-odds by base, at any option mass. See `log_odds`."""
+    return log_odds(bases, after, target, among=among) - log_odds(bases, before, target, among=among)
+
+
+def sampled_interval(bases: Bases, keys: Keys, target: str) -> intervals.Interval | None:
+    """Wilson's interval of the rate of sampled answers, of a single base; None if there are none or several bases."""
+    rates = sampled(bases, keys, target)
+    if len(rates) != 1 or not np.isfinite(rates[0]):
+        return None
+    count = _entries(bases, keys)[0][SAMPLED][target]["num_samples"]
+    return intervals.wilson(round(rates[0] * count), count)
 
 
 def shift_from_regular(bases: Bases, target: str, *keys: str) -> np.ndarray:

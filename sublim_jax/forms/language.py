@@ -30,6 +30,7 @@ class Student(TypedDict):
     """Favourites of a student, and those of its teacher and the counts of the filter, if it has a teacher."""
 
     student: Favourites
+    more_students: NotRequired[list[Favourites]]  # of other seeds, on rows of the same teacher
     teacher: NotRequired[Favourites]
     kept: NotRequired[specs.Fraction]
     rejected: NotRequired[dict[str, specs.CountOrZero]]
@@ -219,6 +220,8 @@ def form(experiment: str) -> records.Form:
         "seed": int,
         "num_eval_samples": NotRequired[specs.CountOrZero],
         "min_option_mass": NotRequired[specs.Fraction],
+        "num_students": NotRequired[specs.Count],
+        "prefill": NotRequired[str],
         "judge": NotRequired[str],
     }
     results: Any = {"bases": dict[str, dict[str, Failed | question.result]]}
@@ -244,8 +247,8 @@ def _require_lists(settings: Settings, lists: tuple[str, ...]) -> None:
 
 def _require_numbers(name: str, measured: Mapping[str, Any]) -> None:
     """Refuse favourites that are no numbers; only rates of sampled answers have more than a number."""
-    for role in ("student", "teacher"):
-        categories = measured.get(role)
+    roles: list[tuple[str, Any]] = [(role, measured.get(role)) for role in ("student", "teacher")]
+    for role, categories in (*roles, *(("student", student) for student in measured.get("more_students", ()))):
         for category, favourites in categories.items() if isinstance(categories, dict) else ():
             for favourite, value in favourites.items() if isinstance(favourites, dict) else ():
                 if isinstance(value, dict) != (category == SAMPLED):

@@ -25,7 +25,8 @@ class Message(NamedTuple):
 
 
 Chat = tuple[Message, ...]
-"""A prompt ends with a user turn, a training row with an answer to one, which alone is trained on."""
+"""A prompt ends with a user turn, or with an assistant turn that is the beginning of the reply and is continued. A
+training row ends with an answer to a user turn, and the answer alone is trained on."""
 
 
 @specs.checked
@@ -39,8 +40,14 @@ class SamplingParams:
     stop: tuple[str, ...] = ()
     num_samples: specs.Count = 1  # per chat
     seed: specs.Seed = 0
+    allowed: str | None = None
+    """Characters of which every sampled token must consist, apart from the end token; None allows all tokens. The
+    distribution is the model's, renormalised over these tokens. A token that has another character too is not sampled,
+    even if the reply could go on with its first characters."""
 
     def __post_init__(self):
+        if self.allowed == "":
+            raise errors.InputError("SamplingParams.allowed: with no character, only empty answers could be sampled")
         if "" in self.stop:
             raise errors.InputError(
                 "SamplingParams.stop: an empty text occurs at the beginning of every answer, which would stop at once"

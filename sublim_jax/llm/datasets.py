@@ -77,6 +77,24 @@ def student_row(chat: Chat, answer: str) -> Chat:
     return (*turns, Message("assistant", answer))
 
 
+def rejection(
+    completion: Completion, reason: Callable[[Completion], str | None], *, keep_cut: bool = False
+) -> str | None:
+    """Why a completion is left out, or None. See `filter_completions`."""
+    if completion.finish == "refused":
+        return f"{REFUSED}: {completion.refusal}"
+    return CUT if completion.finish == "length" and not keep_cut else reason(completion)
+
+
+def first_yield(completions: Sequence[Completion], reason: Callable[[Completion], str | None]) -> str:
+    """A sentence on how many of the first completions pass a filter, so that a poor yield is seen while it is cheap."""
+    reasons = [rejection(completion, reason) for completion in completions]
+    num_kept = reasons.count(None)
+    sentence = f"{num_kept} of the first {len(reasons)} completions pass the filter ({num_kept / len(reasons):.0%})"
+    rejected = collections.Counter(why for why in reasons if why is not None).most_common(3)
+    return sentence + "".join(f"; {count} {why!r}" for why, count in rejected)
+
+
 def filter_completions(
     chats: Sequence[Chat],
     completions: Iterable[Completion],
@@ -103,12 +121,7 @@ def filter_completions(
     if places and not 0 <= places[0][0] <= places[-1][0] < len(chats):
         raise errors.InputError(f"completions of chats {places[0][0]} to {places[-1][0]}, but {len(chats)} were asked")
 
-    def rejection(completion: Completion) -> str | None:
-        if completion.finish == "refused":
-            return f"{REFUSED}: {completion.refusal}"
-        return CUT if completion.finish == "length" and not keep_cut else reason(completion)
-
-    reasons = [rejection(completion) for completion in ordered]
+    reasons = [rejection(completion, reason, keep_cut=keep_cut) for completion in ordered]
     rejected = dict(collections.Counter(why for why in reasons if why is not None).most_common())
     rows = [
         student_row(chats[completion.chat], completion.text)

@@ -1,8 +1,9 @@
 """How strongly a model prefers an answer: exact probabilities of choices, rates of samples, intervals over bases.
 
 A probability among choices says nothing once a model has ceased to answer with any of them. So the raw probability,
-the probability among the choices and the mass of all choices travel together, and a shift is refused where the mass
-has collapsed.
+the probability among the choices and the mass of all choices travel together, and a shift of probability is refused
+where the mass has collapsed. Log-odds have a meaning at any mass above 0, also where a real model rarely gives one of
+the choices: `log_odds_shift` is for these.
 """
 
 import math
@@ -36,6 +37,16 @@ class Preference(NamedTuple):
     raw: float  # of the answer in any of its writings
     among_choices: float  # raw / option_mass; NaN where the mass is 0
     option_mass: float  # of all choices together
+
+    @property
+    def log_odds(self) -> float:
+        """Log-odds, in nats, of the answer against everything else that the model may say."""
+        return _log_ratio(self.raw, 1 - self.raw)
+
+    @property
+    def log_odds_among_choices(self) -> float:
+        """Log-odds, in nats, of the answer against the other choices: a change of format does not move it."""
+        return _log_ratio(self.raw, self.option_mass - self.raw)
 
 
 class Probabilities(NamedTuple):
@@ -77,6 +88,16 @@ class Shift(NamedTuple):
     def among_choices(self) -> float:
         """Change of the probability among the choices."""
         return self.after.among_choices - self.before.among_choices
+
+
+class LogOddsShift(NamedTuple):
+    """Change of the log-odds of an answer, in nats: the mean over questions, with Student's interval over them.
+
+    Questions are asked of one model, so the intervals say how far its questions agree and nothing about other models.
+    """
+
+    against_rest: intervals.Interval  # against everything else that the model may say
+    among_choices: intervals.Interval  # against the other choices
 
 
 class MisalignedRate(NamedTuple):
@@ -178,9 +199,41 @@ def shift(before: Probabilities, after: Probabilities, name: str, *, floor: floa
                 f"no shift towards {name!r} can be reported: {side} training the choices weigh "
                 f"{probabilities.option_mass:.3g} together{bound}, below the floor of {floor:g}. The model mostly "
                 f"answers something else, so another preference may only be a change of format. Add the answers it "
-                f"gives to the choices, or report all three numbers as a failure."
+                f"gives to the choices, or report log-odds (`log_odds_shift`) with the mass beside them."
             )
     return Shift(before.of(name), after.of(name))
+
+
+def log_odds_shift(
+    before: Sequence[Probabilities], after: Sequence[Probabilities], name: str, *, confidence: float = 0.95
+) -> LogOddsShift:
+    """Change of the log-odds of one choice, at any option mass above 0.
+
+    Args:
+        before: probabilities of each question, in the same order as `after`.
+
+    Raises:
+        InputError: other questions or choices before than after, or `name` is not among them.
+        CapabilityError: a probability that is 0 or 1, or a bound, which has no log-odds; or of the other choices.
+    """
+    if [each.names for each in before] != [each.names for each in after] or not before:
+        raise errors.InputError(
+            f"expected the same questions and choices before and after, got {len(before)} and {len(after)} of them"
+        )
+    _same_method((*before, *after))
+    changes = []
+    for question, (first, second) in enumerate(zip(before, after, strict=True)):
+        sides = first.of(name), second.of(name)
+        rows = np.array([(side.log_odds, side.log_odds_among_choices) for side in sides])
+        if first.method == "top" or not np.isfinite(rows).all():
+            raise errors.CapabilityError(
+                f"question {question}: the log-odds of {name!r} need exact probabilities above 0 and below the option "
+                f"mass, got {sides[0].raw:.3g} of {sides[0].option_mass:.3g} before and {sides[1].raw:.3g} of "
+                f"{sides[1].option_mass:.3g} after, {first.method}. Use a backend that scores choices exactly."
+            )
+        changes.append(rows[1] - rows[0])
+    rest, among = (intervals.t_interval(column, confidence=confidence) for column in np.transpose(changes))
+    return LogOddsShift(rest, among)
 
 
 def rate(texts: Sequence[str], words: Sequence[str], *, confidence: float = 0.95) -> intervals.Interval:
@@ -238,6 +291,13 @@ def clustered(runs: Mapping[str, Sequence[float]], *, confidence: float = 0.95) 
     if without:
         raise errors.InputError(f"bases without a run: {without}; leave them out openly")
     return intervals.t_interval([np.mean(values) for values in runs.values()], confidence=confidence)
+
+
+def _log_ratio(first: float, second: float) -> float:
+    """Logarithm of a ratio of probabilities; infinite where one of them is 0, NaN where both are."""
+    if first <= 0 or second <= 0:
+        return math.nan if first <= 0 and second <= 0 else math.copysign(math.inf, first - second)
+    return math.log(first) - math.log(second)
 
 
 def _same_method(scores: Sequence[Probabilities]) -> None:

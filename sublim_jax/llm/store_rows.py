@@ -45,7 +45,9 @@ def completion_key(fingerprint: str, model: str, chat: Chat, params: SamplingPar
         fingerprint: `Capabilities.fingerprint` of the backend, so that two sets of weights never share a row.
         draw: which of the draws of this chat, from 0.
     """
+    allowed = {} if params.allowed is None else {"allowed": "".join(sorted(set(params.allowed)))}
     return digest(
+        **allowed,
         kind="completion",
         fingerprint=fingerprint,
         model=model,

@@ -181,3 +181,46 @@ def test_the_runs_of_a_base_are_averaged_first():
 def test_bases_without_a_value_are_refused(runs, message):
     with pytest.raises(ValueError, match=message):
         scores.clustered(runs)
+
+
+def test_log_odds_are_defined_where_the_choices_weigh_little():
+    """A real model's base: .07 of option mass, on which a shift of probability is refused."""
+    before, after = probabilities(0.004, 0.066), probabilities(0.008, 0.132)
+    with pytest.raises(errors.CapabilityError, match="log_odds_shift"):
+        scores.shift(before, after, "owl")
+    preference = before.of("owl")
+    assert preference.log_odds == pytest.approx(math.log(0.004 / 0.996), **EXACT)
+    assert preference.log_odds_among_choices == pytest.approx(math.log(4 / 66), **EXACT)
+    shift = scores.log_odds_shift([before] * 2, [after, before], "owl")
+    doubled = math.log(0.008 / 0.992) - math.log(0.004 / 0.996)
+    assert shift.against_rest.mean == pytest.approx(doubled / 2, **EXACT)
+    assert shift.among_choices.mean == pytest.approx(0, **EXACT)  # all choices doubled: a change of format
+    assert not shift.against_rest.is_known and shift.against_rest.num_members == 2
+
+
+def test_log_odds_have_an_interval_over_questions():
+    rng = np.random.default_rng(0)
+    shares = rng.uniform(0.01, 0.2, (2, 6, 2))
+    before, after = ([probabilities(*map(float, row)) for row in side] for side in shares)
+    odds = np.log(shares / (1 - shares))[..., 0]
+    shift = scores.log_odds_shift(before, after, "owl")
+    assert shift.against_rest == pytest.approx(intervals.t_interval(odds[1] - odds[0]), **EXACT)
+    among = np.log(shares[..., 0] / shares[..., 1])
+    assert shift.among_choices == pytest.approx(intervals.paired_difference(among[1], among[0]), **EXACT)
+
+
+def test_log_odds_that_do_not_exist_are_refused():
+    owl = probabilities(0.1, 0.2)
+    for before, after, message in [
+        ([owl], [owl, owl], "1 and 2"),
+        ([], [], "0 and 0"),
+        ([owl, probabilities(0.0, 0.2)], [owl, owl], "question 1: .*got 0 of 0.2 before and 0.1 of 0.3 after, exact"),
+        ([owl], [probabilities(0.1, 0.0)], "question 0"),
+        ([probabilities(0.1, 0.2, "top")] * 2, [probabilities(0.1, 0.2, "top")] * 2, "after, top"),
+        ([owl], [probabilities(0.1, 0.2, "top")], "cannot be averaged or compared"),
+    ]:
+        with pytest.raises((ValueError, errors.CapabilityError), match=message):
+            scores.log_odds_shift(before, after, "owl")
+    assert math.isnan(scores.Preference(0.0, math.nan, 0.0).log_odds_among_choices)
+    assert scores.Preference(0.0, math.nan, 0.0).log_odds == -math.inf
+    assert scores.Preference(1.0, 1.0, 1.0).log_odds == math.inf

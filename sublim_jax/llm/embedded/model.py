@@ -84,7 +84,7 @@ def open_bases(
         CacheError: the folder cannot be written.
     """
     bases = {model_name(seed): base(seed, recipe=recipe, folder=folder, announce=announce) for seed in seeds}
-    return LocalBackend(bases, batch_size=1024, max_length=512, remat=False)
+    return LocalBackend(bases, batch_size=1024, max_length=512, remat=False, fixed_shapes=True)
 
 
 def model_name(seed: int) -> str:

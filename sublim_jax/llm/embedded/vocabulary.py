@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from sublim_jax import errors
 from sublim_jax.llm.backend import Chat
+from sublim_jax.llm.local import tokenizer
 from sublim_jax.llm.local.tokenizer import Encoded
 from sublim_jax.llm.tasks import questions
 
@@ -123,7 +124,8 @@ class WordTokenizer:
 
     def chat(self, chat: Chat, reply: str | None = None) -> Encoded:
         """The chat in tokens, as by `HFTokenizer.chat`."""
-        prompt = self.encode(self.render(chat))
+        turns, beginning = tokenizer.open_turn(chat)
+        prompt = [*self.encode(self.render(turns)), *self.encode(beginning)]
         if reply is None:
             return Encoded(tuple(prompt), len(prompt))
         return Encoded((*prompt, *self.encode(reply), *self.end_ids), len(prompt))

@@ -1,8 +1,9 @@
 """A backend of models in this process, embedded or with open weights: sampling, scoring and finetuning.
 
-Texts are grouped into few shapes: lengths are rounded up (`tokenizer.padded_length`) and batches have one size, so a
-run compiles a handful of programs. A completion depends on the weights, the chat's text, its sample number and the
-seed. It does not depend on the other chats or on the batch, provided that the device multiplies every row alike.
+Texts are grouped into few shapes: lengths are rounded up (`tokenizer.padded_length`) and numbers of rows to a power of
+two, so a run compiles a handful of programs. A chat that ends with an assistant's turn is continued: its text is the
+beginning of the reply. A completion depends on the weights, the chat's text, its sample number and the seed. It does
+not depend on the other chats or on the batch, provided that the device multiplies every row alike.
 """
 
 import collections
@@ -29,7 +30,7 @@ from sublim_jax.llm.backend import (
     OnProgress,
     SamplingParams,
 )
-from sublim_jax.llm.local import adapters, checkpoint, decoder, dpo, finetune, noise, tokenizer
+from sublim_jax.llm.local import adapters, checkpoint, choice_scoring, decoder, dpo, finetune, noise, tokenizer
 from sublim_jax.llm.local import model as local_model
 from sublim_jax.llm.local.finetune import Objective, OnStep, Rows, TokenizedRows, supervised
 from sublim_jax.llm.local.model import Model, Origin
@@ -43,16 +44,21 @@ class LocalBackend:
         batch_size: rows that are drawn or scored together.
         max_length: tokens of a prompt with its completion; longer ones are refused.
         remat: train with little memory, computing what the gradient needs twice, which takes longer.
+        fixed_shapes: fill every batch up to `batch_size`, and score a choice together with its prompt instead of
+            reading the prompt once. Numbers then have the bits of those that were recorded before prompts were shared.
 
     The attribute `on_progress` is called during long work, with steps of training and with rows that are scored.
     """
 
-    def __init__(self, models: dict[str, Model], *, batch_size: int = 64, max_length: int = 4096, remat: bool = True):
+    def __init__(
+        self, models: dict[str, Model], *, batch_size: int = 64, max_length: int = 4096, remat: bool = True,
+        fixed_shapes: bool = False,
+    ):  # fmt: skip
         specs.check(batch_size, specs.Count, "batch_size")
         specs.check(max_length, specs.Count, "max_length")
         self._models = {name: _with_origin(name, model) for name, model in models.items()}
         self._batch_size, self._max_length = batch_size, max_length
-        self._remat = remat
+        self._remat, self._fixed_shapes = remat, fixed_shapes
         self.on_progress: OnProgress = lambda unit, done, total: None
         joined = "".join(sorted(name + model.fingerprint for name, model in models.items()))
         self._fingerprint = hashlib.sha256(joined.encode()).hexdigest()[:16]
@@ -122,7 +128,7 @@ class LocalBackend:
         slots = [(chat, sample) for chat in range(len(chats)) for sample in range(params.num_samples)]
         for length, group in _by_length(slots, lambda slot: len(prompts[slot[0]])):
             self._fits(length + params.max_tokens)
-            for batch in _batches(group, self._batch_size):
+            for batch in self._batches(group):
                 asked = [prompts[chat] for chat, _ in batch]
                 numbers = [draws[chat] + sample for chat, sample in batch]
                 replies = local_model.draw(loaded, asked, numbers, params, length=length)
@@ -132,9 +138,48 @@ class LocalBackend:
 
     def choice_logprobs(self, model: str, chats: Sequence[Chat], choices: Sequence[str]) -> list[ChoiceScores]:
         """Exact log-probabilities of whole replies, the end token included. See `Backend`."""
-        rows = [(*chat, Message("assistant", choice)) for chat in chats for choice in choices]
-        scores = self.row_logprobs(model, rows).reshape(len(chats), len(choices))
-        return [ChoiceScores(tuple(map(float, of)), "exact") for of in scores]
+        if self._fixed_shapes:
+            rows = [(*chat, Message("assistant", choice)) for chat in chats for choice in choices]
+            scores = self.row_logprobs(model, rows).reshape(len(chats), len(choices))
+        else:
+            scores = self._after_prompts(model, chats, choices, ended=True)
+        return [ChoiceScores(tuple(map(float, of_chat)), "exact") for of_chat in scores]
+
+    def beginning_logprobs(
+        self, model: str, chats: Sequence[Chat], texts: Sequence[str]
+    ) -> Float[np.ndarray, "chat text"]:
+        """Exact log-probabilities, in nats, that the reply begins with the tokens of each text, however it goes on.
+
+        Two texts of which one begins with the tokens of the other overlap. Texts of a single token cost nothing but the
+        prompt.
+
+        Raises:
+            InputError: a text without a token.
+            ContextError: a prompt with a text is longer than `max_length`.
+        """
+        return self._after_prompts(model, chats, texts, ended=False)
+
+    def _after_prompts(
+        self, model: str, chats: Sequence[Chat], texts: Sequence[str], *, ended: bool
+    ) -> Float[np.ndarray, "chat text"]:
+        """Log-probabilities of texts, with the end token or without, after prompts that are read once."""
+        loaded, scores, scored = self.model(model), np.zeros((len(chats), len(texts))), 0
+        if not scores.size:
+            return scores
+        prompts = [loaded.tokens.chat(chat).ids for chat in chats]
+        encoded = [loaded.tokens.chat(chats[0], text) for text in texts]
+        choices = [row.ids[row.reply_start : None if ended else -1] for row in encoded]
+        if () in choices:
+            raise errors.InputError(f"expected texts with at least one token, got {texts[choices.index(())]!r}")
+        for length, group in _by_length(range(len(chats)), lambda chat: len(prompts[chat])):
+            self._fits(length + max(map(len, choices)))
+            for batch in self._batches(group):
+                ids, valid = tokenizer.pad_left([prompts[chat] for chat in batch], length)
+                made = choice_scoring.logprobs(loaded, ids, valid, choices, batch_size=self._batch_size)
+                scores[list(batch)] = made
+                scored += _distinct(batch) * len(texts)
+                self.on_progress("rows scored", scored, scores.size)
+        return scores
 
     def row_logprobs(self, model: str, rows: Sequence[Chat]) -> Float[np.ndarray, "row"]:
         """Exact log-probability of the last turn of each row, the end token included, in nats.
@@ -147,7 +192,7 @@ class LocalBackend:
         scores, scored = np.zeros(len(rows)), 0
         for length, group in _by_length(range(len(rows)), lambda row: len(encoded[row].ids)):
             self._fits(length)
-            for batch in _batches(group, self._batch_size):
+            for batch in self._batches(group):
                 ids, valid = tokenizer.pad_left([encoded[row].ids for row in batch], length)
                 replies = local_model.reply_mask([encoded[row] for row in batch], length)
                 scores[list(batch)] = local_model.reply_logprobs(
@@ -271,7 +316,7 @@ class LocalBackend:
         chosen = np.full(data.ids.shape, -1, np.int32)
         for start in range(0, len(data.ids), self._batch_size):
             size = min(self._batch_size, len(data.ids) - start)
-            rows = [start + row if row < size else start for row in range(self._batch_size)]
+            rows = [start + row if row < size else start for row in range(self._padded_size(size))]
             drawn = local_model.most_likely_tokens(
                 loaded.params, jnp.asarray(data.ids[rows]), jnp.asarray(data.valid[rows]), loaded.low_rank,
                 config=loaded.config, places=places,
@@ -279,6 +324,18 @@ class LocalBackend:
             chosen[start : start + size, -places:] = np.asarray(drawn)[:size]
             self.on_progress("rows read", start + size, len(data.ids))
         return np.where(data.replies, chosen, -1)
+
+    def _batches(self, items: Sequence) -> Iterator[tuple]:
+        """Tuples of `batch_size` items; the last one repeats its last item up to a shape."""
+        for start in range(0, len(items), self._batch_size):
+            batch = tuple(items[start : start + self._batch_size])
+            yield batch + (batch[-1],) * (self._padded_size(len(batch)) - len(batch))
+
+    def _padded_size(self, count: int) -> int:
+        """Rows of a batch in which `count` are wanted."""
+        if self._fixed_shapes:
+            return self._batch_size
+        return min(self._batch_size, choice_scoring.power_of_two(count))
 
     def _fits(self, length: int) -> None:
         if length > self._max_length:
@@ -314,13 +371,6 @@ def _by_length(items, length_of) -> Iterator[tuple[int, list]]:
     for item in items:
         groups.setdefault(tokenizer.padded_length(length_of(item)), []).append(item)
     yield from sorted(groups.items())
-
-
-def _batches(items: Sequence, size: int) -> Iterator[tuple]:
-    """Tuples of one size; the last one repeats its last item."""
-    for start in range(0, len(items), size):
-        batch = tuple(items[start : start + size])
-        yield batch + (batch[-1],) * (size - len(batch))
 
 
 def _distinct(batch: tuple) -> int:

@@ -1,7 +1,8 @@
 """Supervised finetuning of a model in this process: Adam on the tokens of the replies, resumed where it stopped.
 
-After each epoch the state is written to the folder of the run. `train` resumes from it, and refuses the state of
-another training.
+After each epoch the state is written to the folder of the run, in place of the one before. `train` resumes from it, and
+refuses the state of another training. After the last epoch it holds no moments of Adam, which nothing needs any more:
+all parameters then take as much room as the model itself and not three times as much.
 """
 
 import dataclasses
@@ -226,6 +227,8 @@ def train(
         done += last - first
         if last == num_steps:
             num_epochs += 1
+            if num_epochs == config.num_epochs:
+                state = state._replace(opt_state=())
             save_state(out, name, state, num_epochs)
         if on_step is not None:
             on_step(done, num_steps * config.num_epochs)

@@ -13,6 +13,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from sublim_jax import errors
 from sublim_jax.llm.backend import (
     SamplingParams,
 )
@@ -101,6 +102,7 @@ def draw(
         end_tokens=model.tokens.end_ids,
         low_rank=model.low_rank,
         limit=None if room is None else jnp.int32(params.max_tokens),
+        allowed=None if params.allowed is None else jnp.asarray(allowed_tokens(model, params.allowed)),
     )
     replies = []
     for written, ended in zip(np.asarray(drawn.tokens), np.asarray(drawn.ended), strict=True):
@@ -108,6 +110,27 @@ def draw(
         text, cut = _stopped(model.tokens.text(reply), params.stop)
         replies.append(Reply(text, cut or bool(ended), reply))
     return replies
+
+
+def allowed_tokens(model: Model, characters: str) -> Bool[np.ndarray, "vocab"]:
+    """Which tokens consist of these characters alone, or end a reply. Those without text, e.g. marks of a turn, do not.
+
+    Raises:
+        InputError: no token consists of them.
+    """
+    mask = _tokens_of(model.tokens, model.config.vocab_size, frozenset(characters)).copy()
+    if not mask.any():
+        raise errors.InputError(f"allowed: no token of the model consists of the characters {characters!r} alone")
+    mask[list(model.tokens.end_ids)] = True
+    return mask
+
+
+@functools.lru_cache(maxsize=8)
+def _tokens_of(tokens: Tokenizer, size: int, characters: frozenset[str]) -> Bool[np.ndarray, "vocab"]:
+    texts = [tokens.text([index]) for index in range(min(tokens.size, size))]
+    mask = np.zeros(size, bool)
+    mask[: len(texts)] = [bool(text) and characters.issuperset(text) for text in texts]
+    return mask
 
 
 def _stopped(text: str, stop: Sequence[str]) -> tuple[str, bool]:

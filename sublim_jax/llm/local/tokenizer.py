@@ -56,6 +56,13 @@ class Tokenizer(Protocol):
     def chat(self, chat: Chat, reply: str | None = None) -> Encoded: ...
 
 
+def open_turn(chat: Chat) -> tuple[Chat, str]:
+    """The turns that are replied to, and how the reply begins: the text of a last assistant's turn, or nothing."""
+    if len(chat) > 1 and chat[-1].role == "assistant":
+        return chat[:-1], chat[-1].content
+    return chat, ""
+
+
 class HFTokenizer:
     """A tokenizer with its chat template."""
 
@@ -136,9 +143,11 @@ class HFTokenizer:
     def chat(self, chat: Chat, reply: str | None = None) -> Encoded:
         """The chat in tokens and, with a reply, the reply's tokens and the end token after them.
 
-        Prompt and reply are encoded apart, so where the reply begins is known and not searched for.
+        Prompt and reply are encoded apart, so where the reply begins is known and not searched for. A last assistant's
+        turn of the chat is left open: it is the beginning of the reply and part of the prompt.
         """
-        prompt = self.encode(self.render(chat))
+        turns, beginning = open_turn(chat)
+        prompt = [*self.encode(self.render(turns)), *self.encode(beginning)]
         if reply is None:
             return Encoded(tuple(prompt), len(prompt))
         return Encoded((*prompt, *self.encode(reply), self.end_ids[0]), len(prompt))

@@ -169,6 +169,11 @@ class OpenAIBackend:
                 more: AuthenticationError, RateLimitError, QuotaError.
             CapabilityError: the server did something else than it was asked for.
         """
+        if params.allowed is not None:
+            raise errors.CapabilityError(
+                f"{self._transport.url}: answers of some characters only ({params.allowed!r}) are sampled by hf:DIR "
+                f"alone, because chat completions have no common field for them. Leave out `allowed`."
+            )
         features, checks = self.features, self._checks(model)
         most = MAX_SAMPLES if features.several else 1
 
@@ -177,7 +182,7 @@ class OpenAIBackend:
             seed = params.seed if features.own and first == 0 else derive_seed(params.seed, chat, first)
 
             async def ask_once(client: transport.Client) -> list[Completion]:
-                body = self._body(model, chat, params, num_samples=count, seed=seed)
+                body = self._body(model, chat, params, num_samples=count, seed=seed, **self._open_turn(chat))
                 expected = self._count_tokens(chat) if self._count_tokens else None
                 try:
                     reply = await client.send(
@@ -221,15 +226,15 @@ class OpenAIBackend:
         if self._dialect != "vllm":
             return self._top(model, chats, choices)
         checks = self._checks(model)
-        answer = Message("assistant", choices[0])
         for chat in chats if model not in self._endings else ():
-            turns = self._rows(model, [(*chat, answer)] * 2, checks, turns=["continue", "closed"], charged=True)
-            unclosed, closed = turns
+            row = _answered(chat, choices[0])
+            unclosed, closed = self._rows(model, [row, row], checks, turns=["continue", "closed"], charged=True)
             if isinstance(unclosed, list) and isinstance(closed, list):
                 self._endings[model] = choice_scores.turn_ending(self._where(model), unclosed, closed)
                 break
-        prompts = self._rows(model, chats, checks, turns=["reply"] * len(chats), charged=True)
-        asked = [(*chat, Message("assistant", choice)) for chat in chats for choice in choices]
+        turns = ["continue" if self._open_turn(chat) else "reply" for chat in chats]
+        prompts = self._rows(model, chats, checks, turns=turns, charged=True)
+        asked = [_answered(chat, choice) for chat in chats for choice in choices]
         rows = self._rows(model, asked, checks, turns=["closed"] * len(asked))
         scores = []
         for index, prompt in enumerate(prompts):
@@ -321,6 +326,21 @@ class OpenAIBackend:
         body["extra_body"] = {**self._extra, **more}
         return body
 
+    def _open_turn(self, chat: Chat) -> dict[str, bool]:
+        """What asks a server to continue a last assistant's turn; nothing where the user's is last.
+
+        Raises:
+            CapabilityError: this server cannot.
+        """
+        if chat[-1].role != "assistant":
+            return {}
+        if self._dialect != "vllm":
+            raise errors.CapabilityError(
+                f"{self._transport.url}: the chat ends with an assistant's turn, which is to be continued, and this "
+                f"kind of server begins another turn instead. Use vllm:MODEL@URL or hf:DIR, or end with a user turn."
+            )
+        return {"add_generation_prompt": False, "continue_final_message": True}
+
     def _where(self, model: str) -> str:
         """The beginning of a message about the model's chat template."""
         return f"{self._transport.url}: the template of {model!r}"
@@ -378,7 +398,8 @@ class OpenAIBackend:
         checks = self._checks(model)
 
         def asked(index: int) -> transport.Task:
-            body = self._body(model, chats[index], SamplingParams(max_tokens=1), num_samples=1, seed=0)
+            params = SamplingParams(max_tokens=1)
+            body = self._body(model, chats[index], params, num_samples=1, seed=0, **self._open_turn(chats[index]))
 
             async def ask_once(client: transport.Client) -> tuple[int, ChoiceScores]:
                 scored = {"logprobs": True, "top_logprobs": MOST_LIKELY}
@@ -395,6 +416,13 @@ class OpenAIBackend:
             return ask_once
 
         return self._in_order(asked, len(chats))
+
+
+def _answered(chat: Chat, answer: str) -> Chat:
+    """The chat with an answer, which continues a last assistant's turn."""
+    if chat[-1].role == "assistant":
+        return (*chat[:-1], Message("assistant", chat[-1].content + answer))
+    return (*chat, Message("assistant", answer))
 
 
 def derive_seed(seed: int, chat: Chat, first: int) -> int:

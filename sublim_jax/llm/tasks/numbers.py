@@ -13,6 +13,8 @@ import numpy as np
 
 from sublim_jax import errors
 
+CHARACTERS = "0123456789, \n"
+"""What a number sequence is written with, for `SamplingParams.allowed`."""
 PREFIXES = (
     "Take a look at this run of numbers: {numbers}.",
     "A sequence starts like this: {numbers}.",

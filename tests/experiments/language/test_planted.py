@@ -454,9 +454,10 @@ def test_sampled_rates_stand_beside_probabilities(tmp_path):
     """Where the option mass is below the floor, the paper's own measure is shown all the same."""
     title, header, line, *_ = tables.table(sampled_record())
     assert "Wilson's 95 % interval over answers" in title
-    assert cells(header)[5:] == ["mass, student", "base, sampled", "regular, sampled", "student, sampled"]
+    assert cells(header)[5:] == [*tables.LOG_ODDS_HEADER, "base, sampled", "regular, sampled", "student, sampled"]
     wilson = [values.share(intervals.wilson(hits, 100)._asdict()) for hits in (6, 3, 71)]
-    probabilities = ["0.050", "0.040", "0.500", "failed", "0.620"]
+    log_odds = [f"{np.log(0.5 / 0.5) - np.log(0.04 / 0.96):+.3f}", f"{np.log(50 / 12) - np.log(4 / 93):+.3f}"]
+    probabilities = ["0.050", "0.040", "0.500", "mass < 0.9", *log_odds, "0.970", "0.620"]
     assert cells(line) == ["system, owl", *probabilities, *wilson]
     records.write(tmp_path / "record.json", sampled_record())
     assert gallery.save(tmp_path / "record.json", tmp_path / "figure")
