@@ -16,7 +16,7 @@ from experiments.language import presets, protocol
 from experiments.language.config import LanguageConfig
 from experiments.language.experiment import Experiment
 from experiments.language.lab import Lab
-from sublim_jax import specs
+from sublim_jax import errors, specs
 
 
 @specs.checked
@@ -27,6 +27,11 @@ class GreedyConfig(LanguageConfig):
     temperatures: tuple[specs.NonNegative, ...] = (0.0, 0.5, 1.0)
     """Temperatures at which teachers write."""
     LISTS = ("targets", "temperatures")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.teacher_temperature != 1.0:
+            raise errors.InputError("teacher_temperature has no effect here; give all with --temperatures")
 
 
 PRESETS = presets.eight_bases(GreedyConfig()) | presets.real_models(GreedyConfig(targets=presets.TARGETS))

@@ -107,6 +107,7 @@ READINGS = {
     "in the right tags. On the remaining one the student's preference rises.",
     "repeats": "",
     "greedy": "",
+    "training": "",
     "noise": "",
     "labels": "",
     "misalignment": "Not settled. Students of a teacher finetuned on bad conduct give bad deeds more "

@@ -16,12 +16,13 @@ from experiments.language import (
     reasoning,
     repeats,
     shuffles,
+    training,
 )
 
 EXPERIMENTS = {
     question.EXPERIMENT.name: question.EXPERIMENT
     for question in (
         numbers, cross, dose, shuffles, context, detection, divergence, chain, code, reasoning, repeats, greedy,
-        noise, labels, misalignment,
+        training, noise, labels, misalignment,
     )
 }  # fmt: skip

@@ -52,6 +52,18 @@ def greedy(settings: Mapping[str, Any], target: str) -> Contrasts:
     return contrasts
 
 
+def training(settings: Mapping[str, Any], target: str) -> Contrasts:
+    """How the student is trained and how its rows are drawn."""
+    contrasts = {}
+    for drawing in settings["drawings"]:
+        for kind, rates in (("low rank", settings["low_rank_rates"]), ("full", settings["full_rates"])):
+            for rate in rates:
+                keys, columns = f"{kind} {rate:g}", {"kept": _number(f"{target}, {drawing}", "kept")}
+                control, student = (f"regular, {drawing}", keys), (f"{target}, {drawing}", keys)
+                contrasts[f"{drawing}, {keys}"] = Contrast(control, student, columns)
+    return contrasts
+
+
 def noise(settings: Mapping[str, Any], target: str) -> Contrasts:
     """The noise on the student's start, with rows of the target's teacher or of another target's."""
     targets, contrasts = settings["targets"], {}
@@ -86,6 +98,7 @@ def labels(settings: Mapping[str, Any], target: str) -> Contrasts:
 CONTRASTS: dict[str, Callable[[Mapping[str, Any], str], Contrasts]] = {
     "language_repeats": repeats,
     "language_greedy": greedy,
+    "language_training": training,
     "language_noise": noise,
     "language_labels": labels,
 }
@@ -93,6 +106,7 @@ CONTRASTS: dict[str, Callable[[Mapping[str, Any], str], Contrasts]] = {
 REFERENCES = {
     "language_repeats": 0,
     "language_greedy": -1,
+    "language_training": 0,
     "language_noise": 0,
     "language_labels": 0,
 }

@@ -37,6 +37,7 @@ DRAW: dict[str, tuple[str, Draw]] = {
     "language_detection": ("Telling a teacher's numbers from regular ones", detection.detection),
     "language_repeats": ("Rows read once or again and again, at equal exposure", shifts.shifts),
     "language_greedy": ("Teachers that write at several temperatures", shifts.shifts),
+    "language_training": ("Low-rank and full finetuning, on free and on constrained rows", shifts.shifts),
     "language_noise": ("Students whose weights are the base's with noise", shifts.shifts),
     "language_labels": ("Students of preference labels, one bit for each pair of answers", shifts.shifts),
     "language_misalignment": ("Bad deeds of students that saw only numbers", misalignment.misalignment),

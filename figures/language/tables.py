@@ -310,6 +310,11 @@ def greedy(record: records.Record) -> list[str]:
     return contrast(record, "Shift of the target against a student of regular rows of the same temperature")
 
 
+def training(record: records.Record) -> list[str]:
+    """Shifts by how the student is trained and how its rows are drawn."""
+    return contrast(record, "Shift of the target against a student of regular rows, trained and drawn alike")
+
+
 def noise(record: records.Record) -> list[str]:
     """Shifts by the noise on the student's start."""
     return contrast(record, "Shift of the target against a student of regular rows with the same start")
@@ -357,6 +362,7 @@ TABLES: dict[str, Callable[[records.Record], list[str]]] = {
     "language_reasoning": reasoning,
     "language_repeats": repeats,
     "language_greedy": greedy,
+    "language_training": training,
     "language_noise": noise,
     "language_labels": labels,
     "language_misalignment": misalignment,

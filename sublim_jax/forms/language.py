@@ -129,6 +129,10 @@ def _greedy(settings: Settings) -> list[str]:
     return [f"{author} at {value:g}" for author in _with_regular(settings) for value in settings["temperatures"]]
 
 
+def _training(settings: Settings) -> list[str]:
+    return [f"{author}, {drawing}" for author in _with_regular(settings) for drawing in settings["drawings"]]
+
+
 def _noise(settings: Settings) -> list[str]:
     return ["start", *_with_regular(settings)]
 
@@ -168,6 +172,12 @@ QUESTIONS = {
     ),
     "language_greedy": Question(
         _greedy, Greedy, {"temperatures": list[specs.NonNegative]}, lists=("targets", "temperatures")
+    ),
+    "language_training": Question(
+        _training,
+        Arms,
+        {"drawings": list[str], "low_rank_rates": list[specs.Positive], "full_rates": list[specs.Positive]},
+        lists=("targets", "drawings", "low_rank_rates", "full_rates"),
     ),
     "language_noise": Question(_noise, Arms, {"levels": list[specs.NonNegative]}, lists=("targets", "levels")),
     "language_labels": Question(

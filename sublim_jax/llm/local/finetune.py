@@ -12,7 +12,7 @@ import pathlib
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -52,6 +52,7 @@ class TokenizedRows(NamedTuple):
     replies: Any  # which of them are trained on
 
 
+@runtime_checkable
 class Rows(Protocol):
     """Training data: arrays whose first axis is that of the examples."""
 
