@@ -77,5 +77,5 @@ def pairs(data: TokenizedRows, reference: Float[np.ndarray, "row"]) -> Pairs:
     Args:
         reference: log-probability of each row's reply under the model that training starts from, in nats.
     """
-    arrays = (array.reshape(-1, 2, array.shape[-1]) for array in data)
-    return Pairs(*arrays, np.asarray(reference, np.float32).reshape(-1, 2))
+    ids, valid, replies = (array.reshape(-1, 2, array.shape[-1]) for array in data)
+    return Pairs(ids, valid, replies, np.asarray(reference, np.float32).reshape(-1, 2))
