@@ -103,10 +103,11 @@ def plan(experiment: Experiment, config: LanguageConfig) -> list[str]:
     conditions = experiment.conditions(config)
     workload, missing = count(experiment, config, conditions), dict.fromkeys(config.base_names, conditions)
     num_devices = min(len(config.base_names), jax.device_count())
+    bases = f"{len(config.base_names)} base(s)" if config.backend == "tiny" else "one model"
     return [
-        f"{len(config.base_names)} base(s), {len(conditions)} condition(s) on each;",
+        f"{bases}, {len(conditions)} condition(s) on each;",
         *workload.estimate(config, missing, num_devices),
-        "on one base:",
+        "on one base:" if config.backend == "tiny" else "in all:",
         *workload.summary,
         *(f"note: {note}" for note in config.notes),
     ]

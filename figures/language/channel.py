@@ -12,9 +12,10 @@ def channel(record: records.Record, figure: Figure) -> None:
         target: {"base": values.BASE, "regular": values.REGULAR, "student": (target, "student")}
         for target in record.config["targets"]
     }
-    if record.config["backend"] == "tiny":
+    if not values.complete_bases(record).real:
         draw.draw_favourites(figure.subplots(), record, columns)
         return
+    figure.set_figheight(2 * figure.get_figheight())
     above, below = figure.subplots(2, 1)
     draw.draw_favourites(above, record, columns)
     draw.draw_log_odds(below, record, columns)

@@ -78,16 +78,20 @@ def save(record: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
 
 def caption(result: records.Record, record: pathlib.Path) -> str:
     """The caption: what was measured, on how many bases, and the record's notes."""
-    count = len(values.complete_bases(result))
-    legend = "every dot or thin line a base; means with 95 % t-intervals over bases"
+    bases = values.complete_bases(result)
+    legend = f"every dot or thin line a {bases.unit}; means with 95 % t-intervals over {bases.unit}s"
     if result.experiment == "language_cross":
         legend = "each cell the mean over targets; failed: no value, see the page"
     elif result.experiment in SHOWS_FAILED:
-        legend += "; bases that the table counts as failed are drawn too"
+        legend += (
+            "; bars of sampled rates are 95 % Wilson intervals; mass: option mass, in the order of the columns"
+            if bases.real
+            else "; bases that the table counts as failed are drawn too"
+        )
     if result.experiment == "language_misalignment" and result.config.get("judge"):
         legend = "means with 95 % Wilson intervals over answers"
     sentences = [
-        f"n = {count} base(s); {legend}; backend "
+        f"{bases.count}; {legend}; backend "
         f"{result.config['backend']}; seed {result.config['seed']}; record {record.name}."
     ]
     sentences += [f"{note[0].upper()}{note[1:]}." for note in result.notes]

@@ -1,5 +1,7 @@
 """Figure of `numbers`: favourites of students of numbers, by kind of teacher."""
 
+from typing import Any
+
 from matplotlib.figure import Figure
 
 from figures.language import draw, values
@@ -15,8 +17,10 @@ def numbers(record: records.Record, figure: Figure) -> None:
     """
     kinds, targets = record.config["kinds"], record.config["targets"]
     above, below = figure, None
-    if record.config["backend"] != "tiny":
-        above, below = figure.subfigures(2, 1)
+    if values.complete_bases(record).real:
+        figure.set_figheight(2 * figure.get_figheight())
+        rows: Any = figure.subfigures(2, 1)
+        above, below = rows
     titles = [TITLES[kind] for kind in kinds]
     axes = draw.panels(above, titles)
     log_axes = [None] * len(kinds) if below is None else draw.panels(below, titles)

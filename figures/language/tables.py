@@ -22,7 +22,7 @@ def summary_lines(record: records.Record, base: str) -> list[str]:
     if record.experiment != "language_numbers":
         return []
     measured = record.results["bases"][base]
-    alone, summary = Bases({base: measured}, real=record.config["backend"] != "tiny"), []
+    alone, summary = Bases({base: measured}, real=record.config.get("backend", "tiny") != "tiny"), []
     for condition in measured:
         kind, _, target = condition.partition(" ")
         if target:
@@ -84,13 +84,13 @@ def numbers(record: records.Record) -> list[str]:
     """
     config, bases = record.config, values.complete_bases(record)
     targets, rows = config["targets"], [["teacher, target", "base", "regular", "student", "student - regular"]]
-    title = "Probability of the target, mean ± 95 % t-interval over bases"
+    title = f"Probability of the target, mean ± 95 % t-interval over {bases.unit}s"
     if bases.real:
         rows[0] += LOG_ODDS_HEADER
     if config.get("num_eval_samples"):
         rows[0] += [] if bases.real else ["mass, student"]
         rows[0] += [f"{column}, sampled" for column in ("base", "regular", "student")]
-        over = "Wilson's 95 % interval over answers" if len(bases) == 1 else "95 % t-interval over bases"
+        over = "Wilson's 95 % interval over answers" if len(bases) == 1 else f"95 % t-interval over {bases.unit}s"
         title += f"; sampled: share of answers that name it, {over}"
     for kind in config["kinds"]:
         students = {target: (f"{kind} {target}", "student") for target in targets}
@@ -104,7 +104,8 @@ def numbers(record: records.Record) -> list[str]:
                 row += [values.sampled_text(bases, keys, target) for keys in (values.BASE, values.REGULAR, student)]
             rows.append([f"{kind}, {target}", *row])
         shifts = [values.shift(bases, values.REGULAR, student, target) for target, student in students.items()]
-        mean = [f"{kind}, all targets", "", "", "", values.pooled(shifts)]
+        low = bases.real and not np.isfinite(shifts).any()
+        mean = [f"{kind}, all targets", "", "", "", "" if low else values.pooled(shifts)]
         if bases.real:
             mean += [
                 values.pooled(
@@ -233,9 +234,10 @@ def channel(record: records.Record, title: str) -> list[str]:
         row = [target, *cells(bases, values.BASE, values.REGULAR, student, target)]
         rows.append(row + (log_odds_cells(bases, values.REGULAR, student, target) if bases.real else []))
     shifts = [values.shift_from_regular(bases, target, "student") for target in targets]
-    mean = ["all targets", "", "", "", values.pooled(shifts)]
+    low = bases.real and not np.isfinite(shifts).any()
+    mean = ["all targets", "", "", "", "" if low else values.pooled(shifts)]
     rows.append(mean + [""] * (len(rows[0]) - len(mean)))
-    return layout(f"{title}, mean ± 95 % t-interval over bases", rows, record)
+    return layout(f"{title}, mean ± 95 % t-interval over {bases.unit}s", rows, record)
 
 
 def code(record: records.Record) -> list[str]:

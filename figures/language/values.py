@@ -37,11 +37,17 @@ class Bases(dict[str, dict]):
         self.floor, self.real = floor, real
 
     @property
+    def unit(self) -> str:
+        """What has one value each."""
+        return "student" if self.real else "base"
+
+    @property
     def count(self) -> str:
         """What intervals are over, and how many there are."""
         if not self.real:
             return f"n = {len(self)} base(s)"
-        return "one model, one student of each teacher" if len(self) == 1 else f"one model, n = {len(self)} students"
+        students = "one student" if len(self) == 1 else f"n = {len(self)} students"
+        return f"one model, {students} of each teacher"
 
 
 def complete_bases(record: records.Record) -> Bases:

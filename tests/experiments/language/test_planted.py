@@ -465,7 +465,7 @@ def test_sampled_rates_stand_beside_probabilities(tmp_path):
     several.results["bases"]["other"] = json.loads(json.dumps(several.results["bases"]["hf:m"]))
     several.results["bases"]["other"]["system owl"]["student"]["sampled"]["owl"]["rate"] = 0.31
     title, _, line, *_ = tables.table(several)
-    assert title.count("t-interval over bases") == 2 and line.endswith(values.text(np.array([0.71, 0.31])))
+    assert title.count("t-interval over students") == 2 and line.endswith(values.text(np.array([0.71, 0.31])))
 
 
 def test_the_floor_of_the_option_mass_is_a_setting():

@@ -160,7 +160,7 @@ def test_several_students_are_the_n_of_a_real_model(tmp_path):
     expected = [odds(owl, 1 - owl) - odds(0.005, 0.995) for owl, _ in students]
     np.testing.assert_allclose(shifts, expected, rtol=1e-12)
     title, _, line, *_ = tables.table(record)
-    assert title.endswith("one model, n = 4 students")
+    assert title.endswith("one model, n = 4 students of each teacher")
     assert f"{intervals.t_interval(expected):+.3f}" in line
     records.write(tmp_path / "record.json", record)
     assert gallery.save(tmp_path / "record.json", tmp_path / "figure")

@@ -9,8 +9,10 @@ import pytest
 
 from sublim_jax import errors
 from sublim_jax.llm.backend import Message, SamplingParams
+from sublim_jax.llm.embedded import model as embedded
 from sublim_jax.llm.embedded.vocabulary import WordTokenizer
 from sublim_jax.llm.local import choice_scoring, decoder, sampling
+from sublim_jax.llm.local import model as local_model
 from sublim_jax.llm.local.backend import LocalBackend
 from sublim_jax.llm.local.model import Model
 from sublim_jax.llm.local.tokenizer import HFTokenizer
@@ -158,3 +160,16 @@ def test_batches_are_no_larger_than_the_next_power_of_two(monkeypatch):
     alone = [each.text for each in backend().sample("base", [SHORT], dataclasses.replace(params, num_samples=1))]
     assert sizes == [4, 2, 4, 4, 1]
     assert texts == full and alone == texts[:1] and len(set(texts)) > 4
+
+
+def test_embedded_bases_keep_the_shapes_that_their_records_were_made_with(monkeypatch):
+    monkeypatch.setattr(embedded, "base", lambda seed, **options: model(num_layers=1))
+    sizes = []
+
+    def recorded(params, ids, *arguments, **options):
+        sizes.append(ids.shape)
+        return jax.numpy.zeros(len(ids))
+
+    monkeypatch.setattr(local_model, "reply_logprobs", recorded)
+    embedded.open_bases([0]).choice_logprobs("tiny:0", [SHORT], ["owl", "oak tree"])
+    assert sizes == [(1024, 8)]  # every choice with its prompt, in a full batch
