@@ -32,7 +32,7 @@ from sublim_jax.llm.backend import (
 )
 from sublim_jax.llm.local import adapters, checkpoint, choice_scoring, decoder, dpo, finetune, noise, tokenizer
 from sublim_jax.llm.local import model as local_model
-from sublim_jax.llm.local.finetune import Objective, OnStep, Rows, TokenizedRows, supervised
+from sublim_jax.llm.local.finetune import Objective, OnStep, Rows, TokenizedRows
 from sublim_jax.llm.local.model import Model, Origin
 
 
@@ -243,14 +243,18 @@ class LocalBackend:
         out: pathlib.Path,
         *,
         on_step: OnStep | None = None,
-        objective: Objective = supervised,
+        objective: Objective | None = None,
     ) -> str:
-        """Finetune on arrays, in which any tokens of the replies may be masked. See `finetune`."""
+        """Finetune on arrays, in which any tokens of the replies may be masked. See `finetune`.
+
+        Args:
+            objective: the loss of a batch; by default `finetune.supervised`.
+        """
         base = self.model(model)
         assert base.origin is not None  # every model of this class has one
         _require_place(out, base.origin.base, adapter=config.rank is not None)
         with files.Lock(out / finetune.STATE):
-            self._models[str(out)] = self._trained(base, data, config, out, on_step, objective)
+            self._models[str(out)] = self._trained(base, data, config, out, on_step, objective or finetune.supervised)
         return str(out)
 
     def finetune_on_pairs(
