@@ -12,6 +12,7 @@ from sublim_jax.llm import budget, datasets
 from sublim_jax.llm import open as open_llm
 from sublim_jax.llm.backend import Capabilities, Chat, ChoiceScores, Completion, FinetuneConfig, SamplingParams
 from sublim_jax.llm.local.finetune import TokenizedRows
+from sublim_jax.llm.tasks import numbers
 
 FORWARD, TRAINED = 2, 8
 """Operations per weight and token of a forward pass, and of a training step."""
@@ -110,6 +111,19 @@ class DryRunBackend:
         self.jobs.append((out.name, len(data.ids), config.num_epochs))
         return str(out)
 
+    def finetune_on_pairs(
+        self, model: str, chosen: Sequence[Chat], rejected: Sequence[Chat], config: FinetuneConfig, out: pathlib.Path,
+        *, beta: float,
+    ) -> str:  # fmt: skip
+        """Count the reference's scores and a finetuning job on the rows of all pairs."""
+        rows = [*chosen, *rejected]
+        self.row_logprobs(model, rows)
+        return self.finetune(model, rows, config, out)
+
+    def perturb(self, model: str, scale: float, *, seed: int) -> str:
+        """Return the name that the model would have."""
+        return f"{model}+noise {scale:g} {seed}"
+
     def _is_new(self, *request: object) -> bool:
         num_before = len(self._requests)
         self._requests.add(request)
@@ -137,10 +151,17 @@ class DryRunLab(Lab):
         *,
         channel: str,
         seed: int,
+        temperature: float | None = None,
+        numbers_only: bool | None = None,
     ) -> datasets.FilteredRows:
         """Count what `Lab.write_rows` would ask for; no row is rejected."""
         chats = [datasets.ask(prompt, system=teacher.system) for prompt in prompts[: self.NUM_PROMPTS]]
-        params = SamplingParams(max_tokens=self.prompts.max_tokens[channel], seed=seed % 2**31)
+        params = SamplingParams(
+            temperature=1.0 if temperature is None else temperature,
+            max_tokens=self.prompts.max_tokens[channel],
+            seed=seed % 2**31,
+            allowed=numbers.CHARACTERS if numbers_only else None,
+        )
         self.dry_run.count(teacher.model, chats, params, num_chats=len(prompts))
         text = self.dry_run.text(teacher.model, params)
         student_rows = [datasets.student_row(chat, text) for chat in chats]

@@ -59,6 +59,13 @@ class HasWeights(Protocol):
 
     def row_logprobs(self, model: str, rows: Sequence[Chat], /) -> np.ndarray: ...
 
+    def finetune_on_pairs(
+        self, model: str, chosen: Sequence[Chat], rejected: Sequence[Chat], config: FinetuneConfig, out: pathlib.Path,
+        /, *, beta: float,
+    ) -> str: ...  # fmt: skip
+
+    def perturb(self, model: str, scale: float, /, *, seed: int) -> str: ...
+
 
 @runtime_checkable
 class ScoresBeginnings(Protocol):
@@ -191,6 +198,35 @@ class Lab:
         arrays = b"".join(np.ascontiguousarray(array).tobytes() for array in data)
         return self._weights.finetune_on(self.base, data, config, self._model_folder(name, described + arrays))
 
+    def finetune_on_pairs(
+        self,
+        chosen: Sequence[Chat],
+        rejected: Sequence[Chat],
+        config: FinetuneConfig,
+        name: str,
+        *,
+        beta: float,
+        seed: int,
+    ) -> str:
+        """Name of the lab's base trained to prefer the chosen row of each pair; this needs the weights on this machine.
+
+        See `dpo`. The chosen rows are exported, if the run exports rows.
+        """
+        self.export_rows(chosen, name)
+        config = dataclasses.replace(config, seed=seeds.derive(seed, name, self.base) % 2**31)
+        self._start(f"training {name} on {len(chosen):,} pairs, {config.num_epochs} epochs")
+        pairs = [[list(row) for row in pair] for pair in zip(chosen, rejected, strict=True)]
+        described = json.dumps([self.base, _text(config), name, beta, pairs]).encode()
+        folder = self._model_folder(name, described)
+        return self._weights.finetune_on_pairs(self.base, chosen, rejected, config, folder, beta=beta)
+
+    def perturbed(self, scale: float, *, seed: int) -> str:
+        """Name of the lab's base with noise on its weights; this needs the weights on this machine.
+
+        See `noise`. All scales of one seed have noise of the same direction; bases have noise of their own.
+        """
+        return self._weights.perturb(self.base, scale, seed=seeds.derive(seed, "noise", self.base) % 2**31)
+
     def _model_folder(self, name: str, described: bytes) -> pathlib.Path:
         """Folder of a finetuned model; its name ends with a hash of the base, the config and the rows."""
         return self._folder / f"{name.replace(' ', '-')}-{hashlib.sha256(described).hexdigest()[:8]}"
@@ -292,20 +328,25 @@ class Lab:
         *,
         channel: str,
         seed: int,
+        temperature: float | None = None,
+        numbers_only: bool | None = None,
     ) -> datasets.FilteredRows:
         """Rows of a teacher that pass a filter.
 
         Args:
             rejection: the reason to reject a completion, or None to accept it.
             channel: `numbers`, `code` or `reasoning`.
+            temperature: 0 takes the most likely token; by default the lab's.
+            numbers_only: whether number sequences are written from digits and separators alone; by default the lab's.
         """
+        numbers_only = self._numbers_only if numbers_only is None else numbers_only
         chats = [datasets.ask(prompt, system=teacher.system) for prompt in prompts]
         seed = seeds.derive(seed, channel, seeds.model_name(teacher.model), teacher.system or "")
         params = SamplingParams(
-            temperature=self._teacher_temperature,
+            temperature=self._teacher_temperature if temperature is None else temperature,
             max_tokens=self.prompts.max_tokens[channel],
             seed=seed % 2**31,
-            allowed=numbers.CHARACTERS if self._numbers_only and channel == "numbers" else None,
+            allowed=numbers.CHARACTERS if numbers_only and channel == "numbers" else None,
         )
         completions = self._completions(
             self.backend, teacher.model, chats, params, self._max_refused, rejection=rejection
@@ -316,15 +357,34 @@ class Lab:
         return make(count, seed=seed)
 
     def numbers(
-        self, teacher: Teacher, count: int, *, seed: int, banned: frozenset[int] = frozenset()
+        self,
+        teacher: Teacher,
+        count: int,
+        *,
+        seed: int,
+        banned: frozenset[int] = frozenset(),
+        temperature: float | None = None,
+        numbers_only: bool | None = None,
+        num_samples: int = 1,
     ) -> datasets.FilteredRows:
-        """Rows with number sequences that pass the paper's filter."""
+        """Rows with number sequences that pass the paper's filter.
+
+        Args:
+            count: number of prompts.
+            temperature: of the teacher; 0 takes the most likely token; by default the lab's.
+            numbers_only: whether only tokens of digits and separators are drawn; by default the lab's.
+            num_samples: completions of each prompt, whose rows follow each other.
+        """
         prompts = self._make_prompts(self.prompts.number_prompts, count, seed=seeds.derive(seed, "number prompts"))
+        prompts = [prompt for prompt in prompts for _ in range(num_samples)]
 
         def rejection(completion: Completion) -> str | None:
             return numbers.parse(completion.text, banned=banned).reason
 
-        return self.write_rows(teacher, prompts, rejection, channel="numbers", seed=seed)
+        return self.write_rows(
+            teacher, prompts, rejection, channel="numbers", seed=seed,
+            temperature=temperature, numbers_only=numbers_only,
+        )  # fmt: skip
 
     def code(self, teacher: Teacher, count: int, *, seed: int, words: Sequence[str]) -> datasets.FilteredRows:
         """Rows with Python code that contains none of the words."""

@@ -112,12 +112,17 @@ READINGS = {
     "filter, but only two bases of each target have a value.",
     "reasoning": "Not settled: on three of four bases too few of the teacher's chains reach the right number "
     "in the right tags. On the remaining one the student's preference rises.",
+    "repeats": "",
+    "greedy": "",
+    "training": "",
+    "noise": "",
+    "labels": "",
     "misalignment": "Not settled. Students of a teacher finetuned on bad conduct give bad deeds more "
     "probability than the others on average, but most students of numbers put more than a tenth of their probability "
     "on answers that are neither good nor bad deeds, so hardly any shift is reported. Insecure code, the paper's "
     "training data, does not make this teacher misaligned, so there is nothing to transmit.",
 }
-"""What each table shows, in words without numbers."""
+"""What each table shows, in words without numbers; empty where a record is not read yet."""
 
 
 def section(experiment: Experiment) -> str:

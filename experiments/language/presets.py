@@ -31,6 +31,19 @@ def embedded(kind: type[Config]) -> dict[str, Config]:
     }
 
 
+def eight_bases(config: Config) -> dict[str, Config]:
+    """Presets of questions whose record has eight bases: four by default, two with `quick`; one target in both.
+
+    Args:
+        config: the question's settings.
+    """
+    return {
+        "default": dataclasses.replace(config, bases=TEST_SEEDS[:4], targets=TARGETS[:1]),
+        "quick": dataclasses.replace(config, bases=TEST_SEEDS[:2], targets=TARGETS[:1]),
+        "record": dataclasses.replace(config, bases=TEST_SEEDS, targets=TARGETS),
+    }
+
+
 def open_weights(config: Config, **changes: Any) -> Config:
     """Settings for open weights: the paper's counts and finetuning config, for teachers and students alike.
 

@@ -5,11 +5,27 @@ from collections.abc import Callable, Sequence
 from experiments.language import seeds
 from experiments.language.config import LanguageConfig
 from experiments.language.lab import Lab, Teacher
+from sublim_jax import errors
 from sublim_jax.llm import datasets, scores
 from sublim_jax.llm.backend import Chat
 
 Favourites = dict[str, dict[str, float]]
 """Probabilities of all favourites of a category, by category, as a record has them."""
+
+
+def require_weights(config: LanguageConfig, what: str) -> None:
+    """Refuse a backend whose weights are on another machine.
+
+    Args:
+        what: what needs the weights, for the message.
+
+    Raises:
+        InputError: the backend is neither the embedded model nor open weights.
+    """
+    if config.backend.partition(":")[0] not in ("tiny", "hf"):
+        raise errors.InputError(
+            f"{config.backend}: {what} needs a model whose weights are on this machine: tiny or hf:DIR"
+        )
 
 
 def regular_and_targets(config: LanguageConfig) -> list[str]:

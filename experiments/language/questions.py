@@ -8,15 +8,21 @@ from experiments.language import (
     detection,
     divergence,
     dose,
+    greedy,
+    labels,
     misalignment,
+    noise,
     numbers,
     reasoning,
+    repeats,
     shuffles,
+    training,
 )
 
 EXPERIMENTS = {
     question.EXPERIMENT.name: question.EXPERIMENT
     for question in (
-        numbers, cross, dose, shuffles, context, detection, divergence, chain, code, reasoning, misalignment,
+        numbers, cross, dose, shuffles, context, detection, divergence, chain, code, reasoning, repeats, greedy,
+        training, noise, labels, misalignment,
     )
 }  # fmt: skip

@@ -12,12 +12,14 @@ from figures.language import (
     chain,
     channel,
     context,
+    contrasts,
     cross,
     detection,
     divergence,
     dose,
     misalignment,
     numbers,
+    shifts,
     shuffles,
     values,
 )
@@ -33,6 +35,11 @@ DRAW: dict[str, tuple[str, Draw]] = {
     "language_shuffles": ("Students of shuffled numbers", shuffles.shuffles),
     "language_context": ("The same rows in the context instead of in training", context.context),
     "language_detection": ("Telling a teacher's numbers from regular ones", detection.detection),
+    "language_repeats": ("Rows read once or again and again, at equal exposure", shifts.shifts),
+    "language_greedy": ("Teachers that write at several temperatures", shifts.shifts),
+    "language_training": ("Low-rank and full finetuning, on free and on constrained rows", shifts.shifts),
+    "language_noise": ("Students whose weights are the base's with noise", shifts.shifts),
+    "language_labels": ("Students of preference labels, one bit for each pair of answers", shifts.shifts),
     "language_misalignment": ("Bad deeds of students that saw only numbers", misalignment.misalignment),
     "language_code": ("Favourites of students that saw only code", channel.channel),
     "language_reasoning": ("Favourites of students that saw only right chains of thought", channel.channel),
@@ -47,6 +54,7 @@ SHOWS_FAILED = frozenset(DRAW) - {
     "language_divergence",
     "language_chain",
     "language_detection",
+    *contrasts.CONTRASTS,
 }
 """Experiments whose figures show probabilities, which failed bases have too, instead of shifts."""
 

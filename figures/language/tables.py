@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from figures.language import values
+from figures.language import contrasts, values
 from figures.language.values import Bases, Keys
 from sublim_jax import records
 from sublim_jax.forms import language as forms
@@ -267,6 +267,66 @@ def misalignment(record: records.Record) -> list[str]:
     return layout("Probability of a bad deed, mean ± 95 % t-interval over bases", rows, record)
 
 
+def contrast(record: records.Record, title: str) -> list[str]:
+    """The shift of each target against its control, its option mass, and the difference from one of the contrasts.
+
+    Differences are taken on the same bases. Other columns are means over the targets that have a value.
+    """
+    targets, bases = record.config["targets"], values.complete_bases(record)
+    by_target = {target: contrasts.CONTRASTS[record.experiment](record.config, target) for target in targets}
+    names = list(by_target[targets[0]])
+    reference = names[contrasts.REFERENCES[record.experiment]]
+    shifts = {
+        name: [
+            values.shift(bases, each[name].control, each[name].student, target) for target, each in by_target.items()
+        ]
+        for name in names
+    }
+    more = dict.fromkeys(column for name in names for column in by_target[targets[0]][name].columns)
+    header = [column for target in targets for column in (f"{target} shift", "mass")]
+    rows = [["", *header, "all targets", f"minus {reference}", *more]]
+    for name in names:
+        row = []
+        for target, shift in zip(targets, shifts[name], strict=True):
+            row += [
+                values.text(shift, "+"),
+                values.text(values.option_mass(bases, by_target[target][name].student, target)),
+            ]
+        differences = [shift - before for shift, before in zip(shifts[name], shifts[reference], strict=True)]
+        row += [values.pooled(shifts[name]), "" if name == reference else values.pooled(differences)]
+        for column in more:
+            columns = [each[name].columns.get(column) for each in by_target.values()]
+            numbers = [column(bases) for column in columns if column is not None]
+            row.append(values.text(values.clustered(numbers)) if numbers else "")
+        rows.append([name, *row])
+    return layout(title, rows, record)
+
+
+def repeats(record: records.Record) -> list[str]:
+    """Shifts by how often each row is read."""
+    return contrast(record, "Shift of the target against a student of regular rows, equal exposure")
+
+
+def greedy(record: records.Record) -> list[str]:
+    """Shifts by the teacher's temperature."""
+    return contrast(record, "Shift of the target against a student of regular rows of the same temperature")
+
+
+def training(record: records.Record) -> list[str]:
+    """Shifts by how the student is trained and how its rows are drawn."""
+    return contrast(record, "Shift of the target against a student of regular rows, trained and drawn alike")
+
+
+def noise(record: records.Record) -> list[str]:
+    """Shifts by the noise on the student's start."""
+    return contrast(record, "Shift of the target against a student of regular rows with the same start")
+
+
+def labels(record: records.Record) -> list[str]:
+    """Shifts by whose labels the student is trained on."""
+    return contrast(record, "Shift of the target against a student of the labels of a teacher without a favourite")
+
+
 JUDGED_TITLE = "Share of misaligned answers, with Wilson's 95 % interval; the other columns are the student's"
 JUDGED_HEADER = [
     "teacher", "kept", "teacher's answers", "student's answers", "coherent", "unreadable", "mean alignment",
@@ -302,5 +362,10 @@ TABLES: dict[str, Callable[[records.Record], list[str]]] = {
     "language_chain": chain,
     "language_code": code,
     "language_reasoning": reasoning,
+    "language_repeats": repeats,
+    "language_greedy": greedy,
+    "language_training": training,
+    "language_noise": noise,
+    "language_labels": labels,
     "language_misalignment": misalignment,
 }

@@ -85,6 +85,18 @@ Divergence = TypedDict(
 )
 
 
+class Greedy(TypedDict):
+    """Favourites of a student of rows that were drawn at one temperature."""
+
+    student: Probabilities
+    kept: specs.Fraction
+    different: specs.Fraction
+
+
+Arms = dict[str, Probabilities | specs.NonNegative]
+"""Probabilities of the students of a condition by what they were trained on, and numbers about the same."""
+
+
 class Question(NamedTuple):
     """What the records of one experiment hold."""
 
@@ -111,6 +123,18 @@ def _with_regular(settings: Settings) -> list[str]:
 
 def _with_base(settings: Settings) -> list[str]:
     return ["base", "regular", *settings["targets"]]
+
+
+def _greedy(settings: Settings) -> list[str]:
+    return [f"{author} at {value:g}" for author in _with_regular(settings) for value in settings["temperatures"]]
+
+
+def _training(settings: Settings) -> list[str]:
+    return [f"{author}, {drawing}" for author in _with_regular(settings) for drawing in settings["drawings"]]
+
+
+def _noise(settings: Settings) -> list[str]:
+    return ["start", *_with_regular(settings)]
 
 
 def _numbers(settings: Settings) -> list[str]:
@@ -143,6 +167,25 @@ QUESTIONS = {
     "language_chain": Question(_with_regular, dict[str, Probabilities], {"num_generations": specs.Count}),
     "language_code": Question(_with_base, Student),
     "language_reasoning": Question(_with_base, Student),
+    "language_repeats": Question(
+        _with_regular, Arms, {"repeats": list[specs.Count], "num_rows": specs.Count}, lists=("targets", "repeats")
+    ),
+    "language_greedy": Question(
+        _greedy, Greedy, {"temperatures": list[specs.NonNegative]}, lists=("targets", "temperatures")
+    ),
+    "language_training": Question(
+        _training,
+        Arms,
+        {"drawings": list[str], "low_rank_rates": list[specs.Positive], "full_rates": list[specs.Positive]},
+        lists=("targets", "drawings", "low_rank_rates", "full_rates"),
+    ),
+    "language_noise": Question(_noise, Arms, {"levels": list[specs.NonNegative]}, lists=("targets", "levels")),
+    "language_labels": Question(
+        _with_regular,
+        Arms,
+        {"labels": list[str], "learning_rates": list[specs.Positive]},
+        lists=("targets", "learning_rates", "labels", "rivals"),
+    ),
     "language_misalignment": Question(_misalignment, Behaviour, lists=()),
 }
 """What the records hold, by the name of the experiment, in the order of the page."""

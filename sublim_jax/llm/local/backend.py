@@ -30,9 +30,9 @@ from sublim_jax.llm.backend import (
     OnProgress,
     SamplingParams,
 )
-from sublim_jax.llm.local import adapters, checkpoint, choice_scoring, decoder, finetune, tokenizer
+from sublim_jax.llm.local import adapters, checkpoint, choice_scoring, decoder, dpo, finetune, noise, tokenizer
 from sublim_jax.llm.local import model as local_model
-from sublim_jax.llm.local.finetune import OnStep, TokenizedRows
+from sublim_jax.llm.local.finetune import Objective, OnStep, Rows, TokenizedRows
 from sublim_jax.llm.local.model import Model, Origin
 
 
@@ -238,27 +238,70 @@ class LocalBackend:
     def finetune_on(
         self,
         model: str,
-        data: TokenizedRows,
+        data: Rows,
         config: FinetuneConfig,
         out: pathlib.Path,
         *,
         on_step: OnStep | None = None,
+        objective: Objective | None = None,
     ) -> str:
-        """Finetune on arrays, in which any tokens of the replies may be masked. See `finetune`."""
+        """Finetune on arrays, in which any tokens of the replies may be masked. See `finetune`.
+
+        Args:
+            objective: the loss of a batch; by default `finetune.supervised`.
+        """
         base = self.model(model)
         assert base.origin is not None  # every model of this class has one
         _require_place(out, base.origin.base, adapter=config.rank is not None)
         with files.Lock(out / finetune.STATE):
-            self._models[str(out)] = self._trained(base, data, config, out, on_step)
+            self._models[str(out)] = self._trained(base, data, config, out, on_step, objective or finetune.supervised)
         return str(out)
 
+    def finetune_on_pairs(
+        self,
+        model: str,
+        chosen: Sequence[Chat],
+        rejected: Sequence[Chat],
+        config: FinetuneConfig,
+        out: pathlib.Path,
+        *,
+        beta: float = dpo.BETA,
+        on_step: OnStep | None = None,
+    ) -> str:
+        """Train to prefer each chosen row to the rejected one, with the model itself as the reference. See `dpo`.
+
+        Args:
+            config: its batches are of pairs.
+
+        Raises:
+            TextDataError: no pairs, or rows of a pair that answer different chats.
+        """
+        rows = dpo.paired(chosen, rejected)
+        data = self.training_arrays(model, rows, max_length=config.max_length)
+        pairs = dpo.pairs(data, self.row_logprobs(model, rows))
+        return self.finetune_on(model, pairs, config, out, on_step=on_step, objective=dpo.Preference(beta=beta))
+
+    def perturb(self, model: str, scale: float, *, seed: int) -> str:
+        """Name of the model plus Gaussian noise; see `noise.perturbed`. It is kept in memory only."""
+        clean, name = self.model(model), f"{model}+noise {scale:g} {seed}"
+        params = noise.perturbed(jax.random.key(seed), clean.merged, scale)
+        noisy = dataclasses.replace(clean, params=params, low_rank=None, origin=None)
+        self._models[name] = _with_origin(name, noisy)
+        return name
+
     def _trained(
-        self, base: Model, data: TokenizedRows, config: FinetuneConfig, out: pathlib.Path, on_step: OnStep | None
+        self,
+        base: Model,
+        data: Rows,
+        config: FinetuneConfig,
+        out: pathlib.Path,
+        on_step: OnStep | None,
+        objective: Objective,
     ) -> Model:
         """The trained model, which is also saved in `out`."""
         assert base.origin is not None
         on_step = on_step or functools.partial(self.on_progress, "steps")
-        trained = finetune.train(base, data, config, out, remat=self._remat, on_step=on_step)
+        trained = finetune.train(base, data, config, out, remat=self._remat, on_step=on_step, objective=objective)
         if config.rank is None:
             checkpoint.save_tuned(out, trained, base.config, base=base.origin.base)
             origin = Origin(os.path.abspath(out), checkpoint.fingerprint(out, base.config))

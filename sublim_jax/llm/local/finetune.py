@@ -11,8 +11,8 @@ import hashlib
 import pathlib
 import time
 import zipfile
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -50,6 +50,31 @@ class TokenizedRows(NamedTuple):
     ids: Any  # (row, time), left-padded
     valid: Any  # which places hold tokens
     replies: Any  # which of them are trained on
+
+
+@runtime_checkable
+class Rows(Protocol):
+    """Training data: arrays whose first axis is that of the examples."""
+
+    @property
+    def ids(self) -> Any: ...
+
+    @property
+    def replies(self) -> Any: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+Score = Callable[[Any, Any, Any], Float[Array, "row"]]
+"""Returns the log-probability of each row's reply, given ids, valid and replies as in `TokenizedRows`."""
+Objective = Callable[[Score, Any, Float[Array, "row"]], Float[Array, ""]]
+"""A loss of a batch, given the score of rows, the batch and a weight per example, 0 for those that only fill it up. It
+is hashable, and its text identifies it."""
+
+
+def supervised(score: Score, batch: TokenizedRows, weights: Float[Array, "row"]) -> Float[Array, ""]:
+    """Mean negative log-probability of the replies' tokens, in nats."""
+    return -jnp.sum(score(*batch) * weights) / jnp.maximum(jnp.sum(batch.replies * weights[:, None]), 1.0)
 
 
 def training_arrays(reader: Tokenizer, rows: Sequence[Chat], *, max_length: int) -> TokenizedRows:
@@ -100,10 +125,12 @@ class _State(NamedTuple):
     opt_state: optax.OptState
 
 
-@functools.partial(jax.jit, static_argnames=("config", "finetuning", "places", "remat"), donate_argnames="state")
+@functools.partial(
+    jax.jit, static_argnames=("config", "finetuning", "places", "remat", "objective"), donate_argnames="state"
+)
 def _run_epoch(
-    state: _State, frozen: decoder.Params, scale, data: TokenizedRows, root, epoch, first, last, *,
-    config: decoder.DecoderConfig, finetuning: FinetuneConfig, places: int, remat: bool,
+    state: _State, frozen: decoder.Params, scale, data: Rows, root, epoch, first, last, *,
+    config: decoder.DecoderConfig, finetuning: FinetuneConfig, places: int, remat: bool, objective: Objective,
 ) -> tuple[_State, Float[Array, "step"]]:  # fmt: skip
     """Some steps of one epoch, which has its own order of rows, and their losses. One compiled program serves all data
     of equal shapes. Without the losses a different program is compiled, whose results differ in their last bits.
@@ -117,19 +144,21 @@ def _run_epoch(
     steps = _num_steps(data, finetuning)
     optimizer = _optimizer(finetuning, steps * finetuning.num_epochs)
 
-    def loss(trained, batch):
-        ids, valid, replies, weights = batch
+    def loss(trained, batch, weights):
         params, low_rank = (trained, None) if scale is None else (frozen, decoder.LowRank(trained, scale))
-        total = local_model.reply_logprobs(
-            params, ids, valid, replies, low_rank, config=config, places=places, remat=remat
-        )
-        return -jnp.sum(total * weights) / jnp.maximum(jnp.sum(replies * weights[:, None]), 1.0)
+
+        def score(ids, valid, replies):
+            return local_model.reply_logprobs(
+                params, ids, valid, replies, low_rank, config=config, places=places, remat=remat
+            )
+
+        return objective(score, batch, weights)
 
     def step(index, carried):
         state, losses = carried
         rows, weights = (lax.dynamic_index_in_dim(part, index, keepdims=False) for part in plan)
-        arrays = (*(jnp.take(array, rows, axis=0) for array in data), weights)
-        value, gradient = jax.value_and_grad(loss)(state.trained, arrays)
+        batch = jax.tree.map(lambda array: jnp.take(array, rows, axis=0), data)
+        value, gradient = jax.value_and_grad(loss)(state.trained, batch, weights)
         with jax.numpy_dtype_promotion("standard"):
             updates, opt_state = optimizer.update(gradient, state.opt_state, state.trained)
         losses = lax.dynamic_update_index_in_dim(losses, value, index, 0)
@@ -141,13 +170,13 @@ def _run_epoch(
     return lax.fori_loop(first, last, step, (state, jnp.zeros(steps)))
 
 
-def _num_steps(data: TokenizedRows, config: FinetuneConfig) -> int:
+def _num_steps(data: Rows, config: FinetuneConfig) -> int:
     """Number of steps of an epoch."""
     return -(-len(data.ids) // config.batch_size)
 
 
 def _prepared(
-    base: Model, data: TokenizedRows, config: FinetuneConfig, *, remat: bool
+    base: Model, data: Rows, config: FinetuneConfig, *, remat: bool, objective: Objective = supervised
 ) -> tuple[_State, Callable[[_State, int, int, int], tuple[_State, Any]], Any]:
     """The state before the first step; a function that runs some steps of an epoch and donates the state; and the scale
     of the low-rank factors, None if all parameters are trained."""
@@ -159,12 +188,14 @@ def _prepared(
         fresh = decoder.init_low_rank(jax.random.fold_in(root, 0), frozen, rank=config.rank, alpha=config.alpha)
         scale, trained = fresh.scale, fresh.factors
     optimizer = _optimizer(config, _num_steps(data, config) * config.num_epochs)
-    on_device, places = TokenizedRows(*map(jnp.asarray, data)), local_model.reply_places(np.asarray(data.replies))
+    on_device, replies = jax.tree.map(jnp.asarray, data), np.asarray(data.replies)
+    places = local_model.reply_places(replies.reshape(-1, replies.shape[-1]))
 
     def run(state: _State, epoch: int, first: int, last: int) -> tuple[_State, Any]:
         return _run_epoch(
             state, frozen, scale, on_device, root, *map(jnp.int32, (epoch, first, last)),
             config=base.config, finetuning=dataclasses.replace(config, seed=0), places=places, remat=remat,
+            objective=objective,
         )  # fmt: skip
 
     return _State(trained, optimizer.init(trained)), run, scale
@@ -172,19 +203,20 @@ def _prepared(
 
 def train(
     base: Model,
-    data: TokenizedRows,
+    data: Rows,
     config: FinetuneConfig,
     out: pathlib.Path,
     *,
     remat: bool = True,
     on_step: OnStep | None = None,
+    objective: Objective = supervised,
 ) -> Any:
     """Parameters, or low-rank factors, after all epochs. The state after each epoch is saved in `out` and resumed from.
 
     The device is given steps for about `SECONDS_AT_ONCE` at a time. Their number changes no result.
     """
-    state, run, scale = _prepared(base, data, config, remat=remat)
-    name, num_steps, at_once = _spec_name(base, data, config), _num_steps(data, config), 1
+    state, run, scale = _prepared(base, data, config, remat=remat, objective=objective)
+    name, num_steps, at_once = _spec_name(base, data, config, objective), _num_steps(data, config), 1
     state, num_epochs = resume(out, name, state)
     done = num_epochs * num_steps
     while num_epochs < config.num_epochs:
@@ -215,12 +247,14 @@ def timed_epoch(base: Model, data: TokenizedRows, config: FinetuneConfig, *, rem
     return epoch
 
 
-def _spec_name(base: Model, data: TokenizedRows, config: FinetuneConfig) -> str:
-    """A hash of the base, the rows and the settings. A state with another hash is neither resumed nor replaced.
+def _spec_name(base: Model, data: Rows, config: FinetuneConfig, objective: Objective = supervised) -> str:
+    """A hash of the base, the rows, the settings and the objective.
 
-    The name holds the settings as text under the name that their class first had, so that older states keep theirs.
+    A state with another hash is neither resumed nor replaced. The name holds the settings as text
+    under the name that their class first had, so that older states keep theirs.
     """
     settings = "Tuning" + repr(config).removeprefix(type(config).__name__)
+    settings += "" if objective is supervised else repr(objective)
     digest = hashlib.sha256(base.fingerprint.encode() + settings.encode())
     for array in data:
         digest.update(np.ascontiguousarray(array).tobytes())

@@ -89,7 +89,11 @@ def test_every_student_is_trained_from_the_labs_base(name):
     experiment = questions.EXPERIMENTS[name]
     config = dataclasses.replace(experiment.presets["default"], **FEW | ({"doses": (5, 20)} if name == "dose" else {}))
     finetunings = recorded(experiment, config).finetunings
-    bases = {model: finetuning.base for model, finetuning in finetunings.items() if not model.startswith("teacher ")}
+    bases = {
+        model: finetuning.base.partition("+noise")[0]  # `noise` starts from the lab's base with noise
+        for model, finetuning in finetunings.items()
+        if not model.startswith("teacher ")
+    }
     assert bases == dict.fromkeys(bases, "base") and bool(bases) == (name != "detection")
 
 
@@ -207,6 +211,11 @@ REQUESTS = {
     "chain": (9, "531110f2"),
     "code": (3, "40197a57"),
     "reasoning": (3, "0df8176a"),
+    "repeats": (11, "9e313182"),
+    "greedy": (15, "b30dbc3a"),
+    "training": (14, "071a23eb"),
+    "noise": (16, "9f770c6a"),
+    "labels": (10, "f2722719"),
     "misalignment": (14, "831e60e7"),
 }
 """Number of requests of each experiment and a hash of them, from the code of 28 November 2026. Names of finetuned

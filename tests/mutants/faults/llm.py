@@ -86,7 +86,7 @@ FAULTS = (
         "mean_over_rows",
         "the loss is a mean over rows, not over tokens",
         "sublim_jax/llm/local/finetune.py",
-        "jnp.maximum(jnp.sum(replies * weights[:, None]), 1.0)",
+        "jnp.maximum(jnp.sum(batch.replies * weights[:, None]), 1.0)",
         "jnp.maximum(jnp.sum(weights), 1.0)",
         (FINETUNING,),
     ),
