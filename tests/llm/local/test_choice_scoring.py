@@ -144,6 +144,7 @@ def test_powers_of_two(count, padded):
     assert choice_scoring.power_of_two(count) == padded
 
 
+@pytest.mark.slow
 def test_batches_are_no_larger_than_the_next_power_of_two(monkeypatch):
     """Six samples in batches of four: four rows and two. Texts are those of full batches."""
     sizes = []

@@ -97,6 +97,7 @@ def row(prompt: str, reply: str):
     return (*datasets.ask(prompt), Message("assistant", reply))
 
 
+@pytest.mark.slow
 def test_a_backend_learns_which_reply_is_chosen(tmp_path):
     backend = LocalBackend(
         {"m": Model(embedded.CONFIG, decoder.init(jax.random.key(1), embedded.CONFIG), WordTokenizer())},

@@ -85,7 +85,7 @@ def assert_trees(made, expected, *, atol: float):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=atol), made, expected)
 
 
-@pytest.mark.parametrize(("tokens", "prompt"), [(None, 5), (NUMBERS, 0)])
+@pytest.mark.parametrize(("tokens", "prompt"), [pytest.param(None, 5, marks=pytest.mark.slow), (NUMBERS, 0)])
 def test_value_and_gradient(tokens, prompt):
     """The value is that of NumPy in float64 from the scores of both; the gradient is derived from a plain KL."""
     student, teacher = with_factors(base(), 3, size=0.3), with_factors(base(), 5, size=0.5)
