@@ -612,7 +612,7 @@ def test_every_experiment_has_a_plan(name):
             config = dataclasses.replace(config, **few | own, backend="hf:DIR")
             assert not config.bases and config.student.max_length > 64 and config.teacher.max_length > 64, preset
             plan = workload.plan(experiment, config)
-            assert "1 base(s)" in plan[0] and "finetuning jobs" in plan[-1]
+            assert plan[0].startswith("one model, ") and "finetuning jobs" in plan[-1]
         elif preset == "default":
             config = dataclasses.replace(config, num_prompts=120, num_rows=60, num_lessons=20, **{"doses": (5,)} if
                                          name == "dose" else {})  # fmt: skip
