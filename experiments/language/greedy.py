@@ -24,6 +24,10 @@ from sublim_jax import errors, specs
 class GreedyConfig(LanguageConfig):
     """Settings of `greedy`."""
 
+    num_prompts: specs.Count = 30_000
+    """Completions of a teacher, before the filter, which rejects most of what some bases write at temperature 0."""
+    num_rows: specs.Count = 2000
+    """Rows that a student is trained on."""
     temperatures: tuple[specs.NonNegative, ...] = (0.0, 0.5, 1.0)
     """Temperatures at which teachers write."""
     LISTS = ("targets", "temperatures")
