@@ -38,8 +38,8 @@ from sublim_jax.llm.local.backend import LocalBackend
 NAME = "real"
 QUESTION = (__doc__ or "").partition("\n")[0]
 MEASURED_AS, ANSWERED_AS, LESSON_AS, NUMBERS_AS = 1.2, 0.15, 0.33, 0.7
-"""Work of one measurement, of a free answer, of a teacher's lesson and of a step over number tokens alone, in steps of a
-student over the whole vocabulary. They come from CPU seconds of `smollm2` on two cores and serve estimates of time."""
+"""Work of one measurement, of a free answer, of a teacher's lesson and of a step over number tokens alone, in steps of
+a student over the whole vocabulary, for estimates of time. They come from CPU seconds of `smollm2` on two cores."""
 
 
 @specs.checked
