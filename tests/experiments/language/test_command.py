@@ -1,4 +1,4 @@
-"""One command for twelve questions, and two sides that meet in the record alone."""
+"""One command for all questions, and two sides that meet in the record alone."""
 
 import ast
 import contextlib
