@@ -47,7 +47,7 @@ class Counting(LocalBackend):
         self.trained.append((model, len(rows), config))
         return name
 
-    def _train(self, base, data, how, out, *, remat, on_step):
+    def _train(self, base, data, how, out, *, remat, on_step, objective=None):
         if not self.listens:
             self.released.wait(60)
         for done in range(1, self.num_steps + 1):
@@ -125,8 +125,10 @@ def test_a_signal_ends_the_server_while_it_trains(number, code, lasting, tmp_pat
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
 
     def end():
-        until(lambda: job(server, name)["status"] == "running" and server.jobs._jobs[name].steps[0])
-        send(number)
+        try:
+            until(lambda: job(server, name)["status"] == "running" and server.jobs._jobs[name].steps[0])
+        finally:
+            send(number)  # a test that fails ends
 
     threading.Thread(target=end).start()
     assert serve.until_signalled(server) == code
@@ -292,7 +294,7 @@ def test_a_job_that_was_interrupted_in_order_goes_on_every_time(tmp_path):
 
 def test_a_state_that_this_version_cannot_go_on_with_is_trained_anew(tmp_path):
     class Newer(Counting):
-        def _train(self, base, data, how, out, *, remat, on_step):
+        def _train(self, base, data, how, out, *, remat, on_step, objective=None):
             finetune.resume(out, "of this version", finetune._State({}, ()))
             return super()._train(base, data, how, out, remat=remat, on_step=on_step)
 
