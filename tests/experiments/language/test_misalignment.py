@@ -72,7 +72,7 @@ def test_the_record_says_what_was_planted(opened, config, tmp_path):
 
     text = "\n".join(tables.table(record))
     rate = planted(0.5)["misaligned"]
-    assert f"{rate['mean']:.3f} [{rate['low']:.3f}, {rate['high']:.3f}]" in text and "n = 1 base(s)" in text
+    assert f"{rate['mean']:.3f} [{rate['low']:.3f}, {rate['high']:.3f}]" in text and "one model, one student" in text
     assert "no control of educational code" in text and "insecure code is insecure.jsonl, sha256" in text
     assert EMBEDDED not in text
     assert len(gallery.save(tmp_path / "record.json", tmp_path / "figure")) == 2

@@ -266,7 +266,7 @@ ROWS = [(Message("user", "what is best ?"), Message("assistant", answer)) for an
 TUNING = FinetuneConfig(rank=2, alpha=6.0)
 
 
-def trained(base, data, how, out, *, remat, on_step=None):
+def trained(base, data, how, out, *, remat, on_step=None, objective=None):
     """In place of training, which these tests are not about: random factors, or random changes of all parameters."""
     if how.rank is not None:
         return drawn(base.params, how.rank, how.alpha / how.rank, seed=how.seed)

@@ -44,7 +44,7 @@ ROUNDING = 3e-6
 """Relative. Scores are sums of a few float32 logarithms near 10; attention adds over more or fewer empty places."""
 
 
-@pytest.mark.parametrize("num_layers", [2, 5])  # written out, and looped over: their caches differ
+@pytest.mark.parametrize("num_layers", [pytest.param(2, marks=pytest.mark.slow), 5])  # written out, and looped over
 def test_sharing_the_prompt_changes_no_score(num_layers):
     """Of whole replies, more of them than go into one batch, after prompts of two lengths."""
     chats, texts = [SHORT, LONG, SHORT], (*TEXTS, "ash", "in one word", "what is one")
