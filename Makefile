@@ -24,7 +24,7 @@ real: $(READY)
 	$(RUN) -m experiments.language real $(ARGS)
 
 test: $(READY_DEV)
-	$(RUN) -m pytest -n auto --dist loadfile $(ARGS)
+	$(RUN) -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(READY_DEV)
 	$(RUN) -m ruff check .

@@ -26,7 +26,8 @@ def check(session: nox.Session, versions: str) -> None:
     """Install with these versions, say which they are, and run the tests."""
     session.install(*RESOLUTIONS[versions], "-e", ".[dev]")
     session.run("uv", "pip", "list", "--quiet", external=True)
-    session.run("python", "-m", "pytest", "-n", "auto", "--dist", "loadfile", *session.posargs)
+    spread = ("-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder")
+    session.run("python", "-m", "pytest", *spread, *session.posargs)
 
 
 @nox.session(python=PYTHONS)

@@ -74,6 +74,19 @@ def pytest_configure(config):
     )
 
 
+LONGEST = tuple(f"tests/{name}.py::" for name in (
+    "training/test_stages", "theory/test_properties", "llm/local/test_choice_scoring", "llm/local/test_soft",
+    "llm/local/test_backend", "experiments/test_mnist_aux", "experiments/atlas/test_verdicts",
+    "experiments/atlas/test_run", "experiments/test_report", "llm/embedded/test_model", "training/test_members",
+    "training/test_effects", "training/test_oracle", "experiments/language/test_planted",
+))  # fmt: skip
+"""Files that take longest, which begin first (with --no-loadscope-reorder), so that all workers end together."""
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
+
+
 def pytest_collection_finish(session):
     """Modules and tests stay until the end: what is frozen is not searched for garbage again and again."""
     gc.collect()
