@@ -211,6 +211,7 @@ def test_the_committed_record_is_complete_and_of_the_default_setting():
     assert record.data["name"] == "mnist"
 
 
+@pytest.mark.slow
 def test_the_example_for_ones_own_model_runs(capsys):
     """The code block of proofs/README.md, as it stands there."""
     text = (ROOT / "proofs/README.md").read_text(encoding="utf-8")

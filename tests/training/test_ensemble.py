@@ -35,6 +35,7 @@ def test_a_single_member_has_no_partner(num_members):
         ensemble.cross_model_partners(num_members)
 
 
+@pytest.mark.slow
 def test_a_member_alone_is_the_member_side_by_side_with_others():
     apart = tiny.everyone(spec=tiny.SMALL)
     together = tiny.outcomes(tiny.MEMBERS, ensemble.cross_model_partners(8), spec=tiny.SMALL, width=8)

@@ -152,6 +152,7 @@ def test_a_teacher_can_be_raised_before_its_students():
     ("init_distribution", "name"),
     [("fan_in_normal", "adam"), pytest.param("torch_uniform", "sgd", marks=pytest.mark.slow)],
 )
+@pytest.mark.slow
 def test_a_teacher_without_auxiliary_logits_is_the_same_one(init_distribution, name):
     """Its readouts have no gradient; with weight decay they shrink all the same, so then they are kept."""
     model = dataclasses.replace(tiny.MODEL, init_distribution=init_distribution)
@@ -290,6 +291,7 @@ def test_fixed_streams_are_those_of_member_zero():
 # The numbers of a spec as data.
 
 
+@pytest.mark.slow
 def test_a_traced_spec_gives_the_numbers_of_a_known_one():
     """Also where a known number leaves something out of the program: momenta, noise, parts that are shared whole."""
     assert_same(

@@ -327,6 +327,7 @@ def test_the_page_names_every_row():
         assert f"`{row.id}`" in text
 
 
+@pytest.mark.slow
 def test_the_figures_draw_every_axis_that_has_a_record(tmp_path):
     atlas = values.read(values.FOLDER)
     row = next(row for row in atlas.rows if row.id in atlas.records and row.axis == "baseline")

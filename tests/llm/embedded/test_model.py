@@ -46,6 +46,7 @@ def test_a_base_is_made_once(folder):
     assert not list(folder.glob("*.unfinished"))
 
 
+@pytest.mark.slow
 def test_pre_training_announces_its_steps_now_and_then(folder, monkeypatch):
     heard = []
     monkeypatch.setattr(embedded, "ANNOUNCE_SECONDS", 0.0)
@@ -58,6 +59,7 @@ def test_pre_training_announces_its_steps_now_and_then(folder, monkeypatch):
     assert not embedded.is_stored(4, recipe=SMALL, folder=folder / "announced")
 
 
+@pytest.mark.slow
 def test_an_interrupted_base_is_gone_on_with(folder, monkeypatch):
     """Stopped between its two stages; the first is not trained again and the result is the same."""
     expected = embedded.base(3, recipe=SMALL, folder=folder, announce=lambda _: None)

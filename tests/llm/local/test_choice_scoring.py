@@ -87,6 +87,7 @@ def test_beginnings_add_up_over_the_vocabulary():
         backend().beginning_logprobs("base", [SHORT], ["owl", ""])
 
 
+@pytest.mark.slow
 def test_prompts_are_read_once(monkeypatch):
     """Places that are computed: one prompt of eight, then those of the longer choices after their first token."""
     shapes = []

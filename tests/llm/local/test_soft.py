@@ -108,6 +108,7 @@ def test_value_and_gradient(tokens, prompt):
     assert_trees(gradient, hand, atol=1e-6)  # of gradients up to 0.1
 
 
+@pytest.mark.slow
 def test_training_is_adam_on_that_gradient_with_its_warm_up_and_clipping():
     student, teacher = with_factors(base(), 3), with_factors(base(), 5, size=0.5)
     made = soft.distill(student, teacher, batches(), SETTINGS)

@@ -309,6 +309,7 @@ def test_a_state_that_this_version_cannot_go_on_with_is_trained_anew(tmp_path):
     assert len(newer.trained) == 1 and "what was trained so far cannot be resumed: the job begins again" in said
 
 
+@pytest.mark.slow
 def test_a_damaged_folder_is_one_line_and_the_rest_is_served(tmp_path):
     with http.Server(Counting(), ["base"], folder=tmp_path / "whole") as server:
         done = [is_(server, begin(server)["id"], "succeeded") for _ in range(2)]
