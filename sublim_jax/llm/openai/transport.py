@@ -7,11 +7,13 @@ the error is raised last. Keys are read from the environment and occur in no mes
 import asyncio
 import contextlib
 import email.utils
+import functools
 import math
 import os
 import queue
 import random
 import re
+import ssl
 import threading
 import time
 import urllib.parse
@@ -226,7 +228,9 @@ class Transport:
         # Its own retries include an empty account, and its timeout is for each part of a reply, however many there are.
         options = {"timeout": None, "max_retries": 0}
         # A proxy of the environment leads away from this machine.
-        http = openai.DefaultAsyncHttpxClient(timeout=None, trust_env=False) if self._local else None
+        http = None
+        if self._local:
+            http = openai.DefaultAsyncHttpxClient(timeout=None, trust_env=False, verify=_certificates())
         async with openai.AsyncOpenAI(
             api_key=self._key or "none", base_url=self.url, http_client=http, **options
         ) as client:
@@ -344,6 +348,12 @@ class Transport:
         text = text.replace(self._key, "[key]") if self._key else text
         text = re.sub(r"\b(sk|Bearer)[-_ ][\w*.-]{8,}", "[key]", text)
         return text if len(text) <= 300 else text[:297] + "..."
+
+
+@functools.cache
+def _certificates() -> ssl.SSLContext:
+    """The system's certificates, read once: that takes longer than many requests to a server on this machine."""
+    return ssl.create_default_context()
 
 
 def package() -> Any:
