@@ -18,7 +18,7 @@ from experiments.language.real_config import Arm, RealConfig
 from sublim_jax import errors, keys, records
 from sublim_jax.llm import datasets, scores
 from sublim_jax.llm.backend import FinetuneConfig, SamplingParams
-from sublim_jax.llm.local import decoder, soft, tokenizer
+from sublim_jax.llm.local import decoder, noise, soft, tokenizer
 from sublim_jax.llm.local import model as local_model
 from sublim_jax.llm.local.backend import LocalBackend
 from sublim_jax.llm.local.decoder import Params
@@ -69,6 +69,9 @@ class RealLab:
         self._questions = tuple(map(jnp.asarray, tokenizer.pad_left(prompts, length)))
         self.number_tokens = number_text.tokens(reader, config.formats).tolist()
         self._gradients: dict[tuple[int, Arm, str], Factors] = {}
+        self.teacher = functools.cache(self._teacher)
+        self._displacement = functools.cache(self._mean_displacement)
+        self._healed = functools.lru_cache(maxsize=1)(self._heal)  # one more copy of the weights
 
     @property
     def fingerprint(self) -> str:
@@ -109,8 +112,7 @@ class RealLab:
 
     # Teachers
 
-    @functools.cache  # noqa: B019  # a lab lives as long as its run
-    def teacher(self, seed: int, target: str) -> Model:
+    def _teacher(self, seed: int, target: str) -> Model:
         """The base finetuned on answers with the target; read from the folder if it was trained already.
 
         Its low-rank factors begin with the same `a` as those of all teachers and students of the seed.
@@ -238,8 +240,7 @@ class RealLab:
         ratio = np.linalg.norm(own, axis=1) / np.maximum(np.linalg.norm(displacements[target], axis=1), 1e-30)
         return {"cosines": cosines, "norm_ratio": _rounded(ratio)}
 
-    @functools.cache  # noqa: B019
-    def _displacement(self, seed: int, target: str) -> Float[np.ndarray, "layer hidden"]:
+    def _mean_displacement(self, seed: int, target: str) -> Float[np.ndarray, "layer hidden"]:
         return self._mean_streams(seed, self.teacher(seed, target)) - self._mean_streams(seed, self.base)
 
     def _mean_streams(self, seed: int, model: Model) -> Float[np.ndarray, "layer hidden"]:
@@ -261,17 +262,9 @@ class RealLab:
         params, distances = self._healed(seed)
         return {**self.measure(dataclasses.replace(self.base, params=params)), "kl": distances}
 
-    @functools.lru_cache(maxsize=1)  # noqa: B019  # one more copy of the weights
-    def _healed(self, seed: int) -> tuple[Params, dict[str, float]]:
+    def _heal(self, seed: int) -> tuple[Params, dict[str, float]]:
         base, root = self.base.params, keys.stream(jax.random.key(seed), "real/other start")
-        noisy = {}
-        for name in decoder.PROJECTIONS:
-            weight = getattr(base.layers, name)
-            if weight is not None:
-                deviation = self._config.noise * jnp.std(weight, axis=(1, 2), keepdims=True)
-                noise = jax.random.normal(keys.stream(root, name), weight.shape, weight.dtype)
-                noisy[name] = weight + deviation * noise
-        perturbed = base._replace(layers=base.layers._replace(**noisy))
+        perturbed = noise.perturbed(root, base, self._config.noise, embeddings=False)
         student = self._with_fresh_factors(perturbed, self._factors_seed(seed, "healing"))
         healed = self.distil(
             student, self.base, functools.partial(self._healing_rows, seed), self._config.num_heal_steps,
