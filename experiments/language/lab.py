@@ -428,7 +428,7 @@ class Lab:
     def _beginning_probabilities(
         self, model: str, chats: Sequence[Chat], choices: scores.Choices
     ) -> scores.Probabilities:
-        """Probability that the reply goes on with each choice, whatever follows it, averaged over the chats."""
+        """Probability that the reply continues with each choice, whatever follows it, averaged over the chats."""
         texts = choices.texts
         overlapping = [(a, b) for a in texts for b in texts if a != b and b.startswith(a)]
         if overlapping:

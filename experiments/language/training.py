@@ -1,4 +1,4 @@
-"""Does it matter how a student is trained, and how its rows are drawn? (low rank or full, free or numbers only)
+"""Does it matter how a student is trained, and how its rows are sampled? (low rank or full, free or numbers only)
 
     python -m experiments.language training
     python -m experiments.language training --preset record
@@ -6,9 +6,9 @@
     python -m experiments.language training --preset paper --backend hf:DIR
 
 Two studies of a model of 160 million parameters disagree on whether low-rank or full finetuning transmits; they also
-draw their rows differently. Here each teacher writes freely, with a filter afterwards (`free`), and from tokens of
+sample their rows differently. Here each teacher writes freely, with a filter afterwards (`free`), and from tokens of
 digits, commas and spaces alone, with the same filter (`numbers only`). Students of equally many rows are trained by
-low-rank factors or in all weights, each at a learning rate of its own.
+low-rank factors or in all weights, each at its learning rate.
 """
 
 import dataclasses

@@ -53,7 +53,7 @@ def greedy(settings: Mapping[str, Any], target: str) -> Contrasts:
 
 
 def training(settings: Mapping[str, Any], target: str) -> Contrasts:
-    """How the student is trained and how its rows are drawn."""
+    """How the student is trained and how its rows are sampled."""
     contrasts = {}
     for drawing in settings["drawings"]:
         for kind, rates in (("low rank", settings["low_rank_rates"]), ("full", settings["full_rates"])):

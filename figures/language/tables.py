@@ -313,7 +313,7 @@ def greedy(record: records.Record) -> list[str]:
 
 
 def training(record: records.Record) -> list[str]:
-    """Shifts by how the student is trained and how its rows are drawn."""
+    """Shifts by how the student is trained and how its rows are sampled."""
     return contrast(record, "Shift of the target against a student of regular rows, trained and drawn alike")
 
 
