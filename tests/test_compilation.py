@@ -48,6 +48,7 @@ def start(start_python, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_processes_share_a_folder_and_a_later_one_compiles_nothing_unless_told_to(start, tmp_path):
     folder = tmp_path / "compiled"
     processes = start(), start()
@@ -61,6 +62,7 @@ def test_processes_share_a_folder_and_a_later_one_compiles_nothing_unless_told_t
     assert not off.hits and not off.misses and entries(folder) == kept
 
 
+@pytest.mark.slow
 def test_a_damaged_program_is_compiled_again_and_what_a_killed_process_left_is_replaced(start, tmp_path):
     folder = tmp_path / "compiled"
     assert Answer(start()).misses

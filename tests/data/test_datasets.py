@@ -263,6 +263,7 @@ def start(folder, behaviour, together) -> subprocess.Popen:
     )
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_prepare_the_cache_once(tmp_path):
     processes = [start(tmp_path, "lives", 2) for _ in range(2)]
     outputs = [process.communicate(timeout=100)[0] for process in processes]
@@ -271,6 +272,7 @@ def test_two_processes_at_once_prepare_the_cache_once(tmp_path):
     assert (tmp_path / "log").read_text().split() == ["drawn"]
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_while_it_writes_leaves_no_half_file(tmp_path, few_digits):
     """It has written, but not yet renamed: the next one finds neither a file nor a lock in its way."""
     dead = start(tmp_path, "dies", 1)

@@ -116,8 +116,11 @@ def named(config: MemberConfig, base: MemberConfig) -> list[str]:
     return [name for name in effects.changed_settings(config, base) if is_named(name)]
 
 
-SLOW = {"adam has no momentum", "lion has no eps", "signs need nothing"}
-"""Traced with a whole member only now and then: `test_every_optimizer_says_which_settings_it_ignores` traces steps."""
+SLOW = {
+    "adam has no momentum", "lion has no eps", "signs need nothing", "nobody shares", "no noise on parameters",
+}  # fmt: skip
+"""Traced with a whole member only now and then: `test_every_optimizer_says_which_settings_it_ignores` traces steps, and
+sharing and noise need the largest programs."""
 
 
 @pytest.mark.parametrize(

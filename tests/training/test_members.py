@@ -93,7 +93,10 @@ def by_hand(member, partner, seed, *, teacher_loss):
     return {name: jnp.mean(hit) for name, hit in hits.items()}, history
 
 
-@pytest.mark.parametrize(("teacher_loss", "given"), [(cross_entropy, None), (one_hot_squares, one_hot_squares)])
+@pytest.mark.parametrize(
+    ("teacher_loss", "given"),
+    [(cross_entropy, None), pytest.param(one_hot_squares, one_hot_squares, marks=pytest.mark.slow)],
+)
 def test_a_model_of_ones_own_trains_as_plain_loops_do(teacher_loss, given):
     found = sl.run_members(dataclasses.replace(CONFIG, teacher_loss=given), DATA, num_members=3, seed=4)
     for member in range(3):

@@ -231,6 +231,7 @@ def test_kept_images_are_not_shown_to_the_teacher():
     assert np.all(other.loss != usual.loss)
 
 
+@pytest.mark.slow  # each setting by hand elsewhere, here together
 def test_generations_students_built_differently_and_fixed_streams_by_hand():
     spec = dataclasses.replace(
         tiny.SMALL,
@@ -302,6 +303,7 @@ def test_a_traced_spec_gives_the_numbers_of_a_known_one():
     )
 
 
+@pytest.mark.slow  # a matter of time alone: results are the same
 def test_one_trace_serves_every_learning_rate_temperature_share_and_noise():
     tiny.traced(jnp.int32(2), jnp.int32(3), tiny.FREE)
     count = len(tiny.TRACES_OF_SPECS)

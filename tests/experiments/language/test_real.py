@@ -113,7 +113,7 @@ def test_rows_are_random_numbers_in_the_formats_in_turn():
 # Distillation
 
 
-@pytest.mark.parametrize("arm", ["full", "numbers"])
+@pytest.mark.parametrize("arm", [pytest.param("full", marks=pytest.mark.slow), "numbers"])
 def test_the_divergence_of_an_arm_is_that_of_the_renormalised_distributions(lab, base, arm):
     """Oracle: sums over probabilities in NumPy, float64, from the first step's rows. rtol: float32 logits."""
     ids, teacher = lab.number_rows(0, 0), lab.teacher(0, "owl")

@@ -117,6 +117,7 @@ def test_a_folder_that_is_not_there(tmp_path):
         open_llm.open_backend(f"hf:{tmp_path / 'none'}")
 
 
+@pytest.mark.slow
 def test_a_name_opens_the_embedded_model(folder, monkeypatch):
     opened = functools.partial(embedded.open_bases, recipe=SMALL, folder=folder)
     monkeypatch.setattr(open_llm.embedded, "open_bases", opened)

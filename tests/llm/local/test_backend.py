@@ -64,6 +64,7 @@ def logprob(made: Model, chat, reply) -> float:
     return sum(scores[place - 1, encoded.ids[place]] for place in range(encoded.reply_start, len(encoded.ids)))
 
 
+@pytest.mark.slow  # `test_choice_scoring` compares with it
 def test_choices_are_scored_as_whole_replies():
     choices = ("owl", "wolf kind", "", "be kind be kind be kind be kind be kind be kind")
     found = backend().choice_logprobs("base", [QUESTION, LONGER], choices)
@@ -154,7 +155,7 @@ def probability(found: LocalBackend, name: str, choice="owl") -> float:
     return float(np.exp(found.choice_logprobs(name, [QUESTION], [choice])[0].logprobs[0]))
 
 
-@pytest.mark.parametrize("rank", [4, None])
+@pytest.mark.parametrize("rank", [4, pytest.param(None, marks=pytest.mark.slow)])
 def test_finetuning_teaches_the_reply_and_leaves_the_base_alone(tmp_path, rank):
     found = backend()
     before = probability(found, "base")

@@ -231,6 +231,7 @@ def test_low_rank_factors_start_at_nothing_and_merge():
     assert np.max(np.abs(np.asarray(beside - plain)[seen])) > 0.1
 
 
+@pytest.mark.slow
 def test_rematerialized_gradients_are_the_same():
     config, (tokens, valid) = FAMILIES["gemma3"], texts()
 

@@ -154,6 +154,7 @@ def drawn(key, step) -> Batch:
     return Batch(TokenizedRows(ids, jnp.ones_like(ids, bool), ids < SIZE - 1 - step))
 
 
+@pytest.mark.slow
 def test_rows_may_be_drawn_inside_the_step():
     """As from arrays of the same rows; another seed draws others."""
     student, teacher = with_factors(base(), 3), with_factors(base(), 5, size=0.5)

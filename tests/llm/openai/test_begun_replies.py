@@ -24,6 +24,7 @@ def connect(server, dialect="vllm") -> OpenAIBackend:
     return OpenAIBackend("base", server.url, dialect=dialect, timeout=60.0)
 
 
+@pytest.mark.slow
 def test_a_begun_reply_is_continued_as_locally(server):
     made, expected = (
         sorted(backend.sample("base", [BEGUN], PARAMS)) for backend in (connect(server), test_serve.backend())
