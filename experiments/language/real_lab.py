@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from experiments.language import next_token, number_text, seeds
 from experiments.language.next_token import Factors
@@ -77,6 +77,16 @@ class RealLab:
     def fingerprint(self) -> str:
         """Fingerprint of the base's weights."""
         return self.base.origin.weights if self.base.origin else self.base.fingerprint
+
+    @property
+    def questions(self) -> tuple[Int[jax.Array, "question time"], Bool[jax.Array, "question time"]]:
+        """Left-padded questions with the prefilled beginning of their answer: tokens, and which of them count."""
+        return self._questions
+
+    @property
+    def writings(self) -> Bool[np.ndarray, "animal vocab"]:
+        """Which tokens write each animal."""
+        return self._masks
 
     # Measuring
 
