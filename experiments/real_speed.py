@@ -180,12 +180,14 @@ class Compiled:
         self.kept += event == "/jax/compilation_cache/cache_misses"
         self.read += event == "/jax/compilation_cache/cache_hits"
 
-    def _duration(self, event: str, seconds: float, **_: Any) -> None:
+    def _duration(self, event: str, duration_secs: float, **_: Any) -> None:
         if event == "/jax/core/compile/backend_compile_duration":
-            self.seconds += seconds
+            self.seconds += duration_secs
 
 
-def measure(job: Job, shared: Setting, peer: real_peer.Peer | None, say: Callable[[str], object]) -> dict[str, Any]:
+def measure(
+    work: form.Work, job: Job, shared: Setting, peer: real_peer.Peer | None, display: progress.Display
+) -> dict[str, Any]:
     """Seconds of every repetition of all programs, each of which has run once before."""
     products = real_products.alone(job.passes, shared.student.config, shared.student.params, steps=job.units)
     programs: dict[form.Program, Callable[[], Any]] = {
@@ -194,6 +196,7 @@ def measure(job: Job, shared: Setting, peer: real_peer.Peer | None, say: Callabl
     }
     if peer is not None:
         programs["pytorch"] = functools.partial(job.peer, peer)
+    display.doing(f"{work}, first call of sublim_jax")
     compiled, began = Compiled(), time.perf_counter()
     with compiled.counting():
         result = job.ours()
@@ -205,37 +208,43 @@ def measure(job: Job, shared: Setting, peer: real_peer.Peer | None, say: Callabl
             "first_call_s": first_call, "compile_s": compiled.seconds, "kept": compiled.kept, "read": compiled.read,
         },
     }  # fmt: skip
-    say(f"first call {first_call:.1f} s, of which compiling or reading compiled programs {compiled.seconds:.1f} s")
+    display.say(
+        f"{work}: first call {first_call:.1f} s, of which compiling or reading compiled programs "
+        f"{compiled.seconds:.1f} s"
+    )
     for name, program in programs.items():
         if name == "sublim_jax":
             continue
+        display.doing(f"{work}, first call of {name}")
         other = program()
         if name == "pytorch" and result is not None:
             measured["largest_difference"] = float(np.max(np.abs(np.asarray(other) - np.asarray(result))))
-    return measured | _in_turns(programs, shared.config.repeats, job.units, say)
+    return measured | _in_turns(work, programs, shared.config.repeats, job.units, display)
 
 
 def _in_turns(
-    programs: dict[form.Program, Callable[[], Any]], repeats: int, units: int, say: Callable[[str], object]
-) -> dict[str, dict[form.Program, list[float]]]:
+    work: form.Work,
+    programs: dict[form.Program, Callable[[], Any]],
+    repeats: int,
+    units: int,
+    display: progress.Display,
+) -> dict[str, form.Seconds]:
     """Seconds of one unit of work in every repetition; each repetition begins with another program."""
     names = list(programs)
-    seconds, cpu_seconds = ({name: [] for name in names} for _ in range(2))
+    seconds: form.Seconds = {name: [] for name in names}
+    cpu_seconds: form.Seconds = {name: [] for name in names}
     for repeat in range(repeats):
         for turn in range(len(names)):
             name = names[(repeat + turn) % len(names)]
+            display.doing(f"{work}, repetition {repeat + 1} of {repeats}, {name}")
             time.sleep(PAUSE)
             began, cpu_began = time.perf_counter(), time.process_time()
             programs[name]()
             seconds[name].append((time.perf_counter() - began) / units)
             cpu_seconds[name].append((time.process_time() - cpu_began) / units)
         times = (f"{name} {seconds[name][-1]:.3g} s ({cpu_seconds[name][-1]:.3g} CPU s)" for name in names)
-        say(f"repetition {repeat + 1}: {', '.join(times)}")
+        display.say(f"{work}, repetition {repeat + 1}: {', '.join(times)}")
     return {"seconds": seconds, "cpu_seconds": cpu_seconds}
-
-
-def _say_of(display: progress.Display, work: form.Work, line: str) -> None:
-    display.say(f"{work}: {line}")
 
 
 def run(config: RealSpeedConfig, record: pathlib.Path | None = None, *, visible: bool = True) -> records.Record:
@@ -273,10 +282,7 @@ def run(config: RealSpeedConfig, record: pathlib.Path | None = None, *, visible:
                     shared.student, shared.teacher, learning_rate=settings.learning_rate, threads=threads
                 )
             for work, job in jobs(shared, settings).items():
-                display.doing(work)
-                result.results[work] = measure(
-                    job, shared, peer, lambda line, work=work: display.say(f"{work}: {line}")
-                )
+                result.results[work] = measure(work, job, shared, peer, display)
                 output.write(result)
                 display.advance()
     return result

@@ -81,7 +81,8 @@ class RealLab:
     @property
     def questions(self) -> tuple[Int[jax.Array, "question time"], Bool[jax.Array, "question time"]]:
         """Left-padded questions with the prefilled beginning of their answer: tokens, and which of them count."""
-        return self._questions
+        ids, valid = self._questions
+        return ids, valid
 
     @property
     def writings(self) -> Bool[np.ndarray, "animal vocab"]:

@@ -11,10 +11,8 @@ Program = Literal["sublim_jax", "products", "pytorch"]
 """Our program, its own matrix products alone, and PyTorch with transformers and peft."""
 
 
-class Seconds(TypedDict):
-    sublim_jax: list[specs.Positive]
-    products: list[specs.Positive]
-    pytorch: NotRequired[list[specs.Positive]]
+Seconds = dict[Program, list[specs.Positive]]
+"""Of every repetition, by program; PyTorch may be missing."""
 
 
 class Compilation(TypedDict):
@@ -49,7 +47,7 @@ class Description(TypedDict):
 class _Results(TypedDict, total=False):
     distillation: Measured
     drawing: Measured
-    evaluation: Measured  # fmt: skip
+    evaluation: Measured
 
 
 class _Config(TypedDict):
@@ -64,15 +62,16 @@ def ratios(measured: Measured, program: Program, other: Program) -> list[float]:
 
 def lines(record: records.Record) -> list[str]:
     """A table as text: median seconds, and median ratios with the smallest and the largest of all repetitions."""
-    rows = [("", "sublim_jax", "its products alone", "ratio", "PyTorch", "sublim_jax / PyTorch", "compiling")]
+    head = "", "sublim_jax", "its products alone", "ratio", "PyTorch", "sublim_jax / PyTorch", "compiling"
+    rows: list[tuple[str, ...]] = [head]
     for work in WORKS:
         if work not in record.results:
             continue
         measured = record.results[work]
         seconds, compilation = measured["seconds"], measured["compilation"]
-        others = "not timed", ""
+        others = ("not timed", "")
         if "pytorch" in seconds:
-            others = _median(seconds["pytorch"]), _range(measured, "pytorch")
+            others = (_median(seconds["pytorch"]), _range(measured, "pytorch"))
         origin = f"{compilation['kept']} kept for the next run, {compilation['read']} from the cache"
         rows.append((
             work, _median(seconds["sublim_jax"]), _median(seconds["products"]), _range(measured, "products"), *others,
@@ -94,6 +93,8 @@ def _range(measured: Measured, other: Program) -> str:
 def _check(record: records.Record) -> None:
     for work, measured in record.results.items():
         for name in ("seconds", "cpu_seconds"):
+            if not {"sublim_jax", "products"}.issubset(measured[name]):
+                raise errors.InputError(f"results.{work}.{name}: expected sublim_jax and products")
             for program, seconds in measured[name].items():
                 if len(seconds) != record.config["repeats"]:
                     raise errors.InputError(

@@ -25,6 +25,7 @@ from figures.theorem import draw as theorem_figure
 from sublim_jax import errors, records
 from sublim_jax.forms import language as forms
 from sublim_jax.forms import language_speed as language_speed_form
+from sublim_jax.forms import real_speed as real_speed_form
 from tests.mutants import matrix
 
 RECORDS = pathlib.Path(__file__).parents[2] / "experiments/records"
@@ -123,6 +124,7 @@ READERS = {
     "atlas-rows": read_catalogue,
     "language_real": read_real,
     "language_speed": lambda path, *_: records.read(path, language_speed_form.FORM),
+    "real_speed": lambda path, *_: real_speed_form.lines(records.read(path, real_speed_form.FORM)),
 }
 
 

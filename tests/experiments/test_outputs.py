@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from experiments import language_speed, mnist_aux, speed
+from experiments import language_speed, mnist_aux, real_speed, speed
 from experiments.atlas import run as atlas
 from experiments.atlas import store, worker
 from experiments.language import numbers as language_numbers
@@ -53,6 +53,9 @@ RUNS = {
     "theorem": lambda path, **options: theorem.run(theorem_config.DEFAULT, record=path, visible=False, **options),
     "speed": lambda path, **options: speed.run(speed.SpeedConfig(), record=path, **options),
     "language_speed": lambda path, resume=False: language_speed.run(language_speed.SpeedConfig(), path),
+    "real_speed": lambda path, resume=False: real_speed.run(
+        real_speed.RealSpeedConfig(backend="tiny:0"), path, visible=False
+    ),
     "language": lambda path, **options: runner.run(
         language_numbers.EXPERIMENT, language_numbers.PRESETS["default"], record=path, visible=False, **options
     ),
@@ -150,7 +153,9 @@ def test_a_second_command_hears_of_the_first(tmp_path, run_python):
     assert done.stderr.startswith(f"error: {path}: process {os.getpid()} on ") and done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("experiment", [name for name in RUNS if name not in ("atlas", "language_speed", "matrix")])
+@pytest.mark.parametrize(
+    "experiment", [name for name in RUNS if name not in ("atlas", "language_speed", "real_speed", "matrix")]
+)
 def test_a_damaged_record_is_not_resumed(tmp_path, experiment):
     path = tmp_path / "r.json"
     source = {"language": "language_numbers", "planted": "mutants"}.get(experiment, experiment)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import real_peer, real_products, real_speed
+from experiments import progress, real_peer, real_products, real_speed
 from experiments.language import next_token
 from experiments.language.real_config import RealConfig
 from experiments.language.real_lab import RealLab
@@ -211,7 +211,8 @@ def test_each_repetition_begins_with_another_program(monkeypatch):
     monkeypatch.setattr(real_speed, "PAUSE", 0.0)
     calls = []
     programs = {name: functools.partial(calls.append, name) for name in ("sublim_jax", "products", "pytorch")}
-    real_speed._in_turns(programs, 3, 1, lambda line: None)
+    with progress.Display("speed", visible=False) as display:
+        real_speed._in_turns("drawing", programs, 3, 1, display)
     assert calls[::3] == ["sublim_jax", "products", "pytorch"] and Counter(calls) == dict.fromkeys(programs, 3)
 
 
