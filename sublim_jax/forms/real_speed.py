@@ -54,16 +54,27 @@ class _Config(TypedDict):
     repeats: specs.Count
 
 
-def ratios(measured: Measured, program: Program, other: Program) -> list[float]:
+def ratios(
+    measured: Measured, program: Program, other: Program, *, kind: Literal["seconds", "cpu_seconds"] = "seconds"
+) -> list[float]:
     """Time of one program in that of another, for each repetition."""
-    seconds = measured["seconds"]
-    return [mine / theirs for mine, theirs in zip(seconds[program], seconds[other], strict=True)]
+    return [mine / theirs for mine, theirs in zip(measured[kind][program], measured[kind][other], strict=True)]
 
 
 def lines(record: records.Record) -> list[str]:
     """A table as text: median seconds, and median ratios with the smallest and the largest of all repetitions."""
-    head = "", "sublim_jax", "its products alone", "ratio", "PyTorch", "sublim_jax / PyTorch", "compiling"
+    head = (
+        "",
+        "sublim_jax",
+        "its products alone",
+        "ratio",
+        "of CPU time",
+        "PyTorch",
+        "sublim_jax / PyTorch",
+        "compiling",
+    )
     rows: list[tuple[str, ...]] = [head]
+    differences = []
     for work in WORKS:
         if work not in record.results:
             continue
@@ -71,22 +82,32 @@ def lines(record: records.Record) -> list[str]:
         seconds, compilation = measured["seconds"], measured["compilation"]
         others = ("not timed", "")
         if "pytorch" in seconds:
-            others = (_median(seconds["pytorch"]), _range(measured, "pytorch"))
+            others = (_median(seconds["pytorch"]), _range(ratios(measured, "sublim_jax", "pytorch")))
+        if "largest_difference" in measured:
+            differences.append(f"{work} {measured['largest_difference']:.1e}")
         origin = f"{compilation['kept']} kept for the next run, {compilation['read']} from the cache"
         rows.append((
-            work, _median(seconds["sublim_jax"]), _median(seconds["products"]), _range(measured, "products"), *others,
+            work, _median(seconds["sublim_jax"]), _median(seconds["products"]),
+            _range(ratios(measured, "sublim_jax", "products")),
+            _range(ratios(measured, "sublim_jax", "products", kind="cpu_seconds")), *others,
             f"{compilation['compile_s']:.1f} s ({origin})",
         ))  # fmt: skip
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    about = record.description
+    return [
+        f"{about['num_weights']:,} weights ({about['dtype']}), {about['threads']} thread(s) each; PyTorch: "
+        f"{about['pytorch']}; seconds of one step, of all completions, of one evaluation; medians of "
+        f"{record.config['repeats']} repetition(s), with the smallest and the largest ratio",
+        *("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows),
+        *([f"largest difference between PyTorch's numbers and ours: {', '.join(differences)}"] if differences else []),
+    ]
 
 
 def _median(seconds: list[float]) -> str:
     return f"{statistics.median(seconds):.3g} s"
 
 
-def _range(measured: Measured, other: Program) -> str:
-    values = ratios(measured, "sublim_jax", other)
+def _range(values: list[float]) -> str:
     return f"{statistics.median(values):.2f} x ({min(values):.2f} to {max(values):.2f})"
 
 

@@ -164,8 +164,9 @@ def check_record(path) -> None:
     assert record.results["distillation"]["sizes"] == {"rows": 4, "length": 25, "rank": 8}
     assert record.results["drawing"]["sizes"]["rows"] == 3
     assert record.results["evaluation"]["sizes"]["words"] > 1
-    head, *rows = form.lines(record)
-    assert head.split()[:3] == ["sublim_jax", "its", "products"] and [row.split()[0] for row in rows] == [*form.WORKS]
+    about, head, *rows = form.lines(record)
+    assert "2 repetition(s)" in about
+    assert head.split()[:3] == ["sublim_jax", "products", "alone"] and [row.split()[0] for row in rows] == [*form.WORKS]
     assert all("not timed" in row for row in rows)
 
 
@@ -183,9 +184,9 @@ def test_a_run_that_computes(run, tmp_path):
 def recorded(**changes) -> records.Record:
     compilation = {"first_call_s": 9.0, "compile_s": 8.0, "kept": 1, "read": 0}
     measured = {
-        "sizes": {"rows": 4}, "gflop": 1.0, "compilation": compilation, "largest_difference": 0.0,
+        "sizes": {"rows": 4}, "gflop": 1.0, "compilation": compilation, "largest_difference": 2e-5,
         "seconds": {"sublim_jax": [3.0, 2.0, 4.0], "products": [1.0, 2.0, 2.0], "pytorch": [6.0, 8.0, 4.0]},
-        "cpu_seconds": {"sublim_jax": [3.0, 2.0, 4.0], "products": [1.0, 2.0, 2.0]},
+        "cpu_seconds": {"sublim_jax": [3.0, 2.0, 4.0], "products": [2.0, 2.0, 2.0]},
     } | changes  # fmt: skip
     description = {"num_weights": 1, "dtype": "float32", "threads": 2, "pytorch": "torch 0"}
     data: records.Data = {"name": "none", "source": "", "checksum": None}
@@ -197,8 +198,9 @@ def test_ratios_are_of_the_same_repetition():
     record = recorded()
     form.FORM.require(record)
     assert form.ratios(record.results["drawing"], "sublim_jax", "products") == [3.0, 1.0, 2.0]
-    _, row = form.lines(record)
-    assert "2.00 x (1.00 to 3.00)" in row and "0.50 x (0.25 to 1.00)" in row
+    _, _, row, difference = form.lines(record)
+    assert "2.00 x (1.00 to 3.00)" in row and "0.50 x (0.25 to 1.00)" in row and "1.50 x (1.00 to 2.00)" in row
+    assert difference.endswith("drawing 2.0e-05")
 
 
 def test_a_record_that_lacks_a_repetition_is_refused():
