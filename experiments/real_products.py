@@ -45,27 +45,33 @@ class Pass(NamedTuple):
 
 
 def distillation(config: DecoderConfig, *, rows: int, length: int, rank: int) -> list[Pass]:
-    """A step of soft distillation of low-rank factors, the teacher's forward pass included."""
+    """A step of soft distillation of low-rank factors: the teacher's forward pass, the student's, and the gradients.
+
+    A gradient begins where the forward pass ended, so that every weight is read from memory three times.
+    """
     tokens, places = rows * length, (rows, length - 1)
-    layer, head = [], []
-    for gradient in (False, True):  # teacher, student
-        layer += _linear(config, tokens, rank, gradient) + _attention(config, rows, length, length, gradient)
-        head += _head(config, places, gradient)
-    return [Pass(layer, head)]
+    forward = Pass(
+        _linear(config, tokens, rank) + _attention(config, rows, length, length), [_scores(config, places)]
+    )  # fmt: skip
+    backward = Pass(
+        _linear_gradient(config, tokens, rank) + _attention_gradient(config, rows, length),
+        [_scores_gradient(config, places)],
+    )
+    return [forward, forward, backward]
 
 
 def drawing(config: DecoderConfig, *, rows: int, length: int, num_new: int, rank: int) -> list[Pass]:
     """Completions of prompts. Every pass attends to the whole cache, which has room for prompt and completion."""
     prompt = _linear(config, rows * length, rank) + _attention(config, rows, length, length)
     token = _linear(config, rows, rank) + _attention(config, rows, 1, length + num_new)
-    head = _head(config, (rows,))
+    head = [_scores(config, (rows,))]
     return [Pass(prompt, head), Pass(token, head, num_new - 1)]
 
 
 def evaluation(config: DecoderConfig, *, rows: int, length: int, rank: int) -> list[Pass]:
     """Scores of all words as the next token after prompts."""
     layer = _linear(config, rows * length, rank) + _attention(config, rows, length, length)
-    return [Pass(layer, _head(config, (rows,)))]
+    return [Pass(layer, [_scores(config, (rows,))])]
 
 
 def flops(passes: Iterable[Pass], config: DecoderConfig) -> int:
@@ -79,46 +85,73 @@ def _sum_flops(products: Iterable[Product]) -> int:
     return sum(product.flops for product in products)
 
 
-def _linear(config: DecoderConfig, tokens: int, rank: int, gradient: bool = False) -> list[Product]:
-    """The linear maps of a layer and their factors, and the gradients of inputs and of factors."""
+def _maps(config: DecoderConfig) -> dict[str, tuple[int, int]]:
+    """Inputs and outputs of the linear maps of a layer."""
     c = config
     heads, kv, inner = c.num_heads * c.head_dim, c.num_kv_heads * c.head_dim, c.intermediate_size
-    sizes = {
+    maps = {
         "query": (c.hidden_size, heads), "key": (c.hidden_size, kv), "value": (c.hidden_size, kv),
         "output": (heads, c.hidden_size), "gate": (c.hidden_size, inner), "up": (c.hidden_size, inner),
         "down": (inner, c.hidden_size),
     }  # fmt: skip
+    return {name: sizes for name, sizes in maps.items() if name != "gate" or c.gated}
+
+
+def _linear(config: DecoderConfig, tokens: int, rank: int) -> list[Product]:
+    """The linear maps of a layer and their factors."""
     products = []
-    for name, (inputs, outputs) in sizes.items():
-        if name == "gate" and not c.gated:
-            continue
-        x, y, low = (tokens, inputs), (tokens, outputs), (tokens, rank)
-        weight, a, b = (inputs, outputs), (inputs, rank), (rank, outputs)
-        products += [Product("ni,io->no", x, weight, name), Product("ni,ir->nr", x, a), Product("nr,ro->no", low, b)]
-        if gradient:
-            products += [
-                Product("no,io->ni", y, weight, name), Product("no,ro->nr", y, b), Product("nr,ir->ni", low, a),
-                Product("nr,no->ro", low, y), Product("ni,nr->ir", x, low),
-            ]  # fmt: skip
+    for name, (inputs, outputs) in _maps(config).items():
+        products += [
+            Product("ni,io->no", (tokens, inputs), (inputs, outputs), name),
+            Product("ni,ir->nr", (tokens, inputs), (inputs, rank)),
+            Product("nr,ro->no", (tokens, rank), (rank, outputs)),
+        ]
     return products
 
 
-def _attention(config: DecoderConfig, rows: int, queries: int, keys: int, gradient: bool = False) -> list[Product]:
+def _linear_gradient(config: DecoderConfig, tokens: int, rank: int) -> list[Product]:
+    """Gradients of the inputs, through weights and factors, and of the factors."""
+    products = []
+    for name, (inputs, outputs) in _maps(config).items():
+        x, y, low = (tokens, inputs), (tokens, outputs), (tokens, rank)
+        products += [
+            Product("no,io->ni", y, (inputs, outputs), name),
+            Product("no,ro->nr", y, (rank, outputs)),
+            Product("nr,ir->ni", low, (inputs, rank)),
+            Product("nr,no->ro", low, y),
+            Product("ni,nr->ir", x, low),
+        ]
+    return products
+
+
+def _attention(config: DecoderConfig, rows: int, queries: int, keys: int) -> list[Product]:
     """Scores and weighted sums of a layer; the queries of heads that share a key head are one matrix."""
+    query, key, scores = _attention_shapes(config, rows, queries, keys)
+    return [Product("bkqd,bksd->bkqs", query, key), Product("bkqs,bksd->bkqd", scores, key)]
+
+
+def _attention_gradient(config: DecoderConfig, rows: int, length: int) -> list[Product]:
+    query, _, scores = _attention_shapes(config, rows, length, length)
+    of_keys = Product("bkqs,bkqd->bksd", scores, query)
+    return [*_attention(config, rows, length, length), of_keys, of_keys]
+
+
+def _attention_shapes(config: DecoderConfig, rows: int, queries: int, keys: int) -> tuple[tuple[int, ...], ...]:
     each, shared = (rows, config.num_kv_heads), config.num_heads // config.num_kv_heads
-    query, key = (*each, shared * queries, config.head_dim), (*each, keys, config.head_dim)
-    scores = (*each, shared * queries, keys)
-    to_scores, to_queries = Product("bkqd,bksd->bkqs", query, key), Product("bkqs,bksd->bkqd", scores, key)
-    to_keys = Product("bkqs,bkqd->bksd", scores, query)
-    return [to_scores, to_queries, *([to_scores, to_queries, to_keys, to_keys] if gradient else [])]
+    dim = config.head_dim
+    return (*each, shared * queries, dim), (*each, keys, dim), (*each, shared * queries, keys)
 
 
-def _head(config: DecoderConfig, places: tuple[int, ...], gradient: bool = False) -> list[Product]:
-    """Scores of all words, and the gradient of the hidden states."""
-    hidden, words, rows = (*places, config.hidden_size), (*places, config.vocab_size), "rp"[: len(places)]
-    weight = (config.vocab_size, config.hidden_size)
-    products = [Product(f"{rows}i,vi->{rows}v", hidden, weight, "head")]
-    return products + ([Product(f"{rows}v,vi->{rows}i", words, weight, "head")] if gradient else [])
+def _scores(config: DecoderConfig, places: tuple[int, ...]) -> Product:
+    """Of all words, by the head."""
+    names, weight = "rp"[: len(places)], (config.vocab_size, config.hidden_size)
+    return Product(f"{names}i,vi->{names}v", (*places, config.hidden_size), weight, "head")
+
+
+def _scores_gradient(config: DecoderConfig, places: tuple[int, ...]) -> Product:
+    """Of the hidden states; the head is not trained."""
+    names, weight = "rp"[: len(places)], (config.vocab_size, config.hidden_size)
+    return Product(f"{names}v,vi->{names}i", (*places, config.vocab_size), weight, "head")
 
 
 def alone(passes: list[Pass], config: DecoderConfig, params: Params, *, steps: int = 1) -> Callable[[], Any]:

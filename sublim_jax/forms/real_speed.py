@@ -66,7 +66,7 @@ def lines(record: records.Record) -> list[str]:
     head = (
         "",
         "sublim_jax",
-        "its products alone",
+        "products alone",
         "ratio",
         "of CPU time",
         "PyTorch",
