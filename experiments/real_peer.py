@@ -11,6 +11,7 @@ import tempfile
 import warnings
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
@@ -23,6 +24,8 @@ PACKAGES = ("torch", "transformers", "peft")
 
 def absence(config: DecoderConfig) -> str | None:
     """Why PyTorch cannot do this work here; None if it can."""
+    if jax.default_backend() != "cpu":
+        return "not timed: PyTorch is compared on CPUs only"
     if missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
         return f"not timed: {', '.join(missing)} not installed (extra parity)"
     if config != _plain_llama(config):

@@ -235,6 +235,11 @@ def test_only_a_plain_llama_is_built_in_pytorch(change, monkeypatch):
     assert "no plain Llama" in (real_peer.absence(dataclasses.replace(DEEP, **change)) or "")
 
 
+def test_pytorch_on_a_cpu_is_not_compared_with_an_accelerator(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert "on CPUs only" in (real_peer.absence(LLAMA) or "")
+
+
 @pytest.mark.filterwarnings("ignore")  # of the imports of torch, transformers and peft
 def test_pytorch_does_the_same_work(shared):
     """Oracle: transformers and peft on the same weights. Both compute in float32 and add in another order, and logits
