@@ -1,6 +1,7 @@
 """Backends and models by name.
 
-tiny:SEED              the embedded model, pre-trained on the spot (see `embedded.model`)
+tiny:SEED              the embedded model, pre-trained on the spot (see `embedded.model`); tiny:SEED+DIR is a student
+                       of it in a folder that `finetune` wrote
 hf:DIR                 open weights in a folder as the hub lays it out: Qwen2/2.5, Qwen3, Llama 3.x, Gemma 3 text,
                        Gemma 2, Mistral, Phi-3, OLMo2, SmolLM3, GPT-NeoX (Pythia), GPT-2
 hf:FILE.gguf           open weights in a GGUF file of the architecture llama (see `local.gguf_llama`)
@@ -61,8 +62,11 @@ def parse(name: str) -> Named:
             f"{name!r} is not the name of a backend; expected tiny:SEED, hf:DIR, hf:FILE.gguf, {SMOLLM2}, or "
             f"openai:MODEL@URL (vllm: and llama.cpp: likewise)"
         )
-    if scheme == "tiny" and not model.isdecimal():
-        raise errors.InputError(f"{name!r}: expected tiny:SEED with a whole number, e.g. tiny:100")
+    seed, plus, folder = model.partition("+")
+    if scheme == "tiny" and (not seed.isdecimal() or bool(plus) != bool(folder)):
+        raise errors.InputError(
+            f"{name!r}: expected tiny:SEED with a whole number, e.g. tiny:100, or tiny:SEED+DIR with a student's folder"
+        )
     if scheme in ("tiny", "hf"):
         return Named(scheme, model)
     model, _, url = model.rpartition("@")
@@ -141,7 +145,9 @@ def open_backend(
     """
     scheme, model, url = parse(name)
     if scheme == "tiny":
-        return OpenedBackend(embedded.open_bases([int(model)], announce=announce), embedded.model_name(int(model)))
+        seed, _, folder = model.partition("+")
+        opened = embedded.open_bases([int(seed)], students={name: folder} if folder else {}, announce=announce)
+        return OpenedBackend(opened, name if folder else embedded.model_name(int(seed)))
     if (place := weights_place(name)) is not None:
         return OpenedBackend(LocalBackend({name: open_folder(place, announce=announce)}, batch_size=batch_size), name)
     dialect = next(known for known in get_args(Dialect) if known == scheme)
