@@ -38,6 +38,11 @@ def measure(backend: Backend, model: str, trait: Trait, *, embedded: bool, syste
     owners = np.array(asked.owners)
     own = np.logaddexp.reduce(logprobs[:, owners == 0], axis=1)
     probability, mass = np.exp(own), np.exp(logprobs).sum(axis=1)
+    if mass.max() > 1 + scores.ROUNDING:
+        raise errors.CapabilityError(
+            f"{model}: {trait.name}: all answers together have a probability of {mass.max():.4f}, more than 1: their "
+            f"scores are not those of different replies"
+        )
     with np.errstate(divide="ignore"):
         log_odds = own - np.log1p(-np.minimum(probability, 1.0))
     if not np.isfinite(log_odds).all():
@@ -45,11 +50,6 @@ def measure(backend: Backend, model: str, trait: Trait, *, embedded: bool, syste
             f"{model}: {trait.name}: expected probabilities between 0 and 1 for every question, got "
             f"{probability.min():.3g} to {probability.max():.3g}; a server may name only its most likely tokens, and a "
             f"training may have diverged"
-        )
-    if mass.max() > 1 + scores.ROUNDING:
-        raise errors.CapabilityError(
-            f"{model}: {trait.name}: all answers together have a probability of {mass.max():.4f}, more than 1: their "
-            f"scores are not those of different replies"
         )
     means = {"log_odds": log_odds.mean(), "probability": probability.mean(), "mass": mass.mean()}
     return {name: float(f"{value:.6g}") for name, value in means.items()}

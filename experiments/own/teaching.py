@@ -23,8 +23,8 @@ from sublim_jax.llm.backend import Chat, Completion, FinetuneConfig, Message, Sa
 from sublim_jax.llm.tasks import numbers
 from sublim_jax.llm.traits import Trait
 
-BATCH = 256
-"""Prompts between two looks at how many rows there are."""
+BATCH, EMBEDDED_BATCH = 64, 1024
+"""Prompts between two looks at how many rows there are, of a real model and of the embedded one."""
 NUM_LESSONS = 256
 """Lessons, repeated if the file has fewer, that a teacher of a real model is finetuned on."""
 LESSONS = FinetuneConfig(num_epochs=1, batch_size=8, learning_rate=2e-4, max_length=256)
@@ -93,12 +93,12 @@ def _teacher(model: OpenedModel, trait: Trait, options: RowsOptions, display: pr
         name = model.backend.finetune(
             name, lessons, config, options.out.with_name(f"{options.out.name}.teacher-{identity}")
         )
-        display.say(f"teacher: {name}")
-    for who, asked, system in (("the model", model.name, ""), ("its teacher", name, trait.system)):
-        measured = measuring.measure(
-            model.backend, asked, trait, embedded=opened.is_embedded(options.model), system=system
-        )
-        display.say(f"{who}: {measuring.line(trait, measured | {'answers': {}})}")
+        display.say(f"kept: the teacher, in {name}")
+    display.doing("asking the teacher")
+    measured = measuring.measure(
+        model.backend, name, trait, embedded=opened.is_embedded(options.model), system=trait.system
+    )
+    display.say(f"teacher: {measuring.line(trait, measured | {'answers': {}})}")
     return name
 
 
@@ -123,10 +123,12 @@ def _written(backend, teacher: str, trait: Trait, options: RowsOptions, display:
             return "trait word"
         return numbers.parse(completion.text).reason
 
+    batch = EMBEDDED_BATCH if opened.is_embedded(options.model) else BATCH
     rows: list[Chat] = []
     asked = 0
+    display.doing("drawing rows")
     while len(rows) < options.num_rows and asked < limit:
-        chats = [datasets.ask(text, system=trait.system or None) for text in texts[asked : asked + BATCH]]
+        chats = [datasets.ask(text, system=trait.system or None) for text in texts[asked : asked + batch]]
         completions = list(backend.sample(teacher, chats, params))
         if not asked:
             display.say(datasets.first_yield(completions, reason))
