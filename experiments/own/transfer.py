@@ -15,7 +15,7 @@ import dataclasses
 import pathlib
 import time
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from experiments import cli, progress, session
 from experiments.language import seeds
@@ -56,8 +56,7 @@ class TransferConfig:
 PRESETS = {"default": TransferConfig(), "embedded": TransferConfig(student=opened.EMBEDDED)}
 
 
-@dataclasses.dataclass(frozen=True)
-class _Inputs:
+class _Inputs(NamedTuple):
     """What the user's files hold."""
 
     traits: tuple[Trait, ...]
