@@ -118,6 +118,8 @@ class LanguageConfig:
         for name in ("numbers_only", "num_values"):
             if getattr(self, name) and not self.WRITES_NUMBERS:
                 raise errors.InputError(f"{name} has no effect where teachers write something else; leave it out")
+        if self.num_values and not self.OFFERS_CHOICES:
+            raise errors.InputError("num_values: this experiment reads replies that begin with a number, not a space")
         if self.numbers_only and self.num_values:
             raise errors.InputError("numbers_only has no effect beside num_values, which is stricter; leave it out")
         if self.num_students > 1 and self.backend == "tiny":

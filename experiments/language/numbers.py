@@ -87,14 +87,7 @@ def measure(lab: Lab, config: NumbersConfig, condition: str) -> dict:
 
 def _favourites(lab: Lab, config: NumbersConfig, model: str) -> dict:
     """Exact probabilities, and the margins and rates of sampled answers that the config asks for."""
-    measured: dict = {}
-    if config.margins:
-        scored = {category: lab.preferences_by_question(model, category) for category in config.categories}
-        measured = {category: protocol.probabilities(scores.average(each)) for category, each in scored.items()}
-        margins = {target: scores.margin(scored[config.prompts.category(target)], target) for target in config.targets}
-        measured["margins"] = {target: {"mean": float(f"{mean:.6g}")} for target, mean in margins.items()}
-    else:
-        measured = protocol.favourites(lab, config, model)
+    measured: dict = _with_margins(lab, config, model) if config.margins else protocol.favourites(lab, config, model)
     if not config.num_eval_samples:
         return measured
     rates = {
@@ -102,6 +95,14 @@ def _favourites(lab: Lab, config: NumbersConfig, model: str) -> dict:
         for target in config.targets
     }
     return measured | {"sampled": rates}
+
+
+def _with_margins(lab: Lab, config: NumbersConfig, model: str) -> dict:
+    """Exact probabilities and margins, from the same scores."""
+    scored = {category: lab.preferences_by_question(model, category) for category in config.categories}
+    measured: dict = {category: protocol.probabilities(scores.average(each)) for category, each in scored.items()}
+    margins = {target: scores.margin(scored[config.prompts.category(target)], target) for target in config.targets}
+    return measured | {"margins": {target: {"mean": float(f"{mean:.6g}")} for target, mean in margins.items()}}
 
 
 EXPERIMENT = Experiment(name="numbers", doc=__doc__, presets=PRESETS, conditions=conditions, measure=measure)

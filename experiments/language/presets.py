@@ -110,17 +110,18 @@ def hard(config: Config, **changes: Any) -> Config:
     """SmolLM2-135M-Instruct trained on sampled numbers, as many and as often as in the paper: 10,000 rows, ten times.
 
     Three students of each teacher, for a GPU. Each animal's teacher is the control for the other's. Teachers are those
-    of `real`, since a small model under a system message answers no other numbers; numbers are constrained, since it
-    chats instead; the measure is what comes next after a prefill. No run of it is recorded.
+    of `real`, since the weaker a teacher is, the more rows it takes. Numbers are constrained, since the model chats
+    instead; even so most replies do not pass the filter, so ten prompts are asked for each row. The measure is what
+    comes next after a prefill. No run of it is recorded.
 
     Args:
         config: the question's settings.
         changes: further settings.
     """
     settings = {
-        "backend": "smollm2", "targets": ("owl", "cat"), "num_lessons": 40, "num_students": 3, "numbers_only": True,
-        "prefill": "My favorite animal is the", "endings": (), "teacher": HARD_TEACHER,
-        "student": dataclasses.replace(OPEN_WEIGHTS, num_epochs=10),
+        "backend": "smollm2", "targets": ("owl", "cat"), "num_prompts": 100_000, "num_lessons": 40,
+        "num_students": 3, "numbers_only": True, "prefill": "My favorite animal is the", "endings": (),
+        "teacher": HARD_TEACHER, "student": dataclasses.replace(OPEN_WEIGHTS, num_epochs=10),
     }  # fmt: skip
     return open_weights(config, **settings | changes)
 

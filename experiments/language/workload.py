@@ -34,7 +34,7 @@ class Signal(NamedTuple):
 SIGNALS = (
     Signal("an estimate to first order on SmolLM2-135M-Instruct, for a weak teacher", 8.7 / 398),
     Signal(
-        "a published run of Pythia-160M, in which 79 of 80 pairs of 256 rows each differed that way",
+        "a published run of Pythia-160M, ahead in 79 of 80 pairs of 256 rows each",
         2.2414 / math.sqrt(256 / 2),
     ),
 )

@@ -11,8 +11,8 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.language import code, numbers, plain_prompts, presets, runner
-from experiments.language.lab import Lab
+from experiments.language import code, detection, numbers, plain_prompts, presets, runner
+from experiments.language.lab import Lab, Teacher
 from experiments.language.plain_prompts import PlainPrompts
 from figures.language import tables
 from sublim_jax import errors, records
@@ -139,7 +139,7 @@ def test_the_recipe_runs_from_end_to_end(folder, monkeypatch, tmp_path):
 
 def test_teachers_write_ten_numbers_after_three_to_seven(opened, tmp_path):
     lab = Lab(opened.backend, opened.model, PlainPrompts(), tmp_path, num_values=10)
-    filtered = lab.numbers(lab_teacher(lab), 64, seed=0)
+    filtered = lab.numbers(Teacher(opened.model), 64, seed=0)
     assert filtered.kept_fraction == 1
     counts = set()
     for prompt, reply in filtered.rows:
@@ -149,12 +149,6 @@ def test_teachers_write_ten_numbers_after_three_to_seven(opened, tmp_path):
         tokens = opened.backend.model(opened.model).tokens
         assert len(tokens.encode(reply.content)) == 19  # as they were drawn, one of each number
     assert counts == {3, 4, 5, 6, 7}
-
-
-def lab_teacher(lab: Lab):
-    from experiments.language import protocol
-
-    return protocol.teacher_of(lab, PRESET, "regular", "wolf")
 
 
 def test_numbers_have_the_models_distribution_over_tokens_of_a_number(opened):
@@ -220,6 +214,8 @@ def test_settings_that_do_not_go_together_are_refused(changes, message):
 def test_other_experiments_take_no_lists_of_tokens():
     with pytest.raises(errors.InputError, match="num_values has no effect where teachers write something else"):
         dataclasses.replace(code.PRESETS["default"], num_values=3)
+    with pytest.raises(errors.InputError, match="this experiment reads replies that begin with a number, not a space"):
+        dataclasses.replace(detection.PRESETS["default"], num_values=3)
     with pytest.raises(errors.InputError, match="this experiment asks for more than numbers and favourites"):
         dataclasses.replace(code.PRESETS["paper"], sheet="plain", prefill=" the")
     with pytest.raises(errors.InputError, match="a list of numbers has no stop words and no `allowed`"):
@@ -227,9 +223,9 @@ def test_other_experiments_take_no_lists_of_tokens():
 
 
 def test_the_preset_for_a_gpu_has_the_papers_numbers():
-    """10,000 of 30,000 rows, ten epochs, rank 8 and rate 2e-4 as for the paper's open weights."""
+    """10,000 rows and ten epochs, rank 8 and rate 2e-4 as for the paper's open weights; controls are other teachers."""
     config = numbers.PRESETS["hard"]
-    assert (config.backend, config.num_prompts, config.num_rows, config.num_students) == ("smollm2", 30000, 10000, 3)
+    assert (config.backend, config.num_prompts, config.num_rows, config.num_students) == ("smollm2", 100000, 10000, 3)
     assert config.numbers_only and config.prefill == "My favorite animal is the" and len(config.targets) == 2
     assert config.student == dataclasses.replace(presets.OPEN_WEIGHTS, num_epochs=10)
     assert config.student.rank == 8 and config.student.learning_rate == 2e-4
