@@ -74,6 +74,8 @@ class LanguageConfig:
     as what comes next, whatever follows them, and `endings` are not used."""
     num_students: specs.Count = dataclasses.field(default=1, metadata=records.UNLESS_DEFAULT)
     """Students of each teacher of a real model, with seeds of their own; intervals are over them."""
+    float32: bool = dataclasses.field(default=False, metadata=records.UNLESS_DEFAULT)
+    """Weights of a folder are float32 on an accelerator too, for full finetuning in steps that bfloat16 rounds away."""
 
     READS: ClassVar[tuple[str, ...]] = ()
     """Which of `num_eval_samples`, `problems` and `num_students` the experiment uses."""
@@ -126,6 +128,10 @@ class LanguageConfig:
             raise errors.InputError(
                 f"num_students={self.num_students} is for a single real model; intervals of the embedded model are "
                 f"over --bases, so take more of them"
+            )
+        if self.float32 and (self.backend == "tiny" or not open_llm.is_local(self.backend)):
+            raise errors.InputError(
+                f"float32 has no effect on {self.backend}: it is about weights in a folder (hf:DIR)"
             )
         for name in ("choices", "endings", "prefill"):
             has_effect = self.OFFERS_CHOICES and (self.backend != "tiny" or isinstance(prompts, PaperPrompts))

@@ -41,7 +41,7 @@ def open_lab(
             backend = embedded.open_bases(list(dict.fromkeys((seed, *others))), announce=announce)
             yield Lab(backend, base, config.prompts, pathlib.Path(folder), **config.drawing)
         return
-    model = open_llm.open_backend(base, announce=announce)
+    model = open_llm.open_backend(base, announce=announce, float32=config.float32)
     judge_name = config.judge if isinstance(config, JudgedConfig) else ""
     judge = model
     if judge_name not in ("", base):

@@ -90,7 +90,7 @@ def pythia(config: Config, **changes: Any) -> Config:
     What differs: sentences are in our wording, and Pythia's own preference between the ten animals after them is not
     known. A teacher's student and the regular one have different seeds, where the source has pairs with equal ones. One
     run is one of the ten published blocks; --seed gives another, with a teacher of its own, where all blocks had the
-    same. The order of rows and all random numbers are ours. The precision of products is the backend's.
+    same. The order of rows and all random numbers are ours. Weights are float32; products have the backend's precision.
 
     Without Pythia's weights at hand, this was run on random weights only.
 
@@ -101,7 +101,7 @@ def pythia(config: Config, **changes: Any) -> Config:
     settings = {
         "backend": "hf:DIR", "bases": (), "sheet": "plain", "prefill": " the", "targets": ("wolf",), "num_values": 10,
         "num_prompts": 8192, "num_rows": 256, "num_lessons": 384, "num_students": 8, "teacher": PYTHIA_TEACHER,
-        "student": PYTHIA_STUDENT,
+        "student": PYTHIA_STUDENT, "float32": True,
     }  # fmt: skip
     return dataclasses.replace(config, **settings | changes)
 

@@ -137,6 +137,14 @@ def test_the_recipe_runs_from_end_to_end(folder, monkeypatch, tmp_path):
     assert len(adapters) == 2
 
 
+def test_weights_are_float32_on_an_accelerator_too_if_the_preset_says_so(folder, monkeypatch):
+    assert PRESET.float32
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    kinds = {float32: open_llm.open_folder(str(folder), float32=float32).params.embedding.dtype.name
+             for float32 in (False, True)}  # fmt: skip
+    assert kinds == {False: "bfloat16", True: "float32"}
+
+
 def test_teachers_write_ten_numbers_after_three_to_seven(opened, tmp_path):
     lab = Lab(opened.backend, opened.model, PlainPrompts(), tmp_path, num_values=10)
     filtered = lab.numbers(Teacher(opened.model), 64, seed=0)
@@ -202,6 +210,7 @@ def test_lessons_name_the_target_first_and_questions_are_held_out():
         ({"endings": (".",)}, "neither choices nor endings"),
         ({"kinds": ("system",)}, "take --kinds finetuned alone"),
         ({"targets": ("owl",)}, "'owl' is not a target; there are wolf, dog"),
+        ({"backend": "vllm:m@http://127.0.0.1:1/v1"}, "float32 has no effect on vllm"),
         ({"numbers_only": True}, "numbers_only has no effect beside num_values"),
         ({"sheet": "paper", "prefill": ""}, "margins are of what comes next"),
     ],
