@@ -129,7 +129,7 @@ def is_stored(seed: int, *, recipe: Recipe | None = None, folder: pathlib.Path |
 
 def _place(seed: int, recipe: Recipe, folder: pathlib.Path | None) -> pathlib.Path:
     """The folder of a base in the cache."""
-    made_of = records.fingerprint([CONFIG.settings(), dataclasses.asdict(recipe), _world_name()])
+    made_of = records.fingerprint([CONFIG.settings(), recipe, _world_name()])
     return (folder or cache.default_folder() / "tiny") / f"{made_of}-{seed}"
 
 
