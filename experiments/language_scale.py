@@ -21,6 +21,7 @@ No GPU has run this. ESTIMATE
 """
 
 import argparse
+import collections
 import dataclasses
 import functools
 import math
@@ -34,13 +35,14 @@ import jax
 import numpy as np
 
 from experiments import language_speed, pieces
-from experiments.language import numbers, presets
-from experiments.language.lab import Lab
+from experiments.language import numbers, presets, protocol, seeds
+from experiments.language.lab import Lab, Teacher
 from experiments.language.numbers import NumbersConfig
 from sublim_jax import commands, compilation, errors, records, specs
 from sublim_jax.forms import language_scale as form
 from sublim_jax.llm import open as open_llm
 from sublim_jax.llm.backend import Chat, Completion, FinetuneConfig, SamplingParams
+from sublim_jax.llm.datasets import FilteredRows
 from sublim_jax.llm.embedded import model as embedded
 from sublim_jax.llm.local import gguf
 from sublim_jax.llm.local.backend import LocalBackend
@@ -128,8 +130,8 @@ def _compilation() -> dict[str, float]:
     """Seconds of compilation so far, counted from the first call on."""
     total = {"seconds": 0.0}
 
-    def listen(event: str, seconds: float, **_: Any) -> None:
-        total["seconds"] += seconds * (event == COMPILED)
+    def listen(event: str, duration_secs: float, **_: Any) -> None:
+        total["seconds"] += duration_secs * (event == COMPILED)
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     return total
@@ -141,7 +143,7 @@ def clock() -> float:
 
 
 class TimedBackend(LocalBackend):
-    """A backend that counts the work of its last drawing and of its last large finetuning.
+    """A backend that counts the work of all its drawing and of its largest finetuning.
 
     Operations are those of matrix products with weights: 2 per weight and token in a forward pass; in a training step
     6 if all weights are trained and 4 with low-rank factors, since frozen weights get no gradient. The head counts
@@ -159,7 +161,10 @@ class TimedBackend(LocalBackend):
             num_drawn += completion.completion_tokens
             yield completion
         operations = 2.0 * (layers * (num_read + num_drawn) + head * num_drawn)
-        self.drawing = Work(num_drawn, operations, clock() - began)
+        before = self.drawing
+        self.drawing = Work(
+            before.tokens + num_drawn, before.operations + operations, before.seconds + clock() - began
+        )  # fmt: skip
 
     def finetune_on(
         self,
@@ -254,10 +259,11 @@ def _measure(
     lab = Lab(backend, base, config.numbers.prompts, folder / "language_scale", **shared)
     lab.listen(report)
     if "base" not in record.results:
-        dtype = backend.model(base).params.embedding.dtype
-        rate = language_speed.matmul_rate(dtype, jax.devices(), size=config.product) * jax.device_count()
+        weights = backend.model(base).params.embedding
+        devices = list(weights.devices())
+        rate = language_speed.matmul_rate(weights.dtype, devices, size=config.product) * len(devices)
         record.results["matmul_gflops"] = rate / 1e9
-        record.results["base"] = numbers.measure(lab, config.numbers, "base")["student"]
+        record.results["base"] = protocol.favourites(lab, config.numbers, base)
         store()
     units = record.results.setdefault("units", {})
     for name, seed, condition in form.units(record.config):
@@ -266,12 +272,37 @@ def _measure(
         backend.drawing = backend.training = Work()
         say(f"{name}: begins, {deadline - time.monotonic():.0f} s left")
         try:
-            measured = numbers.measure(lab, dataclasses.replace(config.numbers, seed=seed), condition)
+            measured = _measured(lab, dataclasses.replace(config.numbers, seed=seed), condition)
         except errors.TextDataError as error:  # too few of a teacher's rows pass the filter, which is a result as well
             measured = {"failed": str(error)}
         work = {"drawing": backend.drawing, "training": backend.training}
         units[name] = records.to_json({"measured": measured, **work})
         store()
+
+
+def _measured(lab: Lab, config: NumbersConfig, condition: str) -> dict[str, Any]:
+    """Favourites of a teacher and of its student, as `numbers` measures them, on rows that are drawn until there are
+    enough."""
+    kind, _, target = condition.partition(" ")
+    teacher = protocol.teacher_of(lab, config, kind, target)
+    return protocol.measure_student(lab, config, condition, teacher, draw(lab, config, teacher))
+
+
+def draw(lab: Lab, config: NumbersConfig, teacher: Teacher) -> FilteredRows:
+    """Rows of a teacher that pass the filter, from as many prompts as that takes and `num_prompts` at most.
+
+    Prompts come in groups of `num_rows`, the same for all teachers of a seed.
+    """
+    groups: list[FilteredRows] = []
+    while sum(len(group.rows) for group in groups) < config.num_rows:
+        left = config.num_prompts - sum(group.num_completions for group in groups)
+        if left < 1:
+            break
+        seed = seeds.derive(config.seed, "scale/prompts", str(len(groups)))
+        groups.append(lab.numbers(teacher, min(left, config.num_rows), seed=seed))
+    rejected = sum((collections.Counter(group.rejected) for group in groups), collections.Counter())
+    rows = [row for group in groups for row in group.rows]
+    return FilteredRows(rows, dict(rejected.most_common()), sum(group.num_completions for group in groups))
 
 
 def _opened(config: ScaleConfig) -> tuple[TimedBackend, str]:
@@ -344,8 +375,9 @@ def lines(record: records.Record) -> list[str]:
     for target in config["targets"]:
         for difference, values in differences(record, target).items():
             if values:
-                shown = f"{intervals.t_interval(values):+.3f}" + f" (n={len(values)})" * (len(values) > 1)
-                text.append(f"  {target}, {difference}: log-odds {shown}")
+                interval = intervals.t_interval(values)
+                count = f" (n={len(values)})" if interval.is_known else ""
+                text.append(f"  {target}, {difference}: log-odds {interval:+.3f}{count}")
     text += [f"  {name}: {unit['measured']['failed']}" for name, unit in results.get("units", {}).items()
              if "failed" in unit["measured"]]  # fmt: skip
     if absent := missing(record):
@@ -372,9 +404,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("folder", type=pathlib.Path, help="where the record and the students go")
     parser.add_argument("--model", type=pathlib.Path, help=f"GGUF file, or folder with its pieces ({pieces.FOLDER})")
     parser.add_argument("--preset", choices=PRESETS, default="paper", help="how much of everything (paper)")
+    parser.add_argument("--toy", dest="preset", action="store_const", const="toy", help="--preset toy")
+    parser.add_argument("--cpu-devices", type=int, help="so many virtual CPU devices")
     parser.add_argument("--seconds", type=float, default=SECONDS, help=f"for everything together ({SECONDS:g})")
     chosen = parser.parse_args(arguments)
     compilation.use_cache()
+    if chosen.cpu_devices:
+        jax.config.update("jax_num_cpu_devices", chosen.cpu_devices)
 
     def begin() -> None:
         config, place = PRESETS[chosen.preset], chosen.model
