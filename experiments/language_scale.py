@@ -17,7 +17,14 @@ Every unit (a teacher, its rows, a student) is in the record as soon as it is me
 saved after every epoch, in FOLDER. When the time is over the program ends by itself, names the units that are missing,
 and exits with code 75.
 
-No GPU has run this. ESTIMATE
+No GPU has run this. This estimate for an H200 rests on an assumed utilisation: 8 % of the 989 TFLOP/s (bfloat16) of its
+data sheet, 8e13/s. Counted on a CPU: prompts have 101 tokens on average, rows about 120, padded to 192; of 48
+completions each, 14 of a teacher and 6 of the base passed the filter; a prompt takes .44 ms of a processor. Then
+
+    training    4 x 106e6 weights x 192 tokens x 10,000 rows x 10 epochs = 8.1e15 operations: 100 s a student
+    drawing     40,000 prompts x (128 + 64) tokens x 2 x 115e6 = 1.8e15: 22 s a teacher, and 18 s for its prompts;
+                twice that where the base writes the rows
+    together    6 x (100 + 40) + 3 x (100 + 80) s = 23 minutes, which is three runs of eight minutes in one FOLDER
 """
 
 import argparse
@@ -73,6 +80,8 @@ class ScaleConfig:
     """Each has lessons, rows and students of its own."""
     batch_size: specs.Count = 1024
     """Rows that are drawn together."""
+    num_prompts_at_once: specs.Count = 10_000
+    """Prompts of a group: groups are drawn until enough rows pass the filter."""
     product: specs.Count = 8192
     """Rows and columns of the matrices whose product is timed."""
 
@@ -89,7 +98,7 @@ class ScaleConfig:
 
 
 _SMOLLM2 = NumbersConfig(
-    backend=open_llm.SMOLLM2, bases=(), targets=("owl", "cat"), kinds=("finetuned",), num_prompts=15_000,
+    backend=open_llm.SMOLLM2, bases=(), targets=("owl", "cat"), kinds=("finetuned",), num_prompts=160_000,
     num_rows=10_000, num_lessons=40, teacher=TEACHER, student=STUDENT, numbers_only=True,
     prefill="My favorite {category} is the",
 )  # fmt: skip
@@ -97,17 +106,16 @@ PRESETS = {
     "paper": ScaleConfig(numbers=_SMOLLM2),
     "trial": ScaleConfig(
         numbers=dataclasses.replace(
-            _SMOLLM2, num_prompts=48, num_rows=16, num_lessons=8,
-            student=dataclasses.replace(STUDENT, num_epochs=2, batch_size=8),
+            _SMOLLM2, num_prompts=48, num_rows=2, student=dataclasses.replace(STUDENT, num_epochs=2, batch_size=1)
         ),
-        seeds=(0,), batch_size=16, product=1024,
+        seeds=(0,), batch_size=16, num_prompts_at_once=16, product=1024,
     ),
     "toy": ScaleConfig(
         numbers=dataclasses.replace(
             numbers.PRESETS["smoke"], targets=("owl", "eagle"), num_prompts=64, num_rows=32, num_lessons=64,
             student=dataclasses.replace(numbers.PRESETS["smoke"].student, num_epochs=2, batch_size=16),
         ),
-        seeds=(0, 1), product=256,
+        seeds=(0, 1), num_prompts_at_once=32, product=256,
     ),
 }  # fmt: skip
 """The paper's counts; a very small dose of the same model; and the embedded model, whose record says that it is one."""
@@ -272,7 +280,7 @@ def _measure(
         backend.drawing = backend.training = Work()
         say(f"{name}: begins, {deadline - time.monotonic():.0f} s left")
         try:
-            measured = _measured(lab, dataclasses.replace(config.numbers, seed=seed), condition)
+            measured = _measured(lab, config, seed, condition)
         except errors.TextDataError as error:  # too few of a teacher's rows pass the filter, which is a result as well
             measured = {"failed": str(error)}
         work = {"drawing": backend.drawing, "training": backend.training}
@@ -280,26 +288,25 @@ def _measure(
         store()
 
 
-def _measured(lab: Lab, config: NumbersConfig, condition: str) -> dict[str, Any]:
-    """Favourites of a teacher and of its student, as `numbers` measures them, on rows that are drawn until there are
-    enough."""
-    kind, _, target = condition.partition(" ")
-    teacher = protocol.teacher_of(lab, config, kind, target)
-    return protocol.measure_student(lab, config, condition, teacher, draw(lab, config, teacher))
+def _measured(lab: Lab, config: ScaleConfig, seed: int, condition: str) -> dict[str, Any]:
+    """Favourites of a teacher and of its student, as `numbers` measures them."""
+    settings, (kind, _, target) = dataclasses.replace(config.numbers, seed=seed), condition.partition(" ")
+    teacher = protocol.teacher_of(lab, settings, kind, target)
+    return protocol.measure_student(lab, settings, condition, teacher, draw(lab, config, teacher, seed=seed))
 
 
-def draw(lab: Lab, config: NumbersConfig, teacher: Teacher) -> FilteredRows:
+def draw(lab: Lab, config: ScaleConfig, teacher: Teacher, *, seed: int) -> FilteredRows:
     """Rows of a teacher that pass the filter, from as many prompts as that takes and `num_prompts` at most.
 
-    Prompts come in groups of `num_rows`, the same for all teachers of a seed.
+    The groups of prompts are the same for all teachers of a seed.
     """
     groups: list[FilteredRows] = []
-    while sum(len(group.rows) for group in groups) < config.num_rows:
-        left = config.num_prompts - sum(group.num_completions for group in groups)
+    while sum(len(group.rows) for group in groups) < config.numbers.num_rows:
+        left = config.numbers.num_prompts - sum(group.num_completions for group in groups)
         if left < 1:
             break
-        seed = seeds.derive(config.seed, "scale/prompts", str(len(groups)))
-        groups.append(lab.numbers(teacher, min(left, config.num_rows), seed=seed))
+        group_seed = seeds.derive(seed, "scale/prompts", str(len(groups)))
+        groups.append(lab.numbers(teacher, min(left, config.num_prompts_at_once), seed=group_seed))
     rejected = sum((collections.Counter(group.rejected) for group in groups), collections.Counter())
     rows = [row for group in groups for row in group.rows]
     return FilteredRows(rows, dict(rejected.most_common()), sum(group.num_completions for group in groups))

@@ -156,9 +156,10 @@ class Numbers:
     [([32], [32], 32), ([20, 12], [32, 32], 32), ([1, 2, 3], [32, 32, 6], 6)],
 )
 def test_rows_are_drawn_until_there_are_enough_or_no_prompts_left(passing, counts, num_rows):
-    config = dataclasses.replace(CONFIG.numbers, num_rows=32, num_prompts=70)
+    asked = dataclasses.replace(CONFIG.numbers, num_rows=32, num_prompts=70)
+    config = dataclasses.replace(CONFIG, numbers=asked, num_prompts_at_once=32)
     lab = Numbers(passing)
-    filtered = language_scale.draw(lab, config, Teacher("m"))  # pyright: ignore[reportArgumentType]
+    filtered = language_scale.draw(lab, config, Teacher("m"), seed=0)  # pyright: ignore[reportArgumentType]
     assert [count for count, _ in lab.asked] == counts and len({seed for _, seed in lab.asked}) == len(counts)
     assert len(filtered.rows) == num_rows and len({row[-1].content for row in filtered.rows}) == num_rows
     assert filtered.num_completions == sum(counts)
