@@ -27,7 +27,7 @@ MEGABYTES = 60.0
 LIST = ".pieces.json"
 """What the name of a list of pieces ends with."""
 AT_ONCE = 1 << 20
-"""Bytes that are read at once."""
+"""Bytes that are copied at once."""
 
 
 class File(TypedDict):
@@ -54,20 +54,22 @@ def cut(path: pathlib.Path, folder: pathlib.Path = FOLDER, *, megabytes: float =
     """
     if not 1 <= megabytes * 1e6 < float("inf"):
         raise errors.InputError(f"megabytes={megabytes}: expected a finite size of one byte or more")
-    whole, size = _described(path), int(megabytes * 1e6)
+    whole = _described(path)
     if not whole["size"]:
         raise errors.InputError(f"{path}: the file is empty; there is nothing to cut")
+    size = int(min(megabytes * 1e6, whole["size"]))
     num_pieces = -(-whole["size"] // size)
     pieces: list[File] = []
     with path.open("rb") as source:
         for number in range(num_pieces):
             place = folder / f"{path.name}.part{number}"
-            with files.writing(place, ours=lambda there: _is_listed(there, folder, path.name), what="piece") as piece:
-                _copy(source, piece, min(size, whole["size"] - number * size))
-                pieces.append({**_described(piece), "name": place.name})
+            content = source.read(size)
+            files.write(place, content, ours=lambda there: _is_listed(there, folder, path.name), what="piece")
+            digest = hashlib.sha256(content).hexdigest()
+            pieces.append({"name": place.name, "size": len(content), "sha256": digest})
     listed = folder / f"{path.name}{LIST}"
-    content = json.dumps(Pieces(whole=whole, pieces=pieces), indent=1) + "\n"
-    files.write(listed, content, ours=files.json_with("whole", "pieces"), what="list of pieces")
+    text = json.dumps(Pieces(whole=whole, pieces=pieces), indent=1) + "\n"
+    files.write(listed, text, ours=files.json_with("whole", "pieces"), what="list of pieces")
     return [listed, *(folder / piece["name"] for piece in pieces)]
 
 
@@ -163,15 +165,6 @@ def _is_listed(path: pathlib.Path, folder: pathlib.Path, name: str) -> bool:
     """Whether a file is a piece of an earlier cut, by the list beside it."""
     listed = folder / f"{name}{LIST}"
     return listed.exists() and any(piece["name"] == path.name for piece in _read_list(folder)["pieces"])
-
-
-def _copy(source, path: pathlib.Path, size: int) -> None:
-    """Copy so many bytes from an open file."""
-    with path.open("wb") as target:
-        while size:
-            content = source.read(min(size, AT_ONCE))
-            target.write(content)
-            size -= len(content)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
