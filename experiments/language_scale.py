@@ -17,14 +17,14 @@ Every unit (a teacher, its rows, a student) is in the record as soon as it is me
 saved after every epoch, in FOLDER. When the time is over the program ends by itself, names the units that are missing,
 and exits with code 75.
 
-No GPU has run this. This estimate for an H200 rests on an assumed utilisation: 8 % of the 989 TFLOP/s (bfloat16) of its
-data sheet, 8e13/s. Counted on a CPU: prompts have 101 tokens on average, rows about 120, padded to 192; of 48
-completions each, 14 of a teacher and 6 of the base passed the filter; a prompt takes .44 ms of a processor. Then
+No GPU has run this. How long an H200 takes is an estimate from assumptions: 8e13 operations per second, 8 % of the 989
+TFLOP/s (bfloat16) of its data sheet; prompts padded to 128 tokens and rows to 192; a quarter of a teacher's completions
+and an eighth of the base's pass the filter; a prompt takes half a millisecond of a processor. Then
 
     training    4 x 106e6 weights x 192 tokens x 10,000 rows x 10 epochs = 8.1e15 operations: 100 s a student
-    drawing     40,000 prompts x (128 + 64) tokens x 2 x 115e6 = 1.8e15: 22 s a teacher, and 18 s for its prompts;
-                twice that where the base writes the rows
-    together    6 x (100 + 40) + 3 x (100 + 80) s = 23 minutes, which is three runs of eight minutes in one FOLDER
+    drawing     40,000 prompts x (128 + 64) tokens x 2 x 115e6 weights = 1.8e15: 22 s a teacher, and 20 s for its
+                prompts; twice that where the base writes the rows
+    together    6 x (100 + 42) + 3 x (100 + 84) s = 23 minutes, which is three runs of eight minutes in one FOLDER
 """
 
 import argparse
