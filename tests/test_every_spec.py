@@ -22,6 +22,7 @@ import pytest
 
 import experiments
 import sublim_jax
+from experiments import language_scale
 from experiments.atlas import settings, store
 from experiments.atlas.rows import sources
 from experiments.atlas.rows import types as rows
@@ -76,6 +77,7 @@ MINIMAL = {  # where something must be given
     store.RowConfig: store.RowConfig(row="one", seed=0, num_members=2),
     sources.Source: sources.SOURCES["jasshone"],
     type(numbers.EXPERIMENT): numbers.EXPERIMENT,
+    language_scale.ScaleConfig: language_scale.PRESETS["toy"],
     Capabilities: Capabilities(finetune=True, choices="exact", seeds=True, system=True, fingerprint="f"),
     budget.Prices: budget.Prices(prompt=1.0, completion=2.0),
     type(embedded.CONFIG): embedded.CONFIG,
