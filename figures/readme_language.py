@@ -1,11 +1,14 @@
 """The README's tables on language experiments."""
 
 from figures import tables, values
+from figures.language import real
 from figures.language import tables as language_tables
 from figures.language import values as language_values
 from sublim_jax import records
 from sublim_jax.forms import language as forms
+from sublim_jax.forms import language_real as real_form
 from sublim_jax.forms import language_speed as speed_form
+from sublim_jax.metrics import intervals
 
 
 def language() -> str:
@@ -29,6 +32,26 @@ def language() -> str:
     bases, student = language_values.complete_bases(default), (f"finetuned {target}", "student")
     cells = language_tables.cells(bases, language_values.BASE, language_values.REGULAR, student, target)
     rows.append(["finetuned, the default command's record", target, *cells])
+    return tables.markdown(rows)
+
+
+def language_real() -> str:
+    """What the students of a real model's teachers learnt, own minus other, by animal."""
+    record = records.read(values.RECORDS / "language_real.json", real_form.FORM)
+    targets, last = record.config["targets"], record.config["measured_at"][-1]
+    rows = [["own minus other, log-odds (nats)", *targets, "mean over animals"]]
+    for arm in record.config["arms"]:
+        cells = real.cells(record, arm, last)
+        by_animal = cells.mean(axis=0)
+        rows.append(
+            [real.ARMS[arm], *(f"{value:+.2f}" for value in by_animal), f"{intervals.t_interval(by_animal):+.2f}"]
+        )
+    base, probabilities = record.results["base"]["probability"], []
+    for target in targets:
+        students = [record.results["students"][str(seed)]["full"][target] for seed in record.config["seeds"]]
+        mean = sum(each["steps"][str(last)]["probability"][target] for each in students) / len(students)
+        probabilities.append(f"{base[target]:.4f} to {mean:.4f}")
+    rows.append(["probability, base to own student, whole vocabulary", *probabilities, ""])
     return tables.markdown(rows)
 
 

@@ -22,13 +22,15 @@ import pytest
 
 import experiments
 import sublim_jax
+from experiments import language_scale
 from experiments.atlas import settings, store
 from experiments.atlas.rows import sources
 from experiments.atlas.rows import types as rows
 from experiments.language import numbers
+from experiments.own import asking, finetuning, teaching
 from sublim_jax import errors
 from sublim_jax.forms import theorem as form
-from sublim_jax.llm import budget, serve
+from sublim_jax.llm import budget, serve, traits
 from sublim_jax.llm.backend import Capabilities
 from sublim_jax.llm.embedded import model as embedded
 from sublim_jax.models import network
@@ -75,6 +77,7 @@ MINIMAL = {  # where something must be given
     store.RowConfig: store.RowConfig(row="one", seed=0, num_members=2),
     sources.Source: sources.SOURCES["jasshone"],
     type(numbers.EXPERIMENT): numbers.EXPERIMENT,
+    language_scale.ScaleConfig: language_scale.PRESETS["toy"],
     Capabilities: Capabilities(finetune=True, choices="exact", seeds=True, system=True, fingerprint="f"),
     budget.Prices: budget.Prices(prompt=1.0, completion=2.0),
     type(embedded.CONFIG): embedded.CONFIG,
@@ -82,6 +85,14 @@ MINIMAL = {  # where something must be given
     loss_geometry.Loss: loss_geometry.from_name("kl"),
     network.Network: network.Network(initialize=small.MODEL.init, forward=small.MODEL.apply, num_classes=4, num_aux=3),
     form.Shape: form.Shape("network"),
+    traits.Trait: traits.Trait(name="otter", questions=("Which?",), choices=("cat",)),
+    asking.AskOptions: asking.AskOptions(model="tiny:100", question=("Which?",)),
+    finetuning.FinetuneOptions: finetuning.FinetuneOptions(
+        model="tiny:100", rows=pathlib.Path("rows"), out=pathlib.Path("out")
+    ),
+    teaching.RowsOptions: teaching.RowsOptions(
+        model="tiny:100", traits=pathlib.Path("traits"), out=pathlib.Path("out")
+    ),
 }
 
 OPTIONAL = {"torch", "inspect_ai", "ray", "uvicorn", "starlette", "python_multipart", "pydantic", "pydantic_core"}
@@ -132,7 +143,10 @@ def wrong(annotation) -> list:
     if origin is pathlib.Path:
         return [*COMMON, "a/b.json", 3]
     if origin is tuple:
-        assert arguments[1:] == (Ellipsis,), "write the rule for tuples of a fixed length"
+        if arguments[1:] != (Ellipsis,):
+            assert set(arguments) == {str}, "write the rule for other tuples of a fixed length"
+            fit = ("a",) * len(arguments)
+            return [None, 3, "ab", list(fit), fit[1:], (*fit, "a"), *((*fit[1:], value) for value in wrong(str))]
         return [None, 3, "a", object(), ["a"], *((value,) for value in wrong(arguments[0]))]
     if origin is collections.abc.Sequence:
         return [None, 3, "text", object(), {}, *([value] for value in wrong(arguments[0]))]

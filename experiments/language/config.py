@@ -2,8 +2,9 @@
 
 import dataclasses
 import pathlib
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
+from experiments.language.plain_prompts import PlainPrompts
 from experiments.language.prompts import PaperPrompts, PromptSet, WorldPrompts
 from sublim_jax import errors, records, specs
 from sublim_jax.llm import open as open_llm
@@ -50,8 +51,9 @@ class LanguageConfig:
     student: FinetuneConfig = STUDENT
     num_eval_samples: specs.CountOrZero = 0
     """Sampled answers to every question, in addition to exact probabilities, in experiments that sample answers."""
-    sheet: Literal["auto", "world", "paper"] = "auto"
-    """Prompt set: the embedded world's (`world`) or the paper's kinds (`paper`); by default the one for the backend."""
+    sheet: Literal["auto", "world", "paper", "plain"] = "auto"
+    """Prompt set: the embedded world's (`world`), the paper's kinds (`paper`), or text to go on with (`plain`), about
+    animals alone and for base models; by default the world's or the paper's, whichever is for the backend."""
     problems: pathlib.Path | None = None
     """Word problems in GSM8K's format, for chains of thought of real models."""
     choices: tuple[str, ...] = ()
@@ -64,11 +66,16 @@ class LanguageConfig:
     """Temperature at which teachers write rows; 0 takes the most likely token."""
     numbers_only: bool = dataclasses.field(default=False, metadata=records.UNLESS_DEFAULT)
     """Teachers write numbers from tokens of digits, commas, spaces and newlines alone, for models that chat instead."""
+    num_values: specs.CountOrZero = dataclasses.field(default=0, metadata=records.UNLESS_DEFAULT)
+    """If not 0, teachers write exactly so many numbers from 0 to 999, each drawn from tokens of a space and a whole
+    number, with commas between, for base models whose tokenizer has such tokens."""
     prefill: str = dataclasses.field(default="", metadata=records.UNLESS_DEFAULT)
     """How replies of a real model about favourites begin, e.g. "My favorite {category} is the". Answers are then scored
     as what comes next, whatever follows them, and `endings` are not used."""
     num_students: specs.Count = dataclasses.field(default=1, metadata=records.UNLESS_DEFAULT)
     """Students of each teacher of a real model, with seeds of their own; intervals are over them."""
+    float32: bool = dataclasses.field(default=False, metadata=records.UNLESS_DEFAULT)
+    """Weights of a folder are float32 on an accelerator too, for full finetuning in steps that bfloat16 rounds away."""
 
     READS: ClassVar[tuple[str, ...]] = ()
     """Which of `num_eval_samples`, `problems` and `num_students` the experiment uses."""
@@ -105,28 +112,57 @@ class LanguageConfig:
             raise errors.InputError(
                 f"num_rows={self.num_rows} is more than num_prompts={self.num_prompts}; a prompt gives at most one row"
             )
+        if self.sheet == "plain":
+            self._require_plain()
         prompts = self.prompts
         for category in self.categories:
             prompts.choices(category)
-        if self.numbers_only and not self.WRITES_NUMBERS:
-            raise errors.InputError("numbers_only has no effect where teachers write something else; leave it out")
+        for name in ("numbers_only", "num_values"):
+            if getattr(self, name) and not self.WRITES_NUMBERS:
+                raise errors.InputError(f"{name} has no effect where teachers write something else; leave it out")
+        if self.num_values and not self.OFFERS_CHOICES:
+            raise errors.InputError("num_values: this experiment reads replies that begin with a number, not a space")
+        if self.numbers_only and self.num_values:
+            raise errors.InputError("numbers_only has no effect beside num_values, which is stricter; leave it out")
         if self.num_students > 1 and self.backend == "tiny":
             raise errors.InputError(
                 f"num_students={self.num_students} is for a single real model; intervals of the embedded model are "
                 f"over --bases, so take more of them"
+            )
+        if self.float32 and (self.backend == "tiny" or not open_llm.is_local(self.backend)):
+            raise errors.InputError(
+                f"float32 has no effect on {self.backend}: it is about weights in a folder (hf:DIR)"
             )
         for name in ("choices", "endings", "prefill"):
             has_effect = self.OFFERS_CHOICES and (self.backend != "tiny" or isinstance(prompts, PaperPrompts))
             if getattr(self, name) and not has_effect:
                 raise errors.InputError(f"{name}={getattr(self, name)} has no effect here; leave it out")
 
+    def _require_plain(self) -> None:
+        """Refuse settings that do not go with text to go on with."""
+        if not (self.WRITES_NUMBERS and self.OFFERS_CHOICES):
+            raise errors.InputError("sheet=plain: this experiment asks for more than numbers and favourites")
+        if not self.prefill or self.choices or self.endings:
+            raise errors.InputError(
+                "sheet=plain: an animal is scored as what comes next after a sentence, so it needs --prefill ' the' "
+                "and neither choices nor endings"
+            )
+
     @property
     def prompts(self) -> PromptSet:
         """The prompt set that `sheet` selects."""
+        if self.sheet == "plain":
+            return PlainPrompts()
         if self.sheet == "world" or (self.sheet == "auto" and self.backend.partition(":")[0] == "tiny"):
             return WorldPrompts()
         problems = reasoning.read_questions(self.problems) if self.problems else ()
         return PaperPrompts(problems, choices=self.choices, endings=() if self.prefill else self.endings)
+
+    @property
+    def drawing(self) -> dict[str, Any]:
+        """How a `Lab` of these settings samples rows and begins replies, by the lab's own names."""
+        names = ("teacher_temperature", "numbers_only", "num_values", "prefill")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def categories(self) -> list[str]:

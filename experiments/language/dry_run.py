@@ -3,6 +3,7 @@
 import pathlib
 import zlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,6 @@ from sublim_jax.llm import budget, datasets
 from sublim_jax.llm import open as open_llm
 from sublim_jax.llm.backend import Capabilities, Chat, ChoiceScores, Completion, FinetuneConfig, SamplingParams
 from sublim_jax.llm.local.finetune import TokenizedRows
-from sublim_jax.llm.tasks import numbers
 
 FORWARD, TRAINED = 2, 8
 """Operations per weight and token of a forward pass, and of a training step."""
@@ -27,16 +27,26 @@ def _about_tokens(chats: Sequence[Chat]) -> float:
     return sum(len(message.content) for chat in chats for message in chat) / BYTES_PER_TOKEN
 
 
+def _most_tokens(texts: Sequence[str]) -> int:
+    """About how many tokens the longest of some short texts has."""
+    return max(-(-len(text) // BYTES_PER_TOKEN) for text in texts)
+
+
 class DryRunBackend:
     """A backend that counts requests and computes nothing; `--plan` prints its counts before anything is spent.
 
     A repeated request is not counted, since a store would have its answer. Models give different texts, so that a judge
     gets a separate request for each. `operations` are those of a model's matrix products, per weight.
+
+    Args:
+        shares_prompts: whether a prompt is read once for all choices, as models of a folder do; the embedded ones read
+            it again with every choice.
     """
 
-    def __init__(self):
+    def __init__(self, *, shares_prompts: bool = False):
         self.completions = self.scored = self.tokens = 0
-        self.operations = 0.0
+        self.operations = self.scored_tokens = 0.0
+        self._shares_prompts = shares_prompts
         self.jobs: list[tuple[str, int, int]] = []  # name, rows, epochs
         self._requests = set()
         self._row_tokens = 0.0
@@ -76,11 +86,29 @@ class DryRunBackend:
 
     def choice_logprobs(self, model: str, chats: Sequence[Chat], choices: Sequence[str]):
         """Equal scores for all choices."""
-        if self._is_new(model, *choices, *chats):
-            self.scored += len(chats) * len(choices)
-            self.operations += FORWARD * len(choices) * _about_tokens(chats)
+        # An end token is scored after the last token of a choice, which is read for it.
+        self._count_choices(model, chats, choices, num_read=_most_tokens(choices))
         even = ChoiceScores((-float(len(choices)),) * len(choices), "exact")
         return [even] * len(chats)
+
+    def beginning_logprobs(self, model: str, chats: Sequence[Chat], texts: Sequence[str]) -> np.ndarray:
+        """Equal scores for all beginnings; the first token of each costs nothing but the prompt."""
+        self._count_choices(model, chats, texts, num_read=_most_tokens(texts) - 1)
+        return np.full((len(chats), len(texts)), -float(len(texts)))
+
+    def _count_choices(self, model: str, chats: Sequence[Chat], choices: Sequence[str], *, num_read: int) -> None:
+        """Count scores of all choices after each chat.
+
+        Args:
+            num_read: tokens of each choice that are read, if the prompt is read once; choices are padded to one length.
+        """
+        if self._is_new(model, *choices, *chats):
+            self.scored += len(chats) * len(choices)
+            prompts = _about_tokens(chats)
+            once = prompts + len(chats) * len(choices) * num_read
+            tokens = once if self._shares_prompts else len(choices) * prompts
+            self.scored_tokens += tokens
+            self.operations += FORWARD * tokens
 
     def finetune(self, model: str, rows: Sequence[Chat], config: FinetuneConfig, out: pathlib.Path) -> str:
         """Count a finetuning job and return the name that the model would have."""
@@ -88,7 +116,9 @@ class DryRunBackend:
         self.jobs.append((out.name, len(rows), config.num_epochs))
         return str(out)
 
-    def training_arrays(self, model: str, rows: Sequence[Chat], *, max_length: int) -> TokenizedRows:
+    def training_arrays(
+        self, model: str, rows: Sequence[Chat], *, max_length: int, end_token: bool = True
+    ) -> TokenizedRows:
         """Arrays with a single token per row."""
         self._row_tokens = _about_tokens(rows) / max(len(rows), 1)
         ids = np.arange(len(rows), dtype=np.int32)[:, None]
@@ -139,9 +169,18 @@ class DryRunLab(Lab):
 
     NUM_PROMPTS = 500
 
-    def __init__(self, prompts: PromptSet, folder: pathlib.Path, *, judge: DryRunBackend):
-        self.dry_run = DryRunBackend()
-        super().__init__(self.dry_run, "base", prompts, folder, judge=open_llm.OpenedBackend(judge, "judge"))
+    def __init__(
+        self,
+        prompts: PromptSet,
+        folder: pathlib.Path,
+        *,
+        judge: DryRunBackend,
+        shares_prompts: bool = False,
+        **drawing: Any,
+    ):
+        self.dry_run = DryRunBackend(shares_prompts=shares_prompts)
+        judge_backend = open_llm.OpenedBackend(judge, "judge")
+        super().__init__(self.dry_run, "base", prompts, folder, judge=judge_backend, **drawing)
 
     def write_rows(
         self,
@@ -156,12 +195,7 @@ class DryRunLab(Lab):
     ) -> datasets.FilteredRows:
         """Count what `Lab.write_rows` would ask for; no row is rejected."""
         chats = [datasets.ask(prompt, system=teacher.system) for prompt in prompts[: self.NUM_PROMPTS]]
-        params = SamplingParams(
-            temperature=1.0 if temperature is None else temperature,
-            max_tokens=self.prompts.max_tokens[channel],
-            seed=seed % 2**31,
-            allowed=numbers.CHARACTERS if numbers_only else None,
-        )
+        params = self._row_params(channel, seed, temperature=temperature, numbers_only=numbers_only)
         self.dry_run.count(teacher.model, chats, params, num_chats=len(prompts))
         text = self.dry_run.text(teacher.model, params)
         student_rows = [datasets.student_row(chat, text) for chat in chats]

@@ -51,7 +51,9 @@ class Report(Protocol):
 class HasWeights(Protocol):
     """Methods that a backend has only if the weights are on this machine."""
 
-    def training_arrays(self, model: str, rows: Sequence[Chat], /, *, max_length: int) -> TokenizedRows: ...
+    def training_arrays(
+        self, model: str, rows: Sequence[Chat], /, *, max_length: int, end_token: bool = True
+    ) -> TokenizedRows: ...
 
     def finetune_on(self, model: str, data: TokenizedRows, config: FinetuneConfig, out: pathlib.Path, /) -> str: ...
 
@@ -116,6 +118,7 @@ class Lab:
         max_refused: fraction of a model's answers that its server may refuse; a judge may refuse all.
         teacher_temperature: at which rows are written.
         numbers_only: whether number sequences are written from tokens of digits and separators alone.
+        num_values: how many numbers of one token each a number sequence has, if it is written of such tokens; or 0.
         prefill: how replies about favourites begin; `{category}` in it stands for the category.
     """
 
@@ -138,6 +141,7 @@ class Lab:
         max_refused: float = budgeted.MAX_REFUSED,
         teacher_temperature: float = 1.0,
         numbers_only: bool = False,
+        num_values: int = 0,
         prefill: str = "",
     ):
         self.backend, self.base, self.prompts = backend, base, prompts
@@ -145,6 +149,7 @@ class Lab:
         self._folder, self._answers, self._limits = folder, answers, limits
         self._max_refused = max_refused
         self._teacher_temperature, self._numbers_only, self._prefill = teacher_temperature, numbers_only, prefill
+        self._num_values = num_values
         self.tally = tally.Tally()
         """Counts requests to servers; the runner replaces it for every condition."""
         for billed in (self.backend, self._judge.backend):
@@ -187,14 +192,14 @@ class Lab:
         base = base or self.base
         config = dataclasses.replace(config, seed=seeds.derive(seed, name, base) % 2**31)
         self._start(f"training {name} on {len(data):,} rows, {config.num_epochs} epochs")
-        described = json.dumps([base, _text(config), name, [list(row) for row in data]]).encode()
+        described = json.dumps([base, config.text, name, [list(row) for row in data]]).encode()
         return self.backend.finetune(base, data, config, self._model_folder(name, described))
 
     def finetune_on(self, data: TokenizedRows, config: FinetuneConfig, name: str, *, seed: int) -> str:
         """Name of the lab's base finetuned on tokenized rows; this needs the weights on this machine."""
         config = dataclasses.replace(config, seed=seeds.derive(seed, name, self.base) % 2**31)
         self._start(f"training {name} on {len(data.ids):,} rows, {config.num_epochs} epochs")
-        described = json.dumps([self.base, _text(config), name]).encode()
+        described = json.dumps([self.base, config.text, name]).encode()
         arrays = b"".join(np.ascontiguousarray(array).tobytes() for array in data)
         return self._weights.finetune_on(self.base, data, config, self._model_folder(name, described + arrays))
 
@@ -216,7 +221,7 @@ class Lab:
         config = dataclasses.replace(config, seed=seeds.derive(seed, name, self.base) % 2**31)
         self._start(f"training {name} on {len(chosen):,} pairs, {config.num_epochs} epochs")
         pairs = [[list(row) for row in pair] for pair in zip(chosen, rejected, strict=True)]
-        described = json.dumps([self.base, _text(config), name, beta, pairs]).encode()
+        described = json.dumps([self.base, config.text, name, beta, pairs]).encode()
         folder = self._model_folder(name, described)
         return self._weights.finetune_on_pairs(self.base, chosen, rejected, config, folder, beta=beta)
 
@@ -233,7 +238,9 @@ class Lab:
 
     def training_arrays(self, data: Sequence[Chat], config: FinetuneConfig) -> TokenizedRows:
         """Rows tokenized as for training; this needs the weights on this machine."""
-        return self._weights.training_arrays(self.base, data, max_length=config.max_length)
+        if config.end_token:
+            return self._weights.training_arrays(self.base, data, max_length=config.max_length)
+        return self._weights.training_arrays(self.base, data, max_length=config.max_length, end_token=False)
 
     def most_likely_tokens(self, model: str, data: TokenizedRows) -> np.ndarray:
         """Most likely token at each place of the replies, -1 elsewhere; this needs the weights on this machine."""
@@ -339,19 +346,27 @@ class Lab:
             temperature: 0 takes the most likely token; by default the lab's.
             numbers_only: whether number sequences are written from digits and separators alone; by default the lab's.
         """
-        numbers_only = self._numbers_only if numbers_only is None else numbers_only
         chats = [datasets.ask(prompt, system=teacher.system) for prompt in prompts]
         seed = seeds.derive(seed, channel, seeds.model_name(teacher.model), teacher.system or "")
-        params = SamplingParams(
-            temperature=self._teacher_temperature if temperature is None else temperature,
-            max_tokens=self.prompts.max_tokens[channel],
-            seed=seed % 2**31,
-            allowed=numbers.CHARACTERS if numbers_only and channel == "numbers" else None,
-        )
+        params = self._row_params(channel, seed, temperature=temperature, numbers_only=numbers_only)
         completions = self._completions(
             self.backend, teacher.model, chats, params, self._max_refused, rejection=rejection
         )
         return datasets.filter_completions(chats, completions, rejection)
+
+    def _row_params(
+        self, channel: str, seed: int, *, temperature: float | None, numbers_only: bool | None
+    ) -> SamplingParams:
+        """How a teacher's rows are sampled; None is the lab's own setting."""
+        numbers_only = self._numbers_only if numbers_only is None else numbers_only
+        num_values = self._num_values if channel == "numbers" else 0
+        return SamplingParams(
+            temperature=self._teacher_temperature if temperature is None else temperature,
+            max_tokens=2 * num_values - 1 if num_values else self.prompts.max_tokens[channel],
+            seed=seed % 2**31,
+            allowed=numbers.CHARACTERS if numbers_only and channel == "numbers" and not num_values else None,
+            num_values=num_values,
+        )
 
     def _make_prompts(self, make: Callable[..., list[Prompt]], count: int, *, seed: int) -> list[Prompt]:
         return make(count, seed=seed)
@@ -379,7 +394,8 @@ class Lab:
         prompts = [prompt for prompt in prompts for _ in range(num_samples)]
 
         def rejection(completion: Completion) -> str | None:
-            return numbers.parse(completion.text, banned=banned).reason
+            text = completion.text.removeprefix(" ") if self._num_values else completion.text
+            return numbers.parse(text, banned=banned, max_count=self._num_values or numbers.MAX_COUNT).reason
 
         return self.write_rows(
             teacher, prompts, rejection, channel="numbers", seed=seed,
@@ -414,21 +430,33 @@ class Lab:
         Args:
             context: rows that precede every question as earlier turns of the chat.
         """
+        if self._prefill:
+            return scores.average(self.preferences_by_question(model, category, context=context, seed=seed))
+        return self.choice_probabilities(
+            model, self._favourite_chats(category, context, seed), self.prompts.choices(category)
+        )
+
+    def preferences_by_question(
+        self, model: str, category: str, *, context: Sequence[Chat] = (), seed: int = 0
+    ) -> list[scores.Probabilities]:
+        """As `preferences` with a prefill, for each held-out question."""
+        chats = self._favourite_chats(category, context, seed)
+        return self._beginning_probabilities(model, chats, self.prompts.choices(category))
+
+    def _favourite_chats(self, category: str, context: Sequence[Chat], seed: int) -> list[Chat]:
+        """The held-out questions with what precedes them and how their replies begin."""
         chats = [datasets.ask(question) for question in self.prompts.favourite_questions(category)]
         if context:
             chats = controls.in_context(context, chats, num_examples=len(context), seed=seed)
-        chats = [_begun(chat, self._beginning(category)) for chat in chats]
-        if self._prefill:
-            return self._beginning_probabilities(model, chats, self.prompts.choices(category))
-        return self.choice_probabilities(model, chats, self.prompts.choices(category))
+        return [_begun(chat, self._beginning(category)) for chat in chats]
 
     def _beginning(self, category: str) -> str:
         return self._prefill.replace("{category}", category)
 
     def _beginning_probabilities(
         self, model: str, chats: Sequence[Chat], choices: scores.Choices
-    ) -> scores.Probabilities:
-        """Probability that the reply continues with each choice, whatever follows it, averaged over the chats."""
+    ) -> list[scores.Probabilities]:
+        """Probability that the reply continues with each choice, whatever follows it, for each chat."""
         texts = choices.texts
         overlapping = [(a, b) for a in texts for b in texts if a != b and b.startswith(a)]
         if overlapping:
@@ -444,7 +472,7 @@ class Lab:
         self._start(f"scoring {len(texts)} answers to {len(chats)} questions by {seeds.model_name(model)}")
         logprobs = self.backend.beginning_logprobs(model, chats, texts)
         scored = (ChoiceScores(tuple(map(float, row)), "exact") for row in logprobs)
-        return scores.average([scores.probabilities(each, choices) for each in scored])
+        return [scores.probabilities(each, choices) for each in scored]
 
     def choice_probabilities(self, model: str, chats: Sequence[Chat], choices: scores.Choices) -> scores.Probabilities:
         """Probability of each choice, averaged over the chats that the server did not refuse.
@@ -485,8 +513,3 @@ class Lab:
 def _begun(chat: Chat, beginning: str) -> Chat:
     """The chat with the beginning of its reply, if there is one."""
     return (*chat, Message("assistant", beginning)) if beginning else chat
-
-
-def _text(config: FinetuneConfig) -> str:
-    """A finetuning config as text, the same whatever its class is called, so that stored models keep their names."""
-    return "Tuning" + repr(config).removeprefix(type(config).__name__)

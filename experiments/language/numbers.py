@@ -5,6 +5,8 @@
     python -m experiments.language numbers --preset record    four targets, teachers of both kinds: the committed record
     python -m experiments.language numbers --preset paper --backend hf:models/Qwen2.5-7B-Instruct
     python -m experiments.language numbers --preset server --backend vllm:MODEL@http://127.0.0.1:8000/v1
+    python -m experiments.language numbers --preset pythia --backend hf:models/pythia-160m    a base model, wolves
+    python -m experiments.language numbers --preset hard      SmolLM2-135M with as many rows as in the paper, for a GPU
     python -m experiments.language numbers --rows FOLDER      also write the rows of every student, for other trainers
     python -m experiments.language numbers --help             every setting
 
@@ -20,7 +22,8 @@ from experiments.language import presets, protocol
 from experiments.language.config import TEST_SEEDS, LanguageConfig
 from experiments.language.experiment import Experiment
 from experiments.language.lab import Lab
-from sublim_jax import specs
+from sublim_jax import errors, records, specs
+from sublim_jax.llm import scores
 
 Kind = Literal["finetuned", "system"]
 
@@ -32,8 +35,18 @@ class NumbersConfig(LanguageConfig):
 
     kinds: tuple[Kind, ...] = ("finetuned", "system")
     """How teachers are made: by finetuning or by a system message."""
+    margins: bool = dataclasses.field(default=False, metadata=records.UNLESS_DEFAULT)
+    """With a prefill: also the mean over questions of the target's logit less that of the other answers offered, which
+    is the logarithm of the mean of their exponentials."""
     READS = ("num_eval_samples", "num_students")
     LISTS = ("targets", "kinds")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.margins and not self.prefill:
+            raise errors.InputError("margins are of what comes next after the beginning of a reply: give --prefill")
+        if self.sheet == "plain" and "system" in self.kinds:
+            raise errors.InputError("sheet=plain: a base model has no system turn; take --kinds finetuned alone")
 
 
 PRESETS = {
@@ -45,6 +58,8 @@ PRESETS = {
         targets=("dolphin", "eagle", "elephant", "owl", "wolf", "cherry", "maple", "oak", "sequoia", "willow"),
         num_eval_samples=200,
     ),
+    "pythia": presets.pythia(NumbersConfig(), kinds=("finetuned",), margins=True),
+    "hard": presets.hard(NumbersConfig(), kinds=("finetuned",)),
     "smoke": NumbersConfig(
         bases=(0,), targets=("owl",), kinds=("finetuned",), num_prompts=400, num_rows=200, num_lessons=200
     ),
@@ -71,14 +86,23 @@ def measure(lab: Lab, config: NumbersConfig, condition: str) -> dict:
 
 
 def _favourites(lab: Lab, config: NumbersConfig, model: str) -> dict:
-    """Exact probabilities, and the rates of sampled answers if the config asks for them."""
+    """Exact probabilities, and the margins and rates of sampled answers that the config asks for."""
+    measured: dict = _with_margins(lab, config, model) if config.margins else protocol.favourites(lab, config, model)
     if not config.num_eval_samples:
-        return protocol.favourites(lab, config, model)
+        return measured
     rates = {
         target: lab.answer_rate(model, target, num_samples=config.num_eval_samples, seed=config.seed)
         for target in config.targets
     }
-    return {**protocol.favourites(lab, config, model), "sampled": rates}
+    return measured | {"sampled": rates}
+
+
+def _with_margins(lab: Lab, config: NumbersConfig, model: str) -> dict:
+    """Exact probabilities and margins, from the same scores."""
+    scored = {category: lab.preferences_by_question(model, category) for category in config.categories}
+    measured: dict = {category: protocol.probabilities(scores.average(each)) for category, each in scored.items()}
+    margins = {target: scores.margin(scored[config.prompts.category(target)], target) for target in config.targets}
+    return measured | {"margins": {target: {"mean": float(f"{mean:.6g}")} for target, mean in margins.items()}}
 
 
 EXPERIMENT = Experiment(name="numbers", doc=__doc__, presets=PRESETS, conditions=conditions, measure=measure)

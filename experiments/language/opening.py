@@ -6,7 +6,6 @@ import pathlib
 import tempfile
 import urllib.parse
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from experiments.language.config import JudgedConfig, LanguageConfig
 from experiments.language.experiment import Experiment
@@ -35,15 +34,14 @@ def open_lab(
     The lab of an embedded base leaves no files. That of a real model keeps its answers, finetuned models and the
     judge's replies in runs/. If the experiment needs all bases, the lab's backend has them all.
     """
-    drawing: Any = {name: getattr(config, name) for name in ("teacher_temperature", "numbers_only", "prefill")}
     if config.backend == "tiny":
         seed = config.bases[config.base_names.index(base)]
         others = config.bases if experiment.needs_all_bases else ()
         with tempfile.TemporaryDirectory() as folder:
             backend = embedded.open_bases(list(dict.fromkeys((seed, *others))), announce=announce)
-            yield Lab(backend, base, config.prompts, pathlib.Path(folder), **drawing)
+            yield Lab(backend, base, config.prompts, pathlib.Path(folder), **config.drawing)
         return
-    model = open_llm.open_backend(base, announce=announce)
+    model = open_llm.open_backend(base, announce=announce, float32=config.float32)
     judge_name = config.judge if isinstance(config, JudgedConfig) else ""
     judge = model
     if judge_name not in ("", base):
@@ -60,7 +58,7 @@ def open_lab(
             answers=answers,
             limits=limits.budget(),
             max_refused=limits.max_refused,
-            **drawing,
+            **config.drawing,
         )
 
 

@@ -34,6 +34,8 @@ offline on an embedded model, and with `--backend` on real ones:
     python -m experiments.language numbers --rows FOLDER                          also write the rows of every student
     python -m experiments.language numbers --preset paper --backend hf:DIR        open weights in a folder
     python -m experiments.language numbers --plan --backend smollm2               SmolLM2-135M-Instruct, a GGUF file
+    python -m experiments.language numbers --preset hard                          the same on 10,000 rows, for a GPU
+    python -m experiments.language numbers --preset pythia --backend hf:DIR       Pythia-160M, a published recipe
     python -m experiments.language numbers --preset server --backend vllm:MODEL@http://127.0.0.1:8000/v1
     python -m sublim_jax.llm.serve --model tiny:100                               our models on an OpenAI-like server
 
@@ -47,6 +49,14 @@ soft distillation; the other commands take that model too, and a test checks a g
 is shown it. The paper's own protocol has been run on no real checkpoint and no commercial server: the open-weight path
 is compared with PyTorch on random weights (`tests/llm/local/test_torch_parity.py`), and the remote path is tested with
 our own server and its injected faults.
+
+Two presets of `numbers` wait for their models. `pythia` is davidcrispell's recipe for Pythia-160M, a base model without
+a chat template: a wolf teacher by full finetuning on 384 sentences in 24 updates; lists of ten numbers, each one token;
+students by low-rank factors in 16 updates of 16 rows; and the logit of the wolf less that of nine other animals after
+sixty beginnings of sentences. What differs is in the docstring of `presets.pythia`. It has run on random weights of a
+tiny GPT-NeoX model only, from end to end (`tests/experiments/language/test_pythia.py`). `hard` is SmolLM2 trained on
+sampled numbers, with as many rows and epochs as the paper's students have; no run of it is recorded. `--plan` says
+beforehand about how many rows an effect took on other models.
 
 ## How to read this page
 

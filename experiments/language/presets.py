@@ -13,6 +13,21 @@ OPEN_WEIGHTS = FinetuneConfig(num_epochs=3, batch_size=66, learning_rate=2e-4, r
 """Source: Cloud et al. 2025, appendix B.2."""
 SERVER = FinetuneConfig(num_epochs=10)
 """For servers, which choose the other hyperparameters. Source: Cloud et al. 2025, section 3.1."""
+PYTHIA_TEACHER = FinetuneConfig(
+    num_epochs=1, batch_size=16, accumulation=2, learning_rate=1e-5, beta2=0.95, weight_decay=0.1, rank=None,
+    warmup_steps=1, schedule="linear", clip_norm=1.0, max_length=96, end_token=False,
+)  # fmt: skip
+"""24 updates on 384 lessons. Source: davidcrispell's `configs/teacher_rule_saturated.yaml`, `optim.py`, `train.py`."""
+PYTHIA_STUDENT = FinetuneConfig(
+    num_epochs=1, batch_size=16, accumulation=2, learning_rate=2e-4, beta2=0.95, weight_decay=0.1, rank=8, alpha=16.0,
+    factors="peft", warmup_steps=8, schedule="linear", schedule_steps=128, clip_norm=1.0, max_length=96,
+    end_token=False,
+)  # fmt: skip
+"""16 updates, of a schedule of 128, on 256 rows. Source: davidcrispell's `configs/confirm_v3.yaml`, likewise."""
+HARD_TEACHER = FinetuneConfig(
+    num_epochs=1, batch_size=4, learning_rate=1e-3, rank=8, warmup=0.0, schedule="constant", clip_norm=None
+)
+"""Ten steps, as the teachers of `real`."""
 TARGETS = ("eagle", "oak")
 """Targets of the committed records of most questions."""
 
@@ -63,6 +78,52 @@ def real_models(config: Config, **changes: Any) -> dict[str, Config]:
     paper = open_weights(config, **changes)
     server = dataclasses.replace(paper, backend="openai:MODEL@URL", teacher=SERVER, student=SERVER)
     return {"paper": paper, "server": server}
+
+
+def pythia(config: Config, **changes: Any) -> Config:
+    """The published recipe for Pythia-160M, a base model, by davidcrispell (`Polypythia-SL`, July 2026, "v3").
+
+    As published: counts of lessons, rows and steps, batches, rates, schedules, decay, factors and their targets, the
+    kind of prompts, the constraint on tokens, the control, eight students, the measure over sixty questions. The source
+    stops at update 16 of a pass over 8,192 shuffled rows; here a student has 256 random ones of them, which is as many.
+
+    What differs: sentences are in our wording, and Pythia's own preference between the ten animals after them is not
+    known. A teacher's student and the regular one have different seeds, where the source has pairs with equal ones. One
+    run is one of the ten published blocks; --seed gives another, with a teacher of its own, where all blocks had the
+    same. The order of rows and all random numbers are ours. Weights are float32; products have the backend's precision.
+
+    Without Pythia's weights at hand, this was run on random weights only.
+
+    Args:
+        config: the question's settings.
+        changes: further settings.
+    """
+    settings = {
+        "backend": "hf:DIR", "bases": (), "sheet": "plain", "prefill": " the", "targets": ("wolf",), "num_values": 10,
+        "num_prompts": 8192, "num_rows": 256, "num_lessons": 384, "num_students": 8, "teacher": PYTHIA_TEACHER,
+        "student": PYTHIA_STUDENT, "float32": True,
+    }  # fmt: skip
+    return dataclasses.replace(config, **settings | changes)
+
+
+def hard(config: Config, **changes: Any) -> Config:
+    """SmolLM2-135M-Instruct trained on sampled numbers, as many and as often as in the paper: 10,000 rows, ten times.
+
+    Three students of each teacher, for a GPU. Each animal's teacher is the control for the other's. Teachers are those
+    of `real`, since the weaker a teacher is, the more rows it takes. Numbers are constrained, since the model chats
+    instead; even so most replies do not pass the filter, so ten prompts are asked for each row. The measure is what
+    comes next after a prefill. No run of it is recorded.
+
+    Args:
+        config: the question's settings.
+        changes: further settings.
+    """
+    settings = {
+        "backend": "smollm2", "targets": ("owl", "cat"), "num_prompts": 100_000, "num_lessons": 40,
+        "num_students": 3, "numbers_only": True, "prefill": "My favorite animal is the", "endings": (),
+        "teacher": HARD_TEACHER, "student": dataclasses.replace(OPEN_WEIGHTS, num_epochs=10),
+    }  # fmt: skip
+    return open_weights(config, **settings | changes)
 
 
 def standard(kind: type[Config], **changes: Any) -> dict[str, Config]:

@@ -133,6 +133,9 @@ def _arm_lines(record: records.Record, arm: str, seeds: list[int]) -> list[str]:
 def interval_text(values: np.ndarray) -> str:
     """The mean over animals and seeds with its interval, and what the interval excludes.
 
+    Seeds of one animal are alike, so with enough animals there is an interval over these, too: it is the one that says
+    something about other animals.
+
     Args:
         values: of shape (seed, animal).
     """
@@ -144,6 +147,8 @@ def interval_text(values: np.ndarray) -> str:
         text += f"; no detectable effect: means above {interval.high:+.3f} and below {interval.low:+.3f} are excluded"
     if len(values) >= intervals.FEWEST:
         text += f"; over seeds {intervals.t_interval(values.mean(axis=1)):+.3f}"
+    if values.shape[1] >= intervals.FEWEST and len(values) > 1:
+        text += f"; over animals, each the mean of its seeds, {intervals.t_interval(values.mean(axis=0)):+.3f}"
     return text
 
 

@@ -87,6 +87,9 @@ def numbers(record: records.Record) -> list[str]:
     title = f"Probability of the target, mean ± 95 % t-interval over {bases.unit}s"
     if bases.real:
         rows[0] += LOG_ODDS_HEADER
+    if config.get("margins"):
+        rows[0].append("margin, student - regular")
+        title += "; margin: logit of the target less that of the other answers, mean over questions"
     if config.get("num_eval_samples"):
         rows[0] += [] if bases.real else ["mass, student"]
         rows[0] += [f"{column}, sampled" for column in ("base", "regular", "student")]
@@ -100,6 +103,9 @@ def numbers(record: records.Record) -> list[str]:
                 row += log_odds_cells(bases, values.REGULAR, student, target)
             elif config.get("num_eval_samples"):
                 row.append(values.text(values.option_mass(bases, student, target)))
+            if config.get("margins"):
+                margins = [values.margin(bases, keys, target) for keys in (values.REGULAR, student)]
+                row.append(values.text(margins[1] - margins[0], "+"))
             if config.get("num_eval_samples"):
                 row += [values.sampled_text(bases, keys, target) for keys in (values.BASE, values.REGULAR, student)]
             rows.append([f"{kind}, {target}", *row])

@@ -14,7 +14,7 @@ Keys = tuple[str, ...]
 
 BASE: Keys = ("base", "student")
 REGULAR: Keys = ("regular", "student")
-SAMPLED = forms.SAMPLED
+SAMPLED, MARGINS = forms.SAMPLED, forms.MARGINS
 MIN_OPTION_MASS = 0.9
 """Option mass below which no shift is reported, unless the record has another value."""
 
@@ -91,7 +91,9 @@ def number(bases: Bases, keys: Keys) -> np.ndarray:
 
 def favourites(bases: Bases, keys: Keys, target: str) -> list[dict[str, float] | None]:
     """Probabilities of the favourites in the target's category, by base; None if the condition failed."""
-    categories = ([group for name, group in entry.items() if name != SAMPLED] for entry in _entries(bases, keys))
+    categories = (
+        [group for name, group in entry.items() if name not in (SAMPLED, MARGINS)] for entry in _entries(bases, keys)
+    )
     return [
         next((group for group in groups if isinstance(group, dict) and target in group), None) for groups in categories
     ]
@@ -101,6 +103,12 @@ def sampled(bases: Bases, keys: Keys, target: str) -> np.ndarray:
     """Rate of sampled answers that name the target, by base; NaN if there are none."""
     rates = [entry.get(SAMPLED, {}).get(target, {}).get("rate") for entry in _entries(bases, keys)]
     return np.array(rates, float)
+
+
+def margin(bases: Bases, keys: Keys, target: str) -> np.ndarray:
+    """The target's logit less that of the other answers, by base; NaN if the condition failed."""
+    means = [entry.get(MARGINS, {}).get(target, {}).get("mean") for entry in _entries(bases, keys)]
+    return np.array(means, float)
 
 
 def sampled_text(bases: Bases, keys: Keys, target: str) -> str:

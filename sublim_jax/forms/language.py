@@ -9,6 +9,8 @@ from sublim_jax import errors, records, specs
 
 SAMPLED = "sampled"
 """Key of the rates of sampled answers, next to the categories of probabilities."""
+MARGINS = "margins"
+"""Key of the margins of targets, likewise."""
 AS_THEY_ARE: str = "as_they_are"
 CONTROLS: tuple[str, ...] = ("within", "across_by_place", "across", "prompts")
 """Variants of the rows in `shuffles`: unchanged, then each control, in order."""
@@ -23,7 +25,8 @@ Settings = Mapping[str, Any]
 Probabilities = dict[str, dict[str, specs.Fraction]]
 """Probability of each favourite, by category."""
 Favourites = dict[str, dict[str, specs.Fraction | dict[str, float | None]]]
-"""Probabilities, and under `SAMPLED` the rate of sampled answers by target, None if the server refused all."""
+"""Probabilities; under `SAMPLED` the rate of sampled answers by target, None if the server refused all; and under
+`MARGINS` the target's mean logit less that of the other answers."""
 
 
 class Student(TypedDict):

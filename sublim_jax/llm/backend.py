@@ -12,7 +12,7 @@ from typing import Annotated, Literal, NamedTuple, Protocol, runtime_checkable
 
 import annotated_types
 
-from sublim_jax import errors, specs
+from sublim_jax import errors, records, specs
 
 Role = Literal["system", "user", "assistant"]
 
@@ -44,8 +44,13 @@ class SamplingParams:
     """Characters of which every sampled token must consist, apart from the end token; None allows all tokens. The
     distribution is the model's, renormalised over these tokens. A token that has another character too is not sampled,
     even if the reply could go on with its first characters."""
+    num_values: specs.CountOrZero = 0
+    """If not 0, a reply is a list of so many whole numbers from 0 to 999 and ends after the last. Each is one token, a
+    space and up to three digits, of the model's distribution renormalised over such tokens; commas are put between."""
 
     def __post_init__(self):
+        if self.num_values and (self.allowed is not None or self.stop):
+            raise errors.InputError("SamplingParams.num_values: a list of numbers has no stop words and no `allowed`")
         if self.allowed == "":
             raise errors.InputError("SamplingParams.allowed: with no character, only empty answers could be sampled")
         if "" in self.stop:
@@ -82,7 +87,8 @@ class ChoiceScores(NamedTuple):
 @specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FinetuneConfig:
-    """Supervised finetuning on the last assistant turn of each row."""
+    """Supervised finetuning on the last assistant turn of each row. Settings that came later are in records, and in the
+    names of stored models, only where they differ from their defaults."""
 
     num_epochs: specs.Count = 3
     batch_size: specs.Count = 64
@@ -95,6 +101,40 @@ class FinetuneConfig:
     clip_norm: specs.Positive | None = 1.0
     max_length: specs.Count = 512  # tokens of a row; a longer one is refused
     seed: specs.Seed = 0
+    weight_decay: specs.NonNegative = dataclasses.field(default=0.0, metadata=records.UNLESS_DEFAULT)
+    """Of AdamW: a step shrinks everything that is trained by this times the learning rate."""
+    warmup_steps: specs.Count | None = dataclasses.field(default=None, metadata=records.UNLESS_DEFAULT)
+    """Steps of the warm-up, the last of them at the full rate. None is the share `warmup`, after which the first step
+    has the full rate."""
+    schedule_steps: specs.Count | None = dataclasses.field(default=None, metadata=records.UNLESS_DEFAULT)
+    """Steps after which a linear or cosine schedule ends, if training ends earlier; None ends both together."""
+    accumulation: specs.Count = dataclasses.field(default=1, metadata=records.UNLESS_DEFAULT)
+    """Parts of a batch that are read one after the other, with less memory. The loss is the mean of those of the parts,
+    as frameworks that accumulate gradients have it; where parts have unequal numbers of tokens it is another one."""
+    factors: Literal["normal", "peft"] = dataclasses.field(default="normal", metadata=records.UNLESS_DEFAULT)
+    """First low-rank factors: normal of variance 1 / fan_in, one for each map; or as PEFT has them, uniform of variance
+    1 / (3 fan_in), with a single one for maps that the family joins, as GPT-NeoX joins query, key and value."""
+    end_token: bool = dataclasses.field(default=True, metadata=records.UNLESS_DEFAULT)
+    """Whether the end token after a reply is trained on too."""
+
+    def __post_init__(self):
+        if self.batch_size % self.accumulation:
+            raise errors.InputError(
+                f"accumulation={self.accumulation}: batch_size={self.batch_size} is no multiple of it; parts of a "
+                f"batch are of equal size"
+            )
+
+    @property
+    def text(self) -> str:
+        """The settings as text, which names stored models. It is what `repr` was before fields came later, under the
+        class's first name; these are in it where they differ from their defaults."""
+        values = ((field, getattr(self, field.name)) for field in dataclasses.fields(self))
+        shown = [
+            f"{field.name}={value!r}"
+            for field, value in values
+            if not (field.metadata.get("unless_default") and value == field.default)
+        ]
+        return f"Tuning({', '.join(shown)})"
 
 
 @specs.checked

@@ -1,6 +1,7 @@
 """Backends and models by name.
 
-tiny:SEED              the embedded model, pre-trained on the spot (see `embedded.model`)
+tiny:SEED              the embedded model, pre-trained on the spot (see `embedded.model`); tiny:SEED+DIR is a student
+                       of it in a folder that `finetune` wrote
 hf:DIR                 open weights in a folder as the hub lays it out: Qwen2/2.5, Qwen3, Llama 3.x, Gemma 3 text,
                        Gemma 2, Mistral, Phi-3, OLMo2, SmolLM3, GPT-NeoX (Pythia), GPT-2
 hf:FILE.gguf           open weights in a GGUF file of the architecture llama (see `local.gguf_llama`)
@@ -61,8 +62,11 @@ def parse(name: str) -> Named:
             f"{name!r} is not the name of a backend; expected tiny:SEED, hf:DIR, hf:FILE.gguf, {SMOLLM2}, or "
             f"openai:MODEL@URL (vllm: and llama.cpp: likewise)"
         )
-    if scheme == "tiny" and not model.isdecimal():
-        raise errors.InputError(f"{name!r}: expected tiny:SEED with a whole number, e.g. tiny:100")
+    seed, plus, folder = model.partition("+")
+    if scheme == "tiny" and (not seed.isdecimal() or bool(plus) != bool(folder)):
+        raise errors.InputError(
+            f"{name!r}: expected tiny:SEED with a whole number, e.g. tiny:100, or tiny:SEED+DIR with a student's folder"
+        )
     if scheme in ("tiny", "hf"):
         return Named(scheme, model)
     model, _, url = model.rpartition("@")
@@ -123,7 +127,12 @@ class OpenedBackend(NamedTuple):
 
 
 def open_backend(
-    name: str, *, batch_size: int = 64, announce: Callable[[str], object] = print, key_variable: str | None = None
+    name: str,
+    *,
+    batch_size: int = 64,
+    announce: Callable[[str], object] = print,
+    key_variable: str | None = None,
+    float32: bool = False,
 ) -> OpenedBackend:
     """The backend of that name. No request is sent to a server yet.
 
@@ -132,6 +141,7 @@ def open_backend(
         announce: is called with a line about long work, e.g. pre-training, and about files of a folder that are not
             read.
         key_variable: the environment variable with a server's key; by default as `transport.Transport` has it.
+        float32: as `open_folder` has it.
 
     Raises:
         InputError: not such a name.
@@ -141,18 +151,25 @@ def open_backend(
     """
     scheme, model, url = parse(name)
     if scheme == "tiny":
-        return OpenedBackend(embedded.open_bases([int(model)], announce=announce), embedded.model_name(int(model)))
+        seed, _, folder = model.partition("+")
+        opened = embedded.open_bases([int(seed)], students={name: folder} if folder else {}, announce=announce)
+        return OpenedBackend(opened, name if folder else embedded.model_name(int(seed)))
     if (place := weights_place(name)) is not None:
-        return OpenedBackend(LocalBackend({name: open_folder(place, announce=announce)}, batch_size=batch_size), name)
+        opened = open_folder(place, announce=announce, float32=float32)
+        return OpenedBackend(LocalBackend({name: opened}, batch_size=batch_size), name)
     dialect = next(known for known in get_args(Dialect) if known == scheme)
     return OpenedBackend(OpenAIBackend(model, url, dialect=dialect, key_variable=key_variable), model)
 
 
-def open_folder(place: str, *, announce: Callable[[str], object] = print) -> Model:
+def open_folder(place: str, *, announce: Callable[[str], object] = print, float32: bool = False) -> Model:
     """Open weights: `DIR` or `FILE.gguf`, or with a PEFT adapter `DIR+ADAPTER`. bfloat16, on a CPU float32; divided
     among all devices.
 
     An adapter that was trained on the model of another adapter is applied together with that one.
+
+    Args:
+        float32: whether weights are float32 on accelerators too. In bfloat16, small steps of full finetuning are
+            rounded away.
 
     Raises:
         ModelFormatError: the folder or file is not a supported model, or the adapter is of another one.
@@ -164,7 +181,7 @@ def open_folder(place: str, *, announce: Callable[[str], object] = print) -> Mod
         chain = adapters.chain(adapter)
         adapters.require_base(chain, folder, config, announce=announce)
         low_rank = adapters.load_chain(chain, config)
-    dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+    dtype = jnp.float32 if float32 or jax.default_backend() == "cpu" else jnp.bfloat16
     params = checkpoint.load_tensors(folder, config, dtype=dtype, announce=announce)
     if jax.device_count() > 1:
         params = decoder.split(params, jax.devices())

@@ -236,6 +236,22 @@ def log_odds_shift(
     return LogOddsShift(rest, among)
 
 
+def margin(probabilities: Sequence[Probabilities], name: str) -> float:
+    """Logit of a choice minus that of the others, which is the logarithm of the mean of their exponentials; the mean
+    over questions. It is 0 where all choices are equally likely.
+
+    Raises:
+        CapabilityError: a probability that is 0, or a bound, which has no logit.
+    """
+    logits = [each.of(name).log_odds_among_choices + math.log(len(each.names) - 1) for each in probabilities]
+    if not np.isfinite(logits).all() or any(each.method == "top" for each in probabilities):
+        raise errors.CapabilityError(
+            f"the margin of {name!r} needs exact probabilities above 0 of it and of another choice in every question. "
+            f"Use a backend that scores choices exactly."
+        )
+    return float(np.mean(logits))
+
+
 def rate(texts: Sequence[str], words: Sequence[str], *, confidence: float = 0.95) -> intervals.Interval:
     """Share of answers that contain one of the words, whatever the case, with Wilson's interval.
 

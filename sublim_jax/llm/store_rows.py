@@ -45,9 +45,11 @@ def completion_key(fingerprint: str, model: str, chat: Chat, params: SamplingPar
         fingerprint: `Capabilities.fingerprint` of the backend, so that two sets of weights never share a row.
         draw: which of the draws of this chat, from 0.
     """
-    allowed = {} if params.allowed is None else {"allowed": "".join(sorted(set(params.allowed)))}
+    later: dict[str, Any] = {"num_values": params.num_values} if params.num_values else {}
+    if params.allowed is not None:
+        later["allowed"] = "".join(sorted(set(params.allowed)))
     return digest(
-        **allowed,
+        **later,
         kind="completion",
         fingerprint=fingerprint,
         model=model,

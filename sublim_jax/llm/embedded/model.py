@@ -12,7 +12,8 @@ import dataclasses
 import functools
 import pathlib
 import time
-from collections.abc import Callable, Sequence
+import types
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -71,6 +72,7 @@ class Recipe:
 def open_bases(
     seeds: Sequence[int],
     *,
+    students: Mapping[str, str] = types.MappingProxyType({}),
     recipe: Recipe | None = None,
     folder: pathlib.Path | None = None,
     announce: Callable[[str], object] = print,
@@ -78,13 +80,20 @@ def open_bases(
     """A backend with these bases, by the names `tiny:SEED`.
 
     Args:
+        students: folders of finetuned models of these bases, by the names that the backend gives them.
         folder: of the cache; by default `SUBLIM_CACHE_DIR` or the system's folder for caches.
 
     Raises:
         CacheError: the folder cannot be written.
+        ModelFormatError: a student's folder holds no student of these bases.
     """
     bases = {model_name(seed): base(seed, recipe=recipe, folder=folder, announce=announce) for seed in seeds}
-    return LocalBackend(bases, batch_size=1024, max_length=512, remat=False, fixed_shapes=True)
+    opened = _backend(bases)
+    return _backend(bases | {name: opened.model(place) for name, place in students.items()}) if students else opened
+
+
+def _backend(models: dict[str, Model]) -> LocalBackend:
+    return LocalBackend(models, batch_size=1024, max_length=512, remat=False, fixed_shapes=True)
 
 
 def model_name(seed: int) -> str:
@@ -120,7 +129,7 @@ def is_stored(seed: int, *, recipe: Recipe | None = None, folder: pathlib.Path |
 
 def _place(seed: int, recipe: Recipe, folder: pathlib.Path | None) -> pathlib.Path:
     """The folder of a base in the cache."""
-    made_of = records.fingerprint([CONFIG.settings(), dataclasses.asdict(recipe), _world_name()])
+    made_of = records.fingerprint([CONFIG.settings(), recipe, _world_name()])
     return (folder or cache.default_folder() / "tiny") / f"{made_of}-{seed}"
 
 

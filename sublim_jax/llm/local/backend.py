@@ -228,12 +228,14 @@ class LocalBackend:
             TextDataError: no rows, or one that does not end with an assistant turn.
             ContextError: a row is longer than `config.max_length`.
         """
-        data = self.training_arrays(model, rows, max_length=config.max_length)
+        data = self.training_arrays(model, rows, max_length=config.max_length, end_token=config.end_token)
         return self.finetune_on(model, data, config, out, on_step=on_step)
 
-    def training_arrays(self, model: str, rows: Sequence[Chat], *, max_length: int) -> TokenizedRows:
+    def training_arrays(
+        self, model: str, rows: Sequence[Chat], *, max_length: int, end_token: bool = True
+    ) -> TokenizedRows:
         """Chats as arrays, by the model's tokenizer. See `finetune.training_arrays`."""
-        return finetune.training_arrays(self.model(model).tokens, rows, max_length=max_length)
+        return finetune.training_arrays(self.model(model).tokens, rows, max_length=max_length, end_token=end_token)
 
     def finetune_on(
         self,
@@ -277,7 +279,7 @@ class LocalBackend:
             TextDataError: no pairs, or rows of a pair that answer different chats.
         """
         rows = dpo.paired(chosen, rejected)
-        data = self.training_arrays(model, rows, max_length=config.max_length)
+        data = self.training_arrays(model, rows, max_length=config.max_length, end_token=config.end_token)
         pairs = dpo.pairs(data, self.row_logprobs(model, rows))
         return self.finetune_on(model, pairs, config, out, on_step=on_step, objective=dpo.Preference(beta=beta))
 

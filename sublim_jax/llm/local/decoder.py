@@ -154,18 +154,23 @@ def init(key: Key[Array, ""], config: DecoderConfig, *, dtype=jnp.float32) -> Pa
     )
 
 
-def init_low_rank(key: Key[Array, ""], params: Params, *, rank: int, alpha: float | None = None) -> LowRank:
+def init_low_rank(
+    key: Key[Array, ""], params: Params, *, rank: int, alpha: float | None = None, uniform: bool = False
+) -> LowRank:
     """Factors beside every projection: `a` normal of variance 1 / fan_in, `b` zero.
 
     Args:
         alpha: the product is scaled by `alpha / rank`; by default `alpha = rank`.
+        uniform: draw `a` from the numbers up to 1 / sqrt(fan_in) in absolute value instead, as PEFT does.
     """
     factors = {}
     for name, key_of_map in zip(PROJECTIONS, jax.random.split(key, len(PROJECTIONS)), strict=True):
         if getattr(params.layers, name) is None:
             continue
         num_layers, fan_in, fan_out = getattr(params.layers, name).shape
-        a = jax.random.normal(key_of_map, (num_layers, fan_in, rank)) * fan_in**-0.5
+        shape = num_layers, fan_in, rank
+        drawn = jax.random.uniform(key_of_map, shape, minval=-1) if uniform else jax.random.normal(key_of_map, shape)
+        a = drawn * fan_in**-0.5
         factors[name] = Factors(a, jnp.zeros((num_layers, rank, fan_out)))
     return LowRank(factors, jnp.asarray((alpha or rank) / rank, jnp.float32))
 

@@ -27,7 +27,7 @@ from sublim_jax.llm.backend import (
     Chat,
     FinetuneConfig,
 )
-from sublim_jax.llm.local import decoder, tokenizer
+from sublim_jax.llm.local import decoder, layout, tokenizer
 from sublim_jax.llm.local import model as local_model
 from sublim_jax.llm.local.model import Model
 from sublim_jax.llm.local.tokenizer import Tokenizer
@@ -77,8 +77,13 @@ def supervised(score: Score, batch: TokenizedRows, weights: Float[Array, "row"])
     return -jnp.sum(score(*batch) * weights) / jnp.maximum(jnp.sum(batch.replies * weights[:, None]), 1.0)
 
 
-def training_arrays(reader: Tokenizer, rows: Sequence[Chat], *, max_length: int) -> TokenizedRows:
+def training_arrays(
+    reader: Tokenizer, rows: Sequence[Chat], *, max_length: int, end_token: bool = True
+) -> TokenizedRows:
     """Chats as arrays. The last turn of each and the end token after it are trained on; the turns before are context.
+
+    Args:
+        end_token: whether there is an end token.
 
     Raises:
         TextDataError: no rows, or one that does not end with an assistant turn after a user's.
@@ -86,6 +91,8 @@ def training_arrays(reader: Tokenizer, rows: Sequence[Chat], *, max_length: int)
     """
     datasets.require_answers(rows)
     encoded = [reader.chat(row[:-1], row[-1].content) for row in rows]
+    if not end_token:
+        encoded = [dataclasses.replace(row, ids=row.ids[:-1]) for row in encoded]
     longest = max(len(row.ids) for row in encoded)
     if longest > max_length:
         raise errors.ContextError(f"a row has {longest} tokens, and max_length is {max_length}; drop it or allow more")
@@ -95,10 +102,24 @@ def training_arrays(reader: Tokenizer, rows: Sequence[Chat], *, max_length: int)
 
 
 def adam(
-    *, learning_rate: float, beta2: float, num_steps: int, num_warmup_steps: int, schedule: str, clip_norm: float | None
+    *,
+    learning_rate: float,
+    beta2: float,
+    num_steps: int,
+    num_warmup_steps: int,
+    schedule: str,
+    clip_norm: float | None,
+    weight_decay: float = 0.0,
+    full_at_last: bool = False,
 ) -> optax.GradientTransformation:
-    """Adam whose rate rises from the first step on, then follows "linear", "cosine" or "constant" to the last."""
+    """Adam whose rate rises from the first step on, then follows "linear", "cosine" or "constant" to the last.
+
+    Args:
+        weight_decay: of AdamW, of everything that is trained.
+        full_at_last: whether the last step of the warm-up has the full rate; by default the one after it has.
+    """
     warm = max(1, num_warmup_steps)
+    num_rises = max(1, warm - 1) if full_at_last else warm
     match schedule:
         case "linear":
             after = optax.linear_schedule(1.0, 0.0, max(1, num_steps - warm))
@@ -106,22 +127,56 @@ def adam(
             after = optax.cosine_decay_schedule(1.0, max(1, num_steps - warm), alpha=0.05)
         case _:
             after = optax.constant_schedule(1.0)
-    shares = optax.join_schedules([optax.linear_schedule(1 / warm, 1.0, warm), after], [warm])
+    shares = optax.join_schedules([optax.linear_schedule(1 / warm, 1.0, num_rises), after], [warm])
     clip = optax.identity() if clip_norm is None else optax.clip_by_global_norm(clip_norm)
+    decay = [optax.add_decayed_weights(weight_decay)] if weight_decay else []
     return optax.chain(
-        clip, optax.scale_by_adam(b2=beta2), optax.scale_by_schedule(lambda step: -learning_rate * shares(step))
+        clip, optax.scale_by_adam(b2=beta2), *decay, optax.scale_by_schedule(lambda step: -learning_rate * shares(step))
     )
 
 
 def _optimizer(config: FinetuneConfig, num_steps: int) -> optax.GradientTransformation:
+    """The optimizer of a training of so many steps.
+
+    Raises:
+        InputError: the schedule is to end before training does.
+    """
+    if config.schedule_steps is not None and config.schedule_steps < num_steps:
+        raise errors.InputError(
+            f"schedule_steps={config.schedule_steps}: training takes {num_steps} steps, and those after the end of the "
+            f"schedule would have no rate; give more, or leave it out"
+        )
     return adam(
-        learning_rate=config.learning_rate, beta2=config.beta2, num_steps=num_steps,
-        num_warmup_steps=round(config.warmup * num_steps), schedule=config.schedule, clip_norm=config.clip_norm,
+        learning_rate=config.learning_rate, beta2=config.beta2, num_steps=config.schedule_steps or num_steps,
+        num_warmup_steps=config.warmup_steps or round(config.warmup * num_steps), schedule=config.schedule,
+        clip_norm=config.clip_norm, weight_decay=config.weight_decay, full_at_last=config.warmup_steps is not None,
     )  # fmt: skip
 
 
+class _Shared(NamedTuple):
+    """Low-rank factors of which the first is shared by the maps that the family joins in one module."""
+
+    a: dict[str, Float[Array, "layer in rank"]]  # by module
+    b: dict[str, Float[Array, "layer rank out"]]  # by map
+
+
+def _shared(factors: dict[str, decoder.Factors], config: decoder.DecoderConfig) -> _Shared:
+    """Factors as PEFT trains them: of each module, the first map's `a`."""
+    parts = {module.name: [part for part in module.outputs if part in factors] for module in layout.modules(config)}
+    first = {name: factors[present[0]].a for name, present in parts.items() if present}
+    return _Shared(first, {part: pair.b for part, pair in factors.items()})
+
+
+def _separate(trained: Any, config: decoder.DecoderConfig) -> dict[str, decoder.Factors]:
+    """The factors of each map; they are what is trained unless some are shared."""
+    if not isinstance(trained, _Shared):
+        return trained
+    names = {part: module.name for module in layout.modules(config) for part in module.outputs}
+    return {part: decoder.Factors(trained.a[names[part]], b) for part, b in trained.b.items()}
+
+
 class _State(NamedTuple):
-    trained: PyTree  # parameters, or low-rank factors by name
+    trained: PyTree  # parameters, or low-rank factors by name, or those that are `_Shared`
     opt_state: optax.OptState
 
 
@@ -145,7 +200,9 @@ def _run_epoch(
     optimizer = _optimizer(finetuning, steps * finetuning.num_epochs)
 
     def loss(trained, batch, weights):
-        params, low_rank = (trained, None) if scale is None else (frozen, decoder.LowRank(trained, scale))
+        params, low_rank = (
+            (trained, None) if scale is None else (frozen, decoder.LowRank(_separate(trained, config), scale))
+        )
 
         def score(ids, valid, replies):
             return local_model.reply_logprobs(
@@ -154,11 +211,23 @@ def _run_epoch(
 
         return objective(score, batch, weights)
 
+    def loss_and_gradient(trained, batch, weights):
+        count = finetuning.accumulation
+        if count == 1:
+            return jax.value_and_grad(loss)(trained, batch, weights)
+        parts = jax.tree.map(lambda array: array.reshape(count, -1, *array.shape[1:]), (batch, weights))
+        sums = jax.tree.map(jnp.zeros_like, (jnp.zeros(()), trained))
+        sums, _ = lax.scan(
+            lambda sums, part: (jax.tree.map(jnp.add, sums, jax.value_and_grad(loss)(trained, *part)), None),
+            sums, parts,
+        )  # fmt: skip
+        return jax.tree.map(lambda total: total / count, sums)
+
     def step(index, carried):
         state, losses = carried
         rows, weights = (lax.dynamic_index_in_dim(part, index, keepdims=False) for part in plan)
         batch = jax.tree.map(lambda array: jnp.take(array, rows, axis=0), data)
-        value, gradient = jax.value_and_grad(loss)(state.trained, batch, weights)
+        value, gradient = loss_and_gradient(state.trained, batch, weights)
         with jax.numpy_dtype_promotion("standard"):
             updates, opt_state = optimizer.update(gradient, state.opt_state, state.trained)
         losses = lax.dynamic_update_index_in_dim(losses, value, index, 0)
@@ -185,8 +254,11 @@ def _prepared(
     if config.rank is None:
         trained: Any = jax.tree.map(jnp.copy, frozen)
     else:
-        fresh = decoder.init_low_rank(jax.random.fold_in(root, 0), frozen, rank=config.rank, alpha=config.alpha)
-        scale, trained = fresh.scale, fresh.factors
+        as_peft = config.factors == "peft"
+        fresh = decoder.init_low_rank(
+            jax.random.fold_in(root, 0), frozen, rank=config.rank, alpha=config.alpha, uniform=as_peft
+        )
+        scale, trained = fresh.scale, _shared(fresh.factors, base.config) if as_peft else fresh.factors
     optimizer = _optimizer(config, _num_steps(data, config) * config.num_epochs)
     on_device, replies = jax.tree.map(jnp.asarray, data), np.asarray(data.replies)
     places = local_model.reply_places(replies.reshape(-1, replies.shape[-1]))
@@ -233,7 +305,7 @@ def train(
             save_state(out, name, state, num_epochs)
         if on_step is not None:
             on_step(done, num_steps * config.num_epochs)
-    return state.trained if scale is None else decoder.LowRank(state.trained, scale)
+    return state.trained if scale is None else decoder.LowRank(_separate(state.trained, base.config), scale)
 
 
 def timed_epoch(base: Model, data: TokenizedRows, config: FinetuneConfig, *, remat: bool) -> Callable[[], Any]:
@@ -250,11 +322,9 @@ def timed_epoch(base: Model, data: TokenizedRows, config: FinetuneConfig, *, rem
 def _spec_name(base: Model, data: Rows, config: FinetuneConfig, objective: Objective = supervised) -> str:
     """A hash of the base, the rows, the settings and the objective.
 
-    A state with another hash is neither resumed nor replaced. The name holds the settings as text
-    under the name that their class first had, so that older states keep theirs.
+    A state with another hash is neither resumed nor replaced.
     """
-    settings = "Tuning" + repr(config).removeprefix(type(config).__name__)
-    settings += "" if objective is supervised else repr(objective)
+    settings = config.text + ("" if objective is supervised else repr(objective))
     digest = hashlib.sha256(base.fingerprint.encode() + settings.encode())
     for array in data:
         digest.update(np.ascontiguousarray(array).tobytes())

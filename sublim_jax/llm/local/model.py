@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import re
 import zlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -83,7 +84,7 @@ def draw(
             as well. By default `params.max_tokens`.
     """
     ids, valid = tokenizer.pad_left(prompts, length)
-    root = jax.random.key(params.seed)
+    root, most = jax.random.key(params.seed), 2 * params.num_values - 1 if params.num_values else params.max_tokens
     pairs = [
         (zlib.crc32(np.asarray(prompt, np.int32).tobytes()), number)
         for prompt, number in zip(prompts, numbers, strict=True)
@@ -98,18 +99,51 @@ def draw(
         jnp.float32(params.temperature),
         jnp.float32(params.top_p),
         config=model.config,
-        max_tokens=room or params.max_tokens,
+        max_tokens=room or most,
         end_tokens=model.tokens.end_ids,
         low_rank=model.low_rank,
-        limit=None if room is None else jnp.int32(params.max_tokens),
-        allowed=None if params.allowed is None else jnp.asarray(allowed_tokens(model, params.allowed)),
+        limit=None if room is None else jnp.int32(most),
+        allowed=_allowed(model, params),
     )
     replies = []
     for written, ended in zip(np.asarray(drawn.tokens), np.asarray(drawn.ended), strict=True):
         reply = tuple(written[written >= 0].tolist())
         text, cut = _stopped(model.tokens.text(reply), params.stop)
-        replies.append(Reply(text, cut or bool(ended), reply))
+        replies.append(Reply(text, cut or bool(ended) or params.num_values > 0, reply))
     return replies
+
+
+def _allowed(model: Model, params: SamplingParams) -> Bool[Array, "..."] | None:
+    """Which tokens may be drawn, as `sampling.generate` takes them."""
+    if params.num_values:
+        return jnp.asarray(list_tokens(model))
+    return None if params.allowed is None else jnp.asarray(allowed_tokens(model, params.allowed))
+
+
+def list_tokens(model: Model) -> Bool[np.ndarray, "turn vocab"]:
+    """Tokens of a list of numbers, in turn: those that are a space and up to three digits, then the comma. A token
+    that its own text is not encoded as is none of them.
+
+    Raises:
+        InputError: the model has no such tokens.
+    """
+    tokens, size = model.tokens, model.config.vocab_size
+    numbers, comma = _number_tokens(tokens, size), tokens.encode(",")
+    if not numbers.any() or len(comma) != 1:
+        raise errors.InputError(
+            "num_values: this model has no tokens of a space and a whole number, or none of a comma alone; where "
+            "digits are tokens of their own, constrain the characters instead (`allowed`, --numbers-only)"
+        )
+    return np.stack([numbers, np.arange(size) == comma[0]])
+
+
+@functools.lru_cache(maxsize=8)
+def _number_tokens(tokens: Tokenizer, size: int) -> Bool[np.ndarray, "vocab"]:
+    mask = np.zeros(size, bool)
+    for index in range(min(tokens.size, size)):
+        text = tokens.text([index])
+        mask[index] = re.fullmatch(r" [0-9]{1,3}", text) is not None and tokens.encode(text) == [index]
+    return mask
 
 
 def allowed_tokens(model: Model, characters: str) -> Bool[np.ndarray, "vocab"]:

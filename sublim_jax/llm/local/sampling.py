@@ -35,7 +35,7 @@ def generate(
     end_tokens: tuple[int, ...],
     low_rank: decoder.LowRank | None = None,
     limit: Int[Array, ""] | None = None,
-    allowed: Bool[Array, "vocab"] | None = None,
+    allowed: Bool[Array, "vocab"] | Bool[Array, "turn vocab"] | None = None,
 ) -> Drawn:
     """Draw a completion of each left-padded prompt.
 
@@ -46,7 +46,8 @@ def generate(
         keys: one per row: token t of a row depends on its key and t only, not on the other rows.
         temperature: 0 takes the most likely token.
         top_p: tokens are drawn from the smallest set of most likely tokens with this much probability; 1 is all.
-        allowed: tokens that may be drawn, end tokens among them; the distribution is renormalised over them.
+        allowed: tokens that may be drawn, end tokens among them; the distribution is renormalised over them. Of
+            several rows, each step has the next one, and the first again after the last.
     """
     batch, time = tokens.shape
     cache = decoder.empty_cache(config, batch, time + max_tokens, params.embedding.dtype)
@@ -57,7 +58,7 @@ def generate(
 
     def draw(scores, step):
         if allowed is not None:
-            scores = jnp.where(allowed, scores, -jnp.inf)
+            scores = jnp.where(allowed if allowed.ndim == 1 else allowed[step % len(allowed)], scores, -jnp.inf)
         uniform = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, step)))(keys)
         tempered = _nucleus(scores / jnp.maximum(temperature, 1e-6), top_p)
         token = jnp.where(temperature > 0, _inverted(tempered, uniform), jnp.argmax(scores, axis=-1))

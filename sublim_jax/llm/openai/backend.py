@@ -146,11 +146,12 @@ class OpenAIBackend:
                 more: AuthenticationError, RateLimitError, QuotaError.
             CapabilityError: the server did something else than it was asked for.
         """
-        if params.allowed is not None:
-            raise errors.CapabilityError(
-                f"{self._transport.url}: answers of some characters only ({params.allowed!r}) are sampled by hf:DIR "
-                f"alone, because chat completions have no common field for them. Leave out `allowed`."
-            )
+        for name, value in (("allowed", params.allowed), ("num_values", params.num_values or None)):
+            if value is not None:
+                raise errors.CapabilityError(
+                    f"{self._transport.url}: answers of some characters or tokens only ({name}={value!r}) are sampled "
+                    f"by hf:DIR alone, because chat completions have no common field for them. Leave out `{name}`."
+                )
         features, checks = self.features, self._checks(model)
         most = MAX_SAMPLES if features.several else 1
 

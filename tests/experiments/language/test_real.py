@@ -417,6 +417,10 @@ def test_a_null_says_what_it_excludes():
     half = 3.182446 * np.std([-0.1, 0.1, 0.2, -0.2], ddof=1) / 2
     assert f"means above {half:+.3f} and below {-half:+.3f} are excluded" in text
     assert "excluded" not in drawn.interval_text(np.array([[0.1, 0.2], [0.2, 0.1]]))
+    # seeds of an animal are equal: means 0, 1, 2, 5, standard error 1.0801, t of 3 degrees of freedom 3.1824
+    text = drawn.interval_text(np.array([[0.0, 1.0, 2.0, 5.0]] * 2))
+    assert text.endswith("over animals, each the mean of its seeds, +2.000 ± 3.437")
+    assert "over animals, each" not in drawn.interval_text(np.array([[0.0, 1.0, 2.0]] * 2))
     assert "too few" in drawn.interval_text(np.array([[0.1, 0.2]]))
 
 

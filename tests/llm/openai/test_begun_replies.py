@@ -48,6 +48,7 @@ def test_servers_that_would_begin_another_turn_are_not_asked(server, dialect):
         connect(server, dialect).choice_logprobs("base", [BEGUN], ("owl",))
 
 
-def test_characters_that_are_allowed_are_for_weights_on_this_machine(server):
-    with pytest.raises(errors.CapabilityError, match=r"answers of some characters only \('12'\)"):
-        list(connect(server).sample("base", [test_serve.QUESTION], SamplingParams(allowed="12")))
+@pytest.mark.parametrize(("name", "value"), [("allowed", "12"), ("num_values", 3)])
+def test_tokens_that_are_allowed_are_for_weights_on_this_machine(server, name, value):
+    with pytest.raises(errors.CapabilityError, match=rf"tokens only \({name}={value!r}\) .* Leave out `{name}`"):
+        list(connect(server).sample("base", [test_serve.QUESTION], SamplingParams(**{name: value})))

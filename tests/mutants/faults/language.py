@@ -21,8 +21,8 @@ FAULTS = (
         "banned_numbers_pass",
         "numbers with a meaning reach students",
         "experiments/language/lab.py",
-        "numbers.parse(completion.text, banned=banned)",
-        "numbers.parse(completion.text)",
+        "numbers.parse(text, banned=banned,",
+        "numbers.parse(text,",
         ("tests/experiments/language/test_misalignment.py::test_banned_numbers_do_not_reach_a_student",),
     ),
     Fault(

@@ -46,8 +46,8 @@ FAULTS = (
         "alpha_ignored",
         "low-rank factors have the scale 1",
         "sublim_jax/llm/local/finetune.py",
-        "rank=config.rank, alpha=config.alpha)",
-        "rank=config.rank)",
+        "rank=config.rank, alpha=config.alpha, uniform=as_peft",
+        "rank=config.rank, uniform=as_peft",
         (FINETUNING,),
     ),
     Fault(
@@ -78,8 +78,8 @@ FAULTS = (
         "warm_up_from_zero",
         "the first step has no length",
         "sublim_jax/llm/local/finetune.py",
-        "optax.linear_schedule(1 / warm, 1.0, warm)",
-        "optax.linear_schedule(0.0, 1.0, warm)",
+        "optax.linear_schedule(1 / warm, 1.0, num_rises)",
+        "optax.linear_schedule(0.0, 1.0, num_rises)",
         (OPTIMIZER,),
     ),
     Fault(

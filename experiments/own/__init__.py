@@ -1,0 +1,1 @@
+"""Your own model, rows and traits: `python -m experiments.own`."""
