@@ -409,6 +409,7 @@ def shown(record):
     }
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_says_so_everywhere(small_digits, tmp_path):
     path = tmp_path / "record.json"
     mnist_aux.run(small.DIVERGING, record=path, visible=False)

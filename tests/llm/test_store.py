@@ -300,6 +300,7 @@ def command(run_python, *arguments: object) -> subprocess.CompletedProcess:
     return run_python("-m", "sublim_jax.llm.store", *map(str, arguments))
 
 
+@pytest.mark.slow
 def test_what_is_exported_and_imported_again_is_the_same(tmp_path, run_python):
     done = fill(tmp_path / "s", [say("a"), say("ö\ud83d")], SamplingParams(num_samples=3))
     with store.Store(tmp_path / "s") as writer:

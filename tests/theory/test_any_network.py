@@ -87,11 +87,13 @@ def test_the_theorem_holds(network, name):
     np.testing.assert_allclose(reverse, forward, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_transformer_passes_every_check():
     f, reference, inputs = transformer()
     conditions.check(f, cases.loss("kl"), reference, one_step.unit_update(cases.random_like(reference, 7)), inputs)
 
 
+@pytest.mark.slow
 def test_a_researchers_own_loss_needs_nothing_but_a_function():
     """The Jensen-Shannon divergence of the softmaxes: a loss of the contract with M = S / 4."""
     f, reference, inputs = of_one_input()

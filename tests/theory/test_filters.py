@@ -75,6 +75,7 @@ def test_impossible_filters_are_refused():
     filters.filtered_alignment(scores, log_p, half)
 
 
+@pytest.mark.slow
 def test_a_transformers_filtered_sequences_by_exact_enumeration():
     """Every sequence of 3 tokens of 3, a whole-sequence filter, and the student's real step in parameter space."""
     params = sequence_model.init(0)

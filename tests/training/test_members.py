@@ -183,6 +183,7 @@ def test_inputs_have_any_shape_and_noise_takes_it(as_floats):
         np.testing.assert_allclose(found.loss[name], values, **oracle.CLOSE)
 
 
+@pytest.mark.slow
 def test_students_start_where_they_are_told_to():
     def halfway(key, reference, other):
         shift = jax.random.normal(key, ())

@@ -68,6 +68,7 @@ def test_a_match_of_the_teacher():
     assert_equal_by_hand(run(jnp.int32(3), jnp.int32(1), Data(*map(jnp.asarray, tiny.images()))), 3, 1, spec)
 
 
+@pytest.mark.slow
 def test_a_member_that_diverges_is_flagged_and_spoils_nobody_else(monkeypatch):
     """Member 1's reference is not a number: with it fall its own models and the cross-model student of member 0."""
     draw, bad = mlp.init, jax.random.key_data(keys.stream(keys.members(0, jnp.array([1]))[0], "reference"))

@@ -272,6 +272,7 @@ def test_what_an_interval_says(place, student, verdict):
 # The commands
 
 
+@pytest.mark.slow
 def test_a_student_is_kept_opened_again_and_asked(place, capsys):
     program.main(["finetune", "--model", "tiny:0", "--rows", "rows.jsonl", "--out", "kept", "--num-epochs", "3",
                   "--batch-size", "5", "--learning-rate", "0.05"])  # fmt: skip
@@ -291,6 +292,7 @@ def test_a_student_is_kept_opened_again_and_asked(place, capsys):
     assert "of 2 free answers" in text and "your favourite food ?\n  " in text
 
 
+@pytest.mark.slow
 def test_a_teacher_writes_clean_rows_without_its_system_message(place, capsys):
     flags = ["--model", "tiny:0", "--traits", "traits.json", "--num-rows", "5"]
     program.main(["rows", *flags, "--trait", "otter", "--out", "made.jsonl", "--max-prompts", "4000"])

@@ -123,6 +123,7 @@ def test_a_stop_word_cuts_the_text():
 ROWS = [(*QUESTION, Message("assistant", "owl")), (*LONGER, Message("assistant", "owl"))] * 5
 
 
+@pytest.mark.slow
 def test_the_loss_is_that_of_the_turns_with_a_weight(tmp_path):
     """A conversation from a file, five times, against NumPy on the whole of it at once, as the template writes it: what
     a token of an answer is given does not depend on what follows. Shapes and settings are those of `ROWS`."""
@@ -285,6 +286,7 @@ def test_a_further_target_compiles_nothing(tmp_path):
     assert finetune._run_epoch._cache_size() == programs
 
 
+@pytest.mark.slow
 def test_an_adapter_can_be_trained_on(tmp_path):
     found = backend()
     first = found.finetune("base", ROWS, TUNING, tmp_path / "first")

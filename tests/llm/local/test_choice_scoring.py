@@ -103,6 +103,7 @@ def test_prompts_are_read_once(monkeypatch):
     assert shapes[1:] == [(1, 8), (2, 1)]  # owl and eagle, whose end tokens are scored after them
 
 
+@pytest.mark.slow
 def test_draws_of_a_begun_reply_are_those_after_its_tokens():
     params = SamplingParams(max_tokens=3, num_samples=300, seed=3)
     texts = [each.text for each in backend().sample("base", [BEGUN], params)]

@@ -126,6 +126,7 @@ def test_training_is_adam_on_that_gradient_with_its_warm_up_and_clipping():
     np.testing.assert_allclose(soft.divergence(student, teacher, at(0, batches())), divergences[0], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_all_parameters_are_trained_without_factors():
     made = soft.distill(base(), with_factors(base(), 5, size=0.5), batches(), SETTINGS)
     moved = jax.tree.map(lambda a, b: bool((a != b).any()), made.model.params, base().params)
