@@ -38,7 +38,6 @@ jax.config.update("jax_numpy_rank_promotion", "raise")  # a forgotten axis is an
 
 
 OPTIMIZED = (
-    "tests/data/",
     "tests/experiments/atlas/test_cluster.py",
     "tests/experiments/test_mnist_aux.py",
     "tests/training/test_devices.py",

@@ -47,9 +47,8 @@ FLAX = "sl.from_flax(nn.Sequential([nn.Dense(64), nn.tanh, nn.Dense(13)]), x[:1]
 EQUINOX = "sl.from_equinox(lambda key: eqx.nn.MLP(64, 13, 64, 1, key=key), x[:1], num_classes=10)"
 
 
-@pytest.mark.parametrize(
-    ("library", "line"), [("flax", FLAX), pytest.param("equinox", EQUINOX, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("library", "line"), [("flax", FLAX), ("equinox", EQUINOX)])
 def test_the_python_examples_of_the_readme_run(library, line, capsys):
     """With two members and little noise, so that this takes seconds."""
     module = importlib.import_module(library)

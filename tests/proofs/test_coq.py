@@ -3,6 +3,7 @@
 pytest tests/proofs -m slow    needs coqc: apt-get install --no-install-recommends coq libcoq-coquelicot
 """
 
+import functools
 import pathlib
 import re
 import shutil
@@ -55,6 +56,7 @@ def holes(source: str) -> list[str]:
     return found
 
 
+@functools.cache
 def names_in_coq() -> set[str]:
     return {name for path in COQ_FILES for name in NAMED.findall(without_comments(path.read_text()))}
 

@@ -323,6 +323,7 @@ def test_one_trace_serves_every_learning_rate_temperature_share_and_noise():
     assert_same(found, raised(2, 3, spec), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_students_none_of_whose_parts_may_move_stay_references():
     outcome = tiny.traced(
         jnp.int32(2),

@@ -329,6 +329,7 @@ def test_an_epoch_that_nobody_looked_at_is_not_the_last_one(whole):
     assert np.isfinite(read_values.of_members(found, "teacher", epoch=1)).all()
 
 
+@pytest.mark.slow
 def test_conditions_that_come_later_join_those_that_are_there(whole, tmp_path):
     run(tmp_path)
     more = tiny.small(Row(id="more", axis="optimization", question="", arms=[

@@ -84,7 +84,13 @@ def test_a_relative_change_may_be_off_by_the_root_of_two_times_their_interval():
         assert judge(published, base - 0.3, base).word == word
 
 
-def test_only_the_trait_of_a_student_is_read_relative_to_a_base():
+@pytest.fixture(scope="module")
+def committed():
+    """The committed records of the atlas."""
+    return values.read(values.FOLDER)
+
+
+def test_only_the_trait_of_a_student_is_read_relative_to_a_base(committed):
     """The base of barathvelmu is a validation accuracy, so its test values are not compared with it."""
     seen = []
 
@@ -94,7 +100,7 @@ def test_only_the_trait_of_a_student_is_read_relative_to_a_base():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(verdicts, "judge", spy)
-        verdicts.judge_all(values.read(values.FOLDER))
+        verdicts.judge_all(committed)
     for published, count in seen:
         scored = "validation_accuracy" if published.source == "barathvelmu" else "accuracy"
         assert (count > 0) == (published.measure == scored), published

@@ -159,6 +159,7 @@ def test_teachers_write_ten_numbers_after_three_to_seven(opened, tmp_path):
     assert counts == {3, 4, 5, 6, 7}
 
 
+@pytest.mark.slow
 def test_numbers_have_the_models_distribution_over_tokens_of_a_number(opened):
     """Shares of 2,000 first numbers, within four standard errors."""
     params = SamplingParams(max_tokens=3, num_samples=2000, seed=1, num_values=2)

@@ -101,6 +101,7 @@ def test_a_trait_is_measured_as_the_odds_of_its_answers(place, weights):
     assert measured == pytest.approx(expected, rel=1e-4)  # float32 log-probabilities, and six digits
 
 
+@pytest.mark.slow
 def test_what_follows_a_prefill_is_measured_whatever_comes_after_it(place, weights):
     begun = dataclasses.replace(OTTER, prefill="my favourite animal is the", answers=("otter",))
     backend = open_llm.open_backend("tiny:0").backend
@@ -329,6 +330,7 @@ def test_whoever_asks_nothing_or_an_unknown_command_is_told(place, capsys):
     assert "nothing is asked: give --traits FILE or --question TEXT" in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.slow
 def test_the_embedded_preset_is_implied_by_the_model(place, capsys):
     program.main(["transfer", "--model", "tiny:0", "--traits", "traits.json", "--rows", "rows.jsonl", "--num-students",
                   "1", "--student.batch-size", "5", "--student.num-epochs", "1"])  # fmt: skip

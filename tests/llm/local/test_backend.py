@@ -156,7 +156,8 @@ def probability(found: LocalBackend, name: str, choice="owl") -> float:
     return float(np.exp(found.choice_logprobs(name, [QUESTION], [choice])[0].logprobs[0]))
 
 
-@pytest.mark.parametrize("rank", [4, pytest.param(None, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [4, None])
 def test_finetuning_teaches_the_reply_and_leaves_the_base_alone(tmp_path, rank):
     found = backend()
     before = probability(found, "base")

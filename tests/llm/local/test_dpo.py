@@ -63,6 +63,7 @@ def test_the_loss_is_that_of_the_formula():
     np.testing.assert_allclose(loss, expected, rtol=1e-5)  # float32
 
 
+@pytest.mark.slow
 def test_training_is_the_one_written_by_hand(tmp_path):
     """One step an epoch, so that the order of pairs does not matter; the batch has two places more than pairs."""
     trained = finetune.train(base(), data(), SETTINGS, tmp_path, remat=False, objective=Preference(beta=BETA))
