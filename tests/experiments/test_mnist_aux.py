@@ -495,7 +495,9 @@ def test_help_works(run_python):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--model.num-aux", "1"), "error: num_aux=1: a constant added to all logits"),
+        pytest.param(
+            ("--model.num-aux", "1"), "error: num_aux=1: a constant added to all logits", marks=pytest.mark.slow
+        ),
         (("--dataset", "mnist", "--data-dir", "nowhere"), "error: nowhere: expected the folder of mnist's four IDX"),
     ],
 )

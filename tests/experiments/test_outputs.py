@@ -144,6 +144,7 @@ def test_a_second_run_on_one_record_is_refused_before_any_work(tmp_path, experim
         RUNS[experiment](path)
 
 
+@pytest.mark.slow
 def test_a_second_command_hears_of_the_first(tmp_path, run_python):
     """As a user sees it: one line, with the process to look for."""
     path = tmp_path / "r.json"

@@ -113,6 +113,7 @@ def test_images_are_those_of_the_dataset_and_its_first_classes(num_classes):
         np.testing.assert_array_equal(array, expected)
 
 
+@pytest.mark.slow
 def test_results_are_those_of_the_member(whole):
     """Numbers as arguments of a shared program, against a program compiled for this spec alone."""
     row = tiny.ROW

@@ -115,6 +115,7 @@ def test_only_the_list_imports_questions_and_nothing_is_imported_by_its_name(pat
         assert "questions" not in modules
 
 
+@pytest.mark.slow
 def test_who_reads_records_loads_nothing_that_makes_them(run_python):
     """Whole chains of imports count, so it runs in a separate process."""
     loaded = f"[name for name in sys.modules if name.startswith({WRITES_RECORDS})]"

@@ -74,6 +74,7 @@ def test_choices_are_scored_as_whole_replies():
         np.testing.assert_allclose(found[row].logprobs[choice], expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_draws_have_the_probabilities_of_the_choices():
     """2000 draws; four standard errors."""
     how = SamplingParams(max_tokens=3, num_samples=2000, seed=1)

@@ -62,7 +62,7 @@ def test_fixed_shapes_score_choices_with_their_prompts():
     assert list(scores.logprobs) == backend(fixed_shapes=True).row_logprobs("base", rows).tolist()
 
 
-@pytest.mark.parametrize("fixed_shapes", [False, True])
+@pytest.mark.parametrize("fixed_shapes", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_reply_that_is_begun_is_continued(fixed_shapes):
     """What a whole reply loses is the beginning's log-probability, for all choices the same."""
     made = backend(fixed_shapes=fixed_shapes)
