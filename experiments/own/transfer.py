@@ -159,9 +159,7 @@ class _Run:
             display.doing("sampling the model's own answers", done=len(drawn), total=len(rows), unit="rows")
         texts = [completion.text for completion in sorted(drawn)]
         if empty := sum(not text.strip() for text in texts):
-            self.notes.append(
-                f"{empty} of {len(texts)} of the model's own answers are empty; a full stop is there"
-            )
+            self.notes.append(f"{empty} of {len(texts)} of the model's own answers are empty; a full stop is there")
             display.say(f"note: {self.notes[-1]}")
         return [
             (*row[:-1], Message("assistant", text if text.strip() else "."))
