@@ -20,6 +20,7 @@ LAYERS = (
     {"data", "models", "losses", "metrics", "records"},
     {"forms", "compilation"},
     {"training", "theory", "llm"},
+    {"audit"},
     {"__main__"},
 )
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}

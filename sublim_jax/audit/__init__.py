@@ -1,0 +1,28 @@
+"""Audit tools: what will data teach a model, whose data are they, and how is a trait kept out or taken out again?
+
+How the pieces fit. A *trait* is a loss on an auditor's probes (`forecast.Trait`). Predict, trace and stop:
+
+    forecast     a short pilot of the training itself, beside a pilot on null data: the gain of a trait, and a verdict
+    tangent      the linearised student, which predicts the size of what passes
+    lineage      are two models relatives? from their weights, through permuted units, pruning and rounding
+    outputs      the same from answers to queries alone
+    author       which base wrote these rows, and was it finetuned away from it?
+    lens         towards which trait? by an auditor's own finetuned copy of the base
+    removal      takes a direction of a trait, or an auditor's displacement, out of a trained student
+    projection   keeps it out during training: updates without the trait's direction, or answers pinned to the start's
+    relearning   how fast does the trait come back? No defence is reported without it
+
+These are functions of arrays, pytrees of parameters and functions, so that they serve models of any kind. None promises
+safety: they see the traits that are asked about, and no others.
+"""
+
+import importlib
+from typing import Any
+
+
+def __getattr__(name: str) -> Any:
+    """Import a file of this folder when it is first used."""
+    try:
+        return importlib.import_module(f"{__name__}.{name}")
+    except ModuleNotFoundError as error:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from error
