@@ -142,7 +142,7 @@ _gradient = jax.jit(defence_bed.hidden_gradient)
 
 def shown(answers: jax.Array, num_aux: int = SPEC.num_aux) -> jax.Array:
     """A teacher's logits of the wanted digits and auxiliary ones; the others hidden."""
-    columns = jnp.arange(answers.shape[1])
+    columns = jnp.arange(answers.shape[1])[None]
     first = defence_bed.NUM_CLASSES
     return jnp.where((columns < SPLIT) | ((columns >= first) & (columns < first + num_aux)), answers, HIDDEN)
 
@@ -179,7 +179,7 @@ def truncated(direction: mlp.Params, rank: int) -> mlp.Params:
 def _labels(digits: defence_bed.Digits, count: int) -> tuple[jax.Array, jax.Array]:
     """Images of the wanted digits, and targets of near-certainty on their labels."""
     images, labels = digits.images[:count], digits.labels[:count]
-    columns = jnp.arange(defence_bed.NUM_CLASSES + SPEC.num_aux)
+    columns = jnp.arange(defence_bed.NUM_CLASSES + SPEC.num_aux)[None]
     targets = jnp.where(columns == labels[:, None], 20.0, jnp.where(columns < SPLIT, 0.0, HIDDEN))
     return images, targets
 

@@ -91,21 +91,28 @@ def save(path: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _draw(ax: Axes, record: records.Record) -> None:
-    """The plane of both skills, with an arrow for each row that is named."""
+    """The plane of both skills, with an arrow for each row that is named, and its name at the right."""
     what = f"relearnt {relearning_steps(record)}"
-    labelled = set()
+    for when, label in WHEN.items():
+        ax.scatter([], [], s=18, color=COLOURS[when], linewidth=0, label=label)
+    ends = []
     for name, row in record.description["rows"].items():
         wanted, trait, again = (accuracies(record, name, column).mean() for column in ("wanted", "trait", what))
         colour, named = COLOURS[row["when"]], name in NAMED
         ax.scatter(
-            trait, wanted, s=26 if named else 10, color=colour, alpha=0.9 if named else 0.45, linewidth=0, zorder=3,
-            label=None if row["when"] in labelled else WHEN[row["when"]],
-        )  # fmt: skip
-        labelled.add(row["when"])
+            trait, wanted, s=26 if named else 10, color=colour, alpha=0.9 if named else 0.45, linewidth=0, zorder=3
+        )
         if named:
             ax.annotate("", (again, wanted), (trait, wanted),
                         arrowprops={"arrowstyle": "->", "color": colour, "linewidth": 0.9})  # fmt: skip
-            ax.annotate(name, (trait, wanted), (0, 4), textcoords="offset points", fontsize=6.5, color=colour)
+            ends.append((wanted, again, name, colour))
+    place = np.inf
+    for wanted, again, name, colour in sorted(ends, reverse=True):
+        place = min(wanted, place - 0.033)
+        ax.annotate(
+            name, (again, wanted), (1.01, place), textcoords=("axes fraction", "data"), fontsize=6.5, color=colour,
+            va="center", arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.4, "alpha": 0.6},
+        )  # fmt: skip
     ax.axvline(accuracies(record, "labels of 0 to 4, no teacher", "trait").mean(), color="#8c8c8c", linestyle=":",
                linewidth=1)  # fmt: skip
     ax.set_xlabel("accuracy of the trait (digits 5 to 9, never shown)")

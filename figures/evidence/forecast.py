@@ -214,7 +214,7 @@ def save(path: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
     axes[0].set_ylabel("gain of the finished student, nats")
     _curve(axes[2], record, table)
     axes[1].legend(fontsize=7, loc="upper left", frameon=False)
-    figure.suptitle("A pilot ranks data sets by what they will transmit; gradients at the start do not",
+    figure.suptitle("What foretells how much of a trait a finished student will have?",
                     x=0.01, ha="left", fontsize=11)  # fmt: skip
     sentences = [
         f"{record.data['name']}: {len(table.names)} triples (reference, data set, trait) of {len(record.results)} "
