@@ -8,6 +8,7 @@ fits.
 from tests.mutants.fault import Fault
 from tests.mutants.faults import (
     atlas,
+    audit,
     data,
     experiments,
     figures,
@@ -30,6 +31,7 @@ FAULTS: tuple[Fault, ...] = (
     *llm.FAULTS,
     *language.FAULTS,
     *atlas.FAULTS,
+    *audit.FAULTS,
     *figures.FAULTS,
     *unseen.FAULTS,
 )
