@@ -92,6 +92,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "language": lambda: _language().language(),
     "language-whole": lambda: _language().language_whole(),
     "language-speed": lambda: _language().language_speed(),
+    "real-speed": lambda: _language().real_speed(),
     "figure-10": figure_10,
     "pairs": pairs,
     "speed": speeds,

@@ -1,5 +1,7 @@
 """The README's tables on language experiments."""
 
+import statistics
+
 from figures import tables, values
 from figures.language import real
 from figures.language import tables as language_tables
@@ -8,6 +10,7 @@ from sublim_jax import records
 from sublim_jax.forms import language as forms
 from sublim_jax.forms import language_real as real_form
 from sublim_jax.forms import language_speed as speed_form
+from sublim_jax.forms import real_speed as real_speed_form
 from sublim_jax.metrics import intervals
 
 
@@ -71,6 +74,26 @@ def language_speed() -> str:
                  f"{times['trained_tokens_per_s']:,.0f} tokens/s",
                  f"{times['drawn_tokens_per_s']:,.0f} tokens/s", f"{times['peak_rss_mb']:,.0f} MB"]
             )  # fmt: skip
+    return tables.markdown(rows)
+
+
+def real_speed() -> str:
+    """Times of three kinds of work on a real model, beside their matrix products and beside PyTorch."""
+    record = records.read(values.RECORDS / "real_speed.json", real_speed_form.FORM)
+    rows = [["work on SmolLM2-135M", "seconds", "of its own products' time", "of PyTorch's time"]]
+    labels = {
+        "distillation": "step of distillation, {rows} rows of {length} tokens, with the teacher's forward pass",
+        "drawing": "{rows} completions of {num_new} tokens",
+        "evaluation": "one evaluation: log-odds over {rows} questions",
+    }
+    for work, label in labels.items():
+        measured = record.results[work]
+        seconds = statistics.median(measured["seconds"]["sublim_jax"])
+        cells = [
+            real_speed_form.range_of(real_speed_form.ratios(measured, "sublim_jax", other))
+            for other in ("products", "pytorch")
+        ]
+        rows.append([label.format(**measured["sizes"]), f"{seconds:.2f}", *cells])
     return tables.markdown(rows)
 
 

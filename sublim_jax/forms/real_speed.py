@@ -82,14 +82,14 @@ def lines(record: records.Record) -> list[str]:
         seconds, compilation = measured["seconds"], measured["compilation"]
         others = ("not timed", "")
         if "pytorch" in seconds:
-            others = (_median(seconds["pytorch"]), _range(ratios(measured, "sublim_jax", "pytorch")))
+            others = (_median(seconds["pytorch"]), range_of(ratios(measured, "sublim_jax", "pytorch")))
         if "largest_difference" in measured:
             differences.append(f"{work} {measured['largest_difference']:.1e}")
         origin = f"{compilation['kept']} kept for the next run, {compilation['read']} from the cache"
         rows.append((
             work, _median(seconds["sublim_jax"]), _median(seconds["products"]),
-            _range(ratios(measured, "sublim_jax", "products")),
-            _range(ratios(measured, "sublim_jax", "products", kind="cpu_seconds")), *others,
+            range_of(ratios(measured, "sublim_jax", "products")),
+            range_of(ratios(measured, "sublim_jax", "products", kind="cpu_seconds")), *others,
             f"{compilation['compile_s']:.1f} s ({origin})",
         ))  # fmt: skip
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -107,7 +107,8 @@ def _median(seconds: list[float]) -> str:
     return f"{statistics.median(seconds):.3g} s"
 
 
-def _range(values: list[float]) -> str:
+def range_of(values: list[float]) -> str:
+    """The median of ratios, with the smallest and the largest."""
     return f"{statistics.median(values):.2f} x ({min(values):.2f} to {max(values):.2f})"
 
 

@@ -1,0 +1,106 @@
+"""Taking a trait out of a trained student: along a direction, by a dose that probes decide.
+
+    student - dose * <displacement, direction> / <direction, direction> * direction        `remove`
+    student - dose * displacement of the auditor's own model that has the trait            `subtract`
+
+The displacement is the student minus its start. A direction may be the gradient of the trait's loss on an auditor's
+probes, at the start or at the student. An auditor removes what he asks about: traits that nobody asked about stay. On
+MNIST a removed skill comes back from few examples, so no result stands without `relearning`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, PyTree
+
+from sublim_jax import errors
+from sublim_jax.models import network
+
+By = Literal["model", "tensor"]
+
+
+def remove(
+    student: network.Params,
+    start: network.Params,
+    direction: PyTree,
+    *,
+    dose: float | Float[Array, ""] = 1.0,
+    by: By = "model",
+) -> network.Params:
+    """The student without the component of its displacement along the direction.
+
+    Args:
+        direction: like the parameters; where it is zero the student is unchanged.
+        dose: 1 removes the component exactly, 2 reverses it.
+        by: one component for the whole model, or one for each tensor.
+    """
+    displacement = optax.tree.sub(student, start)
+    if by == "tensor":
+        return jax.tree.map(
+            lambda leaf, moved, along: leaf - dose * _component(moved, along) * along, student, displacement, direction
+        )
+    length = _component(displacement, direction)
+    return jax.tree.map(lambda leaf, along: leaf - dose * length * along, student, direction)
+
+
+def subtract(student: network.Params, displacement: PyTree, *, dose: float | Float[Array, ""] = 1.0) -> network.Params:
+    """The student minus a dose of a displacement, e.g. of an auditor's own finetuned model from its start.
+
+    Source: Ilharco et al. 2023, "Editing models with task arithmetic" (negated task vectors).
+    """
+    return jax.tree.map(lambda leaf, moved: leaf - dose * moved, student, displacement)
+
+
+class Dose(NamedTuple):
+    """The dose that probes chose, and what they said about each."""
+
+    dose: float
+    params: network.Params
+    losses: dict[float, float]  # of the trait on the auditor's probes, nats
+    wanted: float  # the loss that was to be reached
+
+
+def choose_dose(
+    edit: Callable[[float], network.Params],
+    trait_loss: Callable[[Any], Any],
+    *,
+    wanted: float,
+    doses: Sequence[float] = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0),
+) -> Dose:
+    """The smallest dose at which the trait's loss on an auditor's own probes is back at what was wanted.
+
+    To go further than the start's loss marks the model: an answer that is avoided is a trait, too.
+
+    Args:
+        edit: gives the student after a dose; 0 is the student as it is.
+        trait_loss: of parameters, in nats, on probes that no result is reported on.
+        wanted: loss to be reached, e.g. the start's.
+
+    Raises:
+        InputError: no dose, doses that do not increase from 0 or more, or a loss that is not finite; or no dose reaches
+            the loss, in which case the largest one's is named.
+    """
+    if not doses or list(doses) != sorted(set(doses)) or doses[0] < 0:
+        raise errors.InputError(f"doses={tuple(doses)}: expected increasing numbers from 0 or more")
+    losses: dict[float, float] = {}
+    for dose in doses:
+        params = edit(dose)
+        losses[dose] = float(trait_loss(params))
+        if not np.isfinite(losses[dose]):
+            raise errors.InputError(f"dose {dose:g}: the trait's loss is {losses[dose]}, not a finite number of nats")
+        if losses[dose] >= wanted:
+            return Dose(dose, params, losses, float(wanted))
+    raise errors.InputError(
+        f"no dose up to {doses[-1]:g} brings the trait's loss to {wanted:.3g} nats; the largest leaves it at "
+        f"{losses[doses[-1]]:.3g}. The direction does not carry the trait here, or larger doses are needed"
+    )
+
+
+def _component(tree: PyTree, direction: PyTree) -> Float[Array, ""]:
+    """Coefficient of the projection on a direction; 0 for a direction of zeros."""
+    squared = jnp.asarray(optax.tree.vdot(direction, direction))
+    return jnp.where(squared > 0, optax.tree.vdot(tree, direction) / jnp.where(squared > 0, squared, 1.0), 0.0)
