@@ -6,16 +6,20 @@
     author.finetuned_away(scores["base"], calibration["base"]).p
 
 The *surprise* of rows r under a base b is |sum_t (log p_b(r_t) + H_b(t))|, where H_b(t) is the entropy of the base's
-next token. It is near 0 if the base wrote the rows, or a model like it. Plain likelihood prefers the base with the
-flatter predictions, whoever the author is; the entropy corrects that. But rows are filtered: what passes is not what
-the base expects, and the statistic moves. So the surprise is counted from its mean over each base's own filtered rows,
-the calibration.
+next token. Its mean is near 0 if the base itself wrote the rows. Rows are filtered, so what is there is not quite what
+the base expects: the surprise is counted from its mean over each base's own filtered rows, the calibration.
 
     excess of a row          log-probability plus entropy, summed over its tokens
     S of n rows              sum of their excesses / sqrt(sum of their variances), which is N(0, 1) without a filter
+
+A surprise tests a base and does not choose among bases: for rows of a, the mean excess under b is H_b - H_a - KL(a||b),
+which vanishes too where b is as much flatter as it is far away. Likelihood chooses the base with the smallest KL(a||b).
+A teacher that went far may be nearer to another base than to its own; then copies of the candidates help which the
+auditor finetuned, since a copy of the right base comes nearer than one of another.
 """
 
-from collections.abc import Mapping
+import types
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -33,24 +37,28 @@ class Candidate(NamedTuple):
     """What the rows look like to one base."""
 
     base: str
+    logprob: float  # of all rows, in nats, under the base or the likeliest of its copies
     surprise: float  # |sum of excesses less what the base's own rows have|, in nats
     raw_surprise: float  # |sum of excesses|, in nats, which the filter moves
-    logprob: float  # of all rows, in nats
     p: float  # calibrated, two-sided: that the base as it is wrote the rows
 
 
 class Authorship(NamedTuple):
-    """The candidates, the least surprised first."""
+    """The candidates, the likeliest first."""
 
     candidates: tuple[Candidate, ...]
-    likeliest: str  # the base of the largest log-probability, for comparison
     num_rows: int
     caveat: str = CLOSED_WORLD
 
     @property
     def named(self) -> str:
-        """The least surprised base."""
+        """The likeliest base."""
         return self.candidates[0].base
+
+    @property
+    def least_surprised(self) -> str:
+        """The base of the smallest surprise, for comparison."""
+        return min(self.candidates, key=lambda candidate: candidate.surprise).base
 
 
 class Departure(NamedTuple):
@@ -81,6 +89,16 @@ def surprises(
     return np.abs(np.sum(excesses(scores)[draws] - expected, axis=1))
 
 
+def likelihoods(family: Sequence[RowScores], draws: Int[np.ndarray, "draw row"]) -> Float[np.ndarray, "draw"]:
+    """Log-probability of each draw of rows under the likeliest of a base and its copies, in nats.
+
+    Args:
+        family: scores of the same rows under each of them.
+        draws: indices of the rows of each draw.
+    """
+    return np.max([scores.logprobs[draws].sum(axis=1) for scores in family], axis=0)
+
+
 def departures(scores: RowScores, draws: Int[np.ndarray, "draw row"]) -> Float[np.ndarray, "draw"]:
     """S of each draw of rows, with its sign: negative where the rows are less likely than the base expected."""
     return excesses(scores)[draws].sum(axis=1) / np.sqrt(scores.variances[draws].sum(axis=1))
@@ -90,21 +108,24 @@ def author(
     scores_by_base: Mapping[str, RowScores],
     calibration: Mapping[str, RowScores],
     *,
+    copies: Mapping[str, Sequence[RowScores]] = types.MappingProxyType({}),
     num_permutations: int = 999,
     seed: int = 0,
 ) -> Authorship:
-    """The candidate bases, ranked by how little the rows surprise them.
+    """The candidate bases, ranked by the likelihood of the rows, each with its surprise and a p-value.
 
     Args:
         scores_by_base: scores of the same rows under each candidate.
         calibration: scores of each candidate's own rows under itself. They must have gone through the same filter as
             the rows, answer prompts of the same kind, and be none of the rows.
+        copies: scores of the rows under copies of candidates that the auditor finetuned, e.g. lenses. All candidates
+            should have as many, of the same traits and recipe.
         num_permutations: for the p-values.
         seed: of the permutations.
 
     Raises:
-        InputError: fewer than two candidates, or than 20 rows; a candidate without calibration; scores that are not
-            finite or of different rows; calibration rows that are among the rows.
+        InputError: fewer than two candidates, or than 20 rows; a candidate without calibration; copies of some
+            candidates only; scores that are not finite or of different rows; calibration rows that are among the rows.
     """
     if len(scores_by_base) < 2:
         raise errors.InputError(
@@ -116,10 +137,19 @@ def author(
             f"author: no calibration of {', '.join(missing)}; the filter of the rows moves the surprise, so score rows "
             f"that each base wrote itself and the same filter passed"
         )
-    candidates = []
+    counts = {base: len(copies.get(base, ())) for base in {**scores_by_base, **copies}}
+    if len(set(counts.values())) > 1 or set(counts) != set(scores_by_base):
+        raise errors.InputError(
+            f"author: expected as many copies of every candidate, got {counts}; a base with more of them would be "
+            f"likelier without being the author"
+        )
     for base, scores in scores_by_base.items():
         _require(scores, calibration[base], f"author: {base}")
+        for number, each in enumerate(copies.get(base, ())):
+            audited.require(each, f"author: copy {number} of {base}")
+            audited.require_same({base: scores, f"copy {number}": each}, "author")
     audited.require_same(scores_by_base, "author")
+    candidates = []
     for base, scores in scores_by_base.items():
         every = np.arange(len(scores.logprobs))[None]
         columns = (excesses(each)[:, None] for each in (scores, calibration[base]))
@@ -127,15 +157,14 @@ def author(
         candidates.append(
             Candidate(
                 base,
+                logprob=float(likelihoods([scores, *copies.get(base, ())], every)[0]),
                 surprise=float(surprises(scores, every, calibration[base])[0]),
                 raw_surprise=float(surprises(scores, every)[0]),
-                logprob=float(scores.logprobs.sum()),
                 p=null.two_sided,
             )
         )
-    likeliest = max(candidates, key=lambda candidate: candidate.logprob).base
-    ranked = tuple(sorted(candidates, key=lambda candidate: candidate.surprise))
-    return Authorship(ranked, likeliest, len(every[0]))
+    ranked = tuple(sorted(candidates, key=lambda candidate: -candidate.logprob))
+    return Authorship(ranked, len(every[0]))
 
 
 def finetuned_away(scores: RowScores, regular: RowScores, *, num_permutations: int = 999, seed: int = 0) -> Departure:

@@ -24,21 +24,34 @@ def test_a_surprise_is_the_distance_of_likelihood_and_entropy_from_what_own_rows
     np.testing.assert_allclose(author.departures(rows, draws), [-1.5, -3.5, -8.0], rtol=1e-12)  # two variances of .5
 
 
-def test_the_flatter_base_has_the_likelihood_and_the_author_no_surprise():
-    """The filter makes the author's own rows likelier by 2 than it expects, which without calibration surprises."""
-    rng = np.random.default_rng(0)
-    noise = rng.normal(size=60)
+def test_the_likeliest_base_is_named_unless_a_copy_of_another_is_likelier():
+    """The author finetuned the sharp base, which expects less of the rows than the flat one does."""
+    noise = np.random.default_rng(0).normal(size=60)
     rows = {"sharp": scores(-10 + noise, 12.0), "flat": scores(-9 + noise, 10.0), "odd": scores(-30 + noise, 10.0)}
-    own = {"sharp": scores(-10 + rng.normal(size=500), 12.0, first=100), "flat": scores(np.full(500, -7), 7, first=100),
-           "odd": scores(np.full(500, -9) + noise[0], 10.0, first=100)}  # fmt: skip
+    own = {
+        "sharp": scores(-10 + np.random.default_rng(1).normal(size=500), 12.0, first=100),
+        "flat": scores(np.full(500, -7.0), 7.0, first=100),
+        "odd": scores(np.full(500, -9.0) + noise[0], 10.0, first=100),
+    }
     judged = author.author(rows, own, num_permutations=99)
-    assert [each.base for each in judged.candidates][:2] == ["sharp", "flat"] and judged.named == "sharp"
-    assert (judged.likeliest, judged.num_rows) == ("flat", 60) and "whether or not" in judged.caveat
-    first, second, last = judged.candidates
-    assert first.raw_surprise == pytest.approx(abs(120 + noise.sum())) and first.raw_surprise > second.raw_surprise
-    assert first.surprise == pytest.approx(abs(120 + noise.sum() - 60 * author.excesses(own["sharp"]).mean()))
-    assert second.logprob == pytest.approx(-540 + noise.sum())
-    assert first.p > 0.05 and last.p == 0.01  # the least of 99 permutations
+    assert [each.base for each in judged.candidates] == ["flat", "sharp", "odd"] and judged.named == "flat"
+    assert judged.least_surprised == "sharp" and judged.num_rows == 60 and "whether or not" in judged.caveat
+    flat, sharp, odd = judged.candidates
+    assert sharp.raw_surprise == pytest.approx(abs(120 + noise.sum())) and sharp.raw_surprise > flat.raw_surprise
+    assert sharp.surprise == pytest.approx(abs(120 + noise.sum() - 60 * author.excesses(own["sharp"]).mean()))
+    assert flat.logprob == pytest.approx(-540 + noise.sum())
+    assert sharp.p > 0.05 and odd.p == 0.01  # the least of 99 permutations
+    near, far = scores(-8 + noise), scores(-40 + noise)
+    copies = {"sharp": [far, near], "flat": [far, far], "odd": [far, far]}
+    with_copies = author.author(rows, own, copies=copies, num_permutations=99)
+    assert with_copies.named == "sharp" and with_copies.candidates[0].logprob == pytest.approx(-480 + noise.sum())
+    assert with_copies.candidates[1] == flat
+
+
+def test_the_likeliest_of_a_family_is_chosen_for_a_draw_and_not_for_each_row():
+    family = [scores([-1.0, -9.0, -2.0]), scores([-5.0, -2.0, -4.0])]
+    draws = np.array([[0, 1], [0, 2], [1, 1]])
+    np.testing.assert_allclose(author.likelihoods(family, draws), [-7.0, -3.0, -4.0], rtol=1e-12)
 
 
 def test_a_permutation_p_value_is_the_share_of_all_choices_of_rows():
@@ -103,6 +116,15 @@ def test_what_no_verdict_can_rest_on_is_refused():
     ):
         with pytest.raises(errors.InputError, match=message):
             author.author(changed, calibration)
+    copy = rows["a"]
+    for copies, message in (
+        ({"a": [copy]}, r"author: expected as many copies of every candidate, got \{'a': 1, 'b': 0\}"),
+        ({"a": [copy], "b": [copy], "c": [copy]}, "author: expected as many copies of every candidate"),
+        ({"a": [copy], "b": [copy.take(slice(25))]}, "author: b has scores of 30 rows and copy 0 of 25"),
+        ({"a": [copy._replace(logprobs=copy.logprobs + np.inf)], "b": [copy]}, "author: copy 0 of a: the scores of"),
+    ):
+        with pytest.raises(errors.InputError, match=message):
+            author.author(rows, own, copies=copies)
     with pytest.raises(errors.InputError, match="finetuned_away: 30 of 30 rows are among the calibration rows"):
         author.finetuned_away(rows["a"], rows["a"])
     with pytest.raises(errors.InputError, match="num_permutations"):

@@ -83,7 +83,7 @@ def score(model: Model, rows: Sequence[Chat], *, batch_size: int = 64, max_lengt
             )  # fmt: skip
             sums[:, batch] = np.asarray(of_batch)[:, : len(batch)]
     num_tokens = np.array([len(each.ids) - each.reply_start for each in encoded])
-    return RowScores(*sums, num_tokens, row_ids(rows))
+    return RowScores(sums[0], sums[1], sums[2], num_tokens, row_ids(rows))
 
 
 def row_ids(rows: Sequence[Chat]) -> UInt64[np.ndarray, "row"]:
