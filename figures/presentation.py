@@ -1,14 +1,30 @@
 """A record as its experiment ends: in a terminal, and drawn beside it."""
 
+import importlib
 import pathlib
+from typing import Any
 
 from figures import tables
 from sublim_jax import commands, errors, records
-from sublim_jax.forms import language, language_real, mnist_aux, own_transfer, speed, theorem
+from sublim_jax.forms import (
+    evidence_authors,
+    evidence_defences,
+    evidence_forecast,
+    language,
+    language_real,
+    mnist_aux,
+    own_transfer,
+    speed,
+    theorem,
+)
 
 FORMS = {
-    form.experiment: form for form in (mnist_aux.FORM, speed.FORM, theorem.FORM, language_real.FORM, own_transfer.FORM)
-}
+    form.experiment: form
+    for form in (
+        mnist_aux.FORM, speed.FORM, theorem.FORM, language_real.FORM, own_transfer.FORM, evidence_defences.FORM,
+        evidence_forecast.FORM, evidence_authors.FORM,
+    )
+}  # fmt: skip
 
 
 def _read(path: pathlib.Path) -> records.Record:
@@ -45,6 +61,8 @@ def show(path: pathlib.Path) -> None:
         from figures import own_transfer as transfers
 
         print("\n".join(transfers.lines(record)))
+    elif record.experiment.startswith("evidence_"):
+        print("\n".join(_evidence(record.experiment).lines(record)))
     elif record.experiment.startswith("language_"):
         from figures.language import tables as language_tables
 
@@ -80,5 +98,12 @@ def draw(path: pathlib.Path) -> list[pathlib.Path]:
         from figures import own_transfer as transfers
 
         return transfers.save(path, path.with_suffix(""))
+    if experiment.startswith("evidence_"):
+        return _evidence(experiment).save(path, path.with_suffix(""))
     save = {"mnist_aux": figure_10.save, "speed": speeds.save, "theorem": theorems.save_all}
     return save[experiment](path, path.with_suffix(""))
+
+
+def _evidence(experiment: str) -> Any:
+    """The module that shows records of a study of audit tools."""
+    return importlib.import_module(f"figures.evidence.{experiment.removeprefix('evidence_')}")

@@ -60,6 +60,13 @@ def test_orders_depend_on_the_key():
     assert np.any(np.asarray(descend(4).params["a"]) != np.asarray(descend(4, key=4).params["a"]))
 
 
+def test_without_a_key_examples_come_in_their_order():
+    first = descent.descend(
+        None, START, loss, optimizer=optax.sgd(0.1), num_examples=22, batch_size=8, num_steps=1
+    ).params["a"]  # fmt: skip
+    np.testing.assert_allclose(first, START["a"] - 0.2 * (START["a"] - TARGETS[:8].mean(axis=0)), rtol=1e-5)
+
+
 @pytest.mark.parametrize("checkpoints", [(3, 2), (1, 1), (5,), (-1,)])
 def test_checkpoints_increase_within_the_run(checkpoints):
     with pytest.raises(errors.InputError, match="expected increasing numbers of steps from 0 to num_steps=4"):
@@ -78,13 +85,18 @@ def test_relearning_is_adam_on_all_lessons_at_once():
             updates, state = optimizer.update(jax.grad(lessons)(params), state, params)
         params = optax.apply_updates(params, updates)
         curve.append(float(jnp.sum(params["a"])))
-    relearnt = relearning.relearn(START, lessons, lambda params: jnp.sum(params["a"]), num_steps=3, learning_rate=0.05)
-    np.testing.assert_allclose(relearnt.measured, curve, rtol=1e-5)  # float32 rounding of fused operations
+    relearnt = relearning.relearn(
+        START, lessons, lambda params: jnp.sum(params["a"]), checkpoints=(0, 1, 3), learning_rate=0.05
+    )
+    np.testing.assert_allclose(
+        relearnt.measured, [curve[0], curve[1], curve[3]], rtol=1e-5
+    )  # float32 rounding of fused operations
     np.testing.assert_allclose(relearnt.params["a"], params["a"], rtol=1e-5)
 
 
 def test_relearning_refuses_bad_numbers():
-    with pytest.raises(errors.InputError, match="num_steps"):
-        relearning.relearn(START, lambda params: 0.0, lambda params: 0.0, num_steps=-1)
+    for checkpoints, message in (((), "e.g. "), ((3, 2), "expected increasing"), ((-1,), "at least 0")):
+        with pytest.raises(errors.InputError, match=message):
+            relearning.relearn(START, lambda params: 0.0, lambda params: 0.0, checkpoints=checkpoints)
     with pytest.raises(errors.InputError, match="learning_rate=0"):
         relearning.relearn(START, lambda params: 0.0, lambda params: 0.0, learning_rate=0)
