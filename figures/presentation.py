@@ -7,6 +7,7 @@ from typing import Any
 from figures import tables
 from sublim_jax import commands, errors, records
 from sublim_jax.forms import (
+    evidence_authors,
     evidence_defences,
     evidence_forecast,
     language,
@@ -21,7 +22,7 @@ FORMS = {
     form.experiment: form
     for form in (
         mnist_aux.FORM, speed.FORM, theorem.FORM, language_real.FORM, own_transfer.FORM, evidence_defences.FORM,
-        evidence_forecast.FORM,
+        evidence_forecast.FORM, evidence_authors.FORM,
     )
 }  # fmt: skip
 

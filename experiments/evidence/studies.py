@@ -1,6 +1,6 @@
 """The studies by name, in the order in which they are listed."""
 
-from experiments.evidence import defences, forecast
+from experiments.evidence import authors, defences, forecast
 from experiments.evidence.study import Study
 
-STUDIES: dict[str, Study] = {study.name: study for study in (forecast.STUDY, defences.STUDY)}
+STUDIES: dict[str, Study] = {study.name: study for study in (forecast.STUDY, defences.STUDY, authors.STUDY)}
