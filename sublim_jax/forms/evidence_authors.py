@@ -6,9 +6,7 @@ from sublim_jax import errors, records, specs
 
 REGULAR = "regular"
 """The author that is the base itself; the others are targets of its finetuned teachers."""
-Statistic = Literal[
-    "likelihood with copies", "likelihood with other copies", "likelihood", "surprise", "raw surprise"
-]
+Statistic = Literal["likelihood with copies", "likelihood with other copies", "likelihood", "surprise", "raw surprise"]
 STATISTICS: tuple[Statistic, ...] = get_args(Statistic)
 """How a base is chosen: see `sublim_jax.audit.author`. The copies are lenses of the matched recipe, of all traits or of
 those that the author was not finetuned on. A raw surprise is counted from 0."""
