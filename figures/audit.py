@@ -17,8 +17,15 @@ from sublim_jax.forms import audit as form
 from sublim_jax.metrics import intervals
 
 COLOURS = {"transmits": "#c8553d", "not seen": "#2f6690", "cannot tell": "#8c8c8c"}
+SIGNIFICANT = 0.05
+"""Below it, rows do not look like a model's own."""
 IS_PAGE = b"<!-- sublim_jax audit -->"
 """Begins a page of ours, which another run may replace."""
+
+
+STYLE = """body { font: 15px/1.45 sans-serif; max-width: 52em; margin: 2em auto; padding: 0 1em }
+td, th { padding: .2em .8em .2em 0; text-align: left; vertical-align: top }
+pre { white-space: pre-wrap; font-size: 12px } img { max-width: 100% }"""
 
 
 def num_pairs(record: records.Record) -> int:
@@ -69,18 +76,19 @@ def authorship(record: records.Record) -> list[str]:
     if form.AUTHOR not in record.results:
         return []
     found, base = record.results[form.AUTHOR]["author"], record.config["base"]
-    fits = "look like" if found["p"] > 0.05 else "do not look like"
+    fits = "look like" if found["p"] > SIGNIFICANT else "do not look like"
     sentences = [
         f"{found['num_rows']:,} rows scored ({found['num_tokens']:,} tokens): they {fits} rows of {base} as it is "
         f"(S = {found['statistic']:+.1f}, its own rows {found['regular']:+.1f}, p = {found['p']:.3g})"
     ]
+    if found["p"] <= SIGNIFICANT:
+        sentences.append("  (nor do rows that were filtered or sampled in another way than the null)")
     if found["candidates"]:
         first = next(iter(found["candidates"]))
-        sentences.append(f"likeliest author: {first}, of {len(found['candidates'])} candidates, one of which comes first "
-                         f"in any case")  # fmt: skip
+        sentences.append(f"likeliest author: {first}, of {len(found['candidates'])}; one comes first in any case")
         sentences += [
-            f"  {name}: {each['logprob'] / found['num_tokens']:+.3f} nats a token, surprise {each['surprise']:,.0f} nats, "
-            f"p = {each['p']:.3g} that it wrote them as it is"
+            f"  {name}: {each['logprob'] / found['num_tokens']:+.3f} nats a token, surprise {each['surprise']:,.0f} "
+            f"nats, p = {each['p']:.3g} that it wrote them as it is"
             for name, each in found["candidates"].items()
         ]
     return sentences
@@ -171,8 +179,7 @@ def _page(record: records.Record, picture: pathlib.Path) -> str:
     title = html.escape(f"Audit of {pathlib.Path(record.config['data']).name} for {record.config['base']}")
     return (
         f"{IS_PAGE.decode()}\n<!doctype html><html lang='en'><meta charset='utf-8'><title>{title}</title>"
-        "<style>body{font:15px/1.45 sans-serif;max-width:52em;margin:2em auto;padding:0 1em}"
-        "td,th{padding:.2em .8em .2em 0;text-align:left;vertical-align:top}pre{white-space:pre-wrap;font-size:12px}img{max-width:100%}</style>"
+        f"<style>{STYLE}</style>"
         f"<h1>{title}</h1><table><tr><th>trait</th><th>verdict</th><th>gain over the null (nats of log-odds)</th>"
         f"<th></th></tr>{rows}</table><img alt='gains with intervals' src='data:image/png;base64,{encoded}'>"
         f"<h2>The report in full</h2><pre>{report}</pre></html>\n"

@@ -131,7 +131,8 @@ def notes(config: AuditConfig) -> list[str]:
     """What a reader of any number must know."""
     said = [
         "an audit sees the traits that are asked about, on the questions that are asked, for this model and this "
-        "training; it is no promise of safety"
+        "training; it is no promise of safety",
+        "the threshold was not calibrated on finished trainings of this model",
     ]
     if opened.is_embedded(config.base):
         said.append("the model is the embedded one (64 thousand parameters, an invented world), not a language model")
