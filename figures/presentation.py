@@ -4,10 +4,18 @@ import pathlib
 
 from figures import tables
 from sublim_jax import commands, errors, records
-from sublim_jax.forms import language, language_real, mnist_aux, own_transfer, speed, theorem
+from sublim_jax.forms import evidence_lineage, language, language_real, mnist_aux, own_transfer, speed, theorem
 
 FORMS = {
-    form.experiment: form for form in (mnist_aux.FORM, speed.FORM, theorem.FORM, language_real.FORM, own_transfer.FORM)
+    form.experiment: form
+    for form in (
+        mnist_aux.FORM,
+        speed.FORM,
+        theorem.FORM,
+        language_real.FORM,
+        own_transfer.FORM,
+        evidence_lineage.FORM,
+    )
 }
 
 
@@ -45,6 +53,10 @@ def show(path: pathlib.Path) -> None:
         from figures import own_transfer as transfers
 
         print("\n".join(transfers.lines(record)))
+    elif record.experiment == "evidence_lineage":
+        from figures.evidence import lineage
+
+        print("\n".join(lineage.lines(record)))
     elif record.experiment.startswith("language_"):
         from figures.language import tables as language_tables
 
@@ -80,5 +92,9 @@ def draw(path: pathlib.Path) -> list[pathlib.Path]:
         from figures import own_transfer as transfers
 
         return transfers.save(path, path.with_suffix(""))
+    if experiment == "evidence_lineage":
+        from figures.evidence import lineage
+
+        return lineage.save(path, path.with_suffix(""))
     save = {"mnist_aux": figure_10.save, "speed": speeds.save, "theorem": theorems.save_all}
     return save[experiment](path, path.with_suffix(""))

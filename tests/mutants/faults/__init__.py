@@ -8,6 +8,7 @@ fits.
 from tests.mutants.fault import Fault
 from tests.mutants.faults import (
     atlas,
+    audit_lineage,
     data,
     experiments,
     figures,
@@ -27,6 +28,7 @@ FAULTS: tuple[Fault, ...] = (
     *metrics.FAULTS,
     *models.FAULTS,
     *library.FAULTS,
+    *audit_lineage.FAULTS,
     *llm.FAULTS,
     *language.FAULTS,
     *atlas.FAULTS,
