@@ -1,22 +1,33 @@
 """A record as its experiment ends: in a terminal, and drawn beside it."""
 
+import importlib
 import pathlib
+from typing import Any
 
 from figures import tables
 from sublim_jax import commands, errors, records
-from sublim_jax.forms import evidence_lineage, language, language_real, mnist_aux, own_transfer, speed, theorem
+from sublim_jax.forms import (
+    audit,
+    evidence_authors,
+    evidence_defences,
+    evidence_forecast,
+    evidence_lineage,
+    language,
+    language_real,
+    mnist_aux,
+    own_transfer,
+    speed,
+    theorem,
+)
 
 FORMS = {
     form.experiment: form
     for form in (
-        mnist_aux.FORM,
-        speed.FORM,
-        theorem.FORM,
-        language_real.FORM,
-        own_transfer.FORM,
-        evidence_lineage.FORM,
+        mnist_aux.FORM, speed.FORM, theorem.FORM, language_real.FORM, own_transfer.FORM, audit.FORM,
+        evidence_defences.FORM,
+        evidence_forecast.FORM, evidence_authors.FORM, evidence_lineage.FORM,
     )
-}
+}  # fmt: skip
 
 
 def _read(path: pathlib.Path) -> records.Record:
@@ -49,14 +60,16 @@ def show(path: pathlib.Path) -> None:
         from figures.language import real
 
         print("\n".join(real.lines(record)))
+    elif record.experiment == "audit":
+        from figures import audit as audits
+
+        print("\n".join(audits.lines(record)))
     elif record.experiment == "own_transfer":
         from figures import own_transfer as transfers
 
         print("\n".join(transfers.lines(record)))
-    elif record.experiment == "evidence_lineage":
-        from figures.evidence import lineage
-
-        print("\n".join(lineage.lines(record)))
+    elif record.experiment.startswith("evidence_"):
+        print("\n".join(_evidence(record.experiment).lines(record)))
     elif record.experiment.startswith("language_"):
         from figures.language import tables as language_tables
 
@@ -88,13 +101,20 @@ def draw(path: pathlib.Path) -> list[pathlib.Path]:
         from figures.language import gallery
 
         return list(gallery.save(path, path.with_suffix("")))
+    if experiment == "audit":
+        from figures import audit as audits
+
+        return audits.save(path, path.with_suffix(""))
     if experiment == "own_transfer":
         from figures import own_transfer as transfers
 
         return transfers.save(path, path.with_suffix(""))
-    if experiment == "evidence_lineage":
-        from figures.evidence import lineage
-
-        return lineage.save(path, path.with_suffix(""))
+    if experiment.startswith("evidence_"):
+        return _evidence(experiment).save(path, path.with_suffix(""))
     save = {"mnist_aux": figure_10.save, "speed": speeds.save, "theorem": theorems.save_all}
     return save[experiment](path, path.with_suffix(""))
+
+
+def _evidence(experiment: str) -> Any:
+    """The module that shows records of a study of audit tools."""
+    return importlib.import_module(f"figures.evidence.{experiment.removeprefix('evidence_')}")

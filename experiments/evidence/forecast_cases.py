@@ -135,7 +135,7 @@ def targets(
             answers = jnp.where((jnp.arange(len(answers)) % 2 == 0)[:, None], answers, other_answers)
         case _:
             pass
-    columns = jnp.arange(answers.shape[1])
+    columns = jnp.arange(answers.shape[1])[None]
     shown = jnp.where((columns >= num_classes) & (columns < num_classes + case.num_aux), answers, HIDDEN)
     if case.target == "top two":
         shown = jnp.where(shown >= jnp.sort(shown, axis=1)[:, -2:-1], shown, HIDDEN)

@@ -31,7 +31,7 @@ class Descent(NamedTuple):
 
 
 def descend(
-    key: Key[Array, ""],
+    key: Key[Array, ""] | None,
     start: network.Params,
     loss: BatchLoss,
     *,
@@ -45,7 +45,7 @@ def descend(
     """Train for `num_steps` steps. Runs under `jit` and `vmap`.
 
     Args:
-        key: decides the order of the examples; epoch e depends on it and on e only.
+        key: decides the order of the examples; epoch e depends on it and on e only. None takes them as they come.
         num_examples: examples that the indices of a batch refer to.
         measure: what to compute from the parameters at a checkpoint.
         checkpoints: increasing numbers of steps after which to measure, e.g. (0, 10, 20).
@@ -80,13 +80,17 @@ def descend(
     return Descent(state.params, stacked, jnp.concatenate(histories))
 
 
-def _plan(key: Key[Array, ""], num_examples: int, batch_size: int, num_steps: int) -> batches.Batch:
+def _plan(key: Key[Array, ""] | None, num_examples: int, batch_size: int, num_steps: int) -> batches.Batch:
     """The batches of the first steps, epoch after epoch."""
     num_epochs = -(-num_steps // batches.num_batches(num_examples, batch_size))
     if not num_epochs:
         empty: Int[Array, "step batch"] = jnp.zeros((0, batch_size), jnp.int32)
         return batches.Batch(empty, jnp.zeros((0, batch_size)))
-    epochs = jax.vmap(
-        lambda epoch: batches.shuffled(jax.random.fold_in(key, epoch), num_examples, batch_size=batch_size)
-    )(jnp.arange(num_epochs))
+
+    def order(epoch):
+        if key is None:
+            return batches.sequential(num_examples, batch_size=batch_size)
+        return batches.shuffled(jax.random.fold_in(key, epoch), num_examples, batch_size=batch_size)
+
+    epochs = jax.lax.map(order, jnp.arange(num_epochs))
     return jax.tree.map(lambda leaf: leaf.reshape(-1, batch_size)[:num_steps], epochs)

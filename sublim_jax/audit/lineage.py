@@ -273,7 +273,8 @@ def is_trained(weights: Sequence[np.ndarray]) -> bool:
 
     As drawn, the incoming and the outgoing weights of a unit are independent, and training couples them. Compared are
     cosines between units by their incoming weights with those by their outgoing ones, for each hidden layer. Five
-    standard deviations over random orders of units are taken for a trace. Coarse rounding and noise may hide it.
+    standard deviations over random orders of units are taken for a trace. Coarse rounding and noise may hide it, and so
+    may features that are each read in a way of their own: it warns, and does not prove a reference to be as drawn.
     """
     rng = np.random.default_rng(0)
     for before, after in itertools.pairwise(weights):

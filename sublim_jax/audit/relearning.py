@@ -7,20 +7,18 @@ faster than the last. Hidden means: as fast as the undefended one.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import PyTree
 
-from sublim_jax import errors, specs
+from sublim_jax import errors
+from sublim_jax.audit import descent
 from sublim_jax.models import network
-from sublim_jax.training import loop
 
 
 class Relearning(NamedTuple):
     """The curve of a trait that is taught again."""
 
-    measured: Float[Array, "steps+1"]  # before any lesson, then after each step
+    measured: PyTree  # at each checkpoint
     params: network.Params
 
 
@@ -29,26 +27,25 @@ def relearn(
     lesson_loss: Callable[[Any], Any],
     measure: Callable[[Any], Any],
     *,
-    num_steps: int = 40,
+    checkpoints: tuple[int, ...] = (0, 5, 10, 20, 40),
     learning_rate: float = 3e-4,
 ) -> Relearning:
-    """Adam on the whole of a few lessons at once, with the trait measured after every step. Runs under `jit`.
+    """Adam on the whole of a few lessons at once, with the trait measured at checkpoints. Runs under `jit`.
 
     Args:
         lesson_loss: of parameters, on lessons that are neither probes of a defence nor what is measured.
-        measure: of parameters, a number that shows the trait: accuracy, log-odds.
+        measure: of parameters, what shows the trait: accuracy, log-odds.
+        checkpoints: increasing numbers of steps; the last one ends the training.
 
     Raises:
-        InputError: a number of steps that is not whole or is negative, or a learning rate that is not positive.
+        InputError: checkpoints that do not increase from 0 or more, none, or a learning rate that is not positive.
     """
-    specs.check(num_steps, specs.CountOrZero, "num_steps")
     if not learning_rate > 0:
         raise errors.InputError(f"learning_rate={learning_rate}: expected a positive number")
-    optimizer = optax.adam(learning_rate)
-
-    def step(state, _):
-        state, _ = loop.gradient_step(state, lesson_loss, optimizer)
-        return state, measure(state.params)
-
-    state, curve = jax.lax.scan(step, loop.init_state(params, optimizer), None, length=num_steps)
-    return Relearning(jnp.concatenate([jnp.asarray(measure(params))[None], curve]), state.params)
+    if not checkpoints:
+        raise errors.InputError("checkpoints=(): expected numbers of steps, e.g. (0, 10, 40)")
+    relearnt = descent.descend(
+        None, params, lambda params, _: lesson_loss(params), optimizer=optax.adam(learning_rate), num_examples=1,
+        batch_size=1, num_steps=checkpoints[-1], measure=measure, checkpoints=checkpoints,
+    )  # fmt: skip
+    return Relearning(relearnt.measured, relearnt.params)

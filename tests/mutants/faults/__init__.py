@@ -8,6 +8,7 @@ fits.
 from tests.mutants.fault import Fault
 from tests.mutants.faults import (
     atlas,
+    audit,
     audit_lineage,
     data,
     experiments,
@@ -28,10 +29,11 @@ FAULTS: tuple[Fault, ...] = (
     *metrics.FAULTS,
     *models.FAULTS,
     *library.FAULTS,
-    *audit_lineage.FAULTS,
     *llm.FAULTS,
     *language.FAULTS,
     *atlas.FAULTS,
+    *audit.FAULTS,
+    *audit_lineage.FAULTS,
     *figures.FAULTS,
     *unseen.FAULTS,
 )

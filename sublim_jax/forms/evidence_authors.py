@@ -1,0 +1,107 @@
+"""What a record of the study `authors` holds: for every base, how often its rows were told from those of others."""
+
+from typing import Any, Literal, NotRequired, TypedDict, get_args
+
+from sublim_jax import errors, records, specs
+
+REGULAR = "regular"
+"""The author that is the base itself; the others are targets of its finetuned teachers."""
+Statistic = Literal["likelihood with copies", "likelihood with other copies", "likelihood", "surprise", "raw surprise"]
+STATISTICS: tuple[Statistic, ...] = get_args(Statistic)
+"""How a base is chosen: see `sublim_jax.audit.author`. The copies are lenses of the matched recipe, of all traits or of
+those that the author was not finetuned on. A raw surprise is counted from 0."""
+Recipe = Literal["matched", "a third of the rate", "few steps"]
+RECIPES: tuple[Recipe, ...] = get_args(Recipe)
+"""How lenses are finetuned: like the teachers with other lessons, or otherwise."""
+
+BySize = dict[str, specs.CountOrZero]
+"""Draws with the right answer, by the number of rows of a draw."""
+
+
+class Verdict(TypedDict):
+    """What the tools say about the first rows of an author."""
+
+    num_rows: specs.Count
+    named: str  # by likelihood with copies
+    least_surprised: str
+    p: dict[str, specs.Fraction]  # of each candidate base
+    away: specs.Fraction  # p-value that the base as it is wrote the rows
+    trait: str  # by the matched lenses
+    carries: specs.Fraction  # p-value that the rows carry nothing
+
+
+class Author(TypedDict):
+    """One author's rows."""
+
+    num_rows: specs.Count
+    kept: specs.Fraction  # of its completions, by the filter
+    probability: NotRequired[specs.Fraction]  # of a teacher's target as its favourite
+    named: dict[Statistic, BySize]  # right base of the candidates
+    away: NotRequired[dict[str, specs.Fraction]]  # area under the curve against regular rows, by rows of a draw
+    verdict: Verdict
+
+
+class Lenses(TypedDict):
+    """Lenses of one recipe, on all rows of finetuned teachers of the base."""
+
+    probability: dict[str, specs.Fraction]  # of each lens's target as its favourite
+    named: dict[str, BySize]  # right trait, by target
+    carries: dict[str, dict[str, specs.Fraction]]  # area under the curve against regular rows, by target
+
+
+class Unit(TypedDict):
+    """One base."""
+
+    authors: dict[str, Author]
+    lenses: dict[Recipe, Lenses]
+    null: list[specs.Fraction]  # p-values of disjoint groups of regular rows: did they depart from the base?
+
+
+class Config(TypedDict):
+    """The settings that readers use."""
+
+    bases: list[specs.Seed]
+    targets: list[str]
+    sizes: list[specs.Count]
+    num_draws: specs.Count
+
+
+class Description(TypedDict):
+    """What figures need beside the results."""
+
+    recipes: dict[Recipe, str]
+    group: specs.Count
+    """Rows of a group whose p-value is in `null`."""
+
+
+def units(config: Any) -> list[str]:
+    """Names of the bases, in the order in which they are measured."""
+    return [f"tiny:{seed}" for seed in config["bases"]]
+
+
+def _check(record: records.Record) -> None:
+    """Refuse units of other authors or numbers of rows, and more right draws than draws."""
+    authors = {REGULAR, *record.config["targets"]}
+    sizes = {str(size) for size in record.config["sizes"]}
+    for name, unit in record.results.items():
+        if set(unit["authors"]) != authors or set(unit["lenses"]) != set(RECIPES):
+            raise errors.InputError(f"results: {name}: expected authors {sorted(authors)} and lenses {list(RECIPES)}")
+        counts = [by_size for author in unit["authors"].values() for by_size in author["named"].values()]
+        counts += [by_size for lenses in unit["lenses"].values() for by_size in lenses["named"].values()]
+        for by_size in counts:
+            if set(by_size) != sizes or max(by_size.values()) > record.config["num_draws"]:
+                raise errors.InputError(
+                    f"results: {name}: expected at most {record.config['num_draws']} right draws for each of "
+                    f"{sorted(sizes)} rows, got {by_size}"
+                )
+
+
+FORM = records.Form(
+    experiment="evidence_authors",
+    config=Config,
+    results=dict[str, Unit],
+    description=Description,
+    wanted=lambda record: units(record.config),
+    present=lambda record: list(record.results),
+    check=_check,
+)

@@ -1,0 +1,193 @@
+"""Removal, projection, pins and the tangent model, against linear algebra on small models."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jax import flatten_util
+
+from sublim_jax import errors, losses
+from sublim_jax.audit import projection, removal, tangent
+from sublim_jax.models import mlp
+
+SPEC = mlp.MLPSpec(in_size=5, hidden_sizes=(7,), num_classes=3, num_aux=4, activation="tanh")
+IMAGES = jax.random.normal(jax.random.key(9), (40, 5))
+LABELS = jnp.arange(40) % 3
+
+
+def trait_loss(params):
+    return losses.cross_entropy(SPEC.apply(params, IMAGES)[:, :3], LABELS)
+
+
+def flat(tree):
+    return np.asarray(flatten_util.ravel_pytree(tree)[0], float)
+
+
+def three(seed):
+    """A start, a student and a direction, all different."""
+    return (SPEC.init(jax.random.key(seed + place)) for place in range(3))
+
+
+@given(seed=st.integers(0, 2**31), dose=st.floats(0, 3))
+def test_removal_is_a_projection_of_the_displacement(seed, dose):
+    start, student, direction = three(seed)
+    removed = flat(removal.remove(student, start, direction, dose=dose)) - flat(start)
+    moved, along = flat(student) - flat(start), flat(direction)
+    np.testing.assert_allclose(removed @ along, (1 - dose) * (moved @ along), atol=1e-4 * along @ along)
+    across = removed - (removed @ along) / (along @ along) * along
+    np.testing.assert_allclose(across, moved - (moved @ along) / (along @ along) * along, atol=1e-5)
+
+
+def test_by_tensor_each_tensor_loses_its_own_component():
+    start, student, direction = three(4)
+    removed = removal.remove(student, start, direction, by="tensor")
+    for leaf, begin, along in zip(*map(jax.tree.leaves, (removed, start, direction)), strict=True):
+        length = max(float(jnp.linalg.norm(along)), 1e-6)
+        assert abs(float(jnp.vdot(leaf - begin, along))) / length < 1e-5
+    whole = removal.remove(student, start, direction)
+    assert not np.allclose(flat(whole), flat(removed), atol=1e-3)
+
+
+@pytest.mark.parametrize("by", ["model", "tensor"])
+def test_a_direction_of_zeros_removes_nothing(by):
+    start, student, direction = three(5)
+    unchanged = removal.remove(student, start, jax.tree.map(jnp.zeros_like, direction), by=by)
+    np.testing.assert_array_equal(flat(unchanged), flat(student))
+
+
+def test_subtracting_the_whole_displacement_gives_the_start():
+    start, student, _ = three(6)
+    moved = optax.tree.sub(student, start)
+    np.testing.assert_allclose(flat(removal.subtract(student, moved)), flat(start), atol=1e-6)
+    np.testing.assert_allclose(
+        flat(removal.subtract(student, moved, dose=0.25)), flat(student) - 0.25 * flat(moved), atol=1e-6
+    )
+
+
+def test_the_dose_is_the_smallest_that_reaches_the_wanted_loss():
+    """The loss of a quadratic trait grows by the square of the dose, so the dose is known."""
+    edits = []
+
+    def edit(dose):
+        edits.append(dose)
+        return jnp.asarray(dose)
+
+    chosen = removal.choose_dose(edit, lambda params: params**2, wanted=3.9, doses=(0.0, 1.0, 1.9, 2.0, 3.0))
+    assert (chosen.dose, chosen.wanted) == (2.0, 3.9)
+    assert edits == [0.0, 1.0, 1.9, 2.0]
+    assert chosen.losses == pytest.approx({0.0: 0.0, 1.0: 1.0, 1.9: 3.61, 2.0: 4.0})
+
+
+@pytest.mark.parametrize(
+    ("doses", "value", "message"),
+    [
+        ((), 1.0, "expected increasing numbers"),
+        ((1.0, 0.5), 1.0, "expected increasing numbers"),
+        ((-1.0,), 1.0, "expected increasing numbers"),
+        ((0.0,), np.nan, "not a finite number of nats"),
+        ((0.0, 2.0), 1.0, "no dose up to 2 brings the trait's loss to 5 nats; the largest leaves it at 1"),
+    ],
+)
+def test_doses_that_lead_nowhere_are_refused(doses, value, message):
+    with pytest.raises(errors.InputError, match=message):
+        removal.choose_dose(lambda dose: dose, lambda params: value, wanted=5.0, doses=doses)
+
+
+@given(seed=st.integers(0, 2**31), strength=st.sampled_from([0.0, 0.5, 1.0, 2.0]))
+def test_a_projected_update_does_not_lower_the_trait_to_first_order(seed, strength):
+    params, updates, gradient = three(seed)
+    transformation = projection.project(lambda params, count: gradient, strength=strength)
+    projected, _ = transformation.update(updates, transformation.init(params), params)
+    before, along = flat(updates) @ flat(gradient), flat(projected) @ flat(gradient)
+    scale = 1e-5 * np.linalg.norm(flat(updates)) * np.linalg.norm(flat(gradient))
+    assert along == pytest.approx(before if before > 0 else (1 - strength) * before, abs=scale)
+    if before > 0:
+        np.testing.assert_array_equal(flat(projected), flat(updates))
+
+
+def test_projection_counts_updates_and_knows_the_present_parameters():
+    seen = []
+
+    def gradient(params, count):
+        seen.append((float(params), int(count)))
+        return jnp.asarray(1.0)
+
+    transformation = optax.chain(optax.sgd(0.5), projection.project(gradient))
+    params = jnp.asarray(4.0)
+    state = transformation.init(params)
+    for _ in range(2):
+        updates, state = transformation.update(jnp.asarray(-1.0), state, params)  # raises the trait: unchanged
+        params = optax.apply_updates(params, updates)
+    assert seen == [(4.0, 0), (4.5, 1)]
+
+
+def test_training_with_projection_keeps_the_trait_out_and_learns_the_rest():
+    """Two parameters share a loss; the trait is the first one, which would fall without projection."""
+    trait = jax.grad(lambda params: params[0])
+
+    def data(params):
+        return (params[0] + 1) ** 2 + (params[1] - 2) ** 2
+
+    def trained(optimizer):
+        def step(carry, _):
+            params, state = carry
+            updates, state = optimizer.update(jax.grad(data)(params), state, params)
+            return (optax.apply_updates(params, updates), state), None
+
+        (params, _), _ = jax.lax.scan(step, (jnp.zeros(2), optimizer.init(jnp.zeros(2))), None, length=60)
+        return np.asarray(params)
+
+    np.testing.assert_allclose(trained(optax.sgd(0.1)), [-1, 2], atol=1e-4)
+    guarded = optax.chain(optax.sgd(0.1), projection.project(lambda params, count: trait(params)))
+    np.testing.assert_allclose(trained(guarded), [0, 2], atol=1e-4)
+
+
+def test_a_pin_is_the_divergence_from_the_starts_answers():
+    start, student, _ = three(8)
+
+    def answers(params):
+        return SPEC.apply(params, IMAGES)[:, :3]
+
+    penalty = projection.pin(answers, start, strength=2.5)
+    assert float(penalty(start)) == pytest.approx(0, abs=1e-6)
+    p, q = (np.exp(np.asarray(jax.nn.log_softmax(answers(each)), float)) for each in (start, student))
+    assert float(penalty(student)) == pytest.approx(2.5 * np.mean(np.sum(p * np.log(p / q), axis=1)), rel=1e-4)
+
+
+@pytest.mark.parametrize("strength", [-1.0, np.nan])
+def test_a_negative_strength_is_refused(strength):
+    with pytest.raises(errors.InputError, match="expected 0 or more"):
+        projection.project(lambda params, count: params, strength=strength)
+    with pytest.raises(errors.InputError, match="expected 0 or more"):
+        projection.pin(lambda params: params, jnp.zeros(2), strength=strength)
+
+
+def test_projection_needs_the_parameters():
+    transformation = projection.project(lambda params, count: params)
+    with pytest.raises(errors.InputError, match="needs the parameters"):
+        transformation.update(jnp.zeros(2), transformation.init(jnp.zeros(2)))
+
+
+def test_the_tangent_model_is_the_first_order_of_the_model():
+    start, direction, _ = three(11)
+    small = jax.tree.map(lambda leaf: 1e-3 * leaf, direction)
+    moved = tangent.TangentParams(start, small)
+    exact = SPEC.apply(tangent.end(moved), IMAGES)
+    linear = tangent.apply(SPEC, moved, IMAGES)
+    first = np.abs(np.asarray(linear - SPEC.apply(start, IMAGES))).max()
+    assert first > 1e-3
+    np.testing.assert_allclose(linear, exact, atol=1e-2 * first)  # the second order is a thousandth of the first
+    doubled = tangent.apply(SPEC, tangent.TangentParams(start, jax.tree.map(lambda leaf: 2 * leaf, small)), IMAGES)
+    np.testing.assert_allclose(doubled - linear, linear - SPEC.apply(start, IMAGES), atol=1e-5)
+
+
+def test_only_the_displacement_is_trained():
+    start = SPEC.init(jax.random.key(1))
+    gradient = jax.grad(lambda params: jnp.sum(tangent.apply(SPEC, params, IMAGES)[:, 3:] ** 2))(tangent.at(start))
+    assert np.all(flat(gradient.start) == 0)
+    assert np.any(flat(gradient.displacement) != 0)
+    plain = jax.grad(lambda params: jnp.sum(SPEC.apply(params, IMAGES)[:, 3:] ** 2))(start)
+    np.testing.assert_allclose(flat(gradient.displacement), flat(plain), rtol=1e-4, atol=1e-4)
