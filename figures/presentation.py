@@ -11,6 +11,7 @@ from sublim_jax.forms import (
     evidence_authors,
     evidence_defences,
     evidence_forecast,
+    evidence_lineage,
     language,
     language_real,
     mnist_aux,
@@ -24,7 +25,7 @@ FORMS = {
     for form in (
         mnist_aux.FORM, speed.FORM, theorem.FORM, language_real.FORM, own_transfer.FORM, audit.FORM,
         evidence_defences.FORM,
-        evidence_forecast.FORM, evidence_authors.FORM,
+        evidence_forecast.FORM, evidence_authors.FORM, evidence_lineage.FORM,
     )
 }  # fmt: skip
 

@@ -9,6 +9,7 @@ from tests.mutants.fault import Fault
 from tests.mutants.faults import (
     atlas,
     audit,
+    audit_lineage,
     data,
     experiments,
     figures,
@@ -32,6 +33,7 @@ FAULTS: tuple[Fault, ...] = (
     *language.FAULTS,
     *atlas.FAULTS,
     *audit.FAULTS,
+    *audit_lineage.FAULTS,
     *figures.FAULTS,
     *unseen.FAULTS,
 )
