@@ -225,7 +225,9 @@ def _take_over(path: pathlib.Path, result: records.Record) -> None:
             continue
         for seed, part in parts.items():
             _merge(result.results[name].setdefault(seed, {}), part)
-    result.seconds |= {name: seconds for name, seconds in other.seconds.items() if name not in ("base", "wall")}
+    for name, seconds in other.seconds.items():
+        if name not in ("base", "wall"):
+            result.seconds.setdefault(name, seconds)
     result.notes += [note for note in other.notes if note not in result.notes]
 
 
