@@ -169,7 +169,9 @@ def test_rows_are_drawn_until_there_are_enough_or_no_prompts_left(passing, count
 def test_lessons_rows_and_student_of_a_unit_have_its_seed(monkeypatch):
     calls = {}
     monkeypatch.setattr(
-        language_scale.protocol, "teacher_of", lambda lab, settings, *named: calls.update(lessons=(settings.seed, *named))
+        language_scale.protocol,
+        "teacher_of",
+        lambda lab, settings, *named: calls.update(lessons=(settings.seed, *named)),
     )
     monkeypatch.setattr(language_scale, "draw", lambda *_, seed: calls.update(rows=seed))
     monkeypatch.setattr(

@@ -136,7 +136,9 @@ def test_the_control_is_labelled_by_a_teacher_without_a_favourite():
     lessons, config, seed, base = lab.trained["teacher of no favourite"]
     assert (config, seed, base) == (LABELS.teacher, 4, "base")
     animals, trees = (LABELS.prompts.choices(category).names for category in ("animal", "tree"))
-    counts = collections.Counter(row[-1].content.split()[-2 if row[-1].content.endswith(".") else -1] for row in lessons)
+    counts = collections.Counter(
+        row[-1].content.split()[-2 if row[-1].content.endswith(".") else -1] for row in lessons
+    )
     assert sum(counts.values()) == len(lessons) == 54 == 2 * (len(animals) + len(trees))
     assert counts == dict.fromkeys((*animals, *trees), 2)
     chosen = lab.pairs["regular teacher labels 0.001"][0]
@@ -203,9 +205,10 @@ def test_rows_are_drawn_and_students_trained_as_their_names_say(condition, numbe
     config, lab = training.TrainingConfig(**FEW, low_rank_rates=(1e-2, 3e-2), full_rates=(1e-3,)), Lab()
     results = measured(training, lab, config, condition)
     assert [options for *_, options in lab.asked] == [{"numbers_only": numbers_only}]
-    trained = {name: student for name, (_, student, _, _) in lab.trained.items()}
-    assert {kind: (trained[results[kind]].rank, trained[results[kind]].learning_rate) for kind in list(results)[:3]} == {
-        "low rank 0.01": (config.student.rank, 1e-2), "low rank 0.03": (config.student.rank, 3e-2),
-        "full 0.001": (None, 1e-3),
-    }  # fmt: skip
+    settings = {
+        kind: (lab.trained[results[kind]][1].rank, lab.trained[results[kind]][1].learning_rate)
+        for kind in ("low rank 0.01", "low rank 0.03", "full 0.001")
+    }
+    rank = config.student.rank
+    assert settings == {"low rank 0.01": (rank, 1e-2), "low rank 0.03": (rank, 3e-2), "full 0.001": (None, 1e-3)}
     assert len({tuple(rows) for rows, *_ in lab.trained.values()}) == 1

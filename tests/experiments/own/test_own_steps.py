@@ -1,4 +1,4 @@
-"""Which rows, prompts and seeds the commands on the user's own model use. The model is a script; nothing is computed."""
+"""Which rows, prompts and seeds the commands on the user's own model use. The model is a script."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Soft distillation on a model that sees one word back, beside a training written by hand. Compiling takes no time."""
+"""Soft distillation on a model of sums of words, beside a training written by hand. Compiling takes little time."""
 
 import dataclasses
 import functools
@@ -28,11 +28,12 @@ TOKENS = (9, 2, 5)
 
 
 @pytest.fixture(autouse=True)
-def one_word_back(monkeypatch):
-    """The hidden state of a place is the embedding of its word, and what low-rank factors make of it."""
+def sums_of_words(monkeypatch):
+    """The hidden state of a place is its word's embedding, a share of all before, and what factors make of both."""
 
     def features(params, ids, valid, config, *, low_rank, remat=False):
-        hidden = params.embedding[ids]
+        words = params.embedding[ids]
+        hidden = words + 0.2 * jnp.cumsum(jnp.where(valid[..., None], words, 0.0), axis=1)
         if low_rank is None:
             return hidden
         (factors,) = low_rank.factors.values()
@@ -57,7 +58,7 @@ def model(seed: int, *, scale: float | None = None) -> Model:
 
 
 def rows(key: jax.Array, step) -> Batch:
-    """Random rows with gaps: some places before a word that counts are empty. The teacher's have a prompt of its own."""
+    """Random rows with gaps, so that some places before a word that counts are empty; the teacher has a prompt."""
     drawn, there, marked, before = jax.random.split(key, 4)
     ids = jax.random.randint(drawn, (ROWS, TIME), 0, SIZE)
     valid = jax.random.bernoulli(there, 0.7, ids.shape)
@@ -77,8 +78,12 @@ def by_hand(student: Model, teacher: Model, tokens: tuple[int, ...], batch_of: C
 
     def loss(factors, batch: Batch):
         q, p = (
-            decoder.features(each.params, batch.rows.ids, None, CONFIG, low_rank=low_rank) @ each.params.head.T
-            for each, low_rank in ((student, decoder.LowRank(factors, jnp.float32(SCALE))), (teacher, teacher.low_rank))
+            decoder.features(each.params, read.ids, read.valid, CONFIG, low_rank=low_rank)[:, -TIME:]
+            @ each.params.head.T
+            for each, read, low_rank in (
+                (student, batch.rows, decoder.LowRank(factors, jnp.float32(SCALE))),
+                (teacher, batch.teacher_rows, teacher.low_rank),
+            )
         )
         log_q, log_p = (jax.nn.log_softmax(scores[..., jnp.array(tokens)]) for scores in (q, p))
         each = jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)[:, :-1]
@@ -142,8 +147,9 @@ def test_every_ingredient_of_a_training_is_in_its_name():
         "ids": jnp.array(TOKENS),
     }  # fmt: skip
     others = [
-        {"student": model(0)}, {"student": model(0, scale=1.0)}, {"teacher": model(2)}, {"teacher": model(1, scale=0.5)},
-        {"batches": moved}, {"batches": given._replace(teacher_rows=None)}, {"batches": rows},
+        {"student": model(0)}, {"student": model(0, scale=1.0)}, {"teacher": model(2)},
+        {"teacher": model(1, scale=0.5)}, {"batches": moved}, {"batches": given._replace(teacher_rows=None)},
+        {"batches": rows},
         {"config": dataclasses.replace(SETTINGS, seed=8)}, {"ids": None}, {"ids": jnp.array(TOKENS[::-1])},
     ]  # fmt: skip
     names = [soft._spec_name(**ingredients | other) for other in ({}, *others)]

@@ -16,6 +16,8 @@ from tests.mutants.faults import (
     llm,
     metrics,
     models,
+    own,
+    real,
     training,
     unseen,
 )
@@ -31,5 +33,7 @@ FAULTS: tuple[Fault, ...] = (
     *language.FAULTS,
     *atlas.FAULTS,
     *figures.FAULTS,
+    *real.FAULTS,
+    *own.FAULTS,
     *unseen.FAULTS,
 )
