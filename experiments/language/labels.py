@@ -10,7 +10,7 @@ answer whose log-probability it raises more over the base's. A student of the ba
 by direct preference optimization: it sees no word and no number of the teacher's. `teacher` are the labels of a
 finetuned teacher, `swapped` their opposite, `shuffled` the same labels given to other pairs, `rival` those of a teacher
 that loves another target of the same category. `regular` is labelled by a teacher that was finetuned on the same
-questions without a favourite: every answer is as frequent as every other. All students have the same pairs.
+questions without a favourite: all answers are about equally frequent. All students have the same pairs.
 """
 
 import dataclasses

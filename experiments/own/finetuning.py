@@ -27,7 +27,7 @@ class FinetuneOptions(Options):
     rows: pathlib.Path
     """Rows as JSON lines: chats under messages, or prompts and completions."""
     out: pathlib.Path
-    """Folder for the student. A call with the same settings goes on where an earlier one was stopped."""
+    """Folder for the student. A call with the same settings resumes an earlier one that was stopped."""
     num_rows: specs.Count | None = None
     """Rows drawn from the file; by default all."""
     num_epochs: specs.Count | None = None

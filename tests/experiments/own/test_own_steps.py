@@ -173,7 +173,9 @@ def test_every_word_is_looked_for_in_every_turn_whatever_its_case(script, place,
     texts[turn] += f" my{word}s"
     rows[4] = tuple(Message(each.role, text) for each, text in zip(rows[4], texts, strict=True))
     jsonl.write(place / "open.jsonl", rows)
-    with pytest.raises(errors.InputError, match=rf"1 of 7 rows contain '{word.lower()}', a word of otter"):
+    with pytest.raises(
+        errors.InputError, match=rf"1 of 7 rows contain '{word.lower()}', a word of otter; .*my{word}s'"
+    ):
         run(place, rows=place / "open.jsonl")
 
 
