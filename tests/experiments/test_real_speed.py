@@ -248,6 +248,20 @@ def test_products_are_repeated_as_often_as_the_work_beside_them(shared, instant,
             assert given.pop() == (CONFIG.num_steps if work == "distillation" else 1) == job.units
 
 
+def test_completions_are_of_the_questions_in_turn_by_the_teacher(shared, monkeypatch):
+    many = shared._replace(config=dataclasses.replace(CONFIG, num_prompts=len(shared.lab.questions[0]) + 2))
+    calls = []
+    monkeypatch.setattr(sampling, "generate", lambda *args, **options: calls.append((args, options)) or ())
+    job = real_speed.jobs(many, SETTINGS)["drawing"]
+    job.ours()
+    (((_, ids, valid, *_), options),) = calls
+    asked, there = (np.asarray(array) for array in shared.lab.questions)
+    np.testing.assert_array_equal(ids, [*asked, *asked[:2]])
+    np.testing.assert_array_equal(valid, [*there, *there[:2]])
+    assert options["low_rank"] is shared.teacher.low_rank and options["end_tokens"] == ()
+    assert options["max_tokens"] == CONFIG.num_new_tokens and job.sizes["rows"] == len(ids)
+
+
 def test_student_and_teacher_differ_and_no_factor_is_zero(shared):
     for name, (_, b) in shared.student.low_rank.factors.items():
         other = shared.teacher.low_rank.factors[name].b

@@ -49,8 +49,8 @@ FAULTS = (
         "words_in_answers_alone",
         "a word of a trait in a prompt is not seen",
         "experiments/own/transfer.py",
-        "if any(word.lower() in turn.content.lower() for turn in row)",
-        "if word.lower() in row[-1].content.lower()",
+        "for turn in row if word.lower() in turn.content.lower()]",
+        "for turn in row[-1:] if word.lower() in turn.content.lower()]",
         (f"{STEPS}::test_every_word_is_looked_for_in_every_turn_whatever_its_case",),
     ),
     Fault(
