@@ -33,7 +33,7 @@ class FinetuneOptions(Options):
     num_epochs: specs.Count | None = None
     batch_size: specs.Count | None = None
     learning_rate: specs.Positive | None = None
-    """Of Adam; by default as for the kind of model, like the two above."""
+    """Of Adam. Its default and those of the two above depend on the kind of model."""
     rank: specs.Count | None = None
     """Rank of the low-rank factors; by default 8."""
     seed: specs.Seed = 0
