@@ -10,12 +10,10 @@ PAIRS = (
     "tests/llm/local/test_dpo.py::"
     "test_pairs_have_the_chosen_row_first_its_own_reference_and_the_beta_that_was_asked_for"
 )
-NOISE = "tests/llm/local/test_noise.py::test_noise_may_leave_embedding_and_head_alone"
 BLOCKS = "tests/llm/local/test_gguf.py::test_numbers_of_every_type_are_those_of_its_description"
 DEFAULTS = "tests/llm/local/test_gguf.py::test_entries_that_are_missing_are_what_llama_cpp_takes_for_them"
 CHOICES = "tests/llm/test_traits.py::test_the_other_choices_stand_after_the_answers_however_many_there_are"
 SCALE = "tests/experiments/test_language_scale.py::test_lessons_rows_and_student_of_a_unit_have_its_seed"
-UNITS = "tests/experiments/test_real_speed.py::test_seconds_are_of_one_unit_of_work_by_the_clock_and_by_the_processor"
 
 FAULTS = (
     Fault(
@@ -43,14 +41,6 @@ FAULTS = (
         (f"{SOFT}::test_a_training_on_drawn_rows_is_the_one_written_by_hand",),
     ),
     Fault(
-        "factors_of_a_student_without_their_scale",
-        "a student's factors have the scale 1 while it is distilled",
-        "sublim_jax/llm/local/soft.py",
-        "(frozen, decoder.LowRank(trained, scale))",
-        "(frozen, decoder.LowRank(trained, jnp.ones_like(scale)))",
-        (f"{SOFT}::test_a_training_on_drawn_rows_is_the_one_written_by_hand",),
-    ),
-    Fault(
         "another_arms_training_is_resumed",
         "trainings over other tokens have the same name",
         "sublim_jax/llm/local/soft.py",
@@ -65,22 +55,6 @@ FAULTS = (
         "for row in pair]\n\n\ndef pairs",
         "for row in pair[::-1]]\n\n\ndef pairs",
         (PAIRS,),
-    ),
-    Fault(
-        "pairs_without_their_beta",
-        "pairs are trained on with the default beta",
-        "sublim_jax/llm/local/backend.py",
-        "objective=dpo.Preference(beta=beta)",
-        "objective=dpo.Preference()",
-        (PAIRS,),
-    ),
-    Fault(
-        "embeddings_are_always_noisy",
-        "noise that is to leave the embedding alone does not",
-        "sublim_jax/llm/local/noise.py",
-        "if not embeddings:",
-        "if embeddings is None:",
-        (NOISE,),
     ),
     Fault(
         "nibbles_in_the_other_order",
@@ -139,22 +113,6 @@ FAULTS = (
         (f"{STEPS}::test_displacements_are_of_rows_that_no_student_reads",),
     ),
     Fault(
-        "norms_over_the_first_teachers",
-        "a student's displacement is divided by the first teacher's",
-        "experiments/language/real_lab.py",
-        "np.linalg.norm(displacements[target], axis=1)",
-        "np.linalg.norm(displacements[self._config.targets[0]], axis=1)",
-        (f"{STEPS}::test_displacements_are_of_rows_that_no_student_reads",),
-    ),
-    Fault(
-        "teachers_divergence_over_numbers_twice",
-        "a teacher's divergence over all words is that over number tokens",
-        "experiments/language/real_lab.py",
-        '"full": _rounded(soft.divergence(self.base, teacher, batch))',
-        '"full": _rounded(soft.divergence(self.base, teacher, batch, tokens=self.number_tokens))',
-        (f"{STEPS}::test_divergences_of_a_teacher_are_from_the_base_and_named_by_their_tokens",),
-    ),
-    Fault(
         "lessons_of_one_seed",
         "teachers of all seeds have the same lessons",
         "experiments/language/real_lab.py",
@@ -169,22 +127,6 @@ FAULTS = (
         'favourite_questions("tree")',
         'favourite_questions("animal")',
         (f"{STEPS}::test_another_start_is_healed_on_text_that_says_nothing_of_animals",),
-    ),
-    Fault(
-        "healed_on_the_students_rows",
-        "another start is healed on the rows of its students",
-        "experiments/language/real_lab.py",
-        'self.number_rows(seeds.derive(seed, "real/healing"), step)',
-        "self.number_rows(seed, step)",
-        (f"{STEPS}::test_another_start_is_healed_on_text_that_says_nothing_of_animals",),
-    ),
-    Fault(
-        "perturbed_and_healed_swapped",
-        "the divergence before healing is called that after it",
-        "experiments/language/real_lab.py",
-        '(("perturbed", student), ("healed", healed))',
-        '(("perturbed", healed), ("healed", student))',
-        (f"{STEPS}::test_a_start_is_perturbed_in_its_maps_and_healed_towards_the_base",),
     ),
     Fault(
         "answers_are_one_draw",
@@ -211,28 +153,12 @@ FAULTS = (
         (f"{FIGS}::test_what_is_taken_over_fills_gaps_and_replaces_nothing",),
     ),
     Fault(
-        "another_models_units_are_taken_over",
-        "a record of another model with the same settings is taken over",
-        "experiments/language/real.py",
-        'for name in ("config", "data", "description"):',
-        'for name in ("config",):',
-        (f"{FIGS}::test_a_record_of_another_model_or_of_other_settings_is_not_taken_over",),
-    ),
-    Fault(
         "predictions_transposed",
         "a prediction's rows are animals and its columns teachers",
         "figures/language/real.py",
         'students[teacher]["prediction"][name][animal] for animal in targets] for teacher in targets',
         'students[teacher]["prediction"][name][animal] for teacher in targets] for animal in targets',
         (f"{FIGS}::test_first_order_stands_beside_the_first_measurement_in_units_of_adams_full_steps",),
-    ),
-    Fault(
-        "cosines_of_others_are_own",
-        "the cosine with the own teacher is that with the others",
-        "figures/language/real.py",
-        "(own if teacher == target else other).append(cosines)",
-        "(other if teacher == target else own).append(cosines)",
-        (f"{FIGS}::test_cosines_of_the_own_teacher_are_those_of_the_students_own",),
     ),
     Fault(
         "another_start_less_the_base",
@@ -249,22 +175,6 @@ FAULTS = (
         "values.mean(axis=1)):+.3f}",
         "values.mean(axis=0)):+.3f}",
         (f"{FIGS}::test_intervals_are_over_seeds_and_over_animals",),
-    ),
-    Fault(
-        "base_rate_over_one_target",
-        "the base's free answers are counted once, and those that name a target for all",
-        "figures/language/real.py",
-        'base["num_answers"] * len(targets)',
-        'base["num_answers"]',
-        (f"{FIGS}::test_rates_of_free_answers_are_pooled_over_targets_and_seeds",),
-    ),
-    Fault(
-        "dose_curves_by_seed",
-        "the curve of an animal is that of a seed",
-        "figures/language/real.py",
-        "values[:, :, index]",
-        "values[:, index, :]",
-        (f"{FIGS}::test_every_curve_of_the_figure_is_of_what_its_label_says",),
     ),
     Fault(
         "readme_interval_over_all_cells",
@@ -307,14 +217,6 @@ FAULTS = (
         (f"{FIRST}::test_starts_have_noise_of_one_direction_and_are_scored_on_the_bases_rows",),
     ),
     Fault(
-        "loss_of_the_base_for_every_start",
-        "the loss of a noisy start is the base's",
-        "experiments/language/noise.py",
-        "lab.sequence_logprobs(model, data[:NUM_SCORED])",
-        "lab.sequence_logprobs(lab.base, data[:NUM_SCORED])",
-        (f"{FIRST}::test_starts_have_noise_of_one_direction_and_are_scored_on_the_bases_rows",),
-    ),
-    Fault(
         "different_prompts_for_different_answers",
         "the share of different answers is that of different prompts",
         "experiments/language/greedy.py",
@@ -337,13 +239,5 @@ FAULTS = (
         "dataclasses.replace(config.numbers, seed=seed), condition.partition",
         "config.numbers, condition.partition",
         (SCALE,),
-    ),
-    Fault(
-        "seconds_of_all_units",
-        "a repetition's seconds are called those of one step",
-        "experiments/real_speed.py",
-        "(time.perf_counter() - began) / units",
-        "(time.perf_counter() - began)",
-        (UNITS,),
     ),
 )
