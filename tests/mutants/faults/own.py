@@ -22,14 +22,6 @@ FAULTS = (
         (f"{STEPS}::test_a_control_answers_every_prompt_with_what_the_model_said_to_it",),
     ),
     Fault(
-        "letters_are_forbidden",
-        "the answers of a control have the characters of the rows also if these hold words",
-        "experiments/own/transfer.py",
-        "allowed=None if any(map(str.isalpha, used)) else used",
-        "allowed=used",
-        (f"{STEPS}::test_a_control_is_drawn_from_the_characters_of_the_rows_and_as_long_as_their_longest",),
-    ),
-    Fault(
         "one_control_for_all_seeds",
         "a control that was drawn with another seed is used again",
         "experiments/own/transfer.py",

@@ -33,14 +33,6 @@ FAULTS = (
         (f"{SOFT}::test_a_training_on_drawn_rows_is_the_one_written_by_hand",),
     ),
     Fault(
-        "drawn_rows_without_their_seed",
-        "every training draws the rows of seed 0",
-        "sublim_jax/llm/local/soft.py",
-        "jax.random.key(config.seed)",
-        "jax.random.key(0)",
-        (f"{SOFT}::test_a_training_on_drawn_rows_is_the_one_written_by_hand",),
-    ),
-    Fault(
         "another_arms_training_is_resumed",
         "trainings over other tokens have the same name",
         "sublim_jax/llm/local/soft.py",
@@ -65,14 +57,6 @@ FAULTS = (
         (BLOCKS,),
     ),
     Fault(
-        "nibbles_are_not_centred",
-        "numbers of Q4_0 are eight scales too large",
-        "sublim_jax/llm/local/gguf.py",
-        "(nibbles(2).astype(np.int8) - np.int8(8))",
-        "nibbles(2)",
-        (BLOCKS,),
-    ),
-    Fault(
         "one_head_of_keys_by_default",
         "a file that does not say how many heads of keys there are has one",
         "sublim_jax/llm/local/gguf_llama.py",
@@ -94,14 +78,6 @@ FAULTS = (
         "experiments/language/real_lab.py",
         "soft.divergence_and_gradient(student, self.teacher(seed, target), batch, tokens=tokens)",
         "soft.divergence_and_gradient(student, self.teacher(seed, target), batch)",
-        (f"{STEPS}::test_a_prediction_is_that_of_its_arm_start_and_first_rows",),
-    ),
-    Fault(
-        "gradients_of_log_odds_of_another_start",
-        "other starts get the log-odds' gradient of the base",
-        "experiments/language/real_lab.py",
-        '(seed, "full" if arm == "numbers" else arm, target)',
-        '(seed, "full", target)',
         (f"{STEPS}::test_a_prediction_is_that_of_its_arm_start_and_first_rows",),
     ),
     Fault(
@@ -215,14 +191,6 @@ FAULTS = (
         "lab.perturbed(level, seed=config.seed)",
         "lab.perturbed(level, seed=config.seed + int(100 * level))",
         (f"{FIRST}::test_starts_have_noise_of_one_direction_and_are_scored_on_the_bases_rows",),
-    ),
-    Fault(
-        "different_prompts_for_different_answers",
-        "the share of different answers is that of different prompts",
-        "experiments/language/greedy.py",
-        "{row[-1].content for row in data}",
-        "{row[0].content for row in data}",
-        (f"{FIRST}::test_different_answers_are_counted_among_the_rows_that_a_student_reads",),
     ),
     Fault(
         "free_and_constrained_swapped",
