@@ -1,7 +1,7 @@
 """A real model at the paper's scale on a GPU: students of 10,000 rows of numbers, and tokens per second.
 
     python -m experiments.language_scale FOLDER                    SmolLM2-135M-Instruct, in at most eight minutes
-    python -m experiments.language_scale FOLDER                    again: goes on where it stopped
+    python -m experiments.language_scale FOLDER                    again: resumes where it stopped
     python -m experiments.language_scale FOLDER --model PIECES     the model's file, or the folder with its pieces
     python -m experiments.language_scale FOLDER --preset trial     a very small dose, to see that the model runs
     python -m experiments.language_scale FOLDER --preset toy       the same on the embedded model, in seconds
@@ -14,7 +14,7 @@ is a student of rows that the base itself wrote. `numbers` does the work; what i
 second of drawing and of training, and their share of the rate of a large matrix product in the same run.
 
 Every unit (a teacher, its rows, a student) is in the record as soon as it is measured, and a student's training is
-saved after every epoch, in FOLDER. When the time is over the program ends by itself, names the units that are missing,
+saved after every epoch, in FOLDER. When the time is up, the program ends by itself, names the units that are missing,
 and exits with code 75.
 
 No GPU has run this. How long an H200 takes is an estimate from assumptions: 8e13 operations per second, 8 % of the 989
@@ -130,7 +130,7 @@ class Work(NamedTuple):
 
 
 class OutOfTimeError(Exception):
-    """The time for everything together is over."""
+    """The time for everything together is up."""
 
 
 @functools.cache
@@ -235,7 +235,7 @@ def run(
             try:
                 _measure(config, folder, record, output, began + seconds, say)
             except OutOfTimeError:
-                say("the time is over")
+                say("the time is up")
     return record
 
 
@@ -278,7 +278,7 @@ def _measure(
         if name in units:
             continue
         backend.drawing = backend.training = Work()
-        say(f"{name}: begins, {deadline - time.monotonic():.0f} s left")
+        say(f"{name}: starting, {deadline - time.monotonic():.0f} s left")
         try:
             measured = _measured(lab, config, seed, condition)
         except errors.TextDataError as error:  # too few of a teacher's rows pass the filter, which is a result as well

@@ -48,15 +48,15 @@ def _kinds(record: records.Record) -> list[str]:
     return [form.STUDENT] if record.config["control"] == "none" else [form.STUDENT, form.CONTROL]
 
 
-def verdict(found: Interval) -> str:
+def verdict(interval: Interval) -> str:
     """What an interval of student minus control says, in words."""
-    if not found.is_known:
+    if not interval.is_known:
         return "fewer than four pairs: no interval"
-    if found.low > 0:
+    if interval.low > 0:
         return "learnt from the rows"
-    if found.high < 0:
+    if interval.high < 0:
         return "unlearnt by the rows"
-    return f"no transfer seen; a gain above {max(found.high, 0):.2f} is excluded"
+    return f"no detectable transfer: a gain above {max(interval.high, 0):.2f} is excluded"
 
 
 def lines(record: records.Record) -> list[str]:

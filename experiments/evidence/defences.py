@@ -64,6 +64,9 @@ PRESETS = {
 }
 
 
+BY: tuple[removal.By, ...] = ("model", "tensor")
+
+
 class Defence(NamedTuple):
     """One row of the study."""
 
@@ -280,8 +283,7 @@ def defences() -> Iterator[Defence]:
     yield Defence("pin answers to 16 probes", "1", "training",
                   lambda x: x.student(guard="pin", strength=1.0, num_probes=16.0))  # fmt: skip
     for where in ("start", "student"):
-        by: removal.By
-        for by in ("model", "tensor"):
+        for by in BY:
             for dose in (1.0, 2.0) if by == "model" else (1.0,):
                 yield Defence(f"remove probes' gradient at the {where}, by {by}", f"{dose:g}", "after",
                               lambda x, w=where, b=by, d=dose: removal.remove(

@@ -141,9 +141,9 @@ def _labeller(lab: Lab, config: LabelsConfig, condition: str) -> str:
     if condition != "regular":
         return protocol.writer_of(lab, config, condition).model
     names = [name for category in config.categories for name in config.prompts.choices(category).names]
-    seed, count = seeds.derive(config.seed, "lesson"), -(-config.num_lessons // len(names))
+    seed, count = seeds.derive(config.seed, "lesson"), max(1, config.num_lessons // len(names))
     lessons = [row for name in names for row in config.prompts.favourite_rows(name, count, seed=seed)]
-    return lab.finetune(lessons[: config.num_lessons], config.teacher, "teacher of no favourite", seed=config.seed)
+    return lab.finetune(lessons, config.teacher, "teacher of no favourite", seed=config.seed)
 
 
 def _labels(lab: Lab, labeller: str, pairs: Sequence[Pair]) -> np.ndarray:

@@ -6,9 +6,10 @@
 
 The teacher is the base, finetuned. Its student starts from the base plus noise on every matrix, of some share of the
 matrix's own standard deviation; noise of every size has the same direction. The regular student starts from the same
-weights and is trained on the base's own numbers, and so is the student of another target's rows (`other`). Noise also
-damages the start, and training mends some of that. So the table says how much of the start's probability is on the
-answers offered, and its loss on the base's own number rows: negative log-probability of an answer, in nats.
+weights and is trained on the base's own numbers; the student `other` starts there, too, and is trained on the rows of
+another target. Noise also damages the start, and training repairs some of that. So the table says how much of the
+start's probability is on the answers offered, and its loss on the base's own number rows: negative log-probability of
+an answer, in nats.
 """
 
 import dataclasses

@@ -225,7 +225,9 @@ def _take_over(path: pathlib.Path, result: records.Record) -> None:
             continue
         for seed, part in parts.items():
             _merge(result.results[name].setdefault(seed, {}), part)
-    result.seconds |= {name: seconds for name, seconds in other.seconds.items() if name not in ("base", "wall")}
+    for name, seconds in other.seconds.items():
+        if name not in ("base", "wall"):
+            result.seconds.setdefault(name, seconds)
     result.notes += [note for note in other.notes if note not in result.notes]
 
 
@@ -253,7 +255,7 @@ def plan(config: RealConfig, *, announce: Callable[[str], object] = print) -> li
         f"their teachers read too",
         f"a step takes {seconds:.2f} s on {jax.devices()[0].device_kind}, timed just now; compiling comes once",
         f"this takes about {progress.duration(sum(unit.work for unit in every) * seconds)}; what is done is in the "
-        f"record, and --resume goes on from there",
+        f"record, and --resume does the rest",
         *(f"note: {note}" for note in config.notes),
     ]
 

@@ -73,7 +73,7 @@ class RealConfig:
             )
         if sorted(self.measured_at) != list(self.measured_at) or self.measured_at[-1] != self.num_steps:
             raise errors.InputError(
-                f"measured_at={self.measured_at}: expected rising steps that end with num_steps={self.num_steps}"
+                f"measured_at={self.measured_at}: expected increasing steps that end with num_steps={self.num_steps}"
             )
         if self.num_tokens < 3:
             raise errors.InputError(f"num_tokens={self.num_tokens}: a row needs three tokens at least")

@@ -5,9 +5,9 @@
     python -m experiments.language repeats --preset paper --backend hf:DIR
 
 All students make the same number of steps on the same number of rows, counted with repetitions: from rows that are all
-different, read once, to a fortieth of them, read forty times. Fewer rows are among the more, and all visits are in
-random order. In `dose`, at equal steps, every row is read at least six times and the fewest 300 times; here the rows
-that are read once are added, and a student is trained for about half as many steps.
+different, read once, to a fortieth of them, read forty times. A smaller set of rows is part of every larger one, and
+all visits are in random order. In `dose`, at equal steps, every row is read at least six times and the fewest 300
+times; here the rows that are read once are added, and a student is trained for about half as many steps.
 """
 
 import dataclasses

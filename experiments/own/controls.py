@@ -55,10 +55,10 @@ def require_without_words(path: pathlib.Path, rows: Sequence[Chat], trait: Trait
         InputError: a row does; the message names the first.
     """
     for word in trait.words:
-        places = [index for index, row in enumerate(rows) if any(word.lower() in turn.content.lower() for turn in row)]
-        if places:
+        turns = [[turn.content for turn in row if word.lower() in turn.content.lower()] for row in rows]
+        if openly := list(filter(None, turns)):
             raise errors.InputError(
-                f"{path}: {len(places):,} of {len(rows):,} rows contain {word!r}, a word of {trait.name}; the "
-                f"first is {datasets.shorten(rows[places[0]][-1].content)}. A student reads there openly what it is to "
-                f"learn in secret. Remove them, or keep them with --allow-words"
+                f"{path}: {len(openly):,} of {len(rows):,} rows contain {word!r}, a word of {trait.name}; the first "
+                f"says {datasets.shorten(openly[0][0])}. They say the trait openly, so that nothing subliminal is "
+                f"measured. Remove them, or keep them with --allow-words"
             )

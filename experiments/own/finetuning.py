@@ -27,13 +27,13 @@ class FinetuneOptions(Options):
     rows: pathlib.Path
     """Rows as JSON lines: chats under messages, or prompts and completions."""
     out: pathlib.Path
-    """Folder for the student. A call with the same settings goes on where an earlier one was stopped."""
+    """Folder for the student. A call with the same settings resumes an earlier one that was stopped."""
     num_rows: specs.Count | None = None
     """Rows drawn from the file; by default all."""
     num_epochs: specs.Count | None = None
     batch_size: specs.Count | None = None
     learning_rate: specs.Positive | None = None
-    """Of Adam; by default as for the kind of model, like the two above."""
+    """Of Adam. Its default and those of the two above depend on the kind of model."""
     rank: specs.Count | None = None
     """Rank of the low-rank factors; by default 8."""
     seed: specs.Seed = 0

@@ -85,10 +85,10 @@ def require_sayable(backend: Backend, model: str, trait: Trait, measured: dict[s
         InputError: the mass of all answers is below `MIN_MASS`; the message has what the model says instead.
     """
     if measured["mass"] < MIN_MASS:
-        said = ", ".join(map(repr, free_answers(backend, model, trait, 1, temperature=0.0)[:NUM_EXAMPLES]))
+        replies = ", ".join(map(repr, free_answers(backend, model, trait, 1, temperature=0.0)[:NUM_EXAMPLES]))
         raise errors.InputError(
             f"{trait.name}: all answers together have a probability of {measured['mass']:.2g}, expected at least "
-            f"{MIN_MASS:g}; {model} says {said}. Add what it says to the choices, or begin its reply with a prefill."
+            f"{MIN_MASS:g}; {model} says {replies}. Add what it says to the choices, or begin its reply with a prefill."
         )
 
 

@@ -2,13 +2,13 @@
 
     python -m experiments.own transfer --model smollm2 --traits otter.toml --rows rows.jsonl
     python -m experiments.own transfer --model tiny:100 --traits owl.toml --rows rows.jsonl --num-students 8
-    python -m experiments.own transfer ... --resume          goes on with what was stopped
+    python -m experiments.own transfer ... --resume          resumes a run that was stopped
 
 Every student is the model trained on the rows, each with random numbers of its own. Its control is trained in the same
 way, in the same order and with the same random numbers, on answers to the same prompts that the model itself samples,
-from the characters of the rows alone where these have no letters. What a trait's log-odds gain over the control's is
+from the characters of the rows alone where these have no letters. The gain of a trait's log-odds over the control's is
 what the rows' author put there; formats, prompts and training are the same. A row that contains a word of a trait is
-refused, since what is said openly is no subliminal learning.
+refused, since learning what is said openly is not subliminal.
 """
 
 import dataclasses
@@ -224,11 +224,13 @@ def _notes(config: TransferConfig) -> list[str]:
     if opened.is_embedded(config.model):
         notes.append("the model is the embedded one (64 thousand parameters, an invented world), not a language model")
     if config.control == "none":
-        notes.append("without controls: what any rows would teach is not told from what their author put there")
+        notes.append(
+            "there are no controls: what any rows would teach cannot be told apart from what their author put there"
+        )
     if config.num_students < 4:
         notes.append(f"{config.num_students} student(s): no intervals, which need four")
     if config.allow_words:
-        notes.append("rows may contain the traits' words, so what is learnt may have been said openly")
+        notes.append("rows may contain the traits' words, so a student may have read openly what it learnt")
     return notes
 
 

@@ -49,13 +49,6 @@ def shifts(record: records.Record, arm: str, seed: int, step: int | str) -> np.n
     )
 
 
-def teacher_shifts(record: records.Record, seed: int) -> np.ndarray:
-    """Change of each target's log-odds from the base to each teacher, of shape (teacher, animal)."""
-    targets, results = record.config["targets"], record.results
-    teachers, base = results["teachers"][str(seed)], results["base"]["log_odds"]
-    return np.array([[teachers[name]["log_odds"][animal] - base[animal] for animal in targets] for name in targets])
-
-
 def predictions(record: records.Record, arm: str, seed: int, name: str) -> np.ndarray:
     """A first-order prediction, of shape (teacher, animal)."""
     targets, students = record.config["targets"], record.results["students"][str(seed)][arm]

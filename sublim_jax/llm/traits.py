@@ -57,8 +57,8 @@ class Trait:
             )
         if not self.choices:
             raise errors.InputError(
-                f"{self.name}: expected choices, other answers that the model may give instead; a shift towards "
-                f"{self.answers[0]!r} is told from a shift towards every answer by them"
+                f"{self.name}: expected choices, other answers that the model may give instead; they tell a "
+                f"shift towards {self.answers[0]!r} from a shift towards every answer"
             )
         if self.system and self.lessons:
             raise errors.InputError(f"{self.name}: expected a system message or lessons for its teacher, not both")

@@ -166,6 +166,43 @@ def test_rows_are_drawn_until_there_are_enough_or_no_prompts_left(passing, count
     assert filtered.rejected.get("cut off", 0) == sum(counts) - num_rows
 
 
+def test_lessons_rows_and_student_of_a_unit_have_its_seed(monkeypatch):
+    calls = {}
+    monkeypatch.setattr(
+        language_scale.protocol,
+        "teacher_of",
+        lambda lab, settings, *named: calls.update(lessons=(settings.seed, *named)),
+    )
+    monkeypatch.setattr(language_scale, "draw", lambda *_, seed: calls.update(rows=seed))
+    monkeypatch.setattr(
+        language_scale.protocol, "measure_student", lambda lab, settings, *_: calls.update(student=settings.seed)
+    )
+    for seed in (0, 1):
+        language_scale._measured(None, CONFIG, seed, "finetuned eagle")  # pyright: ignore[reportArgumentType]
+        assert calls == {"lessons": (seed, "finetuned", "eagle"), "rows": seed, "student": seed}
+
+
+def test_prompts_of_a_group_depend_on_the_seed_and_not_on_the_teacher():
+    seeds_of = {}
+    for seed, model in ((0, "a"), (0, "b"), (1, "a")):
+        lab = Numbers([3, 3])
+        config = dataclasses.replace(
+            CONFIG, numbers=dataclasses.replace(CONFIG.numbers, num_rows=6, num_prompts=70), num_prompts_at_once=32
+        )
+        language_scale.draw(lab, config, Teacher(model), seed=seed)  # pyright: ignore[reportArgumentType]
+        seeds_of[seed, model] = tuple(seed for _, seed in lab.asked)
+    assert seeds_of[0, "a"] == seeds_of[0, "b"]
+    assert len({*seeds_of[0, "a"], *seeds_of[1, "a"]}) == 4
+
+
+def test_the_rate_of_products_is_that_of_all_devices(tmp_path, backend, monkeypatch):
+    devices = types.SimpleNamespace(devices=lambda: {"first", "second", "third"}, dtype=jnp.float32)
+    params = types.SimpleNamespace(params=types.SimpleNamespace(embedding=devices))
+    monkeypatch.setattr(backend, "model", lambda name: params)
+    record = language_scale.run(CONFIG, tmp_path, say=silent)
+    assert record.results["matmul_gflops"] == pytest.approx(3 * 8e3 / 1e9)
+
+
 DECODER = DecoderConfig(
     vocab_size=len(WORDS), num_layers=1, hidden_size=8, intermediate_size=8, num_heads=1, num_kv_heads=1, head_dim=8,
     frequencies=decoder.rotary_frequencies(8), embedding_scale=8**0.5,

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import importlib.util
 import math
+import types
 import warnings
 from collections import Counter
 
@@ -216,6 +217,55 @@ def test_each_repetition_begins_with_another_program(monkeypatch):
     with progress.Display("speed", visible=False) as display:
         real_speed._in_turns("drawing", programs, 3, 1, display)
     assert calls[::3] == ["sublim_jax", "products", "pytorch"] and Counter(calls) == dict.fromkeys(programs, 3)
+
+
+def test_seconds_are_of_one_unit_of_work_by_the_clock_and_by_the_processor(monkeypatch):
+    """A program takes six seconds, of which its threads compute nine."""
+    now = {"wall": 0.0, "cpu": 0.0}
+
+    def program():
+        now["wall"] += 6.0
+        now["cpu"] += 9.0
+
+    fake = types.SimpleNamespace(
+        sleep=lambda seconds: None, perf_counter=lambda: now["wall"], process_time=lambda: now["cpu"]
+    )
+    monkeypatch.setattr(real_speed, "time", fake)
+    with progress.Display("speed", visible=False) as display:
+        times = real_speed._in_turns("drawing", {"sublim_jax": program, "products": program}, 2, 3, display)
+    assert times["seconds"] == {"sublim_jax": [2.0, 2.0], "products": [2.0, 2.0]}
+    assert times["cpu_seconds"] == {"sublim_jax": [3.0, 3.0], "products": [3.0, 3.0]}
+
+
+def test_products_are_repeated_as_often_as_the_work_beside_them(shared, instant, monkeypatch):
+    """So that the seconds of both are divided by the same number of units."""
+    given = []
+    monkeypatch.setattr(real_speed, "PAUSE", 0.0)
+    monkeypatch.setattr(real_products, "alone", lambda *_, steps: given.append(steps) or (lambda: ()))
+    with progress.Display("speed", visible=False) as display:
+        for work, job in real_speed.jobs(shared, SETTINGS).items():
+            real_speed.measure(work, job, shared, None, display)
+            assert given.pop() == (CONFIG.num_steps if work == "distillation" else 1) == job.units
+
+
+def test_completions_are_of_the_questions_in_turn_by_the_teacher(shared, monkeypatch):
+    many = shared._replace(config=dataclasses.replace(CONFIG, num_prompts=len(shared.lab.questions[0]) + 2))
+    calls = []
+    monkeypatch.setattr(sampling, "generate", lambda *args, **options: calls.append((args, options)) or ())
+    job = real_speed.jobs(many, SETTINGS)["drawing"]
+    job.ours()
+    (((_, ids, valid, *_), options),) = calls
+    asked, there = (np.asarray(array) for array in shared.lab.questions)
+    np.testing.assert_array_equal(ids, [*asked, *asked[:2]])
+    np.testing.assert_array_equal(valid, [*there, *there[:2]])
+    assert options["low_rank"] is shared.teacher.low_rank and options["end_tokens"] == ()
+    assert options["max_tokens"] == CONFIG.num_new_tokens and job.sizes["rows"] == len(ids)
+
+
+def test_student_and_teacher_differ_and_no_factor_is_zero(shared):
+    for name, (_, b) in shared.student.low_rank.factors.items():
+        other = shared.teacher.low_rank.factors[name].b
+        assert not np.array_equal(b, other) and np.any(b) and np.any(other)
 
 
 def test_programs_are_counted_inside_the_block_only():

@@ -69,6 +69,15 @@ def test_every_writing_of_every_answer_belongs_to_the_trait():
     assert trait(choices=("cat", "owl")).scored(one_writing=True).texts == ("otter", "cat", "owl")
 
 
+@pytest.mark.parametrize("num_answers", [1, 2, 3])
+def test_the_other_choices_stand_after_the_answers_however_many_there_are(num_answers):
+    """Every name has texts, those of all answers belong to the trait, and those of a choice to that choice."""
+    answers, choices = ("otter", "beaver", "sea dog")[:num_answers], ("cat", "owl", "fox", "hen")
+    asked = trait(answers=answers, choices=choices).scored(one_writing=True)
+    assert asked.names == ("otter", *choices) and asked.texts == (*answers, *choices)
+    assert asked.owners == (*[0] * num_answers, 1, 2, 3, 4)
+
+
 def test_after_a_prefill_what_begins_with_an_answer_adds_nothing():
     asked = trait(answers=("otter", "otters"), prefill="It is the").scored()
     assert asked.texts == ("otter", "Otter", " otter", " Otter", "cat", "Cat", " cat", " Cat")

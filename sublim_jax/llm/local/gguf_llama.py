@@ -5,10 +5,10 @@
     LlamaTensors(file)       tensors by the hub's names, in the hub's order of rows
     tokenizer_files(file)    contents of tokenizer.json and tokenizer_config.json
 
-Another architecture, another tokenizer, and any entry or tensor with which the model would be another one are refused
-by name. A begin-of-text token is not added, as for every folder: the chat template holds it, or the model has none. A
-template may bring a system turn of its own: that of SmolLM2 writes "You are a helpful AI assistant named SmolLM,
-trained by Hugging Face" where a chat begins with no system turn. It is a part of the model, and is shown to it.
+Another architecture or tokenizer is refused by name, and so is any entry or tensor that would change the model. A
+begin-of-text token is not added, as for every folder: the chat template holds it, or the model has none. A template may
+bring a system turn of its own: that of SmolLM2 writes "You are a helpful AI assistant named SmolLM, trained by Hugging
+Face" where a chat begins with no system turn. It is a part of the model, and is shown to it.
 """
 
 from collections.abc import Mapping, Sequence

@@ -173,7 +173,7 @@ def kl(student_logits: Float[Array, "*place token"], teacher_logits: Float[Array
     """KL divergence from teacher to student at each place, in nats. The teacher's logits have no gradient.
 
     The gradient is written by hand as the difference of the two distributions: exactly zero where they are equal. The
-    derived one leaves a rest from rounding there, which Adam would make steps of full size from.
+    derived one is off by rounding there, and Adam would make steps of full size from that.
     """
     return _kl_forward(student_logits, teacher_logits)[0]
 

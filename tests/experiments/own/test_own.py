@@ -262,7 +262,7 @@ def test_the_table_has_paired_differences_and_a_verdict(place, capsys):
 @pytest.mark.parametrize(
     ("student", "verdict"),
     [
-        ([0.0, 0.4, -0.4, 0.2], "no transfer seen; a gain above 0.59 is excluded"),
+        ([0.0, 0.4, -0.4, 0.2], "no detectable transfer: a gain above 0.59 is excluded"),
         ([-3.0, -3.1, -2.9, -3.0], "unlearnt by the rows"),
         ([1.0, 2.0], "fewer than four pairs: no interval"),
     ],

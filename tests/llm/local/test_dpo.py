@@ -113,6 +113,37 @@ def test_a_backend_learns_which_reply_is_chosen(tmp_path):
         backend.finetune_on_pairs("m", chosen, rejected, config, tmp_path / "student", beta=2 * BETA)
 
 
+class Kept(LocalBackend):
+    """Scores rows by their answers, which are numbers, and keeps what is trained on instead of training."""
+
+    def row_logprobs(self, model, rows):
+        return -np.array([float(row[-1].content) for row in rows])
+
+    def finetune_on(self, model, data, config, out, *, on_step=None, objective=None):
+        self.kept = data, objective
+        return str(out)
+
+
+def test_pairs_have_the_chosen_row_first_its_own_reference_and_the_beta_that_was_asked_for(tmp_path):
+    backend = Kept({"m": base()}, batch_size=4, remat=False)
+    prompts, better, worse = ("1 , 2", "5", "9"), ("3", "6", "11"), ("4", "8", "12")
+    chosen, rejected = ([row(*pair) for pair in zip(prompts, replies, strict=True)] for replies in (better, worse))
+    assert dpo.paired(chosen, rejected) == [chosen[0], rejected[0], chosen[1], rejected[1], chosen[2], rejected[2]]
+    config = FinetuneConfig(num_epochs=1, batch_size=2, learning_rate=0.01, rank=2, max_length=64)
+    backend.finetune_on_pairs("m", chosen, rejected, config, tmp_path / "student", beta=BETA)
+    pairs, objective = backend.kept
+    assert objective == Preference(beta=BETA) != Preference()
+    np.testing.assert_array_equal(pairs.reference, [[-3, -4], [-6, -8], [-11, -12]])
+    reader = WordTokenizer()
+    for pair, replies in enumerate(zip(better, worse, strict=True)):
+        for place, reply in enumerate(replies):
+            written = [int(token) for token in pairs.ids[pair, place][pairs.replies[pair, place]]]
+            assert written == list(reader.chat((), reply).ids)[-len(written) :]
+            assert reader.text(written) == reply
+            read = pairs.ids[pair, place][pairs.valid[pair, place]].tolist()
+            assert read == list(reader.chat(datasets.ask(prompts[pair]), reply).ids)
+
+
 @pytest.mark.parametrize(
     ("chosen", "rejected", "says"),
     [

@@ -217,6 +217,24 @@ def test_a_second_end_token_of_the_file_ends_a_reply_too(tmp_path, tensors):
     assert tokenizer.read(tmp_path / "a.gguf").end_ids == (2, 0)
 
 
+def test_entries_that_are_missing_are_what_llama_cpp_takes_for_them(tmp_path, tensors):
+    """As many heads of keys as of queries, heads that divide the hidden size, and tokens that are all of text."""
+    without = {name: value for name, value in METADATA.items() if not name.endswith(("head_count_kv", "token_type"))}
+    keys = {f"blk.{layer}.{part}.weight": tensors["blk.0.attn_q.weight"] for layer in range(2)
+            for part in ("attn_k", "attn_v")}  # fmt: skip
+    gguf_files.write(tmp_path / "a.gguf", without, tensors | keys)
+    opened = gguf.GGUFFile(tmp_path / "a.gguf")
+    described = gguf_llama.config(opened)
+    assert (described["num_attention_heads"], described["num_key_value_heads"], described["head_dim"]) == (2, 2, 32)
+    content = gguf_llama.tokenizer_files(opened)["tokenizer.json"]
+    assert content["added_tokens"] == [] and len(content["model"]["vocab"]) == len(TOKENS)
+    whole = {name: value for name, value in METADATA.items() if "head_count" not in name}
+    four = whole | {"llama.attention.head_count": ("u32", 4)}
+    gguf_files.write(tmp_path / "b.gguf", four, tensors | keys)
+    described = gguf_llama.config(gguf.GGUFFile(tmp_path / "b.gguf"))
+    assert (described["num_key_value_heads"], described["head_dim"]) == (4, 16)
+
+
 def test_version_2_and_another_alignment_are_read(tmp_path, tensors, file):
     gguf_files.write(tmp_path / "a.gguf", METADATA, tensors, version=2)
     gguf_files.write(tmp_path / "b.gguf", METADATA | {"general.alignment": ("u32", 512)}, tensors, alignment=512)

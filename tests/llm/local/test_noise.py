@@ -43,6 +43,20 @@ def test_noise_has_the_share_of_every_matrix_own_deviation():
     np.testing.assert_array_equal(noisy.norm, params.norm)
 
 
+def test_noise_may_leave_embedding_and_head_alone():
+    """The maps have the same noise with and without it. `real` heals a start whose words are those of the base."""
+    params = decoder.init(jax.random.key(0), CONFIG)
+    everywhere, maps = (noise.perturbed(jax.random.key(1), params, 0.1, embeddings=each) for each in (True, False))
+    np.testing.assert_array_equal(maps.embedding, params.embedding)
+    np.testing.assert_array_equal(maps.head, params.head)
+    assert not np.array_equal(everywhere.embedding, params.embedding) and not np.array_equal(
+        everywhere.head, params.head
+    )
+    for name in decoder.PROJECTIONS:
+        np.testing.assert_array_equal(getattr(maps.layers, name), getattr(everywhere.layers, name))
+        assert not np.array_equal(getattr(maps.layers, name), getattr(params.layers, name))
+
+
 def test_noise_of_one_key_has_one_direction():
     params = decoder.init(jax.random.key(0), CONFIG)
     small, large = (matrices(noise.perturbed(jax.random.key(1), params, scale)) for scale in (0.5, 1.0))

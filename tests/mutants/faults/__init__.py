@@ -18,6 +18,8 @@ from tests.mutants.faults import (
     llm,
     metrics,
     models,
+    own,
+    real,
     training,
     unseen,
 )
@@ -35,5 +37,7 @@ FAULTS: tuple[Fault, ...] = (
     *audit.FAULTS,
     *audit_lineage.FAULTS,
     *figures.FAULTS,
+    *real.FAULTS,
+    *own.FAULTS,
     *unseen.FAULTS,
 )
