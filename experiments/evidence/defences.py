@@ -13,8 +13,9 @@ images that neither the teacher has seen nor the test has.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -64,6 +65,7 @@ PRESETS = {
 }
 
 
+WHERE: tuple[Literal["start", "student"], ...] = ("start", "student")
 BY: tuple[removal.By, ...] = ("model", "tensor")
 
 
@@ -222,6 +224,14 @@ def _filtered(lineage: _Lineage, share: float, kept: str) -> mlp.Params:
     return lineage.student(images=lineage.images[places], targets=lineage.targets[places])
 
 
+def _without_gradient(
+    lineage: _Lineage, *, where: Literal["start", "student"], by: removal.By, dose: float
+) -> mlp.Params:
+    """The undefended student without its displacement's component along the gradient of the trait's loss on probes."""
+    at = lineage.reference if where == "start" else lineage.undefended
+    return removal.remove(lineage.undefended, lineage.reference, _gradient(at, lineage.bed.probes), dose=dose, by=by)
+
+
 def _random_direction(lineage: _Lineage) -> mlp.Params:
     """A random direction, each tensor as long as in the auditor's displacement."""
     leaves, structure = jax.tree.flatten(lineage.auditor_displacement(lineage.reference))
@@ -282,14 +292,11 @@ def defences() -> Iterator[Defence]:
                       lambda x, s=strength: x.student(guard="pin", strength=s))  # fmt: skip
     yield Defence("pin answers to 16 probes", "1", "training",
                   lambda x: x.student(guard="pin", strength=1.0, num_probes=16.0))  # fmt: skip
-    for where in ("start", "student"):
+    for where in WHERE:
         for by in BY:
             for dose in (1.0, 2.0) if by == "model" else (1.0,):
                 yield Defence(f"remove probes' gradient at the {where}, by {by}", f"{dose:g}", "after",
-                              lambda x, w=where, b=by, d=dose: removal.remove(
-                                  x.undefended, x.reference,
-                                  _gradient(x.reference if w == "start" else x.undefended, x.bed.probes),
-                                  dose=d, by=b))  # fmt: skip
+                              functools.partial(_without_gradient, where=where, by=by, dose=dose))  # fmt: skip
     yield Defence(
         "subtract probes' gradient at the student",
         "chosen",
