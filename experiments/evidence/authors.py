@@ -13,6 +13,7 @@ steps. Rows that calibrate answer other prompts. Draws of one author overlap, an
 are the cases.
 """
 
+import atexit
 import dataclasses
 import functools
 import pathlib
@@ -172,19 +173,19 @@ class _Opened(NamedTuple):
     candidates: dict[str, _Base]
     rows: dict[str, list[Chat]]
     scores: dict[str, RowScores]
-    folder: tempfile.TemporaryDirectory  # of finetuned models; it goes when this does
 
 
 @functools.lru_cache(maxsize=1)
 def _opened(config: AuthorsConfig) -> _Opened:
     """The candidates, once for all units of a run, which share the auditor's copies of them."""
     backend, folder = embedded.open_bases(config.bases), tempfile.TemporaryDirectory()
+    atexit.register(folder.cleanup)  # finetuned models are in it
     candidates = {
         name: _Base(backend, name, config, pathlib.Path(folder.name) / name.replace(":", "-")) for name in units(config)
     }
     rows = {name: base.written(name, "calibration").rows for name, base in candidates.items()}
     scores = {name: base.score(name, rows[name]) for name, base in candidates.items()}
-    return _Opened(candidates, rows, scores, folder)
+    return _Opened(candidates, rows, scores)
 
 
 def measure(source: Source, config: AuthorsConfig, unit: str, report: Report) -> dict:

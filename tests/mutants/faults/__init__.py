@@ -8,6 +8,7 @@ fits.
 from tests.mutants.fault import Fault
 from tests.mutants.faults import (
     atlas,
+    audit_author,
     data,
     experiments,
     figures,
@@ -28,6 +29,7 @@ FAULTS: tuple[Fault, ...] = (
     *models.FAULTS,
     *library.FAULTS,
     *llm.FAULTS,
+    *audit_author.FAULTS,
     *language.FAULTS,
     *atlas.FAULTS,
     *figures.FAULTS,
