@@ -6,9 +6,7 @@ from sublim_jax import errors, records, specs
 
 REGULAR = "regular"
 """The author that is the base itself; the others are targets of its finetuned teachers."""
-Statistic = Literal[
-    "likelihood with copies", "likelihood with other copies", "likelihood", "surprise", "raw surprise"
-]
+Statistic = Literal["likelihood with copies", "likelihood with other copies", "likelihood", "surprise", "raw surprise"]
 STATISTICS: tuple[Statistic, ...] = get_args(Statistic)
 """How a base is chosen: see `sublim_jax.audit.author`. The copies are lenses of the matched recipe, of all traits or of
 those that the author was not finetuned on. A raw surprise is counted from 0."""
@@ -40,6 +38,8 @@ class Author(TypedDict):
     probability: NotRequired[specs.Fraction]  # of a teacher's target as its favourite
     named: dict[Statistic, BySize]  # right base of the candidates
     away: NotRequired[dict[str, specs.Fraction]]  # area under the curve against regular rows, by rows of a draw
+    departures: dict[str, list[specs.Fraction]]
+    """P-values of disjoint groups of rows, by their size, that the base as it is wrote them."""
     verdict: Verdict
 
 
@@ -56,7 +56,6 @@ class Unit(TypedDict):
 
     authors: dict[str, Author]
     lenses: dict[Recipe, Lenses]
-    null: list[specs.Fraction]  # p-values of disjoint groups of regular rows: did they depart from the base?
 
 
 class Config(TypedDict):
@@ -72,8 +71,6 @@ class Description(TypedDict):
     """What figures need beside the results."""
 
     recipes: dict[Recipe, str]
-    group: specs.Count
-    """Rows of a group whose p-value is in `null`."""
 
 
 def units(config: Any) -> list[str]:

@@ -101,8 +101,9 @@ def test_authors_finetuning_and_traits_are_found_where_they_are(record):
         assert matched["named"] == {"owl": {"1": 30, "20": 30}, "oak": {"1": 30, "20": 30}}
         assert matched["carries"]["owl"]["20"] == 1.0
         assert sum(few["named"][target]["1"] for target in ("owl", "oak")) < 50  # of 60, by noise
-        assert len(unit["null"]) == 2
-    assert min(record.results["tiny:5"]["null"]) >= 0.01
+        departures = {author: entry["departures"] for author, entry in unit["authors"].items()}
+        assert all(each.keys() == {"20"} and len(each["20"]) == 2 for each in departures.values())
+        assert max(departures["owl"]["20"] + departures["oak"]["20"]) < 0.1 < max(departures["regular"]["20"])
 
 
 def test_a_strong_teacher_is_named_by_its_own_copy_alone():
@@ -167,7 +168,7 @@ def test_settings_without_a_comparison_are_refused():
         ({"sizes": (401,)}, "since draws are without replacement"),
     ):
         with pytest.raises(errors.InputError, match=message):
-            AuthorsConfig(**changes)
+            AuthorsConfig(**changes)  # pyright: ignore[reportArgumentType]
 
 
 def test_the_table_and_the_figure_are_drawn_from_the_record(record, place, capsys):
@@ -175,7 +176,10 @@ def test_the_table_and_the_figure_are_drawn_from_the_record(record, place, capsy
     text = capsys.readouterr().out
     assert "right base of 4\n  likelihood, bases and copies: 1: " in text and "WRONG" not in text
     assert "20: 1.000 [1.00, 1.00] (0.989, 1.000) worst 1.00" in text  # Wilson of 360 of 360
-    assert "p-values of 8 groups of 20 regular rows" in text and "tiny:7 oak: tiny:7, tiny:7; own base as it is" in text
+    assert (
+        "groups of 20 rows with p <= .05: 1.000 of 16 by teachers; 0." in text
+        and "tiny:7 oak: tiny:7, tiny:7; own base as it is" in text
+    )
     assert [path.name for path in presentation.draw(place)] == ["authors.png", "authors.pdf"]
     right = [unit["lenses"]["few steps"]["named"] for unit in record.results.values()]
     expected = [(each["owl"]["20"] + each["oak"]["20"]) / 60 for each in right]
