@@ -108,8 +108,10 @@ def test_authors_finetuning_and_traits_are_found_where_they_are(record):
 
 def test_a_strong_teacher_is_named_by_its_own_copy_alone():
     """The rows are likelier under base b. The copy of a on owl comes nearer; that on oak does not."""
-    far, near, copy = (RowScores(*([np.full(20, level)] * 3), np.ones(20, int), np.arange(20, dtype=np.uint64))
-                       for level in (-5.0, -4.0, -3.0))  # fmt: skip
+    ids, count = np.arange(20, dtype=np.uint64), np.ones(20, int)
+    far, near, copy = (
+        RowScores(np.full(20, level), np.full(20, level), np.ones(20), count, ids) for level in (-5.0, -4.0, -3.0)
+    )
     copies = {"a": {"owl": copy, "oak": far}, "b": {"owl": far, "oak": far}}
     draws = {20: np.arange(20)[None], 3: np.array([[1, 2, 3], [4, 5, 6]])}
     own = {"a": far, "b": far}
