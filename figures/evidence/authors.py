@@ -182,7 +182,7 @@ def save(path: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
     """
     style.use()
     record = records.read(path, form.FORM)
-    figure, axes = plt.subplots(1, 3, figsize=(10.2, 3.6), layout="constrained", sharey=True)
+    figure, axes = plt.subplots(1, 3, figsize=(10.2, 4.4), layout="constrained", sharey=True)
     authors, traits_of = len(record.config["bases"]), len(record.config["targets"])
     _draw(axes[0], record, {name: named(record, name) for name in form.STATISTICS}, chance=1 / authors)
     axes[0].set_title("which base wrote them?", fontsize=10, loc="left")
@@ -227,4 +227,4 @@ def _draw(ax: Axes, record: records.Record, shares: dict[str, Share], *, chance:
     ax.set_xlabel("rows")
     ax.set_ylim(0, 1.03)
     if len(shares) > 1:
-        ax.legend(loc="lower right", fontsize=7, frameon=False)
+        ax.legend(loc="upper left", bbox_to_anchor=(0, -0.16), fontsize=7, frameon=False)
