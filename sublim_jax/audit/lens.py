@@ -20,8 +20,9 @@ from sublim_jax.audit import rows as audited
 from sublim_jax.llm.local.surprise import RowScores
 
 CAVEAT = (
-    "the name rests on lenses that were finetuned like the teacher: with another learning rate or fewer steps it is "
-    "often wrong, and a trait without a lens cannot be named. That the rows carry something is robust, the name is not"
+    "the name rests on lenses that were finetuned like the teacher, and even those may agree on a wrong one however "
+    "many rows there are; ask lenses of several recipes. A trait without a lens cannot be named. That the rows carry "
+    "something is robust, the name is not"
 )
 """Said with every name."""
 
