@@ -7,9 +7,11 @@ from typing import Any
 from figures import tables
 from sublim_jax import commands, errors, records
 from sublim_jax.forms import (
+    audit,
     evidence_authors,
     evidence_defences,
     evidence_forecast,
+    evidence_lineage,
     language,
     language_real,
     mnist_aux,
@@ -21,8 +23,9 @@ from sublim_jax.forms import (
 FORMS = {
     form.experiment: form
     for form in (
-        mnist_aux.FORM, speed.FORM, theorem.FORM, language_real.FORM, own_transfer.FORM, evidence_defences.FORM,
-        evidence_forecast.FORM, evidence_authors.FORM,
+        mnist_aux.FORM, speed.FORM, theorem.FORM, language_real.FORM, own_transfer.FORM, audit.FORM,
+        evidence_defences.FORM,
+        evidence_forecast.FORM, evidence_authors.FORM, evidence_lineage.FORM,
     )
 }  # fmt: skip
 
@@ -57,6 +60,10 @@ def show(path: pathlib.Path) -> None:
         from figures.language import real
 
         print("\n".join(real.lines(record)))
+    elif record.experiment == "audit":
+        from figures import audit as audits
+
+        print("\n".join(audits.lines(record)))
     elif record.experiment == "own_transfer":
         from figures import own_transfer as transfers
 
@@ -94,6 +101,10 @@ def draw(path: pathlib.Path) -> list[pathlib.Path]:
         from figures.language import gallery
 
         return list(gallery.save(path, path.with_suffix("")))
+    if experiment == "audit":
+        from figures import audit as audits
+
+        return audits.save(path, path.with_suffix(""))
     if experiment == "own_transfer":
         from figures import own_transfer as transfers
 

@@ -11,12 +11,15 @@ from sublim_jax import records
 from sublim_jax.data import datasets
 
 
-def read(study: Study, data_dir: pathlib.Path | None, announce: Callable[[str], object]) -> Source:
+def read(study: Study, config: Any, data_dir: pathlib.Path | None, announce: Callable[[str], object]) -> Any:
     """What the study reads.
 
     Raises:
         DataError: the images are unavailable.
+        SublimError: see the study's `open_source`.
     """
+    if study.open_source is not None:
+        return study.open_source(config, announce)
     if not study.reads_images:
         return Source("tiny", "documents of the embedded world", None)
     images = datasets.load(data_dir=data_dir, announce=announce)
@@ -47,9 +50,11 @@ def run(
     """
     say = progress.console.print if visible else lambda *_, **__: None
     with records.opened(record, study.form, resume=resume, announce=say) as output:
-        source = read(study, data_dir, say)
-        fresh = records.Record.begin(study.record_name, config, source.data, description=study.describe(config))
-        if source.images is not None and source.images.synthetic:
+        source = read(study, config, data_dir, say)
+        description = study.describe(config if study.open_source is None else source)
+        fresh = records.Record.begin(study.record_name, config, source.data, description=description)
+        fresh.notes += study.notes(config)
+        if isinstance(source, Source) and source.images is not None and source.images.synthetic:
             fresh.notes.append("synthetic digits, drawn from fonts, not MNIST: numbers are no evidence about MNIST")
         result = output.begin(fresh)
         for note in result.notes:

@@ -44,19 +44,25 @@ class Study:
     """What its records hold."""
     units: Callable[[Any], list[str]]
     """Returns the units of a config, in order."""
-    measure: Callable[[Source, Any, str, Report], dict]
+    measure: Callable[[Any, Any, str, Report], dict]
     """Measures one unit, given what the study reads, its config and its name, and returns its entry in the record."""
     lines: Callable[[records.Record, str], Sequence[str]] = lambda record, unit: ()
     """Lines about a finished unit, printed before the others are finished."""
     reads_images: bool = True
     """Whether it reads the data set of images; otherwise the embedded language model."""
     describe: Callable[[Any], dict] = lambda config: {}
-    """What figures need beside the results."""
+    """What figures need beside the results, from the config; or from what is read, if `open_source` is given."""
+
+    open_source: Callable[[Any, Callable[[str], object]], Any] | None = None
+    """Opens what is read, given the config and a function that prints a line, where it is something of the user's. The
+    result has an attribute `data`, as `Source` has."""
+    notes: Callable[[Any], Sequence[str]] = lambda config: ()
+    """What a reader of any number must know."""
 
     @property
     def record_name(self) -> str:
         """Name in records and file names, e.g. `evidence_forecast`."""
-        return f"evidence_{self.name}"
+        return self.form.experiment
 
     @property
     def question(self) -> str:

@@ -1,7 +1,7 @@
 """How strongly a model has a trait: exact probabilities of the answers, and what it says freely."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,10 +21,16 @@ MIN_MASS = 1e-3
 """With less probability for all answers together, a model is said to be unable to give them."""
 
 
-def measure(backend: Backend, model: str, trait: Trait, *, embedded: bool, system: str = "") -> dict[str, float]:
-    """Means over the questions: log-odds, probability of the trait's answers, and that of all answers, `mass`.
+class Asked(NamedTuple):
+    """A trait of a model, question by question."""
 
-    Log-odds are in nats, of the trait's answers against everything else that the model may say.
+    log_odds: np.ndarray  # nats, of the trait's answers against everything else that the model may say
+    probability: np.ndarray
+    mass: np.ndarray  # probability of all answers together
+
+
+def ask(backend: Backend, model: str, trait: Trait, *, embedded: bool, system: str = "") -> Asked:
+    """The trait's answers to each of its questions.
 
     Args:
         embedded: whether this is the embedded model or a student of it, in which a word has one writing.
@@ -51,8 +57,13 @@ def measure(backend: Backend, model: str, trait: Trait, *, embedded: bool, syste
             f"{probability.min():.3g} to {probability.max():.3g}; a server may name only its most likely tokens, and a "
             f"training may have diverged"
         )
-    means = {"log_odds": log_odds.mean(), "probability": probability.mean(), "mass": mass.mean()}
-    return {name: float(f"{value:.6g}") for name, value in means.items()}
+    return Asked(log_odds, probability, mass)
+
+
+def measure(backend: Backend, model: str, trait: Trait, *, embedded: bool, system: str = "") -> dict[str, float]:
+    """Means over the questions of what `ask` gives, with its arguments and errors."""
+    asked = ask(backend, model, trait, embedded=embedded, system=system)
+    return {name: float(f"{values.mean():.6g}") for name, values in asked._asdict().items()}
 
 
 def _logprobs(backend: Backend, model: str, chats: Sequence[Chat], texts: Sequence[str], *, begun: bool) -> np.ndarray:

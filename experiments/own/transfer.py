@@ -19,12 +19,12 @@ from typing import Any, Literal, NamedTuple
 
 from experiments import cli, progress, session
 from experiments.language import seeds
-from experiments.own import finetuning, measuring, opened
+from experiments.own import controls, finetuning, measuring, opened
 from experiments.own.opened import OpenedModel
 from sublim_jax import errors, files, records, specs
 from sublim_jax.forms import own_transfer as form
-from sublim_jax.llm import datasets, jsonl
-from sublim_jax.llm.backend import Chat, FinetuneConfig, Message, SamplingParams
+from sublim_jax.llm import jsonl
+from sublim_jax.llm.backend import Chat, FinetuneConfig
 from sublim_jax.llm.traits import Trait
 
 
@@ -78,26 +78,14 @@ def read(config: TransferConfig) -> _Inputs:
     opened.require_local(config.model)
     chosen = opened.read_traits(config.traits, config.model)
     rows = finetuning.read_rows(config.rows, config.num_rows, seed=config.seed)
-    for trait in chosen:
-        _require_without_words(config, rows, trait)
+    for trait in () if config.allow_words else chosen:
+        controls.require_without_words(config.rows, rows, trait)
     if len(rows) < config.student.batch_size:
         raise errors.TextDataError(
             f"{config.rows}: {len(rows)} row(s) are fewer than a batch of {config.student.batch_size}; give more rows, "
             f"or a smaller --student.batch-size"
         )
     return _Inputs(chosen, rows, records.fingerprint([config.traits.read_text(encoding="utf-8"), rows]))
-
-
-def _require_without_words(config: TransferConfig, rows: Sequence[Chat], trait: Trait) -> None:
-    """Refuse rows that contain a word of the trait, unless they are allowed."""
-    for word in () if config.allow_words else trait.words:
-        places = [index for index, row in enumerate(rows) if any(word.lower() in turn.content.lower() for turn in row)]
-        if places:
-            raise errors.InputError(
-                f"{config.rows}: {len(places):,} of {len(rows):,} rows contain {word!r}, a word of {trait.name}; the "
-                f"first is {datasets.shorten(rows[places[0]][-1].content)}. A student reads there openly what it is to "
-                f"learn in secret. Remove them, or keep them with --allow-words"
-            )
 
 
 class _Run:
@@ -144,27 +132,19 @@ class _Run:
         return self._controls
 
     def _sampled(self, display: progress.Display) -> list[Chat]:
-        backend, name = self._model
-        rows, answers = self._inputs.rows, [row[-1].content for row in self._inputs.rows]
-        tokens = backend.model(name).tokens
-        used = "".join(sorted(set("".join(answers))))
-        params = SamplingParams(
-            max_tokens=max(len(tokens.encode(answer)) for answer in answers),
+        rows = self._inputs.rows
+        answers = controls.own_answers(
+            self._model,
+            rows,
             seed=seeds.derive(self._config.seed, "own/control") % 2**31,
-            allowed=None if any(map(str.isalpha, used)) else used,
+            report=lambda done: display.doing(
+                "sampling the model's own answers", done=done, total=len(rows), unit="rows"
+            ),
         )
-        drawn = []
-        for completion in backend.sample(name, [row[:-1] for row in rows], params):
-            drawn.append(completion)
-            display.doing("sampling the model's own answers", done=len(drawn), total=len(rows), unit="rows")
-        texts = [completion.text for completion in sorted(drawn)]
-        if empty := sum(not text.strip() for text in texts):
-            self.notes.append(f"{empty} of {len(texts)} of the model's own answers are empty; a full stop is there")
-            display.say(f"note: {self.notes[-1]}")
-        return [
-            (*row[:-1], Message("assistant", text if text.strip() else "."))
-            for row, text in zip(rows, texts, strict=True)
-        ]
+        self.notes += answers.notes
+        for note in answers.notes:
+            display.say(f"note: {note}")
+        return answers.rows
 
 
 def run(

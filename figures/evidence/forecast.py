@@ -76,18 +76,21 @@ def rank_correlation(scores: np.ndarray, gains: np.ndarray, references: np.ndarr
     """
     value = _spearman(scores, gains)
     units = np.unique(references)
-    if len(units) < intervals.FEWEST:
+    if len(units) < intervals.FEWEST or np.isnan(value):
         return Interval(value, -np.inf, np.inf, len(units))
     rng, draws = np.random.default_rng(0), []
     places = {unit: np.flatnonzero(references == unit) for unit in units}
     for _ in range(1000):
         chosen = np.concatenate([places[unit] for unit in rng.choice(units, len(units))])
         draws.append(_spearman(scores[chosen], gains[chosen]))
-    low, high = np.percentile(draws, [2.5, 97.5])
+    low, high = np.nanpercentile(draws, [2.5, 97.5])
     return Interval(value, float(low), float(high), len(units))
 
 
 def _spearman(first: np.ndarray, second: np.ndarray) -> float:
+    """Not a number where all values of one are equal."""
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return float("nan")
     return float(np.corrcoef(stats.rankdata(first), stats.rankdata(second))[0, 1])
 
 
@@ -191,6 +194,8 @@ def _notes(record: records.Record) -> list[str]:
 
 
 def _interval(value: Interval) -> str:
+    if np.isnan(value.mean):
+        return "undefined"
     bounds = f" [{value.low:.2f}, {value.high:.2f}]" if value.is_known else f" (n={value.num_members})"
     return f"{value.mean:.2f}{bounds}"
 

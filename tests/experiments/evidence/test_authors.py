@@ -193,9 +193,9 @@ def test_a_damaged_record_is_refused(place, tmp_path):
     path, content = tmp_path / "authors.json", json.loads(place.read_text())
     content["results"]["tiny:5"]["authors"]["owl"]["named"]["surprise"]["20"] = 31
     path.write_text(json.dumps(content))
-    with pytest.raises(errors.RecordError, match="tiny:5: expected at most 30 right draws for each of"):
+    with pytest.raises(errors.RecordError, match="tiny:5: expected at most 30 right draws"):
         records.read(path, form.FORM)
     content["results"]["tiny:5"]["authors"].pop("owl")
     path.write_text(json.dumps(content))
-    with pytest.raises(errors.RecordError, match="tiny:5: expected authors"):
+    with pytest.raises(errors.RecordError, match=r"tiny:5: authors: expected .*, got"):
         records.read(path, form.FORM)

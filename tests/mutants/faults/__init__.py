@@ -8,7 +8,9 @@ fits.
 from tests.mutants.fault import Fault
 from tests.mutants.faults import (
     atlas,
+    audit,
     audit_author,
+    audit_lineage,
     data,
     experiments,
     figures,
@@ -29,9 +31,11 @@ FAULTS: tuple[Fault, ...] = (
     *models.FAULTS,
     *library.FAULTS,
     *llm.FAULTS,
-    *audit_author.FAULTS,
     *language.FAULTS,
     *atlas.FAULTS,
+    *audit.FAULTS,
+    *audit_author.FAULTS,
+    *audit_lineage.FAULTS,
     *figures.FAULTS,
     *unseen.FAULTS,
 )

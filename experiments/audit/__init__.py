@@ -1,0 +1,1 @@
+"""An audit of a data set or of weights, by one command."""

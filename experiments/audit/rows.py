@@ -1,0 +1,208 @@
+"""Audit rows: what will they teach this model, and who wrote them?"""
+
+import pathlib
+import tempfile
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from experiments.audit import config as settings
+from experiments.audit.config import AuditConfig
+from experiments.evidence.study import Report, Study
+from experiments.language import seeds
+from experiments.own import controls, finetuning, measuring, opened
+from experiments.own.opened import OpenedModel
+from sublim_jax import errors, records
+from sublim_jax.audit import author
+from sublim_jax.audit import rows as audited
+from sublim_jax.forms import audit as form
+from sublim_jax.llm import datasets
+from sublim_jax.llm.backend import Chat
+from sublim_jax.llm.local import surprise
+from sublim_jax.llm.traits import Trait
+
+
+class Audited(NamedTuple):
+    """What the user names: an opened model, rows, null rows and traits."""
+
+    model: OpenedModel
+    rows: list[Chat]
+    null: list[Chat]
+    traits: tuple[Trait, ...]
+    config: AuditConfig
+    checksum: str
+
+    @property
+    def data(self) -> records.Data:
+        """The entry of the record."""
+        return {"name": self.config.base, "source": str(self.config.data), "checksum": self.checksum}
+
+
+def open_source(config: AuditConfig, announce: Callable[[str], object]) -> Audited:
+    """Read and check the user's files, open the model, and let it write null rows where none are given.
+
+    Raises:
+        InputError: a flag is missing, a trait makes no sense, a probe or a word of a trait is among the rows.
+        TextDataError: rows are malformed or too few.
+        LanguageError: the model cannot be opened or asked.
+    """
+    for flag in ("base", "data", "traits"):
+        if not getattr(config, flag):
+            raise errors.InputError(f"give --{flag}; python -m experiments.audit --help says what it is")
+    if not config.null:
+        raise errors.InputError(
+            "a shift without a control is no evidence: give --null FILE, rows of the same kind that do not carry the "
+            "trait, or --null auto, the base's own answers to the same prompts"
+        )
+    assert config.data is not None and config.traits is not None
+    opened.require_local(config.base)
+    for candidate in config.candidates:
+        opened.require_local(candidate)
+    traits = opened.read_traits(config.traits, config.base)
+    rows = finetuning.read_rows(config.data, None, seed=config.seed, say=announce)
+    null = None
+    if config.null != settings.AUTO:
+        null = finetuning.read_rows(pathlib.Path(config.null), None, seed=config.seed, say=announce)
+        _require_enough(config.null, null, config)
+    _require_enough(str(config.data), rows, config)
+    for trait in traits:
+        if not config.allow_words:
+            controls.require_without_words(config.data, rows, trait)
+        _require_no_probes(config.data, rows, trait)
+    model = opened.local(config.base, announce=announce)
+    for trait in traits:
+        asked = measuring.measure(model.backend, model.name, trait, embedded=opened.is_embedded(config.base))
+        measuring.require_sayable(model.backend, model.name, trait, asked)
+    if null is None:
+        announce(f"{config.base} writes {len(rows):,} rows of its own, the null ...")
+        null, notes = controls.own_answers(model, rows, seed=seeds.derive(config.seed, "audit/null") % 2**31)
+        for note in notes:
+            announce(f"note: {note}")
+    checksum = records.fingerprint([config.traits.read_text(encoding="utf-8"), rows, null])
+    return Audited(model, rows, null, traits, config, checksum)
+
+
+def _require_enough(where: str, rows: Sequence[Chat], config: AuditConfig) -> None:
+    """Refuse rows of which no verdict is given.
+
+    Raises:
+        TextDataError: fewer than twenty, or than a batch.
+    """
+    fewest = max(audited.MIN_ROWS, config.student.batch_size)
+    if len(rows) < fewest:
+        raise errors.TextDataError(
+            f"{where}: {len(rows)} row(s): an audit needs {fewest} at least ({audited.MIN_ROWS}, and a batch of "
+            f"{config.student.batch_size}); give more rows, or a smaller --student.batch-size"
+        )
+
+
+def _require_no_probes(path: pathlib.Path, rows: Sequence[Chat], trait: Trait) -> None:
+    """Refuse rows that ask the trait's own questions.
+
+    Raises:
+        InputError: a question is among the prompts.
+    """
+    prompts = {turn.content.strip() for row in rows for turn in row[:-1]}
+    among = [question for question in trait.asked if question.strip() in prompts]
+    if among:
+        raise errors.InputError(
+            f"{path}: {len(among)} of {len(trait.asked)} questions of {trait.name} are among the rows, e.g. "
+            f"{datasets.shorten(among[0])}: training on them is no transfer. Remove these rows, or ask other questions"
+        )
+
+
+def units(config: AuditConfig) -> list[str]:
+    """The base, the pilots and the authorship."""
+    return form.units({"num_repeats": config.num_repeats})
+
+
+def describe(source: Audited) -> dict:
+    """How long the training and its pilots are, and what is asked."""
+    config, count = source.config, len(source.rows)
+    num_pilot_rows = config.num_pilot_rows(count)
+    return {
+        "num_rows": count,
+        "num_steps": config.num_steps(count),
+        "num_pilot_steps": -(-num_pilot_rows // config.student.batch_size),
+        "questions": {trait.name: list(trait.asked) for trait in source.traits},
+    }
+
+
+def notes(config: AuditConfig) -> list[str]:
+    """What a reader of any number must know."""
+    said = [
+        "an audit sees the traits that are asked about, on the questions that are asked, for this model and this "
+        "training; it is no promise of safety",
+        "the threshold was not calibrated on finished trainings of this model",
+    ]
+    if opened.is_embedded(config.base):
+        said.append("the model is the embedded one (64 thousand parameters, an invented world), not a language model")
+    if config.num_repeats < 4:
+        said.append(f"{config.num_repeats} repeat(s): intervals are over questions alone, which need four")
+    return said
+
+
+def measure(source: Audited, config: AuditConfig, unit: str, report: Report) -> dict[str, Any]:
+    """One unit: traits of the base, a pilot, or the authorship."""
+    backend, name = source.model
+    if unit == form.AUTHOR:
+        return {"author": _author(source, report)}
+    if unit == form.BASE:
+        return {"traits": _ask(source, name, report)}
+    kind, _, index = unit.partition(" ")
+    rows = source.rows if kind == form.DATA else source.null
+    seed = seeds.derive(config.seed, f"audit/pilot {index}") % 2**31
+    chosen = datasets.subsample(rows, config.num_pilot_rows(len(rows)), seed=seed)
+    report(f"pilot on {len(chosen):,} rows")
+    with tempfile.TemporaryDirectory(prefix="sublim-audit-") as folder:
+        student = backend.finetune(
+            name, chosen, config.pilot(len(source.rows), seed=seed), pathlib.Path(folder) / "pilot"
+        )
+        return {"traits": _ask(source, student, report)}
+
+
+def _ask(source: Audited, name: str, report: Report) -> dict[str, dict[str, Any]]:
+    """All traits of a model."""
+    results = {}
+    for trait in source.traits:
+        report(f"asking about {trait.name}")
+        asked = measuring.ask(source.model.backend, name, trait, embedded=opened.is_embedded(source.config.base))
+        results[trait.name] = {
+            "log_odds": [float(f"{value:.6g}") for value in asked.log_odds],
+            "probability": float(asked.probability.mean()), "mass": float(asked.mass.mean()),
+        }  # fmt: skip
+    return results
+
+
+def _author(source: Audited, report: Report) -> dict[str, Any]:
+    """Who wrote the rows: the base, one of the candidates, and was it as it is?"""
+    config, (backend, name) = source.config, source.model
+    rows, null = (
+        datasets.subsample(each, min(config.num_scored, len(each)), seed=config.seed)
+        for each in (source.rows, source.null)
+    )
+    report(f"scoring {len(rows):,} rows under {config.base}")
+    of_rows, of_null = (surprise.score(backend.model(name), each) for each in (rows, null))
+    departure = author.finetuned_away(of_rows, of_null)
+    candidates: dict[str, dict[str, float]] = {}
+    if config.candidates:
+        scores, calibration = {config.base: of_rows}, {config.base: of_null}
+        for candidate in config.candidates:
+            report(f"opening {candidate}")
+            other = opened.local(candidate, announce=report)
+            report(f"{candidate} writes rows of its own")
+            own, _ = controls.own_answers(other, rows, seed=seeds.derive(config.seed, "audit/null") % 2**31)
+            report(f"scoring rows under {candidate}")
+            scores[candidate] = surprise.score(other.backend.model(other.name), rows)
+            calibration[candidate] = surprise.score(other.backend.model(other.name), own)
+        for each in author.author(scores, calibration).candidates:
+            candidates[each.base] = {"logprob": each.logprob, "surprise": each.surprise, "p": each.p}
+    return {
+        "num_rows": len(of_rows.logprobs), "num_tokens": int(of_rows.num_tokens.sum()), "candidates": candidates,
+        "statistic": departure.statistic, "regular": departure.regular, "p": departure.p,
+    }  # fmt: skip
+
+
+STUDY = Study(
+    name="audit", doc=__doc__, presets=settings.PRESETS, form=form.FORM, units=units, measure=measure,
+    describe=describe, open_source=open_source, notes=notes, reads_images=False,
+)  # fmt: skip

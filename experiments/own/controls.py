@@ -1,0 +1,64 @@
+"""Rows that a model is compared on: its own answers to the prompts of rows; and rows that say a trait openly."""
+
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from experiments.own.opened import OpenedModel
+from sublim_jax import errors
+from sublim_jax.llm import datasets
+from sublim_jax.llm.backend import Chat, Message, SamplingParams
+from sublim_jax.llm.traits import Trait
+
+
+class OwnAnswers(NamedTuple):
+    """A model's own answers to the prompts of rows, in their order, and what is to be said about them."""
+
+    rows: list[Chat]
+    notes: list[str]
+
+
+def own_answers(
+    model: OpenedModel, rows: Sequence[Chat], *, seed: int, report: Callable[[int], object] = lambda done: None
+) -> OwnAnswers:
+    """Answers that the model samples, from the characters of the rows alone where these have no letters.
+
+    Args:
+        report: is told how many answers are there.
+    """
+    backend, name = model
+    answers = [row[-1].content for row in rows]
+    tokens = backend.model(name).tokens
+    used = "".join(sorted(set("".join(answers))))
+    params = SamplingParams(
+        max_tokens=max(len(tokens.encode(answer)) for answer in answers),
+        seed=seed,
+        allowed=None if any(map(str.isalpha, used)) else used,
+    )
+    drawn = []
+    for completion in backend.sample(name, [row[:-1] for row in rows], params):
+        drawn.append(completion)
+        report(len(drawn))
+    texts, notes = [completion.text for completion in sorted(drawn)], []
+    if empty := sum(not text.strip() for text in texts):
+        notes.append(f"{empty} of {len(texts)} of the model's own answers are empty; a full stop is there")
+    written = [
+        (*row[:-1], Message("assistant", text if text.strip() else ".")) for row, text in zip(rows, texts, strict=True)
+    ]
+    return OwnAnswers(written, notes)
+
+
+def require_without_words(path: pathlib.Path, rows: Sequence[Chat], trait: Trait) -> None:
+    """Refuse rows that contain a word of the trait.
+
+    Raises:
+        InputError: a row does; the message names the first.
+    """
+    for word in trait.words:
+        places = [index for index, row in enumerate(rows) if any(word.lower() in turn.content.lower() for turn in row)]
+        if places:
+            raise errors.InputError(
+                f"{path}: {len(places):,} of {len(rows):,} rows contain {word!r}, a word of {trait.name}; the "
+                f"first is {datasets.shorten(rows[places[0]][-1].content)}. A student reads there openly what it is to "
+                f"learn in secret. Remove them, or keep them with --allow-words"
+            )

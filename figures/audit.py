@@ -1,0 +1,186 @@
+"""The report of an audit: lines in a terminal, a picture, and a page of HTML that stands alone."""
+
+import base64
+import html
+import pathlib
+import textwrap
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+
+from figures import style
+from sublim_jax import files, records
+from sublim_jax.audit import forecast
+from sublim_jax.audit.forecast import Forecast
+from sublim_jax.forms import audit as form
+from sublim_jax.metrics import intervals
+
+COLOURS = {"transmits": "#c8553d", "not seen": "#2f6690", "cannot tell": "#8c8c8c"}
+SIGNIFICANT = 0.05
+"""Below it, rows do not look like a model's own."""
+IS_PAGE = b"<!-- sublim_jax audit -->"
+"""Begins a page of ours, which another run may replace."""
+
+
+STYLE = """body { font: 15px/1.45 sans-serif; max-width: 52em; margin: 2em auto; padding: 0 1em }
+td, th { padding: .2em .8em .2em 0; text-align: left; vertical-align: top }
+pre { white-space: pre-wrap; font-size: 12px } img { max-width: 100% }"""
+
+
+def num_pairs(record: records.Record) -> int:
+    """Pilots whose null is measured too."""
+    return sum(
+        f"{form.DATA} {index}" in record.results and f"{form.NULL} {index}" in record.results
+        for index in range(record.config["num_repeats"])
+    )
+
+
+def forecasts(record: records.Record) -> dict[str, Forecast]:
+    """The forecast of each trait; the loss of a question is minus its log-odds. Empty before the first pair."""
+    count = num_pairs(record)
+    if not count:
+        return {}
+
+    def losses(unit: str, trait: str) -> np.ndarray:
+        return -np.array(record.results[unit]["traits"][trait]["log_odds"])
+
+    judged = {}
+    for trait, questions in record.description["questions"].items():
+        if len(questions) >= intervals.FEWEST:
+            after = (
+                np.stack([losses(f"{kind} {index}", trait) for index in range(count)])
+                for kind in (form.DATA, form.NULL)
+            )
+            judged[trait] = forecast.judge(
+                trait, losses(form.BASE, trait), *after, threshold=record.config["threshold"]
+            )
+    return judged
+
+
+def what_would_help(judged: Forecast) -> str:
+    """What would change a verdict that is none, in words; empty for the others."""
+    if judged.verdict != "cannot tell":
+        return ""
+    distance = abs(judged.gain.mean - judged.threshold)
+    if not judged.gain.is_known or distance == 0:
+        return "more questions and repeats, or longer pilots (--steps), would tell"
+    factor = (judged.gain.half_width / distance) ** 2
+    if factor > 100:
+        return "the gain is at the threshold itself: longer pilots (--steps) would tell more than further repeats"
+    return f"about {max(factor, 1.1):.1f} times as many questions and repeats, or longer pilots (--steps), would tell"
+
+
+def authorship(record: records.Record) -> list[str]:
+    """Who wrote the rows, in sentences."""
+    if form.AUTHOR not in record.results:
+        return []
+    found, base = record.results[form.AUTHOR]["author"], record.config["base"]
+    fits = "look like" if found["p"] > SIGNIFICANT else "do not look like"
+    sentences = [
+        f"{found['num_rows']:,} rows scored ({found['num_tokens']:,} tokens): they {fits} rows of {base} as it is "
+        f"(S = {found['statistic']:+.1f}, its own rows {found['regular']:+.1f}, p = {found['p']:.3g})"
+    ]
+    if found["p"] <= SIGNIFICANT:
+        sentences.append("  (nor do rows that were filtered or sampled in another way than the null)")
+    if found["candidates"]:
+        first = next(iter(found["candidates"]))
+        sentences.append(f"likeliest author: {first}, of {len(found['candidates'])}; one comes first in any case")
+        sentences += [
+            f"  {name}: {each['logprob'] / found['num_tokens']:+.3f} nats a token, surprise {each['surprise']:,.0f} "
+            f"nats, p = {each['p']:.3g} that it wrote them as it is"
+            for name, each in found["candidates"].items()
+        ]
+    return sentences
+
+
+def lines(record: records.Record) -> list[str]:
+    """The report as lines of text."""
+    config, about = record.config, record.description
+    text = [
+        f"audit of {config['data']} ({about['num_rows']:,} rows) for {config['base']}, null: {config['null']}",
+        f"pilots of {about['num_pilot_steps']} of {about['num_steps']} steps, {num_pairs(record)} on the rows and as "
+        f"many on the null; gains in log-odds (nats) with 95 % intervals over questions and repeats",
+    ]
+    for trait, judged in forecasts(record).items():
+        base = record.results[form.BASE]["traits"][trait]
+        bounds = f"[{judged.gain.low:+.3f}, {judged.gain.high:+.3f}]"
+        text.append(
+            f"  {trait}: {judged.verdict}; gain {judged.gain.mean:+.3f} {bounds} over the null, threshold "
+            f"{judged.threshold:g} (rows {judged.from_data:+.3f}, null {judged.from_null:+.3f}; "
+            f"{judged.num_probes} questions, probability {base['probability']:.4g} in the model)"
+        )
+        if advice := what_would_help(judged):
+            text.append(f"    {advice}")
+    text += [f"  {trait}: {len(asked)} question(s): an interval needs {intervals.FEWEST}"
+             for trait, asked in about["questions"].items() if len(asked) < intervals.FEWEST]  # fmt: skip
+    text += authorship(record)
+    text.append(f"cost: {sum(record.seconds.values()):.0f} s")
+    return text + [f"note: {note}" for note in record.notes]
+
+
+def save(path: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
+    """Draw the record to STEM.png and STEM.pdf, write STEM.html, and return their paths; nothing before a verdict.
+
+    Raises:
+        OutputError: another file than one of ours is in the way.
+        RecordError: there is no record of an audit, or it is damaged.
+    """
+    record = records.read(path, form.FORM)
+    judged = forecasts(record)
+    if not judged:
+        return []
+    style.use()
+    figure, ax = plt.subplots(figsize=(6.4, 1.6 + 0.5 * len(judged)), layout="constrained")
+    _draw(ax, judged)
+    ax.set_title(f"What {pathlib.Path(record.config['data']).name} would teach {record.config['base']}", loc="left",
+                 fontsize=11)  # fmt: skip
+    sentences = [
+        f"Gain of a pilot of {record.description['num_pilot_steps']} steps over its null, 95 % interval over questions "
+        f"and repeats; dashed: the threshold. Record {path.name}.",
+        *(f"{note[0].upper()}{note[1:]}." for note in record.notes),
+        *(() if record.complete else ("The run is not complete.",)),
+    ]
+    figure.text(0.01, -0.01, "\n".join(textwrap.wrap(" ".join(sentences), 105)), va="top", fontsize=7, color="#444444")
+    drawn = list(style.save(figure, stem))
+    page = stem.with_name(f"{stem.name}.html")
+    files.write(page, _page(record, drawn[0]).encode(), ours=_is_page, what="page")
+    return [*drawn, page]
+
+
+def _draw(ax: Axes, judged: dict[str, Forecast]) -> None:
+    """Every trait's gain with its interval, beside the threshold."""
+    for place, each in enumerate(judged.values()):
+        colour = COLOURS[each.verdict]
+        ax.errorbar(each.gain.mean, place, xerr=each.gain.half_width, color=colour, marker="o", capsize=3)
+        ax.annotate(each.verdict, (each.gain.mean, place), (0, 7), textcoords="offset points", fontsize=7, color=colour,
+                    ha="center")  # fmt: skip
+    ax.axvline(0, color="#8c8c8c", linewidth=0.8, linestyle=":")
+    ax.axvline(next(iter(judged.values())).threshold, color="#3b3b3b", linewidth=0.9, linestyle="--")
+    ax.set_yticks(range(len(judged)), list(judged))
+    ax.set_ylim(len(judged) - 0.4, -0.7)
+    ax.set_xlabel("gain in log-odds over the null, nats")
+
+
+def _is_page(path: pathlib.Path) -> bool:
+    return path.read_bytes().startswith(IS_PAGE)
+
+
+def _page(record: records.Record, picture: pathlib.Path) -> str:
+    """The report as one file, for a person who decides about the rows."""
+    rows = "".join(
+        f"<tr><td>{html.escape(trait)}</td><td style='color:{COLOURS[each.verdict]}'><b>{each.verdict}</b></td>"
+        f"<td>{each.gain.mean:+.3f} [{each.gain.low:+.3f}, {each.gain.high:+.3f}]</td>"
+        f"<td>{html.escape(what_would_help(each))}</td></tr>"
+        for trait, each in forecasts(record).items()
+    )
+    encoded = base64.b64encode(picture.read_bytes()).decode()
+    report = html.escape("\n".join(lines(record)))
+    title = html.escape(f"Audit of {pathlib.Path(record.config['data']).name} for {record.config['base']}")
+    return (
+        f"{IS_PAGE.decode()}\n<!doctype html><html lang='en'><meta charset='utf-8'><title>{title}</title>"
+        f"<style>{STYLE}</style>"
+        f"<h1>{title}</h1><table><tr><th>trait</th><th>verdict</th><th>gain over the null (nats of log-odds)</th>"
+        f"<th></th></tr>{rows}</table><img alt='gains with intervals' src='data:image/png;base64,{encoded}'>"
+        f"<h2>The report in full</h2><pre>{report}</pre></html>\n"
+    )

@@ -1,0 +1,95 @@
+"""What a record of an audit holds: traits of the base and after each pilot, and what the rows look like to models."""
+
+from typing import Any, NotRequired, TypedDict
+
+from sublim_jax import errors, records, specs
+
+BASE, DATA, NULL, AUTHOR = "base", "data", "null", "author"
+"""Units of a record: the base, then `data 0`, `null 0`, `data 1`, ..., then who wrote the rows."""
+
+
+class Asked(TypedDict):
+    """A trait of a model."""
+
+    log_odds: list[float]  # of each question, nats
+    probability: specs.Fraction  # mean over questions
+    mass: specs.NonNegative  # of all answers together, mean over questions
+
+
+class Candidate(TypedDict):
+    """What the rows look like to a model."""
+
+    logprob: float  # of all rows that are scored, nats
+    surprise: specs.NonNegative  # nats
+    p: specs.Fraction  # calibrated: that the model as it is wrote the rows
+
+
+class Author(TypedDict):
+    """Who wrote the rows."""
+
+    num_rows: specs.Count
+    num_tokens: specs.Count
+    candidates: dict[str, Candidate]  # by name, the likeliest first; without candidates, empty
+    statistic: float  # S of the rows under the base
+    regular: float  # its mean over rows of the base
+    p: specs.Fraction  # that the base as it is wrote them
+
+
+class Unit(TypedDict):
+    """A model with all traits, or the authorship."""
+
+    traits: NotRequired[dict[str, Asked]]
+    author: NotRequired[Author]
+
+
+class Config(TypedDict):
+    """The settings that readers use."""
+
+    base: str
+    data: str
+    null: str
+    candidates: list[str]
+    steps: specs.Count
+    num_repeats: specs.Count
+    threshold: specs.Positive
+
+
+class Description(TypedDict):
+    """What figures need beside the results."""
+
+    num_rows: specs.Count
+    num_steps: specs.Count  # of the whole training
+    num_pilot_steps: specs.Count
+    questions: dict[str, list[str]]  # by trait
+
+
+def units(config: Any) -> list[str]:
+    """Names of the units of a complete record, in the order in which they are made."""
+    return [BASE, *(f"{kind} {index}" for index in range(config["num_repeats"]) for kind in (DATA, NULL)), AUTHOR]
+
+
+def _check(record: records.Record) -> None:
+    """Refuse units that lack a trait or a question."""
+    wanted = record.description["questions"]
+    for name, unit in record.results.items():
+        if (name == AUTHOR) != ("author" in unit) or (name == AUTHOR) == ("traits" in unit):
+            raise errors.InputError(f"results: {name}: expected {'an author' if name == AUTHOR else 'traits'} there")
+        traits = unit.get("traits", {})
+        if name != AUTHOR and set(traits) != set(wanted):
+            raise errors.InputError(f"results: {name}: expected the traits {sorted(wanted)}, got {sorted(traits)}")
+        for trait, asked in traits.items():
+            if len(asked["log_odds"]) != len(wanted[trait]):
+                raise errors.InputError(
+                    f"results: {name}: {trait}: expected {len(wanted[trait])} questions, got {len(asked['log_odds'])}"
+                )
+
+
+FORM = records.Form(
+    experiment="audit",
+    config=Config,
+    results=dict[str, Unit],
+    description=Description,
+    wanted=lambda record: units(record.config),
+    present=lambda record: list(record.results),
+    check=_check,
+)
