@@ -13,6 +13,7 @@ steps. Rows that calibrate answer other prompts. Draws of one author overlap, an
 are the cases.
 """
 
+import atexit
 import dataclasses
 import functools
 import pathlib
@@ -29,6 +30,7 @@ from experiments.language import prompts, seeds
 from experiments.language.lab import Lab, Teacher
 from sublim_jax import errors, specs
 from sublim_jax.audit import author, lens
+from sublim_jax.audit import rows as audited
 from sublim_jax.audit.lens import Lensed
 from sublim_jax.forms import evidence_authors as form
 from sublim_jax.llm import datasets
@@ -38,8 +40,6 @@ from sublim_jax.llm.local import surprise
 from sublim_jax.llm.local.backend import LocalBackend
 from sublim_jax.llm.local.surprise import RowScores
 
-GROUP = 20
-"""Rows of a group of regular rows whose p-value is recorded."""
 VERDICT = 100
 """Rows, at most, that the tools themselves judge."""
 SHORT = 10
@@ -119,7 +119,7 @@ def describe(config: AuthorsConfig) -> dict:
         finetuning, lessons = config.lens(recipe)
         steps = finetuning.num_epochs * -(-lessons // finetuning.batch_size)
         recipes[recipe] = f"{steps} steps at {finetuning.learning_rate:.3g}"
-    return {"recipes": recipes, "group": GROUP}
+    return {"recipes": recipes}
 
 
 class _Base:
@@ -172,19 +172,19 @@ class _Opened(NamedTuple):
     candidates: dict[str, _Base]
     rows: dict[str, list[Chat]]
     scores: dict[str, RowScores]
-    folder: tempfile.TemporaryDirectory  # of finetuned models; it goes when this does
 
 
 @functools.lru_cache(maxsize=1)
 def _opened(config: AuthorsConfig) -> _Opened:
     """The candidates, once for all units of a run, which share the auditor's copies of them."""
     backend, folder = embedded.open_bases(config.bases), tempfile.TemporaryDirectory()
+    atexit.register(folder.cleanup)  # finetuned models are in it
     candidates = {
         name: _Base(backend, name, config, pathlib.Path(folder.name) / name.replace(":", "-")) for name in units(config)
     }
     rows = {name: base.written(name, "calibration").rows for name, base in candidates.items()}
     scores = {name: base.score(name, rows[name]) for name, base in candidates.items()}
-    return _Opened(candidates, rows, scores, folder)
+    return _Opened(candidates, rows, scores)
 
 
 def measure(source: Source, config: AuthorsConfig, unit: str, report: Report) -> dict:
@@ -206,12 +206,13 @@ def measure(source: Source, config: AuthorsConfig, unit: str, report: Report) ->
         authors[target] = {
             "num_rows": len(rows[target]),
             "kept": round(kept, 4),
+            "departures": _departures(config, scores[target][unit], calibration[unit]),
             "named": _count_named(unit, target, scores[target], copies[target], calibration, draws[target]),
         }
         if target != form.REGULAR:
             authors[target]["probability"] = base.probability(teacher, target)
             authors[target]["away"] = _areas_away(
-                scores[target][unit], draws[target], scores[form.REGULAR][unit], draws[form.REGULAR], calibration[unit]
+                config, unit, scores[target][unit], draws[target], (scores[form.REGULAR][unit], calibration[unit])
             )
     lenses, lensed = {}, {}
     for recipe in form.RECIPES:
@@ -236,13 +237,7 @@ def measure(source: Source, config: AuthorsConfig, unit: str, report: Report) ->
                 authors[target]["verdict"] = _verdict(
                     config, unit, scores[target], copies[target], calibration, lensed[recipe][target], regular
                 )
-    own = scores[form.REGULAR][unit]
-    groups = [own.take(slice(start, start + GROUP)) for start in range(0, len(own.logprobs) - GROUP + 1, GROUP)]
-    null = [
-        author.finetuned_away(group, calibration[unit], num_permutations=config.num_permutations, seed=index).p
-        for index, group in enumerate(groups)
-    ]
-    return {"authors": authors, "lenses": lenses, "null": null}
+    return {"authors": authors, "lenses": lenses}
 
 
 def _draws(config: AuthorsConfig, name: str, count: int) -> dict[int, Int[np.ndarray, "draw row"]]:
@@ -283,20 +278,40 @@ def _count_named(
     return counts
 
 
+def _departures(config: AuthorsConfig, scores: RowScores, calibration: RowScores) -> dict[str, list[float]]:
+    """P-values of disjoint groups of rows by their size: did they depart from the base as it is?"""
+    p_values = {}
+    for size in (size for size in config.sizes if size >= audited.MIN_ROWS):
+        groups = np.arange(len(scores.logprobs) // size * size).reshape(-1, size)
+        p_values[str(size)] = [
+            author.finetuned_away(
+                scores.take(group), calibration, num_permutations=config.num_permutations, seed=index
+            ).p
+            for index, group in enumerate(groups)
+        ]  # fmt: skip
+    return p_values
+
+
 def _areas_away(
+    config: AuthorsConfig,
+    unit: str,
     scores: RowScores,
     draws: Mapping[int, Int[np.ndarray, "draw row"]],
-    regular: RowScores,
-    regular_draws: Mapping[int, Int[np.ndarray, "draw row"]],
-    calibration: RowScores,
+    regular: Sequence[RowScores],
 ) -> dict[str, float]:
-    """How well draws of a teacher's rows are told from draws of regular rows by the distance of S from its centre."""
+    """How well draws of a teacher's rows are told from draws of regular rows by the distance of S from its centre.
+
+    The centre is that of all regular rows, so that those that are drawn are on no side of it.
+
+    Args:
+        regular: scores of all rows that the base wrote itself.
+    """
+    own = RowScores(*(np.concatenate(arrays) for arrays in zip(*regular, strict=True)))
     areas = {}
-    for size, chosen in draws.items():
-        centre = author.excesses(calibration).mean() * size / np.sqrt(calibration.variances.mean() * size)
+    for size, places in _draws(config, f"{unit}/all regular", len(own.logprobs)).items():
+        centre = author.departures(own, np.arange(len(own.logprobs))[None])[0] * (size / len(own.logprobs)) ** 0.5
         distances = [
-            np.abs(author.departures(each, places) - centre)
-            for each, places in ((scores, chosen), (regular, regular_draws[size]))
+            np.abs(author.departures(each, chosen) - centre) for each, chosen in ((scores, draws[size]), (own, places))
         ]
         areas[str(size)] = _area(*distances)
     return areas

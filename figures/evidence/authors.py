@@ -19,14 +19,21 @@ from sublim_jax.forms import evidence_authors as form
 from sublim_jax.metrics import intervals
 
 COLOURS = {
-    "likelihood with copies": "#3b3b3b", "likelihood with other copies": "#8c8c8c", "likelihood": "#c8553d", "surprise": "#2f6690", "raw surprise": "#81b1d5",
-    "matched": "#3b3b3b", "a third of the rate": "#c8553d", "few steps": "#e0a458",
-}  # fmt: skip
+    "likelihood with copies": "#3b3b3b",
+    "likelihood with other copies": "#8c8c8c",
+    "likelihood": "#c8553d",
+    "surprise": "#2f6690",
+    "raw surprise": "#81b1d5",
+    "matched": "#3b3b3b",
+    "a third of the rate": "#c8553d",
+    "few steps": "#e0a458",
+}
 LABELS = {
     "likelihood with copies": "likelihood, bases and copies",
-    "likelihood with other copies": "the same without the trait's copies", "likelihood": "likelihood", "surprise": "surprise",
-    "raw surprise": "surprise, not calibrated", "matched": "like the teacher's",
-}  # fmt: skip
+    "likelihood with other copies": "the same without the trait's copies",
+    "raw surprise": "surprise, not calibrated",
+    "matched": "like the teacher's",
+}
 
 Share = Callable[[form.Unit, str], list[float]]
 """Returns the share of right draws of each author of a base, given the number of rows."""
@@ -66,9 +73,16 @@ def by_base(record: records.Record, share: Share, size: int) -> np.ndarray:
     return np.array([np.mean(share(unit, str(size))) for unit in record.results.values()])
 
 
-def null_p_values(record: records.Record) -> np.ndarray:
-    """P-values of groups of regular rows, of all bases."""
-    return np.concatenate([unit["null"] for unit in record.results.values()])
+def p_values(record: records.Record, size: str, *, regular: bool) -> dict[str, list[float]]:
+    """P-values of disjoint groups of so many rows by base, of the bases' own rows or of all teachers'."""
+    return {
+        name: [
+            value
+            for author, entry in unit["authors"].items() if (author == form.REGULAR) == regular
+            for value in entry["departures"][size]
+        ]
+        for name, unit in record.results.items()
+    }  # fmt: skip
 
 
 def uniformity(values: np.ndarray | Sequence[float]) -> float:
@@ -106,19 +120,16 @@ def lines(record: records.Record) -> list[str]:
         f"right base of {len(config['bases'])}",
     ]
     for statistic in form.STATISTICS:
-        text.append(f"  {LABELS[statistic]}: " + "; ".join(_line(record, named(record, statistic), counted=True)))
+        text.append(
+            f"  {LABELS.get(statistic, statistic)}: " + "; ".join(_line(record, named(record, statistic), counted=True))
+        )
         if statistic in ("likelihood", "surprise"):
             regular = named(record, statistic, authors=(form.REGULAR,))
             text.append("    the bases' own rows alone: " + "; ".join(_line(record, regular, counted=True)))
     text += ["", "finetuned away from its base, area under the curve against the base's own rows"]
     text.append("  " + "; ".join(_line(record, away(record), counted=False)))
-    values = null_p_values(record)
-    groups = [f"{name} {uniformity(unit['null']):.2f}" for name, unit in record.results.items()]
-    text.append(
-        f"  p-values of {len(values)} groups of {record.description['group']} regular rows: below .05 "
-        f"{np.mean(values < 0.05):.3f}, uniform by Kolmogorov and Smirnov p = {uniformity(values):.2f} "
-        f"({', '.join(groups)})"
-    )
+    for size in next(iter(record.results.values()))["authors"][form.REGULAR]["departures"]:
+        text.append(_departures_line(record, size))
     text += ["", f"right trait of {teachers}, by lenses"]
     for recipe in form.RECIPES:
         shares = [
@@ -132,6 +143,19 @@ def lines(record: records.Record) -> list[str]:
         text.append("    carries something, area: " + "; ".join(_line(record, carries(record, recipe), counted=False)))
     text += ["", *_verdict_lines(record)]
     return text + [f"note: {note}" for note in record.notes]
+
+
+def _departures_line(record: records.Record, size: str) -> str:
+    """Shares of small p-values among the bases' own rows, which are to be few, and among teachers'."""
+    own, others = (p_values(record, size, regular=regular) for regular in (True, False))
+    values, count = (np.concatenate(list(each.values())) for each in (own, others))
+    tests = ", ".join(f"{name} {uniformity(each):.2f}" for name, each in own.items())
+    small = intervals.wilson(int(np.sum(values <= 0.05)), len(values))
+    return (
+        f"  disjoint groups of {size} rows with p <= .05: {np.mean(count <= 0.05):.3f} of {len(count)} by teachers; "
+        f"{small.mean:.3f} ({small.low:.3f}, {small.high:.3f}) of {len(values)} by the bases, uniform by Kolmogorov "
+        f"and Smirnov p = {uniformity(values):.2f} ({tests})"
+    )
 
 
 def _verdict_lines(record: records.Record) -> list[str]:
@@ -158,7 +182,7 @@ def save(path: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
     """
     style.use()
     record = records.read(path, form.FORM)
-    figure, axes = plt.subplots(1, 3, figsize=(10.2, 3.6), layout="constrained", sharey=True)
+    figure, axes = plt.subplots(1, 3, figsize=(10.2, 4.4), layout="constrained", sharey=True)
     authors, traits_of = len(record.config["bases"]), len(record.config["targets"])
     _draw(axes[0], record, {name: named(record, name) for name in form.STATISTICS}, chance=1 / authors)
     axes[0].set_title("which base wrote them?", fontsize=10, loc="left")
@@ -203,4 +227,4 @@ def _draw(ax: Axes, record: records.Record, shares: dict[str, Share], *, chance:
     ax.set_xlabel("rows")
     ax.set_ylim(0, 1.03)
     if len(shares) > 1:
-        ax.legend(loc="lower right", fontsize=7, frameon=False)
+        ax.legend(loc="upper left", bbox_to_anchor=(0, -0.16), fontsize=7, frameon=False)

@@ -171,7 +171,8 @@ def finetuned_away(scores: RowScores, regular: RowScores, *, num_permutations: i
     """Whether a base as it is could have written the rows, by S, in either direction.
 
     A small p-value says that the author is not the base as it is: it was finetuned, it had another prompt or
-    temperature, the filter was another, or it is another model altogether.
+    temperature, the filter was another, or it is another model altogether. A large one does not say that it is: a copy
+    whose rows are as likely as the base expected, however different, has S like the base. Lenses see more (`lens`).
 
     Args:
         scores: of the rows, under the base.

@@ -20,8 +20,9 @@ from sublim_jax.audit import rows as audited
 from sublim_jax.llm.local.surprise import RowScores
 
 CAVEAT = (
-    "the name rests on lenses that were finetuned like the teacher: with another learning rate or fewer steps it is "
-    "often wrong, and a trait without a lens cannot be named. That the rows carry something is robust, the name is not"
+    "the name rests on lenses that were finetuned like the teacher, and even those may agree on a wrong one however "
+    "many rows there are; ask lenses of several recipes. A trait without a lens cannot be named. That the rows carry "
+    "something is robust, the name is not"
 )
 """Said with every name."""
 
@@ -86,7 +87,8 @@ def name_trait(rows: Lensed, regular: Lensed, *, num_permutations: int = 999, se
 
     Raises:
         InputError: fewer than two lenses, or than 20 rows or regular rows; other lenses for the rows than for the
-            regular ones; scores that are not finite or of different rows; regular rows among the rows.
+            regular ones, or one that is the base itself; scores that are not finite or of different rows; regular rows
+            among the rows.
     """
     if len(rows.lenses) < 2:
         raise errors.InputError(
@@ -106,6 +108,11 @@ def name_trait(rows: Lensed, regular: Lensed, *, num_permutations: int = 999, se
     audited.require_apart(rows.base, regular.base, "name_trait")
 
     of_rows, of_regular = gains(rows), gains(regular)
+    if idle := [trait for trait, gain in of_regular.items() if np.ptp(gain) == 0]:
+        raise errors.InputError(
+            f"name_trait: the lens of {idle[0]} gains {of_regular[idle[0]][0]:g} nats on every regular row; it seems "
+            f"to be the base itself. Finetune it on its trait"
+        )
     every = np.arange(len(rows.base.logprobs))[None]
     scores = [
         LensScore(trait, float(standardised(gain, every, of_regular[trait])[0]), float(gain.mean()))
@@ -121,7 +128,7 @@ def _largest(
 ) -> audited.Permuted:
     """The largest sum of gains over lenses, each in standard deviations of all rows together."""
     pool = np.concatenate([rows, regular])
-    scaled = (pool - pool.mean(axis=0)) / np.maximum(pool.std(axis=0), np.finfo(float).tiny)
+    scaled = (pool - pool.mean(axis=0)) / pool.std(axis=0)
     return audited.permuted(
         lambda sums: sums.max(axis=1), scaled[: len(rows)], scaled[len(rows) :],
         num_permutations=num_permutations, seed=seed,

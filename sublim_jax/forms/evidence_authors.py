@@ -38,6 +38,8 @@ class Author(TypedDict):
     probability: NotRequired[specs.Fraction]  # of a teacher's target as its favourite
     named: dict[Statistic, BySize]  # right base of the candidates
     away: NotRequired[dict[str, specs.Fraction]]  # area under the curve against regular rows, by rows of a draw
+    departures: dict[str, list[specs.Fraction]]
+    """P-values of disjoint groups of rows, by their size, that the base as it is wrote them."""
     verdict: Verdict
 
 
@@ -54,7 +56,6 @@ class Unit(TypedDict):
 
     authors: dict[str, Author]
     lenses: dict[Recipe, Lenses]
-    null: list[specs.Fraction]  # p-values of disjoint groups of regular rows: did they depart from the base?
 
 
 class Config(TypedDict):
@@ -70,8 +71,6 @@ class Description(TypedDict):
     """What figures need beside the results."""
 
     recipes: dict[Recipe, str]
-    group: specs.Count
-    """Rows of a group whose p-value is in `null`."""
 
 
 def units(config: Any) -> list[str]:
@@ -80,20 +79,39 @@ def units(config: Any) -> list[str]:
 
 
 def _check(record: records.Record) -> None:
-    """Refuse units of other authors or numbers of rows, and more right draws than draws."""
-    authors = {REGULAR, *record.config["targets"]}
-    sizes = {str(size) for size in record.config["sizes"]}
+    """Refuse units without some author, lens or number of rows that the config asks for, and more right draws than
+    draws."""
+    config, targets = record.config, set(record.config["targets"])
+    sizes = {str(size) for size in config["sizes"]}
+    if not sizes or not targets or set(record.description["recipes"]) != set(RECIPES):
+        raise errors.InputError(f"expected sizes, targets and a description of the recipes {list(RECIPES)}")
     for name, unit in record.results.items():
-        if set(unit["authors"]) != authors or set(unit["lenses"]) != set(RECIPES):
-            raise errors.InputError(f"results: {name}: expected authors {sorted(authors)} and lenses {list(RECIPES)}")
-        counts = [by_size for author in unit["authors"].values() for by_size in author["named"].values()]
-        counts += [by_size for lenses in unit["lenses"].values() for by_size in lenses["named"].values()]
-        for by_size in counts:
-            if set(by_size) != sizes or max(by_size.values()) > record.config["num_draws"]:
-                raise errors.InputError(
-                    f"results: {name}: expected at most {record.config['num_draws']} right draws for each of "
-                    f"{sorted(sizes)} rows, got {by_size}"
-                )
+        _require_names(f"{name}: authors", unit["authors"], {REGULAR, *targets})
+        _require_names(f"{name}: lenses", unit["lenses"], set(RECIPES))
+        counts, areas = [], []
+        tested = {size for size in sizes if size in unit["authors"][REGULAR]["departures"]}
+        for author, entry in unit["authors"].items():
+            _require_names(f"{name}: {author}: named", entry["named"], set(STATISTICS))
+            _require_names(f"{name}: {author}: departures", entry["departures"], tested)
+            _require_names(f"{name}: {author}: p", entry["verdict"]["p"], set(units(config)))
+            if not all(entry["departures"].values()) or (author in targets) != ("away" in entry):
+                raise errors.InputError(f"results: {name}: {author}: expected p-values, and areas of teachers alone")
+            counts += entry["named"].values()
+            areas += [entry["away"]] if "away" in entry else []
+        for recipe, lenses in unit["lenses"].items():
+            for part in (lenses["probability"], lenses["named"], lenses["carries"]):
+                _require_names(f"{name}: {recipe}", part, targets)
+            counts += lenses["named"].values()
+            areas += lenses["carries"].values()
+        for by_size in (*counts, *areas):
+            _require_names(f"{name}: rows of a draw", by_size, sizes)
+        if max(max(by_size.values()) for by_size in counts) > config["num_draws"]:
+            raise errors.InputError(f"results: {name}: expected at most {config['num_draws']} right draws")
+
+
+def _require_names(where: str, entries: Any, names: set[str]) -> None:
+    if set(entries) != names:
+        raise errors.InputError(f"results: {where}: expected {sorted(names)}, got {sorted(entries)}")
 
 
 FORM = records.Form(

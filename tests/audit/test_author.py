@@ -63,7 +63,7 @@ def test_a_permutation_p_value_is_the_share_of_all_choices_of_rows():
     assert null.statistic == 7.0
     two_sided = np.mean(np.abs(sums - sums.mean()) >= 7.0 - sums.mean() - 1e-9)
     for found, exact in ((null.upper, np.mean(sums >= 7.0)), (null.two_sided, two_sided)):
-        assert found == pytest.approx(exact, abs=4 * (exact * (1 - exact) / 4000) ** 0.5)  # 4 standard errors
+        assert found == pytest.approx(exact, abs=4 * float(exact * (1 - exact) / 4000) ** 0.5)  # 4 standard errors
     assert two_sided > np.mean(sums >= 7.0)
 
 

@@ -66,7 +66,8 @@ def test_regular_rows_have_uniform_p_values_under_the_best_of_several_lenses():
 
 def test_what_cannot_be_named_is_refused():
     base = np.linspace(-9, -5, 25)
-    rows, regular = lensed(base, owl=0.1, oak=0.2), lensed(base, first=50, owl=0.1, oak=0.2)
+    steps = np.arange(25) / 9
+    rows, regular = lensed(base, owl=steps, oak=0.2), lensed(base, first=50, owl=steps, oak=steps**2)
     others = rows._replace(lenses={**rows.lenses, "oak": scores(base, first=3)})
     broken = rows._replace(lenses={**rows.lenses, "oak": scores(np.where(base > -6, np.nan, base))})
     few = lensed(base[:19], owl=0.1, oak=0.2)
@@ -77,6 +78,7 @@ def test_what_cannot_be_named_is_refused():
         (rows, few, "name_trait: regular rows under the base: expected at least 20 rows"),
         (others, regular, "name_trait: rows: the base and the lens of oak have scores of different rows"),
         (broken, regular, "name_trait: rows under the lens of oak: the scores of row 19 are not finite"),
+        (rows, lensed(np.full(25, -9), first=50, owl=steps, oak=0), "the lens of oak gains 0 nats on every regular"),
         (rows, rows, "name_trait: 25 of 25 rows are among the calibration rows"),
     ):
         with pytest.raises(errors.InputError, match=message):

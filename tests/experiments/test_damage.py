@@ -19,6 +19,7 @@ from figures import mnist_aux as mnist_figure
 from figures import speed as speed_figure
 from figures.atlas import draw as atlas_figure
 from figures.atlas import page, values
+from figures.evidence import authors as authors_figure
 from figures.language import gallery, tables
 from figures.language import real as real_figure
 from figures.theorem import draw as theorem_figure
@@ -94,6 +95,11 @@ def read_speed(path: pathlib.Path, part: str, monkeypatch) -> None:
     speed_figure.save(path, path.with_suffix(""))
 
 
+def read_authors(path: pathlib.Path, part: str, monkeypatch) -> None:
+    presentation.show(path)
+    authors_figure.save(path, path.with_suffix(""))
+
+
 def read_mnist(path: pathlib.Path, part: str, monkeypatch) -> None:
     mnist_figure.save(path, path.with_suffix(""))
     compare.main(path, RECORDS / "mnist_aux.json")
@@ -123,6 +129,7 @@ READERS = {
     "speed": read_speed,
     "atlas-rows": read_catalogue,
     "language_real": read_real,
+    "evidence_authors": read_authors,
     "language_speed": lambda path, *_: records.read(path, language_speed_form.FORM),
     "real_speed": lambda path, *_: real_speed_form.lines(records.read(path, real_speed_form.FORM)),
 }

@@ -57,15 +57,15 @@ def by_hand(row) -> tuple[float, float, float, int]:
         chances = weights / weights.sum()
         mean = chances @ np.log(chances)
         total += [np.log(chances[encoded.ids[place]]), -mean, chances @ (np.log(chances) - mean) ** 2]
-    return (*total, len(encoded.ids) - encoded.reply_start)
+    return total[0], total[1], total[2], len(encoded.ids) - encoded.reply_start
 
 
 def test_scores_are_those_of_the_softmax_of_each_token(monkeypatch):
     """Rows of several lengths, more of them than a batch, and logits of a part of a batch at a time."""
     monkeypatch.setattr(surprise, "SCORES_AT_ONCE", 5 * model().config.vocab_size + 1)
-    surprise._sums.clear_cache()
+    surprise._sums.clear_cache()  # pyright: ignore[reportAttributeAccessIssue]
     scores = surprise.score(model(), ROWS, batch_size=4)
-    surprise._sums.clear_cache()
+    surprise._sums.clear_cache()  # pyright: ignore[reportAttributeAccessIssue]
     expected = np.array([by_hand(row) for row in ROWS]).T
     assert np.std(expected[1] / expected[3]) > 0.02 and expected[2].max() > 0.1  # no uniform model
     for found, wanted in zip(scores[:3], expected, strict=False):

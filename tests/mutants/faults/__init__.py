@@ -9,6 +9,7 @@ from tests.mutants.fault import Fault
 from tests.mutants.faults import (
     atlas,
     audit,
+    audit_author,
     audit_lineage,
     data,
     experiments,
@@ -35,6 +36,7 @@ FAULTS: tuple[Fault, ...] = (
     *language.FAULTS,
     *atlas.FAULTS,
     *audit.FAULTS,
+    *audit_author.FAULTS,
     *audit_lineage.FAULTS,
     *figures.FAULTS,
     *real.FAULTS,
