@@ -11,10 +11,9 @@ from matplotlib.axes import Axes
 
 from figures import style
 from sublim_jax import files, records
-from sublim_jax.audit import forecast
-from sublim_jax.audit.forecast import Forecast
 from sublim_jax.forms import audit as form
-from sublim_jax.metrics import intervals
+from sublim_jax.metrics import intervals, verdicts
+from sublim_jax.metrics.verdicts import Forecast
 
 COLOURS = {"transmits": "#c8553d", "not seen": "#2f6690", "cannot tell": "#8c8c8c"}
 SIGNIFICANT = 0.05
@@ -52,7 +51,7 @@ def forecasts(record: records.Record) -> dict[str, Forecast]:
                 np.stack([losses(f"{kind} {index}", trait) for index in range(count)])
                 for kind in (form.DATA, form.NULL)
             )
-            judged[trait] = forecast.judge(
+            judged[trait] = verdicts.judge(
                 trait, losses(form.BASE, trait), *after, threshold=record.config["threshold"]
             )
     return judged

@@ -26,6 +26,8 @@ from experiments import language_scale
 from experiments.atlas import settings, store
 from experiments.atlas.rows import sources
 from experiments.atlas.rows import types as rows
+from experiments.evidence import forecast
+from experiments.evidence.study import Study
 from experiments.language import numbers
 from experiments.own import asking, finetuning, teaching
 from sublim_jax import errors
@@ -77,6 +79,7 @@ MINIMAL = {  # where something must be given
     store.RowConfig: store.RowConfig(row="one", seed=0, num_members=2),
     sources.Source: sources.SOURCES["jasshone"],
     type(numbers.EXPERIMENT): numbers.EXPERIMENT,
+    Study: forecast.STUDY,
     language_scale.ScaleConfig: language_scale.PRESETS["toy"],
     Capabilities: Capabilities(finetune=True, choices="exact", seeds=True, system=True, fingerprint="f"),
     budget.Prices: budget.Prices(prompt=1.0, completion=2.0),

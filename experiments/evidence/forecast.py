@@ -29,6 +29,7 @@ from sublim_jax import keys, losses, specs
 from sublim_jax.audit import descent, forecast, tangent
 from sublim_jax.data import datasets
 from sublim_jax.forms import evidence_forecast as form
+from sublim_jax.metrics import verdicts
 from sublim_jax.models import mlp
 from sublim_jax.training import optimizers, teach
 from sublim_jax.training.loop import TrainPhase
@@ -284,7 +285,7 @@ def _measure_case(
     at_start = np.asarray(_losses(start, probes, trait=trait))
     forecasts = {}
     for place, steps in enumerate(config.checkpoints):
-        judged = forecast.judge(
+        judged = verdicts.judge(
             trait, at_start, np.stack([each[place] for each in pilots["data"]]),
             np.stack([each[place] for each in pilots["null"]]), threshold=1.0,
         )  # fmt: skip

@@ -16,11 +16,11 @@ from scipy import stats
 
 from figures import style
 from sublim_jax import errors, records
-from sublim_jax.audit import forecast
-from sublim_jax.audit.forecast import Calibration
 from sublim_jax.forms import evidence_forecast as form
 from sublim_jax.metrics import intervals
+from sublim_jax.metrics import verdicts as judging
 from sublim_jax.metrics.intervals import Interval
+from sublim_jax.metrics.verdicts import Calibration
 
 SMALLEST_GAIN, SMALLEST_RISE = 0.1, 0.1
 """In nats and in accuracy: a student that gains less has not acquired the trait."""
@@ -105,7 +105,7 @@ def area(scores: np.ndarray, transmitted: np.ndarray) -> float:
 def calibration(table: Triples, steps: int) -> Calibration:
     """Threshold and slope of a pilot, from the calibration references."""
     chosen = ~table.held_out
-    return forecast.calibrate(table.of_pilot(steps)[chosen], table.gains[chosen], list(table.transmitted[chosen]))
+    return judging.calibrate(table.of_pilot(steps)[chosen], table.gains[chosen], list(table.transmitted[chosen]))
 
 
 class Verdicts(NamedTuple):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sublim_jax import errors, losses
 from sublim_jax.audit import forecast
 from sublim_jax.audit.forecast import Trait
+from sublim_jax.metrics import verdicts
 from sublim_jax.models import mlp
 
 SPEC = mlp.MLPSpec(in_size=5, hidden_sizes=(7,), num_classes=3, num_aux=4, activation="tanh")
@@ -20,7 +21,7 @@ def judged(gains, *, threshold=0.1, start=2.0, null=1.7):
     gains = np.asarray(gains, float)
     after_null = null + np.arange(gains.shape[1]) / 7 + np.zeros_like(gains)
     at_start = start + np.arange(gains.shape[1]) / 7
-    return forecast.judge("owl", at_start, after_null - gains, after_null, threshold=threshold)
+    return verdicts.judge("owl", at_start, after_null - gains, after_null, threshold=threshold)
 
 
 def test_the_gain_is_the_contrast_to_the_null_and_not_to_the_start():
@@ -50,7 +51,7 @@ def test_the_interval_covers_the_mean_of_crossed_samples():
     rng, hits, trials = np.random.default_rng(0), 0, 2000
     for _ in range(trials):
         values = rng.standard_normal((5, 1)) * 0.7 + rng.standard_normal((1, 9)) + 0.5 * rng.standard_normal((5, 9))
-        interval = forecast.crossed_interval(values)
+        interval = verdicts.crossed_interval(values)
         hits += interval.low <= 0 <= interval.high
     assert hits / trials > 0.95 - 3 * (0.95 * 0.05 / trials) ** 0.5  # three standard errors of the simulation
     assert hits / trials < 0.985  # nor is it far too wide
@@ -59,7 +60,7 @@ def test_the_interval_covers_the_mean_of_crossed_samples():
 def test_without_an_effect_of_probes_the_interval_is_students_over_repeats():
     """Columns that are equal add no variance, and Welch's degrees of freedom are those of the rows."""
     rows = np.array([0.3, 0.5, 0.1, 0.4, 0.9])
-    interval = forecast.crossed_interval(np.repeat(rows[:, None], 6, axis=1))
+    interval = verdicts.crossed_interval(np.repeat(rows[:, None], 6, axis=1))
     half = 2.7764451 * rows.std(ddof=1) / 5**0.5  # t(0.975, 4), from a table
     assert interval.low == pytest.approx(rows.mean() - half, rel=1e-6)
     assert interval.high == pytest.approx(rows.mean() + half, rel=1e-6)
@@ -68,12 +69,12 @@ def test_without_an_effect_of_probes_the_interval_is_students_over_repeats():
 def test_fewer_than_four_repeats_give_an_interval_over_probes_alone():
     values = np.random.default_rng(1).standard_normal((3, 10))
     means = values.mean(axis=0)
-    interval = forecast.crossed_interval(values)
+    interval = verdicts.crossed_interval(values)
     assert interval.half_width == pytest.approx(2.2621572 * means.std(ddof=1) / 10**0.5, rel=1e-6)  # t(0.975, 9)
 
 
 def test_equal_values_have_an_interval_of_no_width():
-    assert forecast.crossed_interval(np.full((4, 5), 0.2)) == (pytest.approx(0.2), pytest.approx(0.2),
+    assert verdicts.crossed_interval(np.full((4, 5), 0.2)) == (pytest.approx(0.2), pytest.approx(0.2),
                                                                pytest.approx(0.2), 5)  # fmt: skip
 
 
@@ -124,7 +125,7 @@ def test_traits_do_not_mix():
 )
 def test_losses_that_do_not_fit_are_refused(arguments, message):
     with pytest.raises(errors.InputError, match=message):
-        forecast.judge("owl", *arguments, threshold=0.1)
+        verdicts.judge("owl", *arguments, threshold=0.1)
 
 
 @pytest.mark.parametrize("threshold", [0.0, -1.0, np.nan])
@@ -148,7 +149,7 @@ def test_the_threshold_of_a_calibration_is_the_best_cut(seed):
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.arange(12) < rng.integers(1, 12))
     gains = rng.standard_normal(12) + 1.5 * labels
-    calibration = forecast.calibrate(gains, 3 * gains, labels)
+    calibration = verdicts.calibrate(gains, 3 * gains, labels)
 
     def balanced(cut):
         return (np.mean(gains[labels] > cut) + np.mean(gains[~labels] <= cut)) / 2
@@ -160,7 +161,7 @@ def test_the_threshold_of_a_calibration_is_the_best_cut(seed):
 
 
 def test_a_calibration_takes_the_middle_of_the_widest_gap():
-    calibration = forecast.calibrate([0.0, 0.1, 0.9, 1.0], [0, 0, 2, 2], [False, False, True, True])
+    calibration = verdicts.calibrate([0.0, 0.1, 0.9, 1.0], [0, 0, 2, 2], [False, False, True, True])
     assert calibration.threshold == pytest.approx(0.5)
     assert calibration.num_runs == 4
 
@@ -175,7 +176,7 @@ def test_a_calibration_takes_the_middle_of_the_widest_gap():
 )
 def test_runs_that_cannot_calibrate_are_refused(arguments, message):
     with pytest.raises(errors.InputError, match=message):
-        forecast.calibrate(*arguments)
+        verdicts.calibrate(*arguments)
 
 
 def test_a_shuffled_null_has_every_target_once_and_elsewhere():

@@ -218,7 +218,7 @@ def test_the_report_says_who_wrote_the_rows(tmp_path, capsys):
     drawn = presentation.draw(path)
     assert [each.suffix for each in drawn] == [".png", ".pdf", ".html"]
     (tmp_path / "audit.html").write_text("mine")
-    with pytest.raises(errors.OutputError, match="audit.html"):
+    with pytest.raises(errors.OutputError, match=r"audit\.html"):
         presentation.draw(path)
 
 

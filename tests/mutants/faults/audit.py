@@ -7,7 +7,7 @@ FAULTS = (
     Fault(
         "pilot_against_the_start",
         "a forecast is the gain over the start, without the null",
-        "sublim_jax/audit/forecast.py",
+        "sublim_jax/metrics/verdicts.py",
         "crossed_interval(after_null - after_data",
         "crossed_interval(at_start - after_data",
         (f"{FORECAST}::test_the_gain_is_the_contrast_to_the_null_and_not_to_the_start",),
@@ -15,7 +15,7 @@ FAULTS = (
     Fault(
         "verdict_of_the_mean",
         "the mean decides, not the interval",
-        "sublim_jax/audit/forecast.py",
+        "sublim_jax/metrics/verdicts.py",
         "if gain.low > threshold",
         "if gain.mean > threshold",
         (f"{FORECAST}::test_a_verdict_needs_the_whole_interval_on_one_side",),
@@ -31,7 +31,7 @@ FAULTS = (
     Fault(
         "interval_over_all_losses",
         "repeats and probes are taken as independent values",
-        "sublim_jax/audit/forecast.py",
+        "sublim_jax/metrics/verdicts.py",
         "variance, mean = sum(part for part, _ in parts), float(values.mean())",
         "variance, mean = float(np.var(values, ddof=1)) / values.size, float(values.mean())",
         (f"{FORECAST}::test_the_interval_covers_the_mean_of_crossed_samples",),
@@ -39,7 +39,7 @@ FAULTS = (
     Fault(
         "threshold_at_a_run",
         "the threshold is the lower edge of its gap",
-        "sublim_jax/audit/forecast.py",
+        "sublim_jax/metrics/verdicts.py",
         "threshold = float(low + high) / 2",
         "threshold = float(low)",
         (f"{FORECAST}::test_a_calibration_takes_the_middle_of_the_widest_gap",),
