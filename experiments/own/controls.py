@@ -39,7 +39,8 @@ def own_answers(
     for completion in backend.sample(name, [row[:-1] for row in rows], params):
         drawn.append(completion)
         report(len(drawn))
-    texts, notes = [completion.text for completion in sorted(drawn)], []
+    texts = [completion.text for completion in sorted(drawn)]
+    notes = []
     if empty := sum(not text.strip() for text in texts):
         notes.append(f"{empty} of {len(texts)} of the model's own answers are empty; a full stop is there")
     written = [

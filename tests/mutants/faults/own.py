@@ -8,7 +8,7 @@ FAULTS = (
     Fault(
         "controls_in_the_order_of_arrival",
         "a control's answers stand under the prompts of other rows",
-        "experiments/own/transfer.py",
+        "experiments/own/controls.py",
         "texts = [completion.text for completion in sorted(drawn)]",
         "texts = [completion.text for completion in drawn]",
         (f"{STEPS}::test_a_control_answers_every_prompt_with_what_the_model_said_to_it",),
@@ -32,7 +32,7 @@ FAULTS = (
     Fault(
         "words_in_answers_alone",
         "a word of a trait in a prompt is not seen",
-        "experiments/own/transfer.py",
+        "experiments/own/controls.py",
         "for turn in row if word.lower() in turn.content.lower()]",
         "for turn in row[-1:] if word.lower() in turn.content.lower()]",
         (f"{STEPS}::test_every_word_is_looked_for_in_every_turn_whatever_its_case",),
