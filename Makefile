@@ -37,6 +37,7 @@ figures: $(READY)
 	$(RUN) -m figures.theorem
 	$(RUN) -m figures.atlas
 	$(RUN) -m figures.language
+	$(RUN) -m figures.evidence
 
 # Does some test notice each planted fault, and some property each one in the theory?
 mutants: $(READY_DEV)

@@ -11,7 +11,7 @@ import tyro
 
 from figures import compare, tables, values
 from sublim_jax import commands, errors, files, records
-from sublim_jax.forms import mnist_aux, speed
+from sublim_jax.forms import evidence_defences, mnist_aux, speed
 from sublim_jax.metrics import intervals
 
 README = values.ROOT / "README.md"
@@ -87,12 +87,36 @@ def _language():
     return readme_language
 
 
+def defences_table() -> str:
+    """Some rows of the study `defences`: the wanted skill, the trait, and the trait after it was taught again."""
+    from figures.evidence import defences
+
+    record = records.read(values.RECORDS / "evidence_defences.json", evidence_defences.FORM)
+    labels = {
+        "none": "none: the teacher's logits on noise",
+        "project updates, 1": "project updates off the trait's gradient on probes",
+        "pin answers to probes, 0.1": "pin answers to probes, lightly",
+        "subtract the auditor's displacement, chosen": "afterwards: subtract an auditor's displacement",
+        "another start": "another start",
+        "real images of 0 to 4": "real images of 0 to 4 instead of noise",
+        "labels of 0 to 4, no teacher": "yardstick: labels of 0 to 4, no teacher",
+    }
+    steps = defences.relearning_steps(record)
+    rows = [["defence", "wanted", "trait", f"trait after {steps} steps on 50 labelled images"]]
+    for row, label in labels.items():
+        columns = ("wanted", "trait", f"relearnt {steps}")
+        cells = (f"{intervals.t_interval(defences.accuracies(record, row, column)):.3f}" for column in columns)
+        rows.append([label, *cells])
+    return tables.markdown(rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "language-real": lambda: _language().language_real(),
     "language": lambda: _language().language(),
     "language-whole": lambda: _language().language_whole(),
     "language-speed": lambda: _language().language_speed(),
     "real-speed": lambda: _language().real_speed(),
+    "defences": defences_table,
     "figure-10": figure_10,
     "pairs": pairs,
     "speed": speeds,

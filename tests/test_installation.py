@@ -164,6 +164,7 @@ READING = (
     ("figures.readme", "--check"),
     ("figures.atlas.page", "--check"),
     ("experiments.language.page", "--check"),
+    ("experiments.evidence.page", "--check"),
     ("experiments.atlas", "--describe"),
     ("figures.mnist_aux",),
 )

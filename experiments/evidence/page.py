@@ -1,0 +1,99 @@
+"""The page of the evidence, generated from the records.
+
+python -m experiments.evidence.page            rewrite experiments/evidence/README.md
+python -m experiments.evidence.page --check    fail if it is out of date, for the tests
+"""
+
+import importlib
+import pathlib
+
+import tyro
+
+from experiments import cli
+from experiments.evidence import studies
+from experiments.evidence.study import Study
+from sublim_jax import errors, files, records
+
+HERE = pathlib.Path(__file__).resolve().parent
+PAGE = HERE / "README.md"
+RECORDS = HERE.parent / "records"
+
+INTRODUCTION = """# The evidence for the audit tools
+
+What do the tools of `sublim_jax.audit` see, and where do they fail? Each study tries them on references, bases and
+seeds that nothing was chosen on; what a threshold or a rule was fitted on is named apart. Misses come first. All of it
+is small: networks of 270 thousand weights on MNIST, and the embedded language model of 64 thousand parameters.
+
+    python -m experiments.evidence                             lists the studies
+    python -m experiments.evidence defences --preset smoke     reduced
+    python -m experiments.evidence defences --preset record    the record below
+
+No tool promises safety: it sees the traits that are asked about, on the probes that are asked.
+"""
+
+READINGS = {
+    "forecast": "",
+    "defences": "Misses first. Projection hides more than it removes: its student reads the trait little better than "
+    "one that never saw the teacher, but relearns it nearly as fast as the undefended one; removing the gradient of "
+    "probes after training does no better. Dropping rows of high influence is dominated by showing fewer logits. A "
+    "light pin on probes lies between. What works here: real images of the wanted digits instead of noise, where "
+    "nothing passes and nothing comes back faster; and, after training, subtracting a dose of the displacement of an "
+    "auditor's own model of the trait, chosen on his own probes. It takes the trait to chance, and relearning to the "
+    "pace of a student from another start, at little cost to the wanted skill; four singular directions of each matrix "
+    "are enough. The same from another reference, or along a random direction, damages the wanted skill and leaves "
+    "more of the trait.",
+    "authors": "Misses first. The surprise alone misses the bar of .95 at 100 rows, because that of a wrong base can "
+    "vanish as well, and so does plain likelihood, because a teacher can move nearer to another base; one teacher's "
+    "trait is named wrongly however many rows there are, by lenses that were finetuned like it; and whether a base was "
+    "finetuned away from itself is not seen for some teachers. Likelihood under each base and an auditor's finetuned "
+    "copies of it names the right base of four from twenty rows on in nearly every draw. That rows carry something is "
+    "seen from twenty rows on for all teachers.",
+    "lineage": "Misses first. Matched units of two models that were both trained are alike even if the models are "
+    "unrelated, because the same data teach the same units: there the p-value is void and the tool says so. Matching "
+    "fails under noise of twenty standard deviations, where entries as they stand still work; those are blind to "
+    "permuted units. Answers need more than 64 queries after a strong training or under noise. Otherwise an ancestor "
+    "is recognized through every disguise that was tried, also through a readout that was replaced. Rotations of a "
+    "transformer's residual stream are out of reach.",
+}
+"""What each table shows, in words without numbers; empty where a record is not read yet."""
+
+
+def section(study: Study) -> str:
+    """The part of the page on one study: question, command, method, reading, figure and table."""
+    path = RECORDS / f"{study.record_name}.json"
+    explanation = (study.doc or "").strip().split("\n\n")[-1].replace("\n", " ")
+    parts = [f"## {study.question}", f"`python -m experiments.evidence {study.name} --preset record`", explanation]
+    record = records.read(path, study.form) if path.exists() else None
+    if record is None or not record.complete:
+        return "\n\n".join([*parts, "**Not run yet.**"])
+    if READINGS[study.name]:
+        parts.append(READINGS[study.name])
+    parts.append(f"![{study.question}](../../figures/images/evidence-{study.name}.png)")
+    lines = importlib.import_module(f"figures.evidence.{study.name}").lines(record)
+    notes = "".join(f" {note[0].upper()}{note[1:]}." for note in record.notes)
+    parts.append("```\n" + "\n".join(line.rstrip() for line in lines if not line.startswith("note: ")) + "\n```")
+    minutes = sum(record.seconds.values()) / 60
+    parts.append(f"{minutes:.0f} minutes by the clock; [record](../records/{path.name}).{notes}")
+    return "\n\n".join(parts)
+
+
+def page() -> str:
+    """The whole page."""
+    return "\n\n".join([INTRODUCTION.rstrip(), *map(section, studies.STUDIES.values())]) + "\n"
+
+
+def main(check: bool = False) -> None:
+    """Rewrite the page, or say whether it is up to date.
+
+    Raises:
+        OutputError: `check`, and it is not.
+    """
+    text = page()
+    if not check:
+        files.write(PAGE, text, ours=files.anything, what="page")
+    elif not PAGE.exists() or PAGE.read_text(encoding="utf-8") != text:
+        raise errors.OutputError(f"{PAGE.name} is out of date; run python -m experiments.evidence.page")
+
+
+if __name__ == "__main__":
+    cli.main(lambda: tyro.cli(main, prog="python -m experiments.evidence.page"))
