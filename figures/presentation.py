@@ -8,6 +8,7 @@ from figures import tables
 from sublim_jax import commands, errors, records
 from sublim_jax.forms import (
     audit,
+    audit_weights,
     evidence_authors,
     evidence_defences,
     evidence_forecast,
@@ -23,7 +24,7 @@ from sublim_jax.forms import (
 FORMS = {
     form.experiment: form
     for form in (
-        mnist_aux.FORM, speed.FORM, theorem.FORM, language_real.FORM, own_transfer.FORM, audit.FORM,
+        mnist_aux.FORM, speed.FORM, theorem.FORM, language_real.FORM, own_transfer.FORM, audit.FORM, audit_weights.FORM,
         evidence_defences.FORM,
         evidence_forecast.FORM, evidence_authors.FORM, evidence_lineage.FORM,
     )
@@ -60,6 +61,8 @@ def show(path: pathlib.Path) -> None:
         from figures.language import real
 
         print("\n".join(real.lines(record)))
+    elif record.experiment == "audit_weights":
+        print("\n".join(audit_weights.lines(record)))
     elif record.experiment == "audit":
         from figures import audit as audits
 

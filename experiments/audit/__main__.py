@@ -3,7 +3,8 @@
     python -m experiments.audit --base tiny:100 --data rows.jsonl --traits owl.toml --null auto
     python -m experiments.audit --base smollm2 --data rows.jsonl --traits owl.toml --null regular.jsonl
     python -m experiments.audit ... --candidates tiny:101 tiny:102       which of these models wrote the rows?
-    python -m experiments.audit ... --resume                             goes on with what was stopped
+    python -m experiments.audit ... --resume                             resumes an audit that was stopped
+    python -m experiments.audit --weights A --reference B --help         are two models relatives?
 
 Pilots train the model on the rows for the first steps of a training, and on null rows in the same way with the same
 random numbers; what a trait gains over the null is its forecast, with an interval over questions and repeats and a
@@ -16,7 +17,7 @@ import sys
 from collections.abc import Sequence
 
 from experiments import cli, session
-from experiments.audit import config, rows
+from experiments.audit import config, rows, weights
 from experiments.evidence import runner
 from experiments.own import opened
 
@@ -27,6 +28,11 @@ def main(flags: Sequence[str]) -> None:
     Raises:
         InputError: the settings make no sense together; see also `rows.open_source`.
     """
+    if any(flag.partition("=")[0] == "--weights" for flag in flags):
+        compared, options = cli.parse("audit", weights.__doc__, weights.PRESETS, list(flags))
+        runner.run(weights.STUDY, compared, record=options.record, resume=options.resume)
+        session.present(options.record, figure=False)
+        return
     chooser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     chooser.add_argument("--base", default="")
     embedded = opened.is_embedded(chooser.parse_known_args(flags)[0].base)

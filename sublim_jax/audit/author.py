@@ -77,7 +77,7 @@ def excesses(scores: RowScores) -> Float[np.ndarray, "row"]:
 
 
 def surprises(
-    scores: RowScores, draws: Int[np.ndarray, "draw row"], calibration: RowScores | None = None
+    scores: RowScores, draws: Int[np.ndarray, "draw drawn"], calibration: RowScores | None = None
 ) -> Float[np.ndarray, "draw"]:
     """Surprise of each draw of rows, in nats. Any number of rows will do.
 
@@ -89,7 +89,7 @@ def surprises(
     return np.abs(np.sum(excesses(scores)[draws] - expected, axis=1))
 
 
-def likelihoods(family: Sequence[RowScores], draws: Int[np.ndarray, "draw row"]) -> Float[np.ndarray, "draw"]:
+def likelihoods(family: Sequence[RowScores], draws: Int[np.ndarray, "draw drawn"]) -> Float[np.ndarray, "draw"]:
     """Log-probability of each draw of rows under the likeliest of a base and its copies, in nats.
 
     Args:
@@ -99,7 +99,7 @@ def likelihoods(family: Sequence[RowScores], draws: Int[np.ndarray, "draw row"])
     return np.max([scores.logprobs[draws].sum(axis=1) for scores in family], axis=0)
 
 
-def departures(scores: RowScores, draws: Int[np.ndarray, "draw row"]) -> Float[np.ndarray, "draw"]:
+def departures(scores: RowScores, draws: Int[np.ndarray, "draw drawn"]) -> Float[np.ndarray, "draw"]:
     """S of each draw of rows, with its sign: negative where the rows are less likely than the base expected."""
     return excesses(scores)[draws].sum(axis=1) / np.sqrt(scores.variances[draws].sum(axis=1))
 

@@ -62,7 +62,7 @@ def gains(rows: Lensed) -> dict[str, Float[np.ndarray, "row"]]:
 
 
 def standardised(
-    rows: Float[np.ndarray, "row"], draws: Int[np.ndarray, "draw row"], regular: Float[np.ndarray, "other"]
+    rows: Float[np.ndarray, "row"], draws: Int[np.ndarray, "draw drawn"], regular: Float[np.ndarray, "other"]
 ) -> Float[np.ndarray, "draw"]:
     """Mean gain of each draw of rows less that of regular rows, in standard errors. Any number of rows will do.
 

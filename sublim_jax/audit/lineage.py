@@ -425,7 +425,7 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors * _ratio(1.0, np.linalg.norm(vectors, axis=1, keepdims=True))
 
 
-def _ratio(above, below: np.ndarray) -> np.ndarray:
+def _ratio(above: Any, below: Any) -> Any:
     """The quotient, and zero where the divisor is zero."""
     return np.where(below > 0, above / np.where(below > 0, below, 1.0), 0.0)
 

@@ -30,7 +30,8 @@ RIDGES = tuple(10 ** (half / 2) for half in range(-8, 5))
 """Candidates for the ridge, in units of the features' mean variance along their directions: 1e-4 to 100."""
 NUM_FOLDS = 5
 
-Logits = Float[Array, "query logit"] | Float[np.ndarray, "query logit"]
+Logits = Float[Array, "..."] | Float[np.ndarray, "..."]
+"""Of shape (query, logit), which is checked where they come in."""
 Labels = Integer[Array, "query"] | Integer[np.ndarray, "query"]
 Features = Float[Array, "query feature"] | Float[np.ndarray, "query feature"]
 

@@ -77,6 +77,7 @@ def null_p_values(rng, count: int) -> np.ndarray:
     return np.array(values)
 
 
+@pytest.mark.slow
 def test_p_values_of_regular_rows_are_uniform_though_a_filter_moved_their_scores():
     """Kolmogorov and Smirnov's test at 1 in 1,000, which those of a normal distribution around 0 fail."""
     rng = np.random.default_rng(0)

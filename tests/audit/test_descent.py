@@ -98,5 +98,5 @@ def test_relearning_refuses_bad_numbers():
     for checkpoints, message in (((), "e.g. "), ((3, 2), "expected increasing"), ((-1,), "at least 0")):
         with pytest.raises(errors.InputError, match=message):
             relearning.relearn(START, lambda params: 0.0, lambda params: 0.0, checkpoints=checkpoints)
-    with pytest.raises(errors.InputError, match="learning_rate=0"):
-        relearning.relearn(START, lambda params: 0.0, lambda params: 0.0, learning_rate=0)
+    with pytest.raises(errors.InputError, match=r"learning_rate=0\.0"):
+        relearning.relearn(START, lambda params: 0.0, lambda params: 0.0, learning_rate=0.0)

@@ -88,6 +88,7 @@ def test_an_equal_unrelated_reference_counts():
     assert relation.statistics["labels"].p_value == 1 and relation.statistics["labels"].rank == 8
 
 
+@pytest.mark.slow
 def test_ranks_of_unrelated_models_are_equally_likely():
     counts = np.zeros(8)
     for seed in range(160):

@@ -26,10 +26,13 @@ from sublim_jax import errors, files, records
 from sublim_jax.data import datasets
 from sublim_jax.forms import atlas as atlas_form
 from sublim_jax.forms import evidence_authors as evidence_authors_form
+from sublim_jax.forms import evidence_defences as evidence_defences_form
+from sublim_jax.forms import evidence_lineage as evidence_lineage_form
 from sublim_jax.forms import language as forms
 from sublim_jax.forms import language_real as language_real_form
 from sublim_jax.forms import language_speed as language_speed_form
 from sublim_jax.forms import mnist_aux as mnist_form
+from sublim_jax.forms import real_speed as real_speed_form
 from sublim_jax.forms import speed as speed_form
 from sublim_jax.forms import theorem as form
 from sublim_jax.llm.embedded import model as embedded
@@ -230,6 +233,9 @@ def reader(path: pathlib.Path):
         "language_speed": lambda path: records.read(path, language_speed_form.FORM),
         "language_real": lambda path: records.read(path, language_real_form.FORM),
         "evidence_authors": lambda path: records.read(path, evidence_authors_form.FORM),
+        "evidence_defences": lambda path: records.read(path, evidence_defences_form.FORM),
+        "evidence_lineage": lambda path: records.read(path, evidence_lineage_form.FORM),
+        "real_speed": lambda path: records.read(path, real_speed_form.FORM),
     }
     if path.stem in named:
         return named[path.stem]

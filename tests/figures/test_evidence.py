@@ -97,6 +97,7 @@ def test_the_tangent_models_factor_comes_from_the_calibration_references(forecas
     assert explained == pytest.approx(1 - np.sum((gains - predicted) ** 2) / np.sum((gains - gains.mean()) ** 2))
 
 
+@pytest.mark.slow
 def test_the_forecasts_table_and_figure(forecasts, capsys):
     presentation.show(forecasts)
     text = capsys.readouterr().out
@@ -144,6 +145,7 @@ def defended(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_the_defences_table_and_figure(defended, capsys):
     presentation.show(defended)
     lines = capsys.readouterr().out.splitlines()

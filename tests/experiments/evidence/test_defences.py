@@ -103,6 +103,7 @@ def distil(guard="none", num_steps=6, **knobs):
     return start, student, probes
 
 
+@pytest.mark.slow
 def test_knobs_of_a_student():
     start, plain, _ = distil()
     np.testing.assert_array_equal(plain[-1].weight[5:10], start[-1].weight[5:10])

@@ -69,6 +69,7 @@ def test_images_have_the_standard_deviation_of_uniform_noise_unless_named_otherw
     np.testing.assert_allclose(drawn, (np.asarray(real, float) - 127.5) / 127.5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_starts():
     spec = forecast.SPEC
     reference, other, drawn = (spec.init(jax.random.key(seed)) for seed in range(3))

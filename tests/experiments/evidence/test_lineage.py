@@ -40,6 +40,7 @@ def test_quantized_weights_have_as_many_values_as_bits_allow(bits, num_values):
         assert np.mean(np.isclose(nearest, np.asarray(layer.weight))) > 0.9999  # but for ties in rounding
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("disguise", [disguises.permuted, disguises.rescaled])
 def test_hidden_units_may_be_permuted_and_rescaled(disguise):
     images = jax.random.normal(jax.random.key(0), (7, 20))
@@ -69,6 +70,7 @@ def test_settings_that_make_no_sense_are_refused(changes, message):
         lineage.LineageConfig(**changes)
 
 
+@pytest.mark.slow
 def test_frozen_layers_stay_and_lengths_are_data(small_digits):
     family = lineage._Family(Source("digits", "this test", None, small_digits), TINY)
     start = family.reference(0)

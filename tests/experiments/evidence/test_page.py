@@ -11,6 +11,7 @@ def test_the_page_is_up_to_date():
     assert set(page.READINGS) == set(studies.STUDIES)
 
 
+@pytest.mark.slow
 def test_an_old_page_is_noticed(tmp_path, monkeypatch):
     monkeypatch.setattr(page, "PAGE", tmp_path / "README.md")
     with pytest.raises(errors.OutputError, match="out of date"):

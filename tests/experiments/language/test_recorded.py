@@ -215,7 +215,7 @@ REQUESTS = {
     "greedy": (15, "b30dbc3a"),
     "training": (14, "071a23eb"),
     "noise": (16, "9f770c6a"),
-    "labels": (10, "f2722719"),
+    "labels": (10, "4228d8b3"),
     "misalignment": (14, "831e60e7"),
 }
 """Number of requests of each experiment and a hash of them, from the code of 28 November 2026. Names of finetuned

@@ -73,6 +73,7 @@ def test_scores_are_those_of_the_softmax_of_each_token(monkeypatch):
     assert scores.num_tokens.tolist() == expected[3].tolist()
 
 
+@pytest.mark.slow
 def test_the_log_probability_is_that_of_the_backend_whatever_the_batch():
     expected = LocalBackend({"base": model()}).row_logprobs("base", ROWS)
     for batch_size in (3, 64):

@@ -1,0 +1,120 @@
+"""Are two models relatives? An audit of their weights.
+
+    python -m experiments.audit --weights tiny:100+runs/student --reference tiny:100
+    python -m experiments.audit --weights model.npz --reference reference.safetensors
+
+A model is named as everywhere (smollm2, hf:DIR, hf:FILE.gguf, tiny:SEED, each with +DIR for a student), or is a file of
+a chain of dense layers, .npz or .safetensors, whose arrays are named alike, e.g. 0.weight (out, in) and 0.bias. Entries
+are compared as they stand (`direct`), and after units were matched, in case somebody permuted them (`matched`). Each
+p-value is exact: the reference's units in random order correlate as much so often (`sublim_jax.audit.lineage`).
+"""
+
+import dataclasses
+import hashlib
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from experiments.evidence.study import Report, Study
+from experiments.own import opened
+from sublim_jax import errors, records, specs
+from sublim_jax.audit import lineage
+from sublim_jax.forms import audit_weights as form
+from sublim_jax.llm.local.model import Model
+
+FILES = (".npz", ".safetensors")
+
+
+@specs.checked
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WeightsConfig:
+    """Settings of an audit of weights."""
+
+    weights: str = ""
+    """The model in question."""
+    reference: str = ""
+    """A model that may be its ancestor, or its sibling."""
+    num_permutations: specs.Count = 999
+    """Random orders of units; the smallest p-value is one by one more than these."""
+    seed: specs.Seed = 0
+
+
+PRESETS = {"default": WeightsConfig()}
+
+
+class Opened(NamedTuple):
+    """Parameters of both models."""
+
+    model: Any
+    reference: Any
+    head_dim: int | None
+    config: WeightsConfig
+
+    @property
+    def data(self) -> records.Data:
+        """The entry of the record."""
+        digest = hashlib.sha256()
+        for leaf in jax.tree.leaves((self.model, self.reference)):
+            digest.update(np.asarray(leaf).tobytes())
+        return {"name": self.config.weights, "source": self.config.reference, "checksum": digest.hexdigest()}
+
+
+def open_source(config: WeightsConfig, announce: Callable[[str], object]) -> Opened:
+    """Open both models.
+
+    Raises:
+        InputError: a flag is missing, or a file cannot be read.
+        LanguageError: a model cannot be opened.
+    """
+    for flag in ("weights", "reference"):
+        if not getattr(config, flag):
+            raise errors.InputError(f"give --{flag}; python -m experiments.audit --weights A --reference B --help")
+    models = (_open(config.weights, announce), _open(config.reference, announce))
+    head_dims = {model.config.head_dim for model in models if isinstance(model, Model)}
+    model, reference = (model.merged if isinstance(model, Model) else model for model in models)
+    return Opened(model, reference, head_dims.pop() if len(head_dims) == 1 else None, config)
+
+
+def _open(name: str, announce: Callable[[str], object]) -> Any:
+    """A language model, or the arrays of a file as nested dicts."""
+    if pathlib.PurePath(name).suffix not in FILES:
+        model = opened.local(name, announce=announce)
+        return model.backend.model(model.name)
+    try:
+        if name.endswith(".npz"):
+            with np.load(name) as arrays:
+                flat = dict(arrays)
+        else:
+            from safetensors import numpy as safetensors
+
+            flat = safetensors.load_file(name)
+    except (OSError, ValueError, KeyError) as error:
+        raise errors.InputError(f"{name}: expected arrays of weights, but it cannot be read ({error})") from error
+    nested: dict[str, Any] = {}
+    for path, array in flat.items():
+        *parents, last = path.replace("/", ".").split(".")
+        place = nested
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[last] = array
+    return nested
+
+
+def measure(source: Opened, config: WeightsConfig, unit: str, report: Report) -> dict[str, Any]:
+    """One comparison, as it stands or with units matched."""
+    report("comparing")
+    key = jax.random.fold_in(jax.random.key(config.seed), form.UNITS.index(unit))
+    relation = lineage.related(
+        key, source.model, source.reference, matched=unit == "matched", num_permutations=config.num_permutations,
+        head_dim=source.head_dim,
+    )  # fmt: skip
+    return relation._asdict()
+
+
+STUDY = Study(
+    name="audit weights", doc=__doc__, presets=PRESETS, form=form.FORM, units=lambda config: list(form.UNITS),
+    measure=measure, open_source=open_source, describe=lambda source: {}, reads_images=False,
+)  # fmt: skip
