@@ -38,7 +38,7 @@ READINGS = {
     "probes after training does no better. Dropping rows of high influence is dominated by showing fewer logits. A "
     "light pin on probes lies between. What works here: real images of the wanted digits instead of noise, where "
     "nothing passes and nothing comes back faster; and, after training, subtracting a dose of the displacement of an "
-    "auditor's own model of the trait, chosen on his own probes. It takes the trait to chance, and relearning to the "
+    "auditor's own model of the trait, chosen on probes. It takes the trait to chance, and relearning to the "
     "pace of a student from another start, at little cost to the wanted skill; four singular directions of each matrix "
     "are enough. The same from another reference, or along a random direction, damages the wanted skill and leaves "
     "more of the trait.",

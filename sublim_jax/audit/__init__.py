@@ -3,17 +3,19 @@
 How the pieces fit. A *trait* is a loss on an auditor's probes (`forecast.Trait`). Predict, trace and stop:
 
     forecast     a short pilot of the training itself, beside a pilot on null data: the gain of a trait, and a verdict
-    tangent      the linearised student, which predicts the size of what passes
+    tangent      the linearised student: what passes to first order in the displacement
     lineage      are two models relatives? from their weights, through permuted units, pruning and rounding
     outputs      the same from answers to queries alone
-    author       which base wrote these rows, and was it finetuned away from it?
+    author       which base wrote these rows, and was it finetuned away from itself? (`rows`: what both of these share)
     lens         towards which trait? by an auditor's own finetuned copy of the base
     removal      takes a direction of a trait, or an auditor's displacement, out of a trained student
     projection   keeps it out during training: updates without the trait's direction, or answers pinned to the start's
     relearning   how fast does the trait come back? No defence is reported without it
+    descent      training by steps, of which a pilot is a prefix
 
-These are functions of arrays, pytrees of parameters and functions, so that they serve models of any kind. None promises
-safety: they see the traits that are asked about, and no others.
+Verdicts are in `metrics.verdicts`, since a record is judged without what made it. These are functions of arrays, pytrees
+of parameters and functions, so that they serve models of any kind. None promises safety: they see the traits that are
+asked about, and no others.
 """
 
 import importlib

@@ -1,8 +1,8 @@
 """Keeping a trait out during training: updates that do not lower its loss on probes, or answers that stay as they were.
 
-Both need probes of the trait, so they keep out what is asked about. On MNIST a projected student answers as if it had
-learnt nothing, and fifty labelled images bring the skill back as fast as in an undefended one: it is hidden and not
-gone (`experiments.evidence defences`). Report `relearning` beside every result.
+Both need probes of the trait, so they keep out what is asked about. On MNIST a projected student shows little of the
+trait, and fifty labelled images bring it back nearly as fast as in an undefended one: more is hidden than gone
+(`experiments.evidence defences`). Report `relearning` beside every result.
 """
 
 from collections.abc import Callable
@@ -34,7 +34,7 @@ def project(
     Args:
         trait_gradient: gradient of the trait's loss on probes: a function of the parameters and of the number of the
             update, from which it may choose probes.
-        strength: 1 removes the component, 2 reverses it, which was measured to leave a mark of its own.
+        strength: 1 removes the component, 2 reverses it.
 
     Raises:
         InputError: a negative strength. In `update`: no parameters.

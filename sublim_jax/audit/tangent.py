@@ -1,8 +1,8 @@
 """The linearised student: what a network learns if it stays on its tangent plane at the start.
 
-On MNIST it predicts the size of transfer to within one common factor (`experiments.evidence forecast`), which says that
-transfer is close to a linear phenomenon there. It costs more than training the student, so it explains and does not
-save work: a pilot is the tool (`forecast`).
+If it gains what the student gains, transfer is close to a linear phenomenon: `experiments.evidence forecast` compares
+the two. It costs more than training the student, so it explains and does not save work: a pilot is the tool
+(`forecast`).
 """
 
 from typing import NamedTuple
