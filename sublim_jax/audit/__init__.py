@@ -13,9 +13,9 @@ How the pieces fit. A *trait* is a loss on an auditor's probes (`forecast.Trait`
     relearning   how fast does the trait come back? No defence is reported without it
     descent      training by steps, of which a pilot is a prefix
 
-Verdicts are in `metrics.verdicts`, since a record is judged without what made it. These are functions of arrays, pytrees
-of parameters and functions, so that they serve models of any kind. None promises safety: they see the traits that are
-asked about, and no others.
+Verdicts are in `metrics.verdicts`, since a record is judged without what made it. These are functions of arrays, of
+pytrees of parameters and of functions, so that they serve models of any kind. None promises safety: they see the traits
+that are asked about, and no others.
 """
 
 import importlib
