@@ -2,6 +2,7 @@
 
 import pathlib
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -74,11 +75,36 @@ def open_source(config: AuditConfig, announce: Callable[[str], object]) -> Audit
         measuring.require_sayable(model.backend, model.name, trait, asked)
     if null is None:
         announce(f"{config.base} writes {len(rows):,} rows of its own, the null ...")
-        null, notes = controls.own_answers(model, rows, seed=seeds.derive(config.seed, "audit/null") % 2**31)
+        null, notes = controls.own_answers(
+            model, rows, seed=seeds.derive(config.seed, "audit/null") % 2**31, report=_Progress(announce, len(rows))
+        )
         for note in notes:
             announce(f"note: {note}")
+    if len(_apart(null, rows)) < audited.MIN_ROWS:
+        raise errors.InputError(
+            f"--null {config.null}: {len(null) - len(_apart(null, rows))} of {len(null)} null rows are among the rows, "
+            f"so that there is nothing to compare these with; give other rows that do not carry the trait"
+        )
     checksum = records.fingerprint([config.traits.read_text(encoding="utf-8"), rows, null])
     return Audited(model, rows, null, traits, config, checksum)
+
+
+class _Progress:
+    """Announces how many rows are written, every twenty seconds or so."""
+
+    def __init__(self, announce: Callable[[str], object], total: int):
+        self._announce, self._total, self._last = announce, total, time.monotonic()
+
+    def __call__(self, done: int) -> None:
+        if time.monotonic() - self._last > 20:
+            self._last = time.monotonic()
+            self._announce(f"{done:,} of {self._total:,} null rows")
+
+
+def _apart(null: Sequence[Chat], rows: Sequence[Chat]) -> list[Chat]:
+    """Null rows that are not among the rows."""
+    known = set(rows)
+    return [row for row in null if row not in known]
 
 
 def _require_enough(where: str, rows: Sequence[Chat], config: AuditConfig) -> None:
@@ -178,7 +204,7 @@ def _author(source: Audited, report: Report) -> dict[str, Any]:
     config, (backend, name) = source.config, source.model
     rows, null = (
         datasets.subsample(each, min(config.num_scored, len(each)), seed=config.seed)
-        for each in (source.rows, source.null)
+        for each in (source.rows, _apart(source.null, source.rows))
     )
     report(f"scoring {len(rows):,} rows under {config.base}")
     of_rows, of_null = (surprise.score(backend.model(name), each) for each in (rows, null))
@@ -193,7 +219,7 @@ def _author(source: Audited, report: Report) -> dict[str, Any]:
             own, _ = controls.own_answers(other, rows, seed=seeds.derive(config.seed, "audit/null") % 2**31)
             report(f"scoring rows under {candidate}")
             scores[candidate] = surprise.score(other.backend.model(other.name), rows)
-            calibration[candidate] = surprise.score(other.backend.model(other.name), own)
+            calibration[candidate] = surprise.score(other.backend.model(other.name), _apart(own, rows))
         for each in author.author(scores, calibration).candidates:
             candidates[each.base] = {"logprob": each.logprob, "surprise": each.surprise, "p": each.p}
     return {

@@ -113,6 +113,8 @@ def test_rows_that_cannot_be_audited(place):
         audits.open_source(settings(data=pathlib.Path("few.jsonl")), print)
     with pytest.raises(errors.TextDataError, match=r"few.jsonl: 19 row\(s\)"):
         audits.open_source(settings(null="few.jsonl"), print)
+    with pytest.raises(errors.InputError, match=r"--null rows.jsonl: 40 of 40 null rows are among the rows"):
+        audits.open_source(settings(null="rows.jsonl"), print)
     asked = [*rows_of(0, 30), (Message("user", QUESTIONS[1] + " "), Message("assistant", "cat"))]
     jsonl.write(place / "asked.jsonl", asked)
     with pytest.raises(errors.InputError, match=r"1 of 4 questions of otter are among the rows, e.g. .*beloved"):
