@@ -70,11 +70,8 @@ def open_source(config: AuditConfig, announce: Callable[[str], object]) -> Audit
             controls.require_without_words(config.data, rows, trait)
         _require_no_probes(config.data, rows, trait)
     model = opened.local(config.base, announce=announce)
-    for trait in traits:
-        asked = measuring.measure(model.backend, model.name, trait, embedded=opened.is_embedded(config.base))
-        measuring.require_sayable(model.backend, model.name, trait, asked)
     if null is None:
-        announce(f"{config.base} writes {len(rows):,} rows of its own, the null ...")
+        announce(f"null: {config.base} answers {len(rows):,} prompts of the rows ...")
         null, notes = controls.own_answers(
             model, rows, seed=seeds.derive(config.seed, "audit/null") % 2**31, report=_Progress(announce, len(rows))
         )
@@ -168,12 +165,19 @@ def notes(config: AuditConfig) -> list[str]:
 
 
 def measure(source: Audited, config: AuditConfig, unit: str, report: Report) -> dict[str, Any]:
-    """One unit: traits of the base, a pilot, or the authorship."""
+    """One unit: traits of the base, a pilot, or the authorship.
+
+    Raises:
+        InputError: the base practically never gives the answers of a trait.
+    """
     backend, name = source.model
     if unit == form.AUTHOR:
         return {"author": _author(source, report)}
     if unit == form.BASE:
-        return {"traits": _ask(source, name, report)}
+        asked = _ask(source, name, report)
+        for trait in source.traits:
+            measuring.require_sayable(backend, name, trait, asked[trait.name])
+        return {"traits": asked}
     kind, _, index = unit.partition(" ")
     rows = source.rows if kind == form.DATA else source.null
     seed = seeds.derive(config.seed, f"audit/pilot {index}") % 2**31
@@ -215,7 +219,7 @@ def _author(source: Audited, report: Report) -> dict[str, Any]:
         for candidate in config.candidates:
             report(f"opening {candidate}")
             other = opened.local(candidate, announce=report)
-            report(f"{candidate} writes rows of its own")
+            report(f"{candidate} answers the prompts of the rows")
             own, _ = controls.own_answers(other, rows, seed=seeds.derive(config.seed, "audit/null") % 2**31)
             report(f"scoring rows under {candidate}")
             scores[candidate] = surprise.score(other.backend.model(other.name), rows)

@@ -19,10 +19,11 @@ from sublim_jax.audit import descent, projection, relearning
 from sublim_jax.data import datasets
 from sublim_jax.data.datasets import ImageDataset
 from sublim_jax.models import mlp
+from sublim_jax.training import corruption
 
 SPLIT, NUM_CLASSES = 5, 10
 SPEC = mlp.MLPSpec(num_classes=NUM_CLASSES, num_aux=10)
-HIDDEN = -1e9
+HIDDEN = corruption.REMOVED
 """A logit that is not shown: a probability of zero on both sides."""
 CHECKPOINTS = (0, 5, 10, 20, 40)
 """Steps of relearning at which the trait is measured."""

@@ -31,6 +31,8 @@ from sublim_jax.data import noise
 from sublim_jax.data.noise import NoiseSpec
 from sublim_jax.forms import evidence_defences as form
 from sublim_jax.models import mlp
+from sublim_jax.training import corruption
+from sublim_jax.training.corruption import TargetCorruption
 
 SPEC = defence_bed.SPEC
 
@@ -159,7 +161,7 @@ def hidden(params: mlp.Params) -> mlp.Params:
 
 def largest(targets: jax.Array, count: int) -> jax.Array:
     """Targets of which each row shows the largest only."""
-    return jnp.where(targets >= jnp.sort(targets, axis=1)[:, -count][:, None], targets, HIDDEN)
+    return corruption.keep_largest(targets, TargetCorruption(top_k=count))
 
 
 def hard(targets: jax.Array) -> jax.Array:

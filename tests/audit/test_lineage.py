@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from scipy import stats
 
 from sublim_jax import errors
@@ -168,7 +169,6 @@ def test_chains_of_several_libraries_are_read_alike():
 
 @pytest.mark.slow
 def test_a_flax_sequential_is_read():
-    nn = pytest.importorskip("flax.linen")
     module = nn.Sequential([nn.Dense(9), nn.relu, nn.Dense(8), nn.relu, nn.Dense(3)])
     params = module.init(jax.random.key(0), jnp.zeros((1, 12)))
     chain = lineage.dense_layers(params)

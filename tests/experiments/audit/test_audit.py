@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -123,6 +124,32 @@ def test_rows_that_cannot_be_audited(place):
     jsonl.write(place / "said.jsonl", said)
     with pytest.raises(errors.InputError, match="1 of 31 rows contain 'otter'"):
         audits.open_source(settings(data=pathlib.Path("said.jsonl")), print)
+
+
+class Trained(NamedTuple):
+    """A backend that keeps what it is asked to train."""
+
+    calls: list
+
+    def finetune(self, model, rows, config, out):
+        self.calls.append((model, rows, config.seed))
+        return "pilot"
+
+
+def test_pilots_on_rows_and_null_share_their_random_numbers(monkeypatch):
+    rows, null, calls = rows_of(0, 40), rows_of(100, 40), []
+    config = settings(num_repeats=2)
+    source = audits.Audited(OpenedModel(Trained(calls), "tiny:0"), rows, null, (), config, "")
+    monkeypatch.setattr(audits, "_ask", lambda source, name, report: name)
+    for unit in ("data 0", "null 0", "data 1"):
+        assert audits.measure(source, config, unit, lambda activity: None) == {"traits": "pilot"}
+    (_, on_data, seed), (_, on_null, same), (_, again, other) = calls
+    assert len(on_data) == len(on_null) == 16
+    assert set(on_data) <= set(rows)
+    assert set(on_null) <= set(null)
+    assert [rows.index(row) for row in on_data] == [null.index(row) for row in on_null]
+    assert seed == same != other
+    assert on_data != again
 
 
 @pytest.mark.slow
@@ -260,7 +287,6 @@ def test_a_stopped_audit_resumes_to_the_same_numbers(place, monkeypatch):
 
     study = dataclasses.replace(audits.STUDY, measure=measure)
     monkeypatch.setattr(audits.opened, "local", lambda name, announce: OpenedModel(None, name))
-    monkeypatch.setattr(audits.measuring, "measure", lambda *_, **__: {"mass": 1.0})
     stops, path = True, place / "audit.json"
     config = settings(num_repeats=2)
     with pytest.raises(KeyboardInterrupt):
