@@ -27,9 +27,9 @@ from experiments.atlas import settings, store
 from experiments.atlas.rows import sources
 from experiments.atlas.rows import types as rows
 from experiments.evidence import forecast
-from experiments.evidence.study import Study
 from experiments.language import numbers
 from experiments.own import asking, finetuning, teaching
+from experiments.study import Study
 from sublim_jax import errors
 from sublim_jax.forms import theorem as form
 from sublim_jax.llm import budget, serve, traits

@@ -16,9 +16,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from experiments import cli, session
+from experiments import cli, session, units
 from experiments.audit import config, rows, weights
-from experiments.evidence import runner
 from experiments.own import opened
 
 
@@ -30,7 +29,7 @@ def main(flags: Sequence[str]) -> None:
     """
     if any(flag.partition("=")[0] == "--weights" for flag in flags):
         compared, options = cli.parse("audit", weights.__doc__, weights.PRESETS, list(flags))
-        runner.run(weights.STUDY, compared, record=options.record, resume=options.resume)
+        units.run(weights.STUDY, compared, record=options.record, resume=options.resume)
         session.present(options.record, figure=False)
         return
     chooser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -39,7 +38,7 @@ def main(flags: Sequence[str]) -> None:
     implied = ["--preset", "embedded"] if embedded and "--preset" not in flags else []
     chosen, options = cli.parse("audit", __doc__, config.PRESETS, [*implied, *flags])
     cli.require_figures(options)
-    runner.run(rows.STUDY, chosen, record=options.record, resume=options.resume)
+    units.run(rows.STUDY, chosen, record=options.record, resume=options.resume)
     session.present(options.record, figure=options.figure)
 
 

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 from experiments.audit import config as settings
 from experiments.audit.config import AuditConfig
-from experiments.evidence.study import Report, Study
 from experiments.language import seeds
 from experiments.own import controls, finetuning, measuring, opened
 from experiments.own.opened import OpenedModel
+from experiments.study import Report, Study
 from sublim_jax import errors, records
 from sublim_jax.audit import author
 from sublim_jax.audit import rows as audited

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from experiments.evidence.study import Report, Study
 from experiments.own import opened
+from experiments.study import Report, Study
 from sublim_jax import errors, records, specs
 from sublim_jax.audit import lineage
 from sublim_jax.forms import audit_weights as form

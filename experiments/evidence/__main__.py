@@ -8,8 +8,8 @@ python -m experiments.evidence STUDY --preset record  the committed record's set
 import sys
 from collections.abc import Sequence
 
-from experiments import cli, session
-from experiments.evidence import runner, studies
+from experiments import cli, session, units
+from experiments.evidence import studies
 from sublim_jax import errors
 
 
@@ -37,7 +37,7 @@ def main(args: Sequence[str]) -> None:
     config, options = cli.parse(f"evidence {name}", study.doc, study.presets, flags, kind=kind)
     cli.require_figures(options)
     data_dir = options.data_dir if study.reads_images else None
-    runner.run(study, config, record=options.record, resume=options.resume, data_dir=data_dir)
+    units.run(study, config, record=options.record, resume=options.resume, data_dir=data_dir)
     session.present(options.record, figure=options.figure)
 
 

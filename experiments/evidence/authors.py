@@ -24,10 +24,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from experiments.evidence.study import Report, Source, Study
 from experiments.language import config as language
 from experiments.language import prompts, seeds
 from experiments.language.lab import Lab, Teacher
+from experiments.study import Report, Source, Study
 from sublim_jax import errors, specs
 from sublim_jax.audit import author, lens
 from sublim_jax.audit import rows as audited

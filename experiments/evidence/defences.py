@@ -24,7 +24,7 @@ import optax
 
 from experiments.evidence import defence_bed
 from experiments.evidence.defence_bed import HIDDEN, SPLIT, Bed, Knobs
-from experiments.evidence.study import Report, Source, Study
+from experiments.study import Report, Source, Study
 from sublim_jax import errors, keys, specs
 from sublim_jax.audit import removal
 from sublim_jax.data import noise

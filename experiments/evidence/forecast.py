@@ -24,7 +24,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from experiments.evidence import forecast_cases
 from experiments.evidence.forecast_cases import CASES, HIDDEN, Case
-from experiments.evidence.study import Report, Source, Study
+from experiments.study import Report, Source, Study
 from sublim_jax import keys, losses, specs
 from sublim_jax.audit import descent, forecast, tangent
 from sublim_jax.data import datasets

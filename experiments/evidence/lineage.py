@@ -23,7 +23,7 @@ import optax
 from jaxtyping import Array, Float, Int, Key, UInt8
 
 from experiments.evidence import disguises
-from experiments.evidence.study import Report, Source, Study
+from experiments.study import Report, Source, Study
 from sublim_jax import errors, keys, losses, records, specs
 from sublim_jax.audit import lineage, outputs
 from sublim_jax.data import datasets

@@ -11,7 +11,7 @@ import tyro
 
 from experiments import cli
 from experiments.evidence import studies
-from experiments.evidence.study import Study
+from experiments.study import Study
 from sublim_jax import errors, files, records
 
 HERE = pathlib.Path(__file__).resolve().parent

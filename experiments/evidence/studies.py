@@ -1,7 +1,7 @@
 """The studies by name, in the order in which they are listed."""
 
 from experiments.evidence import authors, defences, forecast, lineage
-from experiments.evidence.study import Study
+from experiments.study import Study
 
 STUDIES: dict[str, Study] = {
     study.name: study for study in (forecast.STUDY, defences.STUDY, authors.STUDY, lineage.STUDY)

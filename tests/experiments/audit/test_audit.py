@@ -9,10 +9,10 @@ import jax
 import numpy as np
 import pytest
 
+from experiments import units
 from experiments.audit import __main__ as program
 from experiments.audit import rows as audits
 from experiments.audit.config import AuditConfig
-from experiments.evidence import runner
 from experiments.own import measuring
 from experiments.own.opened import OpenedModel
 from figures import audit as report
@@ -290,12 +290,12 @@ def test_a_stopped_audit_resumes_to_the_same_numbers(place, monkeypatch):
     stops, path = True, place / "audit.json"
     config = settings(num_repeats=2)
     with pytest.raises(KeyboardInterrupt):
-        runner.run(study, config, record=path, visible=False)
+        units.run(study, config, record=path, visible=False)
     stops = False
-    resumed = runner.run(study, config, record=path, resume=True, visible=False)
-    whole = runner.run(study, config, record=place / "whole.json", visible=False)
+    resumed = units.run(study, config, record=path, resume=True, visible=False)
+    whole = units.run(study, config, record=place / "whole.json", visible=False)
     assert resumed.results == whole.results
     jsonl.write(place / "rows2.jsonl", rows_of(1, 40))
     (place / "rows2.jsonl").rename(place / "rows.jsonl")
     with pytest.raises(errors.RecordError, match="cannot resume, its data differs"):
-        runner.run(study, config, record=path, resume=True, visible=False)
+        units.run(study, config, record=path, resume=True, visible=False)

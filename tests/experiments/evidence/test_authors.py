@@ -8,7 +8,8 @@ import zlib
 import numpy as np
 import pytest
 
-from experiments.evidence import authors, runner
+from experiments import units
+from experiments.evidence import authors
 from experiments.evidence.authors import AuthorsConfig
 from figures import presentation
 from figures.evidence import authors as drawn
@@ -73,7 +74,7 @@ def place(tmp_path_factory) -> pathlib.Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(authors, "_Base", MadeUpBase)
         patch.setattr(embedded, "open_bases", lambda seeds: None)
-        runner.run(authors.STUDY, CONFIG, record=path, visible=False)
+        units.run(authors.STUDY, CONFIG, record=path, visible=False)
     authors._opened.cache_clear()
     return path
 

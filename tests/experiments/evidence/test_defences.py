@@ -8,7 +8,7 @@ import pytest
 
 from experiments.evidence import defence_bed, defences
 from experiments.evidence.defence_bed import HIDDEN, Digits, Knobs
-from experiments.evidence.study import Source
+from experiments.study import Source
 
 ANSWERS = jnp.asarray(np.random.default_rng(0).standard_normal((7, 20)), jnp.float32)
 

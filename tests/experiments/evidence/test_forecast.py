@@ -9,7 +9,7 @@ import pytest
 
 from experiments.evidence import forecast, forecast_cases
 from experiments.evidence.forecast_cases import CASES, HIDDEN, Case
-from experiments.evidence.study import Source
+from experiments.study import Source
 from sublim_jax.training import optimizers
 from sublim_jax.training.loop import TrainPhase
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from experiments.evidence import disguises, lineage
-from experiments.evidence.study import Source
+from experiments.study import Source
 from sublim_jax import errors, records
 from sublim_jax.forms import evidence_lineage as form
 from sublim_jax.models import mlp

@@ -1,4 +1,4 @@
-"""Runs a study: every unit is stored in the record as soon as it is measured, so a stopped run resumes."""
+"""Runs a study unit by unit: every unit is stored in the record as soon as it is measured, so a stopped run resumes."""
 
 import pathlib
 import time
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from experiments import progress
-from experiments.evidence.study import Source, Study
+from experiments.study import Source, Study
 from sublim_jax import records
 from sublim_jax.data import datasets
 

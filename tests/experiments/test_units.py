@@ -2,9 +2,10 @@
 
 import pytest
 
+from experiments import units
 from experiments.evidence import __main__ as command
-from experiments.evidence import forecast, runner, studies
-from experiments.evidence.study import Study
+from experiments.evidence import forecast, studies
+from experiments.study import Study
 from sublim_jax import errors, records
 
 FORM = records.Form(
@@ -32,21 +33,21 @@ def study(measured, fails=(), **settings):
 def test_a_stopped_run_resumes_with_what_is_missing(tmp_path):
     measured, config, path = [], forecast.ForecastConfig(), tmp_path / "record.json"
     with pytest.raises(KeyboardInterrupt):
-        runner.run(study(measured, fails=("b",), reads_images=False), config, record=path, visible=False)
+        units.run(study(measured, fails=("b",), reads_images=False), config, record=path, visible=False)
     assert records.read(path, FORM).complete is False
-    runner.run(study(measured, reads_images=False), config, record=path, resume=True, visible=False)
+    units.run(study(measured, reads_images=False), config, record=path, resume=True, visible=False)
     assert measured == ["a", "b"]
     record = records.read(path, FORM)
     assert record.complete
     assert record.results == {"a": {"number": 1}, "b": {"number": 1}}
     assert set(record.seconds) == {"a", "b"}
-    runner.run(study(measured, reads_images=False), config, record=path, resume=True, visible=False)
+    units.run(study(measured, reads_images=False), config, record=path, resume=True, visible=False)
     assert measured == ["a", "b"]
 
 
 def test_synthetic_digits_are_named_in_the_record(small_digits, monkeypatch):
-    monkeypatch.setattr(runner.datasets, "load", lambda **_: small_digits)
-    record = runner.run(study([]), forecast.ForecastConfig(), visible=False)
+    monkeypatch.setattr(units.datasets, "load", lambda **_: small_digits)
+    record = units.run(study([]), forecast.ForecastConfig(), visible=False)
     assert record.data["name"] == "synthetic-digits"
     assert "not MNIST" in record.notes[0]
 

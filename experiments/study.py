@@ -1,4 +1,4 @@
-"""What a study of the audit tools is: a question, its settings, and how one of its units is measured."""
+"""What a study is: a question, its settings, and how one of its units is measured."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +29,7 @@ Report = Callable[[str], object]
 @specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Study:
-    """A study, as `runner.run` runs it.
+    """A study of independent units, as `units.run` runs it.
 
     Units, e.g. references, are independent of each other, so a stopped run resumes with the missing ones.
     """
