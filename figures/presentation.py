@@ -13,6 +13,7 @@ from sublim_jax.forms import (
     evidence_defences,
     evidence_forecast,
     evidence_lineage,
+    evidence_pilots,
     language,
     language_real,
     mnist_aux,
@@ -25,8 +26,8 @@ FORMS = {
     form.experiment: form
     for form in (
         mnist_aux.FORM, speed.FORM, theorem.FORM, language_real.FORM, own_transfer.FORM, audit.FORM, audit_weights.FORM,
-        evidence_defences.FORM,
-        evidence_forecast.FORM, evidence_authors.FORM, evidence_lineage.FORM,
+        evidence_defences.FORM, evidence_forecast.FORM, evidence_authors.FORM, evidence_lineage.FORM,
+        evidence_pilots.FORM,
     )
 }  # fmt: skip
 

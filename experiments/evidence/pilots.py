@@ -143,6 +143,12 @@ class _Base:
         seed = seeds.derive(config.seed, "teacher", kind if kind == "short" else "")
         return self._lab.finetuned_teacher(target, config.teacher, num_rows=lessons, seed=seed)
 
+    def probability(self, author: Teacher, target: str) -> float:
+        """Probability of a target as an author's favourite."""
+        trait, system = self.finals[target], author.system or ""
+        asked = measuring.ask(self.backend, author.model, trait, embedded=True, system=system)
+        return float(f"{asked.probability.mean():.4g}")
+
     def written(self, author: Teacher, purpose: str) -> list[Chat]:
         """An author's rows that pass the filter, written once; those of another purpose answer other prompts."""
         if (author, purpose) not in self._rows:
@@ -206,10 +212,7 @@ def _rows(base: _Base, other: _Base | None, report: Report) -> tuple[dict[str, l
         elif kind == "in another order":
             rows[name] = exchanged(rows[name], seed=seeds.derive(config.seed, "exchanged"))
         if taught:
-            asked = measuring.ask(
-                writer.backend, author.model, writer.finals[target], embedded=True, system=author.system or ""
-            )
-            authors[name] = float(f"{asked.probability.mean():.4g}")
+            authors[name] = writer.probability(author, target)
     return rows, authors
 
 
