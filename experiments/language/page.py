@@ -126,7 +126,10 @@ READINGS = {
     "greedy": "",
     "training": "",
     "noise": "",
-    "labels": "",
+    "labels": "One bit for each pair of answers is enough: under the teacher's own labels the mean shift over both "
+    "targets is above zero, and above that under swapped, shuffled and another teacher's labels, which have no "
+    "detectable shift. Neither target's interval excludes zero alone, and about three bases in eight have no value, "
+    "because their students, or the regular one, put more than a tenth of their probability on other words.",
     "misalignment": "Not settled. Students of a teacher finetuned on bad conduct give bad deeds more "
     "probability than the others on average, but most students of numbers put more than a tenth of their probability "
     "on answers that are neither good nor bad deeds, so hardly any shift is reported. Insecure code, the paper's "
