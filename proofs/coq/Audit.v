@@ -146,7 +146,7 @@ End Superposition.
     A trait whose gradient on probes is zero at the start passes every projection, and its loss falls at second order:
     F p = - p^2 at 0. *)
 Definition flat (p : R) : R := - (p * p).
-Example projection_is_blind_at_a_flat_start :
+Theorem projection_is_blind_at_a_flat_start :
   is_gradient pairing_R flat 0 0 /\ (forall s u : R, project pairing_R s 0 u = u) /\
   (forall t : R, 0 < t -> flat (plus 0 (scal t 1)) < flat 0).
 Proof.

@@ -216,25 +216,23 @@ def test_in_the_tangent_model_displacements_add_as_targets_do():
     outputs = SPEC.apply(start, IMAGES)
     wanted, trait = (jax.random.normal(jax.random.key(seed), outputs.shape) for seed in (3, 4))
 
-    def displacement(targets, apply):
-        """Of four steps on alternating halves, at two rates."""
-        params = tangent.at(start)
-        for step in range(4):
-            half = slice(step % 2, None, 2)
-
-            def loss(displacement, half=half):
-                params = tangent.TangentParams(start, displacement)
-                return jnp.mean((apply(params, IMAGES[half]) - (outputs + targets)[half]) ** 2)
-
-            moved = jax.tree.map(
-                lambda leaf, g, step=step: leaf - (0.1 if step < 2 else 0.3) * g,
-                params.displacement, jax.grad(loss)(params.displacement),
-            )  # fmt: skip
-            params = params._replace(displacement=moved)
-        return params.displacement
-
     def remainder(apply):
-        student, auditor, alone = (displacement(targets, apply) for targets in (wanted + trait, trait, wanted))
+        """What is left of the student's displacement beside the wanted one's, and that one."""
+
+        @jax.jit
+        def displacement(targets):
+            """Of three steps on alternating halves, at two rates."""
+            moved = tangent.at(start).displacement
+            for half, rate in ((slice(0, None, 2), 0.1), (slice(1, None, 2), 0.1), (slice(0, None, 2), 0.3)):
+
+                def loss(moved, half=half):
+                    shown = apply(tangent.TangentParams(start, moved), IMAGES[half])
+                    return jnp.mean((shown - (outputs + targets)[half]) ** 2)
+
+                moved = jax.tree.map(lambda leaf, g, rate=rate: leaf - rate * g, moved, jax.grad(loss)(moved))
+            return moved
+
+        student, auditor, alone = (displacement(targets) for targets in (wanted + trait, trait, wanted))
         cleaned = removal.subtract(tangent.end(tangent.TangentParams(start, student)), auditor)
         return flat(optax.tree.sub(cleaned, start)) - flat(alone), flat(alone)
 
