@@ -14,6 +14,7 @@ from sublim_jax.forms import (
     evidence_forecast,
     evidence_lineage,
     evidence_pilots,
+    evidence_policies,
     language,
     language_real,
     mnist_aux,
@@ -27,7 +28,7 @@ FORMS = {
     for form in (
         mnist_aux.FORM, speed.FORM, theorem.FORM, language_real.FORM, own_transfer.FORM, audit.FORM, audit_weights.FORM,
         evidence_defences.FORM, evidence_forecast.FORM, evidence_authors.FORM, evidence_lineage.FORM,
-        evidence_pilots.FORM,
+        evidence_pilots.FORM, evidence_policies.FORM,
     )
 }  # fmt: skip
 

@@ -292,7 +292,15 @@ def _probability(log_odds: np.ndarray) -> float:
     return float(f"{np.mean(1 / (1 + np.exp(-log_odds))):.4g}")
 
 
+def notes(config: PilotsConfig) -> list[str]:
+    """What a reader of any number must know."""
+    said = [language.EMBEDDED]
+    if len(config.held_out) < language.MIN_BASES:
+        said.append(f"reduced: {len(config.held_out)} held-out base(s), where the committed record has more")
+    return said
+
+
 STUDY = Study(
     name="pilots", doc=__doc__, presets=PRESETS, form=form.FORM, units=units, measure=measure, describe=describe,
-    reads_images=False,
+    reads_images=False, notes=notes,
 )  # fmt: skip
