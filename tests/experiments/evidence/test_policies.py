@@ -83,13 +83,9 @@ def test_settings_that_make_no_sense(changes, message):
         dataclasses.replace(TINY, **changes)
 
 
-@pytest.fixture(scope="module")
-def lineage(small_digits):
-    return policies._Reference(Source("synthetic-digits", "", None, small_digits), TINY, "reference 0")
-
-
 @pytest.mark.slow
-def test_a_student_does_not_leave_its_ball_and_goes_its_own_way_inside(lineage):
+def test_a_student_does_not_leave_its_ball_and_goes_its_own_way_inside(small_digits):
+    lineage = policies._Reference(Source("synthetic-digits", "", None, small_digits), TINY, "reference 0")
     free, path = lineage.student(lineage.own)
     norm = float(optax.tree.norm(lineage.reference))
     length = float(optax.tree.norm(optax.tree.sub(free, lineage.reference)))
@@ -101,10 +97,7 @@ def test_a_student_does_not_leave_its_ball_and_goes_its_own_way_inside(lineage):
     for ours, theirs in zip(jax.tree.leaves(wide), jax.tree.leaves(free), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
     assert not np.allclose(jax.tree.leaves(held)[0], jax.tree.leaves(free)[0], atol=1e-6)
-
-
-@pytest.mark.slow
-def test_activations_are_counted_from_the_reference_to_the_teacher(lineage):
+    # Activations are counted from the reference to the teacher.
     assert lineage.entry(lineage.reference, lineage.reference)["activation"] == pytest.approx(0, abs=1e-6)
     assert lineage.entry(lineage.teacher, lineage.reference)["activation"] == pytest.approx(1, abs=1e-5)
 

@@ -1,9 +1,11 @@
-"""The study of pilots on rows."""
+"""The studies of pilots on rows and of policies."""
 
 from tests.mutants.fault import Fault
 
 STUDY = "tests/experiments/evidence/test_pilots.py"
 FIGURE = "tests/figures/test_evidence_pilots.py"
+POLICIES = "tests/experiments/evidence/test_policies.py"
+POLICIES_FIGURE = "tests/figures/test_evidence_policies.py"
 
 FAULTS = (
     Fault(
@@ -61,5 +63,37 @@ FAULTS = (
         "right=int(np.sum(says_yes & transmitted) + np.sum(says_no & ~transmitted))",
         "right=int(np.sum(says_yes & transmitted) + np.sum(~says_yes & ~transmitted))",
         (f"{FIGURE}::test_pairs_and_verdicts",),
+    ),
+    Fault(
+        "all_foreign_rows_from_one_family",
+        "rows that are not the own family's come from the first other one",
+        "experiments/evidence/policies.py",
+        "(whose * len(others)).astype(jnp.int32)",
+        "(whose * 0).astype(jnp.int32)",
+        (f"{POLICIES}::test_a_share_of_rotated_rows_is_the_own_familys_and_the_rest_the_others_in_equal_parts[0.0]",),
+    ),
+    Fault(
+        "clean_share_is_the_teachers",
+        "the share of clean rows is that of the teacher's",
+        "experiments/evidence/policies.py",
+        "(len(clean),)) < share)[:, None], clean, theirs)",
+        "(len(clean),)) < share)[:, None], theirs, clean)",
+        (f"{POLICIES}::test_a_share_of_mixed_rows_is_clean[0.0]",),
+    ),
+    Fault(
+        "filter_keeps_what_departs",
+        "a filter keeps the rows that it should drop",
+        "experiments/evidence/policies.py",
+        "jnp.resize(order[:count], (len(order),))",
+        "jnp.resize(order[-count:], (len(order),))",
+        (f"{POLICIES}::test_rows_that_are_left_are_the_first_of_the_order_and_are_read_more_often",),
+    ),
+    Fault(
+        "half_lives_without_chance",
+        "half-lives are of the accuracy, not of what is above chance",
+        "figures/evidence/policies.py",
+        'for each in chain]) - entry["reference"]["accuracy"]',
+        "for each in chain])",
+        (f"{POLICIES_FIGURE}::test_differences_are_paired_and_half_lives_are_of_what_is_above_chance",),
     ),
 )
