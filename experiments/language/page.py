@@ -126,7 +126,10 @@ READINGS = {
     "tenth read ten times, transmit about as much as all of them read once, and the intervals of the differences "
     "exclude a loss of more than about a third. A fortieth read forty times transmits less on the bases that have a "
     "value, but on most bases students then put more than a tenth of their probability on other words.",
-    "greedy": "",
+    "greedy": "A teacher that writes at temperature .5 transmits more than at 1; the interval of the paired "
+    "difference excludes zero. Whether one that always takes the most likely token transmits more still is not "
+    "settled: nearly half of its answers repeat others, and after them most students put more than a tenth of their "
+    "probability on other words than animals (trees). The few bases with a value have shifts of every size.",
     "training": "",
     "noise": "",
     "labels": "One bit for each pair of answers is enough: under the teacher's own labels the mean shift over both "
