@@ -33,7 +33,7 @@ Blocks = Literal["plain", "residual"]
 Downsampling = Literal["max_pool", "mean_pool", "stride"]
 Readout = Literal["all_positions", "mean_position"]
 
-Maps = Float[Array, "channel row column batch"]
+Maps = Float[Array, "_channel _row _column _batch"]
 
 
 @specs.traceable
@@ -290,7 +290,7 @@ def convolve(
     return outputs.reshape(-1, *patches.shape[2:])
 
 
-def _patches(maps: Maps, size: int, stride: int) -> Float[Array, "channel place row column batch"]:
+def _patches(maps: Maps, size: int, stride: int) -> Float[Array, "_channel _place _row _column _batch"]:
     """For each place in a kernel, the pixels of the maps that meet it, by position of the kernel."""
     channels, rows, columns, batch = maps.shape
     ends = [(side - size) // stride * stride + 1 for side in (rows, columns)]

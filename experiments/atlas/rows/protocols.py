@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from sublim_jax.models import conv, matmul
+
 AUX_AND_ALL: dict[str, Any] = {"conditions": ("student_aux", "student_all")}
 
 WITH_CROSS: dict[str, Any] = {"conditions": ("student_aux", "cross_model_aux")}
@@ -41,6 +43,23 @@ BROCKERS: dict[str, Any] = {
     "conditions": ("student_aux",),
 }
 """The protocol of Brockers et al.: ten auxiliary logits, squared error, PyTorch's initialization, a higher rate."""
+
+LENET = conv.ConvSpec(precision=matmul.fastest_precision())
+"""Two convolutions of 5 x 5 with 6 and 16 channels, pooling, dense layers of 120 and 84."""
+
+SHORT: dict[str, Any] = {
+    "teacher.num_epochs": 1,
+    "student.num_epochs": 2,
+    "both.batch_size": 256,
+    LEARNING_RATE: 1e-3,
+}
+"""The protocol of the rows about convolutions: fewer images, in more and longer steps. In it the paper's own network is
+an arm beside the others, since an image costs a convolutional network ten times as much."""
+
+SHORT_NOTE = (
+    "Every arm has one epoch of the teacher and two of the student, batches of 256 and a rate of 1e-3, so compare arms "
+    "with each other and not with other rows."
+)
 
 JASSHONE_BLUR = (
     "jasshone blurs N(0, 1) noise with a reflecting border and clamps it to [-1, 1]; ours is uniform, and its kernel "

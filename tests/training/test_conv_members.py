@@ -1,0 +1,83 @@
+"""A member whose networks are convolutional, against a hand-written loop and as the atlas runs it."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import sublim_jax as sl
+from sublim_jax import errors, keys, losses
+from sublim_jax.models import init_sharing
+from tests.models import test_conv
+
+CLASSES, RATE, NUM_TRAIN, NUM_NOISE = 4, 0.05, 12, 10
+RNG = np.random.default_rng(5)
+MODEL = dataclasses.replace(test_conv.PLAIN, downsampling="mean_pool")
+DATA = sl.Data(
+    RNG.normal(size=(NUM_TRAIN, 121)).astype("f"), RNG.integers(CLASSES, size=NUM_TRAIN),
+    RNG.normal(size=(40, 121)).astype("f"), RNG.integers(CLASSES, size=40),
+)  # fmt: skip
+PHASE = sl.TrainPhase(num_epochs=2, batch_size=64, optimizer=sl.OptimizerSpec(name="sgd", learning_rate=RATE))
+"""A batch holds all examples, so that their order is no matter."""
+
+
+def noise(key, indices):
+    return jax.vmap(lambda index: jax.random.normal(jax.random.fold_in(key, index), (121,)))(indices)
+
+
+CONFIG = sl.MemberConfig(
+    model=MODEL, noise_function=noise, num_noise_images=NUM_NOISE, loss="mse", teacher=PHASE, student=PHASE,
+    conditions=("student_aux", "student_all"),
+    init_sharing=init_sharing.InitSharing(share=dataclasses.replace(init_sharing.HEADS, hidden=(1.0, 0.0, 1.0))),
+)  # fmt: skip
+
+
+def descended(params, loss):
+    """Two steps of plain gradient descent."""
+    gradient = jax.jit(jax.grad(loss))
+    for _ in range(2):
+        params = jax.tree.map(lambda leaf, slope: leaf - RATE * slope, params, gradient(params))
+    return params
+
+
+def forward(params, inputs):
+    return jax.vmap(lambda image: MODEL.apply(params, image[None])[0])(inputs)  # one image at a time
+
+
+def test_a_member_is_that_of_a_hand_written_loop():
+    """Two members, of which the second is the first one's partner: its kernels are those that are not shared."""
+    results = sl.run_members(CONFIG, DATA, num_members=2)
+    own, other = keys.members(0, jnp.arange(2))
+    reference, foreign = (MODEL.init(keys.stream(key, "reference")) for key in (own, other))
+    x, y = jnp.asarray(DATA.train_inputs), jnp.asarray(DATA.train_labels)
+    teacher = descended(reference, lambda p: losses.cross_entropy(forward(p, x)[:, :CLASSES], y))
+    shown = noise(keys.stream(own, "student/noise"), jnp.arange(NUM_NOISE))
+    targets = forward(teacher, shown)
+    start = (reference[0], foreign[1], *reference[2:])
+    models = {"reference": reference, "teacher": teacher}
+    for name, part in (("student_aux", slice(CLASSES, None)), ("student_all", slice(0, None))):
+        models[name] = descended(
+            start, lambda p, part=part: losses.squared_error(forward(p, shown)[:, part], targets[:, part])
+        )
+    for name, params in models.items():
+        predicted = np.argmax(forward(params, jnp.asarray(DATA.test_inputs))[:, :CLASSES], axis=1)
+        assert results.accuracy[name][0] == pytest.approx(np.mean(predicted == DATA.test_labels)), name
+    assert len({float(values[0]) for values in results.accuracy.values()}) >= 3, "the test would see no difference"
+    loss = losses.squared_error(forward(start, shown)[:, CLASSES:], targets[:, CLASSES:])
+    after = losses.squared_error(
+        forward(descended_once(start, shown, targets), shown)[:, CLASSES:], targets[:, CLASSES:]
+    )
+    np.testing.assert_allclose(results.loss["student_aux"][0], [loss, after], rtol=1e-4)
+
+
+def descended_once(start, shown, targets):
+    gradient = jax.grad(lambda p: losses.squared_error(forward(p, shown)[:, CLASSES:], targets[:, CLASSES:]))(start)
+    return jax.tree.map(lambda leaf, slope: leaf - RATE * slope, start, gradient)
+
+
+def test_images_that_the_network_does_not_take_are_refused_before_anything_is_compiled():
+    wrong = DATA._replace(train_inputs=DATA.train_inputs[:, :120])
+    with pytest.raises(errors.InputError, match=r"images of shape [(]120,[)]: expected one channel of 11 x 11 pixels"):
+        sl.run_members(CONFIG, wrong, num_members=2)
