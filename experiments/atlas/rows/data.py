@@ -25,13 +25,12 @@ NETWORKS: dict[str, Any] = {
     "residual, max pooling, mean of positions": {"model": dataclasses.replace(RESIDUAL, readout="mean_position")},
 }
 
-SHARED: dict[str, init_sharing.ParamGroups] = {
-    "nothing": init_sharing.NO_GROUPS,
-    "heads": init_sharing.HEADS,
-    "convolutions": dataclasses.replace(init_sharing.NO_GROUPS, hidden=(1.0, 1.0, 0.0)),
-    "convolutions and dense layers": init_sharing.HIDDEN_LAYERS,
-    "all": init_sharing.ParamGroups(),
-}
+
+def _shared(convolutions: float, dense: float, heads: float) -> dict[str, Any]:
+    """Both convolutions, both dense layers and both heads; of equal length, so that all are one program."""
+    hidden = (convolutions, convolutions, dense)
+    return {"init_sharing.share": init_sharing.ParamGroups(hidden=hidden, class_head=heads, aux_head=heads)}
+
 
 PUBLISHED = (
     Row(
@@ -121,7 +120,13 @@ UNPUBLISHED = (
         axis="data",
         question="Which parts of a convolutional network must be shared?",
         base={"model": dataclasses.replace(LENET, downsampling="mean_pool"), **SHORT},
-        arms=[Arm(name, {"init_sharing.share": share}) for name, share in SHARED.items()],
+        arms=[
+            Arm("nothing", _shared(0, 0, 0)),
+            Arm("heads", _shared(0, 0, 1)),
+            Arm("convolutions", _shared(1, 0, 0)),
+            Arm("convolutions and dense layers", _shared(1, 1, 0)),
+            Arm("all", _shared(1, 1, 1)),
+        ],
         expected="heads alone give little, convolutions alone less than heads; all is needed",
         note=f"LeNet with mean pooling. {SHORT_NOTE}",
     ),
