@@ -62,6 +62,13 @@ def test_parts_that_are_shared_are_numbers_of_one_program():
     assert isinstance(heads.students, conv.ConvSpec) and heads.students.hidden_sizes[-1] == heads.model.hidden_sizes[-1]
 
 
+def test_a_student_of_an_mlp_has_its_logits():
+    """Any number of them, also where a setting changes it."""
+    for num_aux in (3, 7):
+        changes = {"model.num_aux": num_aux, "student_model": STUDENT}
+        assert settings.with_changes(settings.BASE, changes).member.students.num_aux == num_aux
+
+
 def test_the_products_of_a_plan_are_those_of_the_program():
     """Counted in the trace of a forward pass: two operations for each multiplication."""
     for spec in (conv.ConvSpec(), conv.ConvSpec(blocks="residual", kernel_size=3, downsampling="stride"), SPEC):

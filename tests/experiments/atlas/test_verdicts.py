@@ -225,7 +225,7 @@ def test_a_finding_waits_for_its_rows_and_does_not_hide_a_wrong_name():
         reader.mean("figure-10", "base")
     with pytest.raises(KeyError):
         reader.mean("figure-10", "bose")
-    assert len(findings.ALL) == 10 and "10 more wait" in findings.text(described.atlas_of({}))
+    assert len(findings.ALL) == 11 and "11 more wait" in findings.text(described.atlas_of({}))
 
 
 def test_heads_or_hidden_layers_is_settled_by_the_members():
