@@ -187,12 +187,13 @@ class MemberConfig:
 
     def _require_possible_students(self, model: conv.LayeredSpec) -> None:
         """Refuse changes that are not of this teacher, and a permutation of what are no neurons."""
+        students = self.students  # refuses images of a side that does not divide
         if isinstance(model, conv.ConvSpec) and isinstance(self.student_model, mlp.MLPChanges) and self.students_differ:
             raise errors.InputError(
                 "student_model: these are changes of an MLP, and the teacher is a convolutional network. Use a "
                 "conv.ConvStudent"
             )
-        if self.init_sharing.permute_neurons and isinstance(self.students, conv.ConvSpec):
+        if self.init_sharing.permute_neurons and isinstance(students, conv.ConvSpec):
             raise errors.InputError(
                 "init_sharing.permute_neurons: the students are a convolutional network, in which a column of a weight "
                 "is a place in a patch and no neuron. Leave it out"

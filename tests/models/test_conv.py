@@ -349,7 +349,7 @@ def test_parts_of_a_network_are_shared_by_kernel_and_by_head():
 )  # fmt: skip
 def test_settings_that_do_not_fit_are_refused(settings, message):
     with pytest.raises(errors.InputError, match=message):
-        _ = MemberConfig(**settings).students
+        MemberConfig(**settings)
 
 
 def test_layers_are_asked_of_a_network_that_has_them():
