@@ -165,8 +165,8 @@ def _lines_of(row: Row, judged: list[verdicts.Verdict], atlas: Atlas) -> list[st
         for condition in arm.conditions:
             if condition not in listed:
                 ours = _ours(members_of.interval(arm_values(arms, arm, condition)))
-                verdict = "" if ours else WORDS["not run"]
-                lines.append(f"| {name} | {arm.label} | `{condition}` | | {ours} | {verdict} |")
+                verdict = " " if ours else f" {WORDS['not run']} "
+                lines.append(f"| {name} | {arm.label} | `{condition}` | | {ours} |{verdict}|")
                 name = ""
     return lines
 

@@ -20,8 +20,6 @@ NETWORKS: dict[str, Any] = {
     "LeNet, strides": {"model": dataclasses.replace(LENET, downsampling="stride")},
     "LeNet, mean pooling": {"model": dataclasses.replace(LENET, downsampling="mean_pool")},
     "LeNet, max pooling": {"model": LENET},
-    "residual, strides": {"model": dataclasses.replace(RESIDUAL, downsampling="stride")},
-    "residual, max pooling": {"model": RESIDUAL},
 }
 
 
@@ -91,7 +89,8 @@ PUBLISHED = (
         expected="Brockers et al. claim that it works with shared heads, without numbers",
         note="The student is of LeNet's size with one dense layer of 256, so that both heads fit; nothing else of the "
         "teacher has a counterpart. Five epochs of the teacher and three of the student on 20,000 images, batches "
-        "of 256; the noise is a smooth lattice of 7 x 7 cells.",
+        "of 256; the noise is a smooth lattice of 7 x 7 cells. To run it: python -m experiments.atlas --ids "
+        "mlp-to-convolution.",
         cited=("brockers",),
     ),
 )
@@ -116,6 +115,21 @@ UNPUBLISHED = (
         note=SHORT_NOTE,
     ),
     Row(
+        id="convolution-residual",
+        axis="data",
+        question="Does it survive in a residual network?",
+        base={**SHORT, **WITH_CROSS},
+        arms=[
+            Arm("strides", {"model": dataclasses.replace(RESIDUAL, downsampling="stride")}),
+            Arm("mean pooling", {"model": dataclasses.replace(RESIDUAL, downsampling="mean_pool")}),
+            Arm("max pooling", {"model": RESIDUAL}),
+            Arm("max pooling, mean of positions", {"model": dataclasses.replace(RESIDUAL, readout="mean_position")}),
+        ],
+        expected="as in LeNet, or better, since the shortcut keeps positions apart",
+        note=f"A convolution and two blocks of two, without normalisation. {SHORT_NOTE} To run it: python -m "
+        "experiments.atlas --ids convolution-residual.",
+    ),
+    Row(
         id="convolution-parts",
         axis="data",
         question="Which parts of a convolutional network must be shared?",
@@ -128,6 +142,6 @@ UNPUBLISHED = (
             Arm("all", _shared(1, 1, 1)),
         ],
         expected="heads alone give little, convolutions alone less than heads; all is needed",
-        note=f"LeNet with strides. {SHORT_NOTE}",
+        note=f"LeNet with strides. {SHORT_NOTE} To run it: python -m experiments.atlas --ids convolution-parts.",
     ),
 )

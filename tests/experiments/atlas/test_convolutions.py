@@ -48,7 +48,13 @@ def test_networks_name_settings_of_their_own():
     assert len({settings.fingerprint(setting) for setting in made}) == len(changes)
     assert "student_model.precision" not in settings.diff_from_base(made[5])
     base = settings.BASE.member.model.precision  # pyright: ignore[reportAttributeAccessIssue]
-    for row in ("convolution", "convolution-pooling", "convolution-parts", "mlp-to-convolution"):
+    for row in (
+        "convolution",
+        "convolution-pooling",
+        "convolution-residual",
+        "convolution-parts",
+        "mlp-to-convolution",
+    ):
         for arm in ROWS[row].resolved:
             member = arm.setting.member
             assert {member.model.precision, member.students.precision} == {base}, (row, arm.label)
