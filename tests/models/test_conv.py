@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import math
 import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +33,10 @@ KINDS = tuple(
     )
 )
 BATCH = 6  # no other size of these networks
-REORDERED = {"rtol": 2e-5, "atol": 4e-6}  # float32 sums of at most 27 terms in another order, through five layers
+REORDERED: dict[str, Any] = {
+    "rtol": 2e-5,
+    "atol": 4e-6,
+}  # float32 sums of at most 27 terms in another order, through five layers
 
 
 def named(spec):
