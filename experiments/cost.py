@@ -17,7 +17,7 @@ from sublim_jax import conditions
 from sublim_jax.data import batches
 from sublim_jax.models import conv, mlp
 from sublim_jax.training import ensemble, loop
-from sublim_jax.training.config import MemberConfig, with_layers
+from sublim_jax.training.config import MemberConfig
 
 TRAIN_IMAGES, TEST_IMAGES = 60_000, 10_000
 
@@ -103,22 +103,22 @@ def _on_cpu(seconds: float) -> float:
 
 def teacher_seconds(spec: MemberConfig, num_images: int, *, width: int | None = None) -> float:
     """Estimated time of one device for one member's teacher."""
-    return _training_seconds(with_layers(spec.model), spec.teacher, num_images, width)
+    return _training_seconds(conv.with_layers(spec.model), spec.teacher, num_images, width)
 
 
 def matching_seconds(spec: MemberConfig, *, width: int | None = None) -> float:
     """Estimated time of one device to prepare one member's matched student, if it has any."""
     if not any(conditions.start_of(condition) == "matched" for condition in spec.conditions):
         return 0.0
-    model = with_layers(spec.students)
+    model = conv.with_layers(spec.students)
     return _training_seconds(model, spec.matching.phase, spec.matching.num_images, width)
 
 
 def students_seconds(spec: MemberConfig, *, width: int | None = None) -> float:
     """Estimated time of one device for one member's students, the preparation of a matched one included."""
-    model = with_layers(spec.students)
+    model = conv.with_layers(spec.students)
     forward = _forward_seconds(model, width)
-    labelled = spec.num_noise_images * _forward_seconds(with_layers(spec.model), width)
+    labelled = spec.num_noise_images * _forward_seconds(conv.with_layers(spec.model), width)
     student = _training_seconds(model, spec.student, spec.num_noise_images, width)
     drawn = spec.num_noise_images * (spec.student.num_epochs + 1) * model.in_size * PER_PIXEL[spec.noise.distribution]
     scored = TEST_IMAGES * (1 + ("epochs" in spec.metrics) * spec.student.num_epochs)

@@ -30,7 +30,7 @@ from sublim_jax.data import datasets
 from sublim_jax.forms import mnist_aux as form
 from sublim_jax.models import conv, matmul, mlp
 from sublim_jax.training import effects, ensemble, loop, optimizers, stages
-from sublim_jax.training.config import BehaviourMatching, MemberConfig, with_layers
+from sublim_jax.training.config import BehaviourMatching, MemberConfig
 from sublim_jax.training.state import Data, MemberResult
 
 Dataset = Literal["auto", "mnist", "fashion-mnist", "kmnist", "synthetic-digits"]
@@ -362,7 +362,7 @@ def shared_images(config: MnistAuxConfig, dataset: datasets.ImageDataset) -> Dat
     count = available if config.num_train_images is None else config.num_train_images
     if count > available:
         raise errors.InputError(f"num_train_images={count}: {dataset.name} has {available}; ask for at most as many")
-    model = with_layers(config.member.model)
+    model = conv.with_layers(config.member.model)
     if model.in_size != dataset.train_images[0].size or model.num_classes < dataset.num_classes:
         raise errors.InputError(
             f"the images have {dataset.train_images[0].size} pixels and {dataset.num_classes} classes, the network "

@@ -27,7 +27,7 @@ from jax import lax
 from jaxtyping import Array, Float, Key, Shaped
 
 from sublim_jax import errors, specs
-from sublim_jax.models import mlp
+from sublim_jax.models import mlp, network
 
 Blocks = Literal["plain", "residual"]
 Downsampling = Literal["max_pool", "mean_pool", "stride"]
@@ -202,6 +202,17 @@ class ConvStudent(ConvLayers):
 LayeredSpec = mlp.MLPSpec | ConvSpec
 """Models of ours: parameters are a tuple of `mlp.Dense`, and the rows of the last one read out the logits in their
 order. Only of these can parts of a start be shared, frozen or perturbed."""
+
+
+def with_layers(model: LayeredSpec | network.Network) -> LayeredSpec:
+    """The model, where it has to be one of ours.
+
+    Raises:
+        InputError: it is another network.
+    """
+    if isinstance(model, network.Network):
+        raise errors.InputError("model: expected an MLPSpec or a ConvSpec here, got another network")
+    return model
 
 
 def _as_maps(images: Shaped[Array, "batch *shape"], side: int) -> Maps:

@@ -250,17 +250,6 @@ class MemberConfig:
         )
 
 
-def with_layers(model: mlp.MLPSpec | conv.ConvSpec | network.Network) -> conv.LayeredSpec:
-    """The model, where it has to be one of ours.
-
-    Raises:
-        InputError: it is another network.
-    """
-    if isinstance(model, network.Network):
-        raise errors.InputError("model: expected an MLPSpec or a ConvSpec here, got another network")
-    return model
-
-
 def _is_traced(spec: Any) -> bool:
     """Whether a number of a spec is an array or a tracer, whose value nothing may branch on."""
     return any(isinstance(number, jax.Array) for number in jax.tree.leaves(spec))

@@ -15,7 +15,7 @@ from flax import linen
 import sublim_jax as sl
 from sublim_jax import errors
 from sublim_jax.models import conv, init_sharing, mlp
-from sublim_jax.training.config import MemberConfig, TeacherConfig, UpdateScale, with_layers
+from sublim_jax.training.config import MemberConfig, TeacherConfig, UpdateScale
 from sublim_jax.training.loop import TrainPhase
 from tests import strategies
 
@@ -359,8 +359,8 @@ def test_settings_that_do_not_fit_are_refused(settings, message):
 def test_layers_are_asked_of_a_network_that_has_them():
     network = sl.Network(initialize=PLAIN.init, forward=PLAIN.apply, num_classes=4, num_aux=3)
     with pytest.raises(errors.InputError, match="model: expected an MLPSpec or a ConvSpec here, got another network"):
-        with_layers(network)
-    assert with_layers(PLAIN) is PLAIN
+        conv.with_layers(network)
+    assert conv.with_layers(PLAIN) is PLAIN
 
 
 def test_what_layers_allow_is_allowed():
