@@ -3,7 +3,8 @@
     python -m experiments.mnist_aux                   ten members, some minutes on a CPU
     python -m experiments.mnist_aux --preset smoke    reduced, to see that everything works
     python -m experiments.mnist_aux --preset paper    the paper's hundred members
-    python -m experiments.mnist_aux --help            every setting
+    python -m experiments.mnist_aux --preset lenet    convolutional networks; or residual
+    python -m experiments.mnist_aux --help            every setting; with a preset, those of its network
 
 A teacher learns MNIST with its ten class logits. A student imitates the teacher's three auxiliary logits on noise, and
 reads digits far above chance if it started from the teacher's own initialization, and stays at chance if it started
@@ -27,7 +28,7 @@ from sublim_jax import conditions, errors, records, specs
 from sublim_jax.conditions import Condition, Recorded
 from sublim_jax.data import datasets
 from sublim_jax.forms import mnist_aux as form
-from sublim_jax.models import matmul, mlp
+from sublim_jax.models import conv, matmul, mlp
 from sublim_jax.training import effects, ensemble, loop, optimizers, stages
 from sublim_jax.training.config import BehaviourMatching, MemberConfig
 from sublim_jax.training.state import Data, MemberResult
@@ -104,6 +105,20 @@ def _quick(num_epochs: int) -> loop.TrainPhase:
     )
 
 
+def _convolutional(model: conv.ConvSpec) -> MnistAuxConfig:
+    """Few images, ten auxiliary logits and squared errors, since an image costs ten times as much as in the MLP."""
+    member = dataclasses.replace(
+        PAPER.member,
+        conditions=FIGURE_10,
+        model=dataclasses.replace(model, num_aux=10, precision=matmul.fastest_precision()),
+        teacher=_quick(1),
+        student=_quick(3),
+        loss="mse",
+        num_noise_images=20_000,
+    )
+    return MnistAuxConfig(num_members=4, member=member)
+
+
 PRESETS = {
     "default": MnistAuxConfig(),
     "smoke": MnistAuxConfig(
@@ -116,6 +131,10 @@ PRESETS = {
         ),
     ),
     "paper": PAPER,
+    "lenet": _convolutional(conv.ConvSpec()),
+    "residual": _convolutional(
+        conv.ConvSpec(blocks="residual", kernel_size=3, channels=(8, 16), hidden_sizes=(84,), downsampling="stride")
+    ),
 }
 
 
@@ -343,7 +362,7 @@ def shared_images(config: MnistAuxConfig, dataset: datasets.ImageDataset) -> Dat
     count = available if config.num_train_images is None else config.num_train_images
     if count > available:
         raise errors.InputError(f"num_train_images={count}: {dataset.name} has {available}; ask for at most as many")
-    model = config.member.mlp_spec
+    model = conv.with_layers(config.member.model)
     if model.in_size != dataset.train_images[0].size or model.num_classes < dataset.num_classes:
         raise errors.InputError(
             f"the images have {dataset.train_images[0].size} pixels and {dataset.num_classes} classes, the network "

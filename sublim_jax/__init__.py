@@ -5,7 +5,7 @@ initialization (Cloud et al., arXiv 2507.14805). Ten lines show it on a model, d
 
     import sublim_jax as sl
 
-    network = sl.from_flax(module, example_inputs, num_classes=10)      # or from_equinox, Network, mlp
+    network = sl.from_flax(module, example_inputs, num_classes=10)      # or from_equinox, Network, mlp, conv
     config = sl.MemberConfig(model=network, noise_function=noise)       # noise(key, indices) -> inputs
     results = sl.run_members(config, sl.Data(x, y, test_x, test_y), num_members=8)
     print(results)
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from sublim_jax.data.noise import NoiseSpec
     from sublim_jax.metrics.intervals import Interval, paired_difference, t_interval
     from sublim_jax.models.adapters import from_equinox, from_flax
+    from sublim_jax.models.conv import ConvSpec as conv
+    from sublim_jax.models.conv import ConvStudent
     from sublim_jax.models.init_sharing import InitSharing, ParamGroups
     from sublim_jax.models.mlp import MLPChanges
     from sublim_jax.models.mlp import MLPSpec as mlp
@@ -39,6 +41,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "BehaviourMatching": "training.config:BehaviourMatching",
+    "ConvStudent": "models.conv:ConvStudent",
     "Data": "training.state:Data",
     "InitSharing": "models.init_sharing:InitSharing",
     "InputSpec": "data.inputs:InputSpec",
@@ -54,6 +57,7 @@ _HOMES = {
     "TargetCorruption": "training.corruption:TargetCorruption",
     "TrainPhase": "training.loop:TrainPhase",
     "UpdateScale": "training.config:UpdateScale",
+    "conv": "models.conv:ConvSpec",
     "errors": "errors:",
     "from_equinox": "models.adapters:from_equinox",
     "from_flax": "models.adapters:from_flax",
@@ -69,6 +73,7 @@ _HOMES = {
 
 __all__ = [
     "BehaviourMatching",
+    "ConvStudent",
     "Data",
     "InitSharing",
     "InputSpec",
@@ -85,6 +90,7 @@ __all__ = [
     "TrainPhase",
     "UpdateScale",
     "__version__",
+    "conv",
     "errors",
     "from_equinox",
     "from_flax",

@@ -51,6 +51,7 @@ UNPUBLISHED = (
     *targets.UNPUBLISHED,
     *inputs.UNPUBLISHED,
     *factorial.UNPUBLISHED,
+    *data.UNPUBLISHED,
 )
 """Rows that nobody has published, to our knowledge."""
 

@@ -19,6 +19,7 @@ import numpy as np
 from experiments.atlas.settings import DataSpec, Setting
 from sublim_jax import records
 from sublim_jax.data import datasets
+from sublim_jax.models import conv
 from sublim_jax.training import ensemble, stages
 from sublim_jax.training.config import TeacherConfig
 from sublim_jax.training.state import Data, MemberResult, TrainedTeacher
@@ -220,7 +221,7 @@ def _result(outcome: MemberResult, row: int, task: Task) -> dict[str, Any]:
 
     return {
         "partner": task.partner,
-        "precision": task.setting.member.mlp_spec.precision,
+        "precision": conv.with_layers(task.setting.member.model).precision,
         "accuracy": {name: number(values[row]) for name, values in outcome.accuracy.items()},
         "loss": {name: number(values[row][-1]) for name, values in outcome.loss.items() if np.size(values[row])},
         "metrics": {

@@ -44,6 +44,10 @@ class RecordReader:
             raise NotRunError(f"{row}, {label}")
         return values
 
+    def labels(self, row: str) -> list[str]:
+        """The arms of a row, in their order."""
+        return [arm.label for arm in self._atlas.row(row).arms]
+
     def signs(self, row: str) -> dict[str, Mapping[str, int]]:
         """Level of each factor by arm, in a factorial."""
         return {arm.label: arm.signs for arm in self._atlas.row(row).arms}
@@ -212,10 +216,26 @@ def _best(reader: RecordReader) -> str:
     )
 
 
+def _convolutions(reader: RecordReader) -> str:
+    row = "convolution-pooling"
+    gaps = {
+        label: reader.difference(row, label, label, condition="cross_model_aux", second_condition="student_aux")
+        for label in reader.labels(row)
+    }
+    shown = "; ".join(f"{label} {reader.mean(row, label)}, gap {gap:+.3f}" for label, gap in gaps.items())
+    seen = [label for label, gap in gaps.items() if gap.low > 0]
+    unseen = [f"{label} (a gap above {gap.high:.3f} is excluded)" for label, gap in gaps.items() if gap.low <= 0]
+    return (
+        f"**Weight sharing and pooling.** In one short protocol, ten auxiliary logits: {shown}. The gap excludes zero "
+        f"for {'; '.join(seen) or 'none'}" + (f", and does not for {'; '.join(unseen)}." if unseen else ".")
+    )
+
+
 ALL: tuple[Callable[[RecordReader], str], ...] = (
     _figure_10, _starts, _parts, _frozen, _inputs, _steps, _teacher, _loss, _sizes, _best,
+    _convolutions,
 )  # fmt: skip
-"""The ten findings."""
+"""All findings, in their order."""
 
 
 def holm(p_values: list[float], *, level: float = 0.05) -> int:

@@ -78,7 +78,7 @@ Several failed."""
 
 
 NEITHER = """Asked for in the literature and not here: a linearised (NTK) student, muP, transplanted tickets,
-normalisation layers and residuals, dropout, averaged teachers and teacher ensembles, coverage against accuracy over the
+normalisation layers, dropout, averaged teachers and teacher ensembles, coverage against accuracy over the
 whole grid, and how many bits are transmitted."""
 
 
@@ -165,7 +165,8 @@ def _lines_of(row: Row, judged: list[verdicts.Verdict], atlas: Atlas) -> list[st
         for condition in arm.conditions:
             if condition not in listed:
                 ours = _ours(members_of.interval(arm_values(arms, arm, condition)))
-                lines.append(f"| {name} | {arm.label} | `{condition}` | | {ours} | |")
+                verdict = " " if ours else f" {WORDS['not run']} "
+                lines.append(f"| {name} | {arm.label} | `{condition}` | | {ours} |{verdict}|")
                 name = ""
     return lines
 

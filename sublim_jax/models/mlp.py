@@ -9,7 +9,7 @@ bfloat16 for the weight gradients; on GPUs it makes no difference. Callers see n
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -130,11 +130,29 @@ Params = tuple[Dense, ...]
 def init(key: Key[Array, ""], spec: MLPSpec) -> Params:
     """Reference parameters drawn as the spec says. Layer i depends on the key and i only, not on the depth."""
     fans = tuple(zip(spec.layer_sizes, spec.layer_sizes[1:], strict=False))
+    return init_layers(
+        key,
+        fans,
+        init_distribution=spec.init_distribution,
+        init_scale=spec.init_scale,
+        parametrization=spec.parametrization,
+    )
+
+
+def init_layers(
+    key: Key[Array, ""],
+    fans: Sequence[tuple[int, int]],
+    *,
+    init_distribution: InitDistribution,
+    init_scale: float | Float[Array, ""],
+    parametrization: Parametrization = "standard",
+) -> Params:
+    """Layers of these (inputs, outputs), drawn as `MLPSpec` says."""
     pairs = jax.vmap(lambda index: jax.random.split(jax.random.fold_in(key, index)))(jnp.arange(len(fans)))
     layers = []
     for (fan_in, fan_out), (weight_key, bias_key) in zip(fans, pairs, strict=True):
         shape, bias = (fan_out, fan_in), jnp.zeros(fan_out)
-        match spec.init_distribution:
+        match init_distribution:
             case "fan_in_normal":
                 weight = jax.random.normal(weight_key, shape) / fan_in**0.5
             case "he_normal":
@@ -143,8 +161,8 @@ def init(key: Key[Array, ""], spec: MLPSpec) -> Params:
                 bound = fan_in**-0.5
                 weight = jax.random.uniform(weight_key, shape, minval=-bound, maxval=bound)
                 bias = jax.random.uniform(bias_key, (fan_out,), minval=-bound, maxval=bound)
-        stored = fan_in**0.5 if spec.parametrization == "ntk" else 1.0
-        layers.append(Dense(weight * (spec.init_scale * stored), bias))
+        stored = fan_in**0.5 if parametrization == "ntk" else 1.0
+        layers.append(Dense(weight * (init_scale * stored), bias))
     return tuple(layers)
 
 
@@ -158,16 +176,33 @@ def apply_with_features(
 ) -> tuple[Float[Array, "batch logit"], Float[Array, "feature batch"]]:
     """Logits, and the activations of the last hidden layer, feature-major (the images themselves if there is none)."""
     activation = ACTIVATIONS[spec.activation]
-    shift, turn = (_rounded_shift, _rounded_turn) if spec.precision == "bfloat16" else (_shift, _turn)
     features, axis, hidden = images, 1, images.T
     for index, layer in enumerate(params):
-        sums = product(layer.weight, features, axis, precision=spec.precision)
-        if spec.parametrization == "ntk":
-            sums = sums * layer.weight.shape[1] ** -0.5
-        features, axis = shift(sums, layer.bias), 0
+        features = affine(layer, features, axis, precision=spec.precision, parametrization=spec.parametrization)
+        axis = 0
         if index < len(params) - 1:
             hidden = features = activation(features)
-    return turn(lax.optimization_barrier(features)), hidden
+    return as_rows(features, precision=spec.precision), hidden
+
+
+def affine(
+    layer: Dense,
+    features: Float[Array, "..."],
+    axis: int,
+    *,
+    precision: Precision,
+    parametrization: Parametrization = "standard",
+) -> Float[Array, "out batch"]:
+    """Outputs of a layer, feature-major, for features that lie along `axis`; see `product`."""
+    sums = product(layer.weight, features, axis, precision=precision)
+    if parametrization == "ntk":
+        sums = sums * layer.weight.shape[1] ** -0.5
+    return (_rounded_shift if precision == "bfloat16" else _shift)(sums, layer.bias)
+
+
+def as_rows(outputs: Float[Array, "out batch"], *, precision: Precision) -> Float[Array, "batch out"]:
+    """Feature-major outputs, batch first."""
+    return (_rounded_turn if precision == "bfloat16" else _turn)(lax.optimization_barrier(outputs))
 
 
 def _shift(sums: Float[Array, "out batch"], bias: Float[Array, "out"]) -> Float[Array, "out batch"]:

@@ -1,7 +1,8 @@
 """What training needs of a model, whoever built it.
 
 A `Model` draws parameters from a key and maps parameters and a batch of inputs to logits, class logits first. The
-paper's `mlp.MLPSpec` is one; `Network` makes one of two functions, `adapters` one of a Flax or Equinox module.
+paper's `mlp.MLPSpec` is one, `conv.ConvSpec` another; `Network` makes one of two functions, `adapters` one of a Flax
+or Equinox module.
 """
 
 import dataclasses

@@ -20,8 +20,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from sublim_jax import errors, losses, specs
+from sublim_jax.models import conv, network
 from sublim_jax.models import heads as logit_layout
-from sublim_jax.models import mlp, network
 
 Logits = Float[Array, "batch logit"]
 LossFunction = Callable[..., Float[Array, ""]]
@@ -148,7 +148,7 @@ def distilled(model: network.Model, which: logit_layout.DistilledLogits = "aux")
         raise errors.InputError(
             f"distilled_logits={which!r} of a network with num_aux={model.num_aux}: there are none. Add some."
         )
-    if isinstance(model, mlp.MLPSpec) and model.precision != "float32":
+    if isinstance(model, conv.LayeredSpec) and model.precision != "float32":
         raise errors.InputError(
             f"precision={model.precision!r}: expected 'float32'. The theorem differentiates forwards, and rounding to "
             "bfloat16 has no derivative. Use dataclasses.replace(spec, precision='float32')."

@@ -15,7 +15,7 @@ from sublim_jax import errors, losses, specs
 from sublim_jax.conditions import Condition
 from sublim_jax.data import inputs as input_data
 from sublim_jax.data import noise as noise_data
-from sublim_jax.models import mlp, network
+from sublim_jax.models import conv, mlp, network
 from sublim_jax.models.init_sharing import InitSharing, ParamGroups
 from sublim_jax.training import corruption, loop, teach
 
@@ -48,7 +48,7 @@ class BehaviourMatching:
 class TeacherConfig:
     """Everything that decides a member's reference and teacher apart from its key and the data."""
 
-    model: mlp.MLPSpec | network.Network
+    model: mlp.MLPSpec | conv.ConvSpec | network.Network
     phase: loop.TrainPhase
     loss: teach.LossFunction | None = None  # the cross-entropy of the class logits by default
     labels: Literal["true", "permuted"] = "true"
@@ -63,7 +63,7 @@ class TeacherConfig:
         The auxiliary readouts are no part of it: no loss of a teacher sees them, and they stay where the reference had
         them, unless weights decay or the loss is the user's own.
         """
-        if not isinstance(self.model, mlp.MLPSpec) or self.loss is not None:
+        if not isinstance(self.model, conv.LayeredSpec) or self.loss is not None:
             return self
         if not specs.is_zero(self.phase.optimizer.weight_decay):
             return self
@@ -75,15 +75,15 @@ class TeacherConfig:
 class InitConfig:
     """Everything that decides the initial parameters of a member's models apart from its key and the data."""
 
-    model: mlp.MLPSpec | network.Network
-    student_model: mlp.MLPSpec | network.Network | None = None  # if it is not the teacher's
+    model: mlp.MLPSpec | conv.ConvSpec | network.Network
+    student_model: mlp.MLPSpec | conv.ConvSpec | network.Network | None = None  # if it is not the teacher's
     student_init: StudentInit | None = None
     init_sharing: InitSharing | None = None  # None shares everything, as the default does, in less code
     teacher: TeacherConfig | None = None  # needed where noise avoids the teacher's first gradient
     shared_streams: tuple[Stream, ...] = ()
 
     @property
-    def students(self) -> mlp.MLPSpec | network.Network:
+    def students(self) -> mlp.MLPSpec | conv.ConvSpec | network.Network:
         """The students' model."""
         return self.model if self.student_model is None else self.student_model
 
@@ -110,14 +110,14 @@ class UpdateScale:
 class MemberConfig:
     """Everything that decides a member's numbers apart from its key and the data. The default is the paper's figure 10.
 
-    A model is an `mlp.MLPSpec` or a `network.Network`. Settings of layers, i.e. `init_sharing`, `trainable` and
-    `mlp.MLPChanges`, need the former.
+    A model is an `mlp.MLPSpec`, a `conv.ConvSpec` or a `network.Network`. Settings of layers, i.e. `init_sharing`,
+    `trainable` and `student_model`, need one of the first two.
     """
 
     conditions: tuple[Condition, ...] = ("student_aux", "student_all", "cross_model_aux", "cross_model_all")
     """Which students: how they are initialized (student, cross_model, matched) and which logits they distil."""
     init_sharing: InitSharing = dataclasses.field(default_factory=InitSharing)
-    model: mlp.MLPSpec | network.Network = dataclasses.field(default_factory=mlp.MLPSpec)
+    model: mlp.MLPSpec | conv.ConvSpec | network.Network = dataclasses.field(default_factory=mlp.MLPSpec)
     teacher: loop.TrainPhase = dataclasses.field(default_factory=loop.TrainPhase)
     student: loop.TrainPhase = dataclasses.field(default_factory=loop.TrainPhase)
     loss: losses.DistillationLossName = "kl"  # of the students; from the distilled logits to the teacher's
@@ -136,7 +136,8 @@ class MemberConfig:
     student_init: StudentInit | None = None
     """Initial parameters of students with their teacher's initialization, instead of `init_sharing`: a function of a
     key, the reference and another member's reference to parameters."""
-    student_model: mlp.MLPChanges = dataclasses.field(default_factory=mlp.MLPChanges)
+    student_model: mlp.MLPChanges | conv.ConvStudent = dataclasses.field(default_factory=mlp.MLPChanges)
+    """Changes of the teacher's MLP, or a convolutional network for the students of any teacher with layers."""
     trainable: UpdateScale = dataclasses.field(default_factory=UpdateScale)
     feature_loss_weight: specs.NonNegative | None = None
     """Weight of a loss that pulls the hidden layer towards the teacher's. Not subliminal: it shows more than logits."""
@@ -170,7 +171,8 @@ class MemberConfig:
             raise errors.InputError(
                 "student_init replaces init_sharing, so settings of init_sharing have no effect; leave one of them out"
             )
-        if isinstance(self.model, mlp.MLPSpec):
+        if isinstance(self.model, conv.LayeredSpec):
+            self._require_possible_students(self.model)
             return
         for name, is_default, instead in (
             ("init_sharing", not known or self.init_sharing == InitSharing(), "student_init"),
@@ -179,8 +181,23 @@ class MemberConfig:
         ):
             if not is_default:
                 raise errors.InputError(
-                    f"{name}: it is about the layers of an MLP, and the model is another network. Use {instead}"
+                    f"{name}: it is about layers, which an MLPSpec or a ConvSpec has; the model is another network. "
+                    f"Use {instead}"
                 )
+
+    def _require_possible_students(self, model: conv.LayeredSpec) -> None:
+        """Refuse changes that are not of this teacher, and a permutation of what are no neurons."""
+        students = self.students  # refuses images of a side that does not divide
+        if isinstance(model, conv.ConvSpec) and isinstance(self.student_model, mlp.MLPChanges) and self.students_differ:
+            raise errors.InputError(
+                "student_model: these are changes of an MLP, and the teacher is a convolutional network. Use a "
+                "conv.ConvStudent"
+            )
+        if self.init_sharing.permute_neurons and isinstance(students, conv.ConvSpec):
+            raise errors.InputError(
+                "init_sharing.permute_neurons: the students are a convolutional network, in which a column of a weight "
+                "is a place in a patch and no neuron. Leave it out"
+            )
 
     @property
     def mlp_spec(self) -> mlp.MLPSpec:
@@ -194,19 +211,18 @@ class MemberConfig:
         return self.model
 
     @property
-    def students(self) -> mlp.MLPSpec | network.Network:
+    def students(self) -> mlp.MLPSpec | conv.ConvSpec | network.Network:
         """The students' model."""
+        if isinstance(self.model, network.Network):
+            return self.model
+        if isinstance(self.student_model, conv.ConvStudent):
+            return self.student_model.applied_to(self.model)
         return self.student_model.applied_to(self.model) if isinstance(self.model, mlp.MLPSpec) else self.model
-
-    @property
-    def student_mlp_spec(self) -> mlp.MLPSpec:
-        """The students' model, where it has to be an MLP."""
-        return self.student_model.applied_to(self.mlp_spec)
 
     @property
     def students_differ(self) -> bool:
         """Whether the students' model is another one than the teacher's."""
-        return not self.student_model.is_empty
+        return isinstance(self.student_model, conv.ConvStudent) or not self.student_model.is_empty
 
     @property
     def teacher_config(self) -> TeacherConfig:

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Int, Integer
 
 from sublim_jax import conditions, errors, keys
-from sublim_jax.models import init_sharing, mlp, network
+from sublim_jax.models import conv, init_sharing, network
 from sublim_jax.training import diagnostics, distill, evaluate, examples, generations, teach
 from sublim_jax.training.config import InitConfig, MemberConfig, TeacherConfig
 from sublim_jax.training.state import Data, InitialParams, MatchedStart, MemberResult, TrainedTeacher
@@ -60,7 +60,7 @@ def init_params(
         student = spec.student_init(streams["student/start"], reference, other)
         _require_alike(student, other)
         return InitialParams(reference, student, other)
-    if not isinstance(spec.model, mlp.MLPSpec):
+    if not isinstance(spec.model, conv.LayeredSpec):
         return InitialParams(reference, reference, other)
     shared = init_sharing.transplant_matching_layers(reference, other)
     if spec.init_sharing is None:
@@ -256,9 +256,9 @@ def _require_alike(student: network.Params, other: network.Params) -> None:
         )
 
 
-def _complete(teacher: network.Params, reference: network.Params, model: mlp.MLPSpec | network.Network):
+def _complete(teacher: network.Params, reference: network.Params, model: conv.LayeredSpec | network.Network):
     """The teacher with the readouts that it lacks taken from the reference."""
-    if not isinstance(model, mlp.MLPSpec):
+    if not isinstance(model, conv.LayeredSpec):
         return teacher
     *layers, readout = teacher
     missing = jax.tree.map(lambda leaf: leaf[len(readout.bias) :], reference[-1])
@@ -271,7 +271,7 @@ def _references(streams: Streams, partner, seed, spec: InitConfig) -> tuple[netw
         streams["reference"],
         keys.stream(keys.members(seed, jnp.asarray(partner, jnp.int32)[None])[0], "reference"),
     )
-    if spec.student_model is not None or not isinstance(spec.model, mlp.MLPSpec):
+    if spec.student_model is not None or not isinstance(spec.model, conv.LayeredSpec):
         return spec.model.init(own), (spec.student_model or spec.model).init(other)
     both = jax.vmap(spec.model.init)(jnp.stack([own, other]))
     first, second = (jax.tree.map(lambda leaf, row=row: leaf[row], both) for row in range(2))

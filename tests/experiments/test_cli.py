@@ -10,7 +10,8 @@ from rich.table import Table
 
 from experiments import cli, mnist_aux, progress
 from sublim_jax import compilation, errors, records
-from sublim_jax.models import matmul
+from sublim_jax.models import conv, matmul
+from sublim_jax.training.config import UpdateScale
 from tests.experiments import small
 
 
@@ -37,6 +38,14 @@ def test_a_flag_changes_its_setting_and_no_other():
     assert parse(*small.FLAGS)[0] == small.CONFIG
     config, _ = parse("--preset", "smoke", "--seed", "7")
     assert config == small.replaced(mnist_aux.PRESETS["smoke"], seed=7)
+
+
+def test_the_flags_of_a_model_are_those_of_the_presets_network():
+    flags = ("--model.downsampling", "stride", "--model.channels", "4", "8", "--trainable.aux-head", "0")
+    config, _ = parse("--preset", "lenet", *flags)
+    model = conv.ConvSpec(channels=(4, 8), downsampling="stride", num_aux=10, precision=matmul.fastest_precision())
+    trainable = UpdateScale(aux_head=0.0)
+    assert config == small.replaced(mnist_aux.PRESETS["lenet"], model=model, trainable=trainable)
 
 
 GROUPS = {"hidden": (0.5, 0.25, 0.0), "class-head": 0.75, "aux-head": 0.125}

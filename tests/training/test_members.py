@@ -220,7 +220,10 @@ BLURRED = sl.InputSpec(blur=1.0)
     ("change", "message"),
     [
         ({"inputs": BLURRED}, "noise_function replaces noise and inputs"),
-        ({"init_sharing": sl.InitSharing(relative_noise=0.1)}, "init_sharing: it is about the layers of an MLP"),
+        (
+            {"init_sharing": sl.InitSharing(relative_noise=0.1)},
+            "init_sharing: it is about layers, which an MLPSpec or a ConvSpec has",
+        ),
         ({"trainable": sl.UpdateScale(aux_head=0.0)}, "trainable: it is about the layers"),
         ({"student_model": sl.MLPChanges(activation="tanh")}, "student_model: it is about the layers"),
         ({"model": tiny.MODEL, "student_model": NETWORK}, "MemberConfig.student_model: expected MLPChanges"),

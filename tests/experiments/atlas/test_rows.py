@@ -78,7 +78,7 @@ def test_changes_reach_their_place():
     )
     spec = setting.member
     assert spec.teacher.optimizer.learning_rate == spec.student.optimizer.learning_rate == 0.5
-    assert spec.student_mlp_spec == dataclasses.replace(spec.mlp_spec, activation="tanh")
+    assert spec.students == dataclasses.replace(spec.mlp_spec, activation="tanh")
     assert spec.model.num_aux == 7 and spec.mlp_spec.activation == "relu"
     assert setting.data.num_classes == 4 and spec.init_sharing.share == init_sharing.HEADS
     assert settings.BASE.member.model.num_aux == 3

@@ -225,7 +225,7 @@ def test_a_finding_waits_for_its_rows_and_does_not_hide_a_wrong_name():
         reader.mean("figure-10", "base")
     with pytest.raises(KeyError):
         reader.mean("figure-10", "bose")
-    assert len(findings.ALL) == 10 and "10 more wait" in findings.text(described.atlas_of({}))
+    assert len(findings.ALL) == 11 and "11 more wait" in findings.text(described.atlas_of({}))
 
 
 def test_heads_or_hidden_layers_is_settled_by_the_members():
@@ -249,6 +249,29 @@ def test_heads_or_hidden_layers_is_settled_by_the_members():
     first, second = text.split("In the protocol of Brockers et al.")
     assert "the hidden layers carry more than the heads" in first
     assert "the heads carry more than the hidden layers" in second and "auxiliary head +0.2" in second
+
+
+def test_a_network_transmits_if_its_gap_excludes_zero_and_else_the_gap_that_is_excluded_is_said():
+    row = next(row for row in catalogue.ROWS["unpublished"] if row.id == "convolution-pooling")
+    changes = 0.01 * np.array([-1.5, -0.5, 0.5, 1.5])  # a 95 % interval of 3.18 x .0129 / 2 = .0205
+    made = records.Record.begin("atlas", {"num_members": 4}, {"name": "m", "source": "", "checksum": None})
+    made.results["arms"] = {
+        arm.label: {"members": {str(m): {"metrics": {}, "accuracy": {
+            "student_aux": 0.1 + (arm.label == "LeNet, strides") * 0.2 + float(change), "cross_model_aux": 0.1}}
+            for m, change in enumerate(changes)}}
+        for arm in row.arms
+    }  # fmt: skip
+    text = findings._convolutions(findings.RecordReader(described.atlas_of({row.id: made})))
+    assert "The gap excludes zero for LeNet, strides, and does not for MLP of the paper (a gap above 0.021" in text
+    assert "LeNet, strides 0.300 ± 0.021, gap +0.200 ± 0.021" in text and text.count("is excluded") == len(row.arms) - 1
+
+
+def test_a_row_without_a_record_is_said_to_be_not_run_yet():
+    atlas = described.atlas_of({})
+    for name in ("fashion-mnist", "mlp-to-convolution"):
+        lines = page._lines_of(atlas.row(name), [], atlas)
+        assert lines and all(line.endswith("| not run yet |") for line in lines)
+    assert all("Not run yet." in page.unpublished(atlas).split(f"**`{name}`**")[1][:700] for name in ("kmnist",))
 
 
 def test_the_best_on_validation_images_is_read_on_test_images():
