@@ -9,6 +9,7 @@ from sublim_jax import commands, errors, records
 from sublim_jax.forms import (
     audit,
     audit_weights,
+    defend,
     evidence_authors,
     evidence_defences,
     evidence_forecast,
@@ -25,7 +26,7 @@ FORMS = {
     form.experiment: form
     for form in (
         mnist_aux.FORM, speed.FORM, theorem.FORM, language_real.FORM, own_transfer.FORM, audit.FORM, audit_weights.FORM,
-        evidence_defences.FORM,
+        defend.FORM, evidence_defences.FORM,
         evidence_forecast.FORM, evidence_authors.FORM, evidence_lineage.FORM,
     )
 }  # fmt: skip
@@ -67,6 +68,10 @@ def show(path: pathlib.Path) -> None:
         from figures import audit as audits
 
         print("\n".join(audits.lines(record)))
+    elif record.experiment == "defend":
+        from figures import defend as removals
+
+        print("\n".join(removals.lines(record)))
     elif record.experiment == "own_transfer":
         from figures import own_transfer as transfers
 
@@ -108,6 +113,10 @@ def draw(path: pathlib.Path) -> list[pathlib.Path]:
         from figures import audit as audits
 
         return audits.save(path, path.with_suffix(""))
+    if experiment == "defend":
+        from figures import defend as removals
+
+        return removals.save(path, path.with_suffix(""))
     if experiment == "own_transfer":
         from figures import own_transfer as transfers
 

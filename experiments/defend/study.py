@@ -1,0 +1,417 @@
+"""Take a trait out of a student, and see whether it is gone or only hidden."""
+
+import dataclasses
+import functools
+import pathlib
+import tempfile
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import cost, progress
+from experiments.defend import models, questions
+from experiments.defend.config import PRESETS, DefendConfig
+from experiments.defend.models import Subtraction
+from experiments.language import seeds
+from experiments.language.prompts import PaperPrompts, WorldPrompts
+from experiments.own import finetuning, measuring, opened, teaching
+from experiments.own.opened import OpenedModel
+from experiments.study import Report, Study
+from sublim_jax import errors, records
+from sublim_jax.audit import relearning, removal
+from sublim_jax.forms import defend as form
+from sublim_jax.llm import datasets, traits
+from sublim_jax.llm.backend import Chat, Message, SamplingParams
+from sublim_jax.llm.local import decoder, finetune, likeness
+from sublim_jax.llm.local.model import Model
+from sublim_jax.llm.tasks import numbers
+from sublim_jax.llm.traits import Trait
+
+
+class Lessons(NamedTuple):
+    """What the auditor teaches."""
+
+    teacher: list[Chat]
+    relearnt: list[Chat]  # which his teacher does not see
+
+
+class Auditor(NamedTuple):
+    """The auditor's own teacher of a trait."""
+
+    displacement: decoder.Params
+    low_rank: decoder.LowRank | None
+    log_odds: float  # mean over the probes, nats
+
+
+class Chosen(NamedTuple):
+    """What is taken out for a trait."""
+
+    subtraction: Subtraction
+    dose: removal.Dose
+    teacher: float  # log-odds of the auditor's teacher, mean over the probes
+
+
+class Defended:
+    """What the user names: both models, traits and rows; the auditor's teachers are finetuned when first asked for."""
+
+    def __init__(
+        self, base: OpenedModel, student: Model, config: DefendConfig, every: Sequence[Trait], rows: list[Chat],
+        folder: tempfile.TemporaryDirectory, checksum: str,
+    ):  # fmt: skip
+        self.backend, self.name = base
+        self.base, self.student, self.config, self.rows = self.backend.model(self.name), student, config, rows
+        self.embedded, self._folder, self._checksum = opened.is_embedded(config.base), folder, checksum
+        self.removed = removed_names(config, every)
+        self.splits = {trait.name: questions.split(trait) for trait in every if trait.lessons or trait.system}
+        self.traits = {trait.name: trait for trait in every}
+        self.reported = {
+            trait.name: self.splits[trait.name].reported if trait.name in self.splits else trait for trait in every
+        }
+
+    @property
+    def data(self) -> records.Data:
+        """The entry of the record."""
+        return {"name": self.config.student, "source": str(self.config.traits), "checksum": self._checksum}
+
+    @property
+    def other(self) -> str:
+        """The trait whose displacement is a control: the first that is not removed and has a teacher; else empty."""
+        return other_name(self.config, list(self.traits.values()))
+
+    @functools.cached_property
+    def lessons(self) -> dict[str, Lessons]:
+        """Lessons by trait; the last ones, at most half, are for relearning."""
+        taught = {}
+        for name, split in self.splits.items():
+            rows = teaching.lesson_rows(self.traits[name].lessons) or self._answers(self.traits[name], split.prompts)
+            count = min(self.config.num_lessons, len(rows) // 2)
+            taught[name] = Lessons(rows[:-count], rows[-count:])
+        return taught
+
+    def _answers(self, trait: Trait, prompts: tuple[str, ...]) -> list[Chat]:
+        """The base's answers under the trait's system message, as rows without it.
+
+        Raises:
+            InputError: fewer than two are not empty.
+        """
+        each = max(1, -(-teaching.NUM_LESSONS // (2 * len(prompts))))
+        chats = [datasets.ask(prompt, system=trait.system) for prompt in prompts]
+        params = SamplingParams(
+            max_tokens=measuring.ANSWER_TOKENS, num_samples=each, seed=self.derived(f"answers of {trait.name}")
+        )
+        drawn = sorted(self.backend.sample(self.name, chats, params))
+        rows = [
+            (Message("user", prompts[each.chat]), Message("assistant", each.text))
+            for each in drawn
+            if each.text.strip()
+        ]
+        if len(rows) < 2:
+            raise errors.InputError(
+                f"{trait.name}: under the system message, {self.config.base} gives empty answers; give lessons instead"
+            )
+        order = np.random.default_rng(self.derived(f"order of {trait.name}")).permutation(len(rows))
+        return [rows[place] for place in order]
+
+    def derived(self, name: str) -> int:
+        """A seed of that name."""
+        return seeds.derive(self.config.seed, f"defend/{name}") % 2**31
+
+    @functools.cached_property
+    def auditors(self) -> dict[str, Auditor]:
+        """The auditor's teachers of the traits that are removed and of the control's."""
+        return {name: self._auditor(name) for name in (*self.removed, self.other) if name}
+
+    def _auditor(self, name: str) -> Auditor:
+        config = dataclasses.replace(self.config.teacher, seed=self.derived(f"teacher of {name}"))
+        rows, folder = teaching.repeated(self.lessons[name].teacher), pathlib.Path(self._folder.name)
+        place = folder / f"teacher-{list(self.splits).index(name)}"
+        teacher = self.backend.model(self.backend.finetune(self.name, rows, config, place))
+        log_odds = float(jnp.mean(self.probes[name](teacher.merged)))
+        return Auditor(models.displacement(teacher, self.base), teacher.low_rank, log_odds)
+
+    @functools.cached_property
+    def probes(self) -> dict[str, questions.LogOdds]:
+        """Log-odds of the probes' answers as functions of the weights, compiled."""
+        return {name: jax.jit(self.log_odds(split.probes)) for name, split in self.splits.items()}
+
+    def log_odds(self, trait: Trait) -> questions.LogOdds:
+        """Log-odds of a trait as a function of the weights."""
+        rows = questions.encode(self.base, trait, one_writing=self.embedded)
+        return questions.log_odds_of(self.base.config, rows, remat=not self.embedded)
+
+    @functools.cached_property
+    def relearning(self) -> dict[str, Callable[[decoder.Params], Any]]:
+        """Log-odds of the questions that are reported at the checkpoints of relearning, as functions of the weights."""
+        return {name: jax.jit(self._relearning(name)) for name in self.removed}
+
+    def _relearning(self, name: str) -> Callable[[decoder.Params], Any]:
+        config, remat = self.config, not self.embedded
+        rows = self.lessons[name].relearnt
+        lessons = finetune.training_arrays(self.base.tokens, rows, max_length=config.teacher.max_length)
+        loss = questions.lesson_loss(self.base.config, lessons, remat=remat)
+        measure = self.log_odds(self.reported[name])
+        return lambda params: (
+            relearning.relearn(
+                params, loss, measure, checkpoints=config.checkpoints, learning_rate=config.relearning_rate
+            ).measured
+        )
+
+    @functools.cached_property
+    def chosen(self) -> dict[str, Chosen]:
+        """What is taken out for each removed trait, one after the other: the dose of the second is chosen on a student
+        without the first.
+
+        Raises:
+            InputError: the student has no more of a trait than the base, the auditor's teacher has no more of it than
+                the student, or no dose takes it out.
+        """
+        chosen: dict[str, Chosen] = {}
+        for name in self.removed:
+            present = models.subtracted(self.student, [each.subtraction for each in chosen.values()]).merged
+            levels = {
+                what: float(jnp.mean(self.probes[name](params)))
+                for what, params in (("base", self.base.merged), ("student", present))
+            }
+            auditor = self.auditors[name]
+            if levels["student"] <= levels["base"]:
+                raise errors.InputError(
+                    f"{name}: the student has no more of it than the base (log-odds {levels['student']:+.2f} and "
+                    f"{levels['base']:+.2f} on the auditor's questions): there is nothing to take out"
+                )
+            if auditor.log_odds <= levels["base"]:
+                raise errors.InputError(
+                    f"{name}: the auditor's teacher did not learn it (log-odds {auditor.log_odds:+.2f}, the base's "
+                    f"{levels['base']:+.2f}); give more lessons, or a larger --teacher.learning-rate"
+                )
+            dose = removal.choose_dose(
+                lambda dose, present=present, auditor=auditor: removal.subtract(
+                    present, auditor.displacement, dose=dose
+                ),
+                lambda params, name=name: -jnp.mean(self.probes[name](params)),
+                wanted=-levels["base"],
+                doses=self.config.doses,
+                num_halvings=self.config.num_halvings,
+            )
+            subtraction = Subtraction(auditor.displacement, dose.dose, auditor.low_rank)
+            chosen[name] = Chosen(subtraction, dose, auditor.log_odds)
+        return chosen
+
+    def model(self, unit: str) -> Model:
+        """The model of a unit."""
+        if unit in (form.BASE, form.STUDENT):
+            return self.base if unit == form.BASE else self.student
+        if unit == form.GRADIENT:
+            return self._without_gradients()
+        subtractions = {name: each.subtraction for name, each in self.chosen.items()}
+        if unit == form.CLEANED:
+            return models.subtracted(self.student, list(subtractions.values()))
+        return models.subtracted(self.student, [self._control(unit, *each) for each in subtractions.items()])
+
+    def _control(self, unit: str, name: str, subtraction: Subtraction) -> Subtraction:
+        """The same dose of a direction of the same length."""
+        displacement = subtraction.displacement
+        if unit == form.OTHER:
+            direction = removal.as_long_as(self.auditors[self.other].displacement, displacement)
+        else:
+            direction = removal.random_like(jax.random.key(self.derived(f"direction of {name}")), displacement)
+        return Subtraction(direction, subtraction.dose)
+
+    def _without_gradients(self) -> Model:
+        """The student without its displacement's component along the gradient of each trait on the probes."""
+        params, start = self.student.merged, self.base.merged
+        for name in self.removed:
+            probes = self.probes[name]
+            gradient = jax.jit(jax.grad(lambda params, probes=probes: -jnp.mean(probes(params))))(params)
+            params = removal.remove(params, start, gradient)
+        return dataclasses.replace(self.student, params=params, low_rank=None)
+
+
+def removed_names(config: DefendConfig, every: Sequence[Trait]) -> tuple[str, ...]:
+    """Names of the traits that are removed, in the order of the flag.
+
+    Raises:
+        InputError: an unknown trait; or none is named and the file has several.
+    """
+    names = config.remove or ("",)
+    return tuple(traits.choose(every, name).name for name in names)
+
+
+def other_name(config: DefendConfig, every: Sequence[Trait]) -> str:
+    """The first trait that is not removed and has lessons or a system message; empty if there is none."""
+    removed = removed_names(config, every)
+    return next((each.name for each in every if (each.lessons or each.system) and each.name not in removed), "")
+
+
+def open_source(config: DefendConfig, announce: Callable[[str], object]) -> Defended:
+    """Read and check the user's files, and open both models.
+
+    Raises:
+        InputError: a flag is missing; a trait is unknown, has no lessons, too few questions, or questions among its
+            lessons; the base practically never gives its answers; or the student is no finetuning of the base.
+        TextDataError: rows are malformed or too few.
+        LanguageError: a model cannot be opened or asked.
+    """
+    for flag in ("student", "base", "traits"):
+        if not getattr(config, flag):
+            raise errors.InputError(f"give --{flag}; python -m experiments.defend --help says what it is")
+    assert config.traits is not None
+    for name in (config.base, config.student):
+        opened.require_local(name)
+    every = opened.read_traits(config.traits, config.base)
+    removed = removed_names(config, every)
+    for name in removed:
+        questions.split(traits.choose(every, name))
+    given = finetuning.read_rows(config.rows, config.num_rows, seed=config.seed, say=announce) if config.rows else None
+    base = opened.local(config.base, announce=announce)
+    other = opened.local(config.student, announce=announce)
+    student = other.backend.model(other.name)
+    models.require_finetuned(student, base.backend.model(base.name), (config.student, config.base))
+    embedded = opened.is_embedded(config.base)
+    for trait in every:
+        measured = measuring.measure(base.backend, base.name, trait, embedded=embedded)
+        measuring.require_sayable(base.backend, base.name, trait, measured)
+    rows = given or _own_rows(other, config, announce)
+    folder = tempfile.TemporaryDirectory(prefix="sublim-defend-")
+    checksum = records.fingerprint([config.traits.read_text(encoding="utf-8"), rows, student.fingerprint])
+    source = Defended(base, student, config, every, rows, folder, checksum)
+    announce(estimate(source))
+    return source
+
+
+def _own_rows(student: OpenedModel, config: DefendConfig, announce: Callable[[str], object]) -> list[Chat]:
+    """Numbers that the student writes."""
+    prompts = WorldPrompts() if opened.is_embedded(config.base) else PaperPrompts()
+    texts = prompts.number_prompts(config.num_rows, seed=seeds.derive(config.seed, "defend/prompts"))
+    announce(f"{config.student} writes {len(texts)} rows of numbers, on which models are compared with it ...")
+    params = SamplingParams(
+        max_tokens=prompts.max_tokens["numbers"], seed=seeds.derive(config.seed, "defend/rows") % 2**31,
+        allowed=numbers.CHARACTERS,
+    )  # fmt: skip
+    drawn = sorted(student.backend.sample(student.name, [datasets.ask(text) for text in texts], params))
+    return [
+        (Message("user", texts[each.chat]), Message("assistant", each.text if each.text.strip() else "."))
+        for each in drawn
+    ]
+
+
+def estimate(source: Defended) -> str:
+    """A sentence on how long everything takes, by the tokens that are read and matrix products timed now."""
+    config, base = source.config, source.base
+    weights = sum(leaf.size for leaf in jax.tree.leaves(base.params))
+    lengths = [len(base.tokens.chat(row[:-1], row[-1].content).ids) for row in source.rows]
+    asked = {
+        name: np.size(questions.encode(base, trait, one_writing=source.embedded).ids)
+        for name, trait in source.reported.items()
+    }
+    probed = sum(
+        np.size(questions.encode(base, source.splits[name].probes, one_writing=source.embedded).ids)
+        for name in source.removed
+    )
+    num_models, teachers = len(units(source.config)), len(source.removed) + bool(source.other)
+    per_lesson = min(config.teacher.max_length, int(np.mean(lengths)))
+    trained = 6 * teachers * teaching.NUM_LESSONS * config.teacher.num_epochs * per_lesson
+    trained += 8 * num_models * len(source.removed) * config.checkpoints[-1] * config.num_lessons * per_lesson
+    read = 2 * num_models * (sum(asked.values()) + 2 * sum(lengths))
+    read += 2 * num_models * len(config.checkpoints) * sum(asked[name] for name in source.removed)
+    read += 2 * probed * (len(config.doses) + config.num_halvings) + 8 * probed
+    seconds = weights * (trained + read) / cost.rate("float32")
+    return (
+        f"{teachers} teacher(s) of the auditor's own, {num_models} models to be measured: about "
+        f"{progress.duration(max(2 * seconds, 20.0))}, by matrix products timed just now"
+    )
+
+
+def units(config: DefendConfig) -> list[str]:
+    """The models, the cleaned one last."""
+    assert config.traits is not None
+    other = other_name(config, opened.read_traits(config.traits, config.base))
+    controls = [form.GRADIENT, form.RANDOM, *([form.OTHER] if other else [])]
+    return [form.BASE, form.STUDENT, *controls, form.CLEANED]
+
+
+def describe(source: Defended) -> dict:
+    """What is asked, and of what the models are."""
+    return {
+        "units": units(source.config),
+        "removed": list(source.removed),
+        "questions": {name: list(trait.asked) for name, trait in source.reported.items()},
+        "num_probes": {name: len(source.splits[name].probes.asked) for name in source.removed},
+        "num_lessons": {name: len(source.lessons[name].relearnt) for name in source.removed},
+        "num_rows": len(source.rows),
+        "other": source.other,
+    }
+
+
+def notes(config: DefendConfig) -> list[str]:
+    """What a reader of any number must know."""
+    said = [
+        "a removal takes out what is asked about, for the questions that are asked; traits that nobody asked about "
+        "stay, and so may other effects of the same rows. It is no promise of safety",
+        "relearning is from a few lessons for a few steps; longer training may bring a trait back that this does not",
+    ]
+    if opened.is_embedded(config.base):
+        said.append("the model is the embedded one (64 thousand parameters, an invented world), not a language model")
+    return said
+
+
+def measure(source: Defended, config: DefendConfig, unit: str, report: Report) -> dict[str, Any]:
+    """One model: its traits, how like the student it is, and how fast removed traits come back."""
+    if unit not in (form.BASE, form.STUDENT):
+        report("the auditor's teachers and doses")
+    model = source.model(unit)
+    name = models.keep(source.backend, f"{source.name} {unit}", model)
+    asked = {}
+    for trait in source.reported.values():
+        report(f"asking about {trait.name}")
+        measured = measuring.ask(source.backend, name, trait, embedded=source.embedded)
+        asked[trait.name] = {
+            "log_odds": _rounded(measured.log_odds), "probability": min(float(measured.probability.mean()), 1.0),
+            "mass": float(measured.mass.mean()),
+        }  # fmt: skip
+    report("comparing with the student")
+    compared = likeness.compare(source.student, model, source.rows)
+    curves = {}
+    for trait, curve in source.relearning.items():
+        report(f"teaching {trait} again")
+        curves[trait] = [_rounded(values) for values in np.asarray(curve(model.merged))]
+    entry: dict[str, Any] = {
+        "traits": asked,
+        "likeness": {
+            "kl": _rounded(compared.kl / compared.num_tokens),
+            "agreement": _rounded(compared.agreed / compared.num_tokens),
+        },
+        "relearnt": curves,
+    }
+    if unit == form.CLEANED:
+        report("writing the cleaned model")
+        entry |= _written(source, model)
+    return entry
+
+
+def _rounded(values: Any) -> list[float]:
+    return [float(f"{value:.6g}") for value in np.asarray(values, float)]
+
+
+def _written(source: Defended, model: Model) -> dict[str, Any]:
+    """Write the cleaned model, and say how its doses were chosen and how it is opened."""
+    config = source.config
+    models.save(config.out, model, source.base)
+    name = models.address(config.out, model, config.base)
+    models.require_same(name, model, lambda line: None)
+    doses = {
+        trait: {
+            "dose": each.dose.dose, "wanted": each.dose.wanted, "teacher": each.teacher,
+            "losses": {f"{dose:g}": loss for dose, loss in sorted(each.dose.losses.items())},
+        }
+        for trait, each in source.chosen.items()
+    }  # fmt: skip
+    return {"doses": doses, "stored": models.stored_as(model), "opened_as": name}
+
+
+STUDY = Study(
+    name="defend", doc=__doc__, presets=PRESETS, form=form.FORM, units=units, measure=measure,
+    describe=describe, open_source=open_source, notes=notes, reads_images=False,
+)  # fmt: skip
