@@ -63,9 +63,9 @@ def gain(record: records.Record, unit: str, trait: str) -> np.ndarray:
 def judge(record: records.Record, trait: str) -> Judgement:
     """The judgement of a removed trait.
 
-    It is `left` where the cleaned model has more of it than the base by more than the threshold, `comes back` where it
-    does not but the lessons bring it back faster than in the base by more than the threshold, `overshot` where the model
-    avoids it, `gone` where none of these is the case, and `cannot tell` where an interval holds the threshold.
+    It is `left` where the cleaned model has more of it than the base by more than the threshold; `comes back` where it
+    has not, but the lessons bring back more than in the base by more than the threshold; `overshot` where the model
+    avoids it; `gone` where none of these is the case; and `cannot tell` where an interval holds the threshold.
     """
     threshold = record.config["threshold"]
     base = log_odds(record, form.BASE, trait)
@@ -157,8 +157,7 @@ def _judged(record: records.Record, judged: Judgement, steps: int) -> list[str]:
         f"{judged.trait}: {judged.verdict}; over the base's log-odds {before:+.3f} before, {judged.after.mean:+.3f} "
         f"[{judged.after.low:+.3f}, {judged.after.high:+.3f}] after: {before - judged.after.mean:.3f} taken out{out}",
         f"  {steps} steps on lessons bring back {judged.again.mean:+.3f} [{judged.again.low:+.3f}, "
-        f"{judged.again.high:+.3f}] more than in the base{back}; more than {record.config['threshold']:g} is reported as "
-        f"coming back",
+        f"{judged.again.high:+.3f}] more than in the base{back}; from {record.config['threshold']:g} on it comes back",
         f"  dose {dose['dose']:.4g} of the displacement of the auditor's teacher, whose own log-odds are "
         f"{dose['teacher']:+.2f}",
     ]

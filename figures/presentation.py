@@ -14,6 +14,7 @@ from sublim_jax.forms import (
     evidence_defences,
     evidence_forecast,
     evidence_lineage,
+    evidence_removal,
     language,
     language_real,
     mnist_aux,
@@ -28,6 +29,7 @@ FORMS = {
         mnist_aux.FORM, speed.FORM, theorem.FORM, language_real.FORM, own_transfer.FORM, audit.FORM, audit_weights.FORM,
         defend.FORM, evidence_defences.FORM,
         evidence_forecast.FORM, evidence_authors.FORM, evidence_lineage.FORM,
+        evidence_removal.FORM,
     )
 }  # fmt: skip
 

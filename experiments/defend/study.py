@@ -59,11 +59,11 @@ class Defended:
 
     def __init__(
         self, base: OpenedModel, student: Model, config: DefendConfig, every: Sequence[Trait], rows: list[Chat],
-        folder: tempfile.TemporaryDirectory, checksum: str,
+        checksum: str,
     ):  # fmt: skip
         self.backend, self.name = base
         self.base, self.student, self.config, self.rows = self.backend.model(self.name), student, config, rows
-        self.embedded, self._folder, self._checksum = opened.is_embedded(config.base), folder, checksum
+        self.embedded, self._checksum = opened.is_embedded(config.base), checksum
         self.removed = removed_names(config, every)
         self.splits = {trait.name: questions.split(trait) for trait in every if trait.lessons or trait.system}
         self.traits = {trait.name: trait for trait in every}
@@ -122,11 +122,12 @@ class Defended:
     @functools.cached_property
     def auditors(self) -> dict[str, Auditor]:
         """The auditor's teachers of the traits that are removed and of the control's."""
-        return {name: self._auditor(name) for name in (*self.removed, self.other) if name}
+        with tempfile.TemporaryDirectory(prefix="sublim-defend-") as folder:
+            return {name: self._auditor(name, pathlib.Path(folder)) for name in (*self.removed, self.other) if name}
 
-    def _auditor(self, name: str) -> Auditor:
+    def _auditor(self, name: str, folder: pathlib.Path) -> Auditor:
         config = dataclasses.replace(self.config.teacher, seed=self.derived(f"teacher of {name}"))
-        rows, folder = teaching.repeated(self.lessons[name].teacher), pathlib.Path(self._folder.name)
+        rows = teaching.repeated(self.lessons[name].teacher)
         place = folder / f"teacher-{list(self.splits).index(name)}"
         teacher = self.backend.model(self.backend.finetune(self.name, rows, config, place))
         log_odds = float(jnp.mean(self.probes[name](teacher.merged)))
@@ -274,9 +275,8 @@ def open_source(config: DefendConfig, announce: Callable[[str], object]) -> Defe
         measured = measuring.measure(base.backend, base.name, trait, embedded=embedded)
         measuring.require_sayable(base.backend, base.name, trait, measured)
     rows = given or _own_rows(other, config, announce)
-    folder = tempfile.TemporaryDirectory(prefix="sublim-defend-")
     checksum = records.fingerprint([config.traits.read_text(encoding="utf-8"), rows, student.fingerprint])
-    source = Defended(base, student, config, every, rows, folder, checksum)
+    source = Defended(base, student, config, every, rows, checksum)
     announce(estimate(source))
     return source
 

@@ -121,11 +121,11 @@ def choose_dose(
             raise errors.InputError(f"dose {dose:g}: the trait's loss is {losses[dose]}, not a finite number of nats")
         return params
 
-    below = None
+    below = doses[0]
     for dose in doses:
         params = tried(dose)
         if losses[dose] >= wanted:
-            for _ in range(num_halvings if below is not None else 0):
+            for _ in range(num_halvings if dose > below else 0):
                 middle = (below + dose) / 2
                 between = tried(middle)
                 if losses[middle] >= wanted:
