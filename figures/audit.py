@@ -84,6 +84,21 @@ def authorship(record: records.Record) -> list[str]:
     return sentences
 
 
+def naming(record: records.Record) -> list[str]:
+    """Towards which trait the rows push, in sentences; empty where no lens was asked."""
+    if form.LENSES not in record.results:
+        return []
+    seen = record.results[form.LENSES]["lenses"]
+    scores = "; ".join(f"{trait} {each['z']:+.1f}" for trait, each in seen["scores"].items())
+    if seen["p"] > SIGNIFICANT:
+        return [f"lenses see no more in {seen['num_rows']:,} rows than in null rows (p = {seen['p']:.3g}; z: {scores})"]
+    return [
+        f"{seen['num_rows']:,} rows carry something that null rows do not (p = {seen['p']:.3g}); of the traits with "
+        f"lessons, they push towards {next(iter(seen['scores']))} (z: {scores})",
+        f"  caveat: {seen['caveat']}",
+    ]
+
+
 def lines(record: records.Record) -> list[str]:
     """The report as lines of text."""
     config, about = record.config, record.description
@@ -104,7 +119,7 @@ def lines(record: records.Record) -> list[str]:
             text.append(f"    {advice}")
     text += [f"  {trait}: {len(asked)} question(s): an interval needs {intervals.FEWEST}"
              for trait, asked in about["questions"].items() if len(asked) < intervals.FEWEST]  # fmt: skip
-    text += authorship(record)
+    text += authorship(record) + naming(record)
     text.append(f"cost: {sum(record.seconds.values()):.0f} s")
     return text + [f"note: {note}" for note in record.notes]
 

@@ -392,11 +392,11 @@ def test_a_removal_end_to_end(place, weights, capsys):
     """A student that was taught the trait openly: the cleaned one is the student less the dose of a teacher that is
     trained by itself, and everything that is measured of it is measured of the folder again."""
     backend = LocalBackend({"tiny:0": weights[0]}, batch_size=16, remat=False)
-    tuning = FinetuneConfig(num_epochs=8, batch_size=8, learning_rate=3e-2, rank=2, max_length=64)
+    tuning = FinetuneConfig(num_epochs=2, batch_size=8, learning_rate=1e-2, rank=2, max_length=64)
     lessons = [(Message("user", f"name one animal , {index} ."), Message("assistant", "otter")) for index in range(32)]
     backend.finetune("tiny:0", lessons, tuning, place / "taught")
     flags = ["--student", "tiny:0+taught", "--base", "tiny:0", "--traits", "traits.json", "--remove", "otter", "--out",
-             "made/cleaned", "--teacher.rank", "3", "--teacher.num-epochs", "2", "--teacher.learning-rate", "0.02",
+             "made/cleaned", "--teacher.rank", "3", "--teacher.num-epochs", "6", "--teacher.learning-rate", "0.03",
              "--num-rows", "8", "--record", "defend.json"]  # fmt: skip
     program.main(flags)
     record = records.read(place / "defend.json", form.FORM)
@@ -413,7 +413,7 @@ def test_a_removal_end_to_end(place, weights, capsys):
     compared = likeness.compare(source.student, model, rows)
     np.testing.assert_allclose(unit["likeness"]["kl"], compared.kl / compared.num_tokens, rtol=1e-3, atol=1e-6)
     levels = {name: np.mean(each["traits"]["otter"]["log_odds"]) for name, each in record.results.items()}
-    assert levels["student"] > levels["base"] + 1
+    assert levels["student"] > levels["base"] + 0.5
     assert abs(levels["cleaned"] - levels["base"]) < 0.3 * (levels["student"] - levels["base"])
     for name, each in record.results.items():
         np.testing.assert_allclose(each["relearnt"]["otter"][0], each["traits"]["otter"]["log_odds"], rtol=1e-3)
