@@ -210,6 +210,7 @@ def _draw_levels(ax: Axes, record: records.Record, trait: str) -> None:
     ax.set_ylim(len(units) - 0.4, -0.6)
     if form.BASE in units:
         ax.axvline(float(np.mean(log_odds(record, form.BASE, trait))), color="#8c8c8c", linewidth=0.8, linestyle=":")
+    ax.locator_params(axis="x", nbins=5)
     ax.set_xlabel("log-odds, nats")
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import pathlib
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -130,35 +130,40 @@ class Defended:
         rows = teaching.repeated(self.lessons[name].teacher)
         place = folder / f"teacher-{list(self.splits).index(name)}"
         teacher = self.backend.model(self.backend.finetune(self.name, rows, config, place))
-        log_odds = float(jnp.mean(self.probes[name](teacher.merged)))
+        log_odds = self.level(name, teacher.merged)
         return Auditor(models.displacement(teacher, self.base), teacher.low_rank, log_odds)
 
-    @functools.cached_property
-    def probes(self) -> dict[str, questions.LogOdds]:
-        """Log-odds of the probes' answers as functions of the weights, compiled."""
-        return {name: jax.jit(self.log_odds(split.probes)) for name, split in self.splits.items()}
-
-    def log_odds(self, trait: Trait) -> questions.LogOdds:
-        """Log-odds of a trait as a function of the weights."""
-        rows = questions.encode(self.base, trait, one_writing=self.embedded)
-        return questions.log_odds_of(self.base.config, rows, remat=not self.embedded)
+    def log_odds(self, trait: Trait, params: decoder.Params) -> np.ndarray:
+        """Log-odds of the trait's answers to each of its questions, in nats. Prompts are read once for all answers."""
+        name = self.backend.keep(f"{self.name}, at the moment", dataclasses.replace(self.blank, params=params))
+        return measuring.ask(self.backend, name, trait, embedded=self.embedded).log_odds
 
     @functools.cached_property
-    def relearning(self) -> dict[str, Callable[[decoder.Params], Any]]:
-        """Log-odds of the questions that are reported at the checkpoints of relearning, as functions of the weights."""
-        return {name: jax.jit(self._relearning(name)) for name in self.removed}
+    def blank(self) -> Model:
+        """The base without factors, whose weights are replaced by others."""
+        return dataclasses.replace(self.base, params=self.base.merged, low_rank=None)
 
-    def _relearning(self, name: str) -> Callable[[decoder.Params], Any]:
-        config, remat = self.config, not self.embedded
-        rows = self.lessons[name].relearnt
-        lessons = finetune.training_arrays(self.base.tokens, rows, max_length=config.teacher.max_length)
-        loss = questions.lesson_loss(self.base.config, lessons, remat=remat)
-        measure = self.log_odds(self.reported[name])
-        return lambda params: (
-            relearning.relearn(
-                params, loss, measure, checkpoints=config.checkpoints, learning_rate=config.relearning_rate
-            ).measured
-        )
+    def level(self, name: str, params: decoder.Params) -> float:
+        """Log-odds of a trait, mean over the probes, in nats."""
+        return float(np.mean(self.log_odds(self.splits[name].probes, params)))
+
+    def gradient(self, name: str, params: decoder.Params) -> decoder.Params:
+        """Gradient of the trait's loss on the probes, which is minus its log-odds."""
+        rows = questions.encode(self.base, self.splits[name].probes, one_writing=self.embedded)
+        log_odds = questions.log_odds_of(self.base.config, rows, remat=not self.embedded)
+        return jax.jit(jax.grad(lambda params: -jnp.mean(log_odds(params))))(params)
+
+    @functools.cached_property
+    def relearning(self) -> dict[str, Callable[[decoder.Params, Sequence[int]], Iterator[decoder.Params]]]:
+        """Training on the lessons that are kept back, by removed trait."""
+        stages = {}
+        for name in self.removed:
+            lessons = finetune.training_arrays(
+                self.base.tokens, self.lessons[name].relearnt, max_length=self.config.teacher.max_length
+            )
+            loss = questions.lesson_loss(self.base.config, lessons, remat=not self.embedded)
+            stages[name] = relearning.stages(loss, learning_rate=self.config.relearning_rate)
+        return stages
 
     @functools.cached_property
     def chosen(self) -> dict[str, Chosen]:
@@ -172,10 +177,7 @@ class Defended:
         chosen: dict[str, Chosen] = {}
         for name in self.removed:
             present = models.subtracted(self.student, [each.subtraction for each in chosen.values()]).merged
-            levels = {
-                what: float(jnp.mean(self.probes[name](params)))
-                for what, params in (("base", self.base.merged), ("student", present))
-            }
+            levels = {"base": self.level(name, self.base.merged), "student": self.level(name, present)}
             auditor = self.auditors[name]
             if levels["student"] <= levels["base"]:
                 raise errors.InputError(
@@ -191,7 +193,7 @@ class Defended:
                 lambda dose, present=present, auditor=auditor: removal.subtract(
                     present, auditor.displacement, dose=dose
                 ),
-                lambda params, name=name: -jnp.mean(self.probes[name](params)),
+                lambda params, name=name: -self.level(name, params),
                 wanted=-levels["base"],
                 doses=self.config.doses,
                 num_halvings=self.config.num_halvings,
@@ -224,9 +226,7 @@ class Defended:
         """The student without its displacement's component along the gradient of each trait on the probes."""
         params, start = self.student.merged, self.base.merged
         for name in self.removed:
-            probes = self.probes[name]
-            gradient = jax.jit(jax.grad(lambda params, probes=probes: -jnp.mean(probes(params))))(params)
-            params = removal.remove(params, start, gradient)
+            params = removal.remove(params, start, self.gradient(name, params))
         return dataclasses.replace(self.student, params=params, low_rank=None)
 
 
@@ -301,23 +301,26 @@ def estimate(source: Defended) -> str:
     """A sentence on how long everything takes, by the tokens that are read and matrix products timed now."""
     config, base = source.config, source.base
     weights = sum(leaf.size for leaf in jax.tree.leaves(base.params))
-    lengths = [len(base.tokens.chat(row[:-1], row[-1].content).ids) for row in source.rows]
-    asked = {
-        name: np.size(questions.encode(base, trait, one_writing=source.embedded).ids)
-        for name, trait in source.reported.items()
-    }
-    probed = sum(
-        np.size(questions.encode(base, source.splits[name].probes, one_writing=source.embedded).ids)
-        for name in source.removed
-    )
-    num_models, teachers = len(units(source.config)), len(source.removed) + bool(source.other)
-    per_lesson = min(config.teacher.max_length, int(np.mean(lengths)))
-    trained = 6 * teachers * teaching.NUM_LESSONS * config.teacher.num_epochs * per_lesson
-    trained += 8 * num_models * len(source.removed) * config.checkpoints[-1] * config.num_lessons * per_lesson
-    read = 2 * num_models * (sum(asked.values()) + 2 * sum(lengths))
-    read += 2 * num_models * len(config.checkpoints) * sum(asked[name] for name in source.removed)
-    read += 2 * probed * (len(config.doses) + config.num_halvings) + 8 * probed
-    seconds = weights * (trained + read) / cost.rate("float32")
+
+    def tokens(trait: Trait) -> int:
+        """Tokens of the questions, which are read once, and about those of all answers."""
+        answers = len(trait.asked) * len(trait.scored(one_writing=source.embedded).texts)
+        return sum(len(base.tokens.chat(chat).ids) for chat in trait.chats()) + 4 * answers
+
+    def longest(rows: Sequence[Chat]) -> int:
+        return max(len(base.tokens.chat(row[:-1], row[-1].content).ids) for row in rows)
+
+    probes = [source.splits[name].probes for name in source.removed]
+    reported = [source.reported[name] for name in source.removed]
+    together = sum(np.size(questions.encode(base, trait, one_writing=source.embedded).ids) for trait in probes)
+    num_models, teachers = len(units(config)), len(source.removed) + bool(source.other)
+    steps = num_models * len(source.removed) * config.checkpoints[-1]
+    trained = teachers * teaching.NUM_LESSONS * config.teacher.num_epochs + steps * config.num_lessons
+    trained *= max(longest(lessons.teacher) for lessons in source.lessons.values())
+    read = num_models * (sum(map(tokens, source.reported.values())) + 2 * len(source.rows) * longest(source.rows))
+    read += num_models * len(config.checkpoints) * sum(map(tokens, reported))
+    read += (len(config.doses) + config.num_halvings + 3) * sum(map(tokens, probes))
+    seconds = weights * (8 * trained + 8 * together + 2 * read) / cost.rate("float32")
     return (
         f"{teachers} teacher(s) of the auditor's own, {num_models} models to be measured: about "
         f"{progress.duration(max(2 * seconds, 20.0))}, by matrix products timed just now"
@@ -374,9 +377,12 @@ def measure(source: Defended, config: DefendConfig, unit: str, report: Report) -
     report("comparing with the student")
     compared = likeness.compare(source.student, model, source.rows)
     curves = {}
-    for trait, curve in source.relearning.items():
+    for trait, stages in source.relearning.items():
         report(f"teaching {trait} again")
-        curves[trait] = [_rounded(values) for values in np.asarray(curve(model.merged))]
+        curves[trait] = [
+            _rounded(source.log_odds(source.reported[trait], params))
+            for params in stages(model.merged, config.checkpoints)
+        ]
     entry: dict[str, Any] = {
         "traits": asked,
         "likeness": {

@@ -304,7 +304,8 @@ def linear(source: study.Defended, *, base: float, student: float, teachers: dic
     source.student = dataclasses.replace(
         source.student, params=params._replace(norm=params.norm.at[0].set(start + student - base)), low_rank=None
     )
-    source.__dict__["probes"] = {name: lambda params: jnp.full(3, base + params.norm[0] - start) for name in teachers}
+    source.level = lambda name, params: base + float(params.norm[0]) - start
+    source.gradient = lambda name, params: jax.grad(lambda params: -params.norm[0])(params)
     source.__dict__["auditors"] = {
         name: study.Auditor(zeros._replace(norm=zeros.norm.at[0].set(level - base)), None, level)
         for name, level in teachers.items()
@@ -322,7 +323,7 @@ def test_the_dose_brings_the_trait_back_to_the_base_and_not_below(place, monkeyp
     dose = source.chosen["otter"].dose.dose
     assert 1.1 / 8 <= dose <= 1.1 / 8 + 0.125 / 64
     cleaned = source.model(form.CLEANED)
-    assert float(source.probes["otter"](cleaned.merged)[0]) == pytest.approx(-1.9 - 8 * dose, abs=1e-5)
+    assert source.level("otter", cleaned.merged) == pytest.approx(-1.9 - 8 * dose, abs=1e-5)
     other = source.model(form.OTHER)  # as long as the other one, so that it moves the weight by as much
     np.testing.assert_allclose(other.merged.norm, cleaned.merged.norm, atol=ROUNDING)
     drawn = source.model(form.RANDOM)
@@ -333,11 +334,10 @@ def test_the_dose_brings_the_trait_back_to_the_base_and_not_below(place, monkeyp
 
 def test_the_second_trait_is_taken_out_of_what_the_first_left(place, monkeypatch):
     source = opened_source(remove=("otter", "owl"), num_halvings=0)
-    linear(source, base=-3.0, student=-2.0, teachers={"otter": 5.0, "owl": 4.0})
-    source.__dict__["probes"]["owl"] = lambda params: source.probes["otter"](params) + 1.0
+    linear(source, base=-3.0, student=-2.2, teachers={"otter": 5.0, "owl": 4.0})
     source.__dict__["auditors"]["owl"] = source.auditors["otter"]._replace(log_odds=5.0)
     with pytest.raises(
-        errors.InputError, match=r"owl: the student has no more of it than the base \(log-odds -2.00 and"
+        errors.InputError, match=r"owl: the student has no more of it than the base \(log-odds -3.20 and"
     ):
         source.chosen  # noqa: B018
     assert source.other == ""
@@ -364,7 +364,7 @@ def test_the_gradient_is_that_of_the_probes_at_the_student(place, monkeypatch):
     source = opened_source()
     linear(source, base=-3.0, student=-1.0, teachers={"otter": 5.0})
     left = source.model(form.GRADIENT)
-    np.testing.assert_allclose(source.probes["otter"](left.merged), -3.0, atol=1e-5)
+    assert source.level("otter", left.merged) == pytest.approx(-3.0, abs=1e-5)
     moved = left.merged._replace(norm=source.student.merged.norm)
     for leaf, before in zip(*map(jax.tree.leaves, (moved, source.student.merged)), strict=True):
         np.testing.assert_array_equal(leaf, before)
