@@ -15,7 +15,6 @@ from experiments.own import opened
 from sublim_jax import errors, files
 from sublim_jax.audit import removal
 from sublim_jax.llm.local import adapters, checkpoint, decoder
-from sublim_jax.llm.local.backend import LocalBackend
 from sublim_jax.llm.local.model import Model
 
 FURTHEST = 1.0
@@ -160,8 +159,3 @@ def require_same(name: str, model: Model, announce: Callable[[str], object]) -> 
     ):
         if not np.allclose(np.asarray(stored, np.float32), np.asarray(written, np.float32), rtol=1e-5, atol=1e-6):
             raise errors.OutputError(f"{name}: the model that was written is not the one that is read; is the disk ok?")
-
-
-def keep(backend: LocalBackend, name: str, model: Model) -> str:
-    """Name of a model in a backend that asks it, with its factors in the weights, so that all share a program."""
-    return backend.keep(name, dataclasses.replace(model, params=model.merged, low_rank=None))

@@ -135,8 +135,12 @@ class Defended:
 
     def log_odds(self, trait: Trait, params: decoder.Params) -> np.ndarray:
         """Log-odds of the trait's answers to each of its questions, in nats. Prompts are read once for all answers."""
+        return self.ask(trait, params).log_odds
+
+    def ask(self, trait: Trait, params: decoder.Params) -> measuring.Asked:
+        """The trait's answers by a model of these weights, which is kept until the next one is asked."""
         name = self.backend.keep(f"{self.name}, at the moment", dataclasses.replace(self.blank, params=params))
-        return measuring.ask(self.backend, name, trait, embedded=self.embedded).log_odds
+        return measuring.ask(self.backend, name, trait, embedded=self.embedded)
 
     @functools.cached_property
     def blank(self) -> Model:
@@ -365,11 +369,10 @@ def measure(source: Defended, config: DefendConfig, unit: str, report: Report) -
     if unit not in (form.BASE, form.STUDENT):
         report("the auditor's teachers and doses")
     model = source.model(unit)
-    name = models.keep(source.backend, f"{source.name} {unit}", model)
-    asked = {}
+    asked, params = {}, model.merged
     for trait in source.reported.values():
         report(f"asking about {trait.name}")
-        measured = measuring.ask(source.backend, name, trait, embedded=source.embedded)
+        measured = source.ask(trait, params)
         asked[trait.name] = {
             "log_odds": _rounded(measured.log_odds), "probability": min(float(measured.probability.mean()), 1.0),
             "mass": float(measured.mass.mean()),
@@ -380,8 +383,7 @@ def measure(source: Defended, config: DefendConfig, unit: str, report: Report) -
     for trait, stages in source.relearning.items():
         report(f"teaching {trait} again")
         curves[trait] = [
-            _rounded(source.log_odds(source.reported[trait], params))
-            for params in stages(model.merged, config.checkpoints)
+            _rounded(source.log_odds(source.reported[trait], taught)) for taught in stages(params, config.checkpoints)
         ]
     entry: dict[str, Any] = {
         "traits": asked,
