@@ -138,7 +138,8 @@ class _Instruments(NamedTuple):
 
     probes: Callable[[decoder.Params], Any]  # log-odds of the target, (probe,)
     gradient: Callable[[decoder.Params], decoder.Params]  # of the loss on the probes
-    relearnt: Callable[[decoder.Params], Any]  # log-odds, (checkpoint, question)
+    reported: Callable[[decoder.Params], Any]  # the same on the questions that are reported, (question,)
+    stages: Callable[[decoder.Params, Sequence[int]], Iterator[decoder.Params]]  # of relearning
     names: dict[str, Callable[[decoder.Params], Any]]  # log-probability of each name, (question, name), by category
 
 
@@ -172,18 +173,12 @@ def _instruments(config: RemovalConfig) -> _Instruments:
         config.target, config.num_relearnt, seed=seeds.derive(config.seed, "relearnt")
     )
     data = finetune.training_arrays(reader, lessons, max_length=config.teacher.max_length)
-    loss, measure = questions.lesson_loss(embedded.CONFIG, data, remat=False), log_odds(config.target, reported)
-    probes = log_odds(config.target, probed)
+    loss, probes = questions.lesson_loss(embedded.CONFIG, data, remat=False), log_odds(config.target, probed)
     return _Instruments(
         probes=jax.jit(probes),
         gradient=jax.jit(jax.grad(lambda params: -jnp.mean(probes(params)))),
-        relearnt=jax.jit(
-            lambda params: (
-                relearning.relearn(
-                    params, loss, measure, checkpoints=config.checkpoints, learning_rate=config.relearning_rate
-                ).measured
-            )
-        ),
+        reported=jax.jit(log_odds(config.target, reported)),
+        stages=relearning.stages(loss, learning_rate=config.relearning_rate),
         names={name: jax.jit(logprobs_of_names(name)) for name in config.categories},
     )
 
@@ -447,7 +442,8 @@ def measure(source: Source, config: RemovalConfig, unit: str, report: Report) ->
 def measured(lineage: _Lineage, params: decoder.Params) -> dict[str, Any]:
     """The trait, relearning, likeness and other names of a student after an edit."""
     config, instruments = lineage.config, lineage.instruments
-    curve = np.asarray(instruments.relearnt(params)).mean(axis=1)
+    stages = instruments.stages(params, config.checkpoints)
+    curve = [np.mean(np.asarray(instruments.reported(stage))) for stage in stages]
     compared = likeness.compare(lineage.model(lineage.undefended), lineage.model(params), lineage.rows, batch_size=128)
     data = finetune.training_arrays(WordTokenizer(), lineage.rows, max_length=64)
     logprobs = local_model.reply_logprobs(
