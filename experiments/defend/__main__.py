@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from experiments import cli, session, units
 from experiments.defend import config, models, study
 from experiments.own import opened
+from sublim_jax import files
 
 
 def main(flags: Sequence[str]) -> None:
@@ -37,7 +38,7 @@ def main(flags: Sequence[str]) -> None:
     chosen, options = cli.parse("defend", __doc__, config.PRESETS, [*implied, *flags])
     cli.require_figures(options)
     if not options.resume:
-        models.require_absent(chosen.out)
+        files.require_absent(chosen.out, what=models.WHAT)
     record = units.run(study.STUDY, chosen, record=options.record, resume=options.resume)
     session.present(options.record, figure=options.figure)
     print(f"cleaned model: {chosen.out}; open it as {record.results[study.form.CLEANED]['opened_as']}")

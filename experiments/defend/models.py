@@ -2,7 +2,6 @@
 
 import dataclasses
 import pathlib
-import secrets
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +16,8 @@ from sublim_jax.audit import removal
 from sublim_jax.llm.local import adapters, checkpoint, decoder
 from sublim_jax.llm.local.model import Model
 
+WHAT = "cleaned model"
+"""What is written, in messages."""
 FURTHEST = 1.0
 """Length of a displacement, in lengths of the base's matrices, from which a model is no finetuning of it. Models of
 different initializations are about 1.4 apart."""
@@ -108,36 +109,14 @@ def save(out: pathlib.Path, model: Model, base: Model) -> None:
     Raises:
         OutputError: something is there already, or the disk refuses.
     """
-    require_absent(out)
-    files.require_writable(out, what="folder of the cleaned model")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
-    try:
-        assert model.origin is not None and base.origin is not None
+    assert model.origin is not None and base.origin is not None
+    with files.writing_folder(out, what=WHAT) as folder:
         if model.low_rank is not None:
             adapters.save(
-                unfinished, model.low_rank, model.config, base=model.origin.base, base_weights=model.origin.weights
+                folder, model.low_rank, model.config, base=model.origin.base, base_weights=model.origin.weights
             )
         else:
-            checkpoint.save_tuned(unfinished, model.params, model.config, base=base.origin.base)
-        require_absent(out)
-        unfinished.rename(out)
-    except OSError as error:
-        raise errors.OutputError(f"{out}: the cleaned model cannot be written there ({error})") from error
-    finally:
-        files.remove_folder(unfinished)
-
-
-def require_absent(out: pathlib.Path) -> None:
-    """Refuse a place where something is.
-
-    Raises:
-        OutputError: there is a file or a folder.
-    """
-    if out.exists() or out.is_symlink():
-        raise errors.OutputError(
-            f"{out}: this is there already, and a cleaned model replaces nothing; give another folder by --out"
-        )
+            checkpoint.save_tuned(folder, model.params, model.config, base=base.origin.base)
 
 
 def address(out: pathlib.Path, model: Model, base: str) -> str:

@@ -76,7 +76,7 @@ def lines(record: records.Record) -> list[str]:
         f"{about['num_lessons']} lessons, the base's too",
         "nats a token: divergence from the student on other rows; other names: total variation from the "
         "student without the target",
-        f"{'edit':62}" + "".join(f"{column:18}" for column in columns) + "dose",
+        f"{'edit':74}" + "".join(f"{column:18}" for column in columns) + "dose",
     ]
     for kind, title in TITLES.items():
         text.append(f"{title}:")
@@ -84,9 +84,9 @@ def lines(record: records.Record) -> list[str]:
             if row["kind"] == kind:
                 cells = [f"{intervals.t_interval(left(record, name)):+.3f}"]
                 cells.append(f"{intervals.t_interval(left(record, name, relearnt=True)):+.3f}")
-                cells.append(f"{intervals.t_interval(values(record, name, 'kl')):.4f}")
+                cells.append(f"{intervals.t_interval(values(record, name, 'kl')):.5f}")
                 cells += [f"{intervals.t_interval(values(record, name, each)):.3f}" for each in categories]
-                text.append(f"  {name:60}" + "".join(f"{cell:18}" for cell in cells) + doses(record, name))
+                text.append(f"  {name:72}" + "".join(f"{cell:18}" for cell in cells) + doses(record, name))
     text += ["", "base by base: log-odds of the student, the rows' author and the auditor's teacher; cosine of the "
              "student's displacement with the auditor's"]  # fmt: skip
     for name, unit in record.results.items():
@@ -124,6 +124,8 @@ def save(path: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
     for ax in axes[:2]:
         ax.axvline(0, color="#8c8c8c", linewidth=0.8, linestyle=":")
     axes[2].set_xscale("symlog", linthresh=1e-4)
+    axes[2].set_xlim(left=0)
+    axes[2].tick_params(axis="x", labelsize=7)
     sentences = [
         f"Students that acquired {record.config['target']} from numbers, {len(record.results)} embedded bases: a dot "
         f"is a base, the larger one their mean with a 95 % t-interval from four bases on; dotted: the base. Record "

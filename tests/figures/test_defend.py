@@ -111,10 +111,12 @@ def test_the_report_and_its_page(tmp_path, capsys):
     assert [each.suffix for each in drawn] == [".png", ".pdf", ".html"]
     page = (tmp_path / "defend.html").read_text()
     assert "<b>comes back</b>" in page and page.count("data:image/png;base64") == 1
-    presentation.draw(path)  # replaces its own
+    record = read(path)
+    again = (record, defend.judgements(record), tmp_path / "defend.html", tmp_path / "defend.png")
+    assert defend._page(*again) == tmp_path / "defend.html"  # replaces its own
     (tmp_path / "defend.html").write_text("<!-- sublim_jax audit -->")
     with pytest.raises(errors.OutputError, match=r"defend\.html"):
-        presentation.draw(path)
+        defend._page(*again)
 
 
 def test_a_record_without_the_cleaned_model_has_a_table_and_no_figure(tmp_path, capsys):

@@ -197,11 +197,11 @@ def test_a_cleaned_model_is_opened_as_it_was_written(place, weights, low_rank):
     with pytest.raises(errors.OutputError, match="the model that was written is not the one that is read"):
         models.require_same(name, student, print)
     with pytest.raises(
-        errors.OutputError, match="cleaned: this is there already, and a cleaned model replaces nothing"
+        errors.OutputError, match="cleaned: something is there already, and a cleaned model replaces nothing"
     ):
         models.save(out, cleaned, base)
     (place / "file").write_text("mine")
-    with pytest.raises(errors.OutputError, match="file: this is there already"):
+    with pytest.raises(errors.OutputError, match="file: something is there already"):
         models.save(place / "file", cleaned, base)
     assert (place / "file").read_text() == "mine"
 
@@ -423,7 +423,7 @@ def test_a_removal_end_to_end(place, weights, capsys):
     said = capsys.readouterr().out
     assert "otter taken out of tiny:0+taught" in said and "no promise of safety" in said
     assert (place / "defend.html").read_text().count("data:image/png;base64") == 1
-    with pytest.raises(errors.OutputError, match="made/cleaned: this is there already"):
+    with pytest.raises(errors.OutputError, match="made/cleaned: something is there already"):
         program.main(flags)
     program.main([*flags, "--resume"])
     assert "everything is measured already" in capsys.readouterr().err

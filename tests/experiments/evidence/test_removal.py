@@ -168,6 +168,10 @@ def test_what_is_left_is_counted_from_the_base(place, capsys):
     presentation.show(place)
     said = capsys.readouterr().out
     assert "+1.015 ± 0.021" in said and "tiny:3: -1.97 (base -3.00), +5.00, +5.10; 0.300" in said
+
+
+@pytest.mark.slow
+def test_the_figure_is_drawn(place):
     assert [path.suffix for path in presentation.draw(place)] == [".png", ".pdf"]
 
 
