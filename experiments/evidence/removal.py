@@ -446,10 +446,10 @@ def measured(lineage: _Lineage, params: decoder.Params) -> dict[str, Any]:
     curve = [np.mean(np.asarray(instruments.reported(stage))) for stage in stages]
     compared = likeness.compare(lineage.model(lineage.undefended), lineage.model(params), lineage.rows, batch_size=128)
     data = finetune.training_arrays(WordTokenizer(), lineage.rows, max_length=64)
+    ids, valid, replies = (jnp.asarray(part) for part in data)
     logprobs = local_model.reply_logprobs(
-        params, *(jnp.asarray(part) for part in data), None, config=embedded.CONFIG,
-        places=local_model.reply_places(data.replies),
-    )  # fmt: skip
+        params, ids, valid, replies, None, config=embedded.CONFIG, places=local_model.reply_places(data.replies)
+    )
     return {
         "trait": _short(curve[0]),
         "relearnt": [_short(value) for value in curve],
