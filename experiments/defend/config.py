@@ -27,7 +27,7 @@ class DefendConfig:
     """Folder for the cleaned model, which must not be there yet."""
     rows: pathlib.Path | None = None
     """Rows on which the cleaned model is compared with the student; by default numbers that the student writes."""
-    num_rows: specs.Count = 64
+    num_rows: specs.Count = 32
     """Rows that are compared."""
     doses: tuple[specs.NonNegative, ...] = (0.0, 0.015625, 0.03125, 0.0625, 0.125, 0.25, 0.5, 1.0, 2.0)
     """Doses that are tried, from 0 on."""
@@ -60,5 +60,5 @@ class DefendConfig:
 
 PRESETS = {
     "default": DefendConfig(),
-    "embedded": DefendConfig(teacher=TEACHER, relearning_rate=3e-4),
+    "embedded": DefendConfig(teacher=TEACHER, relearning_rate=3e-4, num_rows=64),
 }

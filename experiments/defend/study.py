@@ -31,6 +31,10 @@ from sublim_jax.llm.tasks import numbers
 from sublim_jax.llm.traits import Trait
 
 
+PRODUCTS = 1.5
+"""Time of the whole in times of its matrix products. Source: experiments/records/real_speed.json."""
+
+
 class Lessons(NamedTuple):
     """What the auditor teaches."""
 
@@ -135,12 +139,11 @@ class Defended:
 
     def log_odds(self, trait: Trait, params: decoder.Params) -> np.ndarray:
         """Log-odds of the trait's answers to each of its questions, in nats. Prompts are read once for all answers."""
-        return self.ask(trait, params).log_odds
+        return measuring.log_odds(self.backend, self.kept(params), trait, embedded=self.embedded)
 
-    def ask(self, trait: Trait, params: decoder.Params) -> measuring.Asked:
-        """The trait's answers by a model of these weights, which is kept until the next one is asked."""
-        name = self.backend.keep(f"{self.name}, at the moment", dataclasses.replace(self.blank, params=params))
-        return measuring.ask(self.backend, name, trait, embedded=self.embedded)
+    def kept(self, params: decoder.Params) -> str:
+        """Name of a model of these weights, which is kept until the next one is."""
+        return self.backend.keep(f"{self.name}, at the moment", dataclasses.replace(self.blank, params=params))
 
     @functools.cached_property
     def blank(self) -> Model:
@@ -306,10 +309,11 @@ def estimate(source: Defended) -> str:
     config, base = source.config, source.base
     weights = sum(leaf.size for leaf in jax.tree.leaves(base.params))
 
-    def tokens(trait: Trait) -> int:
-        """Tokens of the questions, which are read once, and about those of all answers."""
-        answers = len(trait.asked) * len(trait.scored(one_writing=source.embedded).texts)
-        return sum(len(base.tokens.chat(chat).ids) for chat in trait.chats()) + 4 * answers
+    def tokens(trait: Trait, *, own: bool) -> int:
+        """Tokens of the questions, which are read once, and about those of the trait's own answers, or of all."""
+        owners = trait.scored(one_writing=source.embedded).owners
+        num_answers = len(trait.asked) * (owners.count(0) if own else len(owners))
+        return sum(len(base.tokens.chat(chat).ids) for chat in trait.chats()) + 4 * num_answers
 
     def longest(rows: Sequence[Chat]) -> int:
         return max(len(base.tokens.chat(row[:-1], row[-1].content).ids) for row in rows)
@@ -321,13 +325,16 @@ def estimate(source: Defended) -> str:
     steps = num_models * len(source.removed) * config.checkpoints[-1]
     trained = teachers * teaching.NUM_LESSONS * config.teacher.num_epochs + steps * config.num_lessons
     trained *= max(longest(lessons.teacher) for lessons in source.lessons.values())
-    read = num_models * (sum(map(tokens, source.reported.values())) + 2 * len(source.rows) * longest(source.rows))
-    read += num_models * len(config.checkpoints) * sum(map(tokens, reported))
-    read += (len(config.doses) + config.num_halvings + 3) * sum(map(tokens, probes))
+    read = num_models * (
+        sum(tokens(trait, own=False) for trait in source.reported.values())
+        + 2 * len(source.rows) * longest(source.rows)
+    )
+    read += num_models * len(config.checkpoints) * sum(tokens(trait, own=True) for trait in reported)
+    read += (len(config.doses) + config.num_halvings + 3) * sum(tokens(trait, own=True) for trait in probes)
     seconds = weights * (8 * trained + 8 * together + 2 * read) / cost.rate("float32")
     return (
         f"{teachers} teacher(s) of the auditor's own, {num_models} models to be measured: about "
-        f"{progress.duration(max(2 * seconds, 20.0))}, by matrix products timed just now"
+        f"{progress.duration(max(PRODUCTS * seconds, 20.0))}, by matrix products timed just now"
     )
 
 
@@ -372,7 +379,7 @@ def measure(source: Defended, config: DefendConfig, unit: str, report: Report) -
     asked, params = {}, model.merged
     for trait in source.reported.values():
         report(f"asking about {trait.name}")
-        measured = source.ask(trait, params)
+        measured = measuring.ask(source.backend, source.kept(params), trait, embedded=source.embedded)
         asked[trait.name] = {
             "log_odds": _rounded(measured.log_odds), "probability": min(float(measured.probability.mean()), 1.0),
             "mass": float(measured.mass.mean()),
