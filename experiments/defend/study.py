@@ -30,7 +30,6 @@ from sublim_jax.llm.local.model import Model
 from sublim_jax.llm.tasks import numbers
 from sublim_jax.llm.traits import Trait
 
-
 PRODUCTS = 1.5
 """Time of the whole in times of its matrix products. Source: experiments/records/real_speed.json."""
 

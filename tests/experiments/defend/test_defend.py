@@ -145,6 +145,8 @@ def test_log_odds_of_weights_are_those_that_are_asked(backend, weights, prefill,
     assert rows.ids.shape[:2] == (8, 2 if one_writing else len(rows.ids[0]))
     values = questions.log_odds_of(SHAPE, rows, remat=False)(weights[0].params)
     np.testing.assert_allclose(values, expected.log_odds, rtol=1e-5)
+    alone = measuring.log_odds(backend, "tiny:0", asked, embedded=one_writing)
+    np.testing.assert_allclose(alone, expected.log_odds, rtol=1e-5)
 
 
 def test_the_loss_of_lessons_is_a_mean_over_their_tokens(backend, weights):
