@@ -243,6 +243,10 @@ def removed_names(config: DefendConfig, every: Sequence[Trait]) -> tuple[str, ..
         InputError: an unknown trait; or none is named and the file has several.
     """
     names = config.remove or ("",)
+    if not config.remove and len(every) > 1:
+        raise errors.InputError(
+            f"give --remove, the names of the traits that are to be taken out, of {', '.join(each.name for each in every)}"
+        )
     return tuple(traits.choose(every, name).name for name in names)
 
 

@@ -255,7 +255,7 @@ def test_a_kept_model_takes_the_place_of_kept_ones_alone(backend, weights):
         ({"traits": None}, "give --traits"),
         ({"student": "vllm:gpt@http://127.0.0.1:1/v1"}, "needs weights on this machine"),
         ({"remove": ("ash",)}, "trait 'ash': expected one of otter, owl, red"),
-        ({"remove": ()}, "trait '': expected one of otter, owl, red"),
+        ({"remove": ()}, "give --remove, the names of the traits that are to be taken out, of otter, owl, red"),
         ({"remove": ("red",)}, "red: expected lessons or a system message"),
         ({"student": "tiny:1+student"}, "there is no model 'tiny:0'|trained on other weights"),
         ({"student": "tiny:0"}, "tiny:0 has the weights of tiny:0"),
