@@ -244,9 +244,8 @@ def removed_names(config: DefendConfig, every: Sequence[Trait]) -> tuple[str, ..
     """
     names = config.remove or ("",)
     if not config.remove and len(every) > 1:
-        raise errors.InputError(
-            f"give --remove, the names of the traits that are to be taken out, of {', '.join(each.name for each in every)}"
-        )
+        known = ", ".join(each.name for each in every)
+        raise errors.InputError(f"give --remove, the names of the traits that are to be taken out, of {known}")
     return tuple(traits.choose(every, name).name for name in names)
 
 
