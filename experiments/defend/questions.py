@@ -65,6 +65,15 @@ def split(trait: Trait) -> Split:
     )
 
 
+def can_split(trait: Trait) -> bool:
+    """Whether a teacher of the trait can be made and read; a trait that is not removed may do without."""
+    try:
+        split(trait)
+    except errors.InputError:
+        return False
+    return True
+
+
 def _asking(trait: Trait, questions: tuple[str, ...]) -> Trait:
     return dataclasses.replace(trait, category="", questions=questions)
 

@@ -68,7 +68,7 @@ class Defended:
         self.base, self.student, self.config, self.rows = self.backend.model(self.name), student, config, rows
         self.embedded, self._checksum = opened.is_embedded(config.base), checksum
         self.removed = removed_names(config, every)
-        self.splits = {trait.name: questions.split(trait) for trait in every if trait.lessons or trait.system}
+        self.splits = {trait.name: questions.split(trait) for trait in every if questions.can_split(trait)}
         self.traits = {trait.name: trait for trait in every}
         self.reported = {
             trait.name: self.splits[trait.name].reported if trait.name in self.splits else trait for trait in every
@@ -81,7 +81,7 @@ class Defended:
 
     @property
     def other(self) -> str:
-        """The trait whose displacement is a control: the first that is not removed and has a teacher; else empty."""
+        """The trait whose displacement is a control; empty if there is none."""
         return other_name(self.config, list(self.traits.values()))
 
     @functools.cached_property
@@ -250,9 +250,9 @@ def removed_names(config: DefendConfig, every: Sequence[Trait]) -> tuple[str, ..
 
 
 def other_name(config: DefendConfig, every: Sequence[Trait]) -> str:
-    """The first trait that is not removed and has lessons or a system message; empty if there is none."""
+    """The first trait that is not removed and of which a teacher can be made; empty if there is none."""
     removed = removed_names(config, every)
-    return next((each.name for each in every if (each.lessons or each.system) and each.name not in removed), "")
+    return next((each.name for each in every if questions.can_split(each) and each.name not in removed), "")
 
 
 def open_source(config: DefendConfig, announce: Callable[[str], object]) -> Defended:

@@ -268,6 +268,19 @@ def test_flags_that_are_missing_or_wrong(place, changes, message):
     assert not (place / "runs").exists()
 
 
+def test_a_trait_that_stays_needs_no_teacher(place):
+    """One that cannot be split is reported on all of its questions, and is no control."""
+    source = opened_source()
+    assert source.other == "owl" and len(source.reported["owl"].asked) == 4
+    assert study.units(source.config)[-2:] == [form.OTHER, "cleaned"]
+    write(place, owl=TRAITS["owl"] | {"questions": QUESTIONS[:11]})
+    source = opened_source()
+    assert source.other == "" and len(source.reported["owl"].asked) == 11
+    assert study.units(source.config)[-2:] == [form.RANDOM, "cleaned"]
+    with pytest.raises(errors.InputError, match=r"owl: 11 question\(s\), expected 12"):
+        opened_source(remove=("owl",))
+
+
 def test_answers_that_the_base_never_gives_are_refused(place, monkeypatch):
     monkeypatch.setattr(measuring, "MIN_MASS", 0.9)
     monkeypatch.setattr(measuring, "free_answers", lambda *args, **options: ["ash"])
