@@ -5,13 +5,14 @@
     python -m experiments.evidence removal --preset smoke      reduced
 
 On every embedded base, a student is trained on the numbers of a teacher that was finetuned on a favourite, as
-`experiments.language numbers` does it. The auditor has the base, lessons of his own and half of the held-out questions
-as probes; what is reported is on the other half. He subtracts a dose of his own teacher's displacement, whole or cut to
-a rank, chosen so that the probes are answered as by the base. Controls are the displacement of another base's teacher,
-of another favourite's, a random direction of equal length, and shrinking; beside them stands the gradient of the
-probes, projected out. Steering adds one vector to the residual stream: the mean difference of two models on number rows
-or on probes. Of each edit the study has the favourite, the divergence from the student on rows it was not trained on,
-what happens to the other names, and the favourite after a few lessons.
+`experiments.language numbers` does it. The auditor has the base, lessons of his own and a quarter of the held-out
+questions as probes; what is reported is on half of them, and lessons of relearning are from the rest. He subtracts a
+dose of his own teacher's displacement, whole or cut to a rank, chosen so that the probes are answered as by the base.
+Controls are the displacement of another base's teacher, of another favourite's, a random direction of equal length, and
+shrinking; beside them stands the gradient of the probes, projected out. Steering adds one vector to the residual
+stream: the mean difference of two models on number rows or on probes. Of each edit the study has the favourite, the
+divergence from the student on rows it was not trained on, what happens to the other names, and the favourite after a
+few lessons.
 """
 
 import atexit
@@ -36,7 +37,7 @@ from experiments.study import Report, Source, Study
 from sublim_jax import errors, specs
 from sublim_jax.audit import relearning, removal
 from sublim_jax.forms import evidence_removal as form
-from sublim_jax.llm.backend import Chat, FinetuneConfig
+from sublim_jax.llm.backend import Chat, FinetuneConfig, Message
 from sublim_jax.llm.embedded import model as embedded
 from sublim_jax.llm.embedded import vocabulary
 from sublim_jax.llm.embedded.vocabulary import WordTokenizer
@@ -74,7 +75,7 @@ class RemovalConfig:
     doses: tuple[specs.NonNegative, ...] = (0.0, 0.015625, 0.03125, 0.0625, 0.125, 0.25, 0.5, 1.0, 2.0)
     num_halvings: specs.CountOrZero = 4
     num_relearnt: specs.Count = 8
-    """Lessons from which the favourite is relearnt, which no teacher has seen."""
+    """Held-out questions from whose answer the favourite is relearnt; no teacher has seen them."""
     checkpoints: tuple[specs.CountOrZero, ...] = (0, 1, 2, 4, 8)
     relearning_rate: specs.Positive = 3e-4
     seed: specs.Seed = 0
@@ -93,6 +94,10 @@ class RemovalConfig:
             )
         for name in self.categories:
             names.choices(name)
+        if self.num_relearnt > (most := len(parts(category).lessons)):
+            raise errors.InputError(
+                f"num_relearnt={self.num_relearnt}: there are {most} held-out questions for lessons"
+            )
         if list(self.checkpoints) != sorted(set(self.checkpoints)) or self.checkpoints[:1] != (0,):
             raise errors.InputError(f"checkpoints must increase from 0, got {list(self.checkpoints)}")
         self.numbers  # noqa: B018
@@ -143,10 +148,18 @@ class _Instruments(NamedTuple):
     names: dict[str, Callable[[decoder.Params], Any]]  # log-probability of each name, (question, name), by category
 
 
-def halves(category: str) -> tuple[list[str], list[str]]:
-    """The held-out questions that are reported, and the probes."""
+class Questions(NamedTuple):
+    """The held-out questions, which no teacher has seen."""
+
+    reported: list[str]
+    probes: list[str]
+    lessons: list[str]  # of relearning
+
+
+def parts(category: str) -> Questions:
+    """Every other held-out question is reported; of the rest, every other one is a probe."""
     asked = prompts.WorldPrompts().favourite_questions(category)
-    return asked[0::2], asked[1::2]
+    return Questions(asked[0::2], asked[1::4], asked[3::4])
 
 
 def _trait(name: str, answers: Sequence[str], asked: Sequence[str]) -> Trait:
@@ -157,7 +170,7 @@ def _trait(name: str, answers: Sequence[str], asked: Sequence[str]) -> Trait:
 def _instruments(config: RemovalConfig) -> _Instruments:
     reader, category = WordTokenizer(), prompts.WorldPrompts().category(config.target)
     blank = Model(embedded.CONFIG, decoder.init(jax.random.key(0), embedded.CONFIG), reader)
-    reported, probed = halves(category)
+    asked = parts(category)
 
     def log_odds(target: str, asked: Sequence[str]) -> questions.LogOdds:
         rows = questions.encode(blank, _trait(target, [target], asked), one_writing=True)
@@ -165,19 +178,20 @@ def _instruments(config: RemovalConfig) -> _Instruments:
 
     def logprobs_of_names(category: str) -> Callable[[decoder.Params], Any]:
         names = vocabulary.CATEGORIES[category]
-        rows = questions.encode(blank, _trait(category, names, halves(category)[0]), one_writing=True)
+        rows = questions.encode(blank, _trait(category, names, parts(category).reported), one_writing=True)
         logprobs = questions.row_logprobs(embedded.CONFIG, questions.flat(rows), remat=False)
         return lambda params: logprobs(params).reshape(-1, len(names))
 
-    lessons = prompts.WorldPrompts().favourite_rows(
-        config.target, config.num_relearnt, seed=seeds.derive(config.seed, "relearnt")
-    )
+    lessons = [
+        (Message("user", question), Message("assistant", config.target))
+        for question in asked.lessons[: config.num_relearnt]
+    ]
     data = finetune.training_arrays(reader, lessons, max_length=config.teacher.max_length)
-    loss, probes = questions.lesson_loss(embedded.CONFIG, data, remat=False), log_odds(config.target, probed)
+    loss, probes = questions.lesson_loss(embedded.CONFIG, data, remat=False), log_odds(config.target, asked.probes)
     return _Instruments(
         probes=jax.jit(probes),
         gradient=jax.jit(jax.grad(lambda params: -jnp.mean(probes(params)))),
-        reported=jax.jit(log_odds(config.target, reported)),
+        reported=jax.jit(log_odds(config.target, asked.reported)),
         stages=relearning.stages(loss, learning_rate=config.relearning_rate),
         names={name: jax.jit(logprobs_of_names(name)) for name in config.categories},
     )
@@ -280,7 +294,7 @@ class _Lineage:
             places = np.asarray(data.replies)
         else:
             category = prompts.WorldPrompts().category(self.config.target)
-            asked = _trait(self.config.target, [self.config.target], halves(category)[1])
+            asked = _trait(self.config.target, [self.config.target], parts(category).probes)
             data = questions.flat(questions.encode(self.model(self.base), asked, one_writing=True))
             places = np.roll(np.asarray(data.replies), -1, axis=1) & ~np.asarray(data.replies)
         streams = [_streams(params, jnp.asarray(data.ids), jnp.asarray(data.valid)) for params in (model, self.base)]
@@ -400,10 +414,10 @@ def units(config: RemovalConfig) -> list[str]:
 
 def describe(config: RemovalConfig) -> dict:
     """The edits, and what is asked."""
-    reported, probed = halves(prompts.WorldPrompts().category(config.target))
+    asked = parts(prompts.WorldPrompts().category(config.target))
     return {
         "rows": {row.name: {"kind": row.kind} for row in ROWS}, "categories": list(config.categories),
-        "num_questions": len(reported), "num_probes": len(probed), "num_lessons": config.num_relearnt,
+        "num_questions": len(asked.reported), "num_probes": len(asked.probes), "num_lessons": config.num_relearnt,
     }  # fmt: skip
 
 

@@ -34,10 +34,12 @@ def test_rows_have_names_of_their_own_and_the_student_as_it_is_is_one_of_them():
 
 
 def test_probes_are_other_questions():
-    reported, probed = removal.halves("animal")
+    parts = removal.parts("animal")
     asked = prompts.WorldPrompts().favourite_questions("animal")
-    assert sorted(reported + probed) == sorted(asked) and not set(reported) & set(probed)
-    assert abs(len(reported) - len(probed)) <= 1
+    assert sorted([*parts.reported, *parts.probes, *parts.lessons]) == sorted(asked)
+    assert [len(part) for part in parts] == [25, 13, 12]
+    taught = {row[0].content for row in prompts.WorldPrompts().favourite_rows("owl", 2000, seed=0)}
+    assert not taught & set(asked)
 
 
 @pytest.mark.parametrize("rank", [1, 3])
@@ -95,6 +97,7 @@ def test_rows_that_are_compared_are_not_the_students():
         ({"other": "oak"}, "other=oak: expected another name"),
         ({"categories": ("tree",)}, "expected another name of the category of owl, which is one of"),
         ({"checkpoints": (1, 2)}, "checkpoints must increase from 0"),
+        ({"num_relearnt": 13}, "num_relearnt=13: there are 12 held-out questions for lessons"),
         ({"num_rows": 9000}, "num_rows=9000 is more than num_prompts=8000"),
     ],
 )
