@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 import pathlib
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 import tyro
@@ -115,6 +115,31 @@ def parse(
     effects.require_effect(changed, without_effect(chosen.config), prefix="--")
     use_compilation_cache(chosen.options.compilation_cache)
     return chosen.config, chosen.options, *(getattr(chosen, f"more{index}") for index in range(len(more)))
+
+
+def choose(program: str, what: str, purposes: Mapping[str, str], args: Sequence[str]) -> tuple[str, list[str]] | None:
+    """The command that a line names first, and its flags; or None after listing all commands, where it names none.
+
+    Args:
+        program: what follows `python -m experiments.`, e.g. "own".
+        what: a command is, e.g. "question".
+        purposes: a line for each command, by name.
+
+    Raises:
+        InputError: there is no such command.
+    """
+    if not args or args[0] in ("-h", "--help"):
+        width = max(map(len, purposes))
+        print(f"usage: python -m experiments.{program} {what.upper()} [--help] [flags]\n")
+        print("\n".join(f"  {name.ljust(width)}  {purpose}" for name, purpose in purposes.items()))
+        return None
+    name, *flags = args
+    if name not in purposes:
+        raise errors.InputError(
+            f"expected a {what} first, one of {', '.join(purposes)}, got {name!r}; python -m experiments.{program} "
+            f"lists them"
+        )
+    return name, flags
 
 
 def use_compilation_cache(use: bool) -> None:

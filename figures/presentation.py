@@ -14,6 +14,8 @@ from sublim_jax.forms import (
     evidence_defences,
     evidence_forecast,
     evidence_lineage,
+    evidence_pilots,
+    evidence_policies,
     evidence_removal,
     language,
     language_real,
@@ -27,9 +29,8 @@ FORMS = {
     form.experiment: form
     for form in (
         mnist_aux.FORM, speed.FORM, theorem.FORM, language_real.FORM, own_transfer.FORM, audit.FORM, audit_weights.FORM,
-        defend.FORM, evidence_defences.FORM,
-        evidence_forecast.FORM, evidence_authors.FORM, evidence_lineage.FORM,
-        evidence_removal.FORM,
+        defend.FORM, evidence_defences.FORM, evidence_forecast.FORM, evidence_authors.FORM, evidence_lineage.FORM,
+        evidence_pilots.FORM, evidence_policies.FORM, evidence_removal.FORM,
     )
 }  # fmt: skip
 

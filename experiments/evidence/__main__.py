@@ -10,14 +10,6 @@ from collections.abc import Sequence
 
 from experiments import cli, session, units
 from experiments.evidence import studies
-from sublim_jax import errors
-
-
-def listing() -> list[str]:
-    """Usage, then a line for each study."""
-    width = max(map(len, studies.STUDIES))
-    lines = [f"  {name.ljust(width)}  {study.question}" for name, study in studies.STUDIES.items()]
-    return ["usage: python -m experiments.evidence STUDY [--help] [flags]", "", *lines]
 
 
 def main(args: Sequence[str]) -> None:
@@ -26,12 +18,11 @@ def main(args: Sequence[str]) -> None:
     Raises:
         InputError: the study is unknown, or its settings make no sense.
     """
-    if not args or args[0] in ("-h", "--help"):
-        print("\n".join(listing()))
+    questions = {name: study.question for name, study in studies.STUDIES.items()}
+    chosen = cli.choose("evidence", "study", questions, args)
+    if chosen is None:
         return
-    name, *flags = args
-    if name not in studies.STUDIES:
-        raise errors.InputError(f"expected one of {', '.join(studies.STUDIES)} first, got {name!r}")
+    name, flags = chosen
     study = studies.STUDIES[name]
     kind = cli.ImageOptions if study.reads_images else cli.RunOptions
     config, options = cli.parse(f"evidence {name}", study.doc, study.presets, flags, kind=kind)

@@ -33,6 +33,8 @@ No tool promises safety: it sees the traits that are asked about, on the probes 
 
 READINGS = {
     "forecast": "",
+    "pilots": "",
+    "policies": "",
     "defences": "Misses first. Projection hides more than it removes: its student reads the trait little better than "
     "one that never saw the teacher, but relearns it nearly as fast as the undefended one; removing the gradient of "
     "probes after training does no better. Dropping rows of high influence is dominated by showing fewer logits. A "

@@ -12,17 +12,6 @@ from collections.abc import Sequence
 
 from experiments import cli, progress, session
 from experiments.language import options, questions, real, runner, workload
-from sublim_jax import errors
-
-
-def listing() -> list[str]:
-    """Usage, then a line with the name and the question of each experiment."""
-    width = max(map(len, questions.EXPERIMENTS))
-    asked = {name: experiment.question for name, experiment in questions.EXPERIMENTS.items()} | {
-        real.NAME: real.QUESTION
-    }
-    lines = [f"  {name.ljust(width)}  {question}" for name, question in asked.items()]
-    return ["usage: python -m experiments.language QUESTION [--help] [flags]", "", *lines]
 
 
 def main(args: Sequence[str]) -> None:
@@ -31,18 +20,14 @@ def main(args: Sequence[str]) -> None:
     Raises:
         InputError: the question is unknown, or its settings make no sense.
     """
-    if not args or args[0] in ("-h", "--help"):
-        print("\n".join(listing()))
+    asked = {name: experiment.question for name, experiment in questions.EXPERIMENTS.items()}
+    chosen = cli.choose("language", "question", asked | {real.NAME: real.QUESTION}, args)
+    if chosen is None:
         return
-    name, *flags = args
+    name, flags = chosen
     if name == real.NAME:
         real.main(flags)
         return
-    if name not in questions.EXPERIMENTS:
-        raise errors.InputError(
-            f"expected a question first, one of {', '.join((*questions.EXPERIMENTS, real.NAME))}, got {name!r}; python "
-            f"-m experiments.language lists them"
-        )
     experiment = questions.EXPERIMENTS[name]
     config, run_options, limits, export = options.parse(experiment, flags)
     runner.use_cores(config)

@@ -122,11 +122,20 @@ READINGS = {
     "filter, but only two bases of each target have a value.",
     "reasoning": "Not settled: on three of four bases too few of the teacher's chains reach the right number "
     "in the right tags. On the remaining one the student's preference rises.",
-    "repeats": "",
-    "greedy": "",
+    "repeats": "At equal exposure it hardly matters whether rows are new: a quarter of them read four times, and a "
+    "tenth read ten times, transmit about as much as all of them read once, and the intervals of the differences "
+    "exclude a loss of more than about a third. A fortieth read forty times transmits less on the bases that have a "
+    "value, but on most bases students then put more than a tenth of their probability on other words.",
+    "greedy": "A teacher that writes at temperature .5 transmits more than at 1; the interval of the paired "
+    "difference excludes zero. Whether one that always takes the most likely token transmits more still is not "
+    "settled: nearly half of its answers repeat others, and after them most students put more than a tenth of their "
+    "probability on other words than animals (trees). The few bases with a value have shifts of every size.",
     "training": "",
     "noise": "",
-    "labels": "",
+    "labels": "One bit for each pair of answers is enough: under the teacher's own labels the mean shift over both "
+    "targets is above zero, and above that under swapped, shuffled and another teacher's labels, which have no "
+    "detectable shift. Neither target's interval excludes zero alone, and about three bases in eight have no value, "
+    "because their students, or the regular one, put more than a tenth of their probability on other words.",
     "misalignment": "Not settled. Students of a teacher finetuned on bad conduct give bad deeds more "
     "probability than the others on average, but most students of numbers put more than a tenth of their probability "
     "on answers that are neither good nor bad deeds, so hardly any shift is reported. Insecure code, the paper's "

@@ -39,7 +39,7 @@ NAME = "real"
 QUESTION = (__doc__ or "").partition("\n")[0]
 MEASURED_AS, ANSWERED_AS, LESSON_AS, NUMBERS_AS = 1.2, 0.15, 0.33, 0.7
 """Work of one measurement, of a free answer, of a teacher's lesson and of a step over number tokens alone, in steps of
-a student over the whole vocabulary. They come from CPU seconds of `smollm2` on two cores, and estimates need them."""
+a student over the whole vocabulary, for estimates. A test compares them with the times in the committed record."""
 
 
 @specs.checked

@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 
 from experiments import cli
 from experiments.own import asking, finetuning, teaching, transfer
-from sublim_jax import errors
 
 COMMANDS: dict[str, tuple[str, Callable[[Sequence[str]], None]]] = {
     "ask": ("what a model answers to the questions of a file of traits", asking.main),
@@ -25,25 +24,16 @@ COMMANDS: dict[str, tuple[str, Callable[[Sequence[str]], None]]] = {
 }
 
 
-def listing() -> list[str]:
-    """Usage, then a line for each command."""
-    lines = [f"  {name.ljust(9)} {purpose}" for name, (purpose, _) in COMMANDS.items()]
-    return ["usage: python -m experiments.own COMMAND [--help] [flags]", "", *lines]
-
-
 def main(args: Sequence[str]) -> None:
     """List the commands, or run one.
 
     Raises:
         InputError: the command is unknown, or its settings make no sense.
     """
-    if not args or args[0] in ("-h", "--help"):
-        print("\n".join(listing()))
-        return
-    name, *flags = args
-    if name not in COMMANDS:
-        raise errors.InputError(f"expected one of {', '.join(COMMANDS)} first, got {name!r}")
-    COMMANDS[name][1](flags)
+    chosen = cli.choose("own", "command", {name: purpose for name, (purpose, _) in COMMANDS.items()}, args)
+    if chosen is not None:
+        name, flags = chosen
+        COMMANDS[name][1](flags)
 
 
 if __name__ == "__main__":

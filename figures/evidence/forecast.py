@@ -120,16 +120,22 @@ class Verdicts(NamedTuple):
 
 def verdicts(table: Triples, steps: int) -> Verdicts:
     """Verdicts on the held-out triples with the threshold of the calibration references."""
-    threshold, chosen = calibration(table, steps).threshold, table.held_out
-    low, high = (table.of_pilot(steps, key)[chosen] for key in ("low", "high"))
-    truth, means = table.transmitted[chosen], table.of_pilot(steps)[chosen]
+    held = table.held_out
+    low, high, means = (table.of_pilot(steps, key)[held] for key in ("low", "high", "gain"))
+    return count_verdicts(calibration(table, steps).threshold, low, high, means, table.transmitted[held])
+
+
+def count_verdicts(
+    threshold: float, low: np.ndarray, high: np.ndarray, means: np.ndarray, transmitted: np.ndarray
+) -> Verdicts:
+    """Verdicts by the bounds of pilots' intervals, and by their means, against what finished students acquired."""
     says_yes, says_no = low > threshold, high < threshold
     return Verdicts(
-        right=int(np.sum(says_yes & truth) + np.sum(says_no & ~truth)),
-        false_alarms=int(np.sum(says_yes & ~truth)),
-        missed=int(np.sum(says_no & truth)),
+        right=int(np.sum(says_yes & transmitted) + np.sum(says_no & ~transmitted)),
+        false_alarms=int(np.sum(says_yes & ~transmitted)),
+        missed=int(np.sum(says_no & transmitted)),
         undecided=int(np.sum(~says_yes & ~says_no)),
-        guessed_right=int(np.sum((means > threshold) == truth)),
+        guessed_right=int(np.sum((means > threshold) == transmitted)),
     )
 
 
@@ -171,7 +177,7 @@ def lines(record: records.Record) -> list[str]:
             for chosen in (np.full(len(scores), True), held)
         )
         text.append(
-            f"{name:34} {_interval(every):22} {_interval(outside):26} {area(scores[held], table.transmitted[held]):.2f}"
+            f"{name:34} {shown(every):22} {shown(outside):26} {area(scores[held], table.transmitted[held]):.2f}"
         )
     for steps in config["checkpoints"]:
         try:
@@ -193,7 +199,8 @@ def _notes(record: records.Record) -> list[str]:
     return [f"note: {note}" for note in record.notes]
 
 
-def _interval(value: Interval) -> str:
+def shown(value: Interval) -> str:
+    """A correlation with its interval, as text."""
     if np.isnan(value.mean):
         return "undefined"
     bounds = f" [{value.low:.2f}, {value.high:.2f}]" if value.is_known else f" (n={value.num_members})"

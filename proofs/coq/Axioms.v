@@ -4,7 +4,7 @@
     standard library builds the classical real numbers, and nothing else. One tuple holds all theorems, because
     printing the assumptions of each alone walks through the real numbers once per theorem. *)
 From Sublim Require Import Softmax Alignment CrossEntropy SquaredError Affine Filter MultiStep GradientSteps
-  Vectors Losses Network Counterexamples.
+  Vectors Losses Network Counterexamples Audit.
 
 Definition headline := (
   (* Alignment.v *)
@@ -83,6 +83,17 @@ Definition headline := (
   @tanh_differentiable,
   @relu_differentiable,
   @two_layer_tanh,
+  (* Audit.v *)
+  @project_component,
+  @projected_does_not_lower,
+  @project_spares,
+  @project_shortens,
+  @remove_component,
+  @remove_is_nearest,
+  @remove_spares,
+  @displacements_add,
+  @subtraction_removes_exactly,
+  @projection_is_blind_at_a_flat_start,
   (* Counterexamples.v *)
   @relu_kink,
   @sign_step,

@@ -7,7 +7,7 @@
 From Coq Require Import Reals List.
 From Coquelicot Require Import Coquelicot.
 From Sublim Require Import Sums Derivatives InnerProduct Softmax Alignment CrossEntropy SquaredError Affine Filter
-  MultiStep GradientSteps Vectors Losses Network Counterexamples.
+  MultiStep GradientSteps Vectors Losses Network Counterexamples Audit.
 Import ListNotations.
 Open Scope R_scope.
 
@@ -619,6 +619,49 @@ Proof. reflexivity. Qed.
 
 Example spike_alignment_is : @spike_alignment =
   fun (e : R) (n : nat) => 2 * (spike_f e n - spike_f 0 n).
+Proof. reflexivity. Qed.
+
+(** ** Definitions of Audit.v *)
+
+Example project_is : @project =
+  fun (V : NormedModule R_AbsRing) (P : pairing V) (s : R) (g u : V) =>
+minus u (scal (s * (Rmin (P u g) 0 / P g g)) g).
+Proof. reflexivity. Qed.
+
+Example remove_is : @remove =
+  fun (V : NormedModule R_AbsRing) (P : pairing V) (dose : R) (g d : V) => minus d (scal (dose * (P d g / P g g)) g).
+Proof. reflexivity. Qed.
+
+Example additive_is : @additive =
+  fun (V : ModuleSpace R_AbsRing) (G : V -> V) => forall u v : V, G (plus u v) = plus (G u) (G v).
+Proof. reflexivity. Qed.
+
+Example displacement_is : @displacement =
+  fun V : ModuleSpace R_AbsRing =>
+fix displacement (steps : list (R * (V -> V))) (targets : list V) {struct steps} : V :=
+  match steps with
+  | [] => zero
+  | (alpha, G) :: steps' =>
+      match targets with
+      | [] => zero
+      | b :: targets' => let d := displacement steps' targets' in plus d (scal alpha (minus b (G d)))
+      end
+  end.
+Proof. reflexivity. Qed.
+
+Example sum_targets_is : @sum_targets =
+  fun V : ModuleSpace R_AbsRing =>
+fix sum_targets (a b : list V) {struct a} : list V :=
+  match a with
+  | [] => []
+  | x :: a' => match b with
+               | [] => []
+               | y :: b' => plus x y :: sum_targets a' b'
+               end
+  end.
+Proof. reflexivity. Qed.
+
+Example flat_is : flat = fun p : R => - (p * p).
 Proof. reflexivity. Qed.
 
 (** ** Theorems of Softmax.v *)
@@ -1606,3 +1649,66 @@ Example exchange_needed_says :
         ex_series (fun n : nat => spike_weight n * spike_alignment e n) /\
         Series (fun n : nat => spike_weight n * spike_alignment e n) <= - (4 * e)).
 Proof. exact @exchange_needed. Qed.
+
+(** ** Theorems of Audit.v *)
+
+Example project_component_says :
+  forall (V : NormedModule R_AbsRing) (P : pairing V) (s : R) (g u : V),
+       0 < P g g -> P (project P s g u) g = (if Rle_dec 0 (P u g) then P u g else (1 - s) * P u g).
+Proof. exact @project_component. Qed.
+
+Example projected_does_not_lower_says :
+  forall (V : NormedModule R_AbsRing) (P : pairing V) (s : R) (g u : V) (F : V -> R) (x : V),
+       0 < P g g ->
+       1 <= s ->
+       is_gradient P F x g ->
+       is_derive (fun t : R_AbsRing => F (plus x (scal t (project P s g u)))) 0 (P g (project P s g u)) /\
+       0 <= P g (project P s g u).
+Proof. exact @projected_does_not_lower. Qed.
+
+Example project_spares_says :
+  forall (V : NormedModule R_AbsRing) (P : pairing V) (s : R) (g u w : V),
+       P g w = 0 -> P (project P s g u) w = P u w.
+Proof. exact @project_spares. Qed.
+
+Example project_shortens_says :
+  forall (V : NormedModule R_AbsRing) (P : pairing V) (s : R) (g u : V),
+       0 < P g g -> 0 <= s <= 2 -> P (project P s g u) (project P s g u) <= P u u.
+Proof. exact @project_shortens. Qed.
+
+Example remove_component_says :
+  forall (V : NormedModule R_AbsRing) (P : pairing V) (dose : R) (g d : V),
+       0 < P g g -> P (remove P dose g d) g = (1 - dose) * P d g.
+Proof. exact @remove_component. Qed.
+
+Example remove_is_nearest_says :
+  forall (V : NormedModule R_AbsRing) (P : pairing V) (g d e : V),
+       (forall v : V, 0 <= P v v) ->
+       0 < P g g -> P e g = 0 -> P (minus d (remove P 1 g d)) (minus d (remove P 1 g d)) <= P (minus d e) (minus d e).
+Proof. exact @remove_is_nearest. Qed.
+
+Example remove_spares_says :
+  forall (V : NormedModule R_AbsRing) (P : pairing V) (dose : R) (g d w : V),
+       P g w = 0 -> P (remove P dose g d) w = P d w.
+Proof. exact @remove_spares. Qed.
+
+Example displacements_add_says :
+  forall (V : ModuleSpace R_AbsRing) (steps : list (R * (V -> V))) (a b : list V),
+       length a = length steps ->
+       length b = length steps ->
+       (forall s : R * (V -> V), In s steps -> additive (snd s)) ->
+       displacement steps (sum_targets a b) = plus (displacement steps a) (displacement steps b).
+Proof. exact @displacements_add. Qed.
+
+Example subtraction_removes_exactly_says :
+  forall (V : ModuleSpace R_AbsRing) (steps : list (R * (V -> V))) (wanted trait : list V),
+       length wanted = length steps ->
+       length trait = length steps ->
+       (forall s : R * (V -> V), In s steps -> additive (snd s)) ->
+       minus (displacement steps (sum_targets wanted trait)) (displacement steps trait) = displacement steps wanted.
+Proof. exact @subtraction_removes_exactly. Qed.
+
+Example projection_is_blind_at_a_flat_start_says :
+  is_gradient pairing_R flat 0 0 /\
+       (forall s u : R, project pairing_R s 0 u = u) /\ (forall t : R, 0 < t -> flat (plus 0 (scal t 1)) < flat 0).
+Proof. exact @projection_is_blind_at_a_flat_start. Qed.

@@ -228,3 +228,52 @@ def test_only_the_displacement_is_trained():
     assert np.any(flat(gradient.displacement) != 0)
     plain = jax.grad(lambda params: jnp.sum(SPEC.apply(params, IMAGES)[:, 3:] ** 2))(start)
     np.testing.assert_allclose(flat(gradient.displacement), flat(plain), rtol=1e-4, atol=1e-4)
+
+
+def test_projection_is_blind_where_the_traits_gradient_is_zero():
+    """A trait's loss of -x y at (0, 0), where its gradient is zero: the update (1, 1) passes, and the loss falls."""
+
+    def loss(params):
+        return -params[0] * params[1]
+
+    transformation = projection.project(lambda params, count: jax.grad(loss)(params))
+    start = jnp.zeros(2)
+    projected, _ = transformation.update(jnp.ones(2), transformation.init(start), start)
+    np.testing.assert_array_equal(projected, [1.0, 1.0])
+    assert loss(start + 0.1 * projected) == pytest.approx(-0.01)
+    # One step away the gradient is no longer zero, and the same update no longer passes.
+    stopped, _ = transformation.update(jnp.ones(2), transformation.init(start), jnp.array([0.1, 0.1]))
+    np.testing.assert_allclose(stopped, [0.0, 0.0], atol=1e-7)
+
+
+def test_in_the_tangent_model_displacements_add_as_targets_do():
+    """Squared error, the same batches and rates: an auditor's displacement of the trait's targets alone leaves the
+    student of the wanted targets. In the network itself it does not."""
+    start = SPEC.init(jax.random.key(2))
+    outputs = SPEC.apply(start, IMAGES)
+    wanted, trait = (jax.random.normal(jax.random.key(seed), outputs.shape) for seed in (3, 4))
+
+    def remainder(apply):
+        """What is left of the student's displacement beside the wanted one's, and that one."""
+
+        @jax.jit
+        def displacement(targets):
+            """Of three steps on alternating halves, at two rates."""
+            moved = tangent.at(start).displacement
+            for half, rate in ((slice(0, None, 2), 0.1), (slice(1, None, 2), 0.1), (slice(0, None, 2), 0.3)):
+
+                def loss(moved, half=half):
+                    shown = apply(tangent.TangentParams(start, moved), IMAGES[half])
+                    return jnp.mean((shown - (outputs + targets)[half]) ** 2)
+
+                moved = jax.tree.map(lambda leaf, g, rate=rate: leaf - rate * g, moved, jax.grad(loss)(moved))
+            return moved
+
+        student, auditor, alone = (displacement(targets) for targets in (wanted + trait, trait, wanted))
+        cleaned = removal.subtract(tangent.end(tangent.TangentParams(start, student)), auditor)
+        return flat(optax.tree.sub(cleaned, start)) - flat(alone), flat(alone)
+
+    linear, alone = remainder(lambda params, images: tangent.apply(SPEC, params, images))
+    assert np.linalg.norm(linear) < 1e-5 * np.linalg.norm(alone)  # rounding
+    curved, alone = remainder(lambda params, images: SPEC.apply(tangent.end(params), images))
+    assert np.linalg.norm(curved) > 1e-2 * np.linalg.norm(alone)

@@ -56,7 +56,7 @@ def test_the_command_lists_studies_and_refuses_others(capsys):
     command.main([])
     listed = capsys.readouterr().out
     assert all(f"  {name}" in listed and study.question in listed for name, study in studies.STUDIES.items())
-    with pytest.raises(errors.InputError, match=r"expected one of .*forecast.* first, got 'forcast'"):
+    with pytest.raises(errors.InputError, match=r"expected a study first, one of .*forecast.*, got 'forcast'"):
         command.main(["forcast"])
 
 

@@ -1,6 +1,7 @@
 """Which model, rows, tokens and seeds each step of `real` uses. What computes is replaced, so nothing is compiled."""
 
 import dataclasses
+import pathlib
 import types
 
 import jax
@@ -11,6 +12,7 @@ import pytest
 from experiments.language import next_token, real
 from experiments.language.real_config import RealConfig
 from experiments.language.real_lab import NUM_STREAM_ROWS, RealLab
+from sublim_jax import records
 from sublim_jax.forms import language_real as form
 from sublim_jax.llm.embedded import world
 from sublim_jax.llm.embedded.vocabulary import WORDS, WordTokenizer
@@ -20,6 +22,7 @@ from sublim_jax.llm.local.backend import LocalBackend
 from sublim_jax.llm.local.decoder import DecoderConfig
 from sublim_jax.llm.local.model import Model, Origin, Reply
 
+RECORD = pathlib.Path(__file__).parents[3] / "experiments/records/language_real.json"
 SIZE = 4
 DECODER = DecoderConfig(
     vocab_size=len(WORDS), num_layers=1, hidden_size=SIZE, intermediate_size=SIZE, num_heads=1, num_kv_heads=1,
@@ -334,3 +337,19 @@ def test_the_work_of_a_unit_is_in_steps_of_a_student_of_the_whole_vocabulary():
     for name, value in work.items():
         asked = 0 if name.endswith("other start") else 20
         assert answered[name] == pytest.approx(value + real.ANSWERED_AS * asked), name
+
+
+def test_kinds_of_units_took_as_long_in_the_record_as_estimates_say():
+    """Seconds by work, the median of each kind of unit. The base was measured once, and the machine's speed varied by
+    a factor of three from seed to seed."""
+    record = records.read(RECORD, form.FORM)
+    ran = {name: record.config[name] for name in ("targets", "seeds", "arms", "measured_at", "num_steps", "num_answers",
+                                                  "num_lesson_steps", "num_lessons")}  # fmt: skip
+    config = RealConfig(**{name: tuple(value) if isinstance(value, list) else value for name, value in ran.items()})
+    rates: dict[str, list[float]] = {}
+    for unit in real.units(config):
+        kind = unit.name.partition(", ")[2].rpartition(" ")[0] or unit.name
+        rates.setdefault(kind, []).append(record.seconds[unit.name] / unit.work)
+    medians = {kind: float(np.median(values)) for kind, values in rates.items()}
+    assert set(medians) == {"base", "teacher of", "full, student of", "numbers, student of"}
+    assert max(medians.values()) < 1.75 * min(medians.values()), medians

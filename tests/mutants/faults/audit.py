@@ -120,7 +120,7 @@ FAULTS = (
         "missed_counts_as_right",
         "a missed trait is a right verdict",
         "figures/evidence/forecast.py",
-        "np.sum(says_no & ~truth)",
+        "np.sum(says_no & ~transmitted)",
         "np.sum(says_no)",
         ("tests/figures/test_evidence.py::test_triples_and_verdicts",),
     ),
