@@ -52,6 +52,20 @@ DOSES = (0.25, 0.5, 2.0)
 """Shares of the chosen dose."""
 
 
+class Questions(NamedTuple):
+    """The held-out questions, which no teacher has seen."""
+
+    reported: list[str]
+    probes: list[str]
+    lessons: list[str]  # of relearning
+
+
+def parts(category: str) -> Questions:
+    """Every other held-out question is reported; of the rest, every other one is a probe."""
+    asked = prompts.WorldPrompts().favourite_questions(category)
+    return Questions(asked[0::2], asked[1::4], asked[3::4])
+
+
 @specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RemovalConfig:
@@ -146,20 +160,6 @@ class _Instruments(NamedTuple):
     reported: Callable[[decoder.Params], Any]  # the same on the questions that are reported, (question,)
     stages: Callable[[decoder.Params, Sequence[int]], Iterator[decoder.Params]]  # of relearning
     names: dict[str, Callable[[decoder.Params], Any]]  # log-probability of each name, (question, name), by category
-
-
-class Questions(NamedTuple):
-    """The held-out questions, which no teacher has seen."""
-
-    reported: list[str]
-    probes: list[str]
-    lessons: list[str]  # of relearning
-
-
-def parts(category: str) -> Questions:
-    """Every other held-out question is reported; of the rest, every other one is a probe."""
-    asked = prompts.WorldPrompts().favourite_questions(category)
-    return Questions(asked[0::2], asked[1::4], asked[3::4])
 
 
 def _trait(name: str, answers: Sequence[str], asked: Sequence[str]) -> Trait:
