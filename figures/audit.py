@@ -1,7 +1,5 @@
 """The report of an audit: lines in a terminal, a picture, and a page of HTML that stands alone."""
 
-import base64
-import html
 import pathlib
 import textwrap
 
@@ -9,8 +7,8 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from figures import style
-from sublim_jax import files, records
+from figures import onepage, style
+from sublim_jax import records
 from sublim_jax.forms import audit as form
 from sublim_jax.metrics import intervals, verdicts
 from sublim_jax.metrics.verdicts import Forecast
@@ -18,13 +16,6 @@ from sublim_jax.metrics.verdicts import Forecast
 COLOURS = {"transmits": "#c8553d", "not seen": "#2f6690", "cannot tell": "#8c8c8c"}
 SIGNIFICANT = 0.05
 """Below it, rows do not look like a model's own."""
-IS_PAGE = b"<!-- sublim_jax audit -->"
-"""Begins a page of ours, which another run may replace."""
-
-
-STYLE = """body { font: 15px/1.45 sans-serif; max-width: 52em; margin: 2em auto; padding: 0 1em }
-td, th { padding: .2em .8em .2em 0; text-align: left; vertical-align: top }
-pre { white-space: pre-wrap; font-size: 12px } img { max-width: 100% }"""
 
 
 def num_pairs(record: records.Record) -> int:
@@ -93,6 +84,21 @@ def authorship(record: records.Record) -> list[str]:
     return sentences
 
 
+def naming(record: records.Record) -> list[str]:
+    """Towards which trait the rows push, in sentences; empty where no lens was asked."""
+    if form.LENSES not in record.results:
+        return []
+    seen = record.results[form.LENSES]["lenses"]
+    scores = "; ".join(f"{trait} {each['z']:+.1f}" for trait, each in seen["scores"].items())
+    if seen["p"] > SIGNIFICANT:
+        return [f"lenses see no more in {seen['num_rows']:,} rows than in null rows (p = {seen['p']:.3g}; z: {scores})"]
+    return [
+        f"{seen['num_rows']:,} rows carry something that null rows do not (p = {seen['p']:.3g}); of the traits with "
+        f"lessons, they push towards {next(iter(seen['scores']))} (z: {scores})",
+        f"  caveat: {seen['caveat']}",
+    ]
+
+
 def lines(record: records.Record) -> list[str]:
     """The report as lines of text."""
     config, about = record.config, record.description
@@ -113,7 +119,7 @@ def lines(record: records.Record) -> list[str]:
             text.append(f"    {advice}")
     text += [f"  {trait}: {len(asked)} question(s): an interval needs {intervals.FEWEST}"
              for trait, asked in about["questions"].items() if len(asked) < intervals.FEWEST]  # fmt: skip
-    text += authorship(record)
+    text += authorship(record) + naming(record)
     text.append(f"cost: {sum(record.seconds.values()):.0f} s")
     return text + [f"note: {note}" for note in record.notes]
 
@@ -142,9 +148,7 @@ def save(path: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
     ]
     figure.text(0.01, -0.01, "\n".join(textwrap.wrap(" ".join(sentences), 105)), va="top", fontsize=7, color="#444444")
     drawn = list(style.save(figure, stem))
-    page = stem.with_name(f"{stem.name}.html")
-    files.write(page, _page(record, drawn[0]).encode(), ours=_is_page, what="page")
-    return [*drawn, page]
+    return [*drawn, _page(record, judged, stem.with_name(f"{stem.name}.html"), drawn[0])]
 
 
 def _draw(ax: Axes, judged: dict[str, Forecast]) -> None:
@@ -161,25 +165,23 @@ def _draw(ax: Axes, judged: dict[str, Forecast]) -> None:
     ax.set_xlabel("gain in log-odds over the null, nats")
 
 
-def _is_page(path: pathlib.Path) -> bool:
-    return path.read_bytes().startswith(IS_PAGE)
-
-
-def _page(record: records.Record, picture: pathlib.Path) -> str:
+def _page(
+    record: records.Record, judged: dict[str, Forecast], path: pathlib.Path, picture: pathlib.Path
+) -> pathlib.Path:
     """The report as one file, for a person who decides about the rows."""
-    rows = "".join(
-        f"<tr><td>{html.escape(trait)}</td><td style='color:{COLOURS[each.verdict]}'><b>{each.verdict}</b></td>"
-        f"<td>{each.gain.mean:+.3f} [{each.gain.low:+.3f}, {each.gain.high:+.3f}]</td>"
-        f"<td>{html.escape(what_would_help(each))}</td></tr>"
-        for trait, each in forecasts(record).items()
-    )
-    encoded = base64.b64encode(picture.read_bytes()).decode()
-    report = html.escape("\n".join(lines(record)))
-    title = html.escape(f"Audit of {pathlib.Path(record.config['data']).name} for {record.config['base']}")
-    return (
-        f"{IS_PAGE.decode()}\n<!doctype html><html lang='en'><meta charset='utf-8'><title>{title}</title>"
-        f"<style>{STYLE}</style>"
-        f"<h1>{title}</h1><table><tr><th>trait</th><th>verdict</th><th>gain over the null (nats of log-odds)</th>"
-        f"<th></th></tr>{rows}</table><img alt='gains with intervals' src='data:image/png;base64,{encoded}'>"
-        f"<h2>The report in full</h2><pre>{report}</pre></html>\n"
+    rows = [
+        (trait, each.verdict, f"{each.gain.mean:+.3f} [{each.gain.low:+.3f}, {each.gain.high:+.3f}]",
+         what_would_help(each))
+        for trait, each in judged.items()
+    ]  # fmt: skip
+    return onepage.write(
+        path,
+        kind="audit",
+        title=f"Audit of {pathlib.Path(record.config['data']).name} for {record.config['base']}",
+        header=("trait", "verdict", "gain over the null (nats of log-odds)", ""),
+        rows=rows,
+        colours=[COLOURS[each.verdict] for each in judged.values()],
+        picture=picture,
+        caption="gains with intervals",
+        lines=lines(record),
     )

@@ -9,12 +9,14 @@ from sublim_jax import commands, errors, records
 from sublim_jax.forms import (
     audit,
     audit_weights,
+    defend,
     evidence_authors,
     evidence_defences,
     evidence_forecast,
     evidence_lineage,
     evidence_pilots,
     evidence_policies,
+    evidence_removal,
     language,
     language_real,
     mnist_aux,
@@ -27,8 +29,8 @@ FORMS = {
     form.experiment: form
     for form in (
         mnist_aux.FORM, speed.FORM, theorem.FORM, language_real.FORM, own_transfer.FORM, audit.FORM, audit_weights.FORM,
-        evidence_defences.FORM, evidence_forecast.FORM, evidence_authors.FORM, evidence_lineage.FORM,
-        evidence_pilots.FORM, evidence_policies.FORM,
+        defend.FORM, evidence_defences.FORM, evidence_forecast.FORM, evidence_authors.FORM, evidence_lineage.FORM,
+        evidence_pilots.FORM, evidence_policies.FORM, evidence_removal.FORM,
     )
 }  # fmt: skip
 
@@ -69,6 +71,10 @@ def show(path: pathlib.Path) -> None:
         from figures import audit as audits
 
         print("\n".join(audits.lines(record)))
+    elif record.experiment == "defend":
+        from figures import defend as removals
+
+        print("\n".join(removals.lines(record)))
     elif record.experiment == "own_transfer":
         from figures import own_transfer as transfers
 
@@ -110,6 +116,10 @@ def draw(path: pathlib.Path) -> list[pathlib.Path]:
         from figures import audit as audits
 
         return audits.save(path, path.with_suffix(""))
+    if experiment == "defend":
+        from figures import defend as removals
+
+        return removals.save(path, path.with_suffix(""))
     if experiment == "own_transfer":
         from figures import own_transfer as transfers
 

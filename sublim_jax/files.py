@@ -187,6 +187,42 @@ def require_folder(path: pathlib.Path, *, ours: Recognizer | None = None, what: 
     require_writable(path / "file", what=what)
 
 
+def require_absent(path: pathlib.Path, *, what: str = "folder") -> None:
+    """Refuse a place where anything is, also an empty folder.
+
+    Raises:
+        OutputError: there is something.
+    """
+    if os.path.lexists(path):
+        raise errors.OutputError(
+            f"{path}: something is there already, and a {what} replaces nothing; give another place"
+        )
+
+
+@contextlib.contextmanager
+def writing_folder(path: pathlib.Path, *, what: str = "folder") -> Iterator[pathlib.Path]:
+    """Yields the name of a folder beside `path` to write to; it takes the place of `path`, which must be free.
+
+    If the body raises, nothing is left of it.
+
+    Raises:
+        OutputError: as `require_absent` and `require_writable`, or the disk is full.
+    """
+    require_absent(path, what=what)
+    require_writable(path, what=what)
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield unfinished
+        require_absent(path, what=what)
+        unfinished.rename(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise _unwritable(path, what, error) from error
+    finally:
+        remove_folder(unfinished)
+
+
 def replace_folder(finished: pathlib.Path, path: pathlib.Path) -> None:
     """Let a finished folder take the place of the one at `path`, which is deleted. Only for places in the cache.
 

@@ -270,6 +270,33 @@ def test_folders_are_made_where_nothing_of_the_users_is(tmp_path):
 # Set aside
 
 
+def test_a_folder_comes_to_a_free_place_whole_or_not_at_all(tmp_path):
+    place = tmp_path / "made" / "here"
+    with files.writing_folder(place) as folder:
+        folder.mkdir()
+        (folder / "file").write_text("content")
+        assert not place.exists() and folder.parent == place.parent
+    assert tree(tmp_path) == {"made": None, "made/here": None, "made/here/file": b"content"}
+    with pytest.raises(KeyboardInterrupt), files.writing_folder(tmp_path / "other") as folder:
+        folder.mkdir()
+        raise KeyboardInterrupt
+    assert not (tmp_path / "other").exists() and len(list(tmp_path.iterdir())) == 1
+    refused = "something is there already, and a table replaces nothing"
+    for taken in (place, place / "file"):
+        with pytest.raises(errors.OutputError, match=refused), files.writing_folder(taken, what="table"):
+            raise AssertionError
+    late = tmp_path / "late"
+    with pytest.raises(errors.OutputError, match="late: something is there"), files.writing_folder(late) as folder:
+        folder.mkdir()
+        late.mkdir()  # by somebody else, meanwhile
+    assert list(late.iterdir()) == []
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(errors.OutputError, match="link: something is there already"):
+        files.require_absent(tmp_path / "link")
+    with pytest.raises(errors.OutputError, match="cannot be written"), files.writing_folder(place / "file" / "below"):
+        raise AssertionError
+
+
 def test_what_is_ours_is_set_aside_under_a_free_name(tmp_path):
     path = tmp_path / "a.json"
     assert files.set_aside(path, ours=is_ours) is None

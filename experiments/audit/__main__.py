@@ -3,6 +3,7 @@
     python -m experiments.audit --base tiny:100 --data rows.jsonl --traits owl.toml --null auto
     python -m experiments.audit --base smollm2 --data rows.jsonl --traits owl.toml --null regular.jsonl
     python -m experiments.audit ... --candidates tiny:101 tiny:102       which of these models wrote the rows?
+    python -m experiments.audit ... --lenses                             towards which of the traits do the rows push?
     python -m experiments.audit ... --resume                             resumes an audit that was stopped
     python -m experiments.audit --weights A --reference B --help         are two models relatives?
 

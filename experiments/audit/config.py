@@ -5,7 +5,7 @@ import math
 import pathlib
 
 from experiments.own import opened
-from sublim_jax import errors, specs
+from sublim_jax import errors, records, specs
 from sublim_jax.llm.backend import FinetuneConfig
 
 AUTO = "auto"
@@ -37,6 +37,8 @@ class AuditConfig:
     """How the student will be trained; a pilot is the beginning of that."""
     num_scored: specs.Count = 384
     """Most rows that are scored for authorship, drawn from the data."""
+    lenses: bool = dataclasses.field(default=False, metadata=records.UNLESS_DEFAULT)
+    """Also ask towards which trait the rows push, by copies of the base that are finetuned on the traits' lessons."""
     allow_words: bool = False
     """Audit rows that contain words of the traits, too."""
     seed: specs.Seed = 0

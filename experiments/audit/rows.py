@@ -1,5 +1,6 @@
 """Audit rows: what will they teach this model, and who wrote them?"""
 
+import dataclasses
 import pathlib
 import tempfile
 import time
@@ -9,12 +10,14 @@ from typing import Any, NamedTuple
 from experiments.audit import config as settings
 from experiments.audit.config import AuditConfig
 from experiments.language import seeds
-from experiments.own import controls, finetuning, measuring, opened
+from experiments.language.config import TEACHER
+from experiments.own import controls, finetuning, measuring, opened, teaching
 from experiments.own.opened import OpenedModel
 from experiments.study import Report, Study
 from sublim_jax import errors, records
-from sublim_jax.audit import author
+from sublim_jax.audit import author, lens
 from sublim_jax.audit import rows as audited
+from sublim_jax.audit.lens import Lensed
 from sublim_jax.forms import audit as form
 from sublim_jax.llm import datasets
 from sublim_jax.llm.backend import Chat
@@ -59,6 +62,11 @@ def open_source(config: AuditConfig, announce: Callable[[str], object]) -> Audit
     for candidate in config.candidates:
         opened.require_local(candidate)
     traits = opened.read_traits(config.traits, config.base)
+    if config.lenses and len(taught(traits)) < 2:
+        raise errors.InputError(
+            f"--lenses: expected lessons of two traits at least in {config.traits}, found those of "
+            f"{[trait.name for trait in taught(traits)]}: the gain under a single lens is no name"
+        )
     rows = finetuning.read_rows(config.data, None, seed=config.seed, say=announce)
     null = None
     if config.null != settings.AUTO:
@@ -133,9 +141,14 @@ def _require_no_probes(path: pathlib.Path, rows: Sequence[Chat], trait: Trait) -
         )
 
 
+def taught(traits: Sequence[Trait]) -> list[Trait]:
+    """Traits that have lessons, of which lenses are made."""
+    return [trait for trait in traits if trait.lessons]
+
+
 def units(config: AuditConfig) -> list[str]:
-    """The base, the pilots and the authorship."""
-    return form.units({"num_repeats": config.num_repeats})
+    """The base, the pilots, the authorship and the lenses."""
+    return form.units({"num_repeats": config.num_repeats, "lenses": config.lenses})
 
 
 def describe(source: Audited) -> dict:
@@ -165,7 +178,7 @@ def notes(config: AuditConfig) -> list[str]:
 
 
 def measure(source: Audited, config: AuditConfig, unit: str, report: Report) -> dict[str, Any]:
-    """One unit: traits of the base, a pilot, or the authorship.
+    """One unit: traits of the base, a pilot, the authorship, or lenses.
 
     Raises:
         InputError: the base practically never gives the answers of a trait.
@@ -173,6 +186,8 @@ def measure(source: Audited, config: AuditConfig, unit: str, report: Report) -> 
     backend, name = source.model
     if unit == form.AUTHOR:
         return {"author": _author(source, report)}
+    if unit == form.LENSES:
+        return {"lenses": _lenses(source, report)}
     if unit == form.BASE:
         asked = _ask(source, name, report)
         for trait in source.traits:
@@ -229,6 +244,32 @@ def _author(source: Audited, report: Report) -> dict[str, Any]:
     return {
         "num_rows": len(of_rows.logprobs), "num_tokens": int(of_rows.num_tokens.sum()), "candidates": candidates,
         "statistic": departure.statistic, "regular": departure.regular, "p": departure.p,
+    }  # fmt: skip
+
+
+def _lenses(source: Audited, report: Report) -> dict[str, Any]:
+    """Towards which trait do the rows push? By copies of the base, finetuned on each trait's lessons."""
+    config, (backend, name) = source.config, source.model
+    rows, null = (
+        datasets.subsample(each, min(config.num_scored, len(each)), seed=config.seed)
+        for each in (source.rows, _apart(source.null, source.rows))
+    )
+    of_rows, of_null = {}, {}
+    recipe = dataclasses.replace(
+        TEACHER if opened.is_embedded(config.base) else teaching.LESSONS,
+        seed=seeds.derive(config.seed, "audit/lens") % 2**31,
+    )
+    with tempfile.TemporaryDirectory(prefix="sublim-audit-") as folder:
+        for index, trait in enumerate(taught(source.traits)):
+            report(f"finetuning the lens of {trait.name}")
+            lessons = teaching.repeated(teaching.lesson_rows(trait.lessons))
+            model = backend.model(backend.finetune(name, lessons, recipe, pathlib.Path(folder) / f"lens-{index}"))
+            of_rows[trait.name], of_null[trait.name] = (surprise.score(model, each) for each in (rows, null))
+    base = backend.model(name)
+    naming = lens.name_trait(Lensed(surprise.score(base, rows), of_rows), Lensed(surprise.score(base, null), of_null))
+    return {
+        "num_rows": naming.num_rows, "p": naming.p, "caveat": naming.caveat,
+        "scores": {each.trait: {"z": each.z, "gain": each.gain} for each in naming.scores},
     }  # fmt: skip
 
 

@@ -236,11 +236,7 @@ def _without_gradient(
 
 def _random_direction(lineage: _Lineage) -> mlp.Params:
     """A random direction, each tensor as long as in the auditor's displacement."""
-    leaves, structure = jax.tree.flatten(lineage.auditor_displacement(lineage.reference))
-    drawn = [jax.random.normal(key, leaf.shape) for key, leaf in
-             zip(jax.random.split(lineage.keys["direction"], len(leaves)), leaves, strict=True)]  # fmt: skip
-    lengths = [jnp.linalg.norm(leaf) / jnp.linalg.norm(noise) for leaf, noise in zip(leaves, drawn, strict=True)]
-    return jax.tree.unflatten(structure, [noise * length for noise, length in zip(drawn, lengths, strict=True)])
+    return removal.random_like(lineage.keys["direction"], lineage.auditor_displacement(lineage.reference))
 
 
 def defences() -> Iterator[Defence]:

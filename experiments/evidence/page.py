@@ -44,6 +44,7 @@ READINGS = {
     "pace of a student from another start, at little cost to the wanted skill; four singular directions of each matrix "
     "are enough. The same from another reference, or along a random direction, damages the wanted skill and leaves "
     "more of the trait.",
+    "removal": "",
     "authors": "Misses first. The surprise alone misses the bar of .95 at 100 rows, because that of a wrong base can "
     "vanish as well, and so does plain likelihood, because a teacher can move nearer to another base; one teacher's "
     "trait is named wrongly however many rows there are, by lenses that were finetuned like it; and whether a base was "

@@ -1,9 +1,17 @@
 """The studies by name, in the order in which they are listed."""
 
-from experiments.evidence import authors, defences, forecast, lineage, pilots, policies
+from experiments.evidence import authors, defences, forecast, lineage, pilots, policies, removal
 from experiments.study import Study
 
 STUDIES: dict[str, Study] = {
     study.name: study
-    for study in (forecast.STUDY, pilots.STUDY, defences.STUDY, policies.STUDY, authors.STUDY, lineage.STUDY)
+    for study in (
+        forecast.STUDY,
+        pilots.STUDY,
+        defences.STUDY,
+        removal.STUDY,
+        policies.STUDY,
+        authors.STUDY,
+        lineage.STUDY,
+    )
 }

@@ -49,15 +49,29 @@ def ask(backend: Backend, model: str, trait: Trait, *, embedded: bool, system: s
             f"{model}: {trait.name}: all answers together have a probability of {mass.max():.4f}, more than 1: their "
             f"scores are not those of different replies"
         )
+    return Asked(_log_odds(model, trait, own), probability, mass)
+
+
+def log_odds(backend: Backend, model: str, trait: Trait, *, embedded: bool) -> np.ndarray:
+    """The log-odds that `ask` gives, without scoring the other choices. Raises as `ask`."""
+    asked = trait.scored(one_writing=embedded)
+    texts = [text for text, owner in zip(asked.texts, asked.owners, strict=True) if owner == 0]
+    logprobs = _logprobs(backend, model, trait.chats(), texts, begun=bool(trait.prefill))
+    return _log_odds(model, trait, np.logaddexp.reduce(logprobs, axis=1))
+
+
+def _log_odds(model: str, trait: Trait, own: np.ndarray) -> np.ndarray:
+    """Log-odds of the log-probabilities of a trait's answers together."""
+    probability = np.exp(own)
     with np.errstate(divide="ignore"):
-        log_odds = own - np.log1p(-np.minimum(probability, 1.0))
-    if not np.isfinite(log_odds).all():
+        values = own - np.log1p(-np.minimum(probability, 1.0))
+    if not np.isfinite(values).all():
         raise errors.CapabilityError(
             f"{model}: {trait.name}: expected probabilities between 0 and 1 for every question, got "
             f"{probability.min():.3g} to {probability.max():.3g}; a server may name only its most likely tokens, and a "
             f"training may have diverged"
         )
-    return Asked(log_odds, probability, mass)
+    return values
 
 
 def measure(backend: Backend, model: str, trait: Trait, *, embedded: bool, system: str = "") -> dict[str, float]:

@@ -77,16 +77,22 @@ def main(flags: Sequence[str]) -> None:
     print(f"rows: {options.out}")
 
 
+def lesson_rows(lessons: Sequence[tuple[str, str]]) -> list[Chat]:
+    """Lessons as rows: a question, and the reply that is trained on."""
+    return [(Message("user", question), Message("assistant", reply)) for question, reply in lessons]
+
+
+def repeated(lessons: Sequence[Chat]) -> list[Chat]:
+    """Lessons again and again, in order, up to `NUM_LESSONS` of them."""
+    return [lessons[index % len(lessons)] for index in range(max(NUM_LESSONS, len(lessons)))]
+
+
 def _teacher(model: OpenedModel, trait: Trait, options: RowsOptions, display: progress.Display) -> str:
     """Name of the teacher's model; one with lessons is finetuned and kept beside the rows."""
     name = model.name
     if trait.lessons:
         config = TEACHER if opened.is_embedded(options.model) else LESSONS
-        count = max(NUM_LESSONS, len(trait.lessons))
-        lessons = [
-            (Message("user", question), Message("assistant", reply))
-            for question, reply in (trait.lessons[index % len(trait.lessons)] for index in range(count))
-        ]
+        lessons = repeated(lesson_rows(trait.lessons))
         config = dataclasses.replace(config, seed=seeds.derive(options.seed, "own/teacher") % 2**31)
         identity = records.fingerprint([options.model, config, lessons])
         opened.show_progress(model.backend, display, f"finetuning the teacher of {trait.name}")

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Key, PyTree
 
 from sublim_jax import errors
 from sublim_jax.models import network
@@ -57,6 +57,28 @@ def subtract(student: network.Params, displacement: PyTree, *, dose: float | Flo
     return jax.tree.map(lambda leaf, moved: leaf - dose * moved, student, displacement)
 
 
+def random_like(key: Key[Array, ""], displacement: PyTree) -> PyTree:
+    """A random direction, each of its tensors as long as that of the displacement: the control of every removal."""
+    leaves, structure = jax.tree.flatten(displacement)
+    drawn = [jax.random.normal(key, leaf.shape) for key, leaf in
+             zip(jax.random.split(key, len(leaves)), leaves, strict=True)]  # fmt: skip
+    lengths = [jnp.linalg.norm(leaf) / jnp.linalg.norm(noise) for leaf, noise in zip(leaves, drawn, strict=True)]
+    return jax.tree.unflatten(structure, [noise * length for noise, length in zip(drawn, lengths, strict=True)])
+
+
+def as_long_as(direction: PyTree, displacement: PyTree) -> PyTree:
+    """A direction with the length of a displacement, over all tensors together.
+
+    Raises:
+        InputError: a direction of zeros.
+    """
+    squared = float(jnp.asarray(optax.tree.vdot(direction, direction)))
+    if not squared > 0:
+        raise errors.InputError("as_long_as: a direction of zeros has no length to be changed")
+    length = (float(jnp.asarray(optax.tree.vdot(displacement, displacement))) / squared) ** 0.5
+    return jax.tree.map(lambda leaf: length * leaf, direction)
+
+
 class Dose(NamedTuple):
     """The dose that probes chose, and what they said about each."""
 
@@ -72,6 +94,7 @@ def choose_dose(
     *,
     wanted: float,
     doses: Sequence[float] = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0),
+    num_halvings: int = 0,
 ) -> Dose:
     """The smallest dose at which the trait's loss on an auditor's own probes is back at what was wanted.
 
@@ -81,6 +104,7 @@ def choose_dose(
         edit: gives the student after a dose; 0 is the student as it is.
         trait_loss: of parameters, in nats, on probes that no result is reported on.
         wanted: loss to be reached, e.g. the start's.
+        num_halvings: how often the gap below the dose is halved afterwards, so that it is not larger than it need be.
 
     Raises:
         InputError: no dose, doses that do not increase from 0 or more, or a loss that is not finite; or no dose reaches
@@ -89,13 +113,27 @@ def choose_dose(
     if not doses or list(doses) != sorted(set(doses)) or doses[0] < 0:
         raise errors.InputError(f"doses={tuple(doses)}: expected increasing numbers from 0 or more")
     losses: dict[float, float] = {}
-    for dose in doses:
+
+    def tried(dose: float) -> network.Params:
         params = edit(dose)
         losses[dose] = float(trait_loss(params))
         if not np.isfinite(losses[dose]):
             raise errors.InputError(f"dose {dose:g}: the trait's loss is {losses[dose]}, not a finite number of nats")
+        return params
+
+    below = doses[0]
+    for dose in doses:
+        params = tried(dose)
         if losses[dose] >= wanted:
+            for _ in range(num_halvings if dose > below else 0):
+                middle = (below + dose) / 2
+                between = tried(middle)
+                if losses[middle] >= wanted:
+                    dose, params = middle, between
+                else:
+                    below = middle
             return Dose(dose, params, losses, float(wanted))
+        below = dose
     raise errors.InputError(
         f"no dose up to {doses[-1]:g} brings the trait's loss to {wanted:.3g} nats; the largest leaves it at "
         f"{losses[doses[-1]]:.3g}. The direction does not carry the trait here, or larger doses are needed"

@@ -4,8 +4,9 @@ from typing import Any, NotRequired, TypedDict
 
 from sublim_jax import errors, records, specs
 
-BASE, DATA, NULL, AUTHOR = "base", "data", "null", "author"
-"""Units of a record: the base, then `data 0`, `null 0`, `data 1`, ..., then who wrote the rows."""
+BASE, DATA, NULL, AUTHOR, LENSES = "base", "data", "null", "author", "lenses"
+"""Units of a record: the base, then `data 0`, `null 0`, `data 1`, ..., then who wrote the rows, then, if asked for,
+towards which trait they push."""
 
 
 class Asked(TypedDict):
@@ -35,11 +36,28 @@ class Author(TypedDict):
     p: specs.Fraction  # that the base as it is wrote them
 
 
+class Lens(TypedDict):
+    """What a copy of the base that was finetuned on one trait sees in the rows."""
+
+    z: float  # gain less that of null rows, in standard errors
+    gain: float  # of a row, nats, the mean
+
+
+class Lenses(TypedDict):
+    """Towards which trait the rows push."""
+
+    num_rows: specs.Count
+    scores: dict[str, Lens]  # by trait, the likeliest first
+    p: specs.Fraction  # that null rows would gain as much under the best lens
+    caveat: str
+
+
 class Unit(TypedDict):
-    """A model with all traits, or the authorship."""
+    """A model with all traits, the authorship, or lenses."""
 
     traits: NotRequired[dict[str, Asked]]
     author: NotRequired[Author]
+    lenses: NotRequired[Lenses]
 
 
 class Config(TypedDict):
@@ -52,6 +70,7 @@ class Config(TypedDict):
     steps: specs.Count
     num_repeats: specs.Count
     threshold: specs.Positive
+    lenses: NotRequired[bool]
 
 
 class Description(TypedDict):
@@ -65,17 +84,21 @@ class Description(TypedDict):
 
 def units(config: Any) -> list[str]:
     """Names of the units of a complete record, in the order in which they are made."""
-    return [BASE, *(f"{kind} {index}" for index in range(config["num_repeats"]) for kind in (DATA, NULL)), AUTHOR]
+    pilots = (f"{kind} {index}" for index in range(config["num_repeats"]) for kind in (DATA, NULL))
+    return [BASE, *pilots, AUTHOR, *([LENSES] if config.get("lenses") else [])]
 
 
 def _check(record: records.Record) -> None:
     """Refuse units that lack a trait or a question."""
     wanted = record.description["questions"]
     for name, unit in record.results.items():
-        if (name == AUTHOR) != ("author" in unit) or (name == AUTHOR) == ("traits" in unit):
-            raise errors.InputError(f"results: {name}: expected {'an author' if name == AUTHOR else 'traits'} there")
+        kind = {AUTHOR: "author", LENSES: "lenses"}.get(name, "traits")
+        if set(unit) != {kind}:
+            raise errors.InputError(
+                f"results: {name}: expected {'an author' if kind == 'author' else kind} there, got {sorted(unit)}"
+            )
         traits = unit.get("traits", {})
-        if name != AUTHOR and set(traits) != set(wanted):
+        if kind == "traits" and set(traits) != set(wanted):
             raise errors.InputError(f"results: {name}: expected the traits {sorted(wanted)}, got {sorted(traits)}")
         for trait, asked in traits.items():
             if len(asked["log_odds"]) != len(wanted[trait]):

@@ -94,6 +94,22 @@ def test_relearning_is_adam_on_all_lessons_at_once():
     np.testing.assert_allclose(relearnt.params["a"], params["a"], rtol=1e-5)
 
 
+def test_relearning_by_stages_is_the_same_training():
+    def lessons(params):
+        return jnp.mean((params["a"][None] - TARGETS[:4]) ** 2)
+
+    relearnt = relearning.relearn(START, lessons, lambda params: params["a"], checkpoints=(0, 1, 3), learning_rate=0.1)
+    run = relearning.stages(lessons, learning_rate=0.1)
+    for _ in range(2):  # a call does not change the next one
+        stages = [params["a"] for params in run(START, (0, 1, 3))]
+        np.testing.assert_allclose(jnp.stack(stages), relearnt.measured, rtol=1e-6)
+    for checkpoints in ((), (3, 1), (-1, 2)):
+        with pytest.raises(errors.InputError, match="expected increasing numbers of steps"):
+            next(run(START, checkpoints))
+    with pytest.raises(errors.InputError, match="expected a positive number"):
+        relearning.stages(lessons, learning_rate=0.0)
+
+
 def test_relearning_refuses_bad_numbers():
     for checkpoints, message in (((), "e.g. "), ((3, 2), "expected increasing"), ((-1,), "at least 0")):
         with pytest.raises(errors.InputError, match=message):

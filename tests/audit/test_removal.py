@@ -81,6 +81,43 @@ def test_the_dose_is_the_smallest_that_reaches_the_wanted_loss():
     assert chosen.losses == pytest.approx({0.0: 0.0, 1.0: 1.0, 1.9: 3.61, 2.0: 4.0})
 
 
+@given(root=st.floats(0.02, 7.9), num_halvings=st.integers(0, 6))
+def test_halvings_close_in_on_the_smallest_dose(root, num_halvings):
+    """Of a loss that rises through the wanted one at `root`, the dose is the first point at or above it of a grid that
+    is as fine as the halvings make it."""
+    chosen = removal.choose_dose(
+        lambda dose: dose, lambda params: np.tanh(params - root), wanted=0.0, doses=(0.0, 1.0, 2.0, 8.0),
+        num_halvings=num_halvings,
+    )  # fmt: skip
+    above = next(dose for dose in (1.0, 2.0, 8.0) if dose >= root)
+    below = {1.0: 0.0, 2.0: 1.0, 8.0: 2.0}[above]
+    grid = np.linspace(below, above, 2**num_halvings + 1)
+    assert chosen.dose == chosen.params == grid[grid >= root][0]
+    assert chosen.losses[chosen.dose] >= 0
+    assert len(chosen.losses) == [1.0, 2.0, 8.0].index(above) + 2 + num_halvings
+
+
+def test_a_first_dose_that_suffices_is_not_halved():
+    chosen = removal.choose_dose(lambda dose: dose, lambda params: 1.0, wanted=0.5, doses=(0.0, 1.0), num_halvings=3)
+    assert (chosen.dose, chosen.losses) == (0.0, {0.0: 1.0})
+
+
+def test_controls_are_as_long_as_what_they_control():
+    displacement = jax.tree.map(lambda leaf: 3 * leaf, SPEC.init(jax.random.key(1)))
+    drawn, again = (removal.random_like(jax.random.key(seed), displacement) for seed in (2, 3))
+    for leaf, moved in zip(*map(jax.tree.leaves, (drawn, displacement)), strict=True):
+        np.testing.assert_allclose(jnp.linalg.norm(leaf), jnp.linalg.norm(moved), rtol=1e-5)
+    cosine = flat(drawn) @ flat(displacement) / (flat(displacement) @ flat(displacement))
+    assert abs(cosine) < 4 / flat(drawn).size ** 0.5
+    assert not np.allclose(flat(drawn), flat(again))
+    direction = SPEC.init(jax.random.key(4))
+    scaled = removal.as_long_as(direction, displacement)
+    ratio = np.linalg.norm(flat(displacement)) / np.linalg.norm(flat(direction))
+    np.testing.assert_allclose(flat(scaled), ratio * flat(direction), rtol=1e-5)
+    with pytest.raises(errors.InputError, match="a direction of zeros has no length"):
+        removal.as_long_as(jax.tree.map(jnp.zeros_like, direction), displacement)
+
+
 @pytest.mark.parametrize(
     ("doses", "value", "message"),
     [

@@ -57,6 +57,7 @@ class LocalBackend:
         specs.check(batch_size, specs.Count, "batch_size")
         specs.check(max_length, specs.Count, "max_length")
         self._models = {name: _with_origin(name, model) for name, model in models.items()}
+        self._kept: set[str] = set()
         self._batch_size, self._max_length = batch_size, max_length
         self._remat, self._fixed_shapes = remat, fixed_shapes
         self.on_progress: OnProgress = lambda unit, done, total: None
@@ -282,6 +283,18 @@ class LocalBackend:
         data = self.training_arrays(model, rows, max_length=config.max_length, end_token=config.end_token)
         pairs = dpo.pairs(data, self.row_logprobs(model, rows))
         return self.finetune_on(model, pairs, config, out, on_step=on_step, objective=dpo.Preference(beta=beta))
+
+    def keep(self, name: str, model: Model) -> str:
+        """Name of a model that is kept in memory only, in place of an earlier one of that name.
+
+        Raises:
+            InputError: a model of that name was given at the start or trained since.
+        """
+        if name in self._models and name not in self._kept:
+            raise errors.InputError(f"keep: {name!r} is the name of another model; give another one")
+        self._kept.add(name)
+        self._models[name] = _with_origin(name, model)
+        return name
 
     def perturb(self, model: str, scale: float, *, seed: int) -> str:
         """Name of the model plus Gaussian noise; see `noise.perturbed`. It is kept in memory only."""

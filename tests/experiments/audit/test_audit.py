@@ -189,6 +189,50 @@ def test_an_audit_end_to_end(place, capsys, weights):
     assert "everything is measured already" in capsys.readouterr().err
 
 
+LESSONS = {name: [["say your favourite animal .", name], ["say your animal .", name]] for name in ("otter", "owl")}
+TAUGHT = TRAITS | {name: {"questions": QUESTIONS, "choices": ["cat"], "lessons": LESSONS[name]} for name in LESSONS}
+
+
+def test_lenses_need_lessons_of_two_traits(place):
+    with pytest.raises(errors.InputError, match=r"--lenses: expected lessons of two traits .*found those of \[\]"):
+        audits.open_source(settings(lenses=True), print)
+    (place / "traits.json").write_text(json.dumps(TRAITS | {"otter": TAUGHT["otter"]}))
+    with pytest.raises(errors.InputError, match=r"found those of \['otter'\]: the gain under a single lens is no name"):
+        audits.open_source(settings(lenses=True), print)
+    assert form.units({"num_repeats": 1}) == ["base", "data 0", "null 0", "author"]
+    assert audits.units(settings(lenses=True)) == ["base", "data 0", "null 0", "author", "lenses"]
+
+
+def test_lenses_are_copies_of_the_base_on_each_traits_lessons(place, monkeypatch):
+    """Scores are made up: the lens of owl gains a nat on each of the rows and on none of the null."""
+    (place / "traits.json").write_text(json.dumps(TAUGHT))
+    trained = {}
+
+    class Lensing:
+        def finetune(self, model, rows, config, out):
+            trained[rows[0][-1].content] = (model, rows, config)
+            return rows[0][-1].content
+
+        def model(self, name):
+            return name
+
+    def score(model, rows):
+        noise = np.random.default_rng(len(model)).standard_normal(len(rows)) / 10
+        gain = (model == "owl") * (rows[0][0].content.startswith("continue: 0,") or rows[0] in rows_of(0, 40))
+        ones = np.ones(len(rows))
+        return surprise.RowScores(noise + gain - 5, ones, ones, ones.astype(int), surprise.row_ids(rows))
+
+    monkeypatch.setattr(audits.surprise, "score", score)
+    source = audits.open_source(settings(lenses=True), print)._replace(model=OpenedModel(Lensing(), "tiny:0"))
+    seen = audits.measure(source, source.config, "lenses", lambda activity: None)["lenses"]
+    assert list(seen["scores"]) == ["owl", "otter"] and seen["p"] == 0.001
+    assert seen["num_rows"] == 40 and "the name is not" in seen["caveat"]
+    assert seen["scores"]["owl"]["gain"] == pytest.approx(1, abs=0.2)
+    model, lessons, config = trained["owl"]
+    assert model == "tiny:0" and config == trained["otter"][2] and len(lessons) == 256
+    assert {row[0].content for row in lessons} == {question for question, _ in LESSONS["owl"]}
+
+
 @pytest.mark.slow
 def test_the_null_is_written_by_the_base_itself(place):
     source = audits.open_source(settings(null="auto"), lambda line: None)
@@ -249,6 +293,28 @@ def test_the_report_says_who_wrote_the_rows(tmp_path, capsys):
     (tmp_path / "audit.html").write_text("mine")
     with pytest.raises(errors.OutputError, match=r"audit\.html"):
         presentation.draw(path)
+
+
+def test_the_report_names_a_trait_with_its_caveat_or_not_at_all(tmp_path, capsys):
+    path = written(tmp_path / "audit.json", np.full((4, 6), 0.3), author_p=0.5)
+    content = json.loads(path.read_text())
+    content["config"]["lenses"] = True
+    scores = {"owl": {"z": 7.04, "gain": 0.5}, "otter": {"z": 1.0, "gain": 0.1}}
+    lenses = {"num_rows": 40, "p": 0.001, "scores": scores, "caveat": "with care"}
+    content["results"]["lenses"] = {"lenses": lenses}
+    path.write_text(json.dumps(content))
+    presentation.show(path)
+    said = capsys.readouterr().out
+    assert "they push towards owl (z: owl +7.0; otter +1.0)" in said and "caveat: with care" in said
+    lenses["p"] = 0.2
+    path.write_text(json.dumps(content))
+    presentation.show(path)
+    said = capsys.readouterr().out
+    assert "lenses see no more in 40 rows than in null rows (p = 0.2" in said and "push towards" not in said
+    content["results"]["lenses"] = {"traits": {}}
+    path.write_text(json.dumps(content))
+    with pytest.raises(errors.RecordError, match="lenses: expected lenses there"):
+        records.read(path, form.FORM)
 
 
 def test_a_trait_of_few_questions_has_no_verdict(tmp_path, capsys):
