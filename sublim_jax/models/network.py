@@ -15,7 +15,8 @@ from jaxtyping import Array, Float, Key, PyTree, Shaped
 from sublim_jax import errors, specs
 
 Params = PyTree
-Inputs = Shaped[Array, "batch *shape"] | Shaped[np.ndarray, "batch *shape"]
+Inputs = Shaped[Array, "batch *shape"] | Shaped[np.ndarray, "batch *shape"] | tuple[Shaped[Array, "batch ..."], ...]
+"""A batch: an array, or several for a model that takes a tuple of them, as denoisers take images and times."""
 
 
 @runtime_checkable
