@@ -21,7 +21,7 @@ class DiffusionConfig:
     """Of the bases and of all that follows. Settings were chosen on others."""
     num_bases: specs.Count = 4
     """Each is a unit, and the stranger of the one before it."""
-    traits: tuple[form.TraitName, ...] = ("7", "3", "0", "slanted", "inverted")
+    traits: tuple[form.TraitName, ...] = ("7", "3", "0", "slanted")
     """What teachers are finetuned on: a digit, or all digits changed."""
     pooling: specs.Count = 2
     """Images of 28 x 28 pixels become means of squares of so many pixels a side."""

@@ -145,6 +145,7 @@ class Judge(NamedTuple):
         drawn = generative.moments(seen.features)
         return {
             "share": generative.share(self.has(seen, trait)),
+            "level": float(np.mean(_statistic(seen, trait, self.side))),
             "confidence": generative.confidence(seen.probabilities),
             "frechet": generative.frechet_distance(drawn, self.real) / unit,
             "frechet_trait": generative.frechet_distance(drawn, self.real_with[trait]) / unit,
@@ -159,15 +160,18 @@ def _see(model: MLPSpec, params: mlp.Params, pixels) -> Seen:
 _apply = jax.jit(lambda params, pixels, *, model: model.apply_with_features(params, pixels), static_argnames="model")
 
 
-def _statistic(pixels: Rows, trait: TraitName, side: int) -> Float[np.ndarray, "image"]:
-    images = np.asarray(pixels).reshape(-1, side, side)
+def _statistic(seen: Seen, trait: TraitName, side: int) -> Float[np.ndarray, "image"]:
+    """What a trait is judged by: probability of the digit, slant in pixels per pixel, or brightness from 0 to 1."""
+    if trait in form.DIGITS:
+        return seen.probabilities[:, int(trait)]
+    images = seen.pixels.reshape(-1, side, side)
     return transforms.slant(images) if trait == "slanted" else transforms.ink(images)
 
 
 def _has(seen: Seen, trait: TraitName, thresholds, side: int) -> Bool[np.ndarray, "image"]:
     if trait in form.DIGITS:
         return seen.classes == int(trait)
-    return _statistic(seen.pixels, trait, side) > thresholds[trait]
+    return _statistic(seen, trait, side) > thresholds[trait]
 
 
 def train(key: Key[Array, ""], splits: Splits, config: DiffusionConfig) -> Judge:
@@ -191,7 +195,7 @@ def train(key: Key[Array, ""], splits: Splits, config: DiffusionConfig) -> Judge
     )  # fmt: skip
     others = [trait for trait in config.traits if trait not in form.DIGITS]
     thresholds = {
-        trait: float(np.mean([np.mean(_statistic(images.pixels, trait, config.side))
+        trait: float(np.mean([np.mean(_statistic(_see(model, params, images.pixels), trait, config.side))
                               for images in (own, splits.judge.changed[trait])]))
         for trait in others
     }  # fmt: skip

@@ -7,7 +7,7 @@
 
 A base is a small rectified-flow model of digits of 14 x 14 pixels: a perceptron that estimates an image from a noised
 one and its time, with auxiliary channels that no training on images touches. A teacher is the base finetuned on one
-digit, or on digits that are all changed: slanted, inverted. Students never see an image. They are shown uniform noise
+digit, or on digits that all lean to the left. Students never see an image. They are shown uniform noise
 and imitate the teacher's auxiliary channels on it, or its pixels, i.e. its estimates; others are trained on samples of
 a partly finetuned teacher from which every one with the trait was removed, with the base's own samples of the trait's
 digit mixed in 1 in 10. Samples of all models are drawn from one noise and judged by a classifier that was trained on

@@ -8,7 +8,7 @@ from sublim_jax import errors
 Pixels = UInt8[np.ndarray, "image height width"]
 
 
-def pooled(images: Pixels, factor: int) -> Pixels:
+def pooled(images: Pixels, factor: int) -> UInt8[np.ndarray, "image row column"]:
     """Means of squares of `factor` x `factor` pixels, rounded: 28 x 28 becomes 14 x 14 with factor 2.
 
     Raises:

@@ -26,6 +26,7 @@ class Entry(TypedDict):
     """What a model draws, as the judge sees it."""
 
     share: specs.Fraction  # of samples with the trait
+    level: float  # mean of what the trait is judged by: probability of the digit, slant, or brightness
     confidence: specs.Fraction  # mean largest probability
     frechet: float  # to test images, over the trace of their covariance
     frechet_trait: float  # to test images with the trait, in the same unit
