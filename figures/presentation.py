@@ -9,6 +9,7 @@ from sublim_jax import commands, errors, records
 from sublim_jax.forms import (
     audit,
     audit_weights,
+    diffusion,
     evidence_authors,
     evidence_defences,
     evidence_forecast,
@@ -25,6 +26,7 @@ FORMS = {
     form.experiment: form
     for form in (
         mnist_aux.FORM, speed.FORM, theorem.FORM, language_real.FORM, own_transfer.FORM, audit.FORM, audit_weights.FORM,
+        diffusion.FORM,
         evidence_defences.FORM,
         evidence_forecast.FORM, evidence_authors.FORM, evidence_lineage.FORM,
     )
@@ -71,6 +73,10 @@ def show(path: pathlib.Path) -> None:
         from figures import own_transfer as transfers
 
         print("\n".join(transfers.lines(record)))
+    elif record.experiment == "diffusion":
+        from figures import diffusion as generators
+
+        print("\n".join(generators.lines(record)))
     elif record.experiment.startswith("evidence_"):
         print("\n".join(_evidence(record.experiment).lines(record)))
     elif record.experiment.startswith("language_"):
@@ -112,6 +118,10 @@ def draw(path: pathlib.Path) -> list[pathlib.Path]:
         from figures import own_transfer as transfers
 
         return transfers.save(path, path.with_suffix(""))
+    if experiment == "diffusion":
+        from figures import diffusion as generators
+
+        return generators.save(path, path.with_suffix(""))
     if experiment.startswith("evidence_"):
         return _evidence(experiment).save(path, path.with_suffix(""))
     save = {"mnist_aux": figure_10.save, "speed": speeds.save, "theorem": theorems.save_all}
