@@ -22,10 +22,10 @@ OWN, OTHER, PLAIN, TEACHER = "#c8553d", "#2f6690", "#8c8c8c", "#3b3b3b"
 ROWS: dict[str, tuple[str, str]] = {
     "base": ("base", PLAIN),
     "teacher": ("its teacher", TEACHER),
-    "student": ("student: 64 channels of noise", OWN),
+    "student": ("student: channels on noise", OWN),
     "other base": ("another base", PLAIN),
-    "stranger": ("stranger: the same, shifted", OTHER),
-    "stranger, raw": ("stranger: the same, raw", "#81b1d5"),
+    "stranger": ("stranger: channels, shifted", OTHER),
+    "stranger, raw": ("stranger: channels, raw", "#81b1d5"),
     "student of pixels": ("student: pixels on noise", OWN),
     "stranger of pixels": ("stranger: pixels on noise", OTHER),
     "student of samples": ("student: filtered samples", OWN),
@@ -130,7 +130,7 @@ def save(path: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
     figure = plt.figure(figsize=(14, 4.1 * num_lines + 0.5))
     grid = figure.add_gridspec(
         num_lines, 2, left=0.135, right=0.985, top=1 - 0.45 / (4.1 * num_lines + 0.5),
-        bottom=0.07 if num_lines > 1 else 0.13, wspace=0.36, hspace=0.24,
+        bottom=0.07 if num_lines > 1 else 0.13, wspace=0.38, hspace=0.24,
     )  # fmt: skip
     for place, trait in enumerate(traits):
         _draw_block(figure, grid[place // 2, place % 2], record, trait)
@@ -169,7 +169,7 @@ def _draw_block(figure: plt.Figure | SubFigure, place: SubplotSpec, record: reco
         ax.set_ylabel(label, rotation=0, ha="right", va="center", color=colour, fontsize=8.5, labelpad=6)
         if line == 0:
             title = record.description["traits"][trait]
-            ax.set_title(f"Teacher of: {title}", loc="left", fontsize=12, fontweight="bold")
+            ax.set_title(f"Teacher: {title}", loc="left", fontsize=12, fontweight="bold")
     draw_numbers(numbers, record, trait, names)
 
 
