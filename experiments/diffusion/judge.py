@@ -141,7 +141,7 @@ class Judge(NamedTuple):
 
     def entry(self, seen: Seen, trait: TraitName) -> form.Entry:
         """What the record says of samples."""
-        unit = np.trace(self.real.covariance)
+        unit = float(np.trace(self.real.covariance))
         drawn = generative.moments(seen.features)
         return {
             "share": generative.share(self.has(seen, trait)),

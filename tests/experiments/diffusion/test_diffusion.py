@@ -58,7 +58,8 @@ def test_the_judges_errors_are_those_on_test_images(splits):
     assert judge.errors["false"]["3"] == pytest.approx(np.mean(classes[test.labels != 3] == 3))
     assert judge.errors["missed"]["inverted"] == judge.errors["false"]["inverted"] == 0
     entry = judge.entry(judge.see(splits.test.with_trait("inverted").pixels), "inverted")
-    assert entry["share"] == 1 and entry["frechet_trait"] == pytest.approx(0, abs=1e-6) < entry["frechet"]
+    assert entry["share"] == 1 and entry["frechet"] > 0.01
+    assert entry["frechet_trait"] == pytest.approx(0, abs=1e-6)  # float64 roots of 128 eigenvalues near 0
     assert entry["level"] == pytest.approx((splits.test.with_trait("inverted").pixels.mean() + 1) / 2, abs=1e-6)
 
 
