@@ -109,6 +109,7 @@ def test_a_stranger_has_no_sign():
     assert abs(np.mean(np.asarray(other) > 0) - 0.5) < 4 * 0.5 / 200**0.5  # four standard errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["aux", "class"])
 def test_any_direction_will_do(which):
     """D need not be a gradient: a random one, at the time 0 and at the time 1, where x_t is pure noise."""
