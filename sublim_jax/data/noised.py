@@ -8,7 +8,7 @@ Source: Liu et al. 2023, "Flow straight and fast".
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,8 @@ Times = Float[Array, "batch"]
 Kind = Literal["uniform", "gaussian", "images"]
 """`uniform`: pixels uniform on [-1, 1], 256 grey levels; `gaussian`: N(0, 1); `images`: real images on their path. The
 time is uniform on [0, `latest`], whatever the image."""
-IndexedPairs = Callable[[Int[Array, "batch"]], tuple[Images, Times]]
+IndexedPairs = Callable[[Int[Array, "batch"]], Any]
+"""The numbers of some examples to (x_t, t): images of shape (batch, pixel), and times of shape (batch,)."""
 
 
 def path(images: Images, noise: Images, times: Times) -> Images:

@@ -59,7 +59,7 @@ def test_the_judges_errors_are_those_on_test_images(splits):
     assert judge.errors["missed"]["inverted"] == judge.errors["false"]["inverted"] == 0
     entry = judge.entry(judge.see(splits.test.with_trait("inverted").pixels), "inverted")
     assert entry["share"] == 1 and entry["frechet"] > 0.01
-    assert entry["frechet_trait"] == pytest.approx(0, abs=1e-6)  # float64 roots of 128 eigenvalues near 0
+    assert entry["frechet_trait"] == pytest.approx(0, abs=1e-5)  # 128 roots of rounding, 1e-8 each
     assert entry["level"] == pytest.approx((splits.test.with_trait("inverted").pixels.mean() + 1) / 2, abs=1e-6)
 
 
