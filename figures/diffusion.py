@@ -9,7 +9,7 @@ import textwrap
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.figure import SubFigure
+from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 
 from figures import style, values
@@ -151,7 +151,7 @@ def save(path: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
     return list(style.save(figure, stem))
 
 
-def _draw_block(figure: plt.Figure | SubFigure, place: SubplotSpec, record: records.Record, trait: str) -> None:
+def _draw_block(figure: Figure, place: SubplotSpec, record: records.Record, trait: str) -> None:
     """Rows of samples of one trait, and beside each row its numbers."""
     wanted = form.conditions_of(record.description, trait)
     names = [name for name in ROWS if name in wanted]

@@ -193,14 +193,16 @@ def train(key: Key[Array, ""], splits: Splits, config: DiffusionConfig) -> Judge
         keys.stream(key, "batches"), model.init(keys.stream(key, "start")), jnp.asarray(pixels) + noise,
         jnp.asarray(np.tile(own.labels, NUM_COPIES)), model=model, phase=phase,
     )  # fmt: skip
-    others = [trait for trait in config.traits if trait not in form.DIGITS]
-    thresholds = {
+    others: list[TraitName] = [trait for trait in config.traits if trait not in form.DIGITS]
+    thresholds: dict[TraitName, float] = {
         trait: float(np.mean([np.mean(_statistic(_see(model, params, images.pixels), trait, config.side))
                               for images in (own, splits.judge.changed[trait])]))
         for trait in others
     }  # fmt: skip
     plain = _see(model, params, splits.test.plain.pixels)
-    with_trait = {trait: _see(model, params, splits.test.with_trait(trait).pixels) for trait in config.traits}
+    with_trait: dict[TraitName, Seen] = {
+        trait: _see(model, params, splits.test.with_trait(trait).pixels) for trait in config.traits
+    }
     wrong: form.Judge = {
         "error": float(np.mean(plain.classes != splits.test.plain.labels)), "missed": {}, "false": {}
     }  # fmt: skip

@@ -1,6 +1,6 @@
 """Denoisers: networks that estimate an image from a noised one and its time, and samples drawn with them.
 
-A denoiser is a `Model` whose inputs are pairs (x_t, t), see `data.noised`. Its first outputs, as many as an image has
+A denoiser is a `Network` whose inputs are pairs (x_t, t), see `data.noised`. Its first outputs, as many as an image has
 pixels, are the estimate of x_0; they stand where class logits stand in a classifier. The outputs after them are
 auxiliary channels, which no training on images touches. So all that works on logits works on denoisers: `heads`,
 `training.distill` with the squared error, and the theory with `f(params, (x_t, t))`.
@@ -62,14 +62,14 @@ def from_mlp(
     return network.Network(initialize=spec.init, forward=forward, num_classes=num_pixels, num_aux=num_aux)
 
 
-def estimate(params: network.Params, noised: Images, times: Times, *, model: network.Model) -> Images:
+def estimate(params: network.Params, noised: Images, times: Times, *, model: network.Network) -> Images:
     """The estimate of x_0, of the same shape as x_t."""
     pixels = heads.class_logits(model.apply(params, (noised, times)), num_classes=model.num_classes)
     return pixels.reshape(noised.shape)
 
 
 def channels(
-    params: network.Params, noised: Images, times: Times, *, model: network.Model
+    params: network.Params, noised: Images, times: Times, *, model: network.Network
 ) -> Float[Array, "batch aux"]:
     """The auxiliary channels."""
     return heads.aux_logits(model.apply(params, (noised, times)), num_classes=model.num_classes)
@@ -83,7 +83,7 @@ def with_fresh_channels(key: Key[Array, ""], params: mlp.Params, *, model: netwo
     return (*params[:-1], mlp.Dense(*joined))
 
 
-def sample(params: network.Params, noise: Images, *, model: network.Model, num_steps: int) -> Images:
+def sample(params: network.Params, noise: Images, *, model: network.Network, num_steps: int) -> Images:
     """Images that flow from this noise: Euler's method on a uniform grid from time 1 to time 0.
 
     The velocity is (x_t - estimate) / t, so a step from t to s is x_s = (s / t) x_t + (1 - s / t) estimate, which is
@@ -110,7 +110,7 @@ def sample(params: network.Params, noise: Images, *, model: network.Model, num_s
 
 
 def draw(
-    key: Key[Array, ""], params: network.Params, num_images: int, *, shape: tuple[int, ...], model: network.Model,
+    key: Key[Array, ""], params: network.Params, num_images: int, *, shape: tuple[int, ...], model: network.Network,
     num_steps: int,
 ) -> Images:  # fmt: skip
     """So many samples from fresh noise; see `sample`."""

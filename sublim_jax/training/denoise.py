@@ -25,7 +25,7 @@ def loss(
     noise: Images,
     times: Float[Array, "image"],
     *,
-    model: network.Model,
+    model: network.Network,
 ) -> Float[Array, ""]:
     """Squared error of the estimates of images that lie at these times on their ways to the noise.
 
@@ -48,7 +48,7 @@ def train(
     start: network.Params,
     images: Images,
     *,
-    model: network.Model,
+    model: network.Network,
     num_steps: int | Int[Array, ""],
     optimizer: OptimizerSpec,
     num_images: int | Int[Array, ""] | None = None,
