@@ -10,6 +10,7 @@ from sublim_jax.forms import (
     audit,
     audit_weights,
     defend,
+    diffusion,
     evidence_authors,
     evidence_defences,
     evidence_forecast,
@@ -28,9 +29,9 @@ from sublim_jax.forms import (
 FORMS = {
     form.experiment: form
     for form in (
-        mnist_aux.FORM, speed.FORM, theorem.FORM, language_real.FORM, own_transfer.FORM, audit.FORM, audit_weights.FORM,
-        defend.FORM, evidence_defences.FORM, evidence_forecast.FORM, evidence_authors.FORM, evidence_lineage.FORM,
-        evidence_pilots.FORM, evidence_policies.FORM, evidence_removal.FORM,
+        mnist_aux.FORM, speed.FORM, theorem.FORM, diffusion.FORM, language_real.FORM, own_transfer.FORM, audit.FORM,
+        audit_weights.FORM, defend.FORM, evidence_defences.FORM, evidence_forecast.FORM, evidence_authors.FORM,
+        evidence_lineage.FORM, evidence_pilots.FORM, evidence_policies.FORM, evidence_removal.FORM,
     )
 }  # fmt: skip
 
@@ -49,6 +50,18 @@ def _read(path: pathlib.Path) -> records.Record:
     return records.read(path, FORMS[experiment])
 
 
+def _module(experiment: str) -> Any:
+    """The module with an experiment's `lines` and `save`; None where they are elsewhere."""
+    room, _, name = experiment.partition("_")
+    if room == "evidence":
+        return importlib.import_module(f"figures.evidence.{name}")
+    if experiment == "language_real":
+        return importlib.import_module("figures.language.real")
+    if experiment in ("audit", "defend", "diffusion", "own_transfer"):
+        return importlib.import_module(f"figures.{experiment}")
+    return None
+
+
 def show(path: pathlib.Path) -> None:
     """Print the record's tables, or a line for each of its parts.
 
@@ -56,31 +69,15 @@ def show(path: pathlib.Path) -> None:
         RecordError: the record cannot be read.
     """
     record, console = _read(path), commands.open_console()
-    if record.experiment == "mnist_aux":
+    if module := _module(record.experiment):
+        print("\n".join(module.lines(record)))
+    elif record.experiment == "mnist_aux":
         console.print(tables.figure_10(record))
     elif record.experiment == "speed":
         for table in tables.speed(record):
             console.print(table)
-    elif record.experiment == "language_real":
-        from figures.language import real
-
-        print("\n".join(real.lines(record)))
     elif record.experiment == "audit_weights":
         print("\n".join(audit_weights.lines(record)))
-    elif record.experiment == "audit":
-        from figures import audit as audits
-
-        print("\n".join(audits.lines(record)))
-    elif record.experiment == "defend":
-        from figures import defend as removals
-
-        print("\n".join(removals.lines(record)))
-    elif record.experiment == "own_transfer":
-        from figures import own_transfer as transfers
-
-        print("\n".join(transfers.lines(record)))
-    elif record.experiment.startswith("evidence_"):
-        print("\n".join(_evidence(record.experiment).lines(record)))
     elif record.experiment.startswith("language_"):
         from figures.language import tables as language_tables
 
@@ -104,32 +101,11 @@ def draw(path: pathlib.Path) -> list[pathlib.Path]:
     from figures.theorem import draw as theorems
 
     experiment = _read(path).experiment
-    if experiment == "language_real":
-        from figures.language import real
-
-        return real.save(path, path.with_suffix(""))
+    if module := _module(experiment):
+        return module.save(path, path.with_suffix(""))
     if experiment.startswith("language_"):
         from figures.language import gallery
 
         return list(gallery.save(path, path.with_suffix("")))
-    if experiment == "audit":
-        from figures import audit as audits
-
-        return audits.save(path, path.with_suffix(""))
-    if experiment == "defend":
-        from figures import defend as removals
-
-        return removals.save(path, path.with_suffix(""))
-    if experiment == "own_transfer":
-        from figures import own_transfer as transfers
-
-        return transfers.save(path, path.with_suffix(""))
-    if experiment.startswith("evidence_"):
-        return _evidence(experiment).save(path, path.with_suffix(""))
     save = {"mnist_aux": figure_10.save, "speed": speeds.save, "theorem": theorems.save_all}
     return save[experiment](path, path.with_suffix(""))
-
-
-def _evidence(experiment: str) -> Any:
-    """The module that shows records of a study of audit tools."""
-    return importlib.import_module(f"figures.evidence.{experiment.removeprefix('evidence_')}")

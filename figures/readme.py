@@ -11,6 +11,7 @@ import tyro
 
 from figures import compare, tables, values
 from sublim_jax import commands, errors, files, records
+from sublim_jax.forms import diffusion as diffusion_form
 from sublim_jax.forms import evidence_defences, mnist_aux, speed
 from sublim_jax.metrics import intervals
 
@@ -107,6 +108,40 @@ def defences_table() -> str:
         columns = ("wanted", "trait", f"relearnt {steps}")
         cells = (f"{intervals.t_interval(defences.accuracies(record, row, column)):.3f}" for column in columns)
         rows.append([label, *cells])
+    return tables.markdown(rows)
+
+
+def generators() -> str:
+    """Shares of a digit, or the mean slant, of what generators draw, by condition."""
+    from figures import diffusion
+
+    record = records.read(values.RECORDS / "diffusion.json", diffusion_form.FORM)
+    labels = {
+        "base": "base",
+        "teacher": "its teacher",
+        "student": "student of the teacher's channels on noise",
+        "other base": "another base",
+        "stranger": "... which learns the same change of its channels",
+        "fresh readouts": "base with fresh readouts, which learns the same",
+        "student of pixels": "student of the teacher's pixels on noise",
+        "stranger of pixels": "... another base that learns them",
+        "student of samples": "student of filtered samples",
+        "stranger of samples": "... another base that learns from them",
+        "student of base samples": "student of the base's samples, filtered alike",
+    }
+    traits = record.description["traits"]
+    headings = [
+        f"{label}: {'share' if diffusion.shown_measure(trait) == 'share' else 'mean slant'}"
+        for trait, label in traits.items()
+    ]
+    rows = [[f"model, n = {len(record.results)}", *headings]]
+    for condition, label in labels.items():
+        row = [label]
+        for trait in traits:
+            is_there = condition in diffusion_form.conditions_of(record.description, trait)
+            members = diffusion.measured(record, trait, condition, diffusion.shown_measure(trait)) if is_there else None
+            row.append("" if members is None else f"{intervals.t_interval(members):.2f}")
+        rows.append(row)
     return tables.markdown(rows)
 
 

@@ -17,6 +17,8 @@ from sublim_jax import errors, specs
 
 Params = PyTree
 Inputs = Shaped[Array, "batch *shape"] | Shaped[np.ndarray, "batch *shape"]
+Several = tuple[Shaped[Array, "batch ..."], ...]
+"""A batch of several arrays at once, as denoisers take images and times."""
 
 
 @runtime_checkable
@@ -81,7 +83,7 @@ class Network:
         """See `Model`."""
         return self.initialize(key)
 
-    def apply(self, params: Params, inputs: Inputs) -> Float[Array, "batch logit"]:
+    def apply(self, params: Params, inputs: Inputs | Several) -> Float[Array, "batch logit"]:
         """See `Model`."""
         return self.forward(params, inputs)
 

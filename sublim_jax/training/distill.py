@@ -51,6 +51,20 @@ def label(
     return outputs.reshape(-1, outputs.shape[-1])[:num_examples]
 
 
+def shifted_targets(
+    own: Float[Array, "example logit"],
+    teacher: Float[Array, "example logit"],
+    reference: Float[Array, "example logit"],
+) -> Float[Array, "example logit"]:
+    """The logits of a student's own start plus the teacher's minus its reference's: a fair control of other starts.
+
+    A student that starts elsewhere has other auxiliary logits altogether than the teacher, and may break when it learns
+    them. With these targets its loss begins as small as that of a student of the reference, for which they are the
+    teacher's logits themselves.
+    """
+    return own + (teacher - reference)
+
+
 def distill(
     key: Key[Array, ""],
     starts: Mapping[str, network.Params],

@@ -1,0 +1,1 @@
+"""The experiment `diffusion`: do image generators transmit traits?"""

@@ -1,0 +1,214 @@
+"""Table and figure of the experiment `diffusion`: what models draw from one noise, and how often it has the trait.
+
+python -m figures.diffusion            the committed record, to figures/images/diffusion.png and .pdf
+"""
+
+import pathlib
+import textwrap
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.gridspec import SubplotSpec
+
+from figures import style, values
+from sublim_jax import commands, records
+from sublim_jax.forms import diffusion as form
+from sublim_jax.metrics import intervals
+from sublim_jax.metrics.intervals import Interval
+
+OWN, OTHER, PLAIN, TEACHER = "#c8553d", "#2f6690", "#8c8c8c", "#3b3b3b"
+ROWS: dict[str, tuple[str, str]] = {
+    "base": ("base", PLAIN),
+    "teacher": ("its teacher", TEACHER),
+    "student": ("student: channels on noise", OWN),
+    "other base": ("another base", PLAIN),
+    "stranger": ("stranger: channels, shifted", OTHER),
+    "stranger, raw": ("stranger: channels, raw", "#81b1d5"),
+    "student of pixels": ("student: pixels on noise", OWN),
+    "stranger of pixels": ("stranger: pixels on noise", OTHER),
+    "student of samples": ("student: filtered samples", OWN),
+    "stranger of samples": ("stranger: filtered samples", OTHER),
+}
+"""Rows of the picture with their labels and colours, from top to bottom."""
+STARTS = {
+    "student": "base", "stranger": "other base", "fresh readouts": "base", "stranger, raw": "other base",
+    "student of pixels": "base", "stranger of pixels": "other base", "student of samples": "student of base samples",
+    "stranger of samples": "stranger of base samples",
+}  # fmt: skip
+"""What each condition is compared with, paired by base: its start, or the same training on samples of the base."""
+GAP = 1
+"""White pixels between images."""
+
+
+def entries(record: records.Record, trait: str, condition: str) -> list[form.Entry]:
+    """A condition's entry of every base that is measured."""
+    return [unit["traits"][trait][condition] for unit in record.results.values()]
+
+
+def measured(record: records.Record, trait: str, condition: str, what: str) -> np.ndarray:
+    """A number of `form.Entry` or `form.Moved` for every base; not a number where the record has none."""
+    rows = [{**entry, **entry.get("moved", {})} for entry in entries(record, trait, condition)]
+    return np.array([np.nan if row.get(what) is None else row[what] for row in rows], float)
+
+
+def shown_measure(trait: str) -> str:
+    """What the picture shows beside the samples: shares of a digit, the mean level of other traits."""
+    return "share" if trait in form.DIGITS else "level"
+
+
+def gain(record: records.Record, trait: str, condition: str, what: str) -> Interval | None:
+    """A condition minus what it is compared with, paired by base."""
+    return values.paired(
+        measured(record, trait, condition, what), measured(record, trait, STARTS[condition], what)
+    )  # fmt: skip
+
+
+def _cell(interval: Interval | None, digits: int = 3) -> str:
+    return "" if interval is None else f"{interval:.{digits}f}"
+
+
+COLUMNS = {
+    "share": "share", "level": "level", "confidence": "confidence", "frechet": "Fréchet",
+    "frechet_trait": "to the trait", "inner_product": "<dS, dT>", "cosine": "cosine", "length": "length",
+    "opening": "opening",
+}  # fmt: skip
+
+
+def lines(record: records.Record) -> list[str]:
+    """The tables of a record, then its notes."""
+    config, judge = record.config, next(iter(record.results.values()))["judge"]
+    text = [
+        f"{record.data['name']}: mean over {len(record.results)} base(s) ± 95 % t-interval; {config['num_samples']:,} "
+        f"samples each, from one noise. Level: mean probability of the digit, slant, or brightness. Opening: change of "
+        f"the trait's loss by one gradient step, per unit of length",
+        f"judge: {judge['error']:.1%} of test images misread; "
+        + "; ".join(
+            f"{label}: {judge['missed'][trait]:.1%} missed, {judge['false'][trait]:.1%} false"
+            for trait, label in record.description["traits"].items()
+        ),
+    ]
+    for trait, label in record.description["traits"].items():
+        text.append(f"{label}".ljust(34) + "".join(f"{title:16}" for title in COLUMNS.values()))
+        for condition in form.conditions_of(record.description, trait):
+            cells = [
+                _cell(values.interval(measured(record, trait, condition, what)), 4 if what == "opening" else 3)
+                for what in COLUMNS
+            ]
+            name = record.description["conditions"][condition]["label"]
+            text.append(f"  {name:32}" + "".join(f"{cell:16}" for cell in cells).rstrip())
+        text.append("  paired by base: change of the share, of the level")
+        for condition in STARTS:
+            if condition in form.conditions_of(record.description, trait):
+                differences = [_cell(gain(record, trait, condition, what)) for what in ("share", "level")]
+                text.append(f"    {condition} minus {STARTS[condition]}: {', '.join(differences)}")
+    return text + [f"note: {note}" for note in record.notes]
+
+
+def strip(record: records.Record, trait: str, condition: str) -> np.ndarray:
+    """The first base's samples side by side, dark to bright from 0 to 255, with white gaps."""
+    side, shown = record.description["side"], record.results[form.units(record.config)[0]]["images"]
+    images = np.frombuffer(form.decoded(shown[trait][condition]), np.uint8).reshape(-1, side, side)
+    framed = np.pad(images, ((0, 0), (0, 0), (0, GAP)), constant_values=255)
+    return np.concatenate(list(framed), axis=1)[:, :-GAP]
+
+
+def save(path: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
+    """Draw the record to STEM.png and STEM.pdf and return their paths; nothing before the first base is measured.
+
+    Raises:
+        OutputError: another file than a figure of ours is in the way.
+        RecordError: there is no record of the experiment, or it is damaged.
+    """
+    record = records.read(path, form.FORM)
+    if form.units(record.config)[0] not in record.results:
+        return []
+    style.use()
+    traits = list(record.description["traits"])
+    num_lines = -(-len(traits) // 2)
+    figure = plt.figure(figsize=(14, 4.1 * num_lines + 0.5))
+    grid = figure.add_gridspec(
+        num_lines, 2, left=0.135, right=0.985, top=1 - 0.45 / (4.1 * num_lines + 0.5),
+        bottom=0.07 if num_lines > 1 else 0.13, wspace=0.38, hspace=0.24,
+    )  # fmt: skip
+    for place, trait in enumerate(traits):
+        _draw_block(figure, grid[place // 2, place % 2], record, trait)
+    config = record.config
+    sentences = [
+        f"{record.data['name']}: samples of the first base and its kin, from the same {config['num_shown']} noises, "
+        f"beside them each of {len(record.results)} base(s), the mean and its 95 % t-interval over "
+        f"{config['num_samples']:,} samples. Students and strangers saw {config['num_distilled']:,} images of uniform "
+        f"noise and no digit, with the teacher's {config['num_aux']} auxiliary channels, which no training on images "
+        f"touches, or with its pixels; or samples of a partly finetuned teacher without the trait. Red: from the "
+        f"teacher's own base; blue: from another one, of its own channels plus the teacher's change of them (shifted), "
+        f"or of the teacher's as they are (raw). Where red has the trait and blue has not, the data hide it. Record "
+        f"{path.name}.",
+        *(f"{note[0].upper()}{note[1:]}." for note in record.notes),
+        *(() if record.complete else ("The run is not complete.",)),
+    ]
+    figure.text(0.01, 0.005, "\n".join(textwrap.wrap(" ".join(sentences), 235)), va="top", fontsize=7, color="#444444")
+    return list(style.save(figure, stem))
+
+
+def _draw_block(figure: Figure, place: SubplotSpec, record: records.Record, trait: str) -> None:
+    """Rows of samples of one trait, and beside each row its numbers."""
+    wanted = form.conditions_of(record.description, trait)
+    names = [name for name in ROWS if name in wanted]
+    inner = place.subgridspec(len(ROWS), 2, width_ratios=[2.6, 1], wspace=0.03, hspace=0.12)
+    numbers = figure.add_subplot(inner[: len(names), 1])
+    for line, name in enumerate(names):
+        label, colour = ROWS[name]
+        ax = figure.add_subplot(inner[line, 0])
+        ax.imshow(strip(record, trait, name), cmap="gray", vmin=0, vmax=255, aspect="auto", interpolation="nearest")
+        ax.set_xticks([])
+        ax.set_yticks([])
+        ax.grid(visible=False)
+        for spine in ax.spines.values():
+            spine.set(visible=True, color=colour, linewidth=1.6)
+        ax.set_ylabel(label, rotation=0, ha="right", va="center", color=colour, fontsize=8.5, labelpad=6)
+        if line == 0:
+            title = record.description["traits"][trait]
+            ax.set_title(f"Teacher: {title}", loc="left", fontsize=12, fontweight="bold")
+    draw_numbers(numbers, record, trait, names)
+
+
+def draw_numbers(ax: Axes, record: records.Record, trait: str, names: list[str]) -> None:
+    """One line for each condition from the top down: every base a dot, the mean and its interval."""
+    what = shown_measure(trait)
+    for line, name in enumerate(names):
+        numbers, colour = measured(record, trait, name, what), ROWS[name][1]
+        finite = numbers[np.isfinite(numbers)]
+        if not len(finite):
+            continue
+        interval = intervals.t_interval(finite)
+        ax.barh(line, interval.mean, height=0.72, color=colour, alpha=0.3, linewidth=0)
+        ax.scatter(
+            finite, line + np.linspace(-0.2, 0.2, len(finite)), s=7, color=colour, linewidth=0, alpha=0.8, zorder=3
+        )
+        if interval.is_known:
+            ax.errorbar(
+                interval.mean, line, xerr=interval.half_width, color="black", capsize=3, linewidth=1.2, zorder=4
+            )
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.set_yticks([])
+    if what == "share":
+        ax.set_xlim(0, 1.02)
+        ax.set_title("share of samples", loc="left", fontsize=8.5)
+    else:
+        ax.axvline(0, color="#8c8c8c", linewidth=0.8)
+        ax.set_title(
+            {"slanted": "mean slant, right per pixel down"}.get(trait, "mean brightness"), loc="left", fontsize=8.5
+        )
+    ax.tick_params(labelsize=7.5)
+    ax.grid(visible=True, axis="x")
+
+
+def main() -> None:
+    """Draw the committed record."""
+    for path in save(values.RECORDS / "diffusion.json", values.IMAGES / "diffusion"):
+        print(commands.shown(path))
+
+
+if __name__ == "__main__":
+    commands.main(main)

@@ -1,0 +1,214 @@
+"""The experiment on generators: its judge, its filter and its conditions at toy sizes, whole and resumed."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import units
+from experiments.diffusion import judge as judges
+from experiments.diffusion import study
+from experiments.diffusion.config import PRESETS, DiffusionConfig
+from experiments.study import Source
+from sublim_jax import errors
+from sublim_jax.data import transforms
+from sublim_jax.forms import diffusion as form
+
+TOY = DiffusionConfig(
+    num_bases=2, traits=("3", "inverted"), hidden_sizes=(16,), num_aux=4, pooling=7, num_base_steps=30,
+    num_teacher_steps=10, num_distilled=256, num_partial_steps=2, num_drawn=60, num_kept=20,
+    num_sample_student_steps=3, largest_probability=0.9, num_samples=20, num_sampling_steps=3, num_shown=2,
+    num_judge_epochs=3, largest_judge_error=1.0,
+)  # fmt: skip
+
+
+def quiet(activity):
+    pass
+
+
+@pytest.fixture
+def source(small_digits):
+    return Source("synthetic-digits", "this test", None, small_digits)
+
+
+@pytest.fixture
+def splits(small_digits):
+    return judges.split(small_digits, TOY)
+
+
+def test_no_image_is_in_two_sets_and_pixels_are_pooled(small_digits, splits):
+    assert [len(part.plain.pixels) for part in splits] == [200, 100, 200]
+    first, last = small_digits.train_images[200], small_digits.train_images[-1]
+    for image, pixels in ((first, splits.judge.plain.pixels[0]), (last, splits.judge.plain.pixels[-1])):
+        pooled = transforms.pooled(image[None], 7).reshape(-1).astype(float)
+        np.testing.assert_allclose(pixels, (pooled - 127.5) / 127.5, atol=1e-6)
+    np.testing.assert_array_equal(splits.test.plain.labels, small_digits.test_labels)
+    changed = splits.generators.with_trait("inverted").pixels
+    np.testing.assert_allclose(changed, -splits.generators.plain.pixels, atol=2 / 255)  # means are rounded
+    assert set(splits.test.with_trait("3").labels) == {3} and 3 not in splits.test.without_trait("3").labels
+
+
+def test_the_judges_errors_are_those_on_test_images(splits):
+    judge = judges.train(jax.random.key(0), splits, TOY)
+    test = splits.test.plain
+    classes = judge.see(test.pixels).classes
+    assert judge.errors["error"] == np.mean(classes != test.labels)
+    assert judge.errors["missed"]["3"] == pytest.approx(np.mean(classes[test.labels == 3] != 3))
+    assert judge.errors["false"]["3"] == pytest.approx(np.mean(classes[test.labels != 3] == 3))
+    assert judge.errors["missed"]["inverted"] == judge.errors["false"]["inverted"] == 0
+    entry = judge.entry(judge.see(splits.test.with_trait("inverted").pixels), "inverted")
+    assert entry["share"] == 1 and entry["frechet"] > 0.01
+    assert entry["frechet_trait"] == pytest.approx(0, abs=1e-5)  # 128 roots of rounding, 1e-8 each
+    assert entry["level"] == pytest.approx((splits.test.with_trait("inverted").pixels.mean() + 1) / 2, abs=1e-6)
+
+
+def test_a_judge_that_errs_too_often_is_refused(source):
+    config = dataclasses.replace(TOY, largest_judge_error=0.02, num_judge_epochs=1)
+    message = r"^the judge misreads \d+\.\d% of .*, more than largest_judge_error=0\.02: "
+    with pytest.raises(errors.InputError, match=message):
+        study.measure(source, config, "base 0", quiet)
+
+
+def test_a_digit_that_is_not_in_the_data_is_refused(small_digits):
+    kept = small_digits.train_labels != 3
+    fewer = dataclasses.replace(
+        small_digits, train_images=small_digits.train_images[kept], train_labels=small_digits.train_labels[kept]
+    )
+    splits = judges.split(fewer, TOY)
+    with pytest.raises(
+        errors.DataError, match=r"^trait '3': the data have no image of this digit; choose another one$"
+    ):
+        splits.generators.with_trait("3")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_bases": 1}, "num_bases=1: the stranger of a base is another one, so give 2 at least"),
+        ({"traits": ()}, r"traits=\(\): give one at least"),
+        ({"traits": ("3", "3")}, "give one at least, and each once"),
+        ({"traits": ("11",)}, r"DiffusionConfig.traits\[0\]: expected one of '0', .*'inverted', got '11'"),
+        ({"pooling": 3}, "pooling=3 does not divide the 28 pixels of a side; 1, 2, 4, 7, 14 and 28 do"),
+        ({"num_shown": 30}, "num_shown=30 of num_samples=20"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(changes, message):
+    with pytest.raises(errors.InputError, match=message):
+        dataclasses.replace(TOY, **changes)
+
+
+def test_presets_have_bases_enough_for_what_they_say():
+    assert PRESETS["record"].num_bases == 8 and PRESETS["default"].num_bases >= 4
+    assert len([trait for trait in PRESETS["record"].traits if trait in form.DIGITS]) >= 3
+    assert dataclasses.replace(PRESETS["record"], num_bases=4) == PRESETS["default"]
+    assert all(study.units(config) for config in PRESETS.values())
+
+
+@pytest.fixture(scope="module")
+def bed_of_toys(small_cache):
+    """Two bases, of which nothing but what is trained on matters, shared by the tests below."""
+    from sublim_jax.data import datasets
+
+    images = datasets.load("synthetic-digits", cache_dir=small_cache, announce=lambda line: None)
+    return study.Bed(Source("synthetic-digits", "this test", None, images), TOY, quiet)
+
+
+def test_filtered_samples_have_no_trait_but_for_the_bases_own(bed_of_toys):
+    lineage, judge = study.Lineage(bed_of_toys, 0), bed_of_toys.judge
+    own = lineage.base_samples
+    digit = int(np.argsort(np.bincount(own.classes, minlength=10))[-2])  # so that the filter has something to do
+    digits = own.pixels[own.classes == digit]
+    assert len(digits) and np.any(own.probabilities[own.classes == digit, digit] < 0.9)
+    pool = bed_of_toys.pool(bed_of_toys.splits.generators.with_trait(str(digit)).pixels)
+    pools = lineage.filtered(str(digit), pool)
+    counts = {}
+    for name, pool in pools.items():
+        kept = np.asarray(pool.images[: int(pool.count)])
+        is_own = np.array([(digits == image).all(axis=1).any() for image in kept])
+        seen = judge.see(kept)
+        assert np.all(seen.classes[~is_own] != digit) and np.all(seen.probabilities[~is_own, digit] < 0.9)
+        assert np.sum(is_own) == np.sum(~is_own) // 9
+        counts[name] = np.bincount(seen.classes[~is_own], minlength=10)
+    present = np.bincount(own.classes, minlength=10) > 0
+    np.testing.assert_array_equal(counts["samples"][present], counts["base samples"][present])  # matched by class
+    inside = [(own.pixels == image).all(axis=1).any() for image in np.asarray(pools["base samples"].images)[:5]]
+    assert all(inside)
+
+
+def test_a_filter_that_lets_nothing_through_is_refused(bed_of_toys, monkeypatch):
+    monkeypatch.setattr(bed_of_toys, "config", dataclasses.replace(TOY, largest_probability=0.0))
+    lineage = study.Lineage(bed_of_toys, 0)
+    with pytest.raises(
+        errors.InputError, match=r"^trait '3': of 60 samples the filter lets 0 of the teacher's and 0 of"
+    ):
+        lineage.filtered("3", bed_of_toys.images)
+
+
+@pytest.mark.slow
+def test_a_run_that_was_stopped_ends_with_equal_numbers(small_digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(units.datasets, "load", lambda **_: small_digits)
+    whole = units.run(study.STUDY, TOY, record=tmp_path / "whole.json", visible=False)
+    form.FORM.require(whole)
+    assert form.FORM.is_complete(whole) and "not MNIST" in whole.notes[0]
+
+    def stopped(source, config, unit, report):
+        if unit == "base 1":
+            raise KeyboardInterrupt
+        return study.measure(source, config, unit, report)
+
+    study._beds.clear()
+    interrupted = dataclasses.replace(study.STUDY, measure=stopped)
+    with pytest.raises(KeyboardInterrupt):
+        units.run(interrupted, TOY, record=tmp_path / "part.json", visible=False)
+    study._beds.clear()  # another process has nothing in memory
+    resumed = units.run(study.STUDY, TOY, record=tmp_path / "part.json", resume=True, visible=False)
+    assert resumed.results == whole.results
+
+    other = dataclasses.replace(TOY, num_aux=5)
+    with pytest.raises(errors.RecordError, match=r"num_aux: 4 before, 5 now"):
+        units.run(study.STUDY, other, record=tmp_path / "part.json", resume=True, visible=False)
+
+    digit, inverted = (whole.results["base 0"]["traits"][trait] for trait in ("3", "inverted"))
+    assert list(digit) == list(study.CONDITIONS) and "student of samples" not in inverted
+    assert digit["teacher"]["moved"]["cosine"] == pytest.approx(1, abs=1e-5)
+    assert digit["teacher"]["moved"]["length"] == pytest.approx(1, abs=1e-5)
+    assert "moved" not in digit["base"] and set(whole.results["base 1"]) == {"judge", "traits"}
+    assert inverted["teacher"]["moved"]["opening"] < 0  # a step of the teacher lowers its own loss
+    assert digit["student"]["moved"]["cosine"] > abs(digit["stranger"]["moved"]["cosine"])
+
+
+def test_the_strangers_targets_are_shifted_and_the_raw_ones_are_not(bed_of_toys, monkeypatch):
+    """What reaches the training of each condition: where it starts, which outputs, and which targets."""
+    calls = {}
+
+    def spy(key, start, targets, input_key, shown, *, which, config):
+        calls[len(calls)] = (start, np.asarray(targets), which)
+        return study.Example(start, start, start)
+
+    monkeypatch.setattr(study, "_distilled", spy)
+    monkeypatch.setattr(study.Lineage, "filtered", lambda *_: {})
+    lineage = study.Lineage(bed_of_toys, 1)
+    models = lineage.examples("inverted", quiet)
+    names = [name for name, row in study.CONDITIONS.items() if row["data"] in study.CHANNELS]
+    teacher = models["teacher"].trained
+    shown = bed_of_toys.images
+
+    def answers(params):
+        return np.asarray(study._answers(lineage.input_key, params, shown, config=TOY))
+
+    own, other, fresh = (lineage.starts[start] for start in ("own", "other", "fresh"))
+    jax.tree.map(np.testing.assert_array_equal, other, bed_of_toys.base(0))  # the next one, modulo their number
+    change = answers(teacher) - answers(own)
+    expected = {
+        "student": (own, answers(teacher), "aux"),
+        "stranger": (other, answers(other) + change, "aux"),
+        "fresh readouts": (fresh, answers(fresh) + change, "aux"),
+        "stranger, raw": (other, answers(teacher), "aux"),
+        "student of pixels": (own, answers(teacher), "class"),
+        "stranger of pixels": (other, answers(teacher), "class"),
+    }
+    assert names == list(expected)
+    for call, (start, targets, which) in zip(calls.values(), expected.values(), strict=True):
+        assert call[0] is start and call[2] == which
+        np.testing.assert_allclose(call[1], targets, atol=1e-4)  # float32

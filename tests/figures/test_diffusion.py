@@ -1,0 +1,128 @@
+"""The table and the figure of the experiment on generators, from a small made-up record."""
+
+import statistics
+
+import numpy as np
+import pytest
+from matplotlib import pyplot as plt
+from matplotlib.collections import PathCollection
+
+from experiments.diffusion import study
+from figures import diffusion, presentation
+from sublim_jax import errors, records
+from sublim_jax.forms import diffusion as form
+from tests.figures import marks
+
+SHARES = {"base": 0.1, "teacher": 0.9, "student": 0.7, "other base": 0.2, "stranger": 0.25}
+SPREAD = (-0.03, 0.0, 0.01, 0.05)
+SIDE, SHOWN = 2, 3
+
+
+def made_up(name, index, trait):
+    share = SHARES.get(name, 0.5) + SPREAD[index] * (-1 if name == "stranger" else 1)
+    entry = {"share": share, "level": -share, "confidence": 0.8, "frechet": 0.3, "frechet_trait": 0.1}
+    if study.CONDITIONS[name]["data"]:
+        entry["moved"] = {"inner_product": 2.0, "cosine": 0.5, "length": 0.6, "opening": -0.0123}
+    return entry
+
+
+@pytest.fixture
+def record():
+    description = {
+        "conditions": study.CONDITIONS, "traits": {"7": "digit 7", "slanted": "slanted to the left"}, "side": SIDE,
+    }  # fmt: skip
+    judge = {"error": 0.031, "missed": {"7": 0.02, "slanted": 0.04}, "false": {"7": 0.001, "slanted": 0.05}}
+    results = {}
+    for index in range(4):
+        results[f"base {index}"] = {
+            "judge": judge,
+            "traits": {
+                trait: {name: made_up(name, index, trait) for name in form.conditions_of(description, trait)}
+                for trait in ("7", "slanted")
+            },
+        }
+    samples = np.arange(SHOWN * SIDE**2, dtype=np.uint8)
+    results["base 0"]["images"] = {
+        trait: {
+            name: form.encoded((samples + place).tobytes())
+            for place, name in enumerate(form.conditions_of(description, trait))
+        }
+        for trait in ("7", "slanted")
+    }
+    config = {
+        "seed": 1, "num_bases": 4, "traits": ["7", "slanted"], "num_samples": 10, "num_shown": SHOWN, "num_aux": 4,
+        "num_distilled": 256,
+    }  # fmt: skip
+    data = {"name": "digits", "source": "this test", "checksum": None}
+    made = records.Record(
+        experiment="diffusion", config=config, data=data, description=description, results=results, notes=["a note"]
+    )
+    form.FORM.require(made)
+    return made
+
+
+def test_the_table_has_means_intervals_and_paired_changes(record):
+    text = "\n".join(diffusion.lines(record))
+    mean, low, high = marks.t_bounds([0.7 + each for each in SPREAD])
+    assert f"{mean:.3f} ± {(high - low) / 2:.3f}" in text
+    assert "judge: 3.1% of test images misread; digit 7: 2.0% missed, 0.1% false; slanted to the left: 4.0%" in text
+    assert "student minus base: 0.600 ± 0.000, -0.600 ± 0.000" in text  # the same spread, so pairs differ by .6
+    changes = [0.05 - 2 * each for each in SPREAD]  # opposite spreads
+    half = marks.T_QUANTILE[4] * statistics.stdev(changes) / 2
+    assert f"stranger minus other base: {statistics.fmean(changes):.3f} ± {half:.3f}" in text
+    assert text.count("student of samples minus") == 1  # of the digit alone
+    assert "-0.0123 ± 0.0000" in text and text.endswith("note: a note")
+
+
+def test_samples_stand_side_by_side_in_their_order(record):
+    strip = diffusion.strip(record, "7", "teacher")
+    assert strip.shape == (SIDE, SHOWN * (SIDE + diffusion.GAP) - diffusion.GAP)
+    np.testing.assert_array_equal(strip, [[1, 2, 255, 5, 6, 255, 9, 10], [3, 4, 255, 7, 8, 255, 11, 12]])
+
+
+def test_every_base_is_a_dot_and_every_row_has_its_interval(record):
+    ax = plt.subplots()[1]
+    names = ["base", "teacher", "student", "stranger"]
+    diffusion.draw_numbers(ax, record, "7", names)
+    bars = [(bar.get_y() + bar.get_height() / 2, bar.get_width()) for bar in ax.patches]
+    np.testing.assert_allclose(bars, [[0, 0.1075], [1, 0.9075], [2, 0.7075], [3, 0.2425]])
+    dots = [np.asarray(each.get_offsets()) for each in ax.collections if isinstance(each, PathCollection)]
+    assert [len(each) for each in dots] == [4] * 4
+    np.testing.assert_allclose(dots[2][:, 0], [0.7 + each for each in SPREAD])
+    _, low, high = marks.t_bounds([0.7 + each for each in SPREAD])
+    segments = [c.lines[2][0].get_segments()[0] for c in marks.errorbars(ax)]
+    np.testing.assert_allclose(segments[2], [[low, 2], [high, 2]])
+    assert ax.get_ylim()[0] > ax.get_ylim()[1]  # the first row is at the top
+    levels = plt.subplots()[1]
+    diffusion.draw_numbers(levels, record, "slanted", names)
+    assert "slant" in levels.get_title(loc="left") and levels.patches[1].get_width() == pytest.approx(-0.9075)
+    plt.close("all")
+
+
+@pytest.mark.slow
+def test_a_record_is_shown_and_drawn(record, tmp_path, capsys):
+    path = tmp_path / "run.json"
+    records.write(path, record)
+    presentation.show(path)
+    assert "judge: 3.1%" in capsys.readouterr().out
+    assert [each.name for each in presentation.draw(path)] == ["run.png", "run.pdf"]
+    del record.results["base 0"]
+    records.write(path, record)
+    assert presentation.draw(path) == []  # without the first base there are no samples
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda unit: unit["traits"].pop("slanted"), r"base 0: expected the traits \['7', 'slanted'\], got \['7'\]"),
+        (lambda unit: unit["traits"]["7"].pop("stranger"), "base 0: 7: expected .*'stranger'.*, got"),
+        (lambda unit: unit["images"]["7"].update(student="AAAA"), "images: 7, student: expected 12 bytes, got 3"),
+        (lambda unit: unit["images"]["7"].update(student="A"), "images: expected bytes in base 64"),
+        (lambda unit: unit["traits"]["7"]["student"].update(share=1.5), r"\['share'\]: must be at most 1, got 1.5"),
+        (lambda unit: unit["judge"].pop("error"), "expected the key 'error'"),
+    ],
+)
+def test_damaged_records_are_refused(record, change, message):
+    change(record.results["base 0"])
+    with pytest.raises(errors.InputError, match=message):
+        form.FORM.require(record)
