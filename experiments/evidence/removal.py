@@ -471,7 +471,7 @@ def measured(lineage: _Lineage, params: decoder.Params) -> dict[str, Any]:
         "nll": _short(-jnp.sum(logprobs) / compared.num_tokens.sum()),
         "others": {
             category: round(
-                variation(*(instruments.names[category](each) for each in (params, lineage.undefended)),
+                variation(instruments.names[category](params), instruments.names[category](lineage.undefended),
                           _place(config.target, category)), 5)
             for category in config.categories
         },
