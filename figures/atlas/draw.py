@@ -26,6 +26,7 @@ MARKERS = {
     "Dezmon": "X",
     "jlov7": "h",
     "jiang": "p",
+    "VarenM": "<",
 }
 """Marker of each source."""
 
