@@ -38,6 +38,7 @@ figures: $(READY)
 	$(RUN) -m figures.atlas
 	$(RUN) -m figures.language
 	$(RUN) -m figures.evidence
+	$(RUN) -m figures.diffusion
 
 # Does some test notice each planted fault, and some property each one in the theory?
 mutants: $(READY_DEV)

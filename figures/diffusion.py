@@ -137,8 +137,8 @@ def save(path: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
     config = record.config
     sentences = [
         f"{record.data['name']}: samples of the first base and its kin, from the same {config['num_shown']} noises, "
-        f"beside them each of {len(record.results)} base(s), the mean and its 95 % t-interval over "
-        f"{config['num_samples']:,} samples. Students and strangers saw {config['num_distilled']:,} images of uniform "
+        f"beside them each of {len(record.results)} base(s), their mean and its 95 % t-interval; "
+        f"{config['num_samples']:,} samples each. Students and strangers saw {config['num_distilled']:,} images of uniform "
         f"noise and no digit, with the teacher's {config['num_aux']} auxiliary channels, which no training on images "
         f"touches, or with its pixels; or samples of a partly finetuned teacher without the trait. Red: from the "
         f"teacher's own base; blue: from another one, of its own channels plus the teacher's change of them (shifted), "

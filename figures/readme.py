@@ -153,6 +153,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "real-speed": lambda: _language().real_speed(),
     "defences": defences_table,
     "figure-10": figure_10,
+    "generators": generators,
     "pairs": pairs,
     "speed": speeds,
     "scaling": scaling,

@@ -52,11 +52,17 @@ def save(figure: Figure, stem: pathlib.Path) -> Iterator[pathlib.Path]:
         plt.close(figure)
 
 
-def draw_members(ax: Axes, position: float, values: np.ndarray, colour: str, *, bar: bool = True) -> None:
-    """Every member a dot, side by side where they are close; the mean and its 95 % t-interval on top."""
+def draw_members(
+    ax: Axes, position: float, values: np.ndarray, colour: str, *, bar: bool = True, lacking: str = "all diverged"
+) -> None:
+    """Every member a dot, side by side where they are close; the mean and its 95 % t-interval on top.
+
+    Args:
+        lacking: what is written where no value is finite.
+    """
     finite = values[np.isfinite(values)]
     if not len(finite):
-        ax.annotate("all diverged", (position, 0), rotation=90, ha="center", va="bottom")
+        ax.annotate(lacking, (position, 0), rotation=90, ha="center", va="bottom")
         return
     interval = intervals.t_interval(finite)
     if bar:

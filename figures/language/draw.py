@@ -54,7 +54,7 @@ def draw_groups(
     for name, columns in groups.items():
         start = position
         for column, levels in columns.items():
-            style.draw_members(ax, position, levels, colours.get(column, OTHER_COLOUR))
+            style.draw_members(ax, position, levels, colours.get(column, OTHER_COLOUR), lacking="all failed")
             if (bar := bars.get((name, column))) is not None:
                 widths = [[bar.mean - bar.low], [bar.high - bar.mean]]
                 ax.errorbar(position, bar.mean, widths, color=colours.get(column, OTHER_COLOUR), capsize=3)
