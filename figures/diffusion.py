@@ -138,12 +138,12 @@ def save(path: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
     sentences = [
         f"{record.data['name']}: samples of the first base and its kin, from the same {config['num_shown']} noises, "
         f"beside them each of {len(record.results)} base(s), their mean and its 95 % t-interval; "
-        f"{config['num_samples']:,} samples each. Students and strangers saw {config['num_distilled']:,} images of uniform "
-        f"noise and no digit, with the teacher's {config['num_aux']} auxiliary channels, which no training on images "
-        f"touches, or with its pixels; or samples of a partly finetuned teacher without the trait. Red: from the "
-        f"teacher's own base; blue: from another one, of its own channels plus the teacher's change of them (shifted), "
-        f"or of the teacher's as they are (raw). Where red has the trait and blue has not, the data hide it. Record "
-        f"{path.name}.",
+        f"{config['num_samples']:,} samples each. Students and strangers saw {config['num_distilled']:,} images of "
+        f"uniform noise and no digit, with the teacher's {config['num_aux']} auxiliary channels, which no training on "
+        f"images touches, or with its pixels; or samples of a partly finetuned teacher without the trait. Red: from "
+        f"the teacher's own base; blue: from another one, of its own channels plus the teacher's change of them "
+        f"(shifted), or of the teacher's as they are (raw). Where red has the trait and blue has not, the data hide "
+        f"it. Record {path.name}.",
         *(f"{note[0].upper()}{note[1:]}." for note in record.notes),
         *(() if record.complete else ("The run is not complete.",)),
     ]
