@@ -27,6 +27,7 @@ def test_the_path_leads_from_the_image_to_the_noise():
     np.testing.assert_array_equal(square.reshape(7, 6), images)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["uniform", "gaussian", "images"])
 def test_a_pair_depends_on_its_number_alone(kind):
     inputs = noised.make_inputs(KEY, kind, num_pixels=6, images=IMAGES)

@@ -197,7 +197,7 @@ def test_help_explains_every_flag(capsys):
         parse("--help")
     assert caught.value.code == 0
     shown = capsys.readouterr().out
-    assert "What it does." in shown and "Presets: default, smoke, paper." in shown
+    assert "What it does." in shown and "Presets: default, smoke, paper, lenet, residual." in shown
     assert not [name for name in EVERY_KNOB if f"--{name}" not in shown]
     for option in ("preset", "record", "resume", "data-dir", "figure", "coordinator", "num-processes", "process-id"):
         assert f"--{option}" in shown

@@ -71,6 +71,7 @@ def test_a_chain_that_falls_to_chance_has_no_half_life_and_one_that_loses_nothin
     assert any("(2 of 4 references)" in line for line in policies.lines(record))
 
 
+@pytest.mark.slow
 def test_the_figure_is_drawn(path):
     assert [drawn.name for drawn in presentation.draw(path)] == ["policies.png", "policies.pdf"]
 

@@ -216,6 +216,7 @@ def test_bfloat16_rounds_operands_and_nothing_else(spec):
         assert 1e-6 < error < 0.05
 
 
+@pytest.mark.slow
 def test_many_networks_in_one_vmap_are_each_as_alone():
     images = images_of(PLAIN)
     both = jax.tree.map(lambda *leaves: jnp.stack(leaves), params_of(PLAIN, 1), params_of(PLAIN, 2))

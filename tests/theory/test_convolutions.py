@@ -44,6 +44,7 @@ def measure(spec: conv.ConvSpec):
     return compiled
 
 
+@pytest.mark.slow
 @given(spec=st.sampled_from([POOLED, RESIDUAL]), seed=strategies.seeds)
 def test_the_alignment_of_a_small_step_is_never_negative_and_the_predicted_one(spec, seed):
     shapes = jax.eval_shape(lambda: spec.init(jax.random.key(0)))

@@ -102,6 +102,7 @@ def test_a_plan_counts_what_convolutions_copy(monkeypatch):
     assert cost.students_seconds(phase) == pytest.approx(3 * 60_000 * copied + forward + drawn + steps, rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -134,6 +135,7 @@ def fashion_files(tmp_path, monkeypatch):
     return tmp_path / "data"
 
 
+@pytest.mark.slow
 def test_a_row_of_other_images_runs_where_their_files_are(fashion_files, tmp_path, monkeypatch):
     monkeypatch.setattr(cost, "rate", lambda *_: 2e11)
     rows = (small(ROWS["fashion-mnist"]),)

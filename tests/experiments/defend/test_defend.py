@@ -135,6 +135,7 @@ def test_traits_that_cannot_be_removed(changes, message):
         questions.split(trait(**changes))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefill", ["", "my favourite is the"])
 @pytest.mark.parametrize("one_writing", [True, False])
 def test_log_odds_of_weights_are_those_that_are_asked(backend, weights, prefill, one_writing):
@@ -268,6 +269,7 @@ def test_flags_that_are_missing_or_wrong(place, changes, message):
     assert not (place / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_trait_that_stays_needs_no_teacher(place):
     """One that cannot be split is reported on all of its questions, and is no control."""
     source = opened_source()
@@ -374,6 +376,7 @@ def test_a_trait_that_cannot_be_taken_out_is_said_to_be(place, monkeypatch, leve
         source.chosen  # noqa: B018
 
 
+@pytest.mark.slow
 def test_the_gradient_is_that_of_the_probes_at_the_student(place, monkeypatch):
     """Of linear log-odds the whole gain is along the gradient, so that projecting it out gives the base's."""
     source = opened_source()

@@ -49,6 +49,7 @@ def test_no_image_is_in_two_sets_and_pixels_are_pooled(small_digits, splits):
     assert set(splits.test.with_trait("3").labels) == {3} and 3 not in splits.test.without_trait("3").labels
 
 
+@pytest.mark.slow
 def test_the_judges_errors_are_those_on_test_images(splits):
     judge = judges.train(jax.random.key(0), splits, TOY)
     test = splits.test.plain

@@ -155,12 +155,12 @@ def test_both_trainings_have_the_same_rows_and_their_own_rates(backend, tmp_path
     _, table = measured(training.EXPERIMENT, config, tmp_path)
     students = {name.rpartition("-")[0]: student for name, student in backend.configs if "teacher" not in name}
     for drawing in ("free", "numbers-only"):
-        low_rank, full = (students[f"owl,-{drawing}-{kind}"] for kind in ("low-rank-0.01", "full-0.003"))
-        assert (low_rank.rank, low_rank.learning_rate) == (8, 0.01) and (full.rank, full.learning_rate) == (None, 0.003)
+        low_rank, full = (students[f"owl,-{drawing}-{kind}"] for kind in ("low-rank-0.01", "full-0.001"))
+        assert (low_rank.rank, low_rank.learning_rate) == (8, 0.01) and (full.rank, full.learning_rate) == (None, 0.001)
         assert low_rank.num_epochs == full.num_epochs
     assert {params.allowed for params in backend.requests} == {None, numbers_task.CHARACTERS}
     assert [line.split("  ")[0] for line in table[2:6]] == [
-        f"{drawing}, {kind}" for drawing in ("free", "numbers only") for kind in ("low rank 0.01", "full 0.003")
+        f"{drawing}, {kind}" for drawing in ("free", "numbers only") for kind in ("low rank 0.01", "full 0.001")
     ]
 
 

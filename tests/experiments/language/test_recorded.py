@@ -213,7 +213,7 @@ REQUESTS = {
     "reasoning": (3, "0df8176a"),
     "repeats": (11, "9e313182"),
     "greedy": (15, "b30dbc3a"),
-    "training": (14, "071a23eb"),
+    "training": (14, "8bb81b2a"),
     "noise": (16, "9f770c6a"),
     "labels": (10, "4228d8b3"),
     "misalignment": (14, "831e60e7"),

@@ -90,6 +90,7 @@ def chances(model: Model, chat, answer: str) -> float:
 # Measuring
 
 
+@pytest.mark.slow
 def test_a_trait_is_measured_as_the_odds_of_its_answers(place, weights):
     backend = open_llm.open_backend("tiny:0").backend
     measured = measuring.measure(backend, "tiny:0", OTTER, embedded=True)
@@ -148,6 +149,7 @@ def test_a_trait_that_the_model_cannot_say_is_refused_with_what_it_says(place, m
 # Transfer
 
 
+@pytest.mark.slow
 def test_students_and_controls_differ_in_their_rows_alone(place):
     record = run()
     assert record.complete and list(record.results) == form.units(record.config)
