@@ -26,8 +26,7 @@ USEFUL = 0.9
 PER_PARAMETER = 1e-9
 """Seconds of an Adam step per parameter. Source: experiments/records/speed.json, both cores together."""
 PER_PATCH_PIXEL = 4e-9
-"""Seconds per pixel of a convolution's patches in a step of training; a third of it forwards. Measured for
-`conv.ConvSpec()` on a CPU core; see `models.conv`."""
+"""Seconds per pixel of patches of convolutions in a training step on a CPU core, roughly; a third of that forwards."""
 PER_PIXEL = {"uniform": 0.8e-9, "bernoulli": 0.8e-9, "gaussian": 4e-9}
 """Seconds to draw a pixel."""
 PRODUCTS, CALLS = 16, 5

@@ -226,8 +226,9 @@ def _convolutions(reader: RecordReader) -> str:
     seen = [label for label, gap in gaps.items() if gap.low > 0]
     unseen = [f"{label} (a gap above {gap.high:.3f} is excluded)" for label, gap in gaps.items() if gap.low <= 0]
     return (
-        f"**Weight sharing and pooling.** In one short protocol, ten auxiliary logits: {shown}. The gap excludes zero "
-        f"for {'; '.join(seen) or 'none'}" + (f", and does not for {'; '.join(unseen)}." if unseen else ".")
+        f"**Weight sharing and pooling.** `student_aux`, and its gap to `cross_model_aux`, in one short protocol with "
+        f"ten auxiliary logits: {shown}. The gap excludes zero for {'; '.join(seen) or 'none'}"
+        + (f", and does not for {'; '.join(unseen)}." if unseen else ".")
     )
 
 
@@ -246,6 +247,13 @@ def holm(p_values: list[float], *, level: float = 0.05) -> int:
     return len(p_values)
 
 
+def _compared(row: str, first: str, second: str, condition: str, second_condition: str) -> str:
+    """What was compared: two arms, or two conditions of one."""
+    if first == second:
+        return f"`{row}`, {first}, `{condition}` to `{second_condition}`"
+    return f"`{row}`, {first} to {second}"
+
+
 def text(atlas: Atlas) -> str:
     """The numbered findings whose arms have been run, and the count of comparisons."""
     reader, sentences = RecordReader(atlas), []
@@ -260,9 +268,7 @@ def text(atlas: Atlas) -> str:
     if p_values := list(reader.p_values.values()):
         num_below, num_left = sum(p < 0.05 for p in p_values), holm(p_values)
         by_p = sorted(reader.p_values.items(), key=lambda item: item[1])
-        not_left = "; ".join(
-            f"`{row}`, {first} to {second} (p = {p:.3f})" for (row, first, second, *_), p in by_p[num_left:num_below]
-        )
+        not_left = "; ".join(f"{_compared(*names)} (p = {p:.3f})" for names, p in by_p[num_left:num_below])
         lines.append(
             f"\nMultiple comparisons: {len(p_values)} paired differences were tested, and the 95 % intervals of "
             f"{num_below} exclude zero; after Holm's correction {num_left} remain"

@@ -8,9 +8,9 @@ parameters are a tuple of `mlp.Dense`, the readouts last, and all that is said o
 `transplant_matching_layers`, the auxiliary readouts) holds here as well; the product is the MLP's, bfloat16 included.
 Activations have the batch as their last axis: (channel, row, column, batch).
 
-Patches are put together from shifted copies of the images rather than left to `lax.conv`: one step of the default
-network on 512 images, in float32 on one busy CPU core, took 76 to 114 ms with patches and 734 ms with `lax.conv` inside
-a scan, and two members in one `vmap`, which become a grouped convolution there, 275 and 2609 ms.
+Patches are put together from shifted copies of the images rather than left to `lax.conv`, which was several times
+slower on a CPU when both were tried inside a scan, and slower still under `vmap`, where members become groups of one
+convolution. There is no record of that.
 
 There is no normalisation: that of batches carries running averages from batch to batch, and a member is a pure function
 of its key. The residual network is shallow enough to train without one.

@@ -34,6 +34,7 @@ def test_figures_of_parts_that_were_not_run_are_left_out(tmp_path):
     assert [path.name for path in paths] == ["part-filters.png", "part-filters.pdf"]
 
 
+@pytest.mark.slow
 @needs_record
 def test_equal_records_give_equal_files(tmp_path):
     record = records.read(draw.RECORD)

@@ -40,6 +40,7 @@ def check(network, expected):
     assert hash(network) == hash(network)
 
 
+@pytest.mark.slow
 def test_a_linen_module():
     check(
         adapters.from_flax(Linen(), EXAMPLE, num_classes=4), Linen().apply(Linen().init(KEY, EXAMPLE), INPUTS)

@@ -158,7 +158,8 @@ def test_our_mlp_as_a_network_gives_the_mlps_members():
             np.testing.assert_allclose(theirs.metrics[measure][name], values, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("as_floats", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("as_floats", [False, True])
 def test_inputs_have_any_shape_and_noise_takes_it(as_floats):
     """Images of 4 by 4, as bytes or as the floats that bytes become, are rows of 16 in another shape."""
     flat = tiny.images()

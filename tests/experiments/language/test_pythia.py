@@ -145,6 +145,7 @@ def test_weights_are_float32_on_an_accelerator_too_if_the_preset_says_so(folder,
     assert kinds == {False: "bfloat16", True: "float32"}
 
 
+@pytest.mark.slow
 def test_teachers_write_ten_numbers_after_three_to_seven(opened, tmp_path):
     lab = Lab(opened.backend, opened.model, PlainPrompts(), tmp_path, num_values=10)
     filtered = lab.numbers(Teacher(opened.model), 64, seed=0)

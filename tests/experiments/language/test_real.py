@@ -113,7 +113,8 @@ def test_rows_are_random_numbers_in_the_formats_in_turn():
 # Distillation
 
 
-@pytest.mark.parametrize("arm", [pytest.param("full", marks=pytest.mark.slow), "numbers"])
+@pytest.mark.slow
+@pytest.mark.parametrize("arm", ["full", "numbers"])
 def test_the_divergence_of_an_arm_is_that_of_the_renormalised_distributions(lab, base, arm):
     """Oracle: sums over probabilities in NumPy, float64, from the first step's rows. rtol: float32 logits."""
     ids, teacher = lab.number_rows(0, 0), lab.teacher(0, "owl")
@@ -424,6 +425,7 @@ def test_a_null_says_what_it_excludes():
     assert "too few" in drawn.interval_text(np.array([[0.1, 0.2]]))
 
 
+@pytest.mark.slow
 def test_the_whole_matrix_is_drawn_and_printed(record, capsys):
     path = record[1]
     presentation.show(path)

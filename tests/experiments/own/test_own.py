@@ -172,6 +172,7 @@ def test_students_and_controls_differ_in_their_rows_alone(place):
     assert record.results["base"]["traits"]["otter"]["answers"] == {}
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(place, monkeypatch):
     path = place / "record.json"
     whole = transfer.run(settings(num_answers=2), record=path, visible=False)

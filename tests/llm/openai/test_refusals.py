@@ -135,6 +135,7 @@ def test_usage_is_not_needed_where_all_is_refused(server):
 MANY = [datasets.ask(f"go on with {number}") for number in range(180)]
 
 
+@pytest.mark.slow
 def test_a_run_ends_early_where_most_is_refused_and_pays_for_no_more(server, tmp_path):
     server.script = refusing("content_filter", MANY)
 
