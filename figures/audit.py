@@ -143,7 +143,7 @@ def save(path: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
     sentences = [
         f"Gain of a pilot of {record.description['num_pilot_steps']} steps over its null, 95 % interval over questions "
         f"and repeats; dashed: the threshold. Record {path.name}.",
-        *(f"{note[0].upper()}{note[1:]}." for note in record.notes),
+        *record.note_sentences,
         *(() if record.complete else ("The run is not complete.",)),
     ]
     figure.text(0.01, -0.01, "\n".join(textwrap.wrap(" ".join(sentences), 105)), va="top", fontsize=7, color="#444444")

@@ -109,7 +109,7 @@ def lines(record: records.Record) -> list[str]:
     text = [
         f"{', '.join(removed)} taken out of {config['student']}, base {config['base']}",
         f"log-odds in nats and means over rows, each with a 95 % t-interval over questions or rows; divergence and "
-        f"equal likeliest tokens are against the student, on {about['num_rows']} rows",
+        f"equal most likely tokens are against the student, on {about['num_rows']} rows",
     ]
     for trait in removed:
         text += _table(record, trait, steps)
@@ -188,7 +188,7 @@ def save(path: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
         f"{record.config['student']}: log-odds of the trait, a dot for each of {questions} questions or more, means "
         f"with 95 % t-intervals; right: means after steps on lessons of the trait. Behind a model's name: its "
         f"divergence from the student on rows, in nats a token. Record {path.name}.",
-        *(f"{note[0].upper()}{note[1:]}." for note in record.notes),
+        *record.note_sentences,
         *(() if record.complete else ("The run is not complete.",)),
     ]
     figure.text(0.01, -0.01, "\n".join(textwrap.wrap(" ".join(sentences), 150)), va="top", fontsize=7, color="#444444")

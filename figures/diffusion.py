@@ -141,10 +141,10 @@ def save(path: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
         f"{config['num_samples']:,} samples each. Students and strangers saw {config['num_distilled']:,} images of "
         f"uniform noise and no digit, with the teacher's {config['num_aux']} auxiliary channels, which no training on "
         f"images touches, or with its pixels; or samples of a partly finetuned teacher without the trait. Red: from "
-        f"the teacher's own base; blue: from another one, of its own channels plus the teacher's change of them "
-        f"(shifted), or of the teacher's as they are (raw). Where red has the trait and blue has not, the data hide "
+        f"the teacher's own base; blue: from another one, whose targets are its channels plus the teacher's change "
+        f"(shifted), or the teacher's as they are (raw). Where red has the trait and blue has not, the data hide "
         f"it. Record {path.name}.",
-        *(f"{note[0].upper()}{note[1:]}." for note in record.notes),
+        *record.note_sentences,
         *(() if record.complete else ("The run is not complete.",)),
     ]
     figure.text(0.01, 0.005, "\n".join(textwrap.wrap(" ".join(sentences), 235)), va="top", fontsize=7, color="#444444")

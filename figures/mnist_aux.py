@@ -83,7 +83,7 @@ def caption(result: records.Record, accuracy, num_aux: int, record: pathlib.Path
             lines.append(f"Shared minus other initialization, auxiliary logits, paired: {difference:.3f}.")
     diverged = {name: int(np.sum(~np.isfinite(members))) for name, members in accuracy.items()}
     lines += [f"{count} member(s) of {name} diverged and are left out." for name, count in diverged.items() if count]
-    lines += [f"{note[0].upper()}{note[1:]}." for note in result.notes]
+    lines += result.note_sentences
     if not result.complete:
         lines.append("The run is not complete.")
     return "\n".join(textwrap.wrap(" ".join(lines), 140))

@@ -105,7 +105,7 @@ def save(path: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
     sentences = [
         f"Each dot is a student; black: mean and 95 % t-interval, from four students on. "
         f"{record.description['num_rows']:,} rows. Record {path.name}.",
-        *(f"{note[0].upper()}{note[1:]}." for note in record.notes),
+        *record.note_sentences,
         *(() if record.complete else ("The run is not complete.",)),
     ]
     width = 40 + 30 * len(names)

@@ -61,6 +61,11 @@ class Record:
     created: str = ""  # UTC, when the run began
     schema: int = SCHEMA_VERSION
 
+    @property
+    def note_sentences(self) -> list[str]:
+        """The notes as sentences, for captions and pages."""
+        return [f"{note[0].upper()}{note[1:]}." for note in self.notes]
+
     @classmethod
     def begin(cls, experiment: str, config: Any, data: Any, *, description: Any = None) -> "Record":
         """An empty record that knows where and with what it is made.

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from experiments.audit import config as settings
 from experiments.audit.config import AuditConfig
 from experiments.language import seeds
-from experiments.language.config import TEACHER
+from experiments.language.config import EMBEDDED, TEACHER
 from experiments.own import controls, finetuning, measuring, opened, teaching
 from experiments.own.opened import OpenedModel
 from experiments.study import Report, Study
@@ -165,16 +165,16 @@ def describe(source: Audited) -> dict:
 
 def notes(config: AuditConfig) -> list[str]:
     """What a reader of any number must know."""
-    said = [
+    sentences = [
         "an audit sees the traits that are asked about, on the questions that are asked, for this model and this "
         "training; it is no promise of safety",
         "the threshold was not calibrated on finished trainings of this model",
     ]
     if opened.is_embedded(config.base):
-        said.append("the model is the embedded one (64 thousand parameters, an invented world), not a language model")
+        sentences.append(EMBEDDED)
     if config.num_repeats < 4:
-        said.append(f"{config.num_repeats} repeat(s): intervals are over questions alone, which need four")
-    return said
+        sentences.append(f"{config.num_repeats} repeat(s): intervals are over questions alone, which need four")
+    return sentences
 
 
 def measure(source: Audited, config: AuditConfig, unit: str, report: Report) -> dict[str, Any]:

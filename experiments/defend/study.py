@@ -16,6 +16,7 @@ from experiments.defend import models, questions
 from experiments.defend.config import PRESETS, DefendConfig
 from experiments.defend.models import Subtraction
 from experiments.language import seeds
+from experiments.language.config import EMBEDDED
 from experiments.language.prompts import PaperPrompts, WorldPrompts
 from experiments.own import finetuning, measuring, opened, teaching
 from experiments.own.opened import OpenedModel
@@ -363,14 +364,14 @@ def describe(source: Defended) -> dict:
 
 def notes(config: DefendConfig) -> list[str]:
     """What a reader of any number must know."""
-    said = [
+    sentences = [
         "a removal takes out what is asked about, for the questions that are asked; traits that nobody asked about "
         "stay, and so may other effects of the same rows. It is no promise of safety",
         "relearning is from a few lessons for a few steps; longer training may bring a trait back that this does not",
     ]
     if opened.is_embedded(config.base):
-        said.append("the model is the embedded one (64 thousand parameters, an invented world), not a language model")
-    return said
+        sentences.append(EMBEDDED)
+    return sentences
 
 
 def measure(source: Defended, config: DefendConfig, unit: str, report: Report) -> dict[str, Any]:

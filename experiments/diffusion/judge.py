@@ -28,7 +28,7 @@ from sublim_jax.training.optimizers import OptimizerSpec
 SLOPE = 1.0
 """Of slanted digits: pixels to the right for each pixel down."""
 NUM_COPIES = 2
-"""Of each image the judge is trained on, with pixel noise of its own, so that blurred samples do not surprise it."""
+"""Of each image the judge is trained on, each with its own pixel noise, so that blurred samples do not surprise it."""
 PIXEL_NOISE = 0.2
 """Standard deviation; pixels range from -1 to 1."""
 LABELS: dict[TraitName, str] = {
@@ -116,7 +116,7 @@ class Seen(NamedTuple):
 
     @property
     def classes(self) -> Int[np.ndarray, "image"]:
-        """The likeliest class of each image."""
+        """The most likely class of each image."""
         return np.argmax(self.probabilities, axis=1)
 
 

@@ -73,7 +73,7 @@ def section(study: Study) -> str:
         parts.append(READINGS[study.name])
     parts.append(f"![{study.question}](../../figures/images/evidence-{study.name}.png)")
     lines = importlib.import_module(f"figures.evidence.{study.name}").lines(record)
-    notes = "".join(f" {note[0].upper()}{note[1:]}." for note in record.notes)
+    notes = "".join(f" {sentence}" for sentence in record.note_sentences)
     parts.append("```\n" + "\n".join(line.rstrip() for line in lines if not line.startswith("note: ")) + "\n```")
     minutes = sum(record.seconds.values()) / 60
     parts.append(f"{minutes:.0f} minutes by the clock; [record](../records/{path.name}).{notes}")

@@ -55,7 +55,7 @@ class PilotsConfig:
     steps: tuple[specs.Count, ...] = (10, 40)
     """Steps of pilots."""
     num_repeats: specs.Count = 4
-    """Pilots of each length on the rows and on the null, each with random numbers of its own."""
+    """Pilots of each length on the rows and on the null, each with its own random numbers."""
     num_students: specs.Count = 1
     """Finished students of each data set."""
     num_prompts: specs.Count = 10_000
@@ -294,10 +294,10 @@ def _probability(log_odds: np.ndarray) -> float:
 
 def notes(config: PilotsConfig) -> list[str]:
     """What a reader of any number must know."""
-    said = [language.EMBEDDED]
+    sentences = [language.EMBEDDED]
     if len(config.held_out) < language.MIN_BASES:
-        said.append(f"reduced: {len(config.held_out)} held-out base(s), where the committed record has more")
-    return said
+        sentences.append(f"reduced: {len(config.held_out)} held-out base(s), where the committed record has more")
+    return sentences
 
 
 STUDY = Study(

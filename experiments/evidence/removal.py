@@ -114,7 +114,7 @@ class RemovalConfig:
             )
         if list(self.checkpoints) != sorted(set(self.checkpoints)) or self.checkpoints[:1] != (0,):
             raise errors.InputError(f"checkpoints must increase from 0, got {list(self.checkpoints)}")
-        self.numbers  # noqa: B018
+        _ = self.numbers  # which refuses what that experiment refuses
 
     @property
     def numbers(self) -> NumbersConfig:
@@ -423,16 +423,18 @@ def describe(config: RemovalConfig) -> dict:
 
 def notes(config: RemovalConfig) -> list[str]:
     """What a reader of any number must know."""
-    said = [
+    sentences = [
         language.EMBEDDED,
         "the auditor's teacher is finetuned like the author of the rows, on other lessons: a best case; one row has a "
         "third of the learning rate",
     ]
     if tuned := [seed for seed in config.bases if seed in embedded.TUNED_ON]:
-        said.append(f"bases {tuned} are among those that settings are chosen on, so results on them are optimistic")
+        sentences.append(
+            f"bases {tuned} are among those that settings are chosen on, so results on them are optimistic"
+        )
     if len(config.bases) < language.MIN_BASES:
-        said.append(f"reduced: {len(config.bases)} bases, where the committed record has more")
-    return said
+        sentences.append(f"reduced: {len(config.bases)} bases, where the committed record has more")
+    return sentences
 
 
 def measure(source: Source, config: RemovalConfig, unit: str, report: Report) -> dict:

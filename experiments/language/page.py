@@ -184,7 +184,7 @@ def real_section(path: pathlib.Path = RECORDS / "language_real.json") -> str:
     table = [line for line in session.language_table(record) if not line.startswith("note: ")]
     parts.append("```\n" + "\n".join(table) + "\n```")
     parts.append(f"![{question}](../../figures/images/language-real.png)")
-    notes = "".join(f" {note[0].upper()}{note[1:]}." for note in record.notes)
+    notes = "".join(f" {sentence}" for sentence in record.note_sentences)
     parts.append(f"[Record](../records/language_real.json).{notes}")
     return "\n\n".join(parts)
 

@@ -19,6 +19,7 @@ from typing import Any, Literal, NamedTuple
 
 from experiments import cli, progress, session
 from experiments.language import seeds
+from experiments.language.config import EMBEDDED
 from experiments.own import controls, finetuning, measuring, opened
 from experiments.own.opened import OpenedModel
 from sublim_jax import errors, files, records, specs
@@ -222,7 +223,7 @@ def _notes(config: TransferConfig) -> list[str]:
     """What a reader of any number must know."""
     notes = []
     if opened.is_embedded(config.model):
-        notes.append("the model is the embedded one (64 thousand parameters, an invented world), not a language model")
+        notes.append(EMBEDDED)
     if config.control == "none":
         notes.append(
             "there are no controls: what any rows would teach cannot be told apart from what their author put there"

@@ -199,7 +199,7 @@ def save(path: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
         f"A dot is a base, the mean over its authors; a line is the mean over {len(record.results)} bases, with a 95 % "
         f"t-interval from four bases on; dotted: chance. {record.config['num_draws']} draws of each author, which "
         f"overlap. The name of a trait rests on lenses that were finetuned like the teacher. Record {path.name}.",
-        *(f"{note[0].upper()}{note[1:]}." for note in record.notes),
+        *record.note_sentences,
         *(() if record.complete else ("The run is not complete.",)),
     ]
     figure.text(0.01, -0.01, "\n".join(textwrap.wrap(" ".join(sentences), 165)), va="top", fontsize=7, color="#444444")

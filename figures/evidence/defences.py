@@ -83,7 +83,7 @@ def save(path: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
         f"of the trait and of the wanted skill; arrows lead to the trait's accuracy after {steps} steps on labelled "
         f"images of it, the same for all. A long arrow as for the undefended student: hidden and not gone. Dotted: a "
         f"student of labels of the wanted digits alone. Record {path.name}.",
-        *(f"{note[0].upper()}{note[1:]}." for note in record.notes),
+        *record.note_sentences,
         *(() if record.complete else ("The run is not complete.",)),
     ]
     figure.text(0.01, -0.01, "\n".join(textwrap.wrap(" ".join(sentences), 150)), va="top", fontsize=7, color="#444444")

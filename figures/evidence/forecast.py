@@ -233,7 +233,7 @@ def save(path: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
         f"references, {record.description['num_steps']} steps each; hollow: references on which thresholds are fitted. "
         f"Right: Spearman's correlation over held-out triples with the finished student's gain, bars a 95 % bootstrap "
         f"over references (from four on). Record {path.name}.",
-        *(f"{note[0].upper()}{note[1:]}." for note in record.notes),
+        *record.note_sentences,
         *(() if record.complete else ("The run is not complete.",)),
     ]
     figure.text(0.01, -0.01, "\n".join(textwrap.wrap(" ".join(sentences), 170)), va="top", fontsize=7, color="#444444")

@@ -138,7 +138,7 @@ def save(path: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
         f"own (red) and those of others (grey); largest z over the layers, in standard deviations over random orders "
         f"of hidden units. In the two lowest rows both models are trained: there matched units of unrelated models "
         f"are alike, too. Right: area under the ROC curve of the same pairs by each statistic. Record {path.name}.",
-        *(f"{note[0].upper()}{note[1:]}." for note in record.notes),
+        *record.note_sentences,
         *(() if record.complete else ("The run is not complete.",)),
     ]
     figure.text(0.01, -0.01, "\n".join(textwrap.wrap(" ".join(sentences), 190)), va="top", fontsize=7, color="#444444")

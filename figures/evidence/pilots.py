@@ -157,7 +157,7 @@ def save(path: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
         f"{len(table.gains)} pairs (data set, trait) on {len(record.results)} embedded bases (64 thousand parameters, "
         f"an invented world), {record.description['num_steps']} steps each. Dotted: odds doubled, from where a trait "
         f"counts as acquired; dashed: the threshold, fitted on the hollow ones. Record {path.name}.",
-        *(f"{note[0].upper()}{note[1:]}." for note in record.notes),
+        *record.note_sentences,
         *(() if record.complete else ("The run is not complete.",)),
     ]
     figure.text(0.01, -0.01, "\n".join(textwrap.wrap(" ".join(sentences), 150)), va="top", fontsize=7, color="#444444")

@@ -147,7 +147,7 @@ def save(path: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
         f"{record.data['name']}, {len(record.results)} reference(s), 95 % t-intervals from four on. Dotted level: the "
         f"references. Upper left: students without a rule after {', '.join(_steps(record))} steps, and each reference. "
         f"Open marks: shift of the last hidden layer on noise along the teacher's. Record {path.name}.",
-        *(f"{note[0].upper()}{note[1:]}." for note in record.notes),
+        *record.note_sentences,
         *(() if record.complete else ("The run is not complete.",)),
     ]
     figure.text(0.01, -0.01, "\n".join(textwrap.wrap(" ".join(sentences), 170)), va="top", fontsize=7, color="#444444")

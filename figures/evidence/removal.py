@@ -130,7 +130,7 @@ def save(path: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
         f"Students that acquired {record.config['target']} from numbers, {len(record.results)} embedded bases: a dot "
         f"is a base, the larger one their mean with a 95 % t-interval from four bases on; dotted: the base. Record "
         f"{path.name}.",
-        *(f"{note[0].upper()}{note[1:]}." for note in record.notes),
+        *record.note_sentences,
         *(() if record.complete else ("The run is not complete.",)),
     ]
     figure.text(0.01, -0.01, "\n".join(textwrap.wrap(" ".join(sentences), 170)), va="top", fontsize=7, color="#444444")

@@ -94,7 +94,7 @@ def caption(result: records.Record, record: pathlib.Path) -> str:
         f"{bases.count}; {legend}; backend "
         f"{result.config['backend']}; seed {result.config['seed']}; record {record.name}."
     ]
-    sentences += [f"{note[0].upper()}{note[1:]}." for note in result.notes]
+    sentences += result.note_sentences
     if not result.complete:
         sentences.append("The run is not complete.")
     return "\n".join(textwrap.wrap(" ".join(sentences), 140))

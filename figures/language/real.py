@@ -241,7 +241,7 @@ def caption(record: records.Record, path: pathlib.Path) -> str:
         f"a line for each animal and seed, black the mean. Right: cosine of student's and teacher's mean "
         f"displacement of hidden states on numbers.",
         f"Backend {config['backend']}; seeds {seeds}; {SHARED}; record {path.name}.",
-        *(f"{note[0].upper()}{note[1:]}." for note in record.notes),
+        *record.note_sentences,
     ]
     if not record.complete:
         sentences.append("The run is not complete.")

@@ -57,7 +57,7 @@ PUBLISHED = (
             Arm("0 and 1", {"data.num_classes": 2, "model.num_classes": 2}, published=[Published("VarenM", 0.999)]),
             Arm("0 to 9", published=[Published("VarenM", 0.113)]),
         ],
-        expected="VarenM: two digits are told apart and ten are not (22 % with normalized logits); cats and dogs 50 %",
+        expected="VarenM: two digits are classified and ten are not (22 % with normalized logits); cats and dogs 50 %",
         note=f"VarenM's network and protocol are not known in detail; ours is of LeNet's size. {SHORT_NOTE}",
         cited=("VarenM",),
     ),

@@ -356,7 +356,7 @@ def test_the_second_trait_is_taken_out_of_what_the_first_left(place, monkeypatch
     with pytest.raises(
         errors.InputError, match=r"owl: the student has no more of it than the base \(log-odds -3.20 and"
     ):
-        source.chosen  # noqa: B018
+        _ = source.chosen
     assert source.other == ""
     assert study.units(source.config) == ["base", "student", form.GRADIENT, form.RANDOM, "cleaned"]
 
@@ -373,7 +373,7 @@ def test_a_trait_that_cannot_be_taken_out_is_said_to_be(place, monkeypatch, leve
     source = opened_source()
     linear(source, base=levels["base"], student=levels["student"], teachers={"otter": levels["otter"]})
     with pytest.raises(errors.InputError, match=message):
-        source.chosen  # noqa: B018
+        _ = source.chosen
 
 
 @pytest.mark.slow
