@@ -36,7 +36,7 @@ class DiffusionConfig:
     num_distilled: specs.Count = 25_600
     """Noise images that students learn from, each once."""
     learning_rate: specs.Positive = 3e-4  # Adam, of teachers and students
-    num_partial_steps: specs.Count = 20
+    num_partial_steps: specs.Count = 20  # halved until some samples pass the filter
     """Steps of the teacher whose samples are filtered: it must still draw others than the trait's digit."""
     num_drawn: specs.Count = 3000
     """Samples of the teacher and of the base, before they are filtered."""

@@ -64,6 +64,8 @@ CONDITIONS: dict[str, form.Condition] = {
     "stranger of base samples": {"label": "stranger of the base's samples", "start": "other", "data": "base samples"},
 }
 """In the order of tables. Filtered samples have no rows for traits that are no digit."""
+FEWEST_PASSED = 10
+"""Samples that pass a filter. With fewer, the teacher is finetuned for half as many steps, so that it draws others."""
 CHANNELS: dict[str, DistilledLogits] = {"channels": "aux", "raw channels": "aux", "pixels": "class"}
 
 
@@ -199,6 +201,7 @@ class Lineage:
         own, other = bed.base(index), bed.base(index + 1)
         fresh = denoiser.with_fresh_channels(bed.key(f"fresh/{index}"), own, model=bed.config.model)
         self.starts: dict[form.Start, network.Params] = {"own": own, "other": other, "fresh": fresh}
+        self.partial_steps: dict[TraitName, int] = {}
         self.noise = jax.random.normal(self.key("noise"), (self.config.num_samples, self.config.side**2))
         self.input_key = self.key("inputs")
 
@@ -260,6 +263,8 @@ class Lineage:
     def filtered(self, trait: TraitName, pool: Pool) -> dict[str, Pool]:
         """Samples of a partly finetuned teacher without the trait's digit, and samples of the base to match.
 
+        The teacher has as many steps as the config says, or half as many, and so on, until some samples pass.
+
         The base's are filtered alike and then drawn to have as many of each class. Both are mixed with the base's own
         samples of the trait's digit, 1 in 10, so that the data do not teach that this digit does not exist.
 
@@ -267,13 +272,21 @@ class Lineage:
             InputError: the filter lets no sample through.
         """
         bed, config, digit = self.bed, self.config, int(trait)
-        partial = bed.trained(f"{self.index}/partial/{trait}", self.starts["own"], pool, config.num_partial_steps)
-        theirs, own = self.drawn(partial), self.base_samples
+        own, num_steps = self.base_samples, config.num_partial_steps
 
         def passes(seen: judges.Seen) -> np.ndarray:
             rare = seen.probabilities[:, digit] < config.largest_probability
             return np.flatnonzero((seen.classes != digit) & rare)
 
+        def drawn(num_steps: int) -> judges.Seen:
+            role = f"{self.index}/partial/{trait}"
+            return self.drawn(bed.trained(role, self.starts["own"], pool, num_steps))
+
+        theirs = drawn(num_steps)
+        while len(passes(theirs)) < FEWEST_PASSED and num_steps > 1:
+            num_steps //= 2
+            theirs = drawn(num_steps)
+        self.partial_steps[trait] = num_steps
         kept, candidates = passes(theirs)[: config.num_kept], passes(own)
         if not len(kept) or not len(candidates):
             raise errors.InputError(
@@ -348,6 +361,7 @@ def measure(source: Source, config: DiffusionConfig, unit: str, report: Report) 
             entries[name] = bed.judge.entry(seen, trait) | more
             images[trait][name] = _encoded(seen.pixels[: config.num_shown])
         results["traits"][trait] = entries
+    results["partial_steps"] = lineage.partial_steps
     return results | ({"images": images} if lineage.index == 0 else {})
 
 
@@ -366,7 +380,14 @@ def lines(record: records.Record, unit: str) -> Sequence[str]:
     ]
 
 
+def notes(config: DiffusionConfig) -> list[str]:
+    """What a reader of any number must know."""
+    whole = DiffusionConfig()
+    reduced = config.num_bases < whole.num_bases or config.num_base_steps < whole.num_base_steps
+    return ["reduced: fewer bases or steps than the default has, so that samples are worse"] if reduced else []
+
+
 STUDY = Study(
     name="diffusion", doc=__doc__, presets=PRESETS, form=form.FORM, units=units, measure=measure, describe=describe,
-    lines=lines,
+    lines=lines, notes=notes,
 )  # fmt: skip

@@ -46,6 +46,7 @@ class Unit(TypedDict):
 
     judge: Judge  # the same for all bases
     traits: dict[TraitName, dict[str, Entry]]  # by condition
+    partial_steps: NotRequired[dict[TraitName, specs.Count]]  # of the teacher whose samples are filtered
     images: NotRequired[dict[TraitName, dict[str, str]]]  # first samples, as bytes in base 64; of the first base
 
 

@@ -137,6 +137,21 @@ def test_filtered_samples_have_no_trait_but_for_the_bases_own(bed_of_toys):
     assert all(inside)
 
 
+def test_a_teacher_that_draws_nothing_but_the_trait_is_finetuned_for_half_as_long(bed_of_toys, monkeypatch):
+    """Samples of teachers of more than two steps are all of the digit."""
+    monkeypatch.setattr(bed_of_toys, "config", dataclasses.replace(TOY, num_partial_steps=17))
+    lineage, trained = study.Lineage(bed_of_toys, 0), []
+    own = lineage.base_samples
+    digit = int(own.classes[0])
+    all_of_it = own._replace(probabilities=np.eye(10)[np.full(len(own.classes), digit)])
+    monkeypatch.setattr(bed_of_toys, "trained", lambda role, start, pool, num_steps: trained.append(num_steps))
+    monkeypatch.setattr(lineage, "drawn", lambda params: all_of_it if trained[-1] > 2 else own)
+    monkeypatch.setattr(bed_of_toys, "pool", len)
+    pools = lineage.filtered(str(digit), bed_of_toys.images)
+    assert trained == [17, 8, 4, 2] and lineage.partial_steps == {str(digit): 2}
+    assert pools["samples"] == pools["base samples"] > 0
+
+
 def test_a_filter_that_lets_nothing_through_is_refused(bed_of_toys, monkeypatch):
     monkeypatch.setattr(bed_of_toys, "config", dataclasses.replace(TOY, largest_probability=0.0))
     lineage = study.Lineage(bed_of_toys, 0)
