@@ -190,7 +190,7 @@ def test_a_run_that_was_stopped_ends_with_equal_numbers(small_digits, tmp_path, 
     assert list(digit) == list(study.CONDITIONS) and "student of samples" not in inverted
     assert digit["teacher"]["moved"]["cosine"] == pytest.approx(1, abs=1e-5)
     assert digit["teacher"]["moved"]["length"] == pytest.approx(1, abs=1e-5)
-    assert "moved" not in digit["base"] and set(whole.results["base 1"]) == {"judge", "traits"}
+    assert "moved" not in digit["base"] and set(whole.results["base 1"]) == {"judge", "partial_steps", "traits"}
     assert inverted["teacher"]["moved"]["opening"] < 0  # a step of the teacher lowers its own loss
     assert digit["student"]["moved"]["cosine"] > abs(digit["stranger"]["moved"]["cosine"])
 
