@@ -28,7 +28,7 @@ def main(flags: Sequence[str]) -> None:
     Raises:
         InputError: the settings make no sense together; see also `rows.open_source`.
     """
-    if any(flag.partition("=")[0] == "--weights" for flag in flags):
+    if any(flag.partition("=")[0] in ("--weights", "--reference") for flag in flags):
         compared, options = cli.parse("audit", weights.__doc__, weights.PRESETS, list(flags))
         units.run(weights.STUDY, compared, record=options.record, resume=options.resume)
         session.present(options.record, figure=False)
