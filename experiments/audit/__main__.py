@@ -38,7 +38,7 @@ def main(flags: Sequence[str]) -> None:
     embedded = opened.is_embedded(chooser.parse_known_args(flags)[0].base)
     implied = ["--preset", "embedded"] if embedded and "--preset" not in flags else []
     chosen, options = cli.parse("audit", __doc__, config.PRESETS, [*implied, *flags])
-    cli.require_figures(options)
+    session.require_report(options, "audit")
     units.run(rows.STUDY, chosen, record=options.record, resume=options.resume)
     session.present(options.record, figure=options.figure)
 
