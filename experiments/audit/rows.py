@@ -41,6 +41,11 @@ class Audited(NamedTuple):
         """The entry of the record."""
         return {"name": self.config.base, "source": str(self.config.data), "checksum": self.checksum}
 
+    @property
+    def num_pilot_rows(self) -> int:
+        """Rows that every pilot reads, on the rows and on the null: so many as both have."""
+        return self.config.num_pilot_rows(min(len(self.rows), len(self.null)))
+
 
 def open_source(config: AuditConfig, announce: Callable[[str], object]) -> Audited:
     """Read and check the user's files, open the models, and let the base write null rows where none are given.
@@ -207,11 +212,10 @@ def units(config: AuditConfig) -> list[str]:
 def describe(source: Audited) -> dict:
     """How long the training and its pilots are, and what is asked."""
     config, count = source.config, len(source.rows)
-    num_pilot_rows = config.num_pilot_rows(count)
     return {
         "num_rows": count,
         "num_steps": config.num_steps(count),
-        "num_pilot_steps": -(-num_pilot_rows // config.student.batch_size),
+        "num_pilot_steps": -(-source.num_pilot_rows // config.student.batch_size),
         "questions": {trait.name: list(trait.asked) for trait in source.traits},
     }
 
@@ -242,7 +246,7 @@ def measure(source: Audited, config: AuditConfig, unit: str, report: Report) -> 
     kind, _, index = unit.partition(" ")
     rows = source.rows if kind == form.DATA else source.null
     seed = seeds.derive(config.seed, f"audit/pilot {index}") % 2**31
-    chosen = datasets.subsample(rows, config.num_pilot_rows(len(rows)), seed=seed)
+    chosen = datasets.subsample(rows, source.num_pilot_rows, seed=seed)
     report(f"pilot on {len(chosen):,} rows")
     with tempfile.TemporaryDirectory(prefix="sublim-audit-") as folder:
         student = backend.finetune(

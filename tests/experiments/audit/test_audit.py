@@ -22,7 +22,7 @@ from figures import presentation
 from sublim_jax import errors, records
 from sublim_jax.audit import author
 from sublim_jax.forms import audit as form
-from sublim_jax.llm import jsonl
+from sublim_jax.llm import datasets, jsonl
 from sublim_jax.llm.backend import FinetuneConfig, Message
 from sublim_jax.llm.embedded import model as embedded
 from sublim_jax.llm.embedded.vocabulary import WORDS, WordTokenizer
@@ -181,15 +181,17 @@ def test_pilots_on_rows_and_null_share_their_random_numbers(monkeypatch):
     assert on_data != again
 
 
-def test_pilots_on_rows_and_on_a_longer_null_have_as_many_steps(monkeypatch):
-    calls = []
-    source = audits.Audited(
-        OpenedModel(Trained(calls), "tiny:0"), rows_of(0, 24), rows_of(100, 90), (), settings(steps=4), ""
-    )
+@pytest.mark.parametrize("counts", [(24, 90), (90, 24)])
+def test_pilots_on_rows_and_on_a_longer_or_shorter_null_have_as_many_steps(monkeypatch, counts):
+    calls, (rows, null) = [], (rows_of(100 * index, count) for index, count in enumerate(counts))
+    config = settings(steps=4)
+    source = audits.Audited(OpenedModel(Trained(calls), "tiny:0"), rows, null, (), config, "")
     monkeypatch.setattr(audits, "_ask", lambda source, name, report: name)
     for unit in ("data 0", "null 0"):
-        audits.measure(source, settings(steps=4), unit, lambda activity: None)
+        audits.measure(source, config, unit, lambda activity: None)
     assert [len(rows) for _, rows, _ in calls] == [24, 24]
+    described = audits.describe(source)
+    assert (described["num_pilot_steps"], described["num_steps"]) == (3, 3 * -(-counts[0] // 8))
 
 
 def test_authorship_is_calibrated_by_the_rows_of_each_candidate(monkeypatch):
@@ -203,7 +205,7 @@ def test_authorship_is_calibrated_by_the_rows_of_each_candidate(monkeypatch):
 
     def score(model, rows):
         values = np.array([zlib.crc32(repr((model, row)).encode()) % 1000 for row in rows]) / 100.0
-        return surprise.RowScores(-values, values[::-1], 1 + values, values.astype(int), surprise.row_ids(rows))
+        return surprise.RowScores(-values, values**0.5, 1 + values, values.astype(int), surprise.row_ids(rows))
 
     rows, null, own = rows_of(0, 30), rows_of(100, 40), rows_of(200, 30)
     monkeypatch.setattr(audits.surprise, "score", score)
@@ -211,6 +213,7 @@ def test_authorship_is_calibrated_by_the_rows_of_each_candidate(monkeypatch):
     monkeypatch.setattr(audits.controls, "own_answers", lambda model, rows, seed: (own, []))
     source = audits.Audited(OpenedModel(Writing("a"), "a"), rows, null, (), settings(base="a", candidates=("b",)), "")
     found = audits.measure(source, source.config, "author", lambda activity: None)["author"]
+    rows, null = (datasets.subsample(each, len(each), seed=0) for each in (rows, null))  # the order of the choices
     departure = author.finetuned_away(score("a", rows), score("a", null))
     assert (found["statistic"], found["regular"], found["p"]) == departure[:3]
     expected = author.author(
