@@ -104,8 +104,8 @@ PRESETS = {
     "default": MarksConfig(),
     "record": MarksConfig(bases=tuple(range(160, 168))),
     "smoke": MarksConfig(
-        num_prompts=100, num_rows=64, num_queries=100, sizes=(20, 40), num_draws=3, num_keys=20, num_generations=2,
-        num_rounds=1, teacher=FURTHER, student=FURTHER, low_rank=dataclasses.replace(language.STUDENT, num_epochs=1),
+        bases=(0, 100), num_prompts=100, num_rows=64, num_queries=100, sizes=(20, 40), num_draws=3, num_keys=20,
+        num_generations=2, num_rounds=1, teacher=FURTHER, student=FURTHER, low_rank=dataclasses.replace(language.STUDENT, num_epochs=1),
     ),
 }  # fmt: skip
 
@@ -118,6 +118,12 @@ def units(config: MarksConfig) -> list[str]:
 def describe(config: MarksConfig) -> dict:
     """How long students are trained."""
     return {"student_steps": config.steps(config.student), "round_steps": config.steps(config.further)}
+
+
+def stranger_of(config: MarksConfig, unit: str) -> str:
+    """Name of the base that has nothing to do with the owner's."""
+    names = units(config)
+    return names[(names.index(unit) + 1) % len(names)]
 
 
 def balanced(rows: Sequence[Chat], key: Bool[np.ndarray, "value"], *, seed: int) -> list[Chat]:
@@ -304,8 +310,7 @@ def measure(source: Source, config: MarksConfig, unit: str, report: Report) -> d
     """One owner's key, in models of the base and of a stranger."""
     opened = _opened(config)
     base = opened[unit]
-    names = list(opened)
-    stranger = opened[names[(names.index(unit) + 1) % len(names)]]
+    stranger = opened[stranger_of(config, unit)]
     owner = _Owner(config, unit, report)
     report("the marked model")
     own = base.written(unit, "rows", config.num_prompts).rows
@@ -355,7 +360,14 @@ def measure(source: Source, config: MarksConfig, unit: str, report: Report) -> d
     }
 
 
+def notes(config: MarksConfig) -> list[str]:
+    """What a reader of any number must know."""
+    whole = MarksConfig()
+    reduced = config.num_rows < whole.num_rows or config.steps(config.student) < whole.steps(whole.student)
+    return ["reduced: models are trained for less long than those of the committed record"] if reduced else []
+
+
 STUDY = Study(
     name="marks", doc=__doc__, presets=PRESETS, form=form.FORM, units=units, measure=measure, describe=describe,
-    reads_images=False,
+    reads_images=False, notes=notes,
 )  # fmt: skip

@@ -77,12 +77,12 @@ def rows_needed(record: records.Record, name: str, part: form.Asked) -> list[flo
     return needed
 
 
-def half_lives(record: records.Record) -> list[float]:
-    """Generations in which the excess halves, by base: its logarithm's slope by least squares.
+def half_lives(record: records.Record, names: Sequence[str]) -> list[float]:
+    """Steps of a chain of models in which the excess halves, by base: its logarithm's slope by least squares.
 
-    Not a number where a generation has no excess, infinite where nothing is lost.
+    Not a number where a model has no excess, infinite where nothing is lost.
     """
-    names, values = form.generations(record.config), []
+    values: list[float] = []
     if len(names) < 2:
         return []
     for chain in np.array([excesses(record, name) for name in names]).T:
@@ -153,13 +153,18 @@ def lines(record: records.Record) -> list[str]:
                 f"  {name}, {part}: {'; '.join(shares)}; nine of ten from {_listed(rows_needed(record, name, part))} "
                 f"rows on, by base"
             )
-    text.append(f"half-life in students of students, generations by base: {_listed(half_lives(record))}")
-    if lives := [value for value in half_lives(record) if np.isfinite(value)]:
-        text.append(f"  {_shown(intervals.t_interval(lives), sign=False)} ({len(lives)} of {count} bases)")
     steps = record.description["round_steps"]
-    for kind, label in (("own", "the student's own rows"), ("regular", "the base's rows")):
-        shown = [_shown(excess(record, name)) for name in form.rounds(config, kind)]
-        text.append(f"student, and after rounds of {steps} further steps on {label}: {'; '.join(shown)}")
+    chains = {
+        "student, student of it, and so on, each from the base": form.generations(config),
+        f"student, and after rounds of {steps} further steps on its own rows": form.rounds(config, "own"),
+        f"student, and after rounds of {steps} further steps on the base's rows": form.rounds(config, "regular"),
+    }
+    for label, names in chains.items():
+        text.append(f"{label}: {'; '.join(_shown(excess(record, name)) for name in names)}")
+        lives = half_lives(record, names)
+        known = [value for value in lives if np.isfinite(value)]
+        mean = f"; {_shown(intervals.t_interval(known), sign=False)} of {len(known)} that are finite" if known else ""
+        text.append(f"  half-life, by base: {_listed(lives)}{mean}")
     return [*text, *_mean_lines(record), *(f"note: {note}" for note in record.notes)]
 
 
