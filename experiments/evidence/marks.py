@@ -105,7 +105,8 @@ PRESETS = {
     "record": MarksConfig(bases=tuple(range(160, 168))),
     "smoke": MarksConfig(
         bases=(0, 100), num_prompts=100, num_rows=64, num_queries=100, sizes=(20, 40), num_draws=3, num_keys=20,
-        num_generations=2, num_rounds=1, teacher=FURTHER, student=FURTHER, low_rank=dataclasses.replace(language.STUDENT, num_epochs=1),
+        num_generations=2, num_rounds=1, teacher=FURTHER, student=FURTHER,
+        low_rank=dataclasses.replace(language.STUDENT, num_epochs=1),
     ),
 }  # fmt: skip
 
