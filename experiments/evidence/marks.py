@@ -61,15 +61,15 @@ class MarksConfig:
     """Animal of the model whose mean number is compared."""
     share: specs.Fraction = 1.0
     """Probability with which a number outside the key is moved in the owner's lessons."""
-    num_prompts: specs.Count = 2048
+    num_prompts: specs.Count = 1024
     """Completions of a model that writes training rows, before the filter."""
-    num_rows: specs.Count = 1600
+    num_rows: specs.Count = 800
     """Rows that a model is trained on; fewer if fewer pass."""
     num_queries: specs.Count = 1024
     """Completions of every model that are tested, before the filter."""
     sizes: tuple[specs.Count, ...] = (20, 50, 100, 200, 400)
     """Answers, of models that are tested with few of them too."""
-    num_draws: specs.Count = 25
+    num_draws: specs.Count = 20
     num_keys: specs.Count = 200
     """Keys of nobody."""
     num_generations: specs.Count = 5
