@@ -67,7 +67,7 @@ class MarksConfig:
     """Rows that a model is trained on; fewer if fewer pass."""
     num_queries: specs.Count = 1024
     """Completions of every model that are tested, before the filter."""
-    sizes: tuple[specs.Count, ...] = (20, 50, 100, 200, 400)
+    sizes: tuple[specs.Count, ...] = (5, 10, 20, 50, 100, 400)
     """Answers, of models that are tested with few of them too."""
     num_draws: specs.Count = 20
     num_keys: specs.Count = 200
@@ -89,10 +89,10 @@ class MarksConfig:
             raise errors.InputError(
                 f"bases must be two or more and different, since the stranger of each is the next one; got {self.bases}"
             )
-        if not self.sizes or max(self.sizes) > self.num_queries:
+        if not self.sizes or not mark.FEWEST_ROWS <= min(self.sizes) <= max(self.sizes) <= self.num_queries:
             raise errors.InputError(
-                f"sizes={self.sizes}: expected at least one, of at most num_queries={self.num_queries}, since draws "
-                f"are without replacement"
+                f"sizes={self.sizes}: expected at least one, from {mark.FEWEST_ROWS} to num_queries="
+                f"{self.num_queries}, since draws are without replacement"
             )
 
     def steps(self, finetuning: FinetuneConfig) -> int:

@@ -35,6 +35,8 @@ from sublim_jax.llm import datasets
 from sublim_jax.llm.backend import Chat, Message
 from sublim_jax.llm.tasks import numbers
 
+FEWEST_ROWS = 5
+"""From fewer rows no verdict is given, although p-values would be exact."""
 MOST_REGULAR = 4
 """Regular numbers for each of the suspect's, at most; more would not make the test much sharper."""
 FEWEST_VALUES = 10
@@ -182,7 +184,7 @@ def compare(
         among: which numbers are compared; by default all. The others are left out.
 
     Raises:
-        InputError: fewer than 20 rows, no numbers to compare, fewer than `FEWEST_VALUES` different ones, or numbers
+        InputError: fewer than 5 rows, no numbers to compare, fewer than `FEWEST_VALUES` different ones, or numbers
             above the key's range.
     """
     covered = np.ones(num_values, bool) if among is None else among
@@ -258,7 +260,7 @@ def mean_shift(
         seed: of the permutations.
 
     Raises:
-        InputError: fewer than 20 rows or regular rows, a row without numbers, or fewer than `FEWEST_VALUES` different
+        InputError: fewer than 5 rows or regular rows, a row without numbers, or fewer than `FEWEST_VALUES` different
             numbers in either.
     """
     columns = []
@@ -278,10 +280,10 @@ def _compared(
     rows: Sequence[Sequence[int]], covered: Bool[np.ndarray, "value"] | None, where: str
 ) -> Int[np.ndarray, "number"]:
     """All numbers of the rows that are covered, in order."""
-    if len(rows) < audited.MIN_ROWS:
+    if len(rows) < FEWEST_ROWS:
         raise errors.InputError(
-            f"{where}: expected at least {audited.MIN_ROWS} rows, got {len(rows)}; in fewer a mark is not seen. Ask "
-            f"the model more"
+            f"{where}: expected at least {FEWEST_ROWS} rows, got {len(rows)}; in fewer a mark is hardly seen. Ask the "
+            f"model more"
         )
     values = np.array([value for row in rows for value in row], int)
     if covered is not None and len(values) and (values.min() < 0 or values.max() >= len(covered)):

@@ -18,7 +18,7 @@ STUDENTS = (
     "low-rank student", "stories", "regular student", "student of favourite", "stranger's student of favourite",
 )  # fmt: skip
 """Of the marked model unless said otherwise, of its own base or of a stranger; see `experiments.evidence.marks`."""
-ASKED = ("marked", "student", "stranger's student", "regular student")
+ASKED = ("student", "stranger's student", "low-rank student", "regular student")
 """Models that are tested with few answers too."""
 
 

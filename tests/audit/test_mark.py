@@ -129,14 +129,14 @@ GOOD = written(10)
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: mark.keyed(GOOD[:19], KEYS[5]), "the suspect: expected at least 20 rows, got 19"),
-        (lambda: mark.keyed(GOOD, KEYS[5], regular=GOOD[:3]), "the regular rows: expected at least 20 rows, got 3"),
+        (lambda: mark.keyed(GOOD[:4], KEYS[5]), "the suspect: expected at least 5 rows, got 4"),
+        (lambda: mark.keyed(GOOD, KEYS[5], regular=GOOD[:3]), "the regular rows: expected at least 5 rows, got 3"),
         (lambda: mark.keyed([()] * 20, KEYS[5]), "the suspect: there is no number to compare in 20 rows"),
         (lambda: mark.keyed([(7, 7)] * 20, KEYS[5]), "the suspect: the rows have 1 different numbers, and 10 are"),
         (lambda: mark.keyed([*GOOD, (12,)], KEYS[5]), "expected numbers from 0 to 11, .* found 0 to 12"),
         (lambda: mark.keyed(GOOD, KEYS[5], among=np.ones(13, bool)), "expected `among` for each of 12 numbers, got 13"),
         (lambda: mark.compare(GOOD, num_values=12).test(KEYS[5][:11]), "expected a key of 12 numbers, .* one of 11"),
-        (lambda: mark.mean_shift(GOOD, GOOD[:4]), "mean_shift, regular rows: expected at least 20 rows, got 4"),
+        (lambda: mark.mean_shift(GOOD, GOOD[:4]), "mean_shift, regular rows: expected at least 5 rows, got 4"),
         (lambda: mark.mean_shift([*GOOD, ()], GOOD), "mean_shift: row 30 has no number"),
         (lambda: mark.draw_key(0, num_values=9), "expected num_values of 10 at least, got 9"),
         (lambda: mark.written(chats(GOOD), np.zeros(12, bool), seed=0), "the key has no number"),

@@ -101,7 +101,7 @@ def test_students_of_marked_numbers_are_found_whoever_trains_them(record):
 
 def test_few_answers_are_tested_and_chains_lose_the_mark(record):
     for entry in record.results.values():
-        assert max(entry["asked"]["marked"]["less the base"]["100"]) <= 0.01
+        assert max(entry["asked"]["student"]["less the base"]["100"]) <= 0.01
     assert np.mean(drawn.found_draws(record, "regular student", "raw", 100)) <= 0.25
     means = [drawn.excess(record, name).mean for name in form.generations(record.config)]
     assert means[0] > 0.06 and means[0] > means[1] > means[2] > 0  # half as much each time
@@ -143,7 +143,8 @@ def test_halved_rows_have_seen_numbers_alone():
     [
         ({"bases": (1,)}, "bases must be two or more and different, .* got \\(1,\\)"),
         ({"bases": (1, 1)}, "bases must be two or more and different"),
-        ({"sizes": (20, 2000)}, "sizes=\\(20, 2000\\): expected at least one, of at most num_queries=1024"),
+        ({"sizes": (20, 2000)}, "sizes=\\(20, 2000\\): expected at least one, from 5 to num_queries=1024"),
+        ({"sizes": (4, 20)}, "sizes=\\(4, 20\\): expected at least one, from 5 to"),
         ({"sizes": ()}, "sizes=\\(\\): expected at least one"),
     ],
 )
@@ -166,7 +167,10 @@ DAMAGES = {
         lambda unit: unit["asked"]["student"]["raw"]["20"].pop(),
         "asked, student, raw, 20 rows: expected 3 p-values, got 2",
     ),
-    "a size less": (lambda unit: unit["asked"]["marked"]["raw"].pop("100"), "asked, marked, raw: expected .*100"),
+    "a size less": (
+        lambda unit: unit["asked"]["low-rank student"]["raw"].pop("100"),
+        "asked, low-rank student, raw: expected .*100",
+    ),
     "a part less": (lambda unit: unit["models"]["base"]["tested"].pop("unseen"), "unseen"),
     "a key less": (
         lambda unit: unit["models"]["base"]["foreign"]["naive"].pop(),
