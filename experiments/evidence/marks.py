@@ -74,7 +74,7 @@ class MarksConfig:
     """Keys of nobody."""
     num_generations: specs.Count = 5
     """Students of students, with the first."""
-    num_rounds: specs.CountOrZero = 3
+    num_rounds: specs.CountOrZero = 2
     """Times that a student trains on."""
     seed: specs.Seed = 0
     teacher: FinetuneConfig = language.TEACHER
@@ -213,7 +213,8 @@ class _Base:
     def calibration(self) -> list[tuple[int, ...]]:
         """Numbers of the base itself."""
         if not self._calibration:
-            self._calibration = mark.read(self.written(self.name, "calibration", self.config.num_queries).rows)
+            count = mark.MOST_REGULAR * self.config.num_queries
+            self._calibration = mark.read(self.written(self.name, "calibration", count).rows)
         return self._calibration
 
 

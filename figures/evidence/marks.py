@@ -24,6 +24,8 @@ LEVEL = 0.01
 """P-values up to this one name a model."""
 POWER = 0.9
 """Share of draws of answers that must be found for their number to suffice."""
+ROUNDING = 1e-9
+"""A slope as small as this is none."""
 UNMARKED = ("base", "regular student", "favourite", "student of favourite", "stranger's student of favourite")
 """Models that never saw a marked number."""
 PAIRS = {
@@ -90,7 +92,7 @@ def half_lives(record: records.Record, names: Sequence[str]) -> list[float]:
             values.append(float("nan"))
             continue
         slope = np.polyfit(np.arange(len(chain)), np.log2(chain), 1)[0]
-        values.append(-1 / slope if slope < 0 else float("inf"))
+        values.append(-1 / slope if slope < -ROUNDING else float("inf"))
     return values
 
 

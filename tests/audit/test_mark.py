@@ -134,7 +134,7 @@ GOOD = written(10)
         (lambda: mark.keyed([()] * 20, KEYS[5]), "the suspect: there is no number to compare in 20 rows"),
         (lambda: mark.keyed([(7, 7)] * 20, KEYS[5]), "the suspect: the rows have 1 different numbers, and 10 are"),
         (lambda: mark.keyed([*GOOD, (12,)], KEYS[5]), "expected numbers from 0 to 11, .* found 0 to 12"),
-        (lambda: mark.keyed(GOOD, KEYS[5], among=np.ones(13, bool)), "expected `among` for each of 12 numbers, got 13"),
+        (lambda: mark.compare(GOOD, num_values=12, among=np.ones(13, bool)), "`among` for each of 12 numbers, got 13"),
         (lambda: mark.compare(GOOD, num_values=12).test(KEYS[5][:11]), "expected a key of 12 numbers, .* one of 11"),
         (lambda: mark.mean_shift(GOOD, GOOD[:4]), "mean_shift, regular rows: expected at least 5 rows, got 4"),
         (lambda: mark.mean_shift([*GOOD, ()], GOOD), "mean_shift: row 30 has no number"),

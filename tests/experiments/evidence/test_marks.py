@@ -71,6 +71,7 @@ def place(tmp_path_factory) -> pathlib.Path:
     path = tmp_path_factory.mktemp("marks") / "marks.json"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(marks, "_Base", MadeUpBase)
+        patch.setattr(marks, "PERMUTATIONS", 99)
         patch.setattr(embedded, "open_bases", lambda seeds: None)
         units.run(marks.STUDY, CONFIG, record=path, visible=False)
     marks._opened.cache_clear()
