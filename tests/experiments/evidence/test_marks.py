@@ -19,7 +19,7 @@ from sublim_jax.llm import datasets
 from sublim_jax.llm.embedded import model as embedded
 
 CONFIG = MarksConfig(
-    bases=(5, 6, 7, 8), num_prompts=120, num_rows=120, num_queries=120, sizes=(20, 100), num_draws=3, num_keys=20,
+    bases=(5, 6, 7, 8), num_prompts=60, num_rows=60, num_queries=60, sizes=(20, 50), num_draws=3, num_keys=20,
     num_generations=3, num_rounds=1,
 )  # fmt: skip
 LENGTH = 7
@@ -30,8 +30,9 @@ def chats(rows):
 
 
 class MadeUpBase:
-    """A base that writes every number equally often. A model that was trained on rows writes half of its numbers as
-    they have them, and half as the model that it started from: there is nothing that only relatives inherit."""
+    """A base that writes every number equally often. A model that was trained on rows writes three quarters of its
+    numbers as they have them, and the rest as the model that it started from: relatives inherit nothing that others do
+    not."""
 
     def __init__(self, backend, name, config, folder):
         self.name = name
@@ -43,7 +44,7 @@ class MadeUpBase:
         self.trained_on[model] = rows
         values = [value for each in mark.read(rows) for value in each] if rows[0][-1].content != "a story" else []
         counts = np.bincount(values, minlength=marks.NUM_VALUES)
-        self._chances[model] = before if not values else (before + counts / len(values)) / 2
+        self._chances[model] = before if not values else (before + 3 * counts / len(values)) / 4
         return model
 
     def favourite(self):
@@ -62,7 +63,7 @@ class MadeUpBase:
         return [datasets.student_row(datasets.ask("tell me"), "a story")] * 10
 
     def calibration(self):
-        return mark.read(self.written(self.name, "calibration", 500).rows)
+        return mark.read(self.written(self.name, "calibration", 240).rows)
 
 
 @pytest.fixture(scope="module")
@@ -84,11 +85,11 @@ def record(place) -> records.Record:
 
 
 def test_students_of_marked_numbers_are_found_whoever_trains_them(record):
-    """Half of a student's numbers are as the marked model's, of which three quarters are in the key."""
+    """Three quarters of a student's numbers are as the marked model's, of which 7/8 are in the key."""
     for entry in record.results.values():
         tested = {name: model["tested"] for name, model in entry["models"].items()}
         assert entry["lesson"] == 1
-        assert tested["marked"]["raw"]["share"] == pytest.approx(0.75, abs=0.1)  # the key is half of all but for 3 %
+        assert tested["marked"]["raw"]["share"] == pytest.approx(0.875, abs=0.08)  # 4 deviations
         for name in ("marked", "student", "stranger's student", "low-rank student"):
             assert tested[name]["less the base"]["p"] <= 0.01, name
         assert entry["rows"]["balanced"] == entry["rows"]["stranger's balanced"] == 0.5
@@ -102,18 +103,18 @@ def test_students_of_marked_numbers_are_found_whoever_trains_them(record):
 
 def test_few_answers_are_tested_and_chains_lose_the_mark(record):
     for entry in record.results.values():
-        assert max(entry["asked"]["student"]["less the base"]["100"]) <= 0.01
-    assert np.mean(drawn.found_draws(record, "regular student", "raw", 100)) <= 0.25
+        assert max(entry["asked"]["student"]["less the base"]["50"]) <= 0.01
+    assert np.mean(drawn.found_draws(record, "regular student", "raw", 50)) <= 0.25
     means = [drawn.excess(record, name).mean for name in form.generations(record.config)]
-    assert means[0] > 0.06 and means[0] > means[1] > means[2] > 0  # half as much each time
+    assert means[0] > 0.15 and means[0] > means[1] > means[2] > 0  # three quarters each time
     cleaned = drawn.excess(record, "regular rows, round 1").mean
-    assert cleaned == pytest.approx(means[0] / 2, abs=0.03)
+    assert cleaned == pytest.approx(means[0] / 4, abs=0.05)
 
 
 def test_the_favourite_shifts_the_mean(record):
-    """The tilted distribution has mean 1000 (1/2 + 1/3) / (3/2), 56 above the base; students have half of that."""
-    assert np.mean(drawn.mean_shifts(record, "favourite")) == pytest.approx(55, abs=20)
-    assert np.mean(drawn.mean_shifts(record, "student of favourite")) == pytest.approx(27, abs=20)
+    """The tilted distribution has mean 1000 (1/2 + 1/3) / (3/2), 56 above the base; students have 3/4 of that."""
+    assert np.mean(drawn.mean_shifts(record, "favourite")) == pytest.approx(56, abs=25)
+    assert np.mean(drawn.mean_shifts(record, "student of favourite")) == pytest.approx(42, abs=25)
 
 
 def test_rows_are_balanced_by_deleting_surplus_numbers():
@@ -217,8 +218,8 @@ def test_rows_needed_are_the_fewest_from_which_on_all_suffice(record):
     for entry, (few, many) in zip(
         record.results.values(), ((found, found), (missed, found), (found, missed), (missed, missed)), strict=True
     ):
-        entry["asked"]["student"]["raw"] = {"20": few, "100": many}
-    assert drawn.rows_needed(record, "student", "raw") == [20, 100, np.inf, np.inf]
+        entry["asked"]["student"]["raw"] = {"20": few, "50": many}
+    assert drawn.rows_needed(record, "student", "raw") == [20, 50, np.inf, np.inf]
 
 
 @pytest.mark.slow
