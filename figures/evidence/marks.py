@@ -238,7 +238,7 @@ def save(path: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
     sentences = [
         f"Dots are {len(record.results)} base(s), bars 95 % t-intervals over four or more. Excess: share of a model's "
         f"numbers in the owner's key less that of its base's. A model is found if the exact p-value of the key is at "
-        f"most .01. Right: p-values of keys of nobody, in order; the dotted line is uniform. Record {path.name}.",
+        f"most .01; of few answers, beside those of the base (lines) or as they are (dotted). Right: p-values of keys of nobody, in order; the dotted line is uniform. Record {path.name}.",
         *record.note_sentences,
         *(() if record.complete else ("The run is not complete.",)),
     ]
@@ -277,11 +277,12 @@ def draw_chains(ax: Axes, record: records.Record) -> None:
         (form.rounds(config, "own"), "trained on, own rows", "#e0a458"),
         (form.rounds(config, "regular"), "trained on, the base's rows", COLOURS["stranger"]),
     )
-    for names, label, colour in chains:
-        means = [excess(record, name).mean for name in names]
-        ax.plot(range(len(names)), means, color=colour, linewidth=1.2, label=label)
-        for place, name in enumerate(names):
+    for number, (names, label, colour) in enumerate(chains):
+        places = np.arange(len(names)) + 0.08 * (number - 1)
+        ax.plot(places, [excess(record, name).mean for name in names], color=colour, linewidth=1.2, label=label)
+        for place, name in zip(places, names, strict=True):
             _point(ax, place, excesses(record, name), colour)
+    ax.set_xticks(range(max(len(names) for names, _, _ in chains)))
     ax.axhline(0, color="#8c8c8c", linewidth=0.8, linestyle=":")
     ax.set_xlabel("generations, or rounds, after the student")
     ax.set_title("how the mark is lost", fontsize=9, loc="left")
@@ -291,7 +292,7 @@ def draw_chains(ax: Axes, record: records.Record) -> None:
 def draw_power(ax: Axes, record: records.Record) -> None:
     """Share of draws that are found against the number of rows."""
     sizes = record.config["sizes"]
-    for name, colour in zip(form.ASKED, ("#3b3b3b", *COLOURS.values()), strict=True):
+    for name, colour in zip(form.ASKED, ("#c8553d", "#2f6690", "#e0a458", "#8c8c8c"), strict=True):
         for part, style_of in (("less the base", "-"), ("raw", ":")):
             shares = [found_draws(record, name, part, size) for size in sizes]
             label = name if part == "less the base" else None
@@ -303,7 +304,7 @@ def draw_power(ax: Axes, record: records.Record) -> None:
     ax.set_ylim(-0.03, 1.03)
     ax.set_xlabel("answers of the suspect")
     ax.set_title("share of draws that are found", fontsize=9, loc="left")
-    ax.legend(fontsize=7, frameon=False)
+    ax.legend(fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
 
 
 def draw_null(ax: Axes, record: records.Record) -> None:
