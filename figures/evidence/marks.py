@@ -238,7 +238,8 @@ def save(path: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
     sentences = [
         f"Dots are {len(record.results)} base(s), bars 95 % t-intervals over four or more. Excess: share of a model's "
         f"numbers in the owner's key less that of its base's. A model is found if the exact p-value of the key is at "
-        f"most .01; of few answers, beside those of the base (lines) or as they are (dotted). Right: p-values of keys of nobody, in order; the dotted line is uniform. Record {path.name}.",
+        f"most .01; of few answers, beside those of the base (lines) or as they are (dotted). Right: p-values of keys "
+        f"of nobody, in order; the dotted line is uniform. Record {path.name}.",
         *record.note_sentences,
         *(() if record.complete else ("The run is not complete.",)),
     ]
