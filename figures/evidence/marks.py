@@ -28,7 +28,7 @@ ROUNDING = 1e-9
 """A slope as small as this is none."""
 UNMARKED = ("base", "regular student", "favourite", "student of favourite", "stranger's student of favourite")
 """Models that never saw a marked number."""
-PAIRS = {
+PAIRS: dict[str, tuple[str, str, form.Part]] = {
     "all numbers": ("student", "stranger's student", "less the base"),
     "balanced rows": ("balanced", "stranger's balanced", "less the base"),
     "halved rows, unseen numbers": ("halved", "stranger's halved", "unseen"),
@@ -294,10 +294,10 @@ def draw_power(ax: Axes, record: records.Record) -> None:
     """Share of draws that are found against the number of rows."""
     sizes = record.config["sizes"]
     for name, colour in zip(form.ASKED, ("#c8553d", "#2f6690", "#e0a458", "#8c8c8c"), strict=True):
-        for part, style_of in (("less the base", "-"), ("raw", ":")):
+        for part in form.ASKED_PARTS:
             shares = [found_draws(record, name, part, size) for size in sizes]
-            label = name if part == "less the base" else None
-            ax.plot(sizes, np.mean(shares, axis=1), style_of, color=colour, marker="o", markersize=3, label=label)
+            line, label = (":", None) if part == "raw" else ("-", name)
+            ax.plot(sizes, np.mean(shares, axis=1), line, color=colour, marker="o", markersize=3, label=label)
     ax.axhline(LEVEL, color="#8c8c8c", linewidth=0.8, linestyle=":")
     ax.set_xscale("log")
     ax.set_xticks(sizes, [f"{size:,}" for size in sizes])

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -155,12 +156,13 @@ def test_settings_that_make_no_sense_are_refused(changes, message):
         MarksConfig(**changes)
 
 
-def test_answers_that_are_too_few_for_a_draw_are_refused():
-    config = dataclasses.replace(CONFIG, sizes=(121,), num_queries=130)
-    owner, base = marks._Owner(config, "tiny:5", lambda activity: None), MadeUpBase(None, "tiny:5", config, None)
-    base.written = lambda *_, written=base.written: written("tiny:5", "test", 100)
-    with pytest.raises(errors.TextDataError, match=r"100 of 130 answers of student pass the filter, .* asks for 121"):
-        owner.test(base, "student", "tiny:5")
+def test_answers_that_are_too_few_for_a_draw_are_refused(monkeypatch):
+    config, base = dataclasses.replace(CONFIG, sizes=(61,), num_queries=70), MadeUpBase(None, "tiny:5", CONFIG, None)
+    rows = base.written("tiny:5", "test", 60)
+    monkeypatch.setattr(base, "written", lambda model, purpose, count: rows)
+    test: Any = marks._Owner(config, "tiny:5", lambda activity: None).test
+    with pytest.raises(errors.TextDataError, match=r"60 of 70 answers of student pass the filter, .* asks for 61"):
+        test(base, "student", "tiny:5")
 
 
 DAMAGES = {
