@@ -203,6 +203,11 @@ def test_the_table_says_what_was_found(record):
     assert "balanced 0.500" in balanced and "stories" not in balanced
     assert "generation 3" in text and "regular rows, round 1" in text and "half-life" in text
     assert "note: reduced" in text
+    for entry, (teacher, student) in zip(record.results.values(), ((1, 8), (3, 9), (-2, -5), (7, -1)), strict=True):
+        for name, shift in (("favourite", teacher), ("student of favourite", student)):
+            entry["models"][name].update(mean=500.0 + shift, regular_mean=500.0)
+    (line,) = (line for line in drawn.lines(record) if line.startswith("  student of favourite: the sign"))
+    assert line.endswith("in 3 of 4, half by chance; Spearman over bases +0.40")  # 1 - 6 sum d^2 / 60, sum d^2 is 6
 
 
 def test_half_lives_are_slopes_of_logarithms(record):
