@@ -15,6 +15,7 @@ from sublim_jax.forms import (
     evidence_defences,
     evidence_forecast,
     evidence_lineage,
+    evidence_marks,
     evidence_pilots,
     evidence_policies,
     evidence_removal,
@@ -31,7 +32,7 @@ FORMS = {
     for form in (
         mnist_aux.FORM, speed.FORM, theorem.FORM, diffusion.FORM, language_real.FORM, own_transfer.FORM, audit.FORM,
         audit_weights.FORM, defend.FORM, evidence_defences.FORM, evidence_forecast.FORM, evidence_authors.FORM,
-        evidence_lineage.FORM, evidence_pilots.FORM, evidence_policies.FORM, evidence_removal.FORM,
+        evidence_lineage.FORM, evidence_marks.FORM, evidence_pilots.FORM, evidence_policies.FORM, evidence_removal.FORM,
     )
 }  # fmt: skip
 
