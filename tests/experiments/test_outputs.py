@@ -29,6 +29,7 @@ from sublim_jax.forms import diffusion as diffusion_form
 from sublim_jax.forms import evidence_authors as evidence_authors_form
 from sublim_jax.forms import evidence_defences as evidence_defences_form
 from sublim_jax.forms import evidence_lineage as evidence_lineage_form
+from sublim_jax.forms import evidence_skills as evidence_skills_form
 from sublim_jax.forms import language as forms
 from sublim_jax.forms import language_real as language_real_form
 from sublim_jax.forms import language_speed as language_speed_form
@@ -237,6 +238,7 @@ def reader(path: pathlib.Path):
         "evidence_authors": lambda path: records.read(path, evidence_authors_form.FORM),
         "evidence_defences": lambda path: records.read(path, evidence_defences_form.FORM),
         "evidence_lineage": lambda path: records.read(path, evidence_lineage_form.FORM),
+        "evidence_skills": lambda path: records.read(path, evidence_skills_form.FORM),
         "real_speed": lambda path: records.read(path, real_speed_form.FORM),
     }
     if path.stem in named:
