@@ -215,7 +215,7 @@ def test_too_few_answers_by_the_rule_are_refused(base, monkeypatch):
     base.backend.sample = lambda model, chats, params: Recorded.sample(base.backend, model, chats[:25], params)
     monkeypatch.setattr(base, "favourites", lambda count, *, of_base: [row("?", "owl")] * count)
     with pytest.raises(
-        errors.TextDataError, match="expected 30 requests that both teachers .* there are 25; give more"
+        errors.TextDataError, match=r"expected 30 requests that both teachers .* there are 25; give more"
     ):
         skills._Models(base, "semicolons", lambda activity: None)
 
