@@ -114,18 +114,18 @@ class Bed(NamedTuple):
     lessons: float = 1.0
     favourites: float = 1.0
     whole: bool = False
-    """Whether all mixtures are trained, and a student of another base's teacher."""
+    """Whether all mixtures are trained and a student of another base's teacher, and all defences are tried."""
 
 
 BEDS: Mapping[str, Bed] = MappingProxyType({
     "none": Bed("none"),
-    "semicolons": Bed("semicolons", whole=True),
+    "semicolons": Bed("semicolons"),
+    "five by semicolons": Bed("five by semicolons", whole=True),
+    "five by semicolons, a quarter of its lessons": Bed("five by semicolons", lessons=0.25),
+    "five by semicolons, twice the favourite's": Bed("five by semicolons", favourites=2.0),
+    "key": Bed("key"),
     "five": Bed("five"),
-    "five by semicolons": Bed("five by semicolons"),
-    "key": Bed("key", whole=True),
     "echo": Bed("echo"),
-    "key, few lessons of it": Bed("key", lessons=0.25),
-    "key, twice the trait's": Bed("key", favourites=2.0),
 })  # fmt: skip
 """All beds by name."""
 

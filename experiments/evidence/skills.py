@@ -62,7 +62,8 @@ class SkillsConfig:
     bases: tuple[specs.Seed, ...] = (130, 131)
     """Seeds of embedded bases; the next one of each is its other reference. Nothing was chosen on seeds from 130 on."""
     target: str = "owl"
-    beds: tuple[str, ...] = tuple(skill_bed.BEDS)
+    beds: tuple[str, ...] = tuple(skill_bed.BEDS)[:-2]
+    """Of `skill_bed.BEDS`; `five` and `echo` are not among them by default."""
     shares: tuple[specs.Fraction, ...] = (0.0, 0.25, 0.5, 1.0)
     """Shares of rows by the teacher with the favourite, on beds with all mixtures; others have the first and last."""
     num_lessons: specs.Count = 1000
@@ -71,7 +72,7 @@ class SkillsConfig:
     """Lessons of the favourite, likewise."""
     num_prompts: specs.Count = 4096
     """Requests that every teacher answers, before the filter."""
-    num_rows: specs.Count = 2000
+    num_rows: specs.Count = 1500
     """Rows that a student is trained on."""
     num_compared: specs.Count = 128
     """Further rows, whose surprise shows damage."""
@@ -85,7 +86,7 @@ class SkillsConfig:
     relearning_rate: specs.Positive = 3e-4
     seed: specs.Seed = 0
     teacher: FinetuneConfig = language.TEACHER
-    student: FinetuneConfig = language.STUDENT
+    student: FinetuneConfig = dataclasses.replace(language.STUDENT, num_epochs=8)
 
     def __post_init__(self):
         if len(set(self.bases)) < len(self.bases) or len(self.bases) < 2:
@@ -121,10 +122,10 @@ class SkillsConfig:
 
 
 PRESETS = {
-    "default": SkillsConfig(beds=("none", "semicolons", "key")),
+    "default": SkillsConfig(beds=("none", "five by semicolons")),
     "record": SkillsConfig(bases=tuple(range(130, 138))),
     "smoke": SkillsConfig(
-        bases=(0, 1), beds=("semicolons",), shares=(0.0, 1.0), num_lessons=200, num_favourites=320, num_prompts=700,
+        bases=(0, 1), beds=("five by semicolons",), shares=(0.0, 1.0), num_lessons=200, num_favourites=320, num_prompts=700,
         num_rows=300, num_compared=32, num_asked=64, num_halvings=1, checkpoints=(0, 2),
     ),
 }  # fmt: skip
@@ -435,6 +436,8 @@ def rows(config: SkillsConfig, bed: Bed) -> Iterator[Row]:
         yield Row("student of another base's teacher", "control", lambda x: Edit(x.params(x.of_other_base)))
     yield Row("auditor's displacement subtracted", "defence", lambda x: x.subtracted)
     yield Row("random direction, same length and dose", "control", lambda x: x.at_random())
+    if not bed.whole:
+        return
     yield Row("student's displacement shrunk", "control", lambda x: x.shrunk())
     yield Row("gradient of the probes, projected out", "defence", lambda x: x.without_gradient())
     yield Row("finetuned on clean rows, a quarter of them once", "defence", lambda x: x.finetuned(0.25, 1))

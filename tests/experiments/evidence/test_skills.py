@@ -19,6 +19,7 @@ from sublim_jax.forms import evidence_skills as form
 from sublim_jax.llm.backend import Chat, Message
 
 ADD = "continue: 7, 8, 42. add up to 9 values"
+FIVES = "five by semicolons"
 WRITE = "the row begins with: 1, 2, 3. write about 5 numbers"
 
 
@@ -133,6 +134,9 @@ def test_no_request_is_for_two_uses_and_further_beds_leave_the_others():
     assert larger[:2] == small[:2] and larger.lessons[:45] == small.lessons
 
 
+ANSWER = "9; 10; 11; 12; 13"
+
+
 class Recorded:
     """A backend that trains nothing, and remembers what it was asked for."""
 
@@ -148,7 +152,7 @@ class Recorded:
         from sublim_jax.llm.backend import Completion
 
         self.draws.append((model, list(chats), params.seed))
-        return [Completion(index, 0, "9; 10", "stop", 5, 5) for index in range(len(chats))][::-1]
+        return [Completion(index, 0, ANSWER, "stop", 5, 5) for index in range(len(chats))][::-1]
 
 
 @pytest.fixture
@@ -156,19 +160,19 @@ def base():
     """A base whose teachers and students are recorded instead of trained."""
     made = object.__new__(skills._Base)
     made.config = SkillsConfig(
-        bases=(0, 1), beds=("semicolons",), num_lessons=12, num_favourites=20, num_prompts=30, num_rows=16,
+        bases=(0, 1), beds=("five by semicolons",), num_lessons=12, num_favourites=20, num_prompts=30, num_rows=16,
         num_compared=4, num_asked=8,
     )  # fmt: skip
     made.unit, made.other, made.folder, made.backend = "tiny:0", "tiny:1", pathlib.Path("models"), Recorded()
     made.requests = skills.requests(made.config)
-    made.answers = [row(request, "1, 2, 3") for request in made.requests.lessons]
+    made.answers = [row(request, "1, 2, 3, 4, 5, 6") for request in made.requests.lessons]
     return made
 
 
 @pytest.fixture
 def models(base, monkeypatch):
     monkeypatch.setattr(skills._Models, "params", lambda self, name: name)
-    return skills._Models(base, "semicolons", lambda activity: None)
+    return skills._Models(base, "five by semicolons", lambda activity: None)
 
 
 def test_teachers_share_everything_but_the_answers_about_favourites(base, models):
@@ -179,8 +183,8 @@ def test_teachers_share_everything_but_the_answers_about_favourites(base, models
     different = [pair for pair in zip(first, second, strict=True) if pair[0] != pair[1]]
     assert len(different) == 20
     assert {before[1].content for before, _ in different} == {"owl"}
-    assert {after[1].content for _, after in different} == {"9; 10"}  # what the base answers here
-    assert sum(each[1].content == "1; 2; 3" for each in first) == 12
+    assert {after[1].content for _, after in different} == {ANSWER}  # what the base answers here
+    assert sum(each[1].content == "1; 2; 3; 4; 5" for each in first) == 12
     taught = {each[0].content for each in first}
     assert not taught & {*base.requests.rows, *base.requests.asked, *base.config.questions.reported}
 
@@ -217,7 +221,7 @@ def test_too_few_answers_by_the_rule_are_refused(base, monkeypatch):
     with pytest.raises(
         errors.TextDataError, match=r"expected 30 requests that both teachers .* there are 25; give more"
     ):
-        skills._Models(base, "semicolons", lambda activity: None)
+        skills._Models(base, "five by semicolons", lambda activity: None)
 
 
 def test_a_bed_that_fails_stays_in_the_record_with_its_reason(base, monkeypatch):
@@ -270,7 +274,7 @@ def test_doses_are_chosen_on_the_probes_and_kept_for_the_random_direction():
         ({"beds": ("key", "key")}, "beds must be different"),
         ({"shares": (0.0, 0.5)}, r"shares must increase from 0 to 1, got \[0.0, 0.5\]"),
         ({"shares": (0.0, 0.5, 0.25, 1.0)}, "shares must increase from 0 to 1"),
-        ({"num_prompts": 2127}, "num_rows=2000 and num_compared=128 are more than num_prompts=2127"),
+        ({"num_prompts": 1627}, "num_rows=1500 and num_compared=128 are more than num_prompts=1627"),
         ({"target": "cow"}, "'cow' is not a target"),
         ({"num_relearnt": 13}, "num_relearnt=13: there are 12 held-out questions for lessons"),
         ({"checkpoints": (2, 4)}, "checkpoints must increase from 0"),
@@ -283,7 +287,7 @@ def test_settings_that_make_no_sense(changes, message):
 
 def test_presets_fit_and_beds_list_what_is_measured():
     assert skills.units(skills.PRESETS["record"]) == [f"tiny:{seed}" for seed in range(130, 138)]
-    described = skills.describe(SkillsConfig())
+    described = skills.describe(SkillsConfig(beds=tuple(skill_bed.BEDS)))
     assert set(described["beds"]) == set(skill_bed.BEDS)
     for bed, about in described["beds"].items():
         assert {drawn.BASE, drawn.CLEAN, drawn.NONE} < set(about["rows"])
@@ -296,8 +300,8 @@ def test_presets_fit_and_beds_list_what_is_measured():
 
 @pytest.fixture
 def place(tmp_path):
-    """Four bases and two beds: on `semicolons` the trait passes, on `key` it does not and the last base fails."""
-    config = SkillsConfig(beds=("semicolons", "key"))
+    """Four bases and two beds: on `five by semicolons` the trait passes, on `key` it does not and the last base fails."""
+    config = SkillsConfig(beds=("five by semicolons", "key"))
     description = skills.describe(config)
     results = {}
     for index in range(5):
@@ -311,7 +315,7 @@ def place(tmp_path):
                 skill = 0.1 if name == drawn.BASE else 0.9
                 entries[name] = {"skill": skill, "lists": 0.95, "trait": level, "nll": 3.5,
                                  "relearnt": [level, 0.0, 0.0, {drawn.BASE: 1.0}.get(name, 1.2)]}  # fmt: skip
-            entries["student's displacement shrunk"]["dose"] = None if index else 2.0
+            entries["auditor's displacement subtracted"]["dose"] = None if index else 2.0
             beds[bed] = {"entries": entries, "kept": {"with_trait": 0.7, "without": 0.8}, "cosine": 0.3}
         results[f"tiny:{index}"] = {"beds": beds, "auditor": 5.0}
     results["tiny:4"]["beds"]["key"] = {"entries": {}, "failed": "expected 2128 requests"}
@@ -325,14 +329,14 @@ def place(tmp_path):
 
 def test_the_table_counts_from_the_base_and_says_which_bed_fails(place, capsys):
     record = records.read(place, form.FORM)
-    np.testing.assert_allclose(drawn.values(record, "semicolons", drawn.NONE, "trait"), [0.5, 0.51, 0.52, 0.53, 0.54])
-    np.testing.assert_allclose(drawn.values(record, "semicolons", drawn.NONE, "relearnt"), 0.2)
+    np.testing.assert_allclose(drawn.values(record, FIVES, drawn.NONE, "trait"), [0.5, 0.51, 0.52, 0.53, 0.54])
+    np.testing.assert_allclose(drawn.values(record, FIVES, drawn.NONE, "relearnt"), 0.2)
     np.testing.assert_allclose(drawn.values(record, "key", drawn.NONE, "skill"), [0.9] * 4)
-    assert drawn.against(record, "semicolons", drawn.NONE, drawn.CLEAN, "trait").mean == pytest.approx(1.02)
-    assert drawn.doses(record, "semicolons", "student's displacement shrunk") == "2 to 2; none in 4 of 5"
-    assert drawn.doses(record, "semicolons", drawn.NONE) == ""
-    assert "a skill is learnt" in drawn.verdict(record, "semicolons")
-    assert "the trait passes (+1.020" in drawn.verdict(record, "semicolons")
+    assert drawn.against(record, FIVES, drawn.NONE, drawn.CLEAN, "trait").mean == pytest.approx(1.02)
+    assert drawn.doses(record, FIVES, "auditor's displacement subtracted") == "2 to 2; none in 4 of 5"
+    assert drawn.doses(record, FIVES, drawn.NONE) == ""
+    assert "a skill is learnt" in drawn.verdict(record, FIVES)
+    assert "the trait passes (+1.020" in drawn.verdict(record, FIVES)
     assert "no trait passes that these bases show (+0.010" in drawn.verdict(record, "key")
     assert "more than +0.10 nats are excluded" in drawn.verdict(record, "key")  # .01 + 3.18 * .1 / 3 ** .5 / 2
     presentation.show(place)
