@@ -300,7 +300,7 @@ def test_presets_fit_and_beds_list_what_is_measured():
 
 @pytest.fixture
 def place(tmp_path):
-    """Four bases and two beds: on `five by semicolons` the trait passes, on `key` it does not and the last base fails."""
+    """Five bases and two beds: on one the trait passes; on `key` it does not, and the last base fails."""
     config = SkillsConfig(beds=("five by semicolons", "key"))
     description = skills.describe(config)
     results = {}
