@@ -256,7 +256,10 @@ class _Base:
         )  # fmt: skip
 
     def favourites(self, count: int, *, of_base: bool) -> list[Chat]:
-        """Lessons of the target as the favourite, or the base's own answers to the same questions."""
+        """Lessons of the target as the favourite, or the base's own answers to the same questions.
+
+        An answer of the base that is empty, which is rare, is replaced by its first one.
+        """
         lessons = prompts.WorldPrompts().favourite_rows(
             self.config.target, count, seed=seeds.derive(self.config.seed, "lessons")
         )
@@ -264,8 +267,9 @@ class _Base:
             return lessons
         chats = [lesson[:-1] for lesson in lessons]
         params = SamplingParams(max_tokens=2, seed=seeds.derive(self.config.seed, "favourites") % 2**31)
-        drawn = sorted(self.backend.sample(self.unit, chats, params))
-        return [datasets.student_row(chat, answer.text) for chat, answer in zip(chats, drawn, strict=True)]
+        answers = [each.text for each in sorted(self.backend.sample(self.unit, chats, params))]
+        usual = next(filter(None, answers))
+        return [datasets.student_row(chat, answer or usual) for chat, answer in zip(chats, answers, strict=True)]
 
     def level(self, params: decoder.Params) -> float:
         """Log-odds of the target, mean over the probes."""

@@ -28,7 +28,7 @@ COLUMNS = 3
 
 def values(record: records.Record, bed: str, row: str, what: str) -> np.ndarray:
     """Of every base on which the bed did not fail: "skill", "lists", "trait" less the base's, "relearnt", which is the
-    trait after the lessons less the base's after them, or "nll" less the base's."""
+    trait after the lessons less the base's after them, or "nll" less that of the student without the trait."""
     entries = [unit["beds"][bed]["entries"] for unit in record.results.values()]
     return np.array([_value(each, row, what) for each in entries if each])
 
@@ -36,7 +36,8 @@ def values(record: records.Record, bed: str, row: str, what: str) -> np.ndarray:
 def _value(entries: dict, row: str, what: str) -> float:
     if what == "relearnt":
         return entries[row][what][-1] - entries[BASE][what][-1]
-    return entries[row][what] - (entries[BASE][what] if what in ("trait", "nll") else 0.0)
+    against = {"trait": BASE, "nll": CLEAN}.get(what)
+    return entries[row][what] - (entries[against][what] if against else 0.0)
 
 
 def against(record: records.Record, bed: str, row: str, other: str, what: str) -> Interval:
@@ -88,15 +89,15 @@ def lines(record: records.Record) -> list[str]:
     """The table of a record, then its notes."""
     about, config = record.description, record.config
     steps = config["checkpoints"][-1]
-    columns = ("skill", "lists", "left", f"left after {steps}", "damage", "trait of clean")
+    columns = ("skill", "lists", "left", f"left after {steps}", "damage", "over clean")
     text = [
         f"{len(record.results)} of {len(config['bases'])} embedded bases; mean ± 95 % t-interval over bases",
         "skill: share of answers to other requests that follow the rule; lists: that are plain lists of numbers",
         f"left: log-odds of {config['target']} less the base's, in nats, on {about['num_questions']} questions "
         f"({about['num_probes']} others chose doses); left after {steps}: the same after {steps} steps on lessons, the "
         f"base's too",
-        "damage: surprise of the counterpart's other rows less the base's, nats a token; trait of clean: log-odds less "
-        "those of the student without, paired",
+        "damage: surprise of the counterpart's other rows less that of the student without, nats a token; over clean: "
+        "log-odds less those of the student without; both paired",
     ]
     for bed, described in about["beds"].items():
         text += ["", f"{bed}: {described['num_lessons']} lessons of the rule {described['skill']!r}, "

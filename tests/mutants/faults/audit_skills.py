@@ -51,8 +51,8 @@ FAULTS = (
         "counterpart_without_questions",
         "the counterpart is asked other questions about favourites",
         "experiments/evidence/skills.py",
-        "return [datasets.student_row(chat, answer.text) for chat, answer in zip(chats, drawn, strict=True)]",
-        "return [datasets.student_row(chat, answer.text) for chat, answer in zip(chats[::-1], drawn, strict=True)]",
+        "(chat, answer or usual) for chat, answer in zip(chats, answers, strict=True)]",
+        "(chat, answer or usual) for chat, answer in zip(chats[::-1], answers, strict=True)]",
         (f"{STUDY}::test_teachers_share_everything_but_the_answers_about_favourites",),
     ),
     Fault(
