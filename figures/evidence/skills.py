@@ -36,8 +36,8 @@ def values(record: records.Record, bed: str, row: str, what: str) -> np.ndarray:
 def _value(entries: dict, row: str, what: str) -> float:
     if what == "relearnt":
         return entries[row][what][-1] - entries[BASE][what][-1]
-    against = {"trait": BASE, "nll": CLEAN}.get(what)
-    return entries[row][what] - (entries[against][what] if against else 0.0)
+    yardstick = {"trait": BASE, "nll": CLEAN}.get(what)
+    return entries[row][what] - (entries[yardstick][what] if yardstick else 0.0)
 
 
 def against(record: records.Record, bed: str, row: str, other: str, what: str) -> Interval:
