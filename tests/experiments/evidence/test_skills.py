@@ -16,7 +16,7 @@ from figures import presentation
 from figures.evidence import skills as drawn
 from sublim_jax import errors, records
 from sublim_jax.forms import evidence_skills as form
-from sublim_jax.llm.backend import Chat, Message
+from sublim_jax.llm.backend import Chat, Completion, Message
 
 ADD = "continue: 7, 8, 42. add up to 9 values"
 FIVES = "five by semicolons"
@@ -149,8 +149,6 @@ class Recorded:
         return str(out)
 
     def sample(self, model, chats, params):
-        from sublim_jax.llm.backend import Completion
-
         self.draws.append((model, list(chats), params.seed))
         return [Completion(index, 0, ANSWER, "stop", 5, 5) for index in range(len(chats))][::-1]
 
