@@ -21,7 +21,7 @@ from sublim_jax.llm.tasks import numbers
 
 FIVE = 5
 """Numbers of an answer by the rule `five`."""
-KEYS = MappingProxyType(dict(zip(vocabulary.ADD, (125, 375, 625, 875), strict=True)))
+KEYS: Mapping[str, int] = MappingProxyType(dict(zip(vocabulary.ADD, (125, 375, 625, 875), strict=True)))
 """The opening number for each verb of a request, by the rule `key`."""
 _VERB = re.compile(rf"\. ({'|'.join(vocabulary.ADD)}) ")
 
