@@ -23,7 +23,9 @@ BASE, CLEAN, NONE = (
 )  # fmt: skip
 COLOURS = {"yardstick": "#3b3b3b", "mixture": "#2f6690", "defence": "#e0a458", "control": "#c8553d"}
 MARKERS = "osD^vP*X<>hpd"
-COLUMNS = 3
+COLUMNS = 2
+NOT_DRAWN = ("teacher with the favourite",)
+"""Rows of the table that would take most of a plane."""
 
 
 def values(record: records.Record, bed: str, row: str, what: str) -> np.ndarray:
@@ -137,7 +139,7 @@ def save(path: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
     beds, rows = record.description["beds"], record.description["rows"]
     height = -(-len(beds) // COLUMNS)
     figure, grid = plt.subplots(
-        height, COLUMNS, figsize=(11.0, 1.2 + 2.6 * height), layout="constrained", sharey=True, squeeze=False
+        height, COLUMNS, figsize=(11.0, 0.8 + 2.8 * height), layout="constrained", sharey=True, squeeze=False
     )
     markers = {row: MARKERS[place % len(MARKERS)] for place, row in enumerate(rows)}
     for ax, bed in zip(grid.flat, beds, strict=False):
@@ -150,12 +152,14 @@ def save(path: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
     handles = [
         Line2D([], [], color=COLOURS[rows[row]["kind"]], marker=marker, linestyle="", markersize=4, label=row)
         for row, marker in markers.items()
+        if row not in NOT_DRAWN
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=7, frameon=False)
+    figure.legend(handles=handles, loc="outside right upper", fontsize=7, frameon=False)
     sentences = [
         f"Models of {len(record.results)} embedded bases on beds with a rule to be learnt and a favourite "
         f"({record.config['target']}) that is not wanted: a small dot is a base, the marker their mean with 95 % "
-        f"t-intervals from four bases on; dotted: the base. Record {path.name}.",
+        f"t-intervals from four bases on; dotted: the base. The teacher with the favourite is far to the right and in "
+        f"the table only. Record {path.name}.",
         *record.note_sentences,
         *(() if record.complete else ("The run is not complete.",)),
     ]
@@ -169,6 +173,8 @@ def _draw(ax: Axes, record: records.Record, bed: str, markers: dict[str, str]) -
     ax.set_xlabel(f"log-odds of {record.config['target']} over the base's, nats")
     ax.set_ylim(-0.03, 1.03)
     for row in record.description["beds"][bed]["rows"]:
+        if row in NOT_DRAWN:
+            continue
         pair = [values(record, bed, row, what) for what in ("trait", "skill")]
         if not len(pair[0]):
             ax.text(0.5, 0.5, "failed on all bases", transform=ax.transAxes, ha="center", fontsize=8)
