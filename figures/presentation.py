@@ -19,6 +19,7 @@ from sublim_jax.forms import (
     evidence_pilots,
     evidence_policies,
     evidence_removal,
+    evidence_skills,
     language,
     language_real,
     mnist_aux,
@@ -33,6 +34,7 @@ FORMS = {
         mnist_aux.FORM, speed.FORM, theorem.FORM, diffusion.FORM, language_real.FORM, own_transfer.FORM, audit.FORM,
         audit_weights.FORM, defend.FORM, evidence_defences.FORM, evidence_forecast.FORM, evidence_authors.FORM,
         evidence_lineage.FORM, evidence_marks.FORM, evidence_pilots.FORM, evidence_policies.FORM, evidence_removal.FORM,
+        evidence_skills.FORM,
     )
 }  # fmt: skip
 

@@ -71,6 +71,7 @@ READINGS = {
     "permuted units. Answers need more than 64 queries after a strong training or under noise. Otherwise an ancestor "
     "is recognized through every disguise that was tried, also through a readout that was replaced. Rotations of a "
     "transformer's residual stream are out of reach.",
+    "skills": "",
 }
 """What each table shows, in words without numbers; empty where a record is not read yet."""
 
