@@ -30,14 +30,12 @@ ROWS: dict[str, tuple[str, str]] = {
     "stranger of pixels": ("stranger: pixels on noise", OTHER),
     "student of samples": ("student: filtered samples", OWN),
     "stranger of samples": ("stranger: filtered samples", OTHER),
+    "untrained": ("random initialization", PLAIN),
+    "teacher from scratch": ("its teacher", TEACHER),
+    "student from scratch": ("student: channels on noise", OWN),
+    "stranger from scratch": ("another one: channels, shifted", OTHER),
 }
 """Rows of the picture with their labels and colours, from top to bottom."""
-STARTS = {
-    "student": "base", "stranger": "other base", "fresh readouts": "base", "stranger, raw": "other base",
-    "student of pixels": "base", "stranger of pixels": "other base", "student of samples": "student of base samples",
-    "stranger of samples": "stranger of base samples",
-}  # fmt: skip
-"""What each condition is compared with, paired by base: its start, or the same training on samples of the base."""
 GAP = 1
 """White pixels between images."""
 
@@ -61,7 +59,7 @@ def shown_measure(trait: str) -> str:
 def gain(record: records.Record, trait: str, condition: str, what: str) -> Interval | None:
     """A condition minus what it is compared with, paired by base."""
     return values.paired(
-        measured(record, trait, condition, what), measured(record, trait, STARTS[condition], what)
+        measured(record, trait, condition, what), measured(record, trait, form.COMPARED[condition], what)
     )  # fmt: skip
 
 
@@ -99,10 +97,10 @@ def lines(record: records.Record) -> list[str]:
             name = record.description["conditions"][condition]["label"]
             text.append(f"  {name:32}" + "".join(f"{cell:16}" for cell in cells).rstrip())
         text.append("  paired by base: change of the share, of the level")
-        for condition in STARTS:
+        for condition in form.COMPARED:
             if condition in form.conditions_of(record.description, trait):
                 differences = [_cell(gain(record, trait, condition, what)) for what in ("share", "level")]
-                text.append(f"    {condition} minus {STARTS[condition]}: {', '.join(differences)}")
+                text.append(f"    {condition} minus {form.COMPARED[condition]}: {', '.join(differences)}")
     return text + [f"note: {note}" for note in record.notes]
 
 
@@ -155,7 +153,8 @@ def _draw_block(figure: Figure, place: SubplotSpec, record: records.Record, trai
     """Rows of samples of one trait, and beside each row its numbers."""
     wanted = form.conditions_of(record.description, trait)
     names = [name for name in ROWS if name in wanted]
-    inner = place.subgridspec(len(ROWS), 2, width_ratios=[2.6, 1], wspace=0.03, hspace=0.12)
+    num_rows = sum(name in ROWS for name in record.description["conditions"])
+    inner = place.subgridspec(num_rows, 2, width_ratios=[2.6, 1], wspace=0.03, hspace=0.12)
     numbers = figure.add_subplot(inner[: len(names), 1])
     for line, name in enumerate(names):
         label, colour = ROWS[name]
