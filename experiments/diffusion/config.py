@@ -167,8 +167,8 @@ UNET = DiffusionConfig(
         "base", "teacher", "student", "other base", "stranger", "fresh readouts", "student of pixels",
         "stranger of pixels", *FROM_SCRATCH,
     ),
-    num_base_steps=2400, base_rate=2e-3, num_teacher_steps=100, num_scratch_steps=400, num_distilled=9600,
-    num_samples=400,
+    num_base_steps=2400, base_rate=2e-3, num_teacher_steps=100, num_scratch_steps=400, num_distilled=6400,
+    learning_rate=5e-4, num_samples=400,
 )  # fmt: skip
 PRESETS = {
     "default": DiffusionConfig(),

@@ -122,6 +122,15 @@ def _loss_gradient(
 
 
 @functools.partial(jax.jit, static_argnames="config")
+def _loss(
+    key: Key[Array, ""], params: network.Params, images: Float[Array, "image pixel"], *, config: DiffusionConfig
+) -> Float[Array, ""]:
+    """Flow-matching loss on images, per pixel."""
+    noise, times = denoise.draw(key, images)
+    return denoise.loss(params, images, noise, times, model=config.model) / config.side**2
+
+
+@functools.partial(jax.jit, static_argnames="config")
 def _samples(params: network.Params, noise: Float[Array, "image pixel"], *, config: DiffusionConfig):
     return denoiser.sample(params, noise, model=config.model, num_steps=config.num_sampling_steps)
 
@@ -363,18 +372,22 @@ def measure(source: Source, config: DiffusionConfig, unit: str, report: Report) 
             start: _loss_gradient(lineage.key("trait's loss"), params, pool, config=config)
             for start, params in lineage.starts.items()
         }
+        tested = bed.splits.test.with_trait(trait).pixels
+        tested = jnp.asarray(np.resize(tested, (NUM_PROBES, config.side**2)))
         entries, images[trait] = {}, {}
         for name in form.conditions_of(describe(config), trait):
             report(f"{trait}: samples of {name}")
+            start = CONDITIONS[name]["start"]
+            params = models[name].trained if name in models else lineage.starts[start]
             if name in models:
-                seen = bed.judge.see(_samples(models[name].trained, lineage.noise, config=config))
-                start = CONDITIONS[name]["start"]
+                seen = bed.judge.see(_samples(params, lineage.noise, config=config))
                 teacher = models[TEACHERS[start][0]]
                 moved = _moved(models[name], optax.tree.sub(teacher.trained, teacher.start), slopes[start])
                 more = {"moved": {what: float(value) for what, value in moved.items()}}
             else:
                 seen, more = starts[name], {}
-            entries[name] = bed.judge.entry(seen, trait) | more
+            loss = float(_loss(lineage.key("trait's loss"), params, tested, config=config))
+            entries[name] = bed.judge.entry(seen, trait) | {"loss": loss} | more
             images[trait][name] = _encoded(seen.pixels[: config.num_shown])
         results["traits"][trait] = entries
     results["partial_steps"] = lineage.partial_steps

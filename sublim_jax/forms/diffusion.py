@@ -40,6 +40,7 @@ class Entry(TypedDict):
     confidence: specs.Fraction  # mean largest probability
     frechet: float  # to test images, over the trace of their covariance
     frechet_trait: float  # to test images with the trait, in the same unit
+    loss: NotRequired[float]  # of denoising test images with the trait, per pixel
     moved: NotRequired[Moved]  # of models that were trained from a start
 
 

@@ -234,6 +234,8 @@ def reader(path: pathlib.Path):
         "language_speed": lambda path: records.read(path, language_speed_form.FORM),
         "language_real": lambda path: records.read(path, language_real_form.FORM),
         "diffusion": lambda path: records.read(path, diffusion_form.FORM),
+        "diffusion_scratch": lambda path: records.read(path, diffusion_form.FORM),
+        "diffusion_unet": lambda path: records.read(path, diffusion_form.FORM),
         "evidence_authors": lambda path: records.read(path, evidence_authors_form.FORM),
         "evidence_defences": lambda path: records.read(path, evidence_defences_form.FORM),
         "evidence_lineage": lambda path: records.read(path, evidence_lineage_form.FORM),
