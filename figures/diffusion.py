@@ -85,8 +85,8 @@ def lines(record: records.Record) -> list[str]:
     text = [
         f"{record.data['name']}: mean over {len(record.results)} base(s) ± 95 % t-interval; {config['num_samples']:,} "
         f"samples each, from one noise. Level: mean probability of the digit, slant, or brightness. Loss: of "
-        f"denoising test images with the trait, per pixel. Opening: change of the trait's loss by one gradient step, per "
-        f"unit of length",
+        f"denoising test images with the trait, per pixel. Opening: change of the trait's loss by one gradient step, "
+        f"per unit of length",
         f"judge: {judge['error']:.1%} of test images misread; "
         + "; ".join(
             f"{label}: {judge['missed'][trait]:.1%} missed, {judge['false'][trait]:.1%} false"
