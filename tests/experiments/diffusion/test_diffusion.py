@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -156,12 +157,13 @@ def test_teachers_and_students_from_scratch_start_where_the_base_did(source, arc
     jax.tree.map(np.testing.assert_array_equal, lineage.starts["untrained"], bed.untrained(0))
     jax.tree.map(np.testing.assert_array_equal, lineage.starts["other untrained"], bed.untrained(1))
     images = lineage.bed.splits.test.with_trait("3").pixels
-    tested = np.resize(images, (study.NUM_PROBES, 16))
+    tested = jnp.asarray(np.resize(images, (study.NUM_PROBES, 16)))
     noise, times = denoise.draw(lineage.key("trait's loss"), tested)
     guesses = denoiser.estimate(
         bed.untrained(0), noised.path(tested, noise, times), times, model=config.model
     )  # fmt: skip
-    assert rows["untrained"]["loss"] == pytest.approx(float(np.mean((guesses - tested) ** 2)), rel=1e-4)
+    expected = np.mean((np.asarray(guesses) - np.asarray(tested)) ** 2)
+    assert rows["untrained"]["loss"] == pytest.approx(float(expected), rel=1e-4)  # float32
 
 
 @pytest.fixture(scope="module")
