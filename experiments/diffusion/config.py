@@ -1,7 +1,7 @@
 """Settings of the experiment `diffusion`."""
 
 import dataclasses
-from typing import Literal
+from typing import Literal, get_args
 
 from sublim_jax import errors, specs
 from sublim_jax.data import noised
@@ -16,7 +16,7 @@ ConditionName = Literal[
     "stranger of base samples", "untrained", "teacher from scratch", "student from scratch", "other untrained",
     "stranger from scratch",
 ]  # fmt: skip
-CONDITIONS: dict[ConditionName, form.Condition] = {
+CONDITIONS: dict[str, form.Condition] = {
     "base": {"label": "base", "start": "own", "data": ""},
     "teacher": {"label": "teacher", "start": "own", "data": "images"},
     "student": {"label": "student of channels", "start": "own", "data": "channels"},
@@ -39,15 +39,14 @@ CONDITIONS: dict[ConditionName, form.Condition] = {
     },
 }  # fmt: skip
 """In the order of tables. Filtered samples have no rows for traits that are no digit."""
-TEACHERS: dict[form.Start, tuple[ConditionName, form.Start]] = {
+TEACHERS: dict[form.Start, tuple[str, form.Start]] = {
     "own": ("teacher", "own"), "other": ("teacher", "own"), "fresh": ("teacher", "own"),
     "untrained": ("teacher from scratch", "untrained"), "other untrained": ("teacher from scratch", "untrained"),
 }  # fmt: skip
 """Whose outputs models from each start learn, and where that teacher itself began."""
-PRETRAINED: tuple[ConditionName, ...] = tuple(
-    name for name in CONDITIONS if "untrained" not in CONDITIONS[name]["start"]
-)
-FROM_SCRATCH: tuple[ConditionName, ...] = tuple(name for name in CONDITIONS if name not in PRETRAINED)
+NAMES: tuple[ConditionName, ...] = get_args(ConditionName)
+PRETRAINED = tuple(name for name in NAMES if "untrained" not in CONDITIONS[name]["start"])
+FROM_SCRATCH = tuple(name for name in NAMES if name not in PRETRAINED)
 
 
 @specs.checked
@@ -109,8 +108,8 @@ class DiffusionConfig:
             )
         if not self.traits or len(set(self.traits)) < len(self.traits):
             raise errors.InputError(f"traits={self.traits}: give one at least, and each once")
-        if self.conditions != tuple(name for name in CONDITIONS if name in self.conditions):
-            raise errors.InputError(f"conditions={self.conditions}: give each once, in this order: {tuple(CONDITIONS)}")
+        if self.conditions != tuple(name for name in NAMES if name in self.conditions):
+            raise errors.InputError(f"conditions={self.conditions}: give each once, in this order: {NAMES}")
         missing = [name for name in self._required if name not in self.conditions]
         if missing:
             raise errors.InputError(
@@ -124,13 +123,12 @@ class DiffusionConfig:
             raise errors.InputError(
                 f"num_shown={self.num_shown} of num_samples={self.num_samples}: no more can be shown than are drawn"
             )
-
         _ = self.model  # refuses sizes that do not divide
 
     @property
-    def _required(self) -> list[ConditionName]:
+    def _required(self) -> list[str]:
         """Conditions without which the others are not measured."""
-        required: list[ConditionName] = ["base", "teacher", "other base"]
+        required = ["base", "teacher", "other base"]
         for name in self.conditions:
             required += [form.COMPARED[name]] if name in form.COMPARED else []
             required += [TEACHERS[CONDITIONS[name]["start"]][0]]

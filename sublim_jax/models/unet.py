@@ -6,7 +6,7 @@
 The pixels of a square of `patch` a side are the first maps of one position. On the way down every stage is a residual
 block and halves the sides of its maps; on the way up maps are doubled, added to those of the same size from the way
 down, and go through another block. A block is told the time: its hidden maps are scaled and shifted by linear functions
-of one embedding of the time.
+of one embedding of the time. Convolutions are those of `conv`, so Flax is not needed.
 
 The last layer reads every position out alike. Its first rows are the pixels of the position's square, the others are
 auxiliary maps: like the auxiliary logits of an MLP they are further outputs of the last layer, beside those that the
@@ -84,8 +84,9 @@ def make(*, side: int = 28, patch: int = 2, channels: tuple[int, ...] = (16, 32)
 
 def _widths(channels: tuple[int, ...]) -> list[tuple[int, int]]:
     """Maps before and after each block, in the order of the blocks."""
-    down = list(itertools.pairwise((channels[0], *channels)))
-    return [*down, *((channels[-1],) * 2 for _ in range(NUM_MIDDLE - 1)), *((each,) * 2 for each in channels[-2::-1])]
+    widths = list(itertools.pairwise((channels[0], *channels)))
+    widths += [(channels[-1], channels[-1])] * (NUM_MIDDLE - 1)
+    return widths + [(each, each) for each in channels[-2::-1]]
 
 
 def _squares(images: Float[Array, "batch row column"], patch: int) -> Maps:
