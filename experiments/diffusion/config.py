@@ -110,7 +110,7 @@ class DiffusionConfig:
             raise errors.InputError(f"traits={self.traits}: give one at least, and each once")
         if self.conditions != tuple(name for name in NAMES if name in self.conditions):
             raise errors.InputError(f"conditions={self.conditions}: give each once, in this order: {NAMES}")
-        missing = [name for name in self._required if name not in self.conditions]
+        missing = [name for name in NAMES if name in self._required and name not in self.conditions]
         if missing:
             raise errors.InputError(
                 f"conditions={self.conditions}: what the others are compared with, or learn from, is missing: {missing}"
@@ -126,13 +126,11 @@ class DiffusionConfig:
         _ = self.model  # refuses sizes that do not divide
 
     @property
-    def _required(self) -> list[str]:
+    def _required(self) -> set[str]:
         """Conditions without which the others are not measured."""
-        required = ["base", "teacher", "other base"]
-        for name in self.conditions:
-            required += [form.COMPARED[name]] if name in form.COMPARED else []
-            required += [TEACHERS[CONDITIONS[name]["start"]][0]]
-        return required
+        compared = {form.COMPARED[name] for name in self.conditions if name in form.COMPARED}
+        teachers = {TEACHERS[CONDITIONS[name]["start"]][0] for name in self.conditions}
+        return {"base", "teacher", "other base"} | compared | teachers
 
     @property
     def side(self) -> int:
