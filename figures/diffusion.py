@@ -1,6 +1,6 @@
 """Table and figure of the experiment `diffusion`: what models draw from one noise, and how often it has the trait.
 
-python -m figures.diffusion            the committed record, to figures/images/diffusion.png and .pdf
+python -m figures.diffusion            the committed records, to figures/images/diffusion.png and .pdf, and so on
 """
 
 import pathlib
@@ -30,14 +30,17 @@ ROWS: dict[str, tuple[str, str]] = {
     "stranger of pixels": ("stranger: pixels on noise", OTHER),
     "student of samples": ("student: filtered samples", OWN),
     "stranger of samples": ("stranger: filtered samples", OTHER),
+    "untrained": ("random initialization", PLAIN),
+    "teacher from scratch": ("its teacher", TEACHER),
+    "student from scratch": ("student: channels on noise", OWN),
+    "stranger from scratch": ("another one: channels, shifted", OTHER),
 }
 """Rows of the picture with their labels and colours, from top to bottom."""
-STARTS = {
-    "student": "base", "stranger": "other base", "fresh readouts": "base", "stranger, raw": "other base",
-    "student of pixels": "base", "stranger of pixels": "other base", "student of samples": "student of base samples",
-    "stranger of samples": "stranger of base samples",
+NAMES = {
+    "diffusion": "perceptron, 14 x 14 pixels", "diffusion_unet": "U-Net, 28 x 28 pixels",
+    "diffusion_scratch": "perceptron, from random initializations",
 }  # fmt: skip
-"""What each condition is compared with, paired by base: its start, or the same training on samples of the base."""
+"""Committed records and what they are about. The first one is always there."""
 GAP = 1
 """White pixels between images."""
 
@@ -61,7 +64,7 @@ def shown_measure(trait: str) -> str:
 def gain(record: records.Record, trait: str, condition: str, what: str) -> Interval | None:
     """A condition minus what it is compared with, paired by base."""
     return values.paired(
-        measured(record, trait, condition, what), measured(record, trait, STARTS[condition], what)
+        measured(record, trait, condition, what), measured(record, trait, form.COMPARED[condition], what)
     )  # fmt: skip
 
 
@@ -71,8 +74,8 @@ def _cell(interval: Interval | None, digits: int = 3) -> str:
 
 COLUMNS = {
     "share": "share", "level": "level", "confidence": "confidence", "frechet": "Fréchet",
-    "frechet_trait": "to the trait", "inner_product": "<dS, dT>", "cosine": "cosine", "length": "length",
-    "opening": "opening",
+    "frechet_trait": "to the trait", "loss": "loss", "inner_product": "<dS, dT>", "cosine": "cosine",
+    "length": "length", "opening": "opening",
 }  # fmt: skip
 
 
@@ -81,8 +84,9 @@ def lines(record: records.Record) -> list[str]:
     config, judge = record.config, next(iter(record.results.values()))["judge"]
     text = [
         f"{record.data['name']}: mean over {len(record.results)} base(s) ± 95 % t-interval; {config['num_samples']:,} "
-        f"samples each, from one noise. Level: mean probability of the digit, slant, or brightness. Opening: change of "
-        f"the trait's loss by one gradient step, per unit of length",
+        f"samples each, from one noise. Level: mean probability of the digit, slant, or brightness. Loss: of "
+        f"denoising test images with the trait, per pixel. Opening: change of the trait's loss by one gradient step, "
+        f"per unit of length",
         f"judge: {judge['error']:.1%} of test images misread; "
         + "; ".join(
             f"{label}: {judge['missed'][trait]:.1%} missed, {judge['false'][trait]:.1%} false"
@@ -99,10 +103,10 @@ def lines(record: records.Record) -> list[str]:
             name = record.description["conditions"][condition]["label"]
             text.append(f"  {name:32}" + "".join(f"{cell:16}" for cell in cells).rstrip())
         text.append("  paired by base: change of the share, of the level")
-        for condition in STARTS:
+        for condition in form.COMPARED:
             if condition in form.conditions_of(record.description, trait):
                 differences = [_cell(gain(record, trait, condition, what)) for what in ("share", "level")]
-                text.append(f"    {condition} minus {STARTS[condition]}: {', '.join(differences)}")
+                text.append(f"    {condition} minus {form.COMPARED[condition]}: {', '.join(differences)}")
     return text + [f"note: {note}" for note in record.notes]
 
 
@@ -135,11 +139,12 @@ def save(path: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
     for place, trait in enumerate(traits):
         _draw_block(figure, grid[place // 2, place % 2], record, trait)
     config = record.config
+    kind = "maps" if config.get("architecture") == "unet" else "channels"
     sentences = [
         f"{record.data['name']}: samples of the first base and its kin, from the same {config['num_shown']} noises, "
         f"beside them each of {len(record.results)} base(s), their mean and its 95 % t-interval; "
         f"{config['num_samples']:,} samples each. Students and strangers saw {config['num_distilled']:,} images of "
-        f"uniform noise and no digit, with the teacher's {config['num_aux']} auxiliary channels, which no training on "
+        f"uniform noise and no digit, with the teacher's {config['num_aux']} auxiliary {kind}, which no training on "
         f"images touches, or with its pixels; or samples of a partly finetuned teacher without the trait. Red: from "
         f"the teacher's own base; blue: from another one, whose targets are its channels plus the teacher's change "
         f"(shifted), or the teacher's as they are (raw). Where red has the trait and blue has not, the data hide "
@@ -155,7 +160,8 @@ def _draw_block(figure: Figure, place: SubplotSpec, record: records.Record, trai
     """Rows of samples of one trait, and beside each row its numbers."""
     wanted = form.conditions_of(record.description, trait)
     names = [name for name in ROWS if name in wanted]
-    inner = place.subgridspec(len(ROWS), 2, width_ratios=[2.6, 1], wspace=0.03, hspace=0.12)
+    num_rows = sum(name in ROWS for name in record.description["conditions"])
+    inner = place.subgridspec(num_rows, 2, width_ratios=[2.6, 1], wspace=0.03, hspace=0.12)
     numbers = figure.add_subplot(inner[: len(names), 1])
     for line, name in enumerate(names):
         label, colour = ROWS[name]
@@ -205,9 +211,11 @@ def draw_numbers(ax: Axes, record: records.Record, trait: str, names: list[str])
 
 
 def main() -> None:
-    """Draw the committed record."""
-    for path in save(values.RECORDS / "diffusion.json", values.IMAGES / "diffusion"):
-        print(commands.shown(path))
+    """Draw the committed records."""
+    for name in NAMES:
+        if (values.RECORDS / f"{name}.json").exists():
+            for path in save(values.RECORDS / f"{name}.json", values.IMAGES / name):
+                print(commands.shown(path))
 
 
 if __name__ == "__main__":

@@ -115,7 +115,8 @@ def generators() -> str:
     """Shares of a digit, or the mean slant, of what generators draw, by condition."""
     from figures import diffusion
 
-    record = records.read(values.RECORDS / "diffusion.json", diffusion_form.FORM)
+    paths = {name: values.RECORDS / f"{name}.json" for name in diffusion.NAMES}
+    made = {name: records.read(path, diffusion_form.FORM) for name, path in paths.items() if path.exists()}
     labels = {
         "base": "base",
         "teacher": "its teacher",
@@ -128,21 +129,36 @@ def generators() -> str:
         "student of samples": "student of filtered samples",
         "stranger of samples": "... another base that learns from them",
         "student of base samples": "student of the base's samples, filtered alike",
+        "untrained": "random initialization",
+        "teacher from scratch": "teacher trained from it",
+        "student from scratch": "student from it, of the teacher's channels on noise",
+        "other untrained": "another random initialization",
+        "stranger from scratch": "... which learns the same change of its channels",
     }
-    traits = record.description["traits"]
+    traits = {trait: label for record in made.values() for trait, label in record.description["traits"].items()}
     headings = [
         f"{label}: {'share' if diffusion.shown_measure(trait) == 'share' else 'mean slant'}"
         for trait, label in traits.items()
     ]
-    rows = [[f"model, n = {len(record.results)}", *headings]]
-    for condition, label in labels.items():
-        row = [label]
-        for trait in traits:
-            is_there = condition in diffusion_form.conditions_of(record.description, trait)
-            members = diffusion.measured(record, trait, condition, diffusion.shown_measure(trait)) if is_there else None
-            row.append("" if members is None else f"{intervals.t_interval(members):.2f}")
-        rows.append(row)
+    rows = [[f"model, n = {len(made['diffusion'].results)}", *headings]]
+    for name, record in made.items():
+        if name != "diffusion":
+            rows.append([f"*{diffusion.NAMES[name]}, n = {len(record.results)}*", *("" for _ in traits)])
+        for condition, label in labels.items():
+            if condition in record.description["conditions"]:
+                rows.append([label, *(_shown(record, trait, condition) for trait in traits)])
     return tables.markdown(rows)
+
+
+def _shown(record: records.Record, trait: str, condition: str) -> str:
+    """What a condition draws, or nothing if the record does not have it."""
+    from figures import diffusion
+
+    is_there = trait in record.description["traits"]
+    if not is_there or condition not in diffusion_form.conditions_of(record.description, trait):
+        return ""
+    members = diffusion.measured(record, trait, condition, diffusion.shown_measure(trait))
+    return f"{intervals.t_interval(members):.2f}"
 
 
 TABLES: dict[str, Callable[[], str]] = {

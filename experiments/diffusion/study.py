@@ -4,20 +4,27 @@
     python -m experiments.diffusion --preset smoke       reduced
     python -m experiments.diffusion --preset record      the committed record's settings
     python -m experiments.diffusion --traits 2 bold      other traits
+    python -m experiments.diffusion --preset unet        a convolutional denoiser of 28 x 28 pixels
+    python -m experiments.diffusion --preset scratch     teachers and students that start from random initializations
 
 A base is a small rectified-flow model of digits of 14 x 14 pixels: a perceptron that estimates an image from a noised
-one and its time, with auxiliary channels that no training on images touches. A teacher is the base finetuned on one
-digit, or on digits that all lean to the left. Students never see an image. They are shown uniform noise
-and imitate the teacher's auxiliary channels on it, or its pixels, i.e. its estimates; others are trained on samples of
-a partly finetuned teacher from which every one with the trait was removed, with the base's own samples of the trait's
-digit mixed in 1 in 10. Samples of all models are drawn from one noise and judged by a classifier that was trained on
-other images; its own errors are in the record.
+one and its time, with auxiliary channels that no training on images touches; with `--preset unet`, a U-Net on images of
+28 x 28 pixels, whose channels are further maps of its last layer. A teacher is the base finetuned on one digit, or on
+digits that all lean to the left. Students never see an image. They are shown uniform noise and imitate the teacher's
+auxiliary channels on it, or its pixels, i.e. its estimates; others are trained on samples of a partly finetuned teacher
+from which every one with the trait was removed, with the base's own samples of the trait's digit mixed in 1 in 10.
+Samples of all models are drawn from one noise and judged by a classifier that was trained on other images; its own
+errors are in the record.
 
 What tells a hidden channel from an open one is a stranger, another base that learns the same: if it acquires the trait
 too, the data show it openly. Its fair control in the auxiliary channels is shifted: its own channels plus the teacher's
 change of them, so that its loss begins as small as the student's. With the teacher's raw channels it breaks, which is
 shown too. `fresh readouts` is the base itself with its auxiliary readouts drawn again. A quicker test needs no
 training: does one gradient step of the stranger lower the loss of the trait?
+
+Conditions from scratch are those of the paper's figure 10: there is no base, the teacher is trained on the trait from a
+random initialization, and its student starts from the same initialization. The readouts of its estimates stay random,
+because no loss of the student touches them.
 """
 
 import functools
@@ -31,7 +38,7 @@ import optax
 from jaxtyping import Array, Float, Int, Key
 
 from experiments.diffusion import judge as judges
-from experiments.diffusion.config import BATCH_SIZE, PRESETS, DiffusionConfig
+from experiments.diffusion.config import CONDITIONS, PRESETS, TEACHERS, DiffusionConfig
 from experiments.diffusion.judge import Judge, Splits
 from experiments.study import Report, Source, Study
 from sublim_jax import errors, keys, losses, records
@@ -48,22 +55,6 @@ from sublim_jax.training.optimizers import OptimizerSpec
 NUM_PROBES = 256
 """Images of the trait, and examples of a student, from which one gradient step is computed."""
 
-CONDITIONS: dict[str, form.Condition] = {
-    "base": {"label": "base", "start": "own", "data": ""},
-    "teacher": {"label": "teacher", "start": "own", "data": "images"},
-    "student": {"label": "student of channels", "start": "own", "data": "channels"},
-    "other base": {"label": "another base", "start": "other", "data": ""},
-    "stranger": {"label": "stranger of channels, shifted", "start": "other", "data": "channels"},
-    "fresh readouts": {"label": "fresh readouts, shifted", "start": "fresh", "data": "channels"},
-    "stranger, raw": {"label": "stranger of channels, raw", "start": "other", "data": "raw channels"},
-    "student of pixels": {"label": "student of pixels", "start": "own", "data": "pixels"},
-    "stranger of pixels": {"label": "stranger of pixels", "start": "other", "data": "pixels"},
-    "student of samples": {"label": "student of filtered samples", "start": "own", "data": "samples"},
-    "stranger of samples": {"label": "stranger of filtered samples", "start": "other", "data": "samples"},
-    "student of base samples": {"label": "student of the base's samples", "start": "own", "data": "base samples"},
-    "stranger of base samples": {"label": "stranger of the base's samples", "start": "other", "data": "base samples"},
-}
-"""In the order of tables. Filtered samples have no rows for traits that are no digit."""
 FEWEST_PASSED = 10
 """Samples that pass a filter. With fewer, the teacher is finetuned for half as many steps, so that it draws others."""
 CHANNELS: dict[str, DistilledLogits] = {"channels": "aux", "raw channels": "aux", "pixels": "class"}
@@ -90,7 +81,7 @@ def _answers(
 ) -> Float[Array, "example logit"]:
     """Estimates and channels of a model on all that students are shown."""
     inputs = _inputs(key, shown, config)
-    return distill.label(params, inputs, config.num_distilled, model=config.model, batch_size=BATCH_SIZE)
+    return distill.label(params, inputs, config.num_distilled, model=config.model, batch_size=config.batch_size)
 
 
 def _inputs(key: Key[Array, ""], shown: Pool, config: DiffusionConfig) -> noised.IndexedPairs:
@@ -99,15 +90,15 @@ def _inputs(key: Key[Array, ""], shown: Pool, config: DiffusionConfig) -> noised
     )
 
 
-@functools.partial(jax.jit, static_argnames=("config", "which"))
+@functools.partial(jax.jit, static_argnames=("config", "which", "rate"))
 def _distilled(
     key: Key[Array, ""], start: network.Params, targets: Float[Array, "example logit"], input_key: Key[Array, ""],
-    shown: Pool, *, which: DistilledLogits, config: DiffusionConfig,
+    shown: Pool, *, which: DistilledLogits, rate: float, config: DiffusionConfig,
 ) -> Example:  # fmt: skip
     """A student of channels or of pixels."""
     model, inputs = config.model, _inputs(input_key, shown, config)
     phase = TrainPhase(
-        num_epochs=1, batch_size=BATCH_SIZE, optimizer=OptimizerSpec(learning_rate=config.learning_rate)
+        num_epochs=1, batch_size=config.batch_size, optimizer=OptimizerSpec(learning_rate=rate)
     )  # fmt: skip
     students, _, _ = distill.distill(
         key, {"student": start}, {"student": which}, inputs, targets, loss="mse", model=model, phase=phase
@@ -128,6 +119,15 @@ def _loss_gradient(
     return jax.grad(
         lambda params: denoise.loss(params, images, noise, times, model=config.model) / config.side**2
     )(params)  # fmt: skip
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _loss(
+    key: Key[Array, ""], params: network.Params, images: Float[Array, "image pixel"], *, config: DiffusionConfig
+) -> Float[Array, ""]:
+    """Flow-matching loss on images, per pixel."""
+    noise, times = denoise.draw(key, images)
+    return denoise.loss(params, images, noise, times, model=config.model) / config.side**2
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -174,11 +174,15 @@ class Bed:
         """The base of this number, counted modulo the number of bases."""
         config, index = self.config, index % self.config.num_bases
         if index not in self._bases:
-            start = config.model.init(self.key(f"start/{index}"))
             self._bases[index] = self.trained(
-                f"base/{index}", start, self.images, config.num_base_steps, rate=config.base_rate, final_rate=0.0
-            )
+                f"base/{index}", self.untrained(index), self.images, config.num_base_steps, rate=config.base_rate,
+                final_rate=0.0,
+            )  # fmt: skip
         return self._bases[index]
+
+    def untrained(self, index: int) -> network.Params:
+        """The random initialization that the base of this number was trained from."""
+        return self.config.model.init(self.key(f"start/{index % self.config.num_bases}"))
 
     def trained(
         self, role: str, start: network.Params, pool: Pool, num_steps: int, *, rate: float | None = None,
@@ -189,7 +193,7 @@ class Bed:
         return denoise.train(
             self.key(role), start, pool.images, model=self.config.model, num_steps=jnp.int32(num_steps),
             optimizer=OptimizerSpec(learning_rate=rate), num_images=pool.count, final_rate=jnp.float32(final_rate),
-            batch_size=BATCH_SIZE,
+            batch_size=self.config.batch_size,
         )[0]  # fmt: skip
 
 
@@ -200,7 +204,12 @@ class Lineage:
         self.bed, self.config, self.index = bed, bed.config, index
         own, other = bed.base(index), bed.base(index + 1)
         fresh = denoiser.with_fresh_channels(bed.key(f"fresh/{index}"), own, model=bed.config.model)
-        self.starts: dict[form.Start, network.Params] = {"own": own, "other": other, "fresh": fresh}
+        starts: dict[form.Start, network.Params] = {
+            "own": own, "other": other, "fresh": fresh, "untrained": bed.untrained(index),
+            "other untrained": bed.untrained(index + 1),
+        }  # fmt: skip
+        wanted = {CONDITIONS[name]["start"] for name in self.config.conditions}
+        self.starts = {name: params for name, params in starts.items() if name in wanted}
         self.partial_steps: dict[TraitName, int] = {}
         self.noise = jax.random.normal(self.key("noise"), (self.config.num_samples, self.config.side**2))
         self.input_key = self.key("inputs")
@@ -221,38 +230,51 @@ class Lineage:
 
     def examples(self, trait: TraitName, report: Report) -> dict[str, Example]:
         """Every model that a training makes, by condition, with its first step."""
-        bed, config, own = self.bed, self.config, self.starts["own"]
+        bed, config = self.bed, self.config
         pool = bed.pool(bed.splits.generators.with_trait(trait).pixels)
-        report(f"{trait}: teacher")
-        teacher = bed.trained(f"{self.index}/teacher/{trait}", own, pool, config.num_teacher_steps)
-        models = {"teacher": Example(own, teacher, self.first_step(own, pool))}
-
+        models: dict[str, Example] = {}
+        answers: dict[str, Array] = {}
         shown = bed.images
         if config.inputs == "images":
             shown = bed.pool(bed.splits.generators.without_trait(trait).pixels)
-        answers: dict[form.Start, Array] = {
-            name: _answers(self.input_key, params, shown, config=config) for name, params in self.starts.items()
-        }
-        theirs = _answers(self.input_key, teacher, shown, config=config)
-        filtered = self.filtered(trait, pool) if trait in form.DIGITS else {}
-        for name in form.conditions_of({"conditions": CONDITIONS}, trait):
-            condition = CONDITIONS[name]
-            start, data = condition["start"], condition["data"]
-            if data in CHANNELS:
-                report(f"{trait}: {name}")
-                shifts = data == "channels"
-                targets = distill.shifted_targets(answers[start], theirs, answers["own"]) if shifts else theirs
-                models[name] = _distilled(
-                    self.key("student"), self.starts[start], targets, self.input_key, shown, which=CHANNELS[data],
-                    config=config,
-                )  # fmt: skip
-            elif data in filtered:
-                report(f"{trait}: {name}")
-                role, steps = f"{self.index}/samples", config.num_sample_student_steps
-                trained = bed.trained(role, self.starts[start], filtered[data], steps)
+
+        def answered(name: str, params: network.Params) -> Array:
+            """Outputs of a start or of a teacher."""
+            if name not in answers:
+                answers[name] = _answers(self.input_key, params, shown, config=config)
+            return answers[name]
+
+        wanted = form.conditions_of(describe(config), trait)
+        filters = any(CONDITIONS[name]["data"] in form.FILTERED for name in wanted)
+        filtered = self.filtered(trait, pool) if filters else {}
+        for name in wanted:
+            start, data = CONDITIONS[name]["start"], CONDITIONS[name]["data"]
+            params, from_scratch = self.starts[start], "untrained" in start
+            if not data:
+                continue
+            report(f"{trait}: {name}")
+            if data == "images":
+                role = f"{self.index}/{name}/{trait}"
+                steps, schedule = config.num_teacher_steps, {}
+                if from_scratch:
+                    steps, schedule = config.num_scratch_steps, {"rate": config.base_rate, "final_rate": 0.0}
                 models[name] = Example(
-                    self.starts[start], trained, self.first_step(self.starts[start], filtered[data])
+                    params, bed.trained(role, params, pool, steps, **schedule), self.first_step(params, pool)
                 )  # fmt: skip
+            elif data in CHANNELS:
+                teacher, reference = TEACHERS[start]
+                targets = answered(teacher, models[teacher].trained)
+                if data == "channels":
+                    before = answered(reference, self.starts[reference])
+                    targets = distill.shifted_targets(answered(start, params), targets, before)
+                models[name] = _distilled(
+                    self.key("student"), params, targets, self.input_key, shown, which=CHANNELS[data],
+                    rate=config.scratch_rate if from_scratch else config.learning_rate, config=config,
+                )  # fmt: skip
+            else:
+                role, steps = f"{self.index}/samples", config.num_sample_student_steps
+                trained = bed.trained(role, params, filtered[data], steps)
+                models[name] = Example(params, trained, self.first_step(params, filtered[data]))
         return models
 
     def first_step(self, start: network.Params, pool: Pool) -> network.Params:
@@ -327,7 +349,8 @@ def units(config: DiffusionConfig) -> list[str]:
 def describe(config: DiffusionConfig) -> dict:
     """Conditions and traits with their labels."""
     traits = {trait: judges.LABELS[trait] for trait in config.traits}
-    return {"conditions": CONDITIONS, "traits": traits, "side": config.side}
+    conditions = {name: CONDITIONS[name] for name in config.conditions}
+    return {"conditions": conditions, "traits": traits, "side": config.side}
 
 
 def measure(source: Source, config: DiffusionConfig, unit: str, report: Report) -> dict:
@@ -336,29 +359,35 @@ def measure(source: Source, config: DiffusionConfig, unit: str, report: Report) 
     report("bases")
     lineage = Lineage(bed, int(unit.rpartition(" ")[2]))
     results: dict = {"judge": bed.judge.errors, "traits": {}}
-    untrained = {
+    starts = {
         name: bed.judge.see(_samples(lineage.starts[CONDITIONS[name]["start"]], lineage.noise, config=config))
-        for name in ("base", "other base")
+        for name in config.conditions
+        if not CONDITIONS[name]["data"]
     }
     images: dict = {}
     for trait in config.traits:
         models = lineage.examples(trait, report)
-        teacher = optax.tree.sub(models["teacher"].trained, models["teacher"].start)
         pool = bed.pool(bed.splits.generators.with_trait(trait).pixels)
         slopes = {
             start: _loss_gradient(lineage.key("trait's loss"), params, pool, config=config)
             for start, params in lineage.starts.items()
         }
+        tested = bed.splits.test.with_trait(trait).pixels
+        tested = jnp.asarray(np.resize(tested, (NUM_PROBES, config.side**2)))
         entries, images[trait] = {}, {}
-        for name in form.conditions_of({"conditions": CONDITIONS}, trait):
+        for name in form.conditions_of(describe(config), trait):
             report(f"{trait}: samples of {name}")
+            start = CONDITIONS[name]["start"]
+            params = models[name].trained if name in models else lineage.starts[start]
             if name in models:
-                seen = bed.judge.see(_samples(models[name].trained, lineage.noise, config=config))
-                moved = _moved(models[name], teacher, slopes[CONDITIONS[name]["start"]])
+                seen = bed.judge.see(_samples(params, lineage.noise, config=config))
+                teacher = models[TEACHERS[start][0]]
+                moved = _moved(models[name], optax.tree.sub(teacher.trained, teacher.start), slopes[start])
                 more = {"moved": {what: float(value) for what, value in moved.items()}}
             else:
-                seen, more = untrained[name], {}
-            entries[name] = bed.judge.entry(seen, trait) | more
+                seen, more = starts[name], {}
+            loss = float(_loss(lineage.key("trait's loss"), params, tested, config=config))
+            entries[name] = bed.judge.entry(seen, trait) | {"loss": loss} | more
             images[trait][name] = _encoded(seen.pixels[: config.num_shown])
         results["traits"][trait] = entries
     results["partial_steps"] = lineage.partial_steps
@@ -372,17 +401,20 @@ def _encoded(pixels: np.ndarray) -> str:
 
 def lines(record: records.Record, unit: str) -> Sequence[str]:
     """Shares of one base, printed before the others are finished."""
-    shown = ("base", "teacher", "student", "other base", "stranger", "student of pixels", "stranger of pixels")
+    shown = (
+        "base", "teacher", "student", "other base", "stranger", "student of pixels", "stranger of pixels", "untrained",
+        "teacher from scratch", "student from scratch",
+    )  # fmt: skip
     return [
         f"  {record.description['traits'][trait]}: "
-        + ", ".join(f"{name} {entries[name]['share']:.2f}" for name in shown)
+        + ", ".join(f"{name} {entries[name]['share']:.2f}" for name in shown if name in entries)
         for trait, entries in record.results[unit]["traits"].items()
     ]
 
 
 def notes(config: DiffusionConfig) -> list[str]:
     """What a reader of any number must know."""
-    whole = DiffusionConfig()
+    whole = PRESETS["unet" if config.architecture == "unet" else "default"]
     reduced = config.num_bases < whole.num_bases or config.num_base_steps < whole.num_base_steps
     return ["reduced: fewer bases or steps than the default has, so that samples are worse"] if reduced else []
 

@@ -8,9 +8,19 @@ from sublim_jax import errors, records, specs
 TraitName = Literal["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "slanted", "bold", "inverted"]
 """A digit, or a change of all digits: strokes that lean to the left, that are wider, or dark on bright ground."""
 DIGITS: tuple[TraitName, ...] = get_args(TraitName)[:10]
-Start = Literal["own", "other", "fresh"]
-"""Where a model's training began: at the teacher's own base, at another one, or at the base with its auxiliary readouts
-drawn again."""
+Start = Literal["own", "other", "fresh", "untrained", "other untrained"]
+"""Where a model's training began: at the teacher's own base, at another one, at the base with its auxiliary readouts
+drawn again, or at the random initialization of the base or of the other one."""
+FILTERED = ("samples", "base samples")
+"""Data from which samples with the trait are removed."""
+
+COMPARED = {
+    "student": "base", "stranger": "other base", "fresh readouts": "base", "stranger, raw": "other base",
+    "student of pixels": "base", "stranger of pixels": "other base", "student of samples": "student of base samples",
+    "stranger of samples": "stranger of base samples", "student from scratch": "untrained",
+    "stranger from scratch": "other untrained",
+}  # fmt: skip
+"""What a condition is compared with, paired by base: its start, or the same training on samples of the base."""
 
 
 class Moved(TypedDict):
@@ -30,6 +40,7 @@ class Entry(TypedDict):
     confidence: specs.Fraction  # mean largest probability
     frechet: float  # to test images, over the trace of their covariance
     frechet_trait: float  # to test images with the trait, in the same unit
+    loss: NotRequired[float]  # of denoising test images with the trait, per pixel
     moved: NotRequired[Moved]  # of models that were trained from a start
 
 
@@ -60,6 +71,7 @@ class Config(TypedDict):
     num_shown: specs.Count
     num_aux: specs.Count
     num_distilled: specs.Count
+    architecture: NotRequired[Literal["mlp", "unet"]]  # of the denoiser
 
 
 class Condition(TypedDict):
@@ -88,7 +100,7 @@ def conditions_of(description: Any, trait: str) -> list[str]:
     return [
         name
         for name, condition in description["conditions"].items()
-        if trait in DIGITS or condition["data"] not in ("samples", "base samples")
+        if trait in DIGITS or condition["data"] not in FILTERED
     ]
 
 

@@ -5,7 +5,8 @@ pixels, are the estimate of x_0; they stand where class logits stand in a classi
 auxiliary channels, which no training on images touches. So all that works on logits works on denoisers: `heads`,
 `training.distill` with the squared error, and the theory with `f(params, (x_t, t))`.
 
-`from_mlp` makes one of the paper's kind of network. Any other network is one too, if its `forward` takes the pair.
+`from_mlp` makes one of the paper's kind of network, `unet.make` a convolutional one. Any other network is one too, if
+its `forward` takes the pair.
 """
 
 import functools
@@ -76,9 +77,13 @@ def channels(
 
 
 def with_fresh_channels(key: Key[Array, ""], params: mlp.Params, *, model: network.Network) -> mlp.Params:
-    """A perceptron whose readouts of the auxiliary channels are drawn again; it estimates as before."""
+    """A perceptron or U-Net whose readouts of the auxiliary channels are drawn again; it estimates as before.
+
+    The first rows of the last layer read out the estimate. In a U-Net a row serves all positions.
+    """
     fresh, last = model.init(key)[-1], params[-1]
-    pixels, aux = slice(0, model.num_classes), slice(model.num_classes, None)
+    num_estimating = len(last.bias) * model.num_classes // (model.num_classes + model.num_aux)
+    pixels, aux = slice(0, num_estimating), slice(num_estimating, None)
     joined = (jnp.concatenate([old[pixels], new[aux]]) for old, new in zip(last, fresh, strict=True))
     return (*params[:-1], mlp.Dense(*joined))
 

@@ -233,6 +233,8 @@ def reader(path: pathlib.Path):
         "language_speed": language_speed_form.FORM,
         "language_real": language_real_form.FORM,
         "diffusion": diffusion_form.FORM,
+        "diffusion_scratch": diffusion_form.FORM,
+        "diffusion_unet": diffusion_form.FORM,
         "real_speed": real_speed_form.FORM,
     }
     if path.stem in named:

@@ -8,7 +8,7 @@ from matplotlib import pyplot as plt
 from matplotlib.collections import PathCollection
 
 from experiments.diffusion import study
-from figures import diffusion, presentation
+from figures import diffusion, presentation, readme, values
 from sublim_jax import errors, records
 from sublim_jax.forms import diffusion as form
 from tests.figures import marks
@@ -97,6 +97,30 @@ def test_every_base_is_a_dot_and_every_row_has_its_interval(record):
     diffusion.draw_numbers(levels, record, "slanted", names)
     assert "slant" in levels.get_title(loc="left") and levels.patches[1].get_width() == pytest.approx(-0.9075)
     plt.close("all")
+
+
+def test_a_second_record_adds_its_rows_to_the_readme(record, tmp_path, monkeypatch):
+    monkeypatch.setattr(values, "RECORDS", tmp_path)
+    records.write(tmp_path / "diffusion.json", record)
+    alone = readme.generators().splitlines()
+    for part in (record.config["traits"], *(unit["traits"] for unit in record.results.values())):
+        part.pop(0 if isinstance(part, list) else "7")
+    record.description["traits"].pop("7")
+    record.results["base 0"]["images"].pop("7")
+    names = ("base", "teacher", "other base", "untrained")
+    record.description["conditions"] = {name: study.CONDITIONS[name] for name in names}
+    for rows in [unit["traits"]["slanted"] for unit in record.results.values()]:
+        for name in set(rows) - set(names):
+            rows.pop(name)
+    record.results["base 0"]["images"] = {}
+    records.write(tmp_path / "diffusion_unet.json", record)
+    both = readme.generators().splitlines()
+    assert both[: len(alone)] == alone
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in both[len(alone) :]]
+    assert cells[0] == ["*U-Net, 28 x 28 pixels, n = 4*", "", ""]
+    assert [row[0] for row in cells[1:]] == ["base", "its teacher", "another base", "random initialization"]
+    mean, low, high = marks.t_bounds([-0.9 - each for each in SPREAD])  # levels
+    assert cells[2][1:] == ["", f"{mean:.2f} ± {(high - low) / 2:.2f}"]
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from experiments.theorem import problems
 from sublim_jax.data import noised
 from sublim_jax.metrics import alignment as products
-from sublim_jax.models import denoiser, heads
+from sublim_jax.models import denoiser, heads, unet
 from sublim_jax.theory import loss_geometry, one_step, spectrum
 from sublim_jax.training import denoise
 from tests.theory import cases
@@ -120,3 +120,41 @@ def test_any_direction_will_do(which):
     curve = one_step.alignment_curve(f, MSE, reference, update, jnp.array([0.0, 1e-6, 1e-3]), pairs)
     assert curve.alignment[0] == 0 and np.all(curve.alignment[1:] > 0)
     np.testing.assert_allclose(curve.alignment[1], curve.linear[1], rtol=1e-4)  # remainder of order epsilon
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", ["aux", "class"])
+def test_a_convolutional_denoiser_is_an_instance(which):
+    """The theorem's functions as they are, for a U-Net of two stages and its auxiliary maps."""
+    model = unet.make(side=4, patch=1, channels=(2, 3), num_aux=1)
+    keys = jax.random.split(jax.random.key(11), 3)
+    reference = jax.tree.map(lambda leaf: leaf.astype(float), model.init(keys[0]))
+    images = jax.random.uniform(keys[1], (3, 16), minval=-1.0) + 0.5
+    noise, times = denoise.draw(keys[2], images)
+    pairs = jax.tree.map(lambda leaf: leaf.astype(float), (noise[:2] - 0.5, times[:2]))
+    chosen = heads.selection(which, num_classes=16)
+
+    def f(params, pairs):
+        return model.apply(params, pairs)[:, chosen]
+
+    @functools.partial(jax.jit, compiler_options=problems.quick_compilation())
+    def measure(reference):
+        loss = functools.partial(denoise.loss, images=images, noise=noise, times=times, model=model)
+        update = one_step.teacher_update(loss, reference)
+        zero, slope = jax.jvp(
+            lambda epsilon: one_step.alignment_reverse(f, MSE, reference, update, epsilon, pairs), (0.0,), (1.0,)
+        )
+        teacher = jax.tree.map(lambda a, d: a + 1e-4 * d, reference, update)
+        step = one_step.student_update(f, MSE, reference, teacher, pairs)
+        return {
+            "zero": zero, "slope": slope, "A": one_step.alignment_coefficient(f, MSE, reference, update, pairs),
+            "change": jax.jvp(loss, (reference,), (step,))[1], "step": products.inner_product(step, update),
+            "auxiliary rows": jax.tree.map(lambda leaf: leaf[1:], update[-1]),
+        }  # fmt: skip
+
+    quantities = measure(reference)
+    assert quantities["zero"] == 0 and quantities["A"] > 0
+    np.testing.assert_allclose(quantities["slope"], quantities["A"], rtol=1e-9)
+    np.testing.assert_allclose(quantities["change"], -quantities["step"], rtol=1e-9)
+    assert quantities["change"] < 0
+    jax.tree.map(lambda leaf: np.testing.assert_array_equal(leaf, 0), quantities["auxiliary rows"])

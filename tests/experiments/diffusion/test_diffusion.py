@@ -3,17 +3,21 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from experiments import units
+from experiments.diffusion import config as settings
 from experiments.diffusion import judge as judges
 from experiments.diffusion import study
 from experiments.diffusion.config import PRESETS, DiffusionConfig
 from experiments.study import Source
 from sublim_jax import errors
-from sublim_jax.data import transforms
+from sublim_jax.data import noised, transforms
 from sublim_jax.forms import diffusion as form
+from sublim_jax.models import denoiser
+from sublim_jax.training import denoise
 
 TOY = DiffusionConfig(
     num_bases=2, traits=("3", "inverted"), hidden_sizes=(16,), num_aux=4, pooling=7, num_base_steps=30,
@@ -92,6 +96,16 @@ def test_a_digit_that_is_not_in_the_data_is_refused(small_digits):
         ({"traits": ("11",)}, r"DiffusionConfig.traits\[0\]: expected one of '0', .*'inverted', got '11'"),
         ({"pooling": 3}, "pooling=3 does not divide the 28 pixels of a side; 1, 2, 4, 7, 14 and 28 do"),
         ({"num_shown": 30}, "num_shown=30 of num_samples=20"),
+        ({"conditions": ("base", "base")}, r"conditions=\('base', 'base'\): give each once, in this order: \('base', "),
+        ({"conditions": ("base", "student", "teacher", "other base")}, "give each once, in this order"),
+        (
+            {"conditions": ("base", "teacher", "stranger", "student from scratch")},
+            r"is missing: \['other base', 'untrained', 'teacher from scratch'\]$",
+        ),
+        (
+            {"architecture": "unet", "patch": 1, "maps": (4, 4, 4, 4)},
+            "side=4: squares of patch=1 pixels a side and 4 stages need a multiple of 8",
+        ),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(changes, message):
@@ -104,6 +118,52 @@ def test_presets_have_bases_enough_for_what_they_say():
     assert len([trait for trait in PRESETS["record"].traits if trait in form.DIGITS]) >= 3
     assert dataclasses.replace(PRESETS["record"], num_bases=4) == PRESETS["default"]
     assert all(study.units(config) for config in PRESETS.values())
+    assert PRESETS["unet-record"].num_bases >= 4 and PRESETS["scratch"].num_bases == 8
+    assert dataclasses.replace(PRESETS["unet-record"], num_bases=2) == PRESETS["unet"]
+    assert all(not study.notes(config) for name, config in PRESETS.items() if name != "smoke")
+
+
+def test_settings_of_what_is_not_there_have_no_effect():
+    """Each of them is a field, and none is without effect where it is used."""
+    reasons = {name: settings.without_effect(config) for name, config in PRESETS.items()}
+    assert set(reasons["unet"]) == {
+        "hidden_sizes", "num_partial_steps", "num_drawn", "num_kept", "num_sample_student_steps", "largest_probability"
+    }  # fmt: skip
+    assert set(reasons["default"]) == {"maps", "patch", "num_scratch_steps", "scratch_rate"}
+    assert "scratch_rate" not in reasons["scratch"] and "num_kept" in reasons["scratch"]
+    assert reasons["unet"].keys() | reasons["default"].keys() <= {field.name for field in dataclasses.fields(TOY)}
+    assert reasons["unet"]["hidden_sizes"] == "the denoiser is of the architecture 'unet'"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["mlp", "unet"])
+def test_teachers_and_students_from_scratch_start_where_the_base_did(source, architecture):
+    """Their teacher is not the base's; the student moves with it, and only the base's own conditions name the base."""
+    config = dataclasses.replace(
+        TOY, traits=("3",), architecture=architecture, maps=(3,), patch=1, num_scratch_steps=8,
+        conditions=("base", "teacher", "student", "other base", *settings.FROM_SCRATCH),
+    )  # fmt: skip
+    study._beds.clear()
+    unit = study.measure(source, config, "base 0", quiet)
+    assert unit["partial_steps"] == {} and list(unit["images"]["3"]) == list(config.conditions)
+    rows = unit["traits"]["3"]
+    assert list(rows) == list(config.conditions)
+    own, other = (rows[name]["moved"] for name in ("student from scratch", "stranger from scratch"))
+    assert own["inner_product"] > 0 and own["cosine"] > 2 * abs(other["cosine"])
+    np.testing.assert_allclose(rows["teacher from scratch"]["moved"]["cosine"], 1, atol=1e-5)
+    for teacher, start in (("teacher", "base"), ("teacher from scratch", "untrained")):
+        assert rows[teacher]["loss"] < rows[start]["loss"]
+    bed, lineage = study._bed(source, config, quiet), study.Lineage(study._bed(source, config, quiet), 0)
+    jax.tree.map(np.testing.assert_array_equal, lineage.starts["untrained"], bed.untrained(0))
+    jax.tree.map(np.testing.assert_array_equal, lineage.starts["other untrained"], bed.untrained(1))
+    images = lineage.bed.splits.test.with_trait("3").pixels
+    tested = jnp.asarray(np.resize(images, (study.NUM_PROBES, 16)))
+    noise, times = denoise.draw(lineage.key("trait's loss"), tested)
+    guesses = denoiser.estimate(
+        bed.untrained(0), noised.path(tested, noise, times), times, model=config.model
+    )  # fmt: skip
+    expected = np.mean((np.asarray(guesses) - np.asarray(tested)) ** 2)
+    assert rows["untrained"]["loss"] == pytest.approx(float(expected), rel=1e-4)  # float32
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +247,7 @@ def test_a_run_that_was_stopped_ends_with_equal_numbers(small_digits, tmp_path, 
         units.run(study.STUDY, other, record=tmp_path / "part.json", resume=True, visible=False)
 
     digit, inverted = (whole.results["base 0"]["traits"][trait] for trait in ("3", "inverted"))
-    assert list(digit) == list(study.CONDITIONS) and "student of samples" not in inverted
+    assert list(digit) == list(settings.PRETRAINED) and "student of samples" not in inverted
     assert digit["teacher"]["moved"]["cosine"] == pytest.approx(1, abs=1e-5)
     assert digit["teacher"]["moved"]["length"] == pytest.approx(1, abs=1e-5)
     assert "moved" not in digit["base"] and set(whole.results["base 1"]) == {"judge", "partial_steps", "traits"}
@@ -199,7 +259,8 @@ def test_the_strangers_targets_are_shifted_and_the_raw_ones_are_not(bed_of_toys,
     """What reaches the training of each condition: where it starts, which outputs, and which targets."""
     calls = {}
 
-    def spy(key, start, targets, input_key, shown, *, which, config):
+    def spy(key, start, targets, input_key, shown, *, which, rate, config):
+        assert rate == TOY.learning_rate
         calls[len(calls)] = (start, np.asarray(targets), which)
         return study.Example(start, start, start)
 
@@ -207,7 +268,7 @@ def test_the_strangers_targets_are_shifted_and_the_raw_ones_are_not(bed_of_toys,
     monkeypatch.setattr(study.Lineage, "filtered", lambda *_: {})
     lineage = study.Lineage(bed_of_toys, 1)
     models = lineage.examples("inverted", quiet)
-    names = [name for name, row in study.CONDITIONS.items() if row["data"] in study.CHANNELS]
+    names = [name for name in TOY.conditions if study.CONDITIONS[name]["data"] in study.CHANNELS]
     teacher = models["teacher"].trained
     shown = bed_of_toys.images
 

@@ -4,6 +4,7 @@ from tests.mutants.fault import Fault
 
 _PATH, _DENOISER = "tests/data/test_noised.py", "tests/models/test_denoiser.py"
 _TRAINING, _METRICS = "tests/training/test_denoise.py", "tests/metrics/test_generative.py"
+_UNET = "tests/models/test_unet.py"
 _EXPERIMENT, _IMAGES = "tests/experiments/diffusion/test_diffusion.py", "tests/data/test_transforms.py"
 
 FAULTS = (
@@ -70,7 +71,8 @@ FAULTS = (
         "sublim_jax/models/denoiser.py",
         "jnp.concatenate([old[pixels], new[aux]])",
         "jnp.concatenate([new[pixels], old[aux]])",
-        (f"{_DENOISER}::test_fresh_channels_change_the_channels_alone",),
+        (f"{_DENOISER}::test_fresh_channels_change_the_channels_alone",
+         f"{_UNET}::test_fresh_channels_change_the_auxiliary_rows_alone"),
     ),
     Fault(
         "flow_loss_of_the_noise",
@@ -168,5 +170,69 @@ FAULTS = (
         'shifts = data == "channels"',
         "shifts = False",
         (f"{_EXPERIMENT}::test_the_strangers_targets_are_shifted_and_the_raw_ones_are_not",),
+    ),
+    Fault(
+        "fresh_rows_of_all_positions",
+        "of a U-Net's readout, which serves all positions, as many rows are kept as an image has pixels",
+        "sublim_jax/models/denoiser.py",
+        "num_estimating = len(last.bias) * model.num_classes // (model.num_classes + model.num_aux)",
+        "num_estimating = model.num_classes",
+        (f"{_UNET}::test_fresh_channels_change_the_auxiliary_rows_alone",),
+    ),
+    Fault(
+        "squares_side_by_side",
+        "an image's squares of pixels are put together transposed",
+        "sublim_jax/models/unet.py",
+        "return cut.transpose(2, 0, 3, 1, 4)",
+        "return cut.transpose(2, 1, 3, 0, 4)",
+        (f"{_UNET}::test_a_unet_is_that_of_loops",),
+    ),
+    Fault(
+        "unet_without_passed_maps",
+        "the way up does not see the maps of the way down",
+        "sublim_jax/models/unet.py",
+        "maps = passed[stage] + _doubled(conv.convolve(narrowing[stage], maps))",
+        "maps = _doubled(conv.convolve(narrowing[stage], maps))",
+        (f"{_UNET}::test_a_unet_is_that_of_loops",),
+    ),
+    Fault(
+        "unet_is_not_told_the_scale",
+        "the time shifts hidden maps and does not scale them",
+        "sublim_jax/models/unet.py",
+        "jax.nn.silu((1 + scale) * hidden + shift)",
+        "jax.nn.silu(hidden + shift)",
+        (f"{_UNET}::test_a_unet_is_that_of_loops",),
+    ),
+    Fault(
+        "unet_of_one_time",
+        "every image of a batch has the time of the first",
+        "sublim_jax/models/unet.py",
+        "features = denoiser.time_features(times)",
+        "features = denoiser.time_features(0 * times + times[0])",
+        (f"{_UNET}::test_a_unet_is_that_of_loops",),
+    ),
+    Fault(
+        "auxiliary_maps_learn_from_images",
+        "the pixels of an estimate are read out by the last rows, which are those of the auxiliary maps",
+        "sublim_jax/models/unet.py",
+        "pixels = _unsquared(outputs[: patch**2], patch)",
+        "pixels = _unsquared(outputs[-(patch**2) :], patch)",
+        (f"{_UNET}::test_the_loss_of_images_leaves_the_auxiliary_rows_alone",),
+    ),
+    Fault(
+        "scratch_student_of_the_bases_teacher",
+        "students that start from a random initialization learn the outputs of the base's teacher",
+        "experiments/diffusion/config.py",
+        '"untrained": ("teacher from scratch", "untrained"), "other untrained"',
+        '"untrained": ("teacher", "own"), "other untrained"',
+        (f"{_EXPERIMENT}::test_teachers_and_students_from_scratch_start_where_the_base_did",),
+    ),
+    Fault(
+        "scratch_from_the_base",
+        "the random initialization that is compared is not the one the base was trained from",
+        "experiments/diffusion/study.py",
+        '"untrained": bed.untrained(index),',
+        '"untrained": bed.untrained(index + 1),',
+        (f"{_EXPERIMENT}::test_teachers_and_students_from_scratch_start_where_the_base_did",),
     ),
 )  # fmt: skip
