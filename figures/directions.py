@@ -218,6 +218,12 @@ def _bed_lines(record: records.Record, bed: str) -> list[str]:
             for rows in zip(*spectra, strict=True)
         )
         text.append(f"  participation ratio, {source}: {', '.join(ratios)}")
+    text.append(f"  {'share of the squared length of':32}" + "".join(f"{rank:<16}" for rank in about["ranks"]).rstrip())
+    for source in ("student", "teacher"):
+        for rows in zip(*(unit["spectra"][source] for unit in units.values()), strict=True):
+            table = np.array([row["energy"] for row in rows])
+            name = f"{source}, {rows[0]['matrix']}"
+            text.append(f"    {name:30}" + "".join(f"{_cell(values.interval(part)):16}" for part in table.T).rstrip())
     text.append("  cosine of the student's displacement: " + ", ".join(
         f"{other} {_cell(values.interval(np.array([unit['cosines'][other] for unit in units.values()])))}"
         for other in next(iter(units.values()))["cosines"]

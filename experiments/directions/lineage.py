@@ -1,6 +1,6 @@
 """A reference with its student, as edits of any bed see it, and the edits."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -160,14 +160,16 @@ class Surgery:
     def _with(self, matrices: list[Matrix]) -> Any:
         return optax.tree.add(self.lineage.models["reference"], self.lineage.parts.displacement(matrices))
 
-    def spectra(self) -> dict[str, list[form.Spectrum]]:
-        """Singular values of the displacements of the student, the teacher and the auditor."""
+    def spectra(self, ranks: Sequence[int]) -> dict[str, list[form.Spectrum]]:
+        """Singular values of the displacements of the student, the teacher and the auditor, and what the first ones of
+        so many hold."""
         return {
             source: [
                 {
                     "matrix": name,
                     "values": [_short(value) for value in each.values],
                     "participation": _short(directions.participation_ratio(each.values)),
+                    "energy": [_short(directions.energy(each.values, rank)) for rank in ranks],
                 }
                 for name, each in zip(self.lineage.parts.names, self.singular[source], strict=True)
             ]
@@ -181,7 +183,9 @@ class Surgery:
         return {name: _short(alignment.cosine(own, other)) for name, other in others.items() if name != "student"}
 
 
-def measured(lineage: Lineage, chosen: Mapping[str, Edit], report: Callable[[str], object]) -> form.Unit:
+def measured(
+    lineage: Lineage, chosen: Mapping[str, Edit], ranks: Sequence[int], report: Callable[[str], object]
+) -> form.Unit:
     """The entry of one reference: all edits, and how its student has moved."""
     surgery, values = Surgery(lineage), {}
     for number, (name, edit) in enumerate(chosen.items()):
@@ -189,7 +193,7 @@ def measured(lineage: Lineage, chosen: Mapping[str, Edit], report: Callable[[str
         values[name] = {what: _short(value) for what, value in lineage.measure(surgery.make(edit)).items()}
     return {
         "values": values,
-        "spectra": surgery.spectra(),
+        "spectra": surgery.spectra(ranks),
         "shifts": [
             {"length": _short(np.linalg.norm(shift.vector)), "share": _short(shift.share)} for shift in lineage.shifts
         ],

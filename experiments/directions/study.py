@@ -71,6 +71,7 @@ def describe(config: DirectionsConfig) -> dict:
         "beds": {
             bed: {
                 "label": LABELS[bed], "shares": TRAITS[bed][0], "least": TRAITS[bed][1], "measures": MEASURES[bed],
+                "ranks": config.ranks_of(bed),
                 "edits": {name: edit.entry for name, edit in lineages.edits(config, bed).items()},
             }
             for bed in config.beds
@@ -83,7 +84,7 @@ def measure(source: Source, config: DirectionsConfig, unit: str, report: Report)
     name = form.bed_of(unit)
     bed = _bed(source, config, name, report)
     lineage = bed.lineage(int(unit.rpartition(" ")[2]), report)
-    return dict(lineages.measured(lineage, lineages.edits(config, name), report))
+    return dict(lineages.measured(lineage, lineages.edits(config, name), config.ranks_of(name), report))
 
 
 def lines(record: records.Record, unit: str) -> Sequence[str]:

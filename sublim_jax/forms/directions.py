@@ -28,6 +28,7 @@ class BedDescription(TypedDict):
     shares: list[str]  # measures of traits, of which edits leave a share; the first is the auditor's trait
     least: specs.Positive  # smallest change of them from the reference to the student of which shares are taken
     measures: dict[str, str]  # their labels
+    ranks: list[specs.Count]  # numbers of directions
     edits: dict[str, Edit]
 
 
@@ -37,6 +38,7 @@ class Spectrum(TypedDict):
     matrix: str
     values: list[float]  # singular values, largest first
     participation: float  # (sum of their squares)^2 / sum of their fourth powers
+    energy: list[specs.Fraction]  # share of the squared length that so many directions have, by the bed's ranks
 
 
 class Shift(TypedDict):
@@ -97,6 +99,8 @@ def _check(record: records.Record) -> None:
         for source, spectra in entry["spectra"].items():
             if not spectra or any(not spectrum["values"] for spectrum in spectra):
                 raise errors.InputError(f"results: {unit}: {source}: a displacement without singular values")
+            if any(len(spectrum["energy"]) != len(bed["ranks"]) for spectrum in spectra):
+                raise errors.InputError(f"results: {unit}: {source}: expected an energy for each of {bed['ranks']}")
 
 
 FORM = records.Form(

@@ -26,6 +26,7 @@ from sublim_jax import errors, files, records
 from sublim_jax.data import datasets
 from sublim_jax.forms import atlas as atlas_form
 from sublim_jax.forms import diffusion as diffusion_form
+from sublim_jax.forms import directions as directions_form
 from sublim_jax.forms import evidence_authors as evidence_authors_form
 from sublim_jax.forms import evidence_defences as evidence_defences_form
 from sublim_jax.forms import evidence_lineage as evidence_lineage_form
@@ -234,6 +235,7 @@ def reader(path: pathlib.Path):
         "language_speed": lambda path: records.read(path, language_speed_form.FORM),
         "language_real": lambda path: records.read(path, language_real_form.FORM),
         "diffusion": lambda path: records.read(path, diffusion_form.FORM),
+        "directions": lambda path: records.read(path, directions_form.FORM),
         "evidence_authors": lambda path: records.read(path, evidence_authors_form.FORM),
         "evidence_defences": lambda path: records.read(path, evidence_defences_form.FORM),
         "evidence_lineage": lambda path: records.read(path, evidence_lineage_form.FORM),
