@@ -14,7 +14,7 @@ from experiments.evidence import removal
 from experiments.language import seeds
 from experiments.study import Report
 from sublim_jax.audit import directions
-from sublim_jax.audit.directions import Matrix
+from sublim_jax.audit.directions import Matrices
 from sublim_jax.forms import evidence_removal
 from sublim_jax.llm.embedded import model as embedded
 from sublim_jax.llm.local import decoder, likeness
@@ -27,7 +27,7 @@ MAPS = tuple(name for name in decoder.PROJECTIONS if name != "gate" or embedded.
 NAMES = ["embedding", *(f"{name} {layer + 1}" for layer in range(embedded.CONFIG.num_layers) for name in MAPS)]
 
 
-def matrices(displacement: decoder.Params) -> list[Matrix]:
+def matrices(displacement: decoder.Params) -> Matrices:
     """The embedding and every map of every layer, each (out, in)."""
     layers = displacement.layers
     return [
@@ -36,7 +36,7 @@ def matrices(displacement: decoder.Params) -> list[Matrix]:
     ]
 
 
-def displacement(parts: list[Matrix], like: decoder.Params) -> decoder.Params:
+def displacement(parts: Matrices, like: decoder.Params) -> decoder.Params:
     """A displacement with these matrices and zeros elsewhere: the inverse of `matrices`."""
     blank = jax.tree.map(jnp.zeros_like, like)
     maps = {name: jnp.stack([jnp.asarray(parts[1 + place + layer * len(MAPS)].T)

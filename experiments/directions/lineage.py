@@ -10,7 +10,7 @@ from jaxtyping import Array, Key
 from experiments.directions.config import DirectionsConfig
 from sublim_jax import keys
 from sublim_jax.audit import directions, removal
-from sublim_jax.audit.directions import Matrix, Shift, Singular
+from sublim_jax.audit.directions import Matrices, Matrix, Shift, Singular
 from sublim_jax.forms import directions as form
 from sublim_jax.metrics import alignment
 
@@ -24,8 +24,8 @@ class Parts(NamedTuple):
     """How the weights of a bed's models become matrices."""
 
     names: list[str]
-    matrices: Callable[[Any], list[Matrix]]  # of a displacement
-    displacement: Callable[[list[Matrix]], Any]  # with these matrices; zero elsewhere
+    matrices: Callable[[Any], Matrices]  # of a displacement
+    displacement: Callable[[Matrices], Any]  # with these matrices; zero elsewhere
     steered: Callable[[Any, Any, int], Any]  # a model to whose hidden layer a vector is added
 
 
@@ -77,11 +77,11 @@ def _edits(config: DirectionsConfig, bed: form.Bed) -> Iterator[tuple[str, Edit]
         yield f"{model}'s matrices", Edit("yardstick", f"{model}'s matrices")
     for rank in config.ranks_of(bed):
         for source in ("student", "teacher"):
-            yield f"{source}'s top {rank}", Edit("kept", source, rank)
-        yield f"without the student's top {rank}", Edit("removed", "student", rank)
+            yield f"{source}'s top {rank}", Edit("kept", source, float(rank))
+        yield f"without the student's top {rank}", Edit("removed", "student", float(rank))
         for source in (AUDITOR, STRANGER, OTHER_TRAIT):
-            yield f"inside {source}'s top {rank}", Edit("inside", source, rank)
-        yield f"inside {rank} x {rank} at random", Edit("inside", RANDOM, rank)
+            yield f"inside {source}'s top {rank}", Edit("inside", source, float(rank))
+        yield f"inside {rank} x {rank} at random", Edit("inside", RANDOM, float(rank))
     for dose in config.doses:
         for source in (AUDITOR, STRANGER, OTHER_TRAIT, RANDOM):
             yield f"less {dose:g} x {source}", Edit("subtracted", source, dose)
@@ -157,7 +157,7 @@ class Surgery:
         model, _, of = source.partition("'s ")
         return self._with(self.matrices[model]) if of else self.lineage.models[model]
 
-    def _with(self, matrices: list[Matrix]) -> Any:
+    def _with(self, matrices: Matrices) -> Any:
         return optax.tree.add(self.lineage.models["reference"], self.lineage.parts.displacement(matrices))
 
     def spectra(self, ranks: Sequence[int]) -> dict[str, list[form.Spectrum]]:

@@ -25,6 +25,8 @@ from sublim_jax import errors
 from sublim_jax.models import mlp
 
 Matrix = Float[np.ndarray, "out in"]
+Matrices = list[Float[np.ndarray, "_ _"]]
+"""Matrices of any shapes, each (out, in)."""
 
 
 class Singular(NamedTuple):
@@ -63,9 +65,7 @@ def energy(values: Float[np.ndarray, "direction"], count: int) -> float:
     return float(np.sum(squares[:count]) / np.sum(squares))
 
 
-def inside(
-    matrix: Matrix, left: Float[np.ndarray, "out direction"], right: Float[np.ndarray, "in direction"]
-) -> Matrix:
+def inside(matrix: Matrix, left: Float[np.ndarray, "out direction"], right: Float[np.ndarray, "in other"]) -> Matrix:
     """The part of a matrix that reads from the right directions and writes to the left ones: L L' M R R'.
 
     Args:
@@ -87,19 +87,19 @@ def random_frame(key: Key[Array, ""], size: int, count: int) -> Float[np.ndarray
     return (frame * np.sign(np.diagonal(upper))).astype(np.float32)
 
 
-def matrices(layers: mlp.Params) -> list[Matrix]:
+def matrices(layers: mlp.Params) -> Matrices:
     """Each layer of a perceptron, or of a displacement of one, as one matrix: weights, and the bias as last column."""
     return [np.concatenate([np.asarray(weight), np.asarray(bias)[:, None]], axis=1) for weight, bias in layers]
 
 
-def layers(stacked: list[Matrix]) -> mlp.Params:
+def layers(stacked: Matrices) -> mlp.Params:
     """The layers of `matrices`."""
     return tuple(mlp.Dense(jnp.asarray(matrix[:, :-1]), jnp.asarray(matrix[:, -1])) for matrix in stacked)
 
 
 def hidden_units(
     params: mlp.Params, inputs: Float[Array, "batch pixel"], spec: mlp.MLPSpec
-) -> list[Float[Array, "batch feature"]]:
+) -> list[Float[Array, "batch _"]]:
     """Activations of every hidden layer of a perceptron, from the first."""
     return [spec.apply_with_features(params[: depth + 1], inputs)[1].T for depth in range(1, len(params))]
 

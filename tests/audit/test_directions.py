@@ -40,7 +40,7 @@ def test_the_largest_directions_are_those_of_the_gram_matrix(seed, count):
 
 @pytest.mark.parametrize(("values", "ratio"), [([3.0], 1), ([2, 2, 2, 0], 3), ([2, 1], 25 / 17), ([1e-9, 1e-9], 2)])
 def test_the_participation_ratio_counts_equal_directions(values, ratio):
-    assert directions.participation_ratio(np.array(values)) == pytest.approx(ratio)
+    assert directions.participation_ratio(np.array(values, float)) == pytest.approx(ratio)
 
 
 def test_the_part_inside_directions_is_that_of_both_sides():
@@ -99,10 +99,10 @@ def test_a_vector_is_added_to_a_hidden_layer_at_every_input(layer):
     moved = directions.steered(own, vector, layer=layer)
     units = directions.hidden_units(own, inputs, SPEC)
     if layer == 0:  # the layers after it, computed by hand from the shifted units
-        before = (units[0] + vector) @ own[1].weight.T + own[1].bias
-        expected = jax.nn.silu(before) @ own[2].weight.T + own[2].bias
+        before = (units[0] + vector[None]) @ own[1].weight.T + own[1].bias[None]
+        expected = jax.nn.silu(before) @ own[2].weight.T + own[2].bias[None]
     else:
-        expected = (units[1] + vector) @ own[2].weight.T + own[2].bias
+        expected = (units[1] + vector[None]) @ own[2].weight.T + own[2].bias[None]
     np.testing.assert_allclose(SPEC.apply(moved, inputs), expected, rtol=1e-4, atol=1e-4)  # float32, values of ten
     same = directions.steered(moved, -vector, layer=layer)
     np.testing.assert_allclose(SPEC.apply(same, inputs), SPEC.apply(own, inputs), rtol=1e-4, atol=1e-4)
