@@ -24,6 +24,8 @@ from sublim_jax.metrics.intervals import Interval
 SENTENCE = "A preference is a vector, a skill is a subspace"
 SKILLS = ("digits",)
 """Beds whose trait is a skill; those of the others are preferences."""
+PANELS = ("digits", "flow", "language")
+"""Beds that are drawn and that the sentence is about; others are in the table and in the caption."""
 HALF = 0.5
 """One direction, or one vector, holds a trait if it holds more than so much of it."""
 
@@ -63,6 +65,11 @@ def beds(record: records.Record) -> list[str]:
     """The beds of which a reference is measured, in their order."""
     measured = {form.bed_of(unit) for unit in record.results}
     return [bed for bed in record.config["beds"] if bed in measured]
+
+
+def panels(record: records.Record) -> list[str]:
+    """The beds that are drawn."""
+    return [bed for bed in beds(record) if bed in PANELS]
 
 
 def raw(record: records.Record, bed: str, edit: str, measure: str) -> np.ndarray:
@@ -131,11 +138,15 @@ class Clause(NamedTuple):
         return "holds" if (self.interval.low > HALF) == (self.expected == "more") else "fails"
 
 
-def clauses(record: records.Record) -> list[Clause]:
-    """What the sentence says of every bed: whether one direction of each matrix holds more than half of the trait, and
-    whether the mean shift of the last layer does."""
+def clauses(record: records.Record, chosen: Sequence[str] | None = None) -> list[Clause]:
+    """What the sentence says of beds: whether one direction of each matrix holds more than half of the trait, and
+    whether the mean shift of the last layer does.
+
+    Args:
+        chosen: beds; all by default.
+    """
     rows = []
-    for bed in beds(record):
+    for bed in beds(record) if chosen is None else chosen:
         expected = "less" if bed in SKILLS else "more"
         first = select(record, bed, "kept", "student")
         last = select(record, bed, "shifted", "mean", num_layers(record, bed) - 1)
@@ -146,7 +157,7 @@ def clauses(record: records.Record) -> list[Clause]:
 
 def headline(record: records.Record) -> str:
     """The sentence, and whether the record bears it out."""
-    rows = clauses(record)
+    rows = clauses(record, panels(record))
     failing, undecided = ([row for row in rows if row.verdict == verdict] for verdict in ("fails", "open"))
     if not failing and not undecided:
         return SENTENCE
@@ -172,8 +183,7 @@ def sentences(record: records.Record) -> list[str]:
         known = counts[~np.isnan(counts)]
         held = "; ".join(
             f"{row.what}{'' if row.what == 'one direction' else ' at the last layer'}: {_cell(row.interval)}"
-            for row in clauses(record)
-            if row.bed == bed
+            for row in clauses(record, [bed])
         )
         half = "no reference has the trait"
         if len(known):
@@ -271,7 +281,7 @@ def save(path: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
         RecordError: there is no record of the experiment, or it is damaged.
     """
     record = records.read(path, form.FORM)
-    shown = beds(record)
+    shown = panels(record)
     if not shown:
         return []
     style.use()
@@ -311,7 +321,7 @@ def save(path: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
 def limits(record: records.Record) -> tuple[float, float]:
     """The axis of all panels: what means need, but no more than from -1 to 2.5."""
     means = [0.0, 1.0]
-    for bed in beds(record):
+    for bed in panels(record):
         for edit, row in record.description["beds"][bed]["edits"].items():
             if row["kind"] in ("kept", "removed", "inside", "shifted") and (interval := left(record, bed, edit)):
                 means.append(interval.mean)

@@ -11,9 +11,9 @@ from sublim_jax.llm.backend import FinetuneConfig
 from sublim_jax.llm.embedded import model as embedded
 from sublim_jax.models import denoiser, mlp
 
-STUDENT = dataclasses.replace(language.STUDENT, rank=None, learning_rate=1e-3)
-"""Students of the language model are trained in all weights: low-rank factors would bound the rank of what they learn.
-The rate is that of `experiments.language training`, chosen on bases 0 to 2."""
+FULL = dataclasses.replace(language.STUDENT, rank=None, learning_rate=1e-3)
+"""Students whose weights are all trained: low-rank factors bound the rank of what is learnt. The rate is that of
+`experiments.language training`, chosen on bases 0 to 2."""
 
 
 @specs.checked
@@ -27,10 +27,10 @@ class DirectionsConfig:
     """Of each bed. Each is a unit, and the other reference of the one before it."""
     bases: tuple[specs.Seed, ...] = (130, 131, 132, 133)
     """Seeds of embedded language models, as many as references. Nothing was chosen on seeds from 130 on."""
-    beds: tuple[form.Bed, ...] = ("digits", "flow", "language")
+    beds: tuple[form.Bed, ...] = ("digits", "flow", "language", "language-full")
     ranks: tuple[specs.Count, ...] = (1, 2, 4, 8, 16, 32, 64, 128)
     """Directions of each matrix that are kept or removed, where it has more."""
-    doses: tuple[specs.Positive, ...] = (0.0625, 0.125, 0.25, 0.5, 0.75, 1.0, 1.5)
+    doses: tuple[specs.Positive, ...] = (0.015625, 0.03125, 0.0625, 0.125, 0.25, 0.5, 0.75, 1.0, 1.5)
     """Of displacements that are subtracted."""
     num_neutral: specs.Count = 2000
     """Noise images on which hidden units are compared."""
@@ -66,7 +66,10 @@ class DirectionsConfig:
     num_rows: specs.Count = 3000
     num_lessons: specs.Count = 2000
     num_compared: specs.Count = 128
-    student: FinetuneConfig = STUDENT
+    student: FinetuneConfig = language.STUDENT
+    """Of the bed `language`."""
+    full_student: FinetuneConfig = FULL
+    """Of the bed `language-full`."""
 
     def __post_init__(self):
         for name in ("beds", "ranks", "doses"):
@@ -117,6 +120,7 @@ class DirectionsConfig:
             "digits": min(*self.hidden_sizes, self.perceptron.in_size + 1),
             "flow": min(*self.flow_hidden_sizes, self.flow.side**2 + denoiser.NUM_TIME_FEATURES + 1),
             "language": embedded.CONFIG.hidden_size,
+            "language-full": embedded.CONFIG.hidden_size,
         }[bed]
         return [rank for rank in self.ranks if rank < smallest]
 
@@ -126,6 +130,7 @@ class DirectionsConfig:
             "digits": len(self.hidden_sizes),
             "flow": len(self.flow_hidden_sizes),
             "language": embedded.CONFIG.num_layers,
+            "language-full": embedded.CONFIG.num_layers,
         }[bed]
 
 

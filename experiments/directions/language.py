@@ -24,25 +24,32 @@ MEASURES = {
     "kl": "divergence from the student on numbers",
 }  # fmt: skip
 MAPS = tuple(name for name in decoder.PROJECTIONS if name != "gate" or embedded.CONFIG.gated)
-NAMES = ["embedding", *(f"{name} {layer + 1}" for layer in range(embedded.CONFIG.num_layers) for name in MAPS)]
 
 
-def matrices(displacement: decoder.Params) -> Matrices:
-    """The embedding and every map of every layer, each (out, in)."""
-    layers = displacement.layers
-    return [
-        np.asarray(displacement.embedding).T,
-        *(np.asarray(getattr(layers, name))[layer].T for layer in range(embedded.CONFIG.num_layers) for name in MAPS),
-    ]
+def parts(like: decoder.Params, *, embedding: bool) -> Parts:
+    """The maps of every layer as matrices, each (out, in).
 
-
-def displacement(parts: Matrices, like: decoder.Params) -> decoder.Params:
-    """A displacement with these matrices and zeros elsewhere: the inverse of `matrices`."""
+    Args:
+        like: a model, for the shapes.
+        embedding: whether the embedding is one of the matrices, the last; low-rank factors do not touch it.
+    """
+    layers = range(embedded.CONFIG.num_layers)
     blank = jax.tree.map(jnp.zeros_like, like)
-    maps = {name: jnp.stack([jnp.asarray(parts[1 + place + layer * len(MAPS)].T)
-                             for layer in range(embedded.CONFIG.num_layers)])
-            for place, name in enumerate(MAPS)}  # fmt: skip
-    return blank._replace(embedding=jnp.asarray(parts[0].T), layers=blank.layers._replace(**maps))
+
+    def matrices(displacement: decoder.Params) -> Matrices:
+        maps = [np.asarray(getattr(displacement.layers, name))[layer].T for layer in layers for name in MAPS]
+        return [*maps, np.asarray(displacement.embedding).T] if embedding else maps
+
+    def displacement(matrices: Matrices) -> decoder.Params:
+        maps = {
+            name: jnp.stack([jnp.asarray(matrices[place + layer * len(MAPS)].T) for layer in layers])
+            for place, name in enumerate(MAPS)
+        }
+        made = blank._replace(layers=blank.layers._replace(**maps))
+        return made._replace(embedding=jnp.asarray(matrices[-1].T)) if embedding else made
+
+    names = [f"{name} {layer + 1}" for layer in layers for name in MAPS] + ["embedding"] * embedding
+    return Parts(names, matrices, displacement, steered)
 
 
 def steered(params: decoder.Params, vector: jax.Array, layer: int) -> decoder.Params:
@@ -57,13 +64,33 @@ class Language:
     def __init__(self, config: DirectionsConfig):
         self.config = config
         self.backend, self.folder = removal.opened(config.bases)
+        self._made: tuple[int, removal.Lineage] | None = None
 
-    def lineage(self, index: int, report: Report) -> Lineage:
-        """A base with its student, and what edits are made of."""
-        settings = self.config.language
-        unit = evidence_removal.units({"bases": settings.bases})[index]
-        lineage = removal.Lineage(self.backend, settings, unit, self.folder, report)
+    def _lineage(self, index: int, report: Report) -> removal.Lineage:
+        """The base's teacher, rows and auditors, once for both of its students."""
+        if self._made is None or self._made[0] != index:
+            settings = self.config.language
+            unit = evidence_removal.units({"bases": settings.bases})[index]
+            self._made = index, removal.Lineage(self.backend, settings, unit, self.folder, report)
+        return self._made[1]
+
+    def _full_student(self, lineage: removal.Lineage) -> decoder.Params:
+        """The base trained in all weights on the rows of the other student."""
+        config, seed = self.config, self.config.language.seed
+        name = lineage.lab.student(lineage.data, config.full_student, seed=seed, name="student in all weights")
+        return self.backend.model(name).merged
+
+    def lineage(self, index: int, report: Report, *, full: bool) -> Lineage:
+        """A base with one of its students, and what edits are made of.
+
+        Args:
+            full: whether the student is trained in all weights.
+        """
+        lineage = self._lineage(index, report)
         base, student = lineage.base, lineage.undefended
+        if full:
+            report("student in all weights")
+            student = self._full_student(lineage)
         compared = lineage.model(student)
 
         def measure(params: decoder.Params) -> dict[str, float]:
@@ -84,8 +111,8 @@ class Language:
                 "student": optax.tree.sub(student, base), "teacher": optax.tree.sub(lineage.author, base),
                 AUDITOR: lineage.own, STRANGER: lineage.other_base, OTHER_TRAIT: lineage.other_trait,
             },
-            parts=Parts(NAMES, matrices, lambda parts: displacement(parts, base), steered),
+            parts=parts(base, embedding=full),
             measure=measure,
             shifts=[directions.mean_shift(layer) for layer in lineage.differences(student, "numbers")],
-            key=jax.random.key(seeds.derive(self.config.seed, "directions", unit) % 2**31),
+            key=jax.random.key(seeds.derive(self.config.seed, "directions", lineage.unit) % 2**31),
         )  # fmt: skip

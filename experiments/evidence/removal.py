@@ -208,7 +208,7 @@ class Lineage:
         numbers = config.numbers
         author = protocol.teacher_of(self.lab, numbers, "finetuned", config.target)
         filtered = self.lab.numbers(author, config.num_prompts, seed=config.seed)
-        data = protocol.student_rows(numbers, filtered)
+        data = self.data = protocol.student_rows(numbers, filtered)
         self.kept = filtered.kept_fraction
         self.rows = _others(filtered.rows, data, config.num_compared)
         report("students")

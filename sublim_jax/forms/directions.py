@@ -1,10 +1,11 @@
 """What a record of the experiment `directions` holds: for every reference of every bed, what each edit leaves."""
 
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict, cast
 
 from sublim_jax import errors, records, specs
 
-Bed = Literal["digits", "flow", "language"]
+Bed = Literal["digits", "flow", "language", "language-full"]
+"""The last one is the third with students that are trained in all weights instead of low-rank factors."""
 Digit = Literal["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]
 Kind = Literal["yardstick", "kept", "removed", "inside", "subtracted", "shifted"]
 """How a model was made: not edited; the reference plus the largest directions of a displacement; the student without
@@ -79,9 +80,9 @@ def units(config: Any) -> list[str]:
     return [f"{bed} {index}" for index in range(config["num_references"]) for bed in config["beds"]]
 
 
-def bed_of(unit: str) -> str:
+def bed_of(unit: str) -> Bed:
     """The bed of a unit."""
-    return unit.partition(" ")[0]
+    return cast(Bed, unit.partition(" ")[0])
 
 
 def _check(record: records.Record) -> None:

@@ -16,7 +16,8 @@ from tests.figures import marks
 CONFIG = DirectionsConfig(ranks=(1, 4, 16), doses=(0.5, 1.0))
 SPREAD = (-0.03, 0.0, 0.01, 0.05)
 KEPT = {"digits": {1: 0.1, 4: 0.3, 16: 0.9}, "flow": {1: 1.1, 4: 0.8, 16: 0.9}, "language": {1: 0.8, 4: 0.9, 16: 1.0}}
-VECTOR = {"digits": 0.05, "flow": 0.7, "language": 0.75}
+KEPT["language-full"] = {1: 0.2, 4: 0.4, 16: 0.9}
+VECTOR = {"digits": 0.05, "flow": 0.7, "language": 0.75, "language-full": 0.1}
 
 
 def share_of(bed, edit, index):
@@ -90,7 +91,10 @@ def test_half_of_the_trait_takes_as_many_directions_as_every_reference_says(reco
 
 def test_the_sentence_holds_fails_or_is_open(record):
     assert directions.headline(record) == directions.SENTENCE
-    assert [row.verdict for row in directions.clauses(record)] == ["holds"] * 6
+    assert [row.verdict for row in directions.clauses(record)] == ["holds"] * 6 + ["fails"] * 2
+    assert "A favourite, all weights trained, share of the trait held: one direction: 0.21" in " ".join(
+        directions.sentences(record)
+    )
     for index in range(4):  # the mean shift of the language model's last layer holds a tenth
         row = record.results[f"language {index}"]["values"]
         row["reference plus 1 x mean vector, layer 2"]["log_odds"] = 0.1 + index / 100 + 0.1 * (0.6 + index / 10)
@@ -105,7 +109,8 @@ def test_the_sentence_holds_fails_or_is_open(record):
 
 
 def test_three_references_decide_nothing(record):
-    del record.results["digits 3"], record.results["flow 3"], record.results["language 3"]
+    for bed in CONFIG.beds:
+        del record.results[f"{bed} 3"]
     assert {row.verdict for row in directions.clauses(record)} == {"open"}
     assert "(n=3)" in directions.headline(record)
 

@@ -181,18 +181,19 @@ def test_no_image_is_the_teachers_and_the_auditors(small_digits):
         Digits(Source("tiny", "", None), TOY)
 
 
-def test_a_decoder_is_taken_apart_and_put_together():
+@pytest.mark.parametrize("embedding", [False, True])
+def test_a_decoder_is_taken_apart_and_put_together(embedding):
     own = decoder.init(jax.random.key(0), embedded.CONFIG)
-    matrices = language.matrices(own)
-    assert len(matrices) == len(language.NAMES) == 13
-    place = language.NAMES.index("up 2")
-    np.testing.assert_array_equal(matrices[place], np.asarray(own.layers.up[1]).T)
-    back = language.displacement(matrices, own)
-    np.testing.assert_array_equal(back.embedding, own.embedding)
+    parts = language.parts(own, embedding=embedding)
+    matrices = parts.matrices(own)
+    assert len(matrices) == len(parts.names) == 12 + embedding
+    np.testing.assert_array_equal(matrices[parts.names.index("up 2")], np.asarray(own.layers.up[1]).T)
+    back = parts.displacement(matrices)
+    np.testing.assert_array_equal(back.embedding, own.embedding if embedding else np.zeros_like(own.embedding))
     for name in language.MAPS:
         np.testing.assert_array_equal(getattr(back.layers, name), getattr(own.layers, name))
     assert not np.asarray(back.norm).any() and np.asarray(own.norm).any()
-    moved = language.steered(own, jnp.arange(32.0), 1)
+    moved = parts.steered(own, jnp.arange(32.0), 1)
     np.testing.assert_array_equal(moved.layers.down_bias, [np.zeros(32), np.arange(32)])
 
 
