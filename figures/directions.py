@@ -170,8 +170,9 @@ def headline(record: records.Record) -> str:
 
 
 def _named(record: records.Record, row: Clause) -> str:
-    cell = "no trait" if row.interval is None else f"{row.interval:.2f}"
-    return f"{row.what} holds {cell} of {record.description['beds'][row.bed]['label']}"
+    if row.interval is None:
+        return f"no student has the trait of {record.description['beds'][row.bed]['label']}"
+    return f"{row.what} holds {row.interval:.2f} of {record.description['beds'][row.bed]['label']}"
 
 
 def sentences(record: records.Record) -> list[str]:
@@ -181,18 +182,20 @@ def sentences(record: records.Record) -> list[str]:
         label = record.description["beds"][bed]["label"]
         counts = needed(record, bed)
         known = counts[~np.isnan(counts)]
+        if not len(known):
+            text.append(
+                f"{label[0].upper()}{label[1:]}: no student of {len(counts)} references has the trait."
+            )
+            continue
         held = "; ".join(
             f"{row.what}{'' if row.what == 'one direction' else ' at the last layer'}: {_cell(row.interval)}"
             for row in clauses(record, [bed])
         )
-        half = "no reference has the trait"
-        if len(known):
-            numbers = sorted(known)
-            middle, fewest, most = (_count(number) for number in (np.median(known), numbers[0], numbers[-1]))
-            half = f"half of it takes {middle} directions ({fewest} to {most})"
+        middle, fewest, most = (_count(number) for number in (np.median(known), known.min(), known.max()))
+        half = f"half of it takes {middle} directions ({fewest} to {most})"
         text.append(f"{label[0].upper()}{label[1:]}, share of the trait held: {held}; {half}.")
         if missing := int(np.isnan(counts).sum()):
-            text.append(f"In {missing} of {len(counts)} references the student hardly acquired it; they have no share.")
+            text[-1] += f" In {missing} of {len(counts)} references the student hardly acquired it; they have no share."
     return text
 
 

@@ -88,6 +88,12 @@ class DirectionsConfig:
             )
         if self.digit == self.other_digit:
             raise errors.InputError(f"other_digit={self.other_digit}: expected another digit than the teacher's")
+        for bed in self.beds:
+            if not self.ranks_of(bed):
+                raise errors.InputError(
+                    f"ranks={self.ranks}: the smallest matrix of {bed!r} has no more directions, so nothing would be "
+                    f"left out; give a smaller number, e.g. 1"
+                )
         _ = self.flow, self.language  # which refuse what those experiments refuse
 
     @property

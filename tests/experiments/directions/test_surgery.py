@@ -201,6 +201,7 @@ def test_a_decoder_is_taken_apart_and_put_together(embedding):
     ("changes", "message"),
     [
         ({"ranks": (1, 1)}, r"ranks=\(1, 1\): give one at least, and each once"),
+        ({"ranks": (16, 32)}, r"ranks=\(16, 32\): the smallest matrix of 'digits' has no more directions"),
         ({"doses": ()}, r"doses=\(\): give one at least"),
         ({"num_references": 1, "bases": (0,)}, "num_references=1: .* give 2 at least"),
         ({"bases": (0, 1, 2)}, r"bases=\(0, 1, 2\): expected as many as num_references=2"),
