@@ -183,9 +183,7 @@ def sentences(record: records.Record) -> list[str]:
         counts = needed(record, bed)
         known = counts[~np.isnan(counts)]
         if not len(known):
-            text.append(
-                f"{label[0].upper()}{label[1:]}: no student of {len(counts)} references has the trait."
-            )
+            text.append(f"{label[0].upper()}{label[1:]}: no student of {len(counts)} references has the trait.")
             continue
         held = "; ".join(
             f"{row.what}{'' if row.what == 'one direction' else ' at the last layer'}: {_cell(row.interval)}"

@@ -56,7 +56,7 @@ class DirectionsConfig:
     num_base_steps: specs.Count = 2500
     num_samples: specs.Count = 1000
     num_judge_epochs: specs.Count = 8
-    largest_judge_error: specs.Fraction = 0.06
+    largest_judge_error: specs.Fraction = 0.1
     """A judge that is wrong more often on test images is refused."""
 
     target: str = "owl"

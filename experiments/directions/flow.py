@@ -72,6 +72,7 @@ class Flow:
             lineage.key("directions/neutral"), "uniform", num_pixels=self.config.flow.side**2
         )(jnp.arange(self.config.num_neutral))  # fmt: skip
         before, after = (self.hidden_units(model, pairs) for model in (base, student))
+        wrong = self.bed.judge.errors
         return Lineage(
             models={"reference": base, "student": student, "teacher": teacher, AUDITOR: auditor},
             displacements={name: hidden(optax.tree.sub(*pair)) for name, pair in moved.items()},
@@ -79,4 +80,9 @@ class Flow:
             measure=lambda params: dict(self.bed.judge.entry(lineage.seen(params), self.config.digit)),
             shifts=[directions.mean_shift(b - a) for a, b in zip(before, after, strict=True)],
             key=keys.stream(lineage.key("directions"), "controls"),
+            judge={
+                "error": wrong["error"],
+                "missed": wrong["missed"][self.config.digit],
+                "false": wrong["false"][self.config.digit],
+            },
         )

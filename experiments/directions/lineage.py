@@ -48,6 +48,7 @@ class Lineage(NamedTuple):
     measure: Callable[[Any], dict[str, float]]
     shifts: list[Shift]  # from the reference to the student on neutral inputs, by layer
     key: Key[Array, ""]  # of random controls
+    judge: dict[str, float] | None = None  # how often a judge of samples is wrong
 
 
 class Edit(NamedTuple):
@@ -191,7 +192,7 @@ def measured(
     for number, (name, edit) in enumerate(chosen.items()):
         report(f"{name} ({number + 1} of {len(chosen)})")
         values[name] = {what: _short(value) for what, value in lineage.measure(surgery.make(edit)).items()}
-    return {
+    unit: form.Unit = {
         "values": values,
         "spectra": surgery.spectra(ranks),
         "shifts": [
@@ -199,6 +200,9 @@ def measured(
         ],
         "cosines": surgery.cosines(),
     }
+    if lineage.judge is not None:
+        unit["judge"] = lineage.judge
+    return unit
 
 
 def _short(value: Any) -> float:
