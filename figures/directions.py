@@ -190,7 +190,7 @@ def sentences(record: records.Record) -> list[str]:
             for row in clauses(record, [bed])
         )
         middle, fewest, most = (_count(number) for number in (np.median(known), known.min(), known.max()))
-        half = f"half of it takes {middle} directions ({fewest} to {most})"
+        half = f"half of it takes k = {middle} ({fewest} to {most})"
         text.append(f"{label[0].upper()}{label[1:]}, share of the trait held: {held}; {half}.")
         if missing := int(np.isnan(counts).sum()):
             text[-1] += f" In {missing} of {len(counts)} references the student hardly acquired it; they have no share."
@@ -311,6 +311,7 @@ def save(path: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
         f"the student's displacement inside k x k directions of an auditor. Right: one vector, the mean change of a "
         f"layer's units on neutral inputs, added to the reference or taken from the student. 1 is the student, 0 the "
         f"reference.",
+        *(("Low-rank factors bound the rank of what the language model's student learns.",) * ("language" in shown)),
         *sentences(record), f"Record {path.name}.", *record.note_sentences,
         *(() if record.complete else ("The run is not complete.",)),
     ]  # fmt: skip
@@ -351,8 +352,9 @@ def draw_directions(ax: Axes, record: records.Record, bed: str) -> None:
                 finite = shares(record, bed, edit)
                 finite = finite[np.isfinite(finite)]
                 ax.scatter(np.full(len(finite), amount), finite, s=5, color=curve.colour, alpha=0.5, linewidth=0)
-    ranks = list(select(record, bed, "kept", "student"))
+    ranks = sorted({rank for each in panels(record) for rank in select(record, each, "kept", "student")})
     ax.set_xscale("log", base=2)
+    ax.set_xlim(min(ranks) / 1.3, max(ranks) * 1.3)
     ax.set_xticks(ranks, [f"{rank:g}" for rank in ranks])
     ax.minorticks_off()
     ax.axhline(0, color="#8c8c8c", linewidth=0.8)

@@ -90,7 +90,7 @@ def test_half_of_the_trait_takes_as_many_directions_as_every_reference_says(reco
         record.results["digits 3"]["values"][edit]["A"] = 0.13
     np.testing.assert_array_equal(directions.needed(record, "digits"), [4, 16, 16, np.inf])
     text = " ".join(directions.sentences(record))
-    assert "half of it takes 16 directions (4 to more than were tried)" in text
+    assert "half of it takes k = 16 (4 to more than were tried)" in text
 
 
 def test_the_sentence_holds_fails_or_is_open(record):
