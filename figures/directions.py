@@ -86,8 +86,8 @@ def shares(record: records.Record, bed: str, edit: str, measure: str | None = No
         measure: of the trait; by default of the auditor's.
     """
     about = record.description["beds"][bed]
-    measure = measure or about["shares"][0]
-    start, student, edited = (raw(record, bed, name, measure) for name in ("reference", "student", edit))
+    trait = measure or about["shares"][0]
+    start, student, edited = (raw(record, bed, name, trait) for name in ("reference", "student", edit))
     gains = student - start
     enough = np.abs(gains) >= about["least"]
     return np.where(enough, (edited - start) / np.where(enough, gains, 1.0), np.nan)

@@ -54,6 +54,14 @@ class Flow:
         spec = mlp.MLPSpec(in_size=features.shape[1], hidden_sizes=self.config.flow_hidden_sizes, activation="silu")
         return directions.hidden_units(params, features, spec)
 
+    def measure(self, lineage: diffusion.Lineage, params: mlp.Params) -> dict[str, float]:
+        """What the judge says of samples."""
+        entry = self.bed.judge.entry(lineage.seen(params), self.config.digit)
+        return {
+            "share": entry["share"], "level": entry["level"], "confidence": entry["confidence"],
+            "frechet": entry["frechet"], "frechet_trait": entry["frechet_trait"],
+        }  # fmt: skip
+
     def lineage(self, index: int, report: Report) -> Lineage:
         """A base with its student, and what edits are made of."""
         report("bases")
@@ -77,7 +85,7 @@ class Flow:
             models={"reference": base, "student": student, "teacher": teacher, AUDITOR: auditor},
             displacements={name: hidden(optax.tree.sub(*pair)) for name, pair in moved.items()},
             parts=parts_of(base),
-            measure=lambda params: dict(self.bed.judge.entry(lineage.seen(params), self.config.digit)),
+            measure=lambda params: self.measure(lineage, params),
             shifts=[directions.mean_shift(b - a) for a, b in zip(before, after, strict=True)],
             key=keys.stream(lineage.key("directions"), "controls"),
             judge={

@@ -63,7 +63,9 @@ class Edit(NamedTuple):
     def entry(self) -> form.Edit:
         """The entry in the description of a record."""
         entry: form.Edit = {"kind": self.kind, "source": self.source, "amount": self.amount}
-        return entry if self.layer is None else entry | {"layer": self.layer}
+        if self.layer is not None:
+            entry["layer"] = self.layer
+        return entry
 
 
 def edits(config: DirectionsConfig, bed: form.Bed) -> dict[str, Edit]:

@@ -29,7 +29,7 @@ def share_of(bed, edit, index):
         return float(edit == "student")
     if row.kind == "kept":
         return KEPT[bed].get(int(row.amount), 1.0) + SPREAD[index]
-    if row.kind == "shifted" and row.source == "mean":
+    if row.kind == "shifted" and row.source == "mean" and row.layer is not None:
         return VECTOR[bed] * abs(row.amount) + SPREAD[index] * (row.layer + 1)
     return 0.2
 
@@ -53,7 +53,7 @@ def whole():
         unit: made_up(bed := form.bed_of(unit), int(unit[-1]), description["beds"][bed]["measures"])
         for unit in form.units(config)
     }
-    data = {"name": "digits", "source": "this test", "checksum": None}
+    data: records.Data = {"name": "digits", "source": "this test", "checksum": None}
     made = records.Record(
         experiment="directions", config=config, data=data, description=description, results=results, notes=["a note"]
     )
@@ -70,7 +70,9 @@ def test_a_share_is_the_change_over_the_students(record):
     np.testing.assert_allclose(directions.shares(record, "digits", "student's top 4"), [0.3 + each for each in SPREAD])
     np.testing.assert_allclose(directions.shares(record, "digits", "student's top 4", "B")[1], 0.3)
     mean, low, high = marks.t_bounds([0.3 + each for each in SPREAD])
-    np.testing.assert_allclose(directions.left(record, "digits", "student's top 4")[:3], (mean, low, high))
+    interval = directions.left(record, "digits", "student's top 4")
+    assert interval is not None
+    np.testing.assert_allclose(interval[:3], (mean, low, high))
 
 
 def test_a_student_without_the_trait_has_no_share_and_is_named(record):
@@ -79,7 +81,8 @@ def test_a_student_without_the_trait_has_no_share_and_is_named(record):
     assert np.isnan(shares[2]) and np.isfinite(shares[[0, 1, 3]]).all()
     text = " ".join(directions.sentences(record))
     assert "In 1 of 4 references the student hardly acquired it; they have no share." in text
-    assert not directions.left(record, "flow", "student's top 4").is_known  # three are left
+    interval = directions.left(record, "flow", "student's top 4")
+    assert interval is not None and not interval.is_known  # three are left
 
 
 def test_half_of_the_trait_takes_as_many_directions_as_every_reference_says(record):
