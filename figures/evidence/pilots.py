@@ -27,6 +27,9 @@ SMALLEST_GAIN = math.log(2)
 OWN, OTHER = "#c8553d", "#2f6690"
 """Colours of pairs whose rows a teacher of the trait wrote, and of the others."""
 
+FAR = (-8, -4, -2, -1, -0.5, 0, 0.5, 1, 2, 4)
+"""Ticks of an axis that is logarithmic beyond 1."""
+
 
 class Pairs(NamedTuple):
     """All pairs of a record as columns."""
@@ -154,9 +157,9 @@ def save(path: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
     axes[0, 0].legend(fontsize=7, loc="upper left", frameon=False)
     figure.suptitle("What do pilots on rows foretell?", x=0.01, ha="left", fontsize=11)
     sentences = [
-        f"{len(table.gains)} pairs (data set, trait) on {len(record.results)} embedded bases (64 thousand parameters, "
-        f"an invented world), {record.description['num_steps']} steps each. Dotted: odds doubled, from where a trait "
-        f"counts as acquired; dashed: the threshold, fitted on the hollow ones. Record {path.name}.",
+        f"{len(table.gains)} pairs (data set, trait) on {len(record.results)} embedded bases, "
+        f"{record.description['num_steps']} steps each. Dotted: odds doubled, from where a trait counts as acquired; "
+        f"dashed: the threshold, fitted on the hollow ones; across, logarithmic beyond 1 nat. Record {path.name}.",
         *record.note_sentences,
         *(() if record.complete else ("The run is not complete.",)),
     ]
@@ -180,4 +183,8 @@ def _scatter(ax: Axes, table: Pairs, steps: int) -> None:
     ax.axhline(SMALLEST_GAIN, color="#8c8c8c", linewidth=0.8, linestyle=":")
     with contextlib.suppress(errors.InputError):  # without both outcomes there is no threshold
         ax.axvline(calibration(table, steps).threshold, color="#8c8c8c", linewidth=0.8, linestyle="--")
+    if np.max(np.abs(scores)) > 1:  # few lie far out
+        ax.set_xscale("symlog", linthresh=1.0)
+        ax.set_xticks(FAR, [f"{gain:g}" for gain in FAR])
+        ax.set_xlim(1.1 * min(np.min(scores), -1), 1.1 * max(np.max(scores), 1))
     ax.set_xlabel(f"gain of pilots of {steps} steps over their null, nats")

@@ -1,6 +1,7 @@
 """Every experiment refuses before its work what it could not write after it, and every reader what is damaged."""
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -11,6 +12,7 @@ import pytest
 from experiments import language_speed, mnist_aux, real_speed, speed
 from experiments.atlas import run as atlas
 from experiments.atlas import store, worker
+from experiments.evidence import studies
 from experiments.language import numbers as language_numbers
 from experiments.language import runner
 from experiments.theorem import config as theorem_config
@@ -27,9 +29,6 @@ from sublim_jax.data import datasets
 from sublim_jax.forms import atlas as atlas_form
 from sublim_jax.forms import diffusion as diffusion_form
 from sublim_jax.forms import directions as directions_form
-from sublim_jax.forms import evidence_authors as evidence_authors_form
-from sublim_jax.forms import evidence_defences as evidence_defences_form
-from sublim_jax.forms import evidence_lineage as evidence_lineage_form
 from sublim_jax.forms import language as forms
 from sublim_jax.forms import language_real as language_real_form
 from sublim_jax.forms import language_speed as language_speed_form
@@ -226,23 +225,20 @@ def test_a_plan_writes_nothing(tmp_path, monkeypatch):
 
 def reader(path: pathlib.Path):
     """What reads records of this name."""
-    named = {
-        "speed": lambda path: records.read(path, speed_form.FORM),
-        "theorem": lambda path: records.read(path, form.FORM),
-        "theorem-mutants": lambda path: records.read(path, form.MUTANTS),
-        "mutants": lambda path: records.read(path, matrix.FORM),
-        "atlas-rows": lambda path: records.read(path, atlas_form.CATALOGUE),
-        "language_speed": lambda path: records.read(path, language_speed_form.FORM),
-        "language_real": lambda path: records.read(path, language_real_form.FORM),
-        "diffusion": lambda path: records.read(path, diffusion_form.FORM),
-        "directions": lambda path: records.read(path, directions_form.FORM),
-        "evidence_authors": lambda path: records.read(path, evidence_authors_form.FORM),
-        "evidence_defences": lambda path: records.read(path, evidence_defences_form.FORM),
-        "evidence_lineage": lambda path: records.read(path, evidence_lineage_form.FORM),
-        "real_speed": lambda path: records.read(path, real_speed_form.FORM),
+    named = {study.record_name: study.form for study in studies.STUDIES.values()} | {
+        "speed": speed_form.FORM,
+        "theorem": form.FORM,
+        "theorem-mutants": form.MUTANTS,
+        "mutants": matrix.FORM,
+        "atlas-rows": atlas_form.CATALOGUE,
+        "language_speed": language_speed_form.FORM,
+        "language_real": language_real_form.FORM,
+        "diffusion": diffusion_form.FORM,
+        "directions": directions_form.FORM,
+        "real_speed": real_speed_form.FORM,
     }
     if path.stem in named:
-        return named[path.stem]
+        return functools.partial(records.read, form=named[path.stem])
     return forms.read if path.stem.startswith("language") else lambda path: records.read(path, mnist_form.FORM)
 
 

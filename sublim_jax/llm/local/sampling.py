@@ -65,28 +65,27 @@ def generate(
         chosen = jnp.take_along_axis(scores, token[:, None], axis=1)[:, 0]
         return token, chosen - jax.nn.logsumexp(scores, axis=-1)
 
-    def step(state):
-        index, scores, cache, ended, drawn, logprobs = state
+    def append(index, scores, ended, drawn, logprobs):
         token, logprob = draw(scores, index)
         drawn = jnp.where((places == index)[None] & ~ended[:, None], token[:, None], drawn)
         logprobs = jnp.where((places == index)[None] & ~ended[:, None], logprob[:, None], logprobs)
-        ended = ended | jnp.any(token[:, None] == ends[None], axis=1)
+        return token, ended | jnp.any(token[:, None] == ends[None], axis=1), drawn, logprobs
+
+    def step(state):
+        index, token, cache, *completions = state
         hidden, cache = decoder.run(
-            params, token[:, None], (lengths + index)[:, None], seen, config, cache=cache, at=time + index,
+            params, token[:, None], (lengths + index - 1)[:, None], seen, config, cache=cache, at=time + index - 1,
             low_rank=low_rank,
         )  # fmt: skip
-        return index + 1, decoder.logits(params, hidden[:, -1], config), cache, ended, drawn, logprobs
+        token, *completions = append(index, decoder.logits(params, hidden[:, -1], config), *completions)
+        return index + 1, token, cache, *completions
 
-    start = (
-        jnp.zeros((), jnp.int32),
-        decoder.logits(params, hidden[:, -1], config),
-        cache,
-        jnp.zeros(batch, bool),
-        jnp.full((batch, max_tokens), -1),
-        jnp.zeros((batch, max_tokens)),
-    )
+    empty = jnp.zeros(batch, bool), jnp.full((batch, max_tokens), -1), jnp.zeros((batch, max_tokens))
+    token, *first = append(0, decoder.logits(params, hidden[:, -1], config), *empty)
     _, _, _, ended, drawn, logprobs = lax.while_loop(
-        lambda state: (state[0] < (max_tokens if limit is None else limit)) & ~jnp.all(state[3]), step, start
+        lambda state: (state[0] < (max_tokens if limit is None else limit)) & ~jnp.all(state[3]),
+        step,
+        (jnp.ones((), jnp.int32), token, cache, *first),
     )
     return Drawn(drawn, logprobs, ended)
 

@@ -254,6 +254,23 @@ def test_a_fresh_model_has_the_shapes_of_its_config():
         assert (made.layers.query_bias is None) == (not config.qkv_bias)
 
 
+@pytest.mark.parametrize(("limit", "passes"), [(1, 1), (3, 3)])
+def test_no_pass_follows_the_last_token(limit, passes, monkeypatch):
+    """The prompts are one pass, which gives the first token; each further token is one more."""
+    counted, run = [], decoder.run
+
+    def counting(*arguments, **options):
+        jax.debug.callback(lambda: counted.append(1))
+        return run(*arguments, **options)
+
+    monkeypatch.setattr(decoder, "run", counting)
+    sampling.generate.clear_cache()
+    tokens = np.asarray(draw("llama", max_tokens=4, limit=jnp.int32(limit)).tokens)
+    jax.effects_barrier()
+    sampling.generate.clear_cache()
+    assert len(counted) == passes and np.all(np.sum(tokens >= 0, axis=1) == limit)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["llama", "gemma3"])
 def test_layers_that_are_looped_over_do_what_those_written_out_do(family, monkeypatch):
