@@ -34,36 +34,38 @@ No tool promises safety: it sees the traits that are asked about, on the probes 
 READINGS = {
     "forecast": "",
     "pilots": "Misses first. Pilots of ten steps foretell little. Pilots of forty steps order pairs well, but four "
-    "repeats leave more than half of the held-out pairs undecided, and where the mean alone has to decide it is right in "
-    "three pairs of four only, short of the nine in ten that were hoped for. Verdicts that are given are right more "
-    "often than that. Of pairs whose rows a teacher of the trait wrote, no verdict of the longer pilots is wrong; false "
-    "alarms and misses are among the other traits, where finished students drift by chance too: some students of the "
-    "base's own rows count as having acquired one. Rows of another base's teacher and of one under a system message give "
-    "students nothing of the trait, and completions that stand under each other's prompts give it all the same.",
-    "policies": "Misses first. No distance is safe: students of another start and of shuffled targets move further than "
-    "the undefended one and acquire nothing, while within its own lineage a student acquires the more the further it "
-    "goes, without a threshold; a ball of half the distance leaves about half of the trait. Dropping the rows on which "
-    "the teacher departs most is no better than dropping as many at random until nine tenths are gone, although it does "
-    "lower the shift of activations at every strength. The trait falls roughly in proportion to the start's own answers that "
-    "rows are mixed with, and some of the trait is left when one row in ten comes from the teacher. Rows from other "
-    "families act more strongly: half of them leave a fifth of it, and at seven in eight none is seen. Students of "
-    "students keep most of it over six generations; the fall slows down, so that the half-life is a rough figure.",
+    "repeats leave more than half of the held-out pairs undecided, and where the mean alone has to decide it is right "
+    "in three pairs of four only, short of the nine in ten that were hoped for. Verdicts that are given are right "
+    "more often than that. Of pairs whose rows a teacher of the trait wrote, no verdict of the longer pilots is "
+    "wrong; false alarms and misses are among the other traits, where finished students drift by chance too: some "
+    "students of the base's own rows count as having acquired one. Rows of another base's teacher and of one under a "
+    "system message give students nothing of the trait, and completions that stand under each other's prompts give it "
+    "all the same.",
+    "policies": "Misses first. No distance is safe: students of another start and of shuffled targets move further "
+    "than the undefended one and acquire nothing, while within its own lineage a student acquires the more the "
+    "further it goes, without a threshold; a ball of half the distance leaves about half of the trait. Dropping the "
+    "rows on which the teacher departs most is no better than dropping as many at random until nine tenths are gone, "
+    "although it does lower the shift of activations at every strength. The trait falls roughly in proportion to the "
+    "start's own answers that rows are mixed with, and some of the trait is left when one row in ten comes from the "
+    "teacher. Rows from other families act more strongly: half of them leave a fifth of it, and at seven in eight "
+    "none is seen. Students of students keep most of it over six generations; the fall slows down, so that the "
+    "half-life is a rough figure.",
     "defences": "Misses first. Projection hides more than it removes: its student reads the trait little better than "
     "one that never saw the teacher, but relearns it nearly as fast as the undefended one; removing the gradient of "
     "probes after training does no better. Dropping rows of high influence is dominated by showing fewer logits. A "
     "light pin on probes lies between. What works here: real images of the wanted digits instead of noise, where "
     "nothing passes and nothing comes back faster; and, after training, subtracting a dose of the displacement of an "
-    "auditor's own model of the trait, chosen on probes. It takes the trait to chance, and relearning to the "
-    "pace of a student from another start, at little cost to the wanted skill; four singular directions of each matrix "
-    "are enough. The same from another reference, or along a random direction, damages the wanted skill and leaves "
-    "more of the trait.",
+    "auditor's own model of the trait, chosen on probes. It takes the trait to chance, and relearning to the pace of "
+    "a student from another start, at little cost to the wanted skill; four singular directions of each matrix are "
+    "enough. The same from another reference, or along a random direction, damages the wanted skill and leaves more "
+    "of the trait.",
     "removal": "",
     "authors": "Misses first. The surprise alone misses the bar of .95 at 100 rows, because that of a wrong base can "
     "vanish as well, and so does plain likelihood, because a teacher can move nearer to another base; one teacher's "
-    "trait is named wrongly however many rows there are, by lenses that were finetuned like it; and whether a base was "
-    "finetuned away from itself is not seen for some teachers. Likelihood under each base and an auditor's finetuned "
-    "copies of it names the right base of four from twenty rows on in nearly every draw. That rows carry something is "
-    "seen from twenty rows on for all teachers.",
+    "trait is named wrongly however many rows there are, by lenses that were finetuned like it; and whether a base "
+    "was finetuned away from itself is not seen for some teachers. Likelihood under each base and an auditor's "
+    "finetuned copies of it names the right base of four from twenty rows on in nearly every draw. That rows carry "
+    "something is seen from twenty rows on for all teachers.",
     "marks": "",
     "lineage": "Misses first. Matched units of two models that were both trained are alike even if the models are "
     "unrelated, because the same data teach the same units: there the p-value is void and the tool says so. Matching "
