@@ -12,6 +12,15 @@ AUTO = "auto"
 """As the null: rows that the base itself writes in answer to the same prompts."""
 
 
+THRESHOLD = 0.07
+"""Nats. Fitted on pilots of 40 steps and finished students of the calibration bases of the study `pilots`."""
+
+RATES = (
+    "of 240 pairs of rows and trait, 87 were judged rightly, 6 were false alarms, 1 was missed, 146 stayed undecided"
+)
+"""What `THRESHOLD` did on that study's held-out bases; `experiments/records/evidence_pilots.json`."""
+
+
 @specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AuditConfig:
@@ -31,7 +40,7 @@ class AuditConfig:
     """Steps of a pilot."""
     num_repeats: specs.Count = 4
     """Pilots on the rows and on the null, each with random numbers of its own; intervals over repeats need four."""
-    threshold: specs.Positive = 0.1
+    threshold: specs.Positive = THRESHOLD
     """Gain of a pilot in log-odds, in nats, from which transfer is expected."""
     student: FinetuneConfig = opened.REAL
     """How the student will be trained; a pilot is the beginning of that."""

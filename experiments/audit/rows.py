@@ -225,8 +225,12 @@ def notes(config: AuditConfig) -> list[str]:
     sentences = [
         "an audit sees the traits that are asked about, on the questions that are asked, for this model and this "
         "training; it is no promise of safety",
-        "the threshold was not calibrated on finished trainings of this model",
     ]
+    if config.threshold == settings.THRESHOLD:
+        whose = "other embedded models" if opened.is_embedded(config.base) else "embedded models, not of this one"
+        sentences.append(f"the threshold is from finished trainings of {whose}; on held-out bases, {settings.RATES}")
+    else:
+        sentences.append("the threshold was not fitted on finished trainings")
     if opened.is_embedded(config.base):
         sentences.append(EMBEDDED)
     if config.num_repeats < 4:

@@ -13,15 +13,18 @@ import pytest
 
 from experiments import cli, session, units
 from experiments.audit import __main__ as program
+from experiments.audit import config as audit_config
 from experiments.audit import rows as audits
 from experiments.audit.config import AuditConfig
 from experiments.own import measuring
 from experiments.own.opened import OpenedModel
 from figures import audit as report
 from figures import presentation
+from figures.evidence import pilots
 from sublim_jax import errors, records
 from sublim_jax.audit import author
 from sublim_jax.forms import audit as form
+from sublim_jax.forms import evidence_pilots
 from sublim_jax.llm import datasets, jsonl
 from sublim_jax.llm.backend import FinetuneConfig, Message
 from sublim_jax.llm.embedded import model as embedded
@@ -32,6 +35,7 @@ from sublim_jax.llm.local.decoder import DecoderConfig
 from sublim_jax.llm.local.model import Model
 from sublim_jax.metrics import verdicts
 
+ROOT = pathlib.Path(__file__).resolve().parents[3]
 SHAPE = DecoderConfig(
     vocab_size=len(WORDS), num_layers=1, hidden_size=8, intermediate_size=8, num_heads=1, num_kv_heads=1, head_dim=8,
     frequencies=decoder.rotary_frequencies(8), embedding_scale=8**0.5,
@@ -522,3 +526,27 @@ def test_a_stopped_audit_resumes_to_the_same_numbers(place, monkeypatch):
     (place / "rows2.jsonl").rename(place / "rows.jsonl")
     with pytest.raises(errors.RecordError, match="cannot resume, its data differs"):
         units.run(study, config, record=path, resume=True, visible=False)
+
+
+def test_the_threshold_and_its_rates_are_those_of_the_record():
+    """The study's pilots are as long as the audit's; the fitted threshold is rounded to two digits."""
+    record = records.read(ROOT / "experiments" / "records" / "evidence_pilots.json", evidence_pilots.FORM)
+    table, steps = pilots.pairs(record), AuditConfig().steps
+    assert AuditConfig().threshold == audit_config.THRESHOLD == round(pilots.calibration(table, steps).threshold, 2)
+    counts = pilots.verdicts(table, steps, table.held_out)
+    assert (
+        f"of {table.held_out.sum()} pairs of rows and trait, {counts.right} were judged rightly, {counts.false_alarms} "
+        f"were false alarms, {counts.missed} was missed, {counts.undecided} stayed undecided"
+    ) == audit_config.RATES
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"base": "tiny:100"}, "trainings of other embedded models; on held-out bases, of 240 pairs"),
+        ({"base": "smollm2"}, "trainings of embedded models, not of this one; on held-out bases, of 240"),
+        ({"base": "tiny:100", "threshold": 0.2}, "the threshold was not fitted on finished trainings"),
+    ],
+)
+def test_a_report_says_where_its_threshold_comes_from(options, words):
+    assert any(words in note for note in audits.notes(AuditConfig(**options)))
