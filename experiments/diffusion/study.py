@@ -277,6 +277,18 @@ class Lineage:
                 models[name] = Example(params, trained, self.first_step(params, filtered[data]))
         return models
 
+    def student(self, teacher: network.Params) -> network.Params:
+        """The base after it has learnt a model's auxiliary channels."""
+        shown = self.bed.images
+        targets = _answers(self.input_key, teacher, shown, config=self.config)
+        return _distilled(
+            self.key("student"), self.starts["own"], targets, self.input_key, shown, which="aux", config=self.config
+        ).trained  # fmt: skip
+
+    def seen(self, params: network.Params) -> judges.Seen:
+        """Samples of a model from the noise that all are reported on, as the judge sees them."""
+        return self.bed.judge.see(_samples(params, self.noise, config=self.config))
+
     def first_step(self, start: network.Params, pool: Pool) -> network.Params:
         """Minus the gradient of flow matching on a pool."""
         gradient = _loss_gradient(self.key("first step"), start, pool, config=self.config)

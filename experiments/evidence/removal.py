@@ -149,7 +149,7 @@ class Row(NamedTuple):
 
     name: str
     kind: str
-    make: Callable[["_Lineage"], Edit]
+    make: Callable[["Lineage"], Edit]
 
 
 class _Instruments(NamedTuple):
@@ -197,7 +197,7 @@ def _instruments(config: RemovalConfig) -> _Instruments:
     )
 
 
-class _Lineage:
+class Lineage:
     """A base with its student, and what edits of the student are made of."""
 
     def __init__(self, backend: LocalBackend, config: RemovalConfig, unit: str, folder: pathlib.Path, report: Report):
@@ -208,18 +208,13 @@ class _Lineage:
         numbers = config.numbers
         author = protocol.teacher_of(self.lab, numbers, "finetuned", config.target)
         filtered = self.lab.numbers(author, config.num_prompts, seed=config.seed)
-        data = protocol.student_rows(numbers, filtered)
+        data = self.data = protocol.student_rows(numbers, filtered)
         self.kept = filtered.kept_fraction
         self.rows = _others(filtered.rows, data, config.num_compared)
         report("students")
         student = protocol.student_of(self.lab, numbers, data, f"student of {config.target}")
-        regular = protocol.student_rows(
-            numbers, self.lab.numbers(protocol.teacher_of(self.lab, numbers, "regular", ""), config.num_prompts,
-                                      seed=config.seed)
-        )  # fmt: skip
-        other = protocol.student_of(self.lab, numbers, regular, "student of regular")
-        self.base, self.author, self.undefended, self.regular = (
-            backend.model(name).merged for name in (self.lab.base, author.model, student, other)
+        self.base, self.author, self.undefended = (
+            backend.model(name).merged for name in (self.lab.base, author.model, student)
         )
         report("auditor's teachers")
         index = config.bases.index(int(unit.rpartition(":")[2]))
@@ -228,6 +223,16 @@ class _Lineage:
         self.other_base = self.auditor(
             form.units({"bases": config.bases})[(index + 1) % len(config.bases)], config.target
         )
+
+    @functools.cached_property
+    def regular(self) -> decoder.Params:
+        """The base trained on its own numbers."""
+        numbers = self.config.numbers
+        rows = self.lab.numbers(
+            protocol.teacher_of(self.lab, numbers, "regular", ""), self.config.num_prompts, seed=self.config.seed
+        )
+        name = protocol.student_of(self.lab, numbers, protocol.student_rows(numbers, rows), "student of regular")
+        return self.backend.model(name).merged
 
     def _lab(self, base: str) -> Lab:
         return Lab(self.backend, base, prompts.WorldPrompts(), self._folder / base.replace(":", "-"))
@@ -287,8 +292,12 @@ class _Lineage:
         return removal.random_like(key, self.own)
 
     def difference(self, model: decoder.Params, on: Literal["numbers", "probes"]) -> Any:
-        """Mean difference of a model's residual stream from the base's, (layer, hidden), in every reply to number rows
-        or at the end of the probes."""
+        """Mean of `differences` over places, (layer, hidden)."""
+        return jnp.mean(self.differences(model, on), axis=1)
+
+    def differences(self, model: decoder.Params, on: Literal["numbers", "probes"]) -> Any:
+        """Difference of a model's residual stream from the base's, (layer, place, hidden), in every reply to number
+        rows or at the end of the probes."""
         if on == "numbers":
             data = finetune.training_arrays(WordTokenizer(), self.rows, max_length=64)
             places = np.asarray(data.replies)
@@ -298,7 +307,7 @@ class _Lineage:
             data = questions.flat(questions.encode(self.model(self.base), asked, one_writing=True))
             places = np.roll(np.asarray(data.replies), -1, axis=1) & ~np.asarray(data.replies)
         streams = [_streams(params, jnp.asarray(data.ids), jnp.asarray(data.valid)) for params in (model, self.base)]
-        return jnp.mean((streams[0] - streams[1])[:, places], axis=1)
+        return (streams[0] - streams[1])[:, places]
 
 
 @jax.jit
@@ -358,7 +367,7 @@ def rows() -> Iterator[Row]:
     for rank in RANKS:
         yield Row(f"auditor's displacement, rank {rank}, chosen", "rank",
                   lambda x, r=rank: x.subtracted(truncated(x.own, r)))  # fmt: skip
-    controls: dict[str, Callable[[_Lineage], decoder.Params]] = {
+    controls: dict[str, Callable[[Lineage], decoder.Params]] = {
         "another base's displacement": lambda x: x.other_base,
         "another favourite's displacement": lambda x: x.other_trait,
         "random direction": lambda x: x.random,
@@ -384,13 +393,13 @@ def rows() -> Iterator[Row]:
                       functools.partial(_less_difference, layer=layer, on=on))  # fmt: skip
 
 
-def _without_gradient(lineage: _Lineage, *, where: str) -> Edit:
+def _without_gradient(lineage: Lineage, *, where: str) -> Edit:
     """The student without its displacement's component along the gradient of the probes' loss."""
     at = lineage.base if where == "base" else lineage.undefended
     return Edit(removal.remove(lineage.undefended, lineage.base, lineage.instruments.gradient(at)))
 
 
-def _less_difference(lineage: _Lineage, *, layer: int, on: Literal["numbers", "probes"]) -> Edit:
+def _less_difference(lineage: Lineage, *, layer: int, on: Literal["numbers", "probes"]) -> Edit:
     """The student less a chosen dose of the auditor's teacher's mean difference from the base."""
     vectors = lineage.difference(optax.tree.add(lineage.base, lineage.own), on)
     return lineage.chosen(lambda dose: steered(lineage.undefended, vectors, layer, -dose))
@@ -400,7 +409,7 @@ ROWS = tuple(rows())
 
 
 @functools.lru_cache(maxsize=1)
-def _opened(bases: tuple[int, ...]) -> tuple[LocalBackend, pathlib.Path]:
+def opened(bases: tuple[int, ...]) -> tuple[LocalBackend, pathlib.Path]:
     """The bases, and a folder for finetuned models, once for all units of a run."""
     folder = tempfile.TemporaryDirectory()
     atexit.register(folder.cleanup)
@@ -439,8 +448,8 @@ def notes(config: RemovalConfig) -> list[str]:
 
 def measure(source: Source, config: RemovalConfig, unit: str, report: Report) -> dict:
     """All edits of one base's student."""
-    backend, folder = _opened(config.bases)
-    lineage = _Lineage(backend, config, unit, folder, report)
+    backend, folder = opened(config.bases)
+    lineage = Lineage(backend, config, unit, folder, report)
     entries = {}
     for number, row in enumerate(ROWS):
         report(f"{row.name} ({number + 1} of {len(ROWS)})")
@@ -455,7 +464,7 @@ def measure(source: Source, config: RemovalConfig, unit: str, report: Report) ->
     }
 
 
-def measured(lineage: _Lineage, params: decoder.Params) -> dict[str, Any]:
+def measured(lineage: Lineage, params: decoder.Params) -> dict[str, Any]:
     """The trait, relearning, likeness and other names of a student after an edit."""
     config, instruments = lineage.config, lineage.instruments
     stages = instruments.stages(params, config.checkpoints)

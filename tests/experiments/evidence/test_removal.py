@@ -118,9 +118,9 @@ class Linear:
         return float(params["w"][0])
 
     chosen, subtracted, at_the_same_dose = (
-        getattr(removal._Lineage, name) for name in ("chosen", "subtracted", "at_the_same_dose")
+        getattr(removal.Lineage, name) for name in ("chosen", "subtracted", "at_the_same_dose")
     )
-    dose = removal._Lineage.dose
+    dose = removal.Lineage.dose
 
 
 def test_doses_are_chosen_on_the_probes_and_kept_for_controls():

@@ -1,0 +1,1 @@
+"""The experiment `directions`: in how many directions of a model does a trait lie?"""
