@@ -45,8 +45,8 @@ TEACHERS: dict[form.Start, tuple[str, form.Start]] = {
 }  # fmt: skip
 """Whose outputs models from each start learn, and where that teacher itself began."""
 NAMES: tuple[ConditionName, ...] = get_args(ConditionName)
-PRETRAINED = tuple(name for name in NAMES if "untrained" not in CONDITIONS[name]["start"])
-FROM_SCRATCH = tuple(name for name in NAMES if name not in PRETRAINED)
+PRETRAINED: tuple[ConditionName, ...] = tuple(name for name in NAMES if "untrained" not in CONDITIONS[name]["start"])
+FROM_SCRATCH: tuple[ConditionName, ...] = tuple(name for name in NAMES if name not in PRETRAINED)
 
 
 @specs.checked
