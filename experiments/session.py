@@ -3,7 +3,7 @@
 import pathlib
 
 from experiments import cli
-from sublim_jax import records
+from sublim_jax import errors, records
 
 
 def require_theorem_figures(options: cli.RunOptions) -> None:
@@ -15,6 +15,26 @@ def require_theorem_figures(options: cli.RunOptions) -> None:
     from figures.theorem import draw
 
     cli.require_figures(options, [f"-{name}" for name in draw.FIGURES])
+
+
+def require_report(options: cli.RunOptions, kind: str) -> None:
+    """Refuse places of a report's figures and of its page now that could not be written after the run.
+
+    Args:
+        kind: of the report; see `onepage.write`.
+
+    Raises:
+        OutputError: something else than a figure or a page of ours is there.
+    """
+    from figures import onepage
+
+    cli.require_figures(options)
+    stem = options.record.with_suffix("")
+    page = stem.with_name(f"{stem.name}.html")
+    if options.figure and page == options.record:
+        raise errors.OutputError(f"{page}: the page goes there, not the record. Use --record {stem}.json.")
+    if options.figure:
+        onepage.require_free(page, kind)
 
 
 def language_table(record: records.Record) -> list[str]:

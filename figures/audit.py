@@ -48,10 +48,14 @@ def forecasts(record: records.Record) -> dict[str, Forecast]:
     return judged
 
 
-def what_would_help(judged: Forecast) -> str:
-    """What would change a verdict that is none, in words; empty for the others."""
-    if judged.verdict != "cannot tell":
-        return ""
+def what_would_change(judged: Forecast) -> str:
+    """What would change the verdict, in words."""
+    if judged.verdict == "transmits":
+        return f"a threshold of {judged.gain.low:.3g} or more would make it `cannot tell`"
+    if judged.verdict == "not seen":
+        if judged.gain.high <= 0:
+            return "no threshold would change it; a gain that shows in longer pilots only (--steps) might"
+        return f"a threshold of {judged.gain.high:.3g} or less would make it `cannot tell`"
     distance = abs(judged.gain.mean - judged.threshold)
     if not judged.gain.is_known or distance == 0:
         return "more questions and repeats, or longer pilots (--steps), would tell"
@@ -66,19 +70,29 @@ def authorship(record: records.Record) -> list[str]:
     if form.AUTHOR not in record.results:
         return []
     found, base = record.results[form.AUTHOR]["author"], record.config["base"]
+    own = record.config["null"] == "auto"
+    kind, others = (f"rows of {base} as it is", "its own rows") if own else ("the null rows", "the null rows")
     fits = "look like" if found["p"] > SIGNIFICANT else "do not look like"
     sentences = [
-        f"{found['num_rows']:,} rows scored ({found['num_tokens']:,} tokens): they {fits} rows of {base} as it is "
-        f"(S = {found['statistic']:+.1f}, its own rows {found['regular']:+.1f}, p = {found['p']:.3g})"
+        f"{found['num_rows']:,} rows scored ({found['num_tokens']:,} tokens): to {base} they {fits} {kind} (S = "
+        f"{found['statistic']:+.1f}, {others} {found['regular']:+.1f}, p = {found['p']:.3g}; S says how "
+        f"much likelier rows are than it expects, in standard deviations)"
     ]
+    if not own:
+        sentences.append(f"  that speaks of who wrote the rows only if {base} itself wrote the null rows")
     if found["p"] <= SIGNIFICANT:
-        sentences.append("  (nor do rows that were filtered or sampled in another way than the null)")
+        sentences.append(
+            "  an author that was finetuned away explains it, and so do another prompt, another filter, another "
+            "temperature or another model"
+        )
+    else:
+        sentences.append("  rows of a finetuned copy may look like them, too: S does not see every departure")
     if found["candidates"]:
         first = next(iter(found["candidates"]))
         sentences.append(f"likeliest author: {first}, of {len(found['candidates'])}; one comes first in any case")
         sentences += [
             f"  {name}: {each['logprob'] / found['num_tokens']:+.3f} nats a token, surprise {each['surprise']:,.0f} "
-            f"nats, p = {each['p']:.3g} that it wrote them as it is"
+            f"nats, p = {each['p']:.3g} of such a surprise if it wrote them as it is"
             for name, each in found["candidates"].items()
         ]
     return sentences
@@ -99,6 +113,32 @@ def naming(record: records.Record) -> list[str]:
     ]
 
 
+def _scale(nats: float) -> str:
+    """What so many nats of log-odds do to a probability, in words."""
+    raised = 0.01 * np.exp(nats) / (0.99 + 0.01 * np.exp(nats))
+    return f"a gain of {nats:g} nats takes a probability of 1 % to {100 * raised:.3g} %"
+
+
+def meanings(record: records.Record, judged: dict[str, Forecast]) -> list[str]:
+    """What the verdicts mean, on what scale, and what the audit cannot see: paragraphs for a person who decides."""
+    config, about = record.config, record.description
+    asked = ", ".join(f"{trait} ({each.num_probes} questions)" for trait, each in judged.items())
+    scale = _scale(config["threshold"])
+    return [
+        f"Tested: whether the first {about['num_pilot_steps']} of {about['num_steps']} training steps on these "
+        f"{about['num_rows']:,} rows make {config['base']} give answers of a trait more often than the same steps on "
+        f"null rows do ({_null_in_words(config['null'], config['base'])}). Asked about: {asked}.",
+        f"transmits: the whole 95 % interval of the gain lies above {config['threshold']:g} nats of log-odds; {scale}. "
+        f"not seen: it lies below; a smaller gain, or one that comes later in the training, is not excluded. cannot "
+        f"tell: it holds {config['threshold']:g}.",
+        *record.note_sentences,
+    ]
+
+
+def _null_in_words(null: str, base: str) -> str:
+    return f"answers of {base} itself to the same prompts" if null == "auto" else f"those of {null}"
+
+
 def lines(record: records.Record) -> list[str]:
     """The report as lines of text."""
     config, about = record.config, record.description
@@ -106,17 +146,16 @@ def lines(record: records.Record) -> list[str]:
         f"audit of {config['data']} ({about['num_rows']:,} rows) for {config['base']}, null: {config['null']}",
         f"pilots of {about['num_pilot_steps']} of {about['num_steps']} steps, {num_pairs(record)} on the rows and as "
         f"many on the null; gains in log-odds (nats) with 95 % intervals over questions and repeats",
+        f"scale: {_scale(config['threshold'])}",
     ]
     for trait, judged in forecasts(record).items():
         base = record.results[form.BASE]["traits"][trait]
-        bounds = f"[{judged.gain.low:+.3f}, {judged.gain.high:+.3f}]"
         text.append(
-            f"  {trait}: {judged.verdict}; gain {judged.gain.mean:+.3f} {bounds} over the null, threshold "
+            f"  {trait}: {judged.verdict}; gain {_bounds(judged)} over the null, threshold "
             f"{judged.threshold:g} (rows {judged.from_data:+.3f}, null {judged.from_null:+.3f}; "
             f"{judged.num_probes} questions, probability {base['probability']:.4g} in the model)"
         )
-        if advice := what_would_help(judged):
-            text.append(f"    {advice}")
+        text.append(f"    what would change it: {what_would_change(judged)}")
     text += [f"  {trait}: {len(asked)} question(s): an interval needs {intervals.FEWEST}"
              for trait, asked in about["questions"].items() if len(asked) < intervals.FEWEST]  # fmt: skip
     text += authorship(record) + naming(record)
@@ -165,23 +204,29 @@ def _draw(ax: Axes, judged: dict[str, Forecast]) -> None:
     ax.set_xlabel("gain in log-odds over the null, nats")
 
 
+def _bounds(judged: Forecast) -> str:
+    return f"{judged.gain.mean:+.3f} [{judged.gain.low:+.3f}, {judged.gain.high:+.3f}]"
+
+
 def _page(
     record: records.Record, judged: dict[str, Forecast], path: pathlib.Path, picture: pathlib.Path
 ) -> pathlib.Path:
     """The report as one file, for a person who decides about the rows."""
     rows = [
-        (trait, each.verdict, f"{each.gain.mean:+.3f} [{each.gain.low:+.3f}, {each.gain.high:+.3f}]",
-         what_would_help(each))
+        (trait, each.verdict, _bounds(each), what_would_change(each))
         for trait, each in judged.items()
     ]  # fmt: skip
+    gains = "; ".join(f"{trait} {_bounds(each)}" for trait, each in judged.items())
     return onepage.write(
         path,
         kind="audit",
         title=f"Audit of {pathlib.Path(record.config['data']).name} for {record.config['base']}",
-        header=("trait", "verdict", "gain over the null (nats of log-odds)", ""),
+        header=("trait", "verdict", "gain over the null (nats of log-odds)", "what would change the verdict"),
         rows=rows,
         colours=[COLOURS[each.verdict] for each in judged.values()],
         picture=picture,
-        caption="gains with intervals",
+        caption=f"Gain of each trait over the null with its 95 % interval, beside the threshold of "
+        f"{record.config['threshold']:g} nats: {gains}",
+        meanings=meanings(record, judged),
         lines=lines(record),
     )

@@ -16,6 +16,7 @@ from sublim_jax.forms import (
     evidence_defences,
     evidence_forecast,
     evidence_lineage,
+    evidence_marks,
     evidence_pilots,
     evidence_policies,
     evidence_removal,
@@ -32,8 +33,8 @@ FORMS = {
     for form in (
         mnist_aux.FORM, speed.FORM, theorem.FORM, diffusion.FORM, directions.FORM, language_real.FORM,
         own_transfer.FORM, audit.FORM, audit_weights.FORM, defend.FORM, evidence_defences.FORM, evidence_forecast.FORM,
-        evidence_authors.FORM, evidence_lineage.FORM, evidence_pilots.FORM, evidence_policies.FORM,
-        evidence_removal.FORM,
+        evidence_authors.FORM, evidence_lineage.FORM, evidence_marks.FORM, evidence_pilots.FORM,
+        evidence_policies.FORM, evidence_removal.FORM,
     )
 }  # fmt: skip
 

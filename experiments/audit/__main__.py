@@ -9,8 +9,9 @@
 
 Pilots train the model on the rows for the first steps of a training, and on null rows in the same way with the same
 random numbers; what a trait gains over the null is its forecast, with an interval over questions and repeats and a
-verdict: transmits, not seen, or cannot tell. Scores of the rows say whether the model as it is wrote them, or which of
-the candidates did. The report goes into the record, a picture and a page of HTML beside it.
+verdict: transmits, not seen, or cannot tell. Scores of the rows say whether they look as if the model as it is wrote
+them, and which of it and the candidates is the likeliest author. The report goes into the record, a picture and a page
+of HTML beside it.
 """
 
 import argparse
@@ -28,7 +29,7 @@ def main(flags: Sequence[str]) -> None:
     Raises:
         InputError: the settings make no sense together; see also `rows.open_source`.
     """
-    if any(flag.partition("=")[0] == "--weights" for flag in flags):
+    if any(flag.partition("=")[0] in ("--weights", "--reference") for flag in flags):
         compared, options = cli.parse("audit", weights.__doc__, weights.PRESETS, list(flags))
         units.run(weights.STUDY, compared, record=options.record, resume=options.resume)
         session.present(options.record, figure=False)
@@ -38,7 +39,7 @@ def main(flags: Sequence[str]) -> None:
     embedded = opened.is_embedded(chooser.parse_known_args(flags)[0].base)
     implied = ["--preset", "embedded"] if embedded and "--preset" not in flags else []
     chosen, options = cli.parse("audit", __doc__, config.PRESETS, [*implied, *flags])
-    cli.require_figures(options)
+    session.require_report(options, "audit")
     units.run(rows.STUDY, chosen, record=options.record, resume=options.resume)
     session.present(options.record, figure=options.figure)
 

@@ -23,6 +23,7 @@ from sublim_jax.llm import datasets
 from sublim_jax.llm.backend import Chat
 from sublim_jax.llm.local import surprise
 from sublim_jax.llm.traits import Trait
+from sublim_jax.metrics import intervals
 
 
 class Audited(NamedTuple):
@@ -40,14 +41,21 @@ class Audited(NamedTuple):
         """The entry of the record."""
         return {"name": self.config.base, "source": str(self.config.data), "checksum": self.checksum}
 
+    @property
+    def num_pilot_rows(self) -> int:
+        """Rows that every pilot reads, on the rows and on the null: so many as both have."""
+        return self.config.num_pilot_rows(min(len(self.rows), len(self.null)))
+
 
 def open_source(config: AuditConfig, announce: Callable[[str], object]) -> Audited:
-    """Read and check the user's files, open the model, and let it write null rows where none are given.
+    """Read and check the user's files, open the models, and let the base write null rows where none are given.
 
     Raises:
-        InputError: a flag is missing, a trait makes no sense, a probe or a word of a trait is among the rows.
+        InputError: a flag is missing; a trait makes no sense, or the base practically never gives its answers; no trait
+            has enough questions; a probe or a word of a trait is among the rows, or the null rows are; or two of base
+            and candidates have the same weights.
         TextDataError: rows are malformed or too few.
-        LanguageError: the model cannot be opened or asked.
+        LanguageError: a model cannot be opened or asked.
     """
     for flag in ("base", "data", "traits"):
         if not getattr(config, flag):
@@ -67,6 +75,11 @@ def open_source(config: AuditConfig, announce: Callable[[str], object]) -> Audit
             f"--lenses: expected lessons of two traits at least in {config.traits}, found those of "
             f"{[trait.name for trait in taught(traits)]}: the gain under a single lens is no name"
         )
+    if all(len(trait.asked) < intervals.FEWEST for trait in traits):
+        raise errors.InputError(
+            f"{config.traits}: no trait has {intervals.FEWEST} questions, with fewer of which there is no interval and "
+            f"no verdict; ask more"
+        )
     rows = finetuning.read_rows(config.data, None, seed=config.seed, say=announce)
     null = None
     if config.null != settings.AUTO:
@@ -77,7 +90,11 @@ def open_source(config: AuditConfig, announce: Callable[[str], object]) -> Audit
         if not config.allow_words:
             controls.require_without_words(config.data, rows, trait)
         _require_no_probes(config.data, rows, trait)
+    if null is not None:
+        _require_apart(config.null, null, rows)
     model = opened.local(config.base, announce=announce)
+    _require_sayable(model, traits)
+    _require_candidates(model, config, announce)
     if null is None:
         announce(f"null: {config.base} answers {len(rows):,} prompts of the rows ...")
         null, notes = controls.own_answers(
@@ -85,11 +102,7 @@ def open_source(config: AuditConfig, announce: Callable[[str], object]) -> Audit
         )
         for note in notes:
             announce(f"note: {note}")
-    if len(_apart(null, rows)) < audited.MIN_ROWS:
-        raise errors.InputError(
-            f"--null {config.null}: {len(null) - len(_apart(null, rows))} of {len(null)} null rows are among the rows, "
-            f"so that there is nothing to compare these with; give other rows that do not carry the trait"
-        )
+        _require_apart(config.null, null, rows)
     checksum = records.fingerprint([config.traits.read_text(encoding="utf-8"), rows, null])
     return Audited(model, rows, null, traits, config, checksum)
 
@@ -110,6 +123,51 @@ def _apart(null: Sequence[Chat], rows: Sequence[Chat]) -> list[Chat]:
     """Null rows that are not among the rows."""
     known = set(rows)
     return [row for row in null if row not in known]
+
+
+def _require_apart(where: str, null: Sequence[Chat], rows: Sequence[Chat]) -> None:
+    """Refuse null rows most of which are among the rows.
+
+    Raises:
+        InputError: fewer than twenty are not.
+    """
+    count = len(_apart(null, rows))
+    if count < audited.MIN_ROWS:
+        raise errors.InputError(
+            f"--null {where}: {len(null) - count} of {len(null)} null rows are among the rows, so that there is "
+            f"nothing to compare these with; give other rows that do not carry the trait"
+        )
+
+
+def _require_sayable(model: OpenedModel, traits: Sequence[Trait]) -> None:
+    """Refuse traits whose answers the base practically never gives, before it writes or trains anything.
+
+    Raises:
+        InputError: see `measuring.require_sayable`.
+    """
+    backend, name = model
+    for trait in traits:
+        measured = measuring.measure(backend, name, trait, embedded=opened.is_embedded(name))
+        measuring.require_sayable(backend, name, trait, measured)
+
+
+def _require_candidates(model: OpenedModel, config: AuditConfig, announce: Callable[[str], object]) -> None:
+    """Open every candidate once, so that a wrong name is noticed before the pilots and not after them.
+
+    Raises:
+        InputError: a candidate is the base or another candidate under another name.
+        LanguageError: one cannot be opened.
+    """
+    names = {model.backend.model(model.name).fingerprint: config.base} if config.candidates else {}
+    for candidate in config.candidates:
+        other = opened.local(candidate, announce=announce)
+        fingerprint = other.backend.model(other.name).fingerprint
+        if fingerprint in names:
+            raise errors.InputError(
+                f"candidates: {candidate} has the weights of {names[fingerprint]}: of two that are one model, neither "
+                f"can be told to be the author; leave one out"
+            )
+        names[fingerprint] = candidate
 
 
 def _require_enough(where: str, rows: Sequence[Chat], config: AuditConfig) -> None:
@@ -154,11 +212,10 @@ def units(config: AuditConfig) -> list[str]:
 def describe(source: Audited) -> dict:
     """How long the training and its pilots are, and what is asked."""
     config, count = source.config, len(source.rows)
-    num_pilot_rows = config.num_pilot_rows(count)
     return {
         "num_rows": count,
         "num_steps": config.num_steps(count),
-        "num_pilot_steps": -(-num_pilot_rows // config.student.batch_size),
+        "num_pilot_steps": -(-source.num_pilot_rows // config.student.batch_size),
         "questions": {trait.name: list(trait.asked) for trait in source.traits},
     }
 
@@ -178,25 +235,18 @@ def notes(config: AuditConfig) -> list[str]:
 
 
 def measure(source: Audited, config: AuditConfig, unit: str, report: Report) -> dict[str, Any]:
-    """One unit: traits of the base, a pilot, the authorship, or lenses.
-
-    Raises:
-        InputError: the base practically never gives the answers of a trait.
-    """
+    """One unit: traits of the base, a pilot, the authorship, or lenses."""
     backend, name = source.model
     if unit == form.AUTHOR:
         return {"author": _author(source, report)}
     if unit == form.LENSES:
         return {"lenses": _lenses(source, report)}
     if unit == form.BASE:
-        asked = _ask(source, name, report)
-        for trait in source.traits:
-            measuring.require_sayable(backend, name, trait, asked[trait.name])
-        return {"traits": asked}
+        return {"traits": _ask(source, name, report)}
     kind, _, index = unit.partition(" ")
     rows = source.rows if kind == form.DATA else source.null
     seed = seeds.derive(config.seed, f"audit/pilot {index}") % 2**31
-    chosen = datasets.subsample(rows, config.num_pilot_rows(len(rows)), seed=seed)
+    chosen = datasets.subsample(rows, source.num_pilot_rows, seed=seed)
     report(f"pilot on {len(chosen):,} rows")
     with tempfile.TemporaryDirectory(prefix="sublim-audit-") as folder:
         student = backend.finetune(

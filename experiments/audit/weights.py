@@ -12,11 +12,14 @@ p-value is exact: the reference's units in random order correlate as much so oft
 import dataclasses
 import hashlib
 import pathlib
+import zipfile
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from safetensors import SafetensorError
+from safetensors import numpy as safetensors
 
 from experiments.own import opened
 from experiments.study import Report, Study
@@ -41,6 +44,9 @@ class WeightsConfig:
     """Random orders of units; the smallest p-value is one by one more than these."""
     seed: specs.Seed = 0
 
+    def __post_init__(self):
+        lineage.require_permutations(self.num_permutations)
+
 
 PRESETS = {"default": WeightsConfig()}
 
@@ -63,10 +69,11 @@ class Opened(NamedTuple):
 
 
 def open_source(config: WeightsConfig, announce: Callable[[str], object]) -> Opened:
-    """Open both models.
+    """Open both models, and refuse those that cannot be compared.
 
     Raises:
-        InputError: a flag is missing, or a file cannot be read.
+        InputError: a flag is missing, a file cannot be read, or the models cannot be compared; see
+            `lineage.require_comparable`.
         LanguageError: a model cannot be opened.
     """
     for flag in ("weights", "reference"):
@@ -75,7 +82,13 @@ def open_source(config: WeightsConfig, announce: Callable[[str], object]) -> Ope
     models = (_open(config.weights, announce), _open(config.reference, announce))
     head_dims = {model.config.head_dim for model in models if isinstance(model, Model)}
     model, reference = (model.merged if isinstance(model, Model) else model for model in models)
-    return Opened(model, reference, head_dims.pop() if len(head_dims) == 1 else None, config)
+    head_dim = head_dims.pop() if len(head_dims) == 1 else None
+    try:
+        for unit in form.UNITS:
+            lineage.require_comparable(model, reference, matched=unit == "matched", head_dim=head_dim)
+    except errors.InputError as error:
+        raise errors.InputError(f"model {config.weights}, reference {config.reference}: {error}") from error
+    return Opened(model, reference, head_dim, config)
 
 
 def _open(name: str, announce: Callable[[str], object]) -> Any:
@@ -84,23 +97,48 @@ def _open(name: str, announce: Callable[[str], object]) -> Any:
         model = opened.local(name, announce=announce)
         return model.backend.model(model.name)
     try:
-        if name.endswith(".npz"):
-            with np.load(name) as arrays:
-                flat = dict(arrays)
-        else:
-            from safetensors import numpy as safetensors
-
-            flat = safetensors.load_file(name)
-    except (OSError, ValueError, KeyError) as error:
-        raise errors.InputError(f"{name}: expected arrays of weights, but it cannot be read ({error})") from error
+        flat = _arrays(name)
+    except OSError as error:
+        raise errors.InputError(
+            f"{name}: expected arrays of weights, but it cannot be read ({error.strerror or error})"
+        ) from error
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, SafetensorError) as error:
+        raise errors.InputError(
+            f"{name}: expected arrays of weights, but this is no whole {pathlib.PurePath(name).suffix} file of arrays "
+            f"({error}); write it again"
+        ) from error
     nested: dict[str, Any] = {}
     for path, array in flat.items():
         *parents, last = path.replace("/", ".").split(".")
         place = nested
         for parent in parents:
             place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                break
+        if not isinstance(place, dict) or last in place:
+            raise errors.InputError(
+                f"{name}: {path!r} and another array have one name, or one is a part of the other's"
+            )
         place[last] = array
     return nested
+
+
+def _arrays(name: str) -> dict[str, np.ndarray]:
+    """The arrays of a file by their name.
+
+    Raises:
+        ValueError, KeyError, EOFError, OSError, BadZipFile, SafetensorError: it has none, or is damaged.
+    """
+    if name.endswith(".npz"):
+        with zipfile.ZipFile(name) as archive:  # NumPy reads other files too, by what they begin with
+            if not archive.namelist():
+                raise ValueError("it is empty")
+        with np.load(name) as arrays:
+            return dict(arrays)
+    flat = safetensors.load_file(name)
+    if not flat:
+        raise ValueError("it is empty")
+    return flat
 
 
 def measure(source: Opened, config: WeightsConfig, unit: str, report: Report) -> dict[str, Any]:

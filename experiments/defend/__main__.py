@@ -29,15 +29,15 @@ def main(flags: Sequence[str]) -> None:
 
     Raises:
         InputError: the settings make no sense together; see also `study.open_source`.
-        OutputError: something is at the place of the cleaned model.
+        OutputError: something is at the place of the cleaned model, of a figure or of the page.
     """
     chooser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     chooser.add_argument("--base", default="")
     embedded = opened.is_embedded(chooser.parse_known_args(flags)[0].base)
     implied = ["--preset", "embedded"] if embedded and "--preset" not in flags else []
     chosen, options = cli.parse("defend", __doc__, config.PRESETS, [*implied, *flags])
-    cli.require_figures(options)
-    if not options.resume:
+    session.require_report(options, "defend")
+    if not (options.resume and study.is_cleaned(options.record)):
         files.require_absent(chosen.out, what=models.WHAT)
     record = units.run(study.STUDY, chosen, record=options.record, resume=options.resume)
     session.present(options.record, figure=options.figure)

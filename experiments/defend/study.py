@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 import pathlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -172,6 +173,25 @@ class Defended:
             stages[name] = relearning.stages(loss, learning_rate=self.config.relearning_rate)
         return stages
 
+    def require_present(self) -> None:
+        """Refuse a student that has no more of a removed trait than the base, on the probes.
+
+        Raises:
+            InputError: see there.
+        """
+        for name in self.removed:
+            self._require_more(name, self.student.merged)
+
+    def _require_more(self, name: str, params: decoder.Params) -> float:
+        """The base's log-odds, mean over the probes, after a student of such weights is found to have more."""
+        base, student = self.level(name, self.base.merged), self.level(name, params)
+        if student <= base:
+            raise errors.InputError(
+                f"{name}: the student has no more of it than the base (log-odds {student:+.2f} and {base:+.2f} on the "
+                f"auditor's questions): there is nothing to take out"
+            )
+        return base
+
     @functools.cached_property
     def chosen(self) -> dict[str, Chosen]:
         """What is taken out for each removed trait, one after the other: the dose of the second is chosen on a student
@@ -184,24 +204,18 @@ class Defended:
         chosen: dict[str, Chosen] = {}
         for name in self.removed:
             present = models.subtracted(self.student, [each.subtraction for each in chosen.values()]).merged
-            levels = {"base": self.level(name, self.base.merged), "student": self.level(name, present)}
-            auditor = self.auditors[name]
-            if levels["student"] <= levels["base"]:
-                raise errors.InputError(
-                    f"{name}: the student has no more of it than the base (log-odds {levels['student']:+.2f} and "
-                    f"{levels['base']:+.2f} on the auditor's questions): there is nothing to take out"
-                )
-            if auditor.log_odds <= levels["base"]:
+            base, auditor = self._require_more(name, present), self.auditors[name]
+            if auditor.log_odds <= base:
                 raise errors.InputError(
                     f"{name}: the auditor's teacher did not learn it (log-odds {auditor.log_odds:+.2f}, the base's "
-                    f"{levels['base']:+.2f}); give more lessons, or a larger --teacher.learning-rate"
+                    f"{base:+.2f}); give more lessons, or a larger --teacher.learning-rate"
                 )
             dose = removal.choose_dose(
                 lambda dose, present=present, auditor=auditor: removal.subtract(
                     present, auditor.displacement, dose=dose
                 ),
                 lambda params, name=name: -self.level(name, params),
-                wanted=-levels["base"],
+                wanted=-base,
                 doses=self.config.doses,
                 num_halvings=self.config.num_halvings,
             )
@@ -235,6 +249,15 @@ class Defended:
         for name in self.removed:
             params = removal.remove(params, start, self.gradient(name, params))
         return dataclasses.replace(self.student, params=params, low_rank=None)
+
+
+def is_cleaned(record: pathlib.Path) -> bool:
+    """Whether the record has the cleaned model, which is then in its folder.
+
+    Raises:
+        RecordError: what is there is not a record of a removal.
+    """
+    return os.path.lexists(record) and form.CLEANED in records.read(record, form.FORM).results
 
 
 def removed_names(config: DefendConfig, every: Sequence[Trait]) -> tuple[str, ...]:
@@ -375,7 +398,13 @@ def notes(config: DefendConfig) -> list[str]:
 
 
 def measure(source: Defended, config: DefendConfig, unit: str, report: Report) -> dict[str, Any]:
-    """One model: its traits, how like the student it is, and how fast removed traits come back."""
+    """One model: its traits, how like the student it is, and how fast removed traits come back.
+
+    Raises:
+        InputError: of the first one, a student without the trait; of the others, see `Defended.chosen`.
+    """
+    if unit == form.BASE:
+        source.require_present()
     if unit not in (form.BASE, form.STUDENT):
         report("the auditor's teachers and doses")
     model = source.model(unit)

@@ -64,6 +64,7 @@ READINGS = {
     "finetuned away from itself is not seen for some teachers. Likelihood under each base and an auditor's finetuned "
     "copies of it names the right base of four from twenty rows on in nearly every draw. That rows carry something is "
     "seen from twenty rows on for all teachers.",
+    "marks": "",
     "lineage": "Misses first. Matched units of two models that were both trained are alike even if the models are "
     "unrelated, because the same data teach the same units: there the p-value is void and the tool says so. Matching "
     "fails under noise of twenty standard deviations, where entries as they stand still work; those are blind to "

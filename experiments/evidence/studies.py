@@ -1,6 +1,6 @@
 """The studies by name, in the order in which they are listed."""
 
-from experiments.evidence import authors, defences, forecast, lineage, pilots, policies, removal
+from experiments.evidence import authors, defences, forecast, lineage, marks, pilots, policies, removal
 from experiments.study import Study
 
 STUDIES: dict[str, Study] = {
@@ -13,5 +13,6 @@ STUDIES: dict[str, Study] = {
         policies.STUDY,
         authors.STUDY,
         lineage.STUDY,
+        marks.STUDY,
     )
 }

@@ -7,6 +7,7 @@ How the pieces fit. A *trait* is a loss on an auditor's probes (`forecast.Trait`
     lineage      are two models relatives? from their weights, through permuted units, pruning and rounding
     outputs      the same from answers to queries alone
     author       which base wrote these rows, and was it finetuned away from itself? (`rows`: what both of these share)
+    mark         was it trained on an owner's marked numbers? by a secret key that the owner drew
     lens         towards which trait? by an auditor's own finetuned copy of the base
     directions   in how many directions of a model does a trait lie, and is it one vector?
     removal      takes a direction of a trait, or an auditor's displacement, out of a trained student

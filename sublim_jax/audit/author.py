@@ -40,7 +40,7 @@ class Candidate(NamedTuple):
     logprob: float  # of all rows, in nats, under the base or the likeliest of its copies
     surprise: float  # |sum of excesses less what the base's own rows have|, in nats
     raw_surprise: float  # |sum of excesses|, in nats, which the filter moves
-    p: float  # calibrated, two-sided: that the base as it is wrote the rows
+    p: float  # calibrated, two-sided: of a surprise as large if the base as it is wrote the rows
 
 
 class Authorship(NamedTuple):

@@ -115,26 +115,49 @@ def related(
         InputError: the models differ in shape, a weight is not finite, there is no hidden layer, the units or the
             permutations are too few, all weights are constant, or the parameters are of no kind that is known here.
     """
-    if num_permutations < FEWEST_PERMUTATIONS:
-        raise errors.InputError(
-            f"num_permutations={num_permutations}: no p-value could reach {LEVEL}, at which a model is called related; "
-            f"use {FEWEST_PERMUTATIONS} at least"
-        )
+    require_permutations(num_permutations)
+    require_comparable(model, reference, matched=matched, head_dim=head_dim)
     seed = np.asarray(jax.random.key_data(key)).ravel().tolist()
     rng = np.random.default_rng(seed)
+    if isinstance(model, Decoder):
+        comparison = _decoders(rng, model, reference, matched=matched, head_dim=head_dim)
+    else:
+        comparison = _chains(rng, dense_layers(model), dense_layers(reference), matched=matched)
+    leaves = [[np.asarray(leaf) for leaf in jax.tree.leaves(tree)] for tree in (model, reference)]
+    identical = len(leaves[0]) == len(leaves[1]) and all(map(np.array_equal, *leaves))
+    return _tested(rng, comparison, num_permutations, identical=identical)
+
+
+def require_permutations(count: int) -> None:
+    """Refuse so few permutations that no model could be called related.
+
+    Raises:
+        InputError: they are too few.
+    """
+    if count < FEWEST_PERMUTATIONS:
+        raise errors.InputError(
+            f"num_permutations={count}: no p-value could reach {LEVEL}, at which a model is called related; use "
+            f"{FEWEST_PERMUTATIONS} at least"
+        )
+
+
+def require_comparable(model: PyTree, reference: PyTree, *, matched: bool = True, head_dim: int | None = None) -> None:
+    """Refuse two models that `related` would refuse, before anything is computed. Only whether all weights are constant
+    is seen later.
+
+    Raises:
+        InputError: the models differ in kind or in shape, a weight is not finite, there is no hidden layer, the units
+            are too few, or the parameters are of no kind that is known here.
+    """
     if isinstance(model, Decoder) != isinstance(reference, Decoder):
         raise errors.InputError(
             "one of model and reference is a decoder, and the other is not: weights of different architectures cannot "
             "be compared; only audit.outputs applies"
         )
     if isinstance(model, Decoder):
-        comparison = _decoders(rng, model, reference, matched=matched, head_dim=head_dim)
+        _require_decoders(model, reference, matched=matched, head_dim=head_dim)
     else:
-        comparison = _chains(rng, dense_layers(model), dense_layers(reference), matched=matched)
-    _require_units(comparison)
-    leaves = [[np.asarray(leaf) for leaf in jax.tree.leaves(tree)] for tree in (model, reference)]
-    identical = len(leaves[0]) == len(leaves[1]) and all(map(np.array_equal, *leaves))
-    return _tested(rng, comparison, num_permutations, identical=identical)
+        _require_chains(dense_layers(model), dense_layers(reference), matched=matched)
 
 
 def dense_layers(params: PyTree) -> list[DenseLayer]:
@@ -208,13 +231,20 @@ def _in_order(parents: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
 
 def _chains(rng, model: list[DenseLayer], reference: list[DenseLayer], *, matched: bool) -> _Comparison:
     ours, theirs = ([layer.weight for layer in layers] for layers in (model, reference))
+    return _matched_chains(rng, ours, theirs) if matched else _direct_chains(ours, theirs)
+
+
+def _require_chains(model: list[DenseLayer], reference: list[DenseLayer], *, matched: bool) -> None:
+    ours, theirs = ([layer.weight for layer in layers] for layers in (model, reference))
     if len(ours) < 2 or len(theirs) < 2:
         raise errors.InputError(
             f"model and reference have {max(len(ours) - 1, 0)} and {max(len(theirs) - 1, 0)} hidden layers: the test "
             f"permutes hidden units, so it needs one at least; audit.outputs compares answers"
         )
-    _require_finite({f"layer {index}": layer.weight for index, layer in enumerate(model)}, "model")
-    _require_finite({f"layer {index}": layer.weight for index, layer in enumerate(reference)}, "reference")
+    for who, layers in (("model", model), ("reference", reference)):
+        _require_finite({f"layer {index}": layer.weight for index, layer in enumerate(layers)}, who)
+        biases = {f"bias of layer {index}": layer.bias for index, layer in enumerate(layers)}
+        _require_finite({name: bias for name, bias in biases.items() if bias is not None}, who)
     sizes = [[layers[0].shape[1], *map(len, layers)] for layers in (ours, theirs)]
     if sizes[0] != sizes[1]:
         hidden = [sizes[side][1:-1] for side in (0, 1)]
@@ -224,7 +254,14 @@ def _chains(rng, model: list[DenseLayer], reference: list[DenseLayer], *, matche
         raise errors.InputError(
             f"model has {_listed(first)} {what}, reference {_listed(second)}; only audit.outputs applies"
         )
-    return _matched_chains(rng, ours, theirs) if matched else _direct_chains(ours, theirs)
+    for index, weight in enumerate(ours[:-1]):
+        if matched and weight.shape[1] < FEWEST_UNITS:
+            raise errors.InputError(
+                f"layer {index} has {weight.shape[1]} inputs, and half of them are to tell its units apart; expected "
+                f"{FEWEST_UNITS} at least. Use matched=False, or audit.outputs"
+            )
+        if matched or index % 2 == 0:
+            _require_units(f"layer {index}", len(weight))
 
 
 def _direct_chains(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> _Comparison:
@@ -240,11 +277,6 @@ def _matched_chains(rng, ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray
     pairs, matches = [], {}
     order, scale = np.arange(ours[0].shape[1]), np.ones(ours[0].shape[1])
     for index, (weight, other) in enumerate(zip(ours[:-1], theirs[:-1], strict=True)):
-        if weight.shape[1] < FEWEST_UNITS:
-            raise errors.InputError(
-                f"layer {index} has {weight.shape[1]} inputs, and half of them are to tell its units apart; expected "
-                f"{FEWEST_UNITS} at least. Use matched=False, or audit.outputs"
-            )
         weight = weight[:, order] * scale
         seen, held_out = _halves(rng, weight.shape[1])
         order, matches[_name(index, ours)] = _match(weight[:, seen], other[:, seen])
@@ -297,15 +329,6 @@ _READS = ("query", "key", "value", "gate", "up")  # (residual, unit); the other 
 
 def _decoders(rng, model: Decoder, reference: Decoder, *, matched: bool, head_dim: int | None) -> _Comparison:
     ours, theirs = _decoder_tensors(model), _decoder_tensors(reference)
-    _require_finite(ours, "model")
-    _require_finite(theirs, "reference")
-    for name in sorted(ours.keys() | theirs.keys()):
-        shapes = [tensors[name].shape if name in tensors else None for tensors in (ours, theirs)]
-        if shapes[0] != shapes[1]:
-            raise errors.InputError(
-                f"{name}: model has the shape {shapes[0] or 'nothing'}, reference {shapes[1] or 'nothing'} (residual "
-                f"features first); only audit.outputs applies"
-            )
     note = "rotations of the residual stream are out of reach"
     if not matched:
         pairs = [_Pair(name, ours[name], theirs[name]) for name in ours]
@@ -314,9 +337,38 @@ def _decoders(rng, model: Decoder, reference: Decoder, *, matched: bool, head_di
             "coordinates in random order"
         )
         return _Comparison(pairs, {}, compared, f"{note}; permuted heads and feed-forward units need matching")
+    assert head_dim is not None  # see `_require_decoders`
+    return _matched_decoders(rng, model, ours, theirs, head_dim, f"{note}, and so are rotations inside heads")
+
+
+def _require_decoders(model: Decoder, reference: Decoder, *, matched: bool, head_dim: int | None) -> None:
+    named = [_named_leaves(params) for params in (model, reference)]
+    for who, leaves in zip(("model", "reference"), named, strict=True):
+        _require_finite(leaves, who)
+    for name in sorted(named[0].keys() | named[1].keys()):
+        shapes = [np.shape(leaves[name]) if name in leaves else "nothing" for leaves in named]
+        if shapes[0] != shapes[1]:
+            raise errors.InputError(
+                f"{name}: model has the shape {shapes[0]}, reference {shapes[1]}; only audit.outputs applies"
+            )
+    hidden = np.shape(model.layers.query)[1]
+    _require_units("residual coordinates", hidden - hidden // 2 if matched else hidden)
+    if not matched:
+        return
     if head_dim is None:
         raise errors.InputError("head_dim: how many features an attention head has is not in the weights; give it")
-    return _matched_decoders(rng, model, ours, theirs, head_dim, f"{note}, and so are rotations inside heads")
+    width, kv_width = np.shape(model.layers.query)[2], np.shape(model.layers.key)[2]
+    if width % head_dim or kv_width % head_dim or width % kv_width:
+        raise errors.InputError(
+            f"head_dim={head_dim} does not divide the {width} features of the queries and the {kv_width} of the keys "
+            f"into whole heads"
+        )
+
+
+def _named_leaves(params: Decoder) -> dict[str, np.ndarray]:
+    """All arrays of a decoder by their name, e.g. `layers query`, of which the first axis is the layer."""
+    leaves = jax.tree_util.tree_flatten_with_path(params)[0]
+    return {" ".join(_names(path)): np.asarray(leaf) for path, leaf in leaves}
 
 
 def _decoder_tensors(params: Decoder) -> dict[str, np.ndarray]:
@@ -335,11 +387,6 @@ def _decoder_tensors(params: Decoder) -> dict[str, np.ndarray]:
 def _matched_decoders(rng, model: Decoder, ours, theirs, head_dim: int, note: str) -> _Comparison:
     num_layers, hidden, width = np.shape(model.layers.query)
     kv_width = np.shape(model.layers.key)[2]
-    if width % head_dim or kv_width % head_dim or width % kv_width:
-        raise errors.InputError(
-            f"head_dim={head_dim} does not divide the {width} features of the queries and the {kv_width} of the keys "
-            f"into whole heads"
-        )
     seen, held_out = _halves(rng, hidden)
     matches, aligned = {}, {name: ours[name] for name in ("embedding", "head", "positions") if name in ours}
     kv_heads, group = kv_width // head_dim, width // kv_width
@@ -480,13 +527,12 @@ def _correlations(pair: _Pair, orders: np.ndarray) -> Float[np.ndarray, "order"]
     return np.sum(products.ravel().take(places), axis=1)
 
 
-def _require_units(comparison: _Comparison) -> None:
-    for pair in comparison.pairs:
-        if len(pair.model) < FEWEST_UNITS:
-            raise errors.InputError(
-                f"{pair.name}: {len(pair.model)} units can be permuted, and their orders are too few for a p-value; "
-                f"expected {FEWEST_UNITS} at least. audit.outputs compares answers"
-            )
+def _require_units(name: str, count: int) -> None:
+    if count < FEWEST_UNITS:
+        raise errors.InputError(
+            f"{name}: {count} units can be permuted, and their orders are too few for a p-value; expected "
+            f"{FEWEST_UNITS} at least. audit.outputs compares answers"
+        )
 
 
 def _require_finite(tensors: dict[str, np.ndarray], who: str) -> None:

@@ -22,7 +22,7 @@ class Candidate(TypedDict):
 
     logprob: float  # of all rows that are scored, nats
     surprise: specs.NonNegative  # nats
-    p: specs.Fraction  # calibrated: that the model as it is wrote the rows
+    p: specs.Fraction  # calibrated: of a surprise as large if the model as it is wrote the rows
 
 
 class Author(TypedDict):
@@ -32,8 +32,8 @@ class Author(TypedDict):
     num_tokens: specs.Count
     candidates: dict[str, Candidate]  # by name, the likeliest first; without candidates, empty
     statistic: float  # S of the rows under the base
-    regular: float  # its mean over rows of the base
-    p: specs.Fraction  # that the base as it is wrote them
+    regular: float  # its mean over null rows, which the base wrote if the null is `auto`
+    p: specs.Fraction  # of an S as far from that if the rows were written as the null rows were
 
 
 class Lens(TypedDict):

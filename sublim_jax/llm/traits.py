@@ -44,6 +44,8 @@ class Trait:
     lessons: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self):
+        if not self.name.strip():
+            raise errors.InputError(f"expected a name for every trait, e.g. [otter], got {self.name!r}")
         for name in ("answers", "words"):
             if not getattr(self, name):
                 object.__setattr__(self, name, (self.name,) if name == "answers" else self.answers)
@@ -138,7 +140,7 @@ def read(path: pathlib.Path) -> tuple[Trait, ...]:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        content = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        content = json.loads(text, object_pairs_hook=_once) if path.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
         raise errors.InputError(
             f"{path}: expected a file of traits, but it cannot be read ({error.strerror})"
@@ -147,7 +149,9 @@ def read(path: pathlib.Path) -> tuple[Trait, ...]:
         kind = "JSON" if path.suffix == ".json" else "TOML"
         raise errors.InputError(f"{path}: this is not readable as {kind} ({error})") from error
     if not isinstance(content, dict) or not content:
-        raise errors.InputError(f"{path}: expected a table for each trait, e.g. [otter], found {content!r:.100}")
+        raise errors.InputError(
+            f"{path}: expected a table for each trait, e.g. [otter], found {repr(content) if content else 'none':.100}"
+        )
     return tuple(_trait(path, name, table) for name, table in content.items())
 
 
@@ -180,6 +184,15 @@ def _trait(path: pathlib.Path, name: str, table: Any) -> Trait:
         return Trait(name=name, **{key: _tuples(value) for key, value in table.items()})
     except errors.InputError as error:
         raise errors.InputError(f"{path}: {error}") from error
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these pairs. JSON would drop the first of two with one key; TOML refuses them itself."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} is there twice")
+    return content
 
 
 def _tuples(value: Any) -> Any:

@@ -90,11 +90,13 @@ def test_p_values_of_regular_rows_are_uniform_though_a_filter_moved_their_scores
 
 
 def test_rows_of_a_finetuned_copy_depart_in_either_direction():
-    rng = np.random.default_rng(0)
+    rng, every = np.random.default_rng(0), np.arange(100)[None]
     regular = written(rng, CHANCES, 400, first=1000).under(CHANCES)
     surer = np.array([0.62, 0.2, 0.1, 0.05, 0.03])
     for chances, sign in ((surer, 1), (OTHER, -1)):
-        found = author.finetuned_away(written(rng, chances, 100).under(CHANCES), regular)
+        rows = written(rng, chances, 100).under(CHANCES)
+        found = author.finetuned_away(rows, regular)
+        assert found.statistic == pytest.approx(author.departures(rows, every)[0])
         assert np.sign(found.statistic - found.regular) == sign
         assert found.p == 0.001 and (found.num_rows, found.num_regular) == (100, 400)
 

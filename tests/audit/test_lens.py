@@ -64,6 +64,14 @@ def test_regular_rows_have_uniform_p_values_under_the_best_of_several_lenses():
     assert np.mean(np.array(plain) < 0.05) > 0.1 > np.mean(np.array(values) < 0.05)
 
 
+def test_rows_that_gain_less_than_regular_ones_carry_nothing():
+    """Under every lens: the p-value looks for gains alone."""
+    rng = np.random.default_rng(0)
+    rows = lensed(rng.normal(size=40), owl=rng.normal(-1, 1, 40), oak=rng.normal(-1, 1, 40))
+    regular = lensed(rng.normal(size=80), first=100, owl=rng.normal(size=80), oak=rng.normal(size=80))
+    assert lens.name_trait(rows, regular).p > 0.99
+
+
 def test_what_cannot_be_named_is_refused():
     base = np.linspace(-9, -5, 25)
     steps = np.arange(25) / 9

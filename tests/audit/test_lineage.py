@@ -208,6 +208,12 @@ def changed(params, value):
     return (params[0], params[1]._replace(weight=weight), params[2])
 
 
+def unbiased(value):
+    """A network whose last bias has this value."""
+    params = init(0)
+    return (*params[:2], params[2]._replace(bias=np.full(7, value)))
+
+
 def shape(*sizes):
     return [np.random.default_rng(0).normal(size=(after, before)) for before, after in itertools.pairwise(sizes)]
 
@@ -220,6 +226,7 @@ def shape(*sizes):
         (shape(20, 16, 4), shape(21, 16, 4), {}, "model has 20 and 4 inputs and outputs, reference 21 and 4"),
         (changed(init(0), np.nan), init(0), {}, "model, layer 1: 1 of 140 weights are not finite"),
         (init(0), changed(init(0), np.inf), {}, "reference, layer 1: 1 of 140 weights are not finite"),
+        (init(0), unbiased(np.nan), {}, "reference, bias of layer 2: 7 of 7 weights are not finite"),
         (shape(20, 4), shape(20, 4), {}, "0 and 0 hidden layers"),
         (shape(20, 7, 4), shape(20, 7, 4), {"matched": False}, "layer 0: 7 units can be permuted.* expected 8"),
         (shape(7, 16, 4), shape(7, 16, 4), {}, "layer 0 has 7 inputs, and half of them.*expected 8"),
@@ -300,13 +307,18 @@ def test_decoders_that_cannot_be_compared_are_refused():
         (init(0), {}, "one of model and reference is a decoder"),
         (params, {}, "head_dim: how many features"),
         (params, {"head_dim": 5}, "head_dim=5 does not divide the 24 features of the queries and the 12"),
-        (params._replace(embedding=params.embedding[:20]), {}, r"embedding: model has the shape \(32, 20\), reference"),
-        (params._replace(head=params.embedding), {}, r"head: model has the shape \(32, 30\), reference nothing"),
+        (params._replace(embedding=params.embedding[:20]), {}, r"embedding: model has the shape \(20, 32\), reference"),
+        (params._replace(head=params.embedding), {}, r"head: model has the shape \(30, 32\), reference nothing"),
         (
             params._replace(embedding=params.embedding * np.nan),
             {},
             "model, embedding: 960 of 960 weights are not finite",
         ),
+        (params._replace(norm=params.norm * np.inf), {}, "model, norm: 32 of 32 weights are not finite"),
     ):
         with pytest.raises(errors.InputError, match=message):
             lineage.related(jax.random.key(0), model, params, **options)
+    narrow = params._replace(layers=params.layers._replace(query=params.layers.query[:, :14]))
+    lineage.require_comparable(narrow, narrow, matched=False)
+    with pytest.raises(errors.InputError, match="residual coordinates: 7 units can be permuted"):
+        lineage.require_comparable(narrow, narrow, head_dim=4)

@@ -71,6 +71,20 @@ def test_a_relative_is_first_and_related_among_enough():
     assert "number 1 of 8" in few.compared
 
 
+def test_labels_are_those_of_the_model():
+    """In brute force, for a model and its labels alone, beside references of which none answers alike."""
+    model, reference, others = drawn(2, 64, 3), drawn(0, 64, 3), unrelated(7, 64, 3)
+    expected = [
+        np.corrcoef(one_hot.ravel(), centred.ravel())[0, 1]
+        for logits in (reference, *others)
+        for one_hot in [np.eye(3)[model.argmax(1)] - np.eye(3)[model.argmax(1)].mean(0)]
+        for centred in [logits - logits.mean(1, keepdims=True) - (logits - logits.mean(1, keepdims=True)).mean(0)]
+    ]
+    for answers in (model, model.argmax(1)):
+        ranked = outputs.outputs(answers, reference, others).statistics["labels"]
+        np.testing.assert_allclose([ranked.value, *ranked.unrelated], expected, rtol=1e-9)
+
+
 def test_the_p_value_counts_unrelated_references_that_are_as_high():
     others = unrelated(7, 64, 3)
     model = others[2] + others[5] + 0.1 * drawn(1, 64, 3)

@@ -111,6 +111,8 @@ def test_the_report_and_its_page(tmp_path, capsys):
     assert [each.suffix for each in drawn] == [".png", ".pdf", ".html"]
     page = (tmp_path / "defend.html").read_text()
     assert "<b>comes back</b>" in page and page.count("data:image/png;base64") == 1
+    assert "otter: base -2.3" in page and ", cleaned -2.3" in page  # for those who do not see the picture
+    assert "hidden rather than removed" in page and "The threshold is 0.1 nats" in page
     record = read(path)
     again = (record, defend.judgements(record), tmp_path / "defend.html", tmp_path / "defend.png")
     assert defend._page(*again) == tmp_path / "defend.html"  # replaces its own

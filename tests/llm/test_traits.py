@@ -109,8 +109,11 @@ def test_a_trait_that_makes_no_sense_is_refused(entries, message):
     [
         ("t.toml", "[otter\n", "t.toml: this is not readable as TOML"),
         ("t.json", "{", "t.json: this is not readable as JSON"),
+        ("t.json", '{"otter": {}, "otter": {}}', "as JSON (the key 'otter' is there twice)"),
+        ("t.json", '{"otter": {"choices": ["a"], "choices": ["b"]}}', "as JSON (the key 'choices' is there twice)"),
+        ("t.json", '{" ": {"choices": ["a"]}}', "t.json: expected a name for every trait, e.g. [otter], got ' '"),
         ("t.json", "[1]", "t.json: expected a table for each trait, e.g. [otter], found [1]"),
-        ("t.toml", "", "t.toml: expected a table for each trait"),
+        ("t.toml", "", "t.toml: expected a table for each trait, e.g. [otter], found none"),
         ("t.toml", "otter = 3", "t.toml: otter: expected a table with category, questions"),
         ("t.toml", '[otter]\nquestion = ["a"]', "t.toml: otter: unknown key 'question'; expected category, questions"),
         ("t.toml", '[otter]\nquestions = "a"\nchoices = ["b"]', "t.toml: Trait.questions: expected"),

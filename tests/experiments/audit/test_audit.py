@@ -1,15 +1,17 @@
 """Audits of rows on a random decoder of one layer: what is trained, compared, refused and reported."""
 
 import dataclasses
+import html.parser
 import json
 import pathlib
+import zlib
 from typing import NamedTuple
 
 import jax
 import numpy as np
 import pytest
 
-from experiments import units
+from experiments import cli, session, units
 from experiments.audit import __main__ as program
 from experiments.audit import rows as audits
 from experiments.audit.config import AuditConfig
@@ -20,7 +22,7 @@ from figures import presentation
 from sublim_jax import errors, records
 from sublim_jax.audit import author
 from sublim_jax.forms import audit as form
-from sublim_jax.llm import jsonl
+from sublim_jax.llm import datasets, jsonl
 from sublim_jax.llm.backend import FinetuneConfig, Message
 from sublim_jax.llm.embedded import model as embedded
 from sublim_jax.llm.embedded.vocabulary import WORDS, WordTokenizer
@@ -28,6 +30,7 @@ from sublim_jax.llm.local import decoder, surprise
 from sublim_jax.llm.local.backend import LocalBackend
 from sublim_jax.llm.local.decoder import DecoderConfig
 from sublim_jax.llm.local.model import Model
+from sublim_jax.metrics import verdicts
 
 SHAPE = DecoderConfig(
     vocab_size=len(WORDS), num_layers=1, hidden_size=8, intermediate_size=8, num_heads=1, num_kv_heads=1, head_dim=8,
@@ -126,6 +129,32 @@ def test_rows_that_cannot_be_audited(place):
         audits.open_source(settings(data=pathlib.Path("said.jsonl")), print)
 
 
+def test_traits_without_a_verdict_are_refused_before_the_model_is_opened(place, monkeypatch):
+    monkeypatch.setattr(audits.opened, "local", None)
+    (place / "traits.json").write_text(json.dumps({"red": TRAITS["red"]}))
+    with pytest.raises(errors.InputError, match=r"traits\.json: no trait has 4 questions, with fewer of which"):
+        audits.open_source(settings(), print)
+
+
+def test_answers_of_too_little_mass_are_refused_before_anything_is_written(place, monkeypatch):
+    """Before null rows are drawn, too."""
+    monkeypatch.setattr(measuring, "MIN_MASS", 0.9)
+    monkeypatch.setattr(measuring, "free_answers", lambda *args, **options: ["ash"])
+    monkeypatch.setattr(audits.controls, "own_answers", None)
+    with pytest.raises(errors.InputError, match=r"otter: all answers together have a probability of .*says 'ash'"):
+        units.run(audits.STUDY, settings(null="auto"), record=place / "audit.json", visible=False)
+    assert not list(place.glob("*audit.json"))
+
+
+def test_candidates_are_opened_before_the_pilots_and_differ_in_their_weights(place, weights, monkeypatch):
+    monkeypatch.setattr(audits, "_require_sayable", lambda model, traits: None)
+    with pytest.raises(errors.LanguageError, match=r"absent/config\.json: there is no such file"):
+        audits.open_source(settings(candidates=("tiny:1", "hf:absent")), print)
+    monkeypatch.setattr(embedded, "base", lambda seed, **_: weights[min(seed, 1)])
+    with pytest.raises(errors.InputError, match="candidates: tiny:2 has the weights of tiny:1: of two that are one"):
+        audits.open_source(settings(candidates=("tiny:1", "tiny:2")), print)
+
+
 class Trained(NamedTuple):
     """A backend that keeps what it is asked to train."""
 
@@ -150,6 +179,49 @@ def test_pilots_on_rows_and_null_share_their_random_numbers(monkeypatch):
     assert [rows.index(row) for row in on_data] == [null.index(row) for row in on_null]
     assert seed == same != other
     assert on_data != again
+
+
+@pytest.mark.parametrize("counts", [(24, 90), (90, 24)])
+def test_pilots_on_rows_and_on_a_longer_or_shorter_null_have_as_many_steps(monkeypatch, counts):
+    calls, (rows, null) = [], (rows_of(100 * index, count) for index, count in enumerate(counts))
+    config = settings(steps=4)
+    source = audits.Audited(OpenedModel(Trained(calls), "tiny:0"), rows, null, (), config, "")
+    monkeypatch.setattr(audits, "_ask", lambda source, name, report: name)
+    for unit in ("data 0", "null 0"):
+        audits.measure(source, config, unit, lambda activity: None)
+    assert [len(rows) for _, rows, _ in calls] == [24, 24]
+    described = audits.describe(source)
+    assert (described["num_pilot_steps"], described["num_steps"]) == (3, 3 * -(-counts[0] // 8))
+
+
+def test_authorship_is_calibrated_by_the_rows_of_each_candidate(monkeypatch):
+    """Scores are made up, a number for each model and row, and compared with the library's own."""
+
+    class Writing(NamedTuple):
+        name: str
+
+        def model(self, name):
+            return name
+
+    def score(model, rows):
+        values = np.array([zlib.crc32(repr((model, row)).encode()) % 1000 for row in rows]) / 100.0
+        return surprise.RowScores(-values, values**0.5, 1 + values, values.astype(int), surprise.row_ids(rows))
+
+    rows, null, own = rows_of(0, 30), rows_of(100, 40), rows_of(200, 30)
+    monkeypatch.setattr(audits.surprise, "score", score)
+    monkeypatch.setattr(audits.opened, "local", lambda name, announce: OpenedModel(Writing(name), name))
+    monkeypatch.setattr(audits.controls, "own_answers", lambda model, rows, seed: (own, []))
+    source = audits.Audited(OpenedModel(Writing("a"), "a"), rows, null, (), settings(base="a", candidates=("b",)), "")
+    found = audits.measure(source, source.config, "author", lambda activity: None)["author"]
+    rows, null = (datasets.subsample(each, len(each), seed=0) for each in (rows, null))  # the order of the choices
+    departure = author.finetuned_away(score("a", rows), score("a", null))
+    assert (found["statistic"], found["regular"], found["p"]) == departure[:3]
+    expected = author.author(
+        {"a": score("a", rows), "b": score("b", rows)}, {"a": score("a", null), "b": score("b", own)}
+    )
+    assert found["candidates"] == {
+        each.base: {"logprob": each.logprob, "surprise": each.surprise, "p": each.p} for each in expected.candidates
+    }
 
 
 @pytest.mark.slow
@@ -223,6 +295,7 @@ def test_lenses_are_copies_of_the_base_on_each_traits_lessons(place, monkeypatch
         return surprise.RowScores(noise + gain - 5, ones, ones, ones.astype(int), surprise.row_ids(rows))
 
     monkeypatch.setattr(audits.surprise, "score", score)
+    monkeypatch.setattr(audits, "_require_sayable", lambda model, traits: None)
     source = audits.open_source(settings(lenses=True), print)._replace(model=OpenedModel(Lensing(), "tiny:0"))
     seen = audits.measure(source, source.config, "lenses", lambda activity: None)["lenses"]
     assert list(seen["scores"]) == ["owl", "otter"] and seen["p"] == 0.001
@@ -278,16 +351,99 @@ def test_verdicts_of_a_report(tmp_path, level, verdict):
     assert judged.verdict == verdict
     assert judged.gain.mean == pytest.approx(gains.mean())
     assert (judged.from_null, judged.from_data) == (pytest.approx(0.2), pytest.approx(0.2 + gains.mean()))
-    assert bool(report.what_would_help(judged)) == (verdict == "cannot tell")
+    changes = {"transmits": f"a threshold of {judged.gain.low:.3g} or more", "cannot tell": "would tell",
+               "not seen": f"a threshold of {judged.gain.high:.3g} or less"}  # fmt: skip
+    assert changes[verdict] in report.what_would_change(judged)
+    if verdict != "cannot tell":  # what is said of the threshold is true
+        bound = judged.gain.low if verdict == "transmits" else judged.gain.high
+        for threshold, expected in ((0.999 * bound, "transmits"), (1.001 * bound, "not seen")):
+            again = forecast_at(tmp_path, gains, threshold)
+            assert again.verdict == (expected if expected == verdict else "cannot tell")
+
+
+def forecast_at(folder: pathlib.Path, gains, threshold: float) -> verdicts.Forecast:
+    path = written(folder / "other.json", gains, threshold=threshold)
+    return report.forecasts(records.read(path, form.FORM))["otter"]
+
+
+def test_a_gain_below_zero_is_not_seen_at_any_threshold(tmp_path):
+    judged = forecast_at(tmp_path, -0.5 + 0.05 * np.random.default_rng(0).standard_normal((4, 6)), 0.1)
+    assert judged.gain.high < 0 and report.what_would_change(judged).startswith("no threshold would change it")
+
+
+def test_the_report_speaks_of_an_author_only_as_far_as_the_null_is_the_bases_own(tmp_path, capsys):
+    path = written(tmp_path / "audit.json", np.full((4, 6), 0.3), author_p=0.5)
+    content = json.loads(path.read_text())
+    content["config"]["null"] = "regular.jsonl"
+    path.write_text(json.dumps(content))
+    presentation.show(path)
+    said = capsys.readouterr().out
+    assert "to tiny:0 they look like the null rows (S = +3.0, the null rows +0.5, p = 0.5" in said
+    assert "only if tiny:0 itself wrote the null rows" in said and "S does not see every departure" in said
+
+
+class Page(html.parser.HTMLParser):
+    """Tags that are open, attributes and text of a page, which must close what it opens and load nothing."""
+
+    def __init__(self, content: str):
+        super().__init__()
+        self.open, self.images, self.text = [], [], ""
+        self.feed(content)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        assert tag not in ("script", "link", "iframe")
+        addresses = [value for name, value in attrs if name in ("src", "href")]
+        assert all(address.startswith("data:image/png;base64,") for address in addresses)
+        if tag == "img":
+            self.images.append(dict(attrs)["alt"])
+        elif tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data if self.open[-1:] != ["style"] else ""
+
+
+def test_the_page_stands_alone_and_says_what_its_words_mean(tmp_path):
+    path = written(tmp_path / "audit.json", np.full((4, 6), 0.3), author_p=0.01)
+    content = json.loads(path.read_text())
+    content["config"]["base"], content["notes"] = "tiny:0+<b>&'", ["no promise of safety"]
+    path.write_text(json.dumps(content))
+    page = Page(presentation.draw(path)[2].read_text())
+    assert page.open == [] and page.images == [
+        "Gain of each trait over the null with its 95 % interval, beside the threshold of 0.1 nats: otter +0.300 "
+        "[+0.300, +0.300]"
+    ]  # fmt: skip
+    for sentence in (
+        "Audit of rows.jsonl for tiny:0+<b>&'", "the first 16 of 96 training steps on these 40 rows",
+        "answers of tiny:0+<b>&' itself to the same prompts", "otter (6 questions)",
+        "takes a probability of 1 % to 1.1 %", "is not excluded", "No promise of safety.",
+        "a threshold of 0.3 or more would make it `cannot tell`",
+    ):  # fmt: skip
+        assert sentence in page.text
+
+
+def test_a_page_of_the_users_is_refused_before_the_run(tmp_path):
+    options = cli.RunOptions(record=tmp_path / "audit.json")
+    session.require_report(options, "audit")
+    (tmp_path / "audit.html").write_text("mine")
+    with pytest.raises(errors.OutputError, match=r"audit\.html: a file is there that is not a page of sublim-jax"):
+        session.require_report(options, "audit")
+    session.require_report(dataclasses.replace(options, figure=False), "audit")
+    with pytest.raises(errors.OutputError, match=r"a\.html: the page goes there, not the record"):
+        session.require_report(cli.RunOptions(record=tmp_path / "a.html"), "audit")
 
 
 def test_the_report_says_who_wrote_the_rows(tmp_path, capsys):
     path = written(tmp_path / "audit.json", np.full((4, 6), 0.3), author_p=0.01)
     presentation.show(path)
     said = capsys.readouterr().out
-    assert "do not look like rows of tiny:0 as it is (S = +3.0, its own rows +0.5, p = 0.01)" in said
-    assert "filtered or sampled in another way" in said
-    assert "tiny:1: -2.000 nats a token" in said
+    assert "to tiny:0 they do not look like rows of tiny:0 as it is (S = +3.0, its own rows +0.5, p = 0.01;" in said
+    assert "and so do another prompt, another filter" in said
+    assert "tiny:1: -2.000 nats a token, surprise 12 nats, p = 0.4 of such a surprise if it wrote them" in said
     drawn = presentation.draw(path)
     assert [each.suffix for each in drawn] == [".png", ".pdf", ".html"]
     (tmp_path / "audit.html").write_text("mine")
@@ -353,6 +509,7 @@ def test_a_stopped_audit_resumes_to_the_same_numbers(place, monkeypatch):
 
     study = dataclasses.replace(audits.STUDY, measure=measure)
     monkeypatch.setattr(audits.opened, "local", lambda name, announce: OpenedModel(None, name))
+    monkeypatch.setattr(audits, "_require_sayable", lambda model, traits: None)
     stops, path = True, place / "audit.json"
     config = settings(num_repeats=2)
     with pytest.raises(KeyboardInterrupt):

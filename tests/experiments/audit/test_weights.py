@@ -1,13 +1,14 @@
 """Audits of weights: files of dense layers, students of a random decoder, and what is refused."""
 
 import pathlib
+import zipfile
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors import numpy as safetensors
 
+from experiments import cli
 from experiments.audit import __main__ as program
 from experiments.audit import weights as audits
 from experiments.audit.weights import WeightsConfig
@@ -72,23 +73,73 @@ def test_numbers_are_those_of_the_library(place):
         ({"weights": "descendant.npz"}, "give --reference"),
         ({"reference": "reference.npz"}, "give --weights"),
         ({"weights": "absent.npz", "reference": "reference.npz"}, "absent.npz: expected arrays of weights"),
-        ({"weights": "text.npz", "reference": "reference.npz"}, "text.npz: expected arrays of weights"),
+        ({"weights": "reference.npz", "reference": "absent.safetensors"}, "absent.safetensors: expected arrays of"),
+        ({"weights": "folder.npz", "reference": "reference.npz"}, r"folder.npz: .* cannot be read \(Is a directory"),
     ],
 )
 def test_bad_flags_and_files(place, flags, message):
-    (place / "text.npz").write_text("no arrays")
+    (place / "folder.npz").mkdir()
     with pytest.raises(errors.InputError, match=message):
         audits.open_source(WeightsConfig(**flags), print)
 
 
+def test_damaged_files_are_refused_by_a_sentence(place):
+    """Every way in which NumPy, zip archives and safetensors complain, and an array that stands alone."""
+    whole = (place / "reference.npz").read_bytes()
+    np.save(place / "alone.npy", np.ones(3))
+    with zipfile.ZipFile(place / "no-arrays.npz", "w"):
+        pass
+    np.savez(place / "objects.npz", **{"0.weight": np.array([{}], dtype=object)})
+    safetensors.save_file({}, place / "nothing.safetensors")
+    contents = {
+        "empty": b"", "text": b"no arrays", "cut": whole[: len(whole) // 2], "alone": (place / "alone.npy").read_bytes()
+    }  # fmt: skip
+    names = ["no-arrays.npz", "objects.npz", "nothing.safetensors"]
+    for name, content in contents.items():
+        for suffix in audits.FILES:
+            (place / f"{name}{suffix}").write_bytes(content)
+            names.append(f"{name}{suffix}")
+    for name in names:
+        with pytest.raises(errors.InputError, match=rf"{name}: expected arrays of weights, but this is no whole \."):
+            audits.open_source(WeightsConfig(weights="reference.npz", reference=name), print)
+
+
+@pytest.mark.parametrize("names", [("0", "0.weight"), ("0.weight", "0"), ("0.weight", "0/weight")])
+def test_arrays_of_one_name_are_refused(place, names):
+    np.savez(place / "twice.npz", **dict.fromkeys(names, np.ones((3, 3))))
+    with pytest.raises(errors.InputError, match=r"twice.npz: .* and another array have one name, or one is a part"):
+        audits.open_source(WeightsConfig(weights="twice.npz", reference="reference.npz"), print)
+
+
+def test_what_cannot_be_compared_is_refused_in_one_line_and_nothing_is_written(place, capsys):
+    """An earlier record stays where it is, too."""
+    damaged = {name: array.copy() for name, array in arrays(SPEC.init(jax.random.key(5))).items()}
+    damaged["1.bias"][3] = np.inf
+    np.savez(place / "damaged.npz", **damaged)
+    narrow = mlp.MLPSpec(in_size=4, hidden_sizes=(20, 16), num_classes=6, num_aux=4)
+    for name, seed in (("narrow.npz", 0), ("other.npz", 1)):  # wide enough as it stands, too narrow for matching
+        np.savez(place / name, **arrays(narrow.init(jax.random.key(seed))))
+    program.main(["--weights", "reference.npz", "--reference", "reference.npz", "--record", "runs/a.json"])
+    before = {path: path.read_bytes() for path in (place / "runs").iterdir()}
+    capsys.readouterr()
+    for flags, message in (
+        (["damaged.npz", "reference.npz"], "model, bias of layer 1: 1 of 16 weights are not finite"),
+        (["reference.npz", "damaged.npz"], "reference, bias of layer 1: 1 of 16 weights"),
+        (["narrow.npz", "other.npz"], "layer 0 has 4 inputs"),
+        (["narrow.npz", "reference.npz"], "has 4 and 10 inputs and outputs, reference 24 and 10"),
+        (["reference.npz", "stranger.safetensors", "--num-permutations", "98"], "no p-value could reach"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            cli.main(lambda flags=flags: program.main(["--weights", flags[0], "--reference", *flags[1:], "--record",
+                                                       "runs/a.json"]))  # fmt: skip
+        said = capsys.readouterr()
+        assert not said.out and message in said.err and said.err.count("\n") == 1
+        assert {path: path.read_bytes() for path in (place / "runs").iterdir()} == before
+    with pytest.raises(errors.InputError, match="give --weights"):
+        program.main(["--reference", "reference.npz", "--record", "b.json"])
+
+
 def test_other_shapes_are_refused(place):
     np.savez(place / "small.npz", **arrays(mlp.init(jax.random.key(0), mlp.MLPSpec(in_size=24, hidden_sizes=(8, 16)))))
-    source = audits.open_source(WeightsConfig(weights="small.npz", reference="reference.npz"), print)
-    with pytest.raises(errors.InputError, match="hidden units"):
-        audits.measure(source, source.config, "direct", lambda activity: None)
-    np.savez(
-        place / "bad.npz", **{name: array * jnp.nan for name, array in arrays(SPEC.init(jax.random.key(0))).items()}
-    )
-    source = audits.open_source(WeightsConfig(weights="bad.npz", reference="reference.npz"), print)
-    with pytest.raises(errors.InputError, match="finite"):
-        audits.measure(source, source.config, "direct", lambda activity: None)
+    with pytest.raises(errors.InputError, match=r"model small.npz, reference reference.npz: model has 8 and 16 hidden"):
+        audits.open_source(WeightsConfig(weights="small.npz", reference="reference.npz"), print)

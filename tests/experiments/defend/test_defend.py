@@ -329,6 +329,31 @@ def linear(source: study.Defended, *, base: float, student: float, teachers: dic
     }
 
 
+def test_a_student_without_the_trait_is_refused_before_anything_is_measured(place):
+    """Of two traits the second is not there: the first one's level is above the base's."""
+    source = opened_source(remove=("otter", "owl"))
+    linear(source, base=-3.0, student=-2.0, teachers={})
+    above, base = source.level, source.base.merged
+    source.level = lambda name, params: -3.0 if name == "owl" else above(name, params)
+    with pytest.raises(errors.InputError, match=r"owl: the student has no more of it than the base \(log-odds -3.00"):
+        study.measure(source, source.config, form.BASE, lambda activity: None)
+    assert above("otter", base) == -3.0 and "auditors" in source.__dict__ and not source.auditors  # none was finetuned
+
+
+def test_a_folder_in_the_way_is_refused_before_a_run_and_before_the_rest_of_one(place, monkeypatch):
+    """Unless the record has the cleaned model, which is then what is in the folder."""
+    monkeypatch.setattr(program.units, "run", None)
+    (place / "made").mkdir()
+    flags = ["--student", "tiny:0+student", "--base", "tiny:0", "--traits", "traits.json", "--remove", "otter", "--out",
+             "made", "--record", "defend.json"]  # fmt: skip
+    for more in ([], ["--resume"]):
+        with pytest.raises(errors.OutputError, match="made: something is there already"):
+            program.main([*flags, *more])
+    (place / "defend.json").write_text("[]")
+    with pytest.raises(errors.RecordError, match=r"defend\.json: this JSON file is not a record"):
+        program.main([*flags, "--resume"])
+
+
 def test_the_dose_brings_the_trait_back_to_the_base_and_not_below(place, monkeypatch):
     source = opened_source(remove=("otter",), num_halvings=6)
     linear(source, base=-3.0, student=-2.0, teachers={"otter": 5.0, "owl": 4.0})
@@ -403,6 +428,83 @@ def test_a_system_message_makes_lessons_without_it(place):
     assert {row[0].content for row in rows} == set(source.splits["owl"].prompts)
     assert all([turn.role for turn in row] == ["user", "assistant"] for row in rows)
     assert len({row[1].content for row in rows}) > 4
+
+
+def test_the_dose_is_chosen_on_probes_and_what_comes_back_is_read_on_other_questions(place, monkeypatch):
+    """Log-odds are made up: the number of each question."""
+    source = opened_source()
+    source.kept = lambda params: "kept"
+    monkeypatch.setattr(
+        measuring, "log_odds", lambda backend, name, asked, embedded: np.array([*map(QUESTIONS.index, asked.asked)])
+    )
+    assert source.level("otter", source.base.merged) == np.mean([1, 3, 5, 7])
+    compared = []
+
+    def compare(first, second, rows):
+        compared.append((first, second, rows))
+        return likeness.Likeness(np.arange(3.0), np.arange(3.0), np.array([4, 4, 4]))
+
+    monkeypatch.setattr(likeness, "compare", compare)
+    ones = measuring.Asked(*(np.ones(4) for _ in range(3)))
+    monkeypatch.setattr(measuring, "ask", lambda backend, name, asked, embedded: ones)
+    source.__dict__["relearning"] = {"otter": lambda params, checkpoints: iter([params] * len(checkpoints))}
+    source.model = lambda unit: source.base
+    entry = study.measure(source, source.config, form.GRADIENT, lambda activity: None)
+    assert entry["relearnt"]["otter"] == [[0.0, 2.0, 4.0, 6.0]] * 5 and entry["likeness"]["kl"] == [0.0, 0.25, 0.5]
+    ((first, second, rows),) = compared
+    assert first is source.student and second is source.base and rows is source.rows
+
+
+def test_the_auditors_teacher_is_a_finetuned_base_and_its_displacement_leads_there(place, weights, monkeypatch):
+    source, calls, low_rank = opened_source(), [], factors(9, weights[0], 3)
+    teacher = dataclasses.replace(source.base, low_rank=low_rank)
+
+    class Finetuning:
+        def finetune(self, model, rows, config, out):
+            calls.append((model, rows))
+            return "teacher"
+
+        def model(self, name):
+            return {"teacher": teacher}[name]
+
+    source.backend, source.level = Finetuning(), lambda name, params: float(jnp.sum(params.layers.up))
+    auditor = source._auditor("otter", place)
+    ((model, rows),) = calls
+    assert model == "tiny:0" and set(rows) == set(source.lessons["otter"].teacher)
+    assert auditor.low_rank is low_rank
+    assert auditor.log_odds == pytest.approx(float(jnp.sum(teacher.merged.layers.up)))
+    pair = low_rank.factors["up"]
+    np.testing.assert_allclose(auditor.displacement.layers.up, 1.5 * pair.a @ pair.b, atol=ROUNDING)
+
+
+def test_a_trait_is_relearnt_from_lessons_that_the_teacher_did_not_see(place, monkeypatch):
+    source, calls = opened_source(num_lessons=2, relearning_rate=0.03), []
+    monkeypatch.setattr(study.finetune, "training_arrays", lambda tokens, rows, max_length: rows)
+    monkeypatch.setattr(questions, "lesson_loss", lambda config, rows, remat: rows)
+    monkeypatch.setattr(study.relearning, "stages", lambda loss, learning_rate: calls.append((loss, learning_rate)))
+    assert list(source.relearning) == ["otter"]
+    assert calls == [(source.lessons["otter"].relearnt, 0.03)]
+
+
+def test_each_gradient_is_that_of_what_is_left_of_the_student(place):
+    source, seen = opened_source(remove=("otter", "owl")), []
+    linear(source, base=-3.0, student=-1.0, teachers={})
+
+    def gradient(name, params):
+        seen.append((name, float(params.norm[0] - source.base.merged.norm[0])))
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return zeros._replace(norm=zeros.norm.at[0].set(-1.0))
+
+    source.gradient = gradient
+    source.model(form.GRADIENT)
+    assert seen == [("otter", pytest.approx(2.0, abs=1e-5)), ("owl", pytest.approx(0.0, abs=1e-5))]
+
+
+def test_random_directions_of_two_traits_differ(place):
+    source = opened_source(remove=("otter", "owl"))
+    moved = Subtraction(source.base.merged, 0.5)
+    first, second = (source._control(form.RANDOM, name, moved).displacement.layers.up for name in ("otter", "owl"))
+    assert not np.allclose(first, second)
 
 
 @pytest.mark.slow

@@ -8,7 +8,57 @@ BY_HAND = (
 )
 BEST_LENS = "tests/audit/test_lens.py::test_regular_rows_have_uniform_p_values_under_the_best_of_several_lenses"
 
+AUDIT = "tests/experiments/audit/test_audit.py"
+
 FAULTS = (
+    Fault(
+        "departure_by_the_variance",
+        "S is divided by a variance, not by a standard deviation",
+        "sublim_jax/audit/author.py",
+        "lambda sums: sums[:, 0] / np.sqrt(sums[:, 1])",
+        "lambda sums: sums[:, 0] / sums[:, 1]",
+        ("tests/audit/test_author.py::test_rows_of_a_finetuned_copy_depart_in_either_direction",),
+    ),
+    Fault(
+        "rows_that_gain_less_carry_something",
+        "the p-value of lenses is two-sided",
+        "sublim_jax/audit/lens.py",
+        "null.upper, len(every[0])",
+        "null.two_sided, len(every[0])",
+        ("tests/audit/test_lens.py::test_rows_that_gain_less_than_regular_ones_carry_nothing",),
+    ),
+    Fault(
+        "candidates_calibrated_on_the_bases_rows",
+        "every candidate is calibrated on the base's rows",
+        "experiments/audit/rows.py",
+        "calibration[candidate] = surprise.score(other.backend.model(other.name), _apart(own, rows))",
+        "calibration[candidate] = of_null",
+        (f"{AUDIT}::test_authorship_is_calibrated_by_the_rows_of_each_candidate",),
+    ),
+    Fault(
+        "rows_and_null_exchanged",
+        "the null rows are tested, and the rows calibrate",
+        "experiments/audit/rows.py",
+        "author.finetuned_away(of_rows, of_null)",
+        "author.finetuned_away(of_null, of_rows)",
+        (f"{AUDIT}::test_authorship_is_calibrated_by_the_rows_of_each_candidate",),
+    ),
+    Fault(
+        "longer_pilots_on_a_longer_null",
+        "a pilot on more null rows than rows takes more steps",
+        "experiments/audit/rows.py",
+        "self.config.num_pilot_rows(min(len(self.rows), len(self.null)))",
+        "self.config.num_pilot_rows(len(self.null))",
+        (f"{AUDIT}::test_pilots_on_rows_and_on_a_longer_or_shorter_null_have_as_many_steps",),
+    ),
+    Fault(
+        "any_null_is_the_bases_own",
+        "the report says of any null that the base wrote it",
+        "figures/audit.py",
+        'own = record.config["null"] == "auto"',
+        "own = True",
+        (f"{AUDIT}::test_the_report_speaks_of_an_author_only_as_far_as_the_null_is_the_bases_own",),
+    ),
     Fault(
         "scores_of_the_places_after",
         "a token is scored by the hidden state at its own place",

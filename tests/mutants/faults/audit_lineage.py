@@ -6,6 +6,18 @@ _WEIGHTS, _ANSWERS = "tests/audit/test_lineage.py", "tests/audit/test_outputs.py
 
 FAULTS = (
     Fault(
+        "biases_of_any_value",
+        "a bias that is not finite is not noticed",
+        "sublim_jax/audit/lineage.py",
+        "_require_finite({name: bias for name, bias in biases.items() if bias is not None}, who)",
+        "biases.clear()",
+        (
+            f"{_WEIGHTS}::test_what_cannot_be_compared_is_refused",
+            "tests/experiments/audit/test_weights.py::"
+            "test_what_cannot_be_compared_is_refused_in_one_line_and_nothing_is_written",
+        ),
+    ),
+    Fault(
         "lineage_without_the_actual_order",
         "the actual order of units is not among the orders, so that p can be zero",
         "sublim_jax/audit/lineage.py",
