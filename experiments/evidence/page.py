@@ -66,7 +66,15 @@ READINGS = {
     "was finetuned away from itself is not seen for some teachers. Likelihood under each base and an auditor's "
     "finetuned copies of it names the right base of four from twenty rows on in nearly every draw. That rows carry "
     "something is seen from twenty rows on for all teachers.",
-    "marks": "",
+    "marks": "Misses first. The mark names the rows and not the ancestor: a stranger that is trained on them has it "
+    "nearly as strongly as a student of the own base, and once the rows' surplus is deleted, or on numbers that the "
+    "rows never showed, it is gone in both; no subliminal part is seen. A student with low-rank factors hardly has "
+    "it, and after training on the base's rows most of it is lost, although it is still found. The mean shift of a "
+    "model with a favourite says that a model was changed, not whose it is: models that were not changed shift as "
+    "well. What holds: five to twenty rows of answers are enough, in all bases; students of students keep it over "
+    "five generations, and students that go on with their own rows lose nothing. The test over all keys raises no "
+    "more false alarms than it says, where a binomial test that takes a model's numbers as independent raises several "
+    "times as many.",
     "lineage": "Misses first. Matched units of two models that were both trained are alike even if the models are "
     "unrelated, because the same data teach the same units: there the p-value is void and the tool says so. Matching "
     "fails under noise of twenty standard deviations, where entries as they stand still work; those are blind to "
