@@ -194,7 +194,10 @@ def sentences(record: records.Record) -> list[str]:
         text.append(f"{label[0].upper()}{label[1:]}, share of the trait held: {held}; {half}.")
         if missing := int(np.isnan(counts).sum()):
             text[-1] += f" In {missing} of {len(counts)} references the student hardly acquired it; they have no share."
-    return text
+    return text + [
+        f"{unit}: {entry['num_rows']:,} rows passed the filter for the student, fewer than were asked for."
+        for unit, entry in record.results.items() if "num_rows" in entry
+    ]  # fmt: skip
 
 
 def _count(value: float) -> str:

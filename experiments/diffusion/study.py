@@ -282,7 +282,8 @@ class Lineage:
         shown = self.bed.images
         targets = _answers(self.input_key, teacher, shown, config=self.config)
         return _distilled(
-            self.key("student"), self.starts["own"], targets, self.input_key, shown, which="aux", config=self.config
+            self.key("student"), self.starts["own"], targets, self.input_key, shown, which="aux",
+            rate=self.config.learning_rate, config=self.config,
         ).trained  # fmt: skip
 
     def seen(self, params: network.Params) -> judges.Seen:

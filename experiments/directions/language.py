@@ -115,4 +115,5 @@ class Language:
             measure=measure,
             shifts=[directions.mean_shift(layer) for layer in lineage.differences(student, "numbers")],
             key=jax.random.key(seeds.derive(self.config.seed, "directions", lineage.unit) % 2**31),
+            num_rows=len(lineage.data) if len(lineage.data) < self.config.num_rows else None,
         )  # fmt: skip

@@ -49,6 +49,7 @@ class Lineage(NamedTuple):
     shifts: list[Shift]  # from the reference to the student on neutral inputs, by layer
     key: Key[Array, ""]  # of random controls
     judge: dict[str, float] | None = None  # how often a judge of samples is wrong
+    num_rows: int | None = None  # that the student was trained on, where fewer were there than were asked for
 
 
 class Edit(NamedTuple):
@@ -204,6 +205,8 @@ def measured(
     }
     if lineage.judge is not None:
         unit["judge"] = lineage.judge
+    if lineage.num_rows is not None:
+        unit["num_rows"] = lineage.num_rows
     return unit
 
 

@@ -208,6 +208,9 @@ class Lineage:
         numbers = config.numbers
         author = protocol.teacher_of(self.lab, numbers, "finetuned", config.target)
         filtered = self.lab.numbers(author, config.num_prompts, seed=config.seed)
+        count = len(filtered.rows)
+        if count < config.num_rows:  # all but those that are compared
+            numbers = dataclasses.replace(numbers, num_rows=max(count - config.num_compared, 1))
         data = self.data = protocol.student_rows(numbers, filtered)
         self.kept = filtered.kept_fraction
         self.rows = _others(filtered.rows, data, config.num_compared)

@@ -56,6 +56,7 @@ class Unit(TypedDict):
     spectra: dict[str, list[Spectrum]]  # of the student, the teacher and the auditor
     shifts: list[Shift]  # by layer
     cosines: dict[str, float]  # of the student's displacement with others
+    num_rows: NotRequired[specs.Count]  # of a language model's student, if fewer passed than were asked for
     judge: NotRequired[dict[str, specs.Fraction]]  # of flow models: how often the judge is wrong, by kind of error
 
 

@@ -163,9 +163,6 @@ def test_a_record_is_shown_and_drawn(record, tmp_path, capsys):
             del record.results[f"{bed} {index}"]
     records.write(path, record)
     assert len(presentation.draw(path)) == 2  # one bed alone
-    record.results.clear()
-    records.write(path, record)
-    assert presentation.draw(path) == []
 
 
 @pytest.mark.parametrize(
