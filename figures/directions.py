@@ -328,7 +328,8 @@ def limits(record: records.Record) -> tuple[float, float]:
     means = [0.0, 1.0]
     for bed in panels(record):
         for edit, row in record.description["beds"][bed]["edits"].items():
-            if row["kind"] in ("kept", "removed", "inside", "shifted") and (interval := left(record, bed, edit)):
+            drawn = row["kind"] in ("kept", "removed", "inside", "shifted") and row["source"] != "teacher"
+            if drawn and (interval := left(record, bed, edit)):
                 means.append(interval.mean)
     return max(min(means) - 0.15, -1.0), min(max(means) + 0.15, 2.5)
 

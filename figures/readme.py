@@ -12,6 +12,7 @@ import tyro
 from figures import compare, tables, values
 from sublim_jax import commands, errors, files, records
 from sublim_jax.forms import diffusion as diffusion_form
+from sublim_jax.forms import directions as directions_form
 from sublim_jax.forms import evidence_defences, mnist_aux, speed
 from sublim_jax.metrics import intervals
 
@@ -150,6 +151,31 @@ def generators() -> str:
     return tables.markdown(rows)
 
 
+def directions_table() -> str:
+    """Share of a trait that a few directions of every matrix, or one vector, hold, by bed."""
+    from figures import directions
+
+    record = records.read(values.RECORDS / "directions.json", directions_form.FORM)
+    ranks, most = (1, 4, 8), 8
+    names = (
+        *(f"its largest {rank} alone" for rank in ranks),
+        f"inside an auditor's {most}",
+        f"inside {most} at random",
+    )
+    rows = [["trait of the student", *names, "the mean shift alone"]]
+    for bed in directions.beds(record):
+        kept, auditors, random = (
+            directions.select(record, bed, *edits)
+            for edits in (("kept", "student"), ("inside", "auditor"), ("inside", "random"))
+        )
+        vector = directions.select(record, bed, "shifted", "mean", directions.num_layers(record, bed) - 1)[1.0]
+        edits = (*(kept[rank] for rank in ranks), auditors[most], random[most], vector)
+        count = np.isfinite(directions.shares(record, bed, kept[1])).sum()
+        label = f"{record.description['beds'][bed]['label']}, n = {count}"
+        rows.append([label, *(f"{directions.left(record, bed, edit):.2f}" for edit in edits)])
+    return tables.markdown(rows)
+
+
 def _shown(record: records.Record, trait: str, condition: str) -> str:
     """What a condition draws, or nothing if the record does not have it."""
     from figures import diffusion
@@ -168,6 +194,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "language-speed": lambda: _language().language_speed(),
     "real-speed": lambda: _language().real_speed(),
     "defences": defences_table,
+    "directions": directions_table,
     "figure-10": figure_10,
     "generators": generators,
     "pairs": pairs,
