@@ -130,6 +130,8 @@ def generators() -> str:
         "student of samples": "student of filtered samples",
         "stranger of samples": "... another base that learns from them",
         "student of base samples": "student of the base's samples, filtered alike",
+    }
+    scratch = {
         "untrained": "random initialization",
         "teacher from scratch": "teacher trained from it",
         "student from scratch": "student from it, of the teacher's channels on noise",
@@ -145,9 +147,17 @@ def generators() -> str:
     for name, record in made.items():
         if name != "diffusion":
             rows.append([f"*{diffusion.NAMES[name]}, n = {len(record.results)}*", *("" for _ in traits)])
-        for condition, label in labels.items():
-            if condition in record.description["conditions"]:
-                rows.append([label, *(_shown(record, trait, condition) for trait in traits)])
+        there = record.description["conditions"].keys()
+        rows += [
+            [label, *(_shown(record, trait, condition) for trait in traits)]
+            for condition, label in labels.items() if condition in there
+        ]  # fmt: skip
+        if there & scratch.keys():  # what these draw is hardly an image
+            rows.append(["*... no base: mean squared error of denoising the trait*", *("" for _ in traits)])
+        rows += [
+            [label, *(_shown(record, trait, condition, "loss") for trait in traits)]
+            for condition, label in scratch.items() if condition in there
+        ]  # fmt: skip
     return tables.markdown(rows)
 
 
@@ -176,14 +186,14 @@ def directions_table() -> str:
     return tables.markdown(rows)
 
 
-def _shown(record: records.Record, trait: str, condition: str) -> str:
-    """What a condition draws, or nothing if the record does not have it."""
+def _shown(record: records.Record, trait: str, condition: str, what: str | None = None) -> str:
+    """A number of a condition, by default of what it draws, or nothing if the record does not have it."""
     from figures import diffusion
 
     is_there = trait in record.description["traits"]
     if not is_there or condition not in diffusion_form.conditions_of(record.description, trait):
         return ""
-    members = diffusion.measured(record, trait, condition, diffusion.shown_measure(trait))
+    members = diffusion.measured(record, trait, condition, what or diffusion.shown_measure(trait))
     return f"{intervals.t_interval(members):.2f}"
 
 

@@ -112,13 +112,17 @@ def test_a_second_record_adds_its_rows_to_the_readme(record, tmp_path, monkeypat
     for rows in [unit["traits"]["slanted"] for unit in record.results.values()]:
         for name in set(rows) - set(names):
             rows.pop(name)
+        rows["untrained"]["loss"] = 7 + rows["untrained"]["level"]
     record.results["base 0"]["images"] = {}
     records.write(tmp_path / "diffusion_unet.json", record)
     both = readme.generators().splitlines()
     assert both[: len(alone)] == alone
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in both[len(alone) :]]
     assert cells[0] == ["*U-Net, 28 x 28 pixels, n = 4*", "", ""]
-    assert [row[0] for row in cells[1:]] == ["base", "its teacher", "another base", "random initialization"]
+    assert [row[0] for row in cells[1:4]] == ["base", "its teacher", "another base"]
+    assert cells[4][0].endswith("error of denoising the trait*") and cells[5][0] == "random initialization"
+    losses = [unit["traits"]["slanted"]["untrained"]["loss"] for unit in record.results.values()]
+    assert float(cells[5][2].split(" ± ")[0]) == pytest.approx(np.mean(losses), abs=0.006)  # two digits
     mean, low, high = marks.t_bounds([-0.9 - each for each in SPREAD])  # levels
     assert cells[2][1:] == ["", f"{mean:.2f} ± {(high - low) / 2:.2f}"]
 
