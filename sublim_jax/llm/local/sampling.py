@@ -65,29 +65,31 @@ def generate(
         chosen = jnp.take_along_axis(scores, token[:, None], axis=1)[:, 0]
         return token, chosen - jax.nn.logsumexp(scores, axis=-1)
 
-    def append(index, scores, ended, drawn, logprobs):
+    def append(index, scores, written: Drawn):
         token, logprob = draw(scores, index)
-        drawn = jnp.where((places == index)[None] & ~ended[:, None], token[:, None], drawn)
-        logprobs = jnp.where((places == index)[None] & ~ended[:, None], logprob[:, None], logprobs)
-        return token, ended | jnp.any(token[:, None] == ends[None], axis=1), drawn, logprobs
+        here = (places == index)[None] & ~written.ended[:, None]
+        ended = written.ended | jnp.any(token[:, None] == ends[None], axis=1)
+        tokens = jnp.where(here, token[:, None], written.tokens)
+        return token, Drawn(tokens, jnp.where(here, logprob[:, None], written.logprobs), ended)
 
     def step(state):
-        index, token, cache, *completions = state
+        index, token, cache, written = state
         hidden, cache = decoder.run(
             params, token[:, None], (lengths + index - 1)[:, None], seen, config, cache=cache, at=time + index - 1,
             low_rank=low_rank,
         )  # fmt: skip
-        token, *completions = append(index, decoder.logits(params, hidden[:, -1], config), *completions)
-        return index + 1, token, cache, *completions
+        token, written = append(index, decoder.logits(params, hidden[:, -1], config), written)
+        return index + 1, token, cache, written
 
-    empty = jnp.zeros(batch, bool), jnp.full((batch, max_tokens), -1), jnp.zeros((batch, max_tokens))
-    token, *first = append(0, decoder.logits(params, hidden[:, -1], config), *empty)
-    _, _, _, ended, drawn, logprobs = lax.while_loop(
-        lambda state: (state[0] < (max_tokens if limit is None else limit)) & ~jnp.all(state[3]),
+    most = max_tokens if limit is None else limit
+    nothing = Drawn(jnp.full((batch, max_tokens), -1), jnp.zeros((batch, max_tokens)), jnp.zeros(batch, bool))
+    token, written = append(0, decoder.logits(params, hidden[:, -1], config), nothing)
+    *_, written = lax.while_loop(
+        lambda state: (state[0] < most) & ~jnp.all(state[3].ended),
         step,
-        (jnp.ones((), jnp.int32), token, cache, *first),
+        (jnp.ones((), jnp.int32), token, cache, written),
     )
-    return Drawn(drawn, logprobs, ended)
+    return written
 
 
 def _inverted(scores: Float[Array, "batch vocab"], uniform: Float[Array, "batch"]) -> Int[Array, "batch"]:
