@@ -167,8 +167,8 @@ FAULTS = (
         "raw_targets_for_the_stranger",
         "the stranger learns the teacher's raw channels, which breaks it, and is called a fair control",
         "experiments/diffusion/study.py",
-        'shifts = data == "channels"',
-        "shifts = False",
+        'if data == "channels":',
+        "if False:",
         (f"{_EXPERIMENT}::test_the_strangers_targets_are_shifted_and_the_raw_ones_are_not",),
     ),
     Fault(
