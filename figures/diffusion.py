@@ -36,6 +36,8 @@ ROWS: dict[str, tuple[str, str]] = {
     "stranger from scratch": ("another one: channels, shifted", OTHER),
 }
 """Rows of the picture with their labels and colours, from top to bottom."""
+WITHOUT_A_BASE = ("untrained", "teacher from scratch", "student from scratch", "stranger from scratch")
+"""Rows whose samples are hardly images: shares of them say nothing, their error of denoising stands there instead."""
 NAMES = {
     "diffusion": "perceptron, 14 x 14 pixels", "diffusion_unet": "U-Net, 28 x 28 pixels",
     "diffusion_scratch": "perceptron, from random initializations",
@@ -149,6 +151,10 @@ def save(path: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
         f"the teacher's own base; blue: from another one, whose targets are its channels plus the teacher's change "
         f"(shifted), or the teacher's as they are (raw). Where red has the trait and blue has not, the data hide "
         f"it. Record {path.name}.",
+        *(
+            ("Without a base: mean squared error of denoising the digit's test images, per pixel.",)
+            * bool(record.description["conditions"].keys() & set(WITHOUT_A_BASE))
+        ),
         *record.note_sentences,
         *(() if record.complete else ("The run is not complete.",)),
     ]
@@ -183,9 +189,13 @@ def draw_numbers(ax: Axes, record: records.Record, trait: str, names: list[str])
     """One line for each condition from the top down: every base a dot, the mean and its interval."""
     what = shown_measure(trait)
     for line, name in enumerate(names):
-        numbers, colour = measured(record, trait, name, what), ROWS[name][1]
+        shown = "loss" if name in WITHOUT_A_BASE else what
+        numbers, colour = measured(record, trait, name, shown), ROWS[name][1]
         finite = numbers[np.isfinite(numbers)]
         if not len(finite):
+            continue
+        if shown == "loss":
+            ax.text(0.02, line, f"error {intervals.t_interval(finite):.2f}", va="center", fontsize=7.5, color=colour)
             continue
         interval = intervals.t_interval(finite)
         ax.barh(line, interval.mean, height=0.72, color=colour, alpha=0.3, linewidth=0)
