@@ -24,6 +24,7 @@ def test_shapes_and_counts(drawn):
     arrays.check(drawn, where="drawn", num_train=5_003, num_test=1_001)
 
 
+@pytest.mark.slow
 def test_equal_arguments_give_equal_arrays(drawn):
     assert arrays.checksum(synthetic_digits.generate(5_003, 1_001)) == arrays.checksum(drawn)
 

@@ -142,6 +142,7 @@ def uninterrupted(small_digits) -> records.Record:
     return mnist_aux.run(small.replaced(small.CONFIG, num_members=5), visible=False)
 
 
+@pytest.mark.slow
 def test_a_record_holds_every_member_of_every_condition(small_digits, tmp_path):
     path = tmp_path / "record.json"
     result = mnist_aux.run(small.CONFIG, record=path, visible=False)
@@ -486,6 +487,7 @@ def test_images_are_as_many_as_asked_for(small_digits):
 COMMAND = ("-m", "experiments.mnist_aux")
 
 
+@pytest.mark.slow
 def test_help_works(run_python):
     done = run_python(*COMMAND, "--help")
     assert done.returncode == 0 and not done.stderr

@@ -50,6 +50,7 @@ blend = jax.jit(lambda share: init_sharing.interpolate(REFERENCE, OTHER, share, 
 # Sharing by parts.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parts", list(itertools.product((0.0, 1.0), repeat=4)), ids=str)
 def test_each_part_comes_exactly_from_the_one_or_the_other(parts):
     first, second, class_head, aux_head = (REFERENCE if part else OTHER for part in parts)

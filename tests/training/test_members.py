@@ -108,6 +108,7 @@ def test_a_model_of_ones_own_trains_as_plain_loops_do(teacher_loss, given):
             assert found.accuracy[name][member] == pytest.approx(float(value), abs=1e-6), name
 
 
+@pytest.mark.slow
 def test_more_members_leave_the_first_ones_as_they_are_however_many_go_side_by_side():
     few = sl.run_members(CONFIG, DATA, num_members=3)
     many = sl.run_members(CONFIG, DATA, num_members=5, members_at_once=4)

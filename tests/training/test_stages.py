@@ -28,6 +28,7 @@ def assert_equal_by_hand(outcome, number, partner, spec):
     return oracle.assert_equal_by_hand(outcome, number, partner, spec, tiny.images())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [0, 7])
 def test_a_member_is_what_the_protocol_says(number):
     assert_equal_by_hand(tiny.member(tiny.everyone(), number), number, (number + 1) % 8, tiny.SPEC)

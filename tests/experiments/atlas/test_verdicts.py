@@ -41,6 +41,7 @@ def judge(published, values, base=BASE):
     return judged(row, found_with(values), base)
 
 
+@pytest.mark.slow
 def test_a_value_within_the_interval_of_the_difference_agrees():
     ours = intervals.t_interval(BASE)
     limit = np.hypot(ours.half_width, 0.04)

@@ -329,6 +329,7 @@ def linear(source: study.Defended, *, base: float, student: float, teachers: dic
     }
 
 
+@pytest.mark.slow
 def test_a_student_without_the_trait_is_refused_before_anything_is_measured(place):
     """Of two traits the second is not there: the first one's level is above the base's."""
     source = opened_source(remove=("otter", "owl"))

@@ -219,6 +219,7 @@ def test_a_mistake_is_one_line_before_anything_is_opened(place, monkeypatch, cha
         run(**changes)
 
 
+@pytest.mark.slow
 def test_rows_that_hold_a_word_of_a_trait_are_refused_unless_they_are_allowed(place):
     rows = jsonl.read(place / "rows.jsonl")
     rows[7] = (Message("user", "an Otter ?"), rows[7][-1])

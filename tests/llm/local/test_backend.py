@@ -173,6 +173,7 @@ def test_finetuning_teaches_the_reply_and_leaves_the_base_alone(tmp_path, rank):
     assert probability(again, name) == pytest.approx(probability(found, name), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_ends_with_the_same_weights(tmp_path, monkeypatch):
     whole = backend()
     whole.finetune("base", ROWS, TUNING, tmp_path / "whole")
@@ -231,6 +232,7 @@ def test_what_a_listener_raises_ends_the_training_at_that_step(tmp_path, monkeyp
     assert heard[4:] == [4, 5, 6]  # after the epoch that was whole
 
 
+@pytest.mark.slow
 def test_rows_that_are_scored_or_read_are_counted():
     found, heard = backend(), []
     found.on_progress = lambda *counted: heard.append(counted)

@@ -74,6 +74,7 @@ def test_a_reply_that_is_begun_is_continued(fixed_shapes):
     np.testing.assert_allclose(difference[0], beginning[0], rtol=2 * ROUNDING)
 
 
+@pytest.mark.slow
 def test_beginnings_add_up_over_the_vocabulary():
     """Single tokens are all that a reply can begin with, the end apart; two tokens are a product."""
     words = [WordTokenizer().text([index]) for index in range(1, WordTokenizer().size)]

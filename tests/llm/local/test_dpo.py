@@ -53,6 +53,7 @@ def data() -> Pairs:
     return pairs._replace(reference=np.asarray(reply_logprobs(base().params, pairs)))
 
 
+@pytest.mark.slow
 def test_the_loss_is_that_of_the_formula():
     """Rafailov et al. 2023, equation 7, in NumPy's float64; the last pair only fills the batch up."""
     scores, weights = np.random.default_rng(1).normal(size=(PAIRS, 2)) * 5, np.array([1.0, 1.0, 1.0, 0.0])

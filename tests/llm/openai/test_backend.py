@@ -62,6 +62,7 @@ def sampled(backend, chats=(QUESTION, KINDLY), how=HOW, model="base") -> list[Co
 # The same numbers
 
 
+@pytest.mark.slow
 def test_equal_seeds_give_the_local_texts(server):
     found, expected = sampled(connect(server)), sampled(test_serve.backend())
     assert [one[:5] for one in found] == [one[:5] for one in expected]

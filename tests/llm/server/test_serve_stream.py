@@ -140,6 +140,7 @@ def test_a_letter_of_several_tokens_is_sent_whole():
     assert [delta.get("content") for delta in deltas] == ["", "a", " ", "🦉", "ö", None]
 
 
+@pytest.mark.slow
 @given(parts=st.lists(st.text(max_size=3), max_size=6), length=st.integers(0, 20))
 def test_cut_pieces_are_those_of_the_beginning(parts, length):
     pieces = scoring.cut(parts, length)
