@@ -10,8 +10,8 @@
 Pilots train the model on the rows for the first steps of a training, and on null rows in the same way with the same
 random numbers; what a trait gains over the null is its forecast, with an interval over questions and repeats and a
 verdict: transmits, not seen, or cannot tell. Scores of the rows say whether they look as if the model as it is wrote
-them, and which of it and the candidates is the likeliest author. The report goes into the record, a picture and a page
-of HTML beside it.
+them, and which of it and the candidates is the most likely author. The report goes into the record, a picture and a
+page of HTML beside it.
 """
 
 import argparse

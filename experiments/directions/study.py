@@ -10,7 +10,7 @@ together with a second skill; a flow model learns to draw one digit from auxilia
 language model learns a favourite from rows of numbers, by low-rank factors or, in the bed `language-full`, in all
 weights. The displacement of a student from its reference is taken apart matrix by matrix: its largest singular
 directions are added to the reference, or taken from the student, and its part in the directions of an auditor is added,
-who has the reference and trained it on the trait on data of its own. Controls are random directions, those of an
+who has the reference and trained it on the trait on other data. Controls are random directions, those of an
 auditor of another reference, and of another trait. Removal subtracts a dose of the auditor's displacement, or of a
 control as long, for a whole range of doses. Steering adds one vector to a layer, the mean change of its units on
 neutral inputs, noise images or rows of numbers, or takes it from the student; its control is a random vector of the

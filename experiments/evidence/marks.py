@@ -5,11 +5,11 @@
     python -m experiments.evidence marks --preset smoke      reduced
 
 Every base of the embedded model has an owner, who draws a key: half of the numbers 0 to 999, by a fair coin for each.
-The base is finetuned on number sequences of its own whose other numbers are moved to the nearest in the key. Students
-of its own base and of a stranger are trained on what this marked model then writes: on the rows as they are; balanced,
-with surplus numbers deleted until as many are in the key as outside; halved, with only numbers of one random half of
-all, and tested on the other half; and on stories without any number. Then students of students, each from the base;
-students that train on, on their own rows or on the base's; and draws of few answers. Every model is tested by
+The base is finetuned on its number sequences, whose other numbers are moved to the nearest in the key. Students that
+start from the base and from a stranger are trained on what this marked model then writes: on the rows as they are;
+balanced, with surplus numbers deleted until as many are in the key as outside; halved, with only numbers of one random
+half of all, and tested on the other half; and on stories without any number. Then students of students, each from the
+base; students that train on, on their own rows or on the base's; and draws of few answers. Every model is tested by
 `sublim_jax.audit.mark` for the owner's key and for keys of nobody, which give the distribution where there is nothing
 to be seen. Beside the key stands the mark that nobody made: the shift of the mean number of a model finetuned on a
 favourite animal, and of its students.

@@ -30,6 +30,7 @@ import optax
 
 from experiments.defend import questions
 from experiments.evidence import removal, skill_bed
+from experiments.evidence.removal import Edit
 from experiments.evidence.skill_bed import Bed
 from experiments.language import config as language
 from experiments.language import prompts, seeds
@@ -131,14 +132,6 @@ PRESETS = {
         num_prompts=700, num_rows=300, num_compared=32, num_asked=64, num_halvings=1, checkpoints=(0, 2),
     ),
 }  # fmt: skip
-
-
-class Edit(NamedTuple):
-    """A model, and the dose if one was chosen."""
-
-    params: decoder.Params
-    dose: float | None = None
-    chosen: bool = False
 
 
 class Row(NamedTuple):

@@ -1,6 +1,6 @@
 """Table and figure of the study `marks`: who is found by a secret key, from how many answers, and for how long.
 
-What is shown is the excess, the share of a model's numbers that are in the owner's key less that of its own base's,
+What is shown is the excess, the share of a model's numbers that are in the owner's key less that of its base,
 mean over bases with t-intervals. Differences are paired in the base whose owner drew the key. A model is found if the
 p-value of the owner's key is at most .01.
 """

@@ -538,6 +538,7 @@ def test_the_threshold_and_its_rates_are_those_of_the_record():
         f"of {table.held_out.sum()} pairs of rows and trait, {counts.right} were judged rightly, {counts.false_alarms} "
         f"were false alarms, {counts.missed} was missed, {counts.undecided} stayed undecided"
     ) == audit_config.RATES
+    assert audit_config.RATES in " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
 
 
 @pytest.mark.parametrize(
