@@ -14,12 +14,10 @@ subtracted, chosen on probes as in `removal`, or it is finetuned on the counterp
 relearnt from a few lessons. A bed without a skill, without a favourite or without enough rows stays in the record.
 """
 
-import atexit
 import dataclasses
 import functools
 import itertools
 import pathlib
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -444,14 +442,6 @@ def rows(config: SkillsConfig, bed: Bed) -> Iterator[Row]:
               lambda x: x.finetuned(1.0, x.base.config.student.num_epochs))  # fmt: skip
 
 
-@functools.lru_cache(maxsize=1)
-def _opened(bases: tuple[int, ...]) -> tuple[LocalBackend, pathlib.Path]:
-    """The bases, and a folder for finetuned models, once for all units of a run."""
-    folder = tempfile.TemporaryDirectory()
-    atexit.register(folder.cleanup)
-    return embedded.open_bases(bases), pathlib.Path(folder.name)
-
-
 def units(config: SkillsConfig) -> list[str]:
     """The bases."""
     return form.units({"bases": config.bases})
@@ -491,7 +481,7 @@ def notes(config: SkillsConfig) -> list[str]:
 
 def measure(source: Source, config: SkillsConfig, unit: str, report: Report) -> dict:
     """All beds of one base."""
-    backend, folder = _opened(config.bases)
+    backend, folder = removal.opened(config.bases)
     base = _Base(backend, config, unit, folder, report)
     beds = {name: _measured(base, name, report) for name in config.beds}
     return {"beds": beds, "auditor": _short(base.level(optax.tree.add(base.params, base.auditor)))}
