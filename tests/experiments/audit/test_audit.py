@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import cli, session, units
+from experiments import cli, progress, session, units
 from experiments.audit import __main__ as program
 from experiments.audit import config as audit_config
 from experiments.audit import rows as audits
@@ -33,6 +33,7 @@ from sublim_jax.llm.local import decoder, surprise
 from sublim_jax.llm.local.backend import LocalBackend
 from sublim_jax.llm.local.decoder import DecoderConfig
 from sublim_jax.llm.local.model import Model
+from sublim_jax.llm.traits import Trait
 from sublim_jax.metrics import verdicts
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -151,12 +152,79 @@ def test_answers_of_too_little_mass_are_refused_before_anything_is_written(place
 
 
 def test_candidates_are_opened_before_the_pilots_and_differ_in_their_weights(place, weights, monkeypatch):
-    monkeypatch.setattr(audits, "_require_sayable", lambda model, traits: None)
+    monkeypatch.setattr(audits, "_sayable", lambda model, traits: {})
     with pytest.raises(errors.LanguageError, match=r"absent/config\.json: there is no such file"):
         audits.open_source(settings(candidates=("tiny:1", "hf:absent")), print)
     monkeypatch.setattr(embedded, "base", lambda seed, **_: weights[min(seed, 1)])
     with pytest.raises(errors.InputError, match="candidates: tiny:2 has the weights of tiny:1: of two that are one"):
         audits.open_source(settings(candidates=("tiny:1", "tiny:2")), print)
+
+
+class Foreign(WordTokenizer):
+    """A tokenizer of a model that knows no word."""
+
+    def encode(self, text):
+        raise errors.TextDataError(f"no word of {text[:9]!r} is known")
+
+
+def test_candidates_that_cannot_score_the_rows_are_refused_before_anything_is_written(place, weights, monkeypatch):
+    """Weights that are not finite, and a model of another family that does not know a word."""
+    monkeypatch.setattr(audits, "_sayable", lambda model, traits: {})
+    diverged = weights[1].params._replace(norm=weights[1].params.norm.at[2].set(np.nan))
+    models = {
+        0: weights[0], 1: dataclasses.replace(weights[1], params=diverged),
+        2: dataclasses.replace(weights[1], tokens=Foreign()),
+    }  # fmt: skip
+    monkeypatch.setattr(embedded, "base", lambda seed, **_: models[seed])
+    for candidate, kind, message in (
+        ("tiny:1", errors.InputError, "candidates: tiny:1 has weights that are not finite; the training that wrote"),
+        ("tiny:2", errors.TextDataError, "candidates: rows.jsonl, read by tiny:2: no word of"),
+    ):
+        with pytest.raises(kind, match=message):
+            units.run(audits.STUDY, settings(candidates=(candidate,)), record=place / "audit.json", visible=False)
+        assert not list(place.glob("*audit.json"))
+
+
+def test_candidates_may_be_relatives(place, weights, monkeypatch):
+    """Of the base, and of each other: each p-value is of one model by itself, and the report says so."""
+    monkeypatch.setattr(audits, "_sayable", lambda model, traits: {})
+    moved = [
+        dataclasses.replace(weights[0], params=jax.tree.map(lambda leaf, by=by: leaf * by, weights[0].params))
+        for by in (1.0, 1.01, 1.02)
+    ]
+    monkeypatch.setattr(embedded, "base", lambda seed, **_: moved[seed])
+    source = audits.open_source(settings(candidates=("tiny:1", "tiny:2")), print)
+    assert source.config.candidates == ("tiny:1", "tiny:2")
+
+
+def test_rows_that_are_too_long_to_train_on_are_refused_before_anything_is_written(place, monkeypatch):
+    monkeypatch.setattr(audits, "_sayable", lambda model, traits: {})
+    config = settings(student=dataclasses.replace(STUDENT, max_length=9))
+    with pytest.raises(
+        errors.ContextError, match=r"rows.jsonl, read by tiny:0: a row has \d+ tokens, and max_length is 9"
+    ):
+        units.run(audits.STUDY, config, record=place / "audit.json", visible=False)
+    jsonl.write(place / "long.jsonl", [(*row[:1], Message("assistant", "5, " * 80 + "5")) for row in rows_of(0, 30)])
+    with pytest.raises(errors.ContextError, match=r"long.jsonl, read by tiny:0: a row has"):
+        audits.open_source(settings(null="long.jsonl"), print)
+    assert not list(place.glob("*audit.json"))
+
+
+def test_the_base_is_asked_once(place, monkeypatch):
+    """When its answers are checked; the unit of the base is those answers."""
+    asked = []
+    ask = measuring.ask
+    monkeypatch.setattr(
+        measuring, "ask", lambda backend, model, trait, **options: (
+            asked.append((model, trait.name)) or ask(backend, model, trait, **options)
+        )
+    )  # fmt: skip
+    source = audits.open_source(settings(), print)
+    unit = audits.measure(source, source.config, "base", lambda activity: None)["traits"]
+    assert asked == [("tiny:0", "otter"), ("tiny:0", "red")]
+    direct = ask(source.model.backend, "tiny:0", source.traits[0], embedded=True)
+    np.testing.assert_allclose(unit["otter"]["log_odds"], direct.log_odds, rtol=1e-5)  # rounded to six digits
+    assert unit["otter"]["mass"] == pytest.approx(direct.mass.mean())
 
 
 class Trained(NamedTuple):
@@ -169,11 +237,31 @@ class Trained(NamedTuple):
         return "pilot"
 
 
+def test_the_estimate_counts_what_is_read_and_trained(weights, monkeypatch):
+    """Six products a weight and token in training, two in reading; arrays are padded to lengths of 16 and 24 tokens."""
+    monkeypatch.setattr(audits.cost, "rate", lambda precision: 1e6)
+    long = [
+        (Message("user", f"continue: {index}, 1, 2, 3, 4, 5, 6."), Message("assistant", "5, 6")) for index in range(30)
+    ]
+    backend, config = LocalBackend({"tiny:0": weights[0]}), settings(steps=2, num_repeats=3, num_scored=25)
+    tokens = weights[0].tokens
+    lengths = [len(tokens.chat(rows[0][:-1], rows[0][-1].content).ids) for rows in (rows_of(0, 40), long)]
+    assert 8 < lengths[0] <= 16 < lengths[1] <= 24
+    otter = Trait(name="otter", questions=tuple(QUESTIONS), choices=("cat",))
+    asked = [len(tokens.chat(chat).ids) for chat in otter.chats()]
+    source = audits.Audited(OpenedModel(backend, "tiny:0"), rows_of(0, 40), long, (otter,), config, "")
+    num_weights = sum(leaf.size for leaf in jax.tree.leaves(weights[0].params))
+    trained, scored = 6 * 16 * 24, 25 * 16 + 25 * 24
+    read = 6 * sum(-(-length // 8) * 8 for length in asked) + scored
+    seconds = 1.5 * num_weights * (6 * trained + 2 * read) / 1e6
+    assert f"6 pilots of 2 steps: all in all about {progress.duration(seconds)}, by" in audits.estimate(source)
+
+
 def test_pilots_on_rows_and_null_share_their_random_numbers(monkeypatch):
     rows, null, calls = rows_of(0, 40), rows_of(100, 40), []
     config = settings(num_repeats=2)
     source = audits.Audited(OpenedModel(Trained(calls), "tiny:0"), rows, null, (), config, "")
-    monkeypatch.setattr(audits, "_ask", lambda source, name, report: name)
+    monkeypatch.setattr(audits, "_ask", lambda base, name, traits, report: name)
     for unit in ("data 0", "null 0", "data 1"):
         assert audits.measure(source, config, unit, lambda activity: None) == {"traits": "pilot"}
     (_, on_data, seed), (_, on_null, same), (_, again, other) = calls
@@ -190,7 +278,7 @@ def test_pilots_on_rows_and_on_a_longer_or_shorter_null_have_as_many_steps(monke
     calls, (rows, null) = [], (rows_of(100 * index, count) for index, count in enumerate(counts))
     config = settings(steps=4)
     source = audits.Audited(OpenedModel(Trained(calls), "tiny:0"), rows, null, (), config, "")
-    monkeypatch.setattr(audits, "_ask", lambda source, name, report: name)
+    monkeypatch.setattr(audits, "_ask", lambda base, name, traits, report: name)
     for unit in ("data 0", "null 0"):
         audits.measure(source, config, unit, lambda activity: None)
     assert [len(rows) for _, rows, _ in calls] == [24, 24]
@@ -299,7 +387,7 @@ def test_lenses_are_copies_of_the_base_on_each_traits_lessons(place, monkeypatch
         return surprise.RowScores(noise + gain - 5, ones, ones, ones.astype(int), surprise.row_ids(rows))
 
     monkeypatch.setattr(audits.surprise, "score", score)
-    monkeypatch.setattr(audits, "_require_sayable", lambda model, traits: None)
+    monkeypatch.setattr(audits, "_sayable", lambda model, traits: {})
     source = audits.open_source(settings(lenses=True), print)._replace(model=OpenedModel(Lensing(), "tiny:0"))
     seen = audits.measure(source, source.config, "lenses", lambda activity: None)["lenses"]
     assert list(seen["scores"]) == ["owl", "otter"] and seen["p"] == 0.001
@@ -513,7 +601,8 @@ def test_a_stopped_audit_resumes_to_the_same_numbers(place, monkeypatch):
 
     study = dataclasses.replace(audits.STUDY, measure=measure)
     monkeypatch.setattr(audits.opened, "local", lambda name, announce: OpenedModel(None, name))
-    monkeypatch.setattr(audits, "_require_sayable", lambda model, traits: None)
+    monkeypatch.setattr(audits, "_sayable", lambda model, traits: {})
+    monkeypatch.setattr(audits, "_require_readable", lambda *args, **options: None)
     stops, path = True, place / "audit.json"
     config = settings(num_repeats=2)
     with pytest.raises(KeyboardInterrupt):
