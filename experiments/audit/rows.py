@@ -298,6 +298,8 @@ def notes(config: AuditConfig) -> list[str]:
         sentences.append(f"the threshold is from finished trainings of {whose}; on held-out bases, {settings.RATES}")
     else:
         sentences.append("the threshold was not fitted on finished trainings")
+    measured = [settings.AUTHOR_RATES, *([settings.LENS_RATES] if config.lenses else [])]
+    sentences.append(f"on held-out embedded bases, {'; '.join(measured)}")
     if opened.is_embedded(config.base):
         sentences.append(EMBEDDED)
     if config.num_repeats < 4:

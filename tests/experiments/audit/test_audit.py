@@ -1,7 +1,6 @@
 """Audits of rows on a random decoder of one layer: what is trained, compared, refused and reported."""
 
 import dataclasses
-import html.parser
 import json
 import pathlib
 import zlib
@@ -24,7 +23,7 @@ from figures.evidence import pilots
 from sublim_jax import errors, records
 from sublim_jax.audit import author
 from sublim_jax.forms import audit as form
-from sublim_jax.forms import evidence_pilots
+from sublim_jax.forms import evidence_authors, evidence_pilots
 from sublim_jax.llm import datasets, jsonl
 from sublim_jax.llm.backend import FinetuneConfig, Message
 from sublim_jax.llm.embedded import model as embedded
@@ -35,6 +34,7 @@ from sublim_jax.llm.local.decoder import DecoderConfig
 from sublim_jax.llm.local.model import Model
 from sublim_jax.llm.traits import Trait
 from sublim_jax.metrics import verdicts
+from tests.experiments.audit.pages import Page
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 SHAPE = DecoderConfig(
@@ -474,31 +474,6 @@ def test_the_report_speaks_of_an_author_only_as_far_as_the_null_is_the_bases_own
     assert "only if tiny:0 itself wrote the null rows" in said and "S does not see every departure" in said
 
 
-class Page(html.parser.HTMLParser):
-    """Tags that are open, attributes and text of a page, which must close what it opens and load nothing."""
-
-    def __init__(self, content: str):
-        super().__init__()
-        self.open, self.images, self.text = [], [], ""
-        self.feed(content)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        assert tag not in ("script", "link", "iframe")
-        addresses = [value for name, value in attrs if name in ("src", "href")]
-        assert all(address.startswith("data:image/png;base64,") for address in addresses)
-        if tag == "img":
-            self.images.append(dict(attrs)["alt"])
-        elif tag != "meta":
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text += data if self.open[-1:] != ["style"] else ""
-
-
 def test_the_page_stands_alone_and_says_what_its_words_mean(tmp_path):
     path = written(tmp_path / "audit.json", np.full((4, 6), 0.3), author_p=0.01)
     content = json.loads(path.read_text())
@@ -536,6 +511,7 @@ def test_the_report_says_who_wrote_the_rows(tmp_path, capsys):
     assert "to tiny:0 they do not look like rows of tiny:0 as it is (S = +3.0, its own rows +0.5, p = 0.01;" in said
     assert "and so do another prompt, another filter" in said
     assert "tiny:1: -2.000 nats a token, surprise 12 nats, p = 0.4 of such a surprise if it wrote them" in said
+    assert "candidates may be relatives of each other; of relatives, the first is the nearest" in said
     drawn = presentation.draw(path)
     assert [each.suffix for each in drawn] == [".png", ".pdf", ".html"]
     (tmp_path / "audit.html").write_text("mine")
@@ -628,6 +604,33 @@ def test_the_threshold_and_its_rates_are_those_of_the_record():
         f"were false alarms, {counts.missed} was missed, {counts.undecided} stayed undecided"
     ) == audit_config.RATES
     assert audit_config.RATES in " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+
+
+def test_the_rates_of_authors_and_lenses_are_those_of_the_record():
+    record = records.read(ROOT / "experiments" / "records" / "evidence_authors.json", evidence_authors.FORM)
+    p_values = {True: [], False: []}
+    named, of_lenses = [], []
+    for unit in record.results.values():
+        for name, entry in unit["authors"].items():
+            p_values[name == evidence_authors.REGULAR] += entry["departures"]["100"]
+            named.append(entry["named"]["likelihood"]["100"] / record.config["num_draws"])
+        of_lenses += [each["100"] / record.config["num_draws"] for each in unit["lenses"]["matched"]["named"].values()]
+    counts = [sum(p <= 0.05 for p in p_values[True]), sum(p > 0.05 for p in p_values[False])]
+    assert (
+        f"of groups of 100 rows, {counts[0]} of {len(p_values[True])} by the base as it is had p <= .05, and "
+        f"{counts[1]} of {len(p_values[False])} by a finetuned copy had not; of four candidates, the likeliest was the "
+        f"author's base in {100 * np.mean(named):.1f} % of draws of 100 rows"
+    ) == audit_config.AUTHOR_RATES
+    assert len(record.results) == 4 and len(of_lenses) == 16 and sorted(of_lenses)[1] > 0.9
+    assert (
+        f"lenses named the right one of four traits in {100 * np.mean(of_lenses):.1f} % of draws of 100 rows if they "
+        f"were finetuned like the author, but of one author of sixteen in {100 * min(of_lenses):.1f} %"
+    ) == audit_config.LENS_RATES
+    for options in ({}, {"lenses": True}):
+        notes = " ".join(audits.notes(AuditConfig(base="tiny:100", **options)))
+        assert audit_config.AUTHOR_RATES in notes and (audit_config.LENS_RATES in notes) == bool(options)
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert audit_config.AUTHOR_RATES in readme and audit_config.LENS_RATES in readme
 
 
 @pytest.mark.parametrize(
