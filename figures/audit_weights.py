@@ -20,7 +20,7 @@ LINEAR = 5.0
 
 def question(record: records.Record) -> str:
     """What is asked, in a line."""
-    return f"is {record.config['weights']} a relative of {record.config['reference']}?"
+    return f"Is {record.config['weights']} a relative of {record.config['reference']}?"
 
 
 def relations(record: records.Record) -> dict[form.Unit, Relation]:
@@ -97,7 +97,7 @@ def save(path: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
     style.use()
     figure, ax = plt.subplots(figsize=(6.4, 1.5 + 0.75 * len(compared)), layout="constrained")
     draw(ax, compared)
-    ax.set_title("\n".join(textwrap.wrap(question(record).capitalize(), 70)), loc="left", fontsize=11)
+    ax.set_title("\n".join(textwrap.wrap(question(record), 70)), loc="left", fontsize=11)
     sentences = [
         "A dot for each tensor: its correlation with the reference's, in standard deviations over random orders of "
         f"units; grey: 99 % of these orders have no tensor beyond it. Record {path.name}.",
@@ -157,7 +157,7 @@ def _page(record: records.Record, path: pathlib.Path, picture: pathlib.Path) -> 
     return onepage.write(
         path,
         kind="audit",
-        title=question(record).capitalize(),
+        title=question(record),
         header=("comparison", "verdict", "p-value", "correlation", "z", "what would change the verdict"),
         rows=rows,
         colours=[COLOURS[relation["verdict"]] for relation in compared.values()],

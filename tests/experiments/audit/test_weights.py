@@ -55,7 +55,7 @@ def test_a_permuted_descendant_is_recognized_and_a_stranger_is_not(place, capsys
     assert record.results["matched"]["p_value"] == pytest.approx(0.001)
     assert record.results["direct"]["verdict"] != "related"
     said = capsys.readouterr().out
-    assert "is descendant.npz a relative of reference.npz?" in said
+    assert "Is descendant.npz a relative of reference.npz?" in said
     assert "matched: related; p = 0.001" in said
     program.main(["--weights=stranger.safetensors", "--reference=reference.npz", "--record=b.json", "--no-figure"])
     results = records.read(place / "b.json", form.FORM).results
@@ -163,12 +163,12 @@ def test_the_rates_are_those_of_the_record():
 def test_the_answer_is_the_stronger_verdict_and_each_says_what_would_change_it(unit, changes, answer, change):
     weaker = RELATION | {"verdict": "not seen", "p_value": 0.5}
     results = dict.fromkeys(form.UNITS, weaker) | {unit: RELATION | changes}
-    config = {"weights": "a", "reference": "b", "num_permutations": 999}
+    config = {"weights": "A.npz", "reference": "hf:B", "num_permutations": 999}
     record = records.Record("audit_weights", config, {"name": "a", "source": "b", "checksum": "0"}, {}, results)
     form.FORM.require(record)
     assert report.answer(record) == answer
     assert change in report.what_would_change(unit, report.relations(record)[unit])
-    assert f"answer: {answer}" in report.lines(record)
+    assert report.lines(record)[0] == "Is A.npz a relative of hf:B?" and f"answer: {answer}" in report.lines(record)
 
 
 def test_every_tensor_is_a_dot_beside_what_random_orders_reach():
