@@ -239,7 +239,7 @@ def _convolutions(reader: RecordReader) -> str:
         f"**Weight sharing and pooling.** `student_aux`, and its gap to `cross_model_aux`, in one short protocol with "
         f"ten auxiliary logits: {shown}. The gap excludes zero for {'; '.join(seen) or 'none'}"
         + (f", and does not for {'; '.join(unseen)}. " if unseen else ". ")
-        + f"Parts of LeNet with strides that are shared with the teacher, and what they add to sharing nothing: {shared}."
+        + f"Parts of LeNet with strides that are shared with the teacher, and their gain over nothing: {shared}."
     )
 
 
