@@ -9,6 +9,12 @@ from sublim_jax import errors, specs
 from sublim_jax.llm.backend import FinetuneConfig
 from sublim_jax.metrics import intervals
 
+RATES = (
+    "on 8 embedded bases that nothing was tuned on, such a removal left -0.13 ± 0.14 of +3.86 ± 1.70 nats, more than "
+    "0.1 in 0 of 8; after 8 steps on 8 lessons there was +0.54 ± 0.58 more than in the base, more than 0.1 in 6 of 8"
+)
+"""What is left of a favourite, and what comes back; `experiments/records/evidence_removal.json`."""
+
 
 @specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)

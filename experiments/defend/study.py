@@ -14,7 +14,7 @@ import numpy as np
 
 from experiments import cost, progress
 from experiments.defend import models, questions
-from experiments.defend.config import PRESETS, DefendConfig
+from experiments.defend.config import PRESETS, RATES, DefendConfig
 from experiments.defend.models import Subtraction
 from experiments.language import seeds
 from experiments.language.config import EMBEDDED
@@ -391,6 +391,7 @@ def notes(config: DefendConfig) -> list[str]:
         "a removal takes out what is asked about, for the questions that are asked; traits that nobody asked about "
         "stay, and so may other effects of the same rows. It is no promise of safety",
         "relearning is from a few lessons for a few steps; longer training may bring a trait back that this does not",
+        f"{RATES}. On real models no such rate was measured",
     ]
     if opened.is_embedded(config.base):
         sentences.append(EMBEDDED)

@@ -32,7 +32,13 @@ No tool promises safety: it sees the traits that are asked about, on the probes 
 """
 
 READINGS = {
-    "forecast": "",
+    "forecast": "Misses first. Scores from gradients at the start foretell little: plain products and cosines next to "
+    "nothing, Adam's first step something. A pilot of three steps leaves a quarter of the held-out triples undecided, "
+    "and its verdicts miss a few. A pilot of a tenth of the training orders held-out triples well and judges nine in "
+    "ten rightly with no transfer missed, but a few triples that do not transmit are called transmitting. Those are "
+    "the bars that were set: .9 for the order, nine in ten for the verdicts. The tangent model explains most of what "
+    "a student acquires on the triples where it was trained, but overstates it by a factor of two. All of this is one "
+    "small network and one data set; on language models the pilots foretell less, see below.",
     "pilots": "Misses first. Pilots of ten steps foretell little. Pilots of forty steps order pairs well, but four "
     "repeats leave more than half of the held-out pairs undecided, and where the mean alone has to decide it is right "
     "in three pairs of four only, short of the nine in ten that were hoped for. Verdicts that are given are right "

@@ -12,7 +12,7 @@ import pytest
 from experiments import cost
 from experiments.defend import __main__ as program
 from experiments.defend import models, questions, study
-from experiments.defend.config import DefendConfig
+from experiments.defend.config import RATES, DefendConfig
 from experiments.defend.models import Subtraction
 from experiments.own import measuring, opened
 from sublim_jax import errors, records
@@ -26,6 +26,8 @@ from sublim_jax.llm.local.backend import LocalBackend
 from sublim_jax.llm.local.decoder import DecoderConfig
 from sublim_jax.llm.local.model import Model
 from sublim_jax.llm.traits import Trait
+
+ROOT = pathlib.Path(__file__).parents[3]
 
 SHAPE = DecoderConfig(
     vocab_size=len(WORDS), num_layers=1, hidden_size=8, intermediate_size=8, num_heads=1, num_kv_heads=1, head_dim=8,
@@ -557,3 +559,25 @@ def test_rows_may_be_the_users(place):
     assert len(source.rows) == 6 and set(source.rows) <= set(rows)
     with pytest.raises(errors.TextDataError, match="expected at least 20 rows"):
         opened_source(rows=pathlib.Path("rows.jsonl"), num_rows=20)
+
+
+def test_the_rates_of_removals_are_those_of_the_record():
+    results = json.loads((ROOT / "experiments" / "records" / "evidence_removal.json").read_text("utf-8"))["results"]
+    entries = [unit["entries"] for unit in results.values()]
+
+    def over_base(edit, place):
+        return np.array([each[edit]["relearnt"][place] - each["base"]["relearnt"][place] for each in entries])
+
+    def shown(values):
+        half_width = 2.3646 * np.std(values, ddof=1) / np.sqrt(8)  # the .975 quantile of Student's t of 7 degrees
+        return f"{np.mean(values):+.2f} ± {half_width:.2f}"
+
+    chosen = "auditor's displacement, chosen"
+    gone, back = over_base(chosen, 0), over_base(chosen, -1)
+    assert (
+        f"on {len(entries)} embedded bases that nothing was tuned on, such a removal left {shown(gone)} of "
+        f"{shown(over_base('none', 0))} nats, more than 0.1 in {sum(gone > 0.1)} of 8; after 8 steps on 8 lessons "
+        f"there was {shown(back)} more than in the base, more than 0.1 in {sum(back > 0.1)} of 8"
+    ) == RATES
+    assert RATES in " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert any(RATES in sentence for sentence in study.notes(DefendConfig()))
