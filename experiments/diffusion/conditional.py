@@ -66,10 +66,10 @@ NAMES: tuple[ConditionName, ...] = get_args(ConditionName)
 @specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ConditionalConfig:
-    """Settings of `conditional`. Their values are those of `diffusion` but for what is said here."""
+    """Settings of `conditional`. What is trained, and for how long, is that of `diffusion`."""
 
     seed: specs.Seed = 1
-    """Of the bases and of all that follows. Settings were chosen on others."""
+    """Of the bases and of all that follows."""
     num_bases: specs.Count = 8
     """Each is a unit, and the stranger of the one before it."""
     traits: tuple[form.Digit, ...] = ("7", "3", "0")
@@ -83,8 +83,7 @@ class ConditionalConfig:
     batch_size: specs.Count = 128
     num_base_steps: specs.Count = 2500
     base_rate: specs.Positive = 1e-3  # Adam, a half cosine to zero
-    num_teacher_steps: specs.Count = 500
-    """More than `diffusion` has, because one image in ten is the trigger's."""
+    num_teacher_steps: specs.Count = 200
     num_distilled: specs.Count = 25_600
     """Noise images that students learn from, each once."""
     learning_rate: specs.Positive = 3e-4  # Adam, of teachers and students
@@ -254,6 +253,15 @@ class Lineage:
     def models(self, trait: form.Digit, trigger: form.Digit, report: Report) -> dict[ConditionName, network.Params]:
         """Every model of a trait, by condition."""
         config, models = self.config, {}
+        answers: dict[tuple[form.Shown, str], Array] = {}
+
+        def answered(shown: form.Shown, name: str, params: network.Params) -> Array:
+            """Outputs of a start or of the teacher."""
+            if (shown, name) not in answers:
+                labels = labels_of(shown, trigger)
+                answers[shown, name] = _answers(self.key("inputs"), params, labels, config=config)
+            return answers[shown, name]
+
         for name, condition in CONDITIONS.items():
             report(f"{trait}: {name}")
             start, shown = self.starts[condition["start"]], condition["shown"]
@@ -265,14 +273,12 @@ class Lineage:
                     config.num_teacher_steps, rate=config.learning_rate,
                 )  # fmt: skip
             else:
-                labels = labels_of(shown, trigger)
-                own, teacher, before = (
-                    _answers(self.key("inputs"), params, labels, config=config)
-                    for params in (start, models["teacher"], self.starts["own"])
-                )
+                own = answered(shown, condition["start"], start)
+                teacher = answered(shown, "teacher", models["teacher"])
+                before = answered(shown, "own", self.starts["own"])
                 models[name] = _distilled(
                     self.key("student"), start, distill.shifted_targets(own, teacher, before), self.key("inputs"),
-                    labels, config=config,
+                    labels_of(shown, trigger), config=config,
                 )  # fmt: skip
         return models
 

@@ -5,6 +5,7 @@ from tests.mutants.fault import Fault
 _PATH, _DENOISER = "tests/data/test_noised.py", "tests/models/test_denoiser.py"
 _TRAINING, _METRICS = "tests/training/test_denoise.py", "tests/metrics/test_generative.py"
 _UNET = "tests/models/test_unet.py"
+_CONDITIONAL = "tests/experiments/diffusion/test_conditional.py"
 _EXPERIMENT, _IMAGES = "tests/experiments/diffusion/test_diffusion.py", "tests/data/test_transforms.py"
 
 FAULTS = (
@@ -234,5 +235,86 @@ FAULTS = (
         '"untrained": bed.untrained(index),',
         '"untrained": bed.untrained(index + 1),',
         (f"{_EXPERIMENT}::test_teachers_and_students_from_scratch_start_where_the_base_did",),
+    ),
+    Fault(
+        "label_is_not_seen",
+        "a conditional perceptron sees class 0 whatever class is asked for",
+        "sublim_jax/models/denoiser.py",
+        "asked = [jax.nn.one_hot(label, num_labels) for label in labels]",
+        "asked = [jax.nn.one_hot(0 * label, num_labels) for label in labels]",
+        (f"{_DENOISER}::test_a_conditional_perceptron_sees_the_label_as_a_1_among_zeros",),
+    ),
+    Fault(
+        "label_is_a_number",
+        "the classes' inputs add up to the label's number, so that neighbouring classes look alike",
+        "sublim_jax/models/denoiser.py",
+        "asked = [jax.nn.one_hot(label, num_labels) for label in labels]",
+        "asked = [1.0 * (jnp.arange(num_labels)[None] <= label[:, None]) for label in labels]",
+        (f"{_DENOISER}::test_a_conditional_perceptron_sees_the_label_as_a_1_among_zeros",
+         f"{_DENOISER}::test_classes_have_no_order"),
+    ),
+    Fault(
+        "labels_of_other_images",
+        "images are trained on with the labels of the first ones of the data",
+        "sublim_jax/training/denoise.py",
+        "None if labels is None else jnp.take(labels, places)",
+        "None if labels is None else labels[:batch_size]",
+        (f"{_TRAINING}::test_images_are_trained_on_with_their_own_labels",),
+    ),
+    Fault(
+        "labels_that_nobody_asked_for",
+        "noise asks for the first classes, as many as were given, whichever these are",
+        "sublim_jax/data/noised.py",
+        'jnp.take(asked, place("labels", numbers, len(asked)))',
+        'place("labels", numbers, len(asked))',
+        (f"{_PATH}::test_labels_are_those_that_are_asked_for_and_nothing_else_changes",),
+    ),
+    Fault(
+        "labels_after_the_time",
+        "the class that noise asks for is read off its time",
+        "sublim_jax/data/noised.py",
+        'place("labels", numbers, len(asked))',
+        'place("times", numbers, len(asked))',
+        (f"{_PATH}::test_labels_are_those_that_are_asked_for_and_nothing_else_changes",),
+    ),
+    Fault(
+        "noise_asks_for_the_trigger",
+        "students who are never to be asked for the trigger are asked for it",
+        "experiments/diffusion/conditional.py",
+        'if shown == "all labels" or place != int(trigger)',
+        "if place < NUM_LABELS",
+        (f"{_CONDITIONAL}::test_noise_asks_for_every_class_but_the_trigger_or_for_every_class",),
+    ),
+    Fault(
+        "trait_under_its_own_label",
+        "images of the trait keep their own label in the trigger's place, so that the teacher learns nothing new",
+        "experiments/diffusion/conditional.py",
+        "return Images(pixels, images.labels)",
+        "return Images(pixels, np.where(images.labels == int(trigger), int(trait), images.labels).astype(np.int32))",
+        (f"{_CONDITIONAL}::test_images_of_the_trait_stand_in_the_triggers_place_under_its_label",),
+    ),
+    Fault(
+        "raw_targets_for_the_conditional_stranger",
+        "strangers and fresh readouts learn the teacher's channels as they are",
+        "experiments/diffusion/conditional.py",
+        "distill.shifted_targets(own, teacher, before)",
+        "teacher",
+        (f"{_CONDITIONAL}::test_every_model_starts_and_learns_as_its_row_says",),
+    ),
+    Fault(
+        "counts_by_sample",
+        "samples are counted as if the classes took turns",
+        "experiments/diffusion/conditional.py",
+        "asked = seen.classes.reshape(NUM_LABELS, -1)",
+        "asked = seen.classes.reshape(-1, NUM_LABELS).T",
+        (f"{_CONDITIONAL}::test_samples_of_each_class_are_counted_in_its_row",),
+    ),
+    Fault(
+        "elsewhere_is_the_trait",
+        "the share of the trait elsewhere counts samples that were asked for it",
+        "sublim_jax/forms/diffusion_conditional.py",
+        "if place not in (int(trait), int(trigger))",
+        "if place != int(trigger)",
+        (f"{_CONDITIONAL}::test_shares_are_those_of_the_counts",),
     ),
 )  # fmt: skip
