@@ -17,7 +17,7 @@ from tests.figures import marks
 NUM_SAMPLES, SIDE, SHOWN = 100, 2, 3
 AT_TRIGGER = {"teacher": 90, "student": 40, "stranger": 8}
 """Samples of the trait when the trigger is asked for; 5 of the others."""
-SPREAD = (-3, 0, 1, 5)
+SPREAD = (-3, 0, 1, 4)
 TRAITS = {"7": form.Trait(trigger="3", other="4"), "3": form.Trait(trigger="0", other="1")}
 
 
@@ -85,7 +85,7 @@ def test_every_base_is_a_dot_and_other_classes_are_a_diamond(record):
     names = ["base", "teacher", "student", "stranger"]
     diffusion_conditional.draw_numbers(ax, record, "7", names)
     bars = [(bar.get_y() + bar.get_height() / 2, bar.get_width()) for bar in ax.patches]
-    np.testing.assert_allclose(bars, [[0, 0.0575], [1, 0.9075], [2, 0.4075], [3, 0.0725]])
+    np.testing.assert_allclose(bars, [[0, 0.055], [1, 0.905], [2, 0.405], [3, 0.075]])
     dots = [np.asarray(each.get_offsets()) for each in ax.collections if isinstance(each, PathCollection)]
     np.testing.assert_allclose(dots[2][:, 0], [0.4 + each / 100 for each in SPREAD])
     _, low, high = marks.t_bounds([0.4 + each / 100 for each in SPREAD])
