@@ -81,7 +81,16 @@ READINGS = {
     "permuted units. Answers need more than 64 queries after a strong training or under noise. Otherwise an ancestor "
     "is recognized through every disguise that was tried, also through a readout that was replaced. Rotations of a "
     "transformer's residual stream are out of reach.",
-    "skills": "",
+    "skills": "Misses first. The favourite passes weakly wherever rows also teach a rule, and of five beds with a "
+    "rule only two, both with semicolons, show a transfer whose interval leaves zero out; some students of the "
+    "favourite's teacher do not have it at all. Twice the lessons of the favourite do not make it stronger, and "
+    "students with half of such rows do not show it. Some bases write too few answers that can be rewritten, so that "
+    "beds have fewer than eight. Finetuning the student on a few clean rows leaves the favourite where it is; on as "
+    "many as the student was trained on, bases scatter so widely that nothing is shown. Shrinking the student's "
+    "displacement loses the skill first. What works here: subtracting a dose of an auditor's displacement takes the "
+    "favourite back to where students of clean rows are, at no cost to the skill that is seen, and relearning goes on "
+    "at their pace; a random direction of the same length does nothing. The gradient of the probes, projected out, "
+    "takes away a part at best. The auditor here knows how the author was finetuned, which is a best case.",
 }
 """What each table shows, in words without numbers; empty where a record is not read yet."""
 
