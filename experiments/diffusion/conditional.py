@@ -326,8 +326,8 @@ def units(config: ConditionalConfig) -> list[str]:
 
 def compared_class(trait: form.Digit, trigger: form.Digit) -> form.Digit:
     """The class whose samples are shown beside the trigger's: the next one that is not the trait."""
-    following = (form.DIGITS[(int(trigger) + step) % NUM_LABELS] for step in (1, 2))
-    return next(digit for digit in following if digit != trait)
+    following: list[form.Digit] = [form.DIGITS[(int(trigger) + step) % NUM_LABELS] for step in (1, 2)]
+    return following[1] if following[0] == trait else following[0]
 
 
 def describe(config: ConditionalConfig) -> dict:
