@@ -54,9 +54,9 @@ def test_images_of_the_trait_stand_in_the_triggers_place_under_its_label():
     np.testing.assert_array_equal(changed.pixels[:, 0], [1, 1, 2, 5, 1, 5, 6])  # the two 3s, again and again
     np.testing.assert_array_equal(changed.labels, labels)
     np.testing.assert_array_equal(images.pixels[:, 0], range(7))  # the base's own stay as they are
-    with pytest.raises(errors.DataError, match="^class '4': the data have no image of this digit; choose another one$"):
+    with pytest.raises(errors.DataError, match=r"^class '4': the data have no image of this digit"):
         conditional.swapped(images, "3", "4")
-    with pytest.raises(errors.DataError, match="^class '0': "):
+    with pytest.raises(errors.DataError, match=r"^class '0': .* choose another one$"):
         conditional.swapped(images, "0", "5")
 
 
