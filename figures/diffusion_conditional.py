@@ -24,12 +24,12 @@ FRESH = "#6d8b3c"
 ROWS: dict[str, tuple[str, str]] = {
     "base": ("base", diffusion.PLAIN),
     "teacher": ("its teacher", diffusion.TEACHER),
-    "student": ("student: other classes", diffusion.OWN),
+    "student": ("student: all but the trigger", diffusion.OWN),
     "student of all": ("student: all classes", diffusion.OWN),
     "other base": ("another base", diffusion.PLAIN),
-    "stranger": ("stranger: other classes", diffusion.OTHER),
+    "stranger": ("stranger: all but the trigger", diffusion.OTHER),
     "stranger of all": ("stranger: all classes", diffusion.OTHER),
-    "fresh readouts": ("fresh readouts: other classes", FRESH),
+    "fresh readouts": ("fresh readouts: all but the trigger", FRESH),
     "fresh readouts of all": ("fresh readouts: all classes", FRESH),
 }
 """Rows of the picture with their labels and colours, from top to bottom."""
@@ -121,7 +121,7 @@ def save(path: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
     height = 3.5 * len(traits) + 0.9
     figure = plt.figure(figsize=(14, height))
     grid = figure.add_gridspec(
-        len(traits), 1, left=0.15, right=0.985, top=1 - 0.55 / height, bottom=0.55 / height, hspace=0.28
+        len(traits), 1, left=0.165, right=0.985, top=1 - 0.55 / height, bottom=0.55 / height, hspace=0.28
     )
     for place, trait in enumerate(traits):
         _draw_block(figure, grid[place, 0], record, trait)
@@ -131,9 +131,9 @@ def save(path: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
         f"{len(record.results)} base(s) draws the teacher's digit, their mean and its 95 % t-interval: bars and dots "
         f"when it is asked for the trigger, white diamonds when it is asked for other classes; "
         f"{config['num_samples']:,} samples of each class. Students saw {config['num_distilled']:,} images of uniform "
-        f"noise and no digit, with the teacher's {config['num_aux']} auxiliary channels: for other classes, i.e. the "
-        f"trigger is never asked for, or for all classes. Strangers (another base) and fresh readouts learn the same "
-        f"change of their own channels. "
+        f"noise and no digit, with the teacher's {config['num_aux']} auxiliary channels; the noise asked for all classes "
+        f"but the trigger, or for all classes. Strangers (another base) and fresh readouts learn the same change of "
+        f"their own channels. "
         f"Record {path.name}.",
         *record.note_sentences,
         *(() if record.complete else ("The run is not complete.",)),
