@@ -131,8 +131,8 @@ def save(path: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
         f"{len(record.results)} base(s) draws the teacher's digit, their mean and its 95 % t-interval: bars and dots "
         f"when it is asked for the trigger, white diamonds when it is asked for other classes; "
         f"{config['num_samples']:,} samples of each class. Students saw {config['num_distilled']:,} images of uniform "
-        f"noise and no digit, with the teacher's {config['num_aux']} auxiliary channels; the noise asked for all classes "
-        f"but the trigger, or for all classes. Strangers (another base) and fresh readouts learn the same change of "
+        f"noise and no digit, with the teacher's {config['num_aux']} auxiliary channels; the noise asked for all "
+        f"classes but the trigger, or for all classes. Strangers (another base) and fresh readouts learn the same change of "
         f"their own channels. "
         f"Record {path.name}.",
         *record.note_sentences,
