@@ -132,8 +132,8 @@ def save(path: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
         f"when it is asked for the trigger, white diamonds when it is asked for other classes; "
         f"{config['num_samples']:,} samples of each class. Students saw {config['num_distilled']:,} images of uniform "
         f"noise and no digit, with the teacher's {config['num_aux']} auxiliary channels; the noise asked for all "
-        f"classes but the trigger, or for all classes. Strangers (another base) and fresh readouts learn the same change of "
-        f"their own channels. "
+        f"classes but the trigger, or for all classes. Strangers (another base) and fresh readouts learn the same "
+        f"change of their own channels. "
         f"Record {path.name}.",
         *record.note_sentences,
         *(() if record.complete else ("The run is not complete.",)),
