@@ -39,6 +39,7 @@ figures: $(READY)
 	$(RUN) -m figures.language
 	$(RUN) -m figures.evidence
 	$(RUN) -m figures.diffusion
+	$(RUN) -m figures.diffusion_conditional
 	$(RUN) -m figures.directions
 
 # Does some test notice each planted fault, and some property each one in the theory?

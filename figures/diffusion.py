@@ -114,8 +114,13 @@ def lines(record: records.Record) -> list[str]:
 
 def strip(record: records.Record, trait: str, condition: str) -> np.ndarray:
     """The first base's samples side by side, dark to bright from 0 to 255, with white gaps."""
-    side, shown = record.description["side"], record.results[form.units(record.config)[0]]["images"]
-    images = np.frombuffer(form.decoded(shown[trait][condition]), np.uint8).reshape(-1, side, side)
+    shown = record.results[form.units(record.config)[0]]["images"]
+    return side_by_side(shown[trait][condition], record.description["side"])
+
+
+def side_by_side(samples: str, side: int) -> np.ndarray:
+    """Samples as a record keeps them in one row, dark to bright from 0 to 255, with white gaps."""
+    images = np.frombuffer(form.decoded(samples), np.uint8).reshape(-1, side, side)
     framed = np.pad(images, ((0, 0), (0, 0), (0, GAP)), constant_values=255)
     return np.concatenate(list(framed), axis=1)[:, :-GAP]
 

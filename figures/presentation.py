@@ -11,6 +11,7 @@ from sublim_jax.forms import (
     audit_weights,
     defend,
     diffusion,
+    diffusion_conditional,
     directions,
     evidence_authors,
     evidence_defences,
@@ -32,8 +33,8 @@ from sublim_jax.forms import (
 FORMS = {
     form.experiment: form
     for form in (
-        mnist_aux.FORM, speed.FORM, theorem.FORM, diffusion.FORM, directions.FORM, language_real.FORM,
-        own_transfer.FORM, audit.FORM, audit_weights.FORM, defend.FORM, evidence_defences.FORM,
+        mnist_aux.FORM, speed.FORM, theorem.FORM, diffusion.FORM, diffusion_conditional.FORM, directions.FORM,
+        language_real.FORM, own_transfer.FORM, audit.FORM, audit_weights.FORM, defend.FORM, evidence_defences.FORM,
         evidence_forecast.FORM, evidence_authors.FORM, evidence_lineage.FORM, evidence_marks.FORM,
         evidence_pilots.FORM, evidence_policies.FORM, evidence_removal.FORM, evidence_skills.FORM,
     )
@@ -61,7 +62,9 @@ def _module(experiment: str) -> Any:
         return importlib.import_module(f"figures.evidence.{name}")
     if experiment == "language_real":
         return importlib.import_module("figures.language.real")
-    if experiment in ("audit", "audit_weights", "defend", "diffusion", "directions", "own_transfer"):
+    if experiment in (
+        "audit", "audit_weights", "defend", "diffusion", "diffusion_conditional", "directions", "own_transfer",
+    ):  # fmt: skip
         return importlib.import_module(f"figures.{experiment}")
     return None
 

@@ -152,6 +152,11 @@ class Judge(NamedTuple):
         }
 
 
+def encoded(pixels: Rows) -> str:
+    """Images for the record: bytes, 0 for -1 and less, 255 for 1 and more."""
+    return form.encoded(np.round((np.clip(pixels, -1, 1) + 1) * 127.5).astype(np.uint8).tobytes())
+
+
 def _see(model: MLPSpec, params: mlp.Params, pixels) -> Seen:
     logits, features = _apply(params, jnp.asarray(pixels), model=model)
     return Seen(np.asarray(pixels), np.asarray(jax.nn.softmax(logits)), np.asarray(features).T)

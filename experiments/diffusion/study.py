@@ -6,6 +6,7 @@
     python -m experiments.diffusion --traits 2 bold      other traits
     python -m experiments.diffusion --preset unet        a convolutional denoiser of 28 x 28 pixels
     python -m experiments.diffusion --preset scratch     teachers and students that start from random initializations
+    python -m experiments.diffusion --preset conditional generators that are asked for a class; see `conditional`
 
 A base is a small rectified-flow model of digits of 14 x 14 pixels: a perceptron that estimates an image from a noised
 one and its time, with auxiliary channels that no training on images touches; with `--preset unet`, a U-Net on images of
@@ -401,15 +402,10 @@ def measure(source: Source, config: DiffusionConfig, unit: str, report: Report) 
                 seen, more = starts[name], {}
             loss = float(_loss(lineage.key("trait's loss"), params, tested, config=config))
             entries[name] = bed.judge.entry(seen, trait) | {"loss": loss} | more
-            images[trait][name] = _encoded(seen.pixels[: config.num_shown])
+            images[trait][name] = judges.encoded(seen.pixels[: config.num_shown])
         results["traits"][trait] = entries
     results["partial_steps"] = lineage.partial_steps
     return results | ({"images": images} if lineage.index == 0 else {})
-
-
-def _encoded(pixels: np.ndarray) -> str:
-    """Images for the record: bytes, 0 for -1 and less, 255 for 1 and more."""
-    return form.encoded(np.round((np.clip(pixels, -1, 1) + 1) * 127.5).astype(np.uint8).tobytes())
 
 
 def lines(record: records.Record, unit: str) -> Sequence[str]:

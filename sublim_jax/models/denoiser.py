@@ -6,7 +6,8 @@ auxiliary channels, which no training on images touches. So all that works on lo
 `training.distill` with the squared error, and the theory with `f(params, (x_t, t))`.
 
 `from_mlp` makes one of the paper's kind of network, `unet.make` a convolutional one. Any other network is one too, if
-its `forward` takes the pair.
+its `forward` takes the pair. A conditional denoiser takes triples (x_t, t, label): it estimates an image of the class
+that is asked for.
 """
 
 import functools
@@ -14,7 +15,7 @@ import functools
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from sublim_jax import errors, specs
 from sublim_jax.models import heads, mlp, network
@@ -22,6 +23,7 @@ from sublim_jax.models.mlp import MLPSpec
 
 Images = Float[Array, "batch *shape"]
 Times = Float[Array, "batch"]
+Labels = Int[Array, "batch"]
 NUM_TIME_FEATURES = 32
 
 
@@ -44,28 +46,44 @@ def from_mlp(
     hidden_sizes: tuple[int, ...] = (256, 256, 256),
     num_aux: int = 64,
     activation: mlp.Activation = "silu",
+    num_labels: int = 0,
 ) -> network.Network:
     """A multilayer perceptron on the pixels of x_t and `time_features` of t. Equal settings give the same object.
 
+    Args:
+        num_labels: classes 0, 1, ... that an image can be asked for. Inputs are triples (x_t, t, label) then, and the
+            perceptron sees the label as further inputs, all 0 but for a 1 at its place. 0: inputs are pairs.
+
     Raises:
-        InputError: a size or an activation that does not exist.
+        InputError: a size or an activation that does not exist; when it is applied, labels that are missing or that it
+            does not know.
     """
+    specs.check(num_labels, specs.CountOrZero, "num_labels")
     spec = MLPSpec(
-        in_size=num_pixels + NUM_TIME_FEATURES, hidden_sizes=hidden_sizes, num_classes=num_pixels, num_aux=num_aux,
-        activation=activation, init_distribution="he_normal",
+        in_size=num_pixels + NUM_TIME_FEATURES + num_labels, hidden_sizes=hidden_sizes, num_classes=num_pixels,
+        num_aux=num_aux, activation=activation, init_distribution="he_normal",
     )  # fmt: skip
 
     def forward(params, inputs):
-        noised, times = inputs
+        noised, times, *labels = inputs
+        if bool(labels) != bool(num_labels):
+            raise errors.InputError(
+                f"this denoiser has num_labels={num_labels} and was given {'labels' if labels else 'no labels'}: ask a "
+                f"conditional one for a class of each image, and no other one"
+            )
         pixels = noised.reshape(len(noised), -1)
-        return mlp.apply(params, jnp.concatenate([pixels, time_features(times)], axis=1), spec)
+        asked = [jax.nn.one_hot(label, num_labels) for label in labels]
+        return mlp.apply(params, jnp.concatenate([pixels, time_features(times), *asked], axis=1), spec)
 
     return network.Network(initialize=spec.init, forward=forward, num_classes=num_pixels, num_aux=num_aux)
 
 
-def estimate(params: network.Params, noised: Images, times: Times, *, model: network.Network) -> Images:
-    """The estimate of x_0, of the same shape as x_t."""
-    pixels = heads.class_logits(model.apply(params, (noised, times)), num_classes=model.num_classes)
+def estimate(
+    params: network.Params, noised: Images, times: Times, labels: Labels | None = None, *, model: network.Network
+) -> Images:
+    """The estimate of x_0, of the same shape as x_t. A conditional denoiser needs labels."""
+    inputs = (noised, times) if labels is None else (noised, times, labels)
+    pixels = heads.class_logits(model.apply(params, inputs), num_classes=model.num_classes)
     return pixels.reshape(noised.shape)
 
 
@@ -88,14 +106,19 @@ def with_fresh_channels(key: Key[Array, ""], params: mlp.Params, *, model: netwo
     return (*params[:-1], mlp.Dense(*joined))
 
 
-def sample(params: network.Params, noise: Images, *, model: network.Network, num_steps: int) -> Images:
+def sample(
+    params: network.Params, noise: Images, labels: Labels | None = None, *, model: network.Network, num_steps: int
+) -> Images:
     """Images that flow from this noise: Euler's method on a uniform grid from time 1 to time 0.
 
     The velocity is (x_t - estimate) / t, so a step from t to s is x_s = (s / t) x_t + (1 - s / t) estimate, which is
     DDIM's too. The last step ends at the estimate itself. Equal noise makes samples of different models comparable.
 
+    Args:
+        labels: the class that each image is asked for, of a conditional denoiser.
+
     Raises:
-        InputError: `num_steps` is not a whole number of at least 1.
+        InputError: `num_steps` is not a whole number of at least 1, or the noise has another number of pixels.
 
     Source: Liu et al. 2023; Song et al. 2021 (DDIM).
     """
@@ -108,7 +131,7 @@ def sample(params: network.Params, noise: Images, *, model: network.Network, num
 
     def step(images, place):
         time, keep = 1 - place / num_steps, 1 - 1 / (num_steps - place)
-        guess = estimate(params, images, jnp.full(len(images), time), model=model)
+        guess = estimate(params, images, jnp.full(len(images), time), labels, model=model)
         return keep * images + (1 - keep) * guess, None
 
     return lax.scan(step, noise, jnp.arange(num_steps, dtype=jnp.float32))[0]

@@ -24,15 +24,16 @@ def loss(
     images: Images,
     noise: Images,
     times: Float[Array, "image"],
+    labels: Int[Array, "image"] | None = None,
     *,
     model: network.Network,
 ) -> Float[Array, ""]:
     """Squared error of the estimates of images that lie at these times on their ways to the noise.
 
     Summed over pixels and averaged over images, as `losses.squared_error`, all times alike. Auxiliary channels do not
-    enter.
+    enter. A conditional denoiser is told the images' labels.
     """
-    guesses = denoiser.estimate(params, noised.path(images, noise, times), times, model=model)
+    guesses = denoiser.estimate(params, noised.path(images, noise, times), times, labels, model=model)
     return losses.squared_error(guesses.reshape(len(images), -1), images.reshape(len(images), -1))
 
 
@@ -52,6 +53,7 @@ def train(
     num_steps: int | Int[Array, ""],
     optimizer: OptimizerSpec,
     num_images: int | Int[Array, ""] | None = None,
+    labels: Int[Array, "image"] | None = None,
     final_rate: float | Float[Array, ""] = 1.0,
     batch_size: int = 128,
 ) -> tuple[network.Params, Float[Array, ""]]:
@@ -62,6 +64,7 @@ def train(
     Args:
         num_images: how many of the images, the first ones, are drawn from. Data sets that are padded to one length
             share a program. All by default.
+        labels: classes that the images are asked for by, of a conditional denoiser.
         final_rate: what a half cosine takes the learning rate to, as a share of its first value; 1 keeps it.
     """
     transformation = optimizers.build(optimizer)
@@ -71,11 +74,12 @@ def train(
     def step(number, carried):
         state, recent = carried
         pick_key, noise_key = jax.random.split(jax.random.fold_in(key, number))
-        batch = jnp.take(images, jax.random.randint(pick_key, (batch_size,), 0, count), axis=0)
+        places = jax.random.randint(pick_key, (batch_size,), 0, count)
+        batch, asked = jnp.take(images, places, axis=0), None if labels is None else jnp.take(labels, places)
         noise, times = draw(noise_key, batch)
         rate = final_rate + (1 - final_rate) * 0.5 * (1 + jnp.cos(jnp.pi * number / length))
         state, value = loop.gradient_step(
-            state, lambda params: loss(params, batch, noise, times, model=model), transformation,
+            state, lambda params: loss(params, batch, noise, times, asked, model=model), transformation,
             trainable=jax.tree.map(lambda _: rate, start),
         )  # fmt: skip
         return state, recent + (value - recent) / jnp.minimum(number + 1, 50)

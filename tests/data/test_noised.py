@@ -61,12 +61,31 @@ def test_real_images_lie_on_their_path_and_all_of_the_first_ones_come():
     assert stats.chisquare(counts[:3]).pvalue > 1e-3
 
 
+def test_labels_are_those_that_are_asked_for_and_nothing_else_changes():
+    """Also those that a compiled program is given: no class comes that is not among them, and each as often."""
+    numbers, asked = jnp.arange(900), (8, 1, 5)
+    pairs = noised.make_inputs(KEY, "uniform", num_pixels=6)(numbers)
+    images, times, labels = noised.make_inputs(KEY, "uniform", num_pixels=6, labels=asked)(numbers)
+    np.testing.assert_array_equal(images, pairs[0])
+    np.testing.assert_array_equal(times, pairs[1])
+    counts = np.bincount(np.asarray(labels), minlength=10)
+    assert set(np.flatnonzero(counts)) == set(asked)
+    assert stats.chisquare(counts[list(asked)]).pvalue > 1e-3
+    by_class = [np.asarray(times)[np.asarray(labels) == label] for label in asked]
+    assert stats.f_oneway(*by_class).pvalue > 1e-3  # the class says nothing about the time
+    traced = jax.jit(
+        lambda classes: noised.make_inputs(KEY, "uniform", num_pixels=6, labels=classes)(numbers[::-7])[2]
+    )  # fmt: skip
+    np.testing.assert_array_equal(traced(jnp.array(asked)), labels[::-7])  # a function of the number alone
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"kind": "others"}, "kind: expected one of 'uniform', 'gaussian', 'images', got 'others'"),
         ({"kind": "uniform", "latest": 0.0}, "latest=0.0: times lie between 0, the image, and 1"),
         ({"kind": "gaussian", "latest": 1.5}, "latest=1.5: times lie"),
+        ({"kind": "uniform", "labels": ()}, "labels: give the classes that are asked for, one at least, or None"),
         ({"kind": "images"}, r"kind='images' shows real images .* some of 6 pixels each, got None"),
         ({"kind": "images", "images": IMAGES[:, :4]}, r"6 pixels each, got \(7, 4\)"),
         ({"kind": "images", "images": IMAGES[:0]}, r"6 pixels each, got \(0, 6\)"),

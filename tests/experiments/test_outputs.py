@@ -28,6 +28,7 @@ from sublim_jax import errors, files, records
 from sublim_jax.data import datasets
 from sublim_jax.forms import atlas as atlas_form
 from sublim_jax.forms import diffusion as diffusion_form
+from sublim_jax.forms import diffusion_conditional as conditional_form
 from sublim_jax.forms import directions as directions_form
 from sublim_jax.forms import language as forms
 from sublim_jax.forms import language_real as language_real_form
@@ -234,6 +235,7 @@ def reader(path: pathlib.Path):
         "language_speed": language_speed_form.FORM,
         "language_real": language_real_form.FORM,
         "diffusion": diffusion_form.FORM,
+        "diffusion_conditional": conditional_form.FORM,
         "diffusion_scratch": diffusion_form.FORM,
         "diffusion_unet": diffusion_form.FORM,
         "directions": directions_form.FORM,

@@ -66,6 +66,56 @@ def test_a_perceptron_sees_pixels_and_features_and_gives_pixels_then_channels():
     assert denoiser.from_mlp(num_pixels=6, hidden_sizes=(9, 7), num_aux=3) is MODEL  # one program for equal settings
 
 
+CONDITIONAL = denoiser.from_mlp(num_pixels=6, hidden_sizes=(9, 7), num_aux=3, num_labels=4)
+LABELS = jnp.array([2, 0, 3, 3, 1])
+TIMES = jnp.array([0.0, 0.2, 0.4, 0.9, 1.0])
+
+
+def test_a_conditional_perceptron_sees_the_label_as_a_1_among_zeros():
+    params = CONDITIONAL.init(jax.random.key(1))
+    hidden = np.concatenate([NOISE, denoiser.time_features(TIMES), np.eye(4)[np.asarray(LABELS)]], axis=1)
+    for place, layer in enumerate(params):
+        hidden = hidden @ np.asarray(layer.weight).T + np.asarray(layer.bias)
+        if place < 2:
+            hidden = hidden / (1 + np.exp(-hidden))  # silu
+    estimate = denoiser.estimate(params, NOISE, TIMES, LABELS, model=CONDITIONAL)
+    np.testing.assert_allclose(estimate, hidden[:, :6], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(CONDITIONAL.apply(params, (NOISE, TIMES, LABELS)), hidden, rtol=1e-4, atol=1e-5)
+
+
+def test_classes_have_no_order():
+    """Classes renamed, and the weights of their inputs moved along, give the same outputs; names alone do not."""
+    params, renamed = CONDITIONAL.init(jax.random.key(1)), jnp.array([3, 1, 0, 2])
+    outputs = CONDITIONAL.apply(params, (NOISE, TIMES, LABELS))
+    weight = params[0].weight
+    moved = weight.at[:, -4 + renamed].set(weight[:, -4:])
+    same = CONDITIONAL.apply((params[0]._replace(weight=moved), *params[1:]), (NOISE, TIMES, renamed[LABELS]))
+    np.testing.assert_allclose(same, outputs, rtol=1e-5, atol=1e-6)  # float32 sums in another order
+    others = CONDITIONAL.apply(params, (NOISE, TIMES, renamed[LABELS]))
+    changed = np.any(~np.isclose(others, outputs, atol=1e-3), axis=1)
+    np.testing.assert_array_equal(changed, renamed[LABELS] != LABELS)
+
+
+def test_each_sample_is_of_the_class_that_it_was_asked_for():
+    """Every class has one image, which is drawn exactly, whatever the noise and however few the steps."""
+    images = jnp.asarray(np.random.default_rng(3).uniform(-1, 1, (4, 6)), jnp.float32)
+    model = Network(
+        initialize=lambda key: images, num_classes=6, num_aux=0,
+        forward=lambda params, inputs: jnp.take(params, inputs[2], axis=0) + 0 * inputs[0],
+    )  # fmt: skip
+    sampled = denoiser.sample(images, NOISE, LABELS, model=model, num_steps=3)
+    np.testing.assert_allclose(sampled, images[LABELS], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("model", "labels", "message"),
+    [(CONDITIONAL, None, "num_labels=4 and was given no labels"), (MODEL, LABELS, "num_labels=0 and was given labels")],
+)
+def test_a_class_is_asked_for_where_there_are_some_and_only_there(model, labels, message):
+    with pytest.raises(errors.InputError, match=f"^this denoiser has {message}: ask a conditional one for a class of"):
+        denoiser.estimate(model.init(jax.random.key(1)), NOISE, TIMES, labels, model=model)
+
+
 def test_fresh_channels_change_the_channels_alone():
     params = MODEL.init(jax.random.key(1))
     fresh = denoiser.with_fresh_channels(jax.random.key(2), params, model=MODEL)
@@ -125,6 +175,8 @@ def test_what_does_not_fit_is_refused():
         denoiser.sample(PARAMS, NOISE[:, :4], model=GAUSSIAN, num_steps=2)
     with pytest.raises(errors.InputError, match=r"MLPSpec.num_aux: must be at least 0, got -1"):
         denoiser.from_mlp(num_aux=-1)
+    with pytest.raises(errors.InputError, match=r"num_labels: must be at least 0, got -1"):
+        denoiser.from_mlp(num_labels=-1)
 
 
 def test_a_denoiser_is_a_network_of_the_laboratory():

@@ -71,6 +71,30 @@ def test_training_is_gradient_descent_on_the_drawn_batches():
     np.testing.assert_allclose(recent, np.mean(values), rtol=1e-5)
 
 
+def test_images_are_trained_on_with_their_own_labels():
+    """Two steps, repeated with a batch drawn by hand. Inputs of classes that no image has do not move."""
+    model = denoiser.from_mlp(num_pixels=4, hidden_sizes=(8,), num_aux=3, num_labels=5)
+    start, labels = model.init(jax.random.key(3)), jnp.array([0, 3, 3, 1, 0, 1, 3, 0, 1, 3])
+    trained, _ = denoise.train(
+        jax.random.key(9), start, IMAGES, labels=labels, model=model, num_steps=2, optimizer=SGD, batch_size=5
+    )
+    params = start
+    for step in range(2):
+        pick, noise_key = jax.random.split(jax.random.fold_in(jax.random.key(9), step))
+        chosen = jax.random.randint(pick, (5,), 0, 10)
+        noise, times = denoise.draw(noise_key, IMAGES[chosen])
+        mixed = (1 - times[:, None]) * IMAGES[chosen] + times[:, None] * noise
+
+        def loss(params, mixed=mixed, times=times, chosen=chosen):
+            guesses = model.apply(params, (mixed, times, labels[chosen]))[:, :4]
+            return jnp.sum((guesses - IMAGES[chosen]) ** 2) / 5
+
+        params = jax.tree.map(lambda leaf, slope: leaf - 1e-2 * slope, params, jax.grad(loss)(params))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), trained, params)  # float32
+    moved = np.any(np.asarray(trained[0].weight != start[0].weight), axis=0)[-5:]
+    assert not moved[2] and not moved[4]
+
+
 def test_training_learns_and_leaves_the_channels_alone():
     """There is one image only: what is beyond `num_images` is padding and never read."""
     adam = OptimizerSpec(learning_rate=1e-2)
