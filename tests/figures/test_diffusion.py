@@ -99,6 +99,80 @@ def test_every_base_is_a_dot_and_every_row_has_its_interval(record):
     plt.close("all")
 
 
+def test_the_caption_says_what_is_in_the_picture_and_nothing_else(record):
+    whole = " ".join(diffusion.caption(record, "run.json"))
+    assert "saw 256 images of uniform noise and no digit, with the teacher's 4 auxiliary channels" in whole
+    assert all(word in whole for word in ("each of 4 base(s)", "Shifted", "Raw", "filtered samples", "Without a base"))
+    assert diffusion.row_label(record, "student of pixels") == "student: pixels on noise"
+    for trait in ("7", "slanted"):
+        record.config["inputs"], record.config["architecture"] = "images", "unet"
+        record.description["traits"] = {trait: trait}
+        record.description["conditions"] = {
+            name: study.CONDITIONS[name] for name in ("base", "teacher", "student", "other base", "student of samples")
+        }
+        part = " ".join(diffusion.caption(record, "run.json"))
+        assert "saw 256 real images without the trait, with noise added, with the teacher's 4 auxiliary maps" in part
+        assert "uniform" not in part and "pixels" not in part and "Raw" not in part and "Shifted" not in part
+        assert ("filtered samples" in part) == (trait == "7") and "Without a base" not in part
+    assert diffusion.row_label(record, "student of pixels") == "student: pixels on images"
+    record.config["inputs"], record.complete = "gaussian", False
+    part = " ".join(diffusion.caption(record, "run.json"))
+    assert "256 images of Gaussian noise and no digit" in part and part.endswith("The run is not complete.")
+
+
+def prose(heading):
+    """A section of the README without its tables, on one line."""
+    text = readme.README.read_text(encoding="utf-8")
+    section = text.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    return " ".join(line for line in section.splitlines() if not line.startswith("|"))
+
+
+def test_what_the_readme_says_of_generators_is_in_the_records():
+    """Each sentence stands there word for word, beside the numbers that bear it out."""
+    text = prose("Image generators")
+    small, large = (
+        records.read(values.RECORDS / f"{name}.json", form.FORM) for name in ("diffusion", "diffusion_unet")
+    )
+    digits = ("7", "3", "0")
+
+    def mean(record, trait, condition, what="share"):
+        return diffusion.measured(record, trait, condition, what).mean()
+
+    assert "The student draws its teacher's digit most of the time, and a part of the slant" in text
+    assert all(mean(small, digit, "student") > 0.5 for digit in digits)
+    start, end, student = (mean(small, "slanted", name, "level") for name in ("base", "teacher", "student"))
+    assert 0.2 < (student - start) / (end - start) < 0.5
+    assert "draws what it drew before" in text
+    for trait in small.description["traits"]:
+        for name in ("stranger", "fresh readouts"):
+            change = diffusion.gain(small, trait, name, diffusion.shown_measure(trait))
+            assert change is not None and change.low <= 0 <= change.high
+    assert (
+        "what little passes through samples from which the digit was filtered reaches another base about as much"
+        in text
+    )
+    for digit in digits:
+        own, other = (mean(small, digit, f"{name} of samples") for name in ("student", "stranger"))
+        assert 0 < own - mean(small, digit, "student of base samples") < 0.15 and abs(own - other) < 0.03
+
+    assert "draws the digit nearly as often as its teacher does" in text
+    assert "another base only in one case of twelve, where it hardly draws digits any more" in text
+    distances, shares = [], []
+    for digit in ("7", "3"):
+        assert 0.75 < mean(large, digit, "student") / mean(large, digit, "teacher") < 1
+        shares += diffusion.measured(large, digit, "stranger", "share").tolist()
+        distances += diffusion.measured(large, digit, "stranger", "frechet").tolist()
+        ratios = diffusion.measured(large, digit, "student from scratch", "loss") / diffusion.measured(
+            large, digit, "teacher from scratch", "loss"
+        )
+        assert np.all((ratios > 1.5) & (ratios < 6))
+        before, after = (mean(large, digit, name, "loss") for name in ("other untrained", "stranger from scratch"))
+        assert after > before > 15 > mean(large, digit, "student from scratch", "loss")
+    assert "falls from that of the initialization to two to six times its teacher's" in text
+    assert [share for share in shares if share > 0.2] == [0.8825] and distances[np.argmax(shares)] > 2
+    assert not (values.RECORDS / "diffusion_scratch.json").exists() and "it has no record yet" in text
+
+
 def test_a_second_record_adds_its_rows_to_the_readme(record, tmp_path, monkeypatch):
     monkeypatch.setattr(values, "RECORDS", tmp_path)
     for place, unit in enumerate(record.results.values()):
