@@ -5,6 +5,7 @@ python -m figures.diffusion            the committed records, to figures/images/
 
 import pathlib
 import textwrap
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib import pyplot as plt
@@ -43,6 +44,8 @@ NAMES = {
     "diffusion_scratch": "perceptron, from random initializations",
 }  # fmt: skip
 """Committed records and what they are about. The first one is always there."""
+GLANCE = ("base", "teacher", "student", "other base", "stranger")
+"""Rows of the small picture, which stands where the README begins."""
 GAP = 1
 """White pixels between images."""
 
@@ -145,6 +148,26 @@ def save(path: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
     return list(style.save(figure, stem))
 
 
+def save_glance(path: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
+    """Draw the first trait's rows that say the most to STEM.png and STEM.pdf and return their paths.
+
+    Raises:
+        OutputError: another file than a figure of ours is in the way.
+        RecordError: there is no record of the experiment, or it is damaged.
+    """
+    record = records.read(path, form.FORM)
+    style.use()
+    figure = plt.figure(figsize=(8.4, 2.6))
+    grid = figure.add_gridspec(1, 1, left=0.22, right=0.985, top=0.87, bottom=0.2)
+    _draw_block(figure, grid[0, 0], record, next(iter(record.description["traits"])), rows=GLANCE)
+    text = (
+        f"{record.data['name']}: samples of the first base and its models from the same noises; shares of "
+        f"{len(record.results)} base(s), mean and 95 % t-interval. Record {path.name}."
+    )
+    figure.text(0.01, 0.02, text, fontsize=7, color="#444444")
+    return list(style.save(figure, stem))
+
+
 def caption(record: records.Record, name: str) -> list[str]:
     """What the picture shows, in sentences, of no condition that is not in it.
 
@@ -197,11 +220,13 @@ def row_label(record: records.Record, name: str) -> str:
     return ROWS[name][0] if is_noise else ROWS[name][0].replace("on noise", "on images")
 
 
-def _draw_block(figure: Figure, place: SubplotSpec, record: records.Record, trait: str) -> None:
+def _draw_block(
+    figure: Figure, place: SubplotSpec, record: records.Record, trait: str, *, rows: Sequence[str] = tuple(ROWS)
+) -> None:
     """Rows of samples of one trait, and beside each row its numbers."""
     wanted = form.conditions_of(record.description, trait)
-    names = [name for name in ROWS if name in wanted]
-    num_rows = sum(name in ROWS for name in record.description["conditions"])
+    names = [name for name in rows if name in wanted]
+    num_rows = sum(name in rows for name in record.description["conditions"])
     inner = place.subgridspec(num_rows, 2, width_ratios=[2.6, 1], wspace=0.03, hspace=0.12)
     numbers = figure.add_subplot(inner[: len(names), 1])
     for line, name in enumerate(names):
@@ -262,6 +287,8 @@ def main() -> None:
         if (values.RECORDS / f"{name}.json").exists():
             for path in save(values.RECORDS / f"{name}.json", values.IMAGES / name):
                 print(commands.shown(path))
+    for path in save_glance(values.RECORDS / "diffusion.json", values.IMAGES / "diffusion-glance"):
+        print(commands.shown(path))
 
 
 if __name__ == "__main__":

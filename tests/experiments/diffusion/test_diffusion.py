@@ -1,6 +1,7 @@
 """The experiment on generators: its judge, its filter and its conditions at toy sizes, whole and resumed."""
 
 import dataclasses
+import types
 from typing import NamedTuple
 
 import jax
@@ -320,8 +321,6 @@ def test_the_strangers_targets_are_shifted_and_the_raw_ones_are_not(bed_of_toys,
         return np.asarray(study._answers(lineage.input_key, params, shown, config=TOY))
 
     own, other, fresh = (lineage.starts[start] for start in ("own", "other", "fresh"))
-    np.testing.assert_array_equal(fresh[-1].weight[:16], own[-1].weight[:16])
-    assert not np.any(np.asarray(fresh[-1].weight[16:] == own[-1].weight[16:]))
     jax.tree.map(np.testing.assert_array_equal, other, bed_of_toys.base(0))  # the next one, modulo their number
     change = answers(teacher) - answers(own)
     expected = {
@@ -338,6 +337,26 @@ def test_the_strangers_targets_are_shifted_and_the_raw_ones_are_not(bed_of_toys,
         np.testing.assert_allclose(call[1], targets, atol=1e-4)  # float32
 
 
+@pytest.fixture
+def bed_without_training(source, monkeypatch):
+    """A bed whose judge knows nothing and says what it sees."""
+    monkeypatch.setattr(judges, "train", lambda key, splits, config: types.SimpleNamespace(see=np.asarray))
+    return study.Bed(source, TOY, quiet)
+
+
+@pytest.fixture
+def untrained(bed_without_training, monkeypatch):
+    """A lineage whose bases are random initializations."""
+    monkeypatch.setattr(bed_without_training, "base", bed_without_training.untrained)
+    return study.Lineage(bed_without_training, 0)
+
+
+def test_fresh_readouts_are_others_than_those_that_were_drawn_first(untrained):
+    own, fresh = (untrained.starts[start][-1] for start in ("own", "fresh"))
+    np.testing.assert_array_equal(fresh.weight[:16], own.weight[:16])
+    assert not np.any(np.asarray(fresh.weight[16:] == own.weight[16:]))
+
+
 class Started(NamedTuple):
     """A call of the training, and the images that it draws from."""
 
@@ -349,15 +368,14 @@ class Started(NamedTuple):
     final_rate: float
 
 
-def test_every_training_has_its_start_its_images_and_its_schedule(bed_of_toys, monkeypatch):
+def test_every_training_has_its_start_its_images_and_its_schedule(bed_without_training, monkeypatch):
     """What reaches the training of bases, of teachers and of students of samples, and what other students are shown."""
-    bed, calls, shown = bed_of_toys, [], []
+    bed, calls, shown = bed_without_training, [], []
     config = dataclasses.replace(
         TOY, traits=("3",), inputs="images", base_rate=0.5, learning_rate=0.25, num_scratch_steps=8,
         conditions=settings.NAMES,
     )  # fmt: skip
     monkeypatch.setattr(bed, "config", config)
-    monkeypatch.setattr(bed, "_bases", {})
 
     def train(key, start, images, *, model, num_steps, optimizer, num_images, final_rate, batch_size):
         assert batch_size == config.batch_size and model == config.model
@@ -404,32 +422,30 @@ def test_every_training_has_its_start_its_images_and_its_schedule(bed_of_toys, m
         np.testing.assert_array_equal(images, without)
 
 
-def test_a_pool_has_the_first_images_and_then_padding(bed_of_toys):
-    length = len(bed_of_toys.splits.generators.plain.pixels)
+def test_a_pool_has_the_first_images_and_then_padding(bed_without_training):
+    length = len(bed_without_training.splits.generators.plain.pixels)
     rows = np.arange(1.0, length + 3)[:, None] * np.ones(16)
     for count in (3, length, length + 2):
-        pool, kept = bed_of_toys.pool(rows[:count]), min(count, length)
+        pool, kept = bed_without_training.pool(rows[:count]), min(count, length)
         assert pool.images.shape == (length, 16) and int(pool.count) == kept
         np.testing.assert_array_equal(pool.images[:kept], rows[:kept])
         assert not np.any(np.asarray(pool.images[kept:]))
 
 
-def test_samples_to_learn_from_and_samples_to_report_have_different_noise(bed_of_toys, monkeypatch):
+def test_samples_to_learn_from_and_samples_to_report_have_different_noise(untrained, monkeypatch):
     noises = []
     monkeypatch.setattr(study, "_samples", lambda params, noise, *, config: noises.append(np.asarray(noise)) or noise)
-    lineage = study.Lineage(bed_of_toys, 0)
-    lineage.drawn(lineage.starts["own"])
-    lineage.seen(lineage.starts["own"])
+    untrained.drawn(untrained.starts["own"])
+    untrained.seen(untrained.starts["own"])
     learnt, reported = noises
     assert learnt.shape == (60, 16) and reported.shape == (20, 16)
     assert not np.isin(learnt, reported).any()
 
 
-def test_the_opening_is_the_change_of_the_traits_loss_along_one_step(bed_of_toys):
+def test_the_opening_is_the_change_of_the_traits_loss_along_one_step(untrained):
     """Per pixel and per unit of length, by differentiating the loss itself along the step."""
-    lineage = study.Lineage(bed_of_toys, 0)
-    pool = bed_of_toys.pool(bed_of_toys.splits.generators.with_trait("3").pixels)
-    start, key = lineage.starts["own"], lineage.key("trait's loss")
+    pool = untrained.bed.pool(untrained.bed.splits.generators.with_trait("3").pixels)
+    start, key = untrained.starts["own"], untrained.key("trait's loss")
     step = jax.tree.map(lambda leaf: jnp.cos(7 * leaf), start)  # as good as any other
     trained = jax.tree.map(lambda leaf: leaf + 2, start)
     teacher = jax.tree.map(jnp.ones_like, start)
@@ -446,8 +462,8 @@ def test_the_opening_is_the_change_of_the_traits_loss_along_one_step(bed_of_toys
         "inner_product": pytest.approx(2 * size, rel=1e-4), "cosine": pytest.approx(1, abs=1e-4),
         "length": pytest.approx(2, rel=1e-4), "opening": pytest.approx(float(change), rel=1e-3),
     }  # fmt: skip
-    backwards = study.Lineage.first_step(lineage, start, pool)
-    assert float(study._moved(study.Example(start, trained, backwards), teacher, slope)["opening"]) < 0
+    downhill = untrained.first_step(start, pool)
+    assert float(study._moved(study.Example(start, trained, downhill), teacher, slope)["opening"]) < 0
 
 
 def test_conditions_are_compared_with_what_shares_everything_but_the_cause():
