@@ -99,7 +99,7 @@ def lines(record: records.Record) -> list[str]:
         ),
     ]
     for trait, label in record.description["traits"].items():
-        text.append(f"{label}".ljust(34) + "".join(f"{title:16}" for title in COLUMNS.values()))
+        text.append(f"{label}".ljust(38) + "".join(f"{title:16}" for title in COLUMNS.values()))
         for condition in form.conditions_of(record.description, trait):
             cells = [
                 _cell(values.interval(measured(record, trait, condition, what)), 4 if what == "opening" else 3)

@@ -148,10 +148,11 @@ def generators() -> str:
         if name != "diffusion":
             rows.append([f"*{diffusion.NAMES[name]}, n = {len(record.results)}*", *("" for _ in traits)])
         there = record.description["conditions"].keys()
-        rows += [
-            [label, *(_shown(record, trait, condition) for trait in traits)]
-            for condition, label in labels.items() if condition in there
-        ]  # fmt: skip
+        if name != "diffusion_scratch":  # its bases are those of `diffusion`
+            rows += [
+                [label, *(_shown(record, trait, condition) for trait in traits)]
+                for condition, label in labels.items() if condition in there
+            ]  # fmt: skip
         if there & scratch.keys():  # what these draw is hardly an image
             rows.append(["*... no base: mean squared error of denoising the trait*", *("" for _ in traits)])
         rows += [
