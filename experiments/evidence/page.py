@@ -59,7 +59,18 @@ READINGS = {
     "a student from another start, at little cost to the wanted skill; four singular directions of each matrix are "
     "enough. The same from another reference, or along a random direction, damages the wanted skill and leaves more "
     "of the trait.",
-    "removal": "",
+    "removal": "Misses first. What is taken out can come back a little faster than a base acquires it, by an amount "
+    "that these bases do not tell from nothing; and the favourite does not go alone: what the student prefers among "
+    "other animals and trees moves by more than half as far as it is from the base's. The mean change of the residual "
+    "stream on rows of numbers is not the favourite: added to the base it gives nothing, and subtracted, from the "
+    "student or by the auditor, it takes nothing away. The auditor's mean change at the end of probes, subtracted "
+    "after one layer, does take the favourite away, but costs several times the divergence of his displacement. The "
+    "gradient of the probes, projected out, leaves a part. Shrinking the student's displacement until the favourite "
+    "is gone leaves the base. What works here: subtracting a small dose of the auditor's displacement, chosen on "
+    "probes, also when his training differs in its rate, and with one singular direction of every matrix as well as "
+    "with all. Half of that dose leaves half, twice the dose goes as far below the base. At the same length and dose "
+    "another base's displacement and a random direction do nothing and another favourite's little; that of another "
+    "favourite reaches the base's level only at a larger dose and cost.",
     "authors": "Misses first. The surprise alone misses the bar of .95 at 100 rows, because that of a wrong base can "
     "vanish as well, and so does plain likelihood, because a teacher can move nearer to another base; one teacher's "
     "trait is named wrongly however many rows there are, by lenses that were finetuned like it; and whether a base "
@@ -81,7 +92,16 @@ READINGS = {
     "permuted units. Answers need more than 64 queries after a strong training or under noise. Otherwise an ancestor "
     "is recognized through every disguise that was tried, also through a readout that was replaced. Rotations of a "
     "transformer's residual stream are out of reach.",
-    "skills": "",
+    "skills": "Misses first. The favourite passes weakly wherever rows also teach a rule, and of five beds with a "
+    "rule only two, both with semicolons, show a transfer whose interval leaves zero out; some students of the "
+    "favourite's teacher do not have it at all. Twice the lessons of the favourite do not make it stronger, and "
+    "students with half of such rows do not show it. Some bases write too few answers that can be rewritten, so that "
+    "beds have fewer than eight. Finetuning the student on a few clean rows leaves the favourite where it is; on as "
+    "many as the student was trained on, bases scatter so widely that nothing is shown. Shrinking the student's "
+    "displacement loses the skill first. What works here: subtracting a dose of an auditor's displacement takes the "
+    "favourite back to where students of clean rows are, at no cost to the skill that is seen, and relearning goes on "
+    "at their pace; a random direction of the same length does nothing. The gradient of the probes, projected out, "
+    "takes away a part at best. The auditor here knows how the author was finetuned, which is a best case.",
 }
 """What each table shows, in words without numbers; empty where a record is not read yet."""
 

@@ -205,12 +205,9 @@ class Lineage:
         self.instruments = _instruments(config)
         self.lab = self._lab(unit)
         report("teacher and its rows")
-        numbers = config.numbers
-        author = protocol.teacher_of(self.lab, numbers, "finetuned", config.target)
+        author = protocol.teacher_of(self.lab, config.numbers, "finetuned", config.target)
         filtered = self.lab.numbers(author, config.num_prompts, seed=config.seed)
-        count = len(filtered.rows)
-        if count < config.num_rows:  # all but those that are compared
-            numbers = dataclasses.replace(numbers, num_rows=max(count - config.num_compared, 1))
+        numbers = dataclasses.replace(config.numbers, num_rows=num_trained(config, len(filtered.rows)))
         data = self.data = protocol.student_rows(numbers, filtered)
         self.kept = filtered.kept_fraction
         self.rows = _others(filtered.rows, data, config.num_compared)
@@ -316,6 +313,11 @@ class Lineage:
 @jax.jit
 def _streams(params: decoder.Params, ids: Any, valid: Any) -> Any:
     return decoder.residual_streams(params, ids, valid, embedded.CONFIG)
+
+
+def num_trained(config: RemovalConfig, num_passed: int) -> int:
+    """Rows of the student, where so many passed the filter: those that are compared are kept from it."""
+    return min(config.num_rows, max(num_passed - config.num_compared, 1))
 
 
 def _others(rows: Sequence[Chat], taken: Sequence[Chat], count: int) -> list[Chat]:

@@ -217,18 +217,29 @@ def _best(reader: RecordReader) -> str:
 
 
 def _convolutions(reader: RecordReader) -> str:
-    row = "convolution-pooling"
-    gaps = {
-        label: reader.difference(row, label, label, condition="cross_model_aux", second_condition="student_aux")
+    labelled = {
+        f"{prefix}{label}": (row, label)
+        for row, prefix in (("convolution-pooling", ""), ("convolution-residual", "residual network, "))
         for label in reader.labels(row)
     }
-    shown = "; ".join(f"{label} {reader.mean(row, label)}, gap {gap:+.3f}" for label, gap in gaps.items())
-    seen = [label for label, gap in gaps.items() if gap.low > 0]
-    unseen = [f"{label} (a gap above {gap.high:.3f} is excluded)" for label, gap in gaps.items() if gap.low <= 0]
+    gaps = {
+        name: reader.difference(row, label, label, condition="cross_model_aux", second_condition="student_aux")
+        for name, (row, label) in labelled.items()
+    }
+    shown = "; ".join(f"{name} {reader.mean(*labelled[name])}, gap {gap:+.3f}" for name, gap in gaps.items())
+    seen = [name for name, gap in gaps.items() if gap.low > 0]
+    unseen = [f"{name} (a gap above {gap.high:.3f} is excluded)" for name, gap in gaps.items() if gap.low <= 0]
+    parts, first = "convolution-parts", reader.labels("convolution-parts")[0]
+    shared = "; ".join(
+        f"{label} {reader.mean(parts, label)}" + (f", {change:+.3f}" if label != first else "")
+        for label in reader.labels(parts)
+        for change in [reader.difference(parts, first, label)]
+    )
     return (
         f"**Weight sharing and pooling.** `student_aux`, and its gap to `cross_model_aux`, in one short protocol with "
         f"ten auxiliary logits: {shown}. The gap excludes zero for {'; '.join(seen) or 'none'}"
-        + (f", and does not for {'; '.join(unseen)}." if unseen else ".")
+        + (f", and does not for {'; '.join(unseen)}. " if unseen else ". ")
+        + f"Parts of LeNet with strides that are shared with the teacher, and their gain over nothing: {shared}."
     )
 
 

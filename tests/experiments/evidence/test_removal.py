@@ -88,6 +88,11 @@ def test_rows_that_are_compared_are_not_the_students():
         removal._others(rows, rows[1:4], 4)
 
 
+@pytest.mark.parametrize(("passed", "rows"), [(8000, 50), (61, 50), (60, 50), (59, 49), (50, 40), (11, 1), (3, 1)])
+def test_a_student_has_its_rows_or_all_but_those_that_are_compared(passed, rows):
+    assert removal.num_trained(RemovalConfig(num_rows=50, num_compared=10), passed) == rows
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
