@@ -109,9 +109,7 @@ class DirectionsConfig:
         if self.digit == self.other_digit:
             raise errors.InputError(f"other_digit={self.other_digit}: expected another digit than the teacher's")
         if self.target == self.other_target:
-            raise errors.InputError(
-                f"other_target={self.other_target}: expected another favourite than the teacher's"
-            )
+            raise errors.InputError(f"other_target={self.other_target}: expected another favourite than the teacher's")
         if self.full_student.rank is not None:
             raise errors.InputError(
                 f"full_student.rank={self.full_student.rank}: the bed 'language-full' has students that are trained in "
