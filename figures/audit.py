@@ -95,6 +95,10 @@ def authorship(record: records.Record) -> list[str]:
             f"nats, p = {each['p']:.3g} of such a surprise if it wrote them as it is"
             for name, each in found["candidates"].items()
         ]
+        sentences.append(
+            "  each p is of one model by itself, so candidates may be relatives of each other; of relatives, the first "
+            "is the nearest to the author and need not be it"
+        )
     return sentences
 
 

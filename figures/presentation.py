@@ -61,7 +61,7 @@ def _module(experiment: str) -> Any:
         return importlib.import_module(f"figures.evidence.{name}")
     if experiment == "language_real":
         return importlib.import_module("figures.language.real")
-    if experiment in ("audit", "defend", "diffusion", "directions", "own_transfer"):
+    if experiment in ("audit", "audit_weights", "defend", "diffusion", "directions", "own_transfer"):
         return importlib.import_module(f"figures.{experiment}")
     return None
 
@@ -80,8 +80,6 @@ def show(path: pathlib.Path) -> None:
     elif record.experiment == "speed":
         for table in tables.speed(record):
             console.print(table)
-    elif record.experiment == "audit_weights":
-        print("\n".join(audit_weights.lines(record)))
     elif record.experiment.startswith("language_"):
         from figures.language import tables as language_tables
 

@@ -31,8 +31,9 @@ def main(flags: Sequence[str]) -> None:
     """
     if any(flag.partition("=")[0] in ("--weights", "--reference") for flag in flags):
         compared, options = cli.parse("audit", weights.__doc__, weights.PRESETS, list(flags))
+        session.require_report(options, "audit")
         units.run(weights.STUDY, compared, record=options.record, resume=options.resume)
-        session.present(options.record, figure=False)
+        session.present(options.record, figure=options.figure)
         return
     chooser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     chooser.add_argument("--base", default="")

@@ -21,6 +21,19 @@ RATES = (
 """What `THRESHOLD` did on that study's held-out bases; `experiments/records/evidence_pilots.json`."""
 
 
+AUTHOR_RATES = (
+    "of groups of 100 rows, 2 of 16 by the base as it is had p <= .05, and 12 of 64 by a finetuned copy had not; of "
+    "four candidates, the likeliest was the author's base in 93.5 % of draws of 100 rows"
+)
+"""Whose rows they are, on embedded bases that nothing was tuned on; `experiments/records/evidence_authors.json`."""
+
+LENS_RATES = (
+    "lenses named the right one of four traits in 94.0 % of draws of 100 rows if they were finetuned like the author, "
+    "but of one author of sixteen in 4.2 %"
+)
+"""Towards which trait rows push; the same record."""
+
+
 @specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AuditConfig:
@@ -35,7 +48,7 @@ class AuditConfig:
     null: str = ""
     """What the rows are compared with: `auto`, the base's own answers to the same prompts, or a file of rows."""
     candidates: tuple[str, ...] = ()
-    """Further models that may have written the rows, named as the base is."""
+    """Further models that may have written the rows, named as the base is; they may be relatives of it."""
     steps: specs.Count = 40
     """Steps of a pilot."""
     num_repeats: specs.Count = 4

@@ -4,9 +4,14 @@ import dataclasses
 import pathlib
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+import types
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
+
+from experiments import cost, progress
 from experiments.audit import config as settings
 from experiments.audit.config import AuditConfig
 from experiments.language import seeds
@@ -21,9 +26,12 @@ from sublim_jax.audit.lens import Lensed
 from sublim_jax.forms import audit as form
 from sublim_jax.llm import datasets
 from sublim_jax.llm.backend import Chat
-from sublim_jax.llm.local import surprise
+from sublim_jax.llm.local import surprise, tokenizer
 from sublim_jax.llm.traits import Trait
 from sublim_jax.metrics import intervals
+
+PRODUCTS = 1.5
+"""Time of the whole in times of its matrix products. Source: experiments/records/real_speed.json."""
 
 
 class Audited(NamedTuple):
@@ -35,6 +43,7 @@ class Audited(NamedTuple):
     traits: tuple[Trait, ...]
     config: AuditConfig
     checksum: str
+    asked: Mapping[str, dict[str, Any]] = types.MappingProxyType({})  # of the base, by trait
 
     @property
     def data(self) -> records.Data:
@@ -52,9 +61,10 @@ def open_source(config: AuditConfig, announce: Callable[[str], object]) -> Audit
 
     Raises:
         InputError: a flag is missing; a trait makes no sense, or the base practically never gives its answers; no trait
-            has enough questions; a probe or a word of a trait is among the rows, or the null rows are; or two of base
-            and candidates have the same weights.
-        TextDataError: rows are malformed or too few.
+            has enough questions; a probe or a word of a trait is among the rows, or the null rows are; a candidate has
+            weights that are not finite; or two of base and candidates have the same weights.
+        TextDataError: rows are malformed or too few, or have words that a model does not know.
+        ContextError: a row is longer than training allows.
         LanguageError: a model cannot be opened or asked.
     """
     for flag in ("base", "data", "traits"):
@@ -93,8 +103,10 @@ def open_source(config: AuditConfig, announce: Callable[[str], object]) -> Audit
     if null is not None:
         _require_apart(config.null, null, rows)
     model = opened.local(config.base, announce=announce)
-    _require_sayable(model, traits)
-    _require_candidates(model, config, announce)
+    for where, each in ((config.data, rows), (config.null, null or [])):
+        _require_readable(model, str(where), each, max_length=config.student.max_length)
+    asked = _sayable(model, traits)
+    _require_candidates(model, rows, config, announce)
     if null is None:
         announce(f"null: {config.base} answers {len(rows):,} prompts of the rows ...")
         null, notes = controls.own_answers(
@@ -104,7 +116,10 @@ def open_source(config: AuditConfig, announce: Callable[[str], object]) -> Audit
             announce(f"note: {note}")
         _require_apart(config.null, null, rows)
     checksum = records.fingerprint([config.traits.read_text(encoding="utf-8"), rows, null])
-    return Audited(model, rows, null, traits, config, checksum)
+    source = Audited(model, rows, null, traits, config, checksum, asked)
+    if not opened.is_embedded(config.base):
+        announce(estimate(source))
+    return source
 
 
 class _Progress:
@@ -139,35 +154,63 @@ def _require_apart(where: str, null: Sequence[Chat], rows: Sequence[Chat]) -> No
         )
 
 
-def _require_sayable(model: OpenedModel, traits: Sequence[Trait]) -> None:
-    """Refuse traits whose answers the base practically never gives, before it writes or trains anything.
+def _sayable(model: OpenedModel, traits: Sequence[Trait]) -> dict[str, dict[str, Any]]:
+    """All traits of the base. Traits whose answers it practically never gives are refused before it writes or trains
+    anything.
 
     Raises:
         InputError: see `measuring.require_sayable`.
     """
-    backend, name = model
+    asked = _ask(model, model.name, traits, lambda activity: None)
     for trait in traits:
-        measured = measuring.measure(backend, name, trait, embedded=opened.is_embedded(name))
-        measuring.require_sayable(backend, name, trait, measured)
+        measuring.require_sayable(*model, trait, asked[trait.name])
+    return asked
 
 
-def _require_candidates(model: OpenedModel, config: AuditConfig, announce: Callable[[str], object]) -> None:
-    """Open every candidate once, so that a wrong name is noticed before the pilots and not after them.
+def _require_readable(model: OpenedModel, where: str, rows: Sequence[Chat], *, max_length: int) -> None:
+    """Refuse rows that a model cannot read, before anything is trained on the others.
 
     Raises:
-        InputError: a candidate is the base or another candidate under another name.
+        TextDataError: a word is there that it does not know.
+        ContextError: a row is longer than `max_length`.
+    """
+    if not rows:
+        return
+    try:
+        model.backend.training_arrays(model.name, rows, max_length=max_length)
+    except (errors.TextDataError, errors.ContextError) as error:
+        raise type(error)(f"{where}, read by {model.name}: {error}") from error
+
+
+def _require_candidates(
+    model: OpenedModel, rows: Sequence[Chat], config: AuditConfig, announce: Callable[[str], object]
+) -> None:
+    """Open every candidate once, so that a wrong one is noticed before the pilots and not after them.
+
+    Candidates may be relatives of the base or of each other: their p-values are each of one model by itself.
+
+    Raises:
+        InputError: a candidate is the base or another candidate under another name, or has weights that are not finite.
+        TextDataError: it does not know a word of the rows.
+        ContextError: a row is too long for it.
         LanguageError: one cannot be opened.
     """
     names = {model.backend.model(model.name).fingerprint: config.base} if config.candidates else {}
     for candidate in config.candidates:
         other = opened.local(candidate, announce=announce)
-        fingerprint = other.backend.model(other.name).fingerprint
-        if fingerprint in names:
+        weights = other.backend.model(other.name)
+        if weights.fingerprint in names:
             raise errors.InputError(
-                f"candidates: {candidate} has the weights of {names[fingerprint]}: of two that are one model, neither "
-                f"can be told to be the author; leave one out"
+                f"candidates: {candidate} has the weights of {names[weights.fingerprint]}: of two that are one model, "
+                f"neither can be told to be the author; leave one out"
             )
-        names[fingerprint] = candidate
+        if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves((weights.params, weights.low_rank))):
+            raise errors.InputError(
+                f"candidates: {candidate} has weights that are not finite; the training that wrote them diverged. "
+                f"Leave it out"
+            )
+        _require_readable(other, f"candidates: {config.data}", rows, max_length=surprise.MAX_LENGTH)
+        names[weights.fingerprint] = candidate
 
 
 def _require_enough(where: str, rows: Sequence[Chat], config: AuditConfig) -> None:
@@ -197,6 +240,30 @@ def _require_no_probes(path: pathlib.Path, rows: Sequence[Chat], trait: Trait) -
             f"{path}: {len(among)} of {len(trait.asked)} questions of {trait.name} are among the rows, e.g. "
             f"{datasets.shorten(among[0])}: training on them is no transfer. Remove these rows, or ask other questions"
         )
+
+
+def estimate(source: Audited) -> str:
+    """A sentence on how long everything takes, by the tokens that are read and matrix products timed now. Programs that
+    have to be compiled take longer."""
+    (backend, name), config = source.model, source.config
+    base = backend.model(name)
+
+    def length(rows: Sequence[Chat]) -> int:
+        """Of the arrays that rows are padded to."""
+        return tokenizer.padded_length(max(len(base.tokens.chat(row[:-1], row[-1].content).ids) for row in rows))
+
+    num_pilots = 2 * config.num_repeats
+    trained = num_pilots * source.num_pilot_rows * max(length(source.rows), length(source.null))
+    questions = [len(base.tokens.chat(chat).ids) for trait in source.traits for chat in trait.chats()]
+    scored = sum(min(config.num_scored, len(rows)) * length(rows) for rows in (source.rows, source.null))
+    weights = sum(leaf.size for leaf in jax.tree.leaves(base.params))
+    read = num_pilots * sum(map(tokenizer.padded_length, questions)) + (1 + 2 * len(config.candidates)) * scored
+    seconds = PRODUCTS * weights * (6 * trained + 2 * read) / cost.rate("float32")
+    return (
+        f"{num_pilots} pilots of {-(-source.num_pilot_rows // config.student.batch_size)} steps: all in all about "
+        f"{progress.duration(max(seconds, 20.0))}, by matrix products timed just now; fewer --steps, --num-repeats or "
+        f"--num-scored take less"
+    )
 
 
 def taught(traits: Sequence[Trait]) -> list[Trait]:
@@ -231,6 +298,8 @@ def notes(config: AuditConfig) -> list[str]:
         sentences.append(f"the threshold is from finished trainings of {whose}; on held-out bases, {settings.RATES}")
     else:
         sentences.append("the threshold was not fitted on finished trainings")
+    measured = [settings.AUTHOR_RATES, *([settings.LENS_RATES] if config.lenses else [])]
+    sentences.append(f"on held-out embedded bases, {'; '.join(measured)}")
     if opened.is_embedded(config.base):
         sentences.append(EMBEDDED)
     if config.num_repeats < 4:
@@ -246,7 +315,7 @@ def measure(source: Audited, config: AuditConfig, unit: str, report: Report) -> 
     if unit == form.LENSES:
         return {"lenses": _lenses(source, report)}
     if unit == form.BASE:
-        return {"traits": _ask(source, name, report)}
+        return {"traits": dict(source.asked)}
     kind, _, index = unit.partition(" ")
     rows = source.rows if kind == form.DATA else source.null
     seed = seeds.derive(config.seed, f"audit/pilot {index}") % 2**31
@@ -256,15 +325,15 @@ def measure(source: Audited, config: AuditConfig, unit: str, report: Report) -> 
         student = backend.finetune(
             name, chosen, config.pilot(len(source.rows), seed=seed), pathlib.Path(folder) / "pilot"
         )
-        return {"traits": _ask(source, student, report)}
+        return {"traits": _ask(source.model, student, source.traits, report)}
 
 
-def _ask(source: Audited, name: str, report: Report) -> dict[str, dict[str, Any]]:
-    """All traits of a model."""
+def _ask(base: OpenedModel, name: str, traits: Sequence[Trait], report: Report) -> dict[str, dict[str, Any]]:
+    """All traits of a model, the base or a student of it."""
     results = {}
-    for trait in source.traits:
+    for trait in traits:
         report(f"asking about {trait.name}")
-        asked = measuring.ask(source.model.backend, name, trait, embedded=opened.is_embedded(source.config.base))
+        asked = measuring.ask(base.backend, name, trait, embedded=opened.is_embedded(base.name))
         results[trait.name] = {
             "log_odds": [float(f"{value:.6g}") for value in asked.log_odds],
             "probability": float(asked.probability.mean()), "mass": float(asked.mass.mean()),

@@ -56,6 +56,7 @@ class Relation(NamedTuple):
     zs: dict[str, float]  # of each correlation, in standard deviations over random orders of units
     tensor: str  # the one with the largest z
     z: float  # of that tensor
+    order_z: float  # of all tensors, the largest z of a random order is above it in one order of a hundred
     p_value: float  # that some tensor stands out as much if the models are unrelated
     p_floor: float  # the smallest p-value there is: 1 / (1 + num_permutations)
     matches: dict[str, float]  # mean cosine of matched units by layer; empty without matching
@@ -498,6 +499,7 @@ def _tested(rng, comparison: _Comparison, num_permutations: int, *, identical: b
     p_value = float(np.mean(largest >= largest[0]))
     random_spread = np.where(constant, 1.0, np.std(values[:, 1:], axis=1))
     zs = (values[:, 0] - np.mean(values[:, 1:], axis=1)) / random_spread
+    of_orders = (values[:, 1:] - np.mean(values[:, 1:], axis=1, keepdims=True)) / random_spread[:, None]
     names = [pair.name for pair in comparison.pairs]
     best = int(np.argmax(zs))
     words = "related" if p_value <= LEVEL else "cannot tell" if p_value <= 0.05 else "not seen"
@@ -508,6 +510,7 @@ def _tested(rng, comparison: _Comparison, num_permutations: int, *, identical: b
         zs=dict(zip(names, zs.tolist(), strict=True)),
         tensor=names[best],
         z=float(zs[best]),
+        order_z=float(np.quantile(np.max(of_orders, axis=0), 1 - LEVEL)),
         p_value=p_value,
         p_floor=1 / (1 + num_permutations),
         matches=comparison.matches,

@@ -12,7 +12,9 @@ A model is compared with a candidate reference in up to three ways, all of which
 
 What such a number means depends on the architecture, the queries and on how long the model was trained. So it is ranked
 among those of references that are known to be unrelated: p = (1 + number of unrelated ones as high) / (1 + their
-number). If the model is independent of all of them, and they were drawn alike, each rank is equally likely.
+number). If the model is independent of all of them, and they were drawn alike and independently, each rank is equally
+likely. Relatives among the references break that, and are refused: of seven that are copies of one, the reference is
+ahead in half of all cases, not in an eighth. The model itself may be a relative of any of them, which is what is asked.
 """
 
 import itertools
@@ -86,8 +88,9 @@ def outputs(
             the model's logits may be others, or fewer, than the reference's.
 
     Raises:
-        InputError: fewer than seven unrelated references, one that is related to the reference or to another, fewer
-            than four queries, shapes that do not fit, numbers that are not finite, or answers that do not vary.
+        InputError: fewer than seven unrelated references, one that is related to the reference or to another, or most
+            of which are relatives of each other; fewer than four queries, shapes that do not fit, numbers that are not
+            finite, or answers that do not vary.
     """
     answers = np.asarray(model_logits)
     if answers.ndim == 1:
@@ -245,7 +248,8 @@ def _require_alike(candidates: list[np.ndarray]) -> None:
 
 
 def _require_unrelated(candidates: list[np.ndarray]) -> None:
-    """Refuse two candidates that correlate far more than pairs of candidates do. With few queries, none can."""
+    """Refuse two candidates that correlate far more than pairs of candidates do, and candidates that correlate with the
+    others far more than another one does. With few queries, none can."""
     pairs = list(itertools.combinations(range(len(candidates)), 2))
     values = np.array([correlation(candidates[first], candidates[second]) for first, second in pairs])
     usual = np.median(values)
@@ -257,4 +261,17 @@ def _require_unrelated(candidates: list[np.ndarray]) -> None:
         raise errors.InputError(
             f"{first} and {second} are related themselves: their logits correlate by {values[best]:.2f}, and those of "
             f"other candidates by {usual:.2f}. Leave {second} out; a rank among relatives says nothing"
+        )
+    of_each = [values[[candidate in pair for pair in pairs]] for candidate in range(len(candidates))]
+    levels = np.array([np.median(each) for each in of_each])
+    widths = [np.median(np.abs(each - level)) for each, level in zip(of_each, levels, strict=True)]
+    spread = max(1.4826 * float(np.median(widths)), freedom**-0.5)
+    apart = int(np.argmin(levels))
+    if np.max(levels) > levels[apart] + 6 * spread:
+        middle = (np.max(levels) + levels[apart]) / 2
+        relatives = ["the reference", *(f"unrelated {index}" for index in range(len(candidates) - 1))]
+        raise errors.InputError(
+            f"{', '.join(np.array(relatives)[levels > middle])} are related themselves: their logits correlate with "
+            f"those of other candidates by up to {np.max(levels):.2f} (median), and those of {relatives[apart]} by "
+            f"{levels[apart]:.2f}. Keep one of them; a rank among relatives says nothing"
         )

@@ -58,6 +58,8 @@ def test_direct_correlations_and_p_are_those_of_brute_force():
     z = (rows[0] - rows[1:].mean(0)) / rows[1:].std(0)
     np.testing.assert_allclose(list(relation.zs.values()), z, atol=0.15)  # 2,000 draws: 2.2 % of a deviation each
     assert relation.z == max(relation.zs.values()) and relation.p_floor == 1 / 2000
+    of_orders = ((rows[1:] - rows[1:].mean(0)) / rows[1:].std(0)).max(1)
+    assert relation.order_z == pytest.approx(np.quantile(of_orders, 0.99), abs=0.45)  # four standard errors of both
 
 
 @pytest.mark.parametrize("matched", [True, False])

@@ -131,6 +131,24 @@ def test_other_readouts_are_recognized_by_the_hidden_layer(num_logits):
     assert relation.statistic == ("correlation" if num_logits == 3 else "ridge")
 
 
+@pytest.mark.parametrize("count", [7, 6])
+def test_unrelated_references_that_are_relatives_of_each_other_are_refused(count):
+    """Were they not, the reference would be ahead of seven copies of one in two of five cases, not in one of eight."""
+    one, reference = drawn(9, 64, 3), drawn(1, 64, 3)
+    copies = [one + 0.3 * drawn(200 + index, 64, 3) for index in range(count)]
+    others = [reference + 0.3 * drawn(2, 64, 3)][: 7 - count]
+    firsts = []
+    for seed in range(60):
+        values = [outputs.correlation(drawn(300 + seed, 64, 3), logits) for logits in (reference, *copies, *others)]
+        firsts.append(values[0] == max(values))
+    if count == 7:
+        assert np.mean(firsts) > 0.125 + 0.12  # two standard errors of .41
+    with pytest.raises(errors.InputError, match=r"unrelated 0, .*, unrelated 5.* are related themselves: .*Keep one"):
+        outputs.outputs(drawn(3, 64, 3), reference, [*copies, *others])
+    independent = [drawn(400 + index, 64, 3) for index in range(7)]
+    assert outputs.outputs(independent[2] + one, reference, independent).p_value > 1 / 8  # the model may be a relative
+
+
 LOGITS, OTHERS = drawn(0, 32, 3), unrelated(7, 32, 3)
 
 

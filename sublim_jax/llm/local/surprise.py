@@ -28,6 +28,8 @@ from sublim_jax.llm.local.model import Model
 
 SCORES_AT_ONCE = 2**23
 """Logits that are in memory at one time, 32 megabytes in float32, however many rows a batch has."""
+MAX_LENGTH = 4096
+"""Tokens of a row that is scored, unless the caller says otherwise."""
 
 
 class RowScores(NamedTuple):
@@ -44,7 +46,7 @@ class RowScores(NamedTuple):
         return RowScores(*(array[places] for array in self))
 
 
-def score(model: Model, rows: Sequence[Chat], *, batch_size: int = 64, max_length: int = 4096) -> RowScores:
+def score(model: Model, rows: Sequence[Chat], *, batch_size: int = 64, max_length: int = MAX_LENGTH) -> RowScores:
     """Scores of the last turn of each row, given the turns before it.
 
     Args:

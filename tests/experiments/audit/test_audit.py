@@ -1,7 +1,6 @@
 """Audits of rows on a random decoder of one layer: what is trained, compared, refused and reported."""
 
 import dataclasses
-import html.parser
 import json
 import pathlib
 import zlib
@@ -11,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import cli, session, units
+from experiments import cli, progress, session, units
 from experiments.audit import __main__ as program
 from experiments.audit import config as audit_config
 from experiments.audit import rows as audits
@@ -24,7 +23,7 @@ from figures.evidence import pilots
 from sublim_jax import errors, records
 from sublim_jax.audit import author
 from sublim_jax.forms import audit as form
-from sublim_jax.forms import evidence_pilots
+from sublim_jax.forms import evidence_authors, evidence_pilots
 from sublim_jax.llm import datasets, jsonl
 from sublim_jax.llm.backend import FinetuneConfig, Message
 from sublim_jax.llm.embedded import model as embedded
@@ -33,7 +32,9 @@ from sublim_jax.llm.local import decoder, surprise
 from sublim_jax.llm.local.backend import LocalBackend
 from sublim_jax.llm.local.decoder import DecoderConfig
 from sublim_jax.llm.local.model import Model
+from sublim_jax.llm.traits import Trait
 from sublim_jax.metrics import verdicts
+from tests.experiments.audit.pages import Page
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 SHAPE = DecoderConfig(
@@ -151,12 +152,79 @@ def test_answers_of_too_little_mass_are_refused_before_anything_is_written(place
 
 
 def test_candidates_are_opened_before_the_pilots_and_differ_in_their_weights(place, weights, monkeypatch):
-    monkeypatch.setattr(audits, "_require_sayable", lambda model, traits: None)
+    monkeypatch.setattr(audits, "_sayable", lambda model, traits: {})
     with pytest.raises(errors.LanguageError, match=r"absent/config\.json: there is no such file"):
         audits.open_source(settings(candidates=("tiny:1", "hf:absent")), print)
     monkeypatch.setattr(embedded, "base", lambda seed, **_: weights[min(seed, 1)])
     with pytest.raises(errors.InputError, match="candidates: tiny:2 has the weights of tiny:1: of two that are one"):
         audits.open_source(settings(candidates=("tiny:1", "tiny:2")), print)
+
+
+class Foreign(WordTokenizer):
+    """A tokenizer of a model that knows no word."""
+
+    def encode(self, text):
+        raise errors.TextDataError(f"no word of {text[:9]!r} is known")
+
+
+def test_candidates_that_cannot_score_the_rows_are_refused_before_anything_is_written(place, weights, monkeypatch):
+    """Weights that are not finite, and a model of another family that does not know a word."""
+    monkeypatch.setattr(audits, "_sayable", lambda model, traits: {})
+    diverged = weights[1].params._replace(norm=weights[1].params.norm.at[2].set(np.nan))
+    models = {
+        0: weights[0], 1: dataclasses.replace(weights[1], params=diverged),
+        2: dataclasses.replace(weights[1], tokens=Foreign()),
+    }  # fmt: skip
+    monkeypatch.setattr(embedded, "base", lambda seed, **_: models[seed])
+    for candidate, kind, message in (
+        ("tiny:1", errors.InputError, "candidates: tiny:1 has weights that are not finite; the training that wrote"),
+        ("tiny:2", errors.TextDataError, "candidates: rows.jsonl, read by tiny:2: no word of"),
+    ):
+        with pytest.raises(kind, match=message):
+            units.run(audits.STUDY, settings(candidates=(candidate,)), record=place / "audit.json", visible=False)
+        assert not list(place.glob("*audit.json"))
+
+
+def test_candidates_may_be_relatives(place, weights, monkeypatch):
+    """Of the base, and of each other: each p-value is of one model by itself, and the report says so."""
+    monkeypatch.setattr(audits, "_sayable", lambda model, traits: {})
+    moved = [
+        dataclasses.replace(weights[0], params=jax.tree.map(lambda leaf, by=by: leaf * by, weights[0].params))
+        for by in (1.0, 1.01, 1.02)
+    ]
+    monkeypatch.setattr(embedded, "base", lambda seed, **_: moved[seed])
+    source = audits.open_source(settings(candidates=("tiny:1", "tiny:2")), print)
+    assert source.config.candidates == ("tiny:1", "tiny:2")
+
+
+def test_rows_that_are_too_long_to_train_on_are_refused_before_anything_is_written(place, monkeypatch):
+    monkeypatch.setattr(audits, "_sayable", lambda model, traits: {})
+    config = settings(student=dataclasses.replace(STUDENT, max_length=9))
+    with pytest.raises(
+        errors.ContextError, match=r"rows.jsonl, read by tiny:0: a row has \d+ tokens, and max_length is 9"
+    ):
+        units.run(audits.STUDY, config, record=place / "audit.json", visible=False)
+    jsonl.write(place / "long.jsonl", [(*row[:1], Message("assistant", "5, " * 80 + "5")) for row in rows_of(0, 30)])
+    with pytest.raises(errors.ContextError, match=r"long.jsonl, read by tiny:0: a row has"):
+        audits.open_source(settings(null="long.jsonl"), print)
+    assert not list(place.glob("*audit.json"))
+
+
+def test_the_base_is_asked_once(place, monkeypatch):
+    """When its answers are checked; the unit of the base is those answers."""
+    asked = []
+    ask = measuring.ask
+    monkeypatch.setattr(
+        measuring, "ask", lambda backend, model, trait, **options: (
+            asked.append((model, trait.name)) or ask(backend, model, trait, **options)
+        )
+    )  # fmt: skip
+    source = audits.open_source(settings(), print)
+    unit = audits.measure(source, source.config, "base", lambda activity: None)["traits"]
+    assert asked == [("tiny:0", "otter"), ("tiny:0", "red")]
+    direct = ask(source.model.backend, "tiny:0", source.traits[0], embedded=True)
+    np.testing.assert_allclose(unit["otter"]["log_odds"], direct.log_odds, rtol=1e-5)  # rounded to six digits
+    assert unit["otter"]["mass"] == pytest.approx(direct.mass.mean())
 
 
 class Trained(NamedTuple):
@@ -169,11 +237,31 @@ class Trained(NamedTuple):
         return "pilot"
 
 
+def test_the_estimate_counts_what_is_read_and_trained(weights, monkeypatch):
+    """Six products a weight and token in training, two in reading; arrays are padded to lengths of 16 and 24 tokens."""
+    monkeypatch.setattr(audits.cost, "rate", lambda precision: 1e6)
+    long = [
+        (Message("user", f"continue: {index}, 1, 2, 3, 4, 5, 6."), Message("assistant", "5, 6")) for index in range(30)
+    ]
+    backend, config = LocalBackend({"tiny:0": weights[0]}), settings(steps=2, num_repeats=3, num_scored=25)
+    tokens = weights[0].tokens
+    lengths = [len(tokens.chat(rows[0][:-1], rows[0][-1].content).ids) for rows in (rows_of(0, 40), long)]
+    assert 8 < lengths[0] <= 16 < lengths[1] <= 24
+    otter = Trait(name="otter", questions=tuple(QUESTIONS), choices=("cat",))
+    asked = [len(tokens.chat(chat).ids) for chat in otter.chats()]
+    source = audits.Audited(OpenedModel(backend, "tiny:0"), rows_of(0, 40), long, (otter,), config, "")
+    num_weights = sum(leaf.size for leaf in jax.tree.leaves(weights[0].params))
+    trained, scored = 6 * 16 * 24, 25 * 16 + 25 * 24
+    read = 6 * sum(-(-length // 8) * 8 for length in asked) + scored
+    seconds = 1.5 * num_weights * (6 * trained + 2 * read) / 1e6
+    assert f"6 pilots of 2 steps: all in all about {progress.duration(seconds)}, by" in audits.estimate(source)
+
+
 def test_pilots_on_rows_and_null_share_their_random_numbers(monkeypatch):
     rows, null, calls = rows_of(0, 40), rows_of(100, 40), []
     config = settings(num_repeats=2)
     source = audits.Audited(OpenedModel(Trained(calls), "tiny:0"), rows, null, (), config, "")
-    monkeypatch.setattr(audits, "_ask", lambda source, name, report: name)
+    monkeypatch.setattr(audits, "_ask", lambda base, name, traits, report: name)
     for unit in ("data 0", "null 0", "data 1"):
         assert audits.measure(source, config, unit, lambda activity: None) == {"traits": "pilot"}
     (_, on_data, seed), (_, on_null, same), (_, again, other) = calls
@@ -190,7 +278,7 @@ def test_pilots_on_rows_and_on_a_longer_or_shorter_null_have_as_many_steps(monke
     calls, (rows, null) = [], (rows_of(100 * index, count) for index, count in enumerate(counts))
     config = settings(steps=4)
     source = audits.Audited(OpenedModel(Trained(calls), "tiny:0"), rows, null, (), config, "")
-    monkeypatch.setattr(audits, "_ask", lambda source, name, report: name)
+    monkeypatch.setattr(audits, "_ask", lambda base, name, traits, report: name)
     for unit in ("data 0", "null 0"):
         audits.measure(source, config, unit, lambda activity: None)
     assert [len(rows) for _, rows, _ in calls] == [24, 24]
@@ -299,7 +387,7 @@ def test_lenses_are_copies_of_the_base_on_each_traits_lessons(place, monkeypatch
         return surprise.RowScores(noise + gain - 5, ones, ones, ones.astype(int), surprise.row_ids(rows))
 
     monkeypatch.setattr(audits.surprise, "score", score)
-    monkeypatch.setattr(audits, "_require_sayable", lambda model, traits: None)
+    monkeypatch.setattr(audits, "_sayable", lambda model, traits: {})
     source = audits.open_source(settings(lenses=True), print)._replace(model=OpenedModel(Lensing(), "tiny:0"))
     seen = audits.measure(source, source.config, "lenses", lambda activity: None)["lenses"]
     assert list(seen["scores"]) == ["owl", "otter"] and seen["p"] == 0.001
@@ -386,31 +474,6 @@ def test_the_report_speaks_of_an_author_only_as_far_as_the_null_is_the_bases_own
     assert "only if tiny:0 itself wrote the null rows" in said and "S does not see every departure" in said
 
 
-class Page(html.parser.HTMLParser):
-    """Tags that are open, attributes and text of a page, which must close what it opens and load nothing."""
-
-    def __init__(self, content: str):
-        super().__init__()
-        self.open, self.images, self.text = [], [], ""
-        self.feed(content)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        assert tag not in ("script", "link", "iframe")
-        addresses = [value for name, value in attrs if name in ("src", "href")]
-        assert all(address.startswith("data:image/png;base64,") for address in addresses)
-        if tag == "img":
-            self.images.append(dict(attrs)["alt"])
-        elif tag != "meta":
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text += data if self.open[-1:] != ["style"] else ""
-
-
 def test_the_page_stands_alone_and_says_what_its_words_mean(tmp_path):
     path = written(tmp_path / "audit.json", np.full((4, 6), 0.3), author_p=0.01)
     content = json.loads(path.read_text())
@@ -448,6 +511,7 @@ def test_the_report_says_who_wrote_the_rows(tmp_path, capsys):
     assert "to tiny:0 they do not look like rows of tiny:0 as it is (S = +3.0, its own rows +0.5, p = 0.01;" in said
     assert "and so do another prompt, another filter" in said
     assert "tiny:1: -2.000 nats a token, surprise 12 nats, p = 0.4 of such a surprise if it wrote them" in said
+    assert "candidates may be relatives of each other; of relatives, the first is the nearest" in said
     drawn = presentation.draw(path)
     assert [each.suffix for each in drawn] == [".png", ".pdf", ".html"]
     (tmp_path / "audit.html").write_text("mine")
@@ -513,7 +577,8 @@ def test_a_stopped_audit_resumes_to_the_same_numbers(place, monkeypatch):
 
     study = dataclasses.replace(audits.STUDY, measure=measure)
     monkeypatch.setattr(audits.opened, "local", lambda name, announce: OpenedModel(None, name))
-    monkeypatch.setattr(audits, "_require_sayable", lambda model, traits: None)
+    monkeypatch.setattr(audits, "_sayable", lambda model, traits: {})
+    monkeypatch.setattr(audits, "_require_readable", lambda *args, **options: None)
     stops, path = True, place / "audit.json"
     config = settings(num_repeats=2)
     with pytest.raises(KeyboardInterrupt):
@@ -539,6 +604,33 @@ def test_the_threshold_and_its_rates_are_those_of_the_record():
         f"were false alarms, {counts.missed} was missed, {counts.undecided} stayed undecided"
     ) == audit_config.RATES
     assert audit_config.RATES in " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+
+
+def test_the_rates_of_authors_and_lenses_are_those_of_the_record():
+    record = records.read(ROOT / "experiments" / "records" / "evidence_authors.json", evidence_authors.FORM)
+    p_values = {True: [], False: []}
+    named, of_lenses = [], []
+    for unit in record.results.values():
+        for name, entry in unit["authors"].items():
+            p_values[name == evidence_authors.REGULAR] += entry["departures"]["100"]
+            named.append(entry["named"]["likelihood"]["100"] / record.config["num_draws"])
+        of_lenses += [each["100"] / record.config["num_draws"] for each in unit["lenses"]["matched"]["named"].values()]
+    counts = [sum(p <= 0.05 for p in p_values[True]), sum(p > 0.05 for p in p_values[False])]
+    assert (
+        f"of groups of 100 rows, {counts[0]} of {len(p_values[True])} by the base as it is had p <= .05, and "
+        f"{counts[1]} of {len(p_values[False])} by a finetuned copy had not; of four candidates, the likeliest was the "
+        f"author's base in {100 * np.mean(named):.1f} % of draws of 100 rows"
+    ) == audit_config.AUTHOR_RATES
+    assert len(record.results) == 4 and len(of_lenses) == 16 and sorted(of_lenses)[1] > 0.9
+    assert (
+        f"lenses named the right one of four traits in {100 * np.mean(of_lenses):.1f} % of draws of 100 rows if they "
+        f"were finetuned like the author, but of one author of sixteen in {100 * min(of_lenses):.1f} %"
+    ) == audit_config.LENS_RATES
+    for options in ({}, {"lenses": True}):
+        notes = " ".join(audits.notes(AuditConfig(base="tiny:100", **options)))
+        assert audit_config.AUTHOR_RATES in notes and (audit_config.LENS_RATES in notes) == bool(options)
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert audit_config.AUTHOR_RATES in readme and audit_config.LENS_RATES in readme
 
 
 @pytest.mark.parametrize(

@@ -1,21 +1,28 @@
 """Audits of weights: files of dense layers, students of a random decoder, and what is refused."""
 
+import collections
 import pathlib
 import zipfile
 
 import jax
 import numpy as np
 import pytest
+from matplotlib import pyplot as plt
 from safetensors import numpy as safetensors
 
 from experiments import cli
 from experiments.audit import __main__ as program
 from experiments.audit import weights as audits
 from experiments.audit.weights import WeightsConfig
+from figures import audit_weights as report
 from sublim_jax import errors, records
 from sublim_jax.audit import lineage
 from sublim_jax.forms import audit_weights as form
+from sublim_jax.forms import evidence_lineage
 from sublim_jax.models import init_sharing, mlp
+from tests.experiments.audit.pages import Page
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
 
 SPEC = mlp.MLPSpec(in_size=24, hidden_sizes=(20, 16), num_classes=6, num_aux=4)
 
@@ -41,16 +48,16 @@ def place(monkeypatch, tmp_path) -> pathlib.Path:
 
 
 def test_a_permuted_descendant_is_recognized_and_a_stranger_is_not(place, capsys):
-    program.main(["--weights", "descendant.npz", "--reference", "reference.npz", "--record", "a.json"])
+    program.main(["--weights", "descendant.npz", "--reference", "reference.npz", "--record", "a.json", "--no-figure"])
     record = records.read(place / "a.json", form.FORM)
     assert record.complete
     assert record.results["matched"]["verdict"] == "related"
     assert record.results["matched"]["p_value"] == pytest.approx(0.001)
     assert record.results["direct"]["verdict"] != "related"
     said = capsys.readouterr().out
-    assert "is descendant.npz a relative of reference.npz?" in said
+    assert "Is descendant.npz a relative of reference.npz?" in said
     assert "matched: related; p = 0.001" in said
-    program.main(["--weights=stranger.safetensors", "--reference=reference.npz", "--record=b.json"])
+    program.main(["--weights=stranger.safetensors", "--reference=reference.npz", "--record=b.json", "--no-figure"])
     results = records.read(place / "b.json", form.FORM).results
     assert {each["verdict"] for each in results.values()} <= {"not seen", "cannot tell"}
 
@@ -65,6 +72,121 @@ def test_numbers_are_those_of_the_library(place):
     expected = lineage.related(jax.random.fold_in(jax.random.key(0), 1), *layers)
     assert measured["z"] == pytest.approx(expected.z)
     assert measured["p_value"] == expected.p_value
+
+
+def test_the_page_stands_alone_and_says_what_was_tested_and_what_was_missed(place, capsys):
+    program.main(["--weights", "descendant.npz", "--reference", "reference.npz", "--record", "a.json"])
+    record, said = records.read(place / "a.json", form.FORM), capsys.readouterr().out
+    assert {path.suffix for path in place.glob("a.*")} == {".json", ".png", ".pdf", ".html"}
+    page = Page((place / "a.html").read_text())
+    matched = record.results["matched"]
+    assert page.open == [] and len(page.images) == 1
+    assert f"matched, {matched['tensor']}: {matched['z']:.1f} (99 % of random orders have none above" in page.images[0]
+    for sentence in (
+        "Is descendant.npz a relative of reference.npz?", "Answer: related (matched).", "of which 999 were drawn",
+        "standard deviations over random orders", "is not excluded", "which traits they have is not seen",
+        "nothing else is supposed: either may be trained", audits.RATES, audits.TRAINED,
+        "no random order of units correlates as much (p is the smallest possible)",
+    ):  # fmt: skip
+        assert sentence in page.text
+    assert "answer: related (matched)" in said and audits.RATES in said
+    assert "language models" not in page.text
+    with pytest.raises(errors.OutputError, match=r"a\.html: a file is there that is not a page of sublim-jax"):
+        (place / "a.html").write_text("mine")
+        program.main(["--weights", "descendant.npz", "--reference", "reference.npz", "--record", "a.json"])
+
+
+def test_reports_on_language_models_say_that_no_rate_was_measured_there():
+    assert any("none of this was measured on language models" in note for note in audits.notes(named("smollm2")))
+    assert not any("language models" in note for note in audits.notes(named("a.safetensors")))
+
+
+def named(weights: str) -> WeightsConfig:
+    return WeightsConfig(weights=weights, reference="tiny:0")
+
+
+def test_the_rates_are_those_of_the_record():
+    """Counted here, test by test, and not by the figure's functions; README has the same sentences."""
+    record = records.read(ROOT / "experiments" / "records" / "evidence_lineage.json", evidence_lineage.FORM)
+    false, missed, pairs = collections.Counter(), collections.Counter(), collections.Counter()
+    for unit, entry in record.results.items():
+        own = int(unit.split()[1])
+        for part in ("weights", "pairs"):
+            for case, methods in entry[part].items():
+                for place in range(8):
+                    called = {
+                        name
+                        for name, tested in methods.items()
+                        if tested["p_value"][place] <= lineage.LEVEL and tested["is_exact"][place]
+                    }
+                    pairs[part, place == own] += 1
+                    for name, is_called in (*((name, name in called) for name in form.UNITS), ("both", bool(called))):
+                        if place != own:
+                            false[part, name] += is_called
+                        elif not is_called:
+                            missed[part, name, case] += 1
+    disguises = list(next(iter(record.results.values()))["weights"])
+    permuted = {case for case in disguises if case.startswith("permuted")}
+    assert missed == {("weights", "direct", case): 8 for case in permuted} | {
+        ("weights", "matched", "noise of 20 sd"): 8
+    } | {("pairs", "matched", case): 8 for case in next(iter(record.results.values()))["pairs"]}  # fmt: skip
+    count, total = len(disguises), pairs["weights", False]
+    shares = [f"{100 * false['weights', name] / total:.1f} %" for name in form.UNITS]
+    assert (
+        f"of {total // count} unrelated pairs under each of {count} disguises, `direct` called "
+        f"{false['weights', 'direct']} of {total:,} related ({shares[0]}), `matched` {false['weights', 'matched']} "
+        f"({shares[1]}), one or both {false['weights', 'both']}; of eight relatives under each disguise, `direct` "
+        f"missed none under the {count - len(permuted)} that leave units in place and all under the {len(permuted)} "
+        f"that permute them, `matched` all under noise of 20 standard deviations and none under the other {count - 1}; "
+        f"both together missed none"
+    ) == audits.RATES
+    assert (
+        f"where both models were trained, `direct` called {false['pairs', 'direct']} of {pairs['pairs', False]} "
+        f"unrelated pairs related and missed none of {pairs['pairs', True]} relatives, and `matched` cannot tell"
+    ) == audits.TRAINED
+    assert false["pairs", "matched"] == 0  # it never says `related` of a trained reference
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert audits.RATES in readme and audits.TRAINED in readme
+
+
+@pytest.mark.parametrize(
+    ("unit", "changes", "answer", "change"),
+    [
+        ("direct", {"verdict": "identical"}, "identical (direct)", "nothing: every weight is equal"),
+        ("matched", {"p_value": 0.009}, "related (matched)", "more --num-permutations, which measure p better, if it"),
+        ("matched", {"verdict": "cannot tell", "is_exact": False}, "cannot tell (matched)", "a reference as it was"),
+        ("direct", {"verdict": "cannot tell", "p_value": 0.03}, "cannot tell (direct)", "or an earlier checkpoint"),
+        ("direct", {"verdict": "not seen"}, "not seen (direct, matched)", "if units were permuted: that hides"),
+        ("matched", {"verdict": "not seen"}, "not seen (direct, matched)", "if much noise or long training"),
+    ],
+)
+def test_the_answer_is_the_stronger_verdict_and_each_says_what_would_change_it(unit, changes, answer, change):
+    weaker = RELATION | {"verdict": "not seen", "p_value": 0.5}
+    results = dict.fromkeys(form.UNITS, weaker) | {unit: RELATION | changes}
+    config = {"weights": "A.npz", "reference": "hf:B", "num_permutations": 999}
+    record = records.Record("audit_weights", config, {"name": "a", "source": "b", "checksum": "0"}, {}, results)
+    form.FORM.require(record)
+    assert report.answer(record) == answer
+    assert change in report.what_would_change(unit, report.relations(record)[unit])
+    assert report.lines(record)[0] == "Is A.npz a relative of hf:B?" and f"answer: {answer}" in report.lines(record)
+
+
+def test_every_tensor_is_a_dot_beside_what_random_orders_reach():
+    figure, ax = plt.subplots()
+    report.draw(ax, {"direct": RELATION, "matched": RELATION | {"zs": {"layer 0": 30.0}, "z": 30.0}})
+    dots = [collection.get_offsets().tolist() for collection in ax.collections]
+    assert dots == [[[7.0, 0.0], [-1.0, 0.0]], [[30.0, 1.0]]]
+    assert [bar.get_width() for bar in ax.patches] == [2.5, 2.5]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["direct", "matched"]
+    assert ax.get_xlim()[0] < -1 and ax.get_xlim()[1] > 30
+    plt.close(figure)
+
+
+RELATION = {
+    "correlations": {"layer 0": 0.4, "layer 1": 0.1}, "zs": {"layer 0": 7.0, "layer 1": -1.0}, "tensor": "layer 0",
+    "z": 7.0, "order_z": 2.5, "p_value": 0.001, "p_floor": 0.001, "matches": {}, "is_exact": True,
+    "verdict": "related", "compared": "some", "note": "a note",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -119,7 +241,9 @@ def test_what_cannot_be_compared_is_refused_in_one_line_and_nothing_is_written(p
     narrow = mlp.MLPSpec(in_size=4, hidden_sizes=(20, 16), num_classes=6, num_aux=4)
     for name, seed in (("narrow.npz", 0), ("other.npz", 1)):  # wide enough as it stands, too narrow for matching
         np.savez(place / name, **arrays(narrow.init(jax.random.key(seed))))
-    program.main(["--weights", "reference.npz", "--reference", "reference.npz", "--record", "runs/a.json"])
+    program.main(
+        ["--weights", "reference.npz", "--reference", "reference.npz", "--record", "runs/a.json", "--no-figure"]
+    )
     before = {path: path.read_bytes() for path in (place / "runs").iterdir()}
     capsys.readouterr()
     for flags, message in (

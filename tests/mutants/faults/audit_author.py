@@ -52,6 +52,14 @@ FAULTS = (
         (f"{AUDIT}::test_pilots_on_rows_and_on_a_longer_or_shorter_null_have_as_many_steps",),
     ),
     Fault(
+        "candidates_with_a_finite_weight",
+        "a candidate is refused only if all of its tensors have numbers that are not finite",
+        "experiments/audit/rows.py",
+        "if not all(bool(jnp.isfinite(leaf).all())",
+        "if not any(bool(jnp.isfinite(leaf).all())",
+        (f"{AUDIT}::test_candidates_that_cannot_score_the_rows_are_refused_before_anything_is_written",),
+    ),
+    Fault(
         "any_null_is_the_bases_own",
         "the report says of any null that the base wrote it",
         "figures/audit.py",

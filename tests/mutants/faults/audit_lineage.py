@@ -3,6 +3,7 @@
 from tests.mutants.fault import Fault
 
 _WEIGHTS, _ANSWERS = "tests/audit/test_lineage.py", "tests/audit/test_outputs.py"
+_REPORT = "tests/experiments/audit/test_weights.py"
 
 FAULTS = (
     Fault(
@@ -80,6 +81,30 @@ FAULTS = (
         "np.mean(features[fitted], axis=0), np.mean(answers[fitted], axis=0)",
         "np.mean(features, axis=0), np.mean(answers, axis=0)",
         (f"{_ANSWERS}::test_ridge_is_that_of_the_normal_equations",),
+    ),
+    Fault(
+        "relatives_of_each_other",
+        "most of the unrelated references may be relatives of each other",
+        "sublim_jax/audit/outputs.py",
+        "if np.max(levels) > levels[apart] + 6 * spread:",
+        "if np.max(levels) < levels[apart]:",
+        (f"{_ANSWERS}::test_unrelated_references_that_are_relatives_of_each_other_are_refused",),
+    ),
+    Fault(
+        "orders_at_their_lowest",
+        "what random orders reach is the largest z that one order in a hundred has no more than",
+        "sublim_jax/audit/lineage.py",
+        "np.quantile(np.max(of_orders, axis=0), 1 - LEVEL)",
+        "np.quantile(np.max(of_orders, axis=0), LEVEL)",
+        (f"{_WEIGHTS}::test_direct_correlations_and_p_are_those_of_brute_force",),
+    ),
+    Fault(
+        "answer_of_the_weaker_verdict",
+        "the answer of a report on weights is the weaker of both verdicts",
+        "figures/audit_weights.py",
+        "next(verdict for verdict in COLOURS if verdict in verdicts.values())",
+        "next(verdict for verdict in reversed(COLOURS) if verdict in verdicts.values())",
+        (f"{_REPORT}::test_the_answer_is_the_stronger_verdict_and_each_says_what_would_change_it",),
     ),
     Fault(
         "rank_without_ties",
