@@ -9,6 +9,8 @@ _EXPERIMENT, _IMAGES = "tests/experiments/diffusion/test_diffusion.py", "tests/d
 
 _JUDGE = f"{_EXPERIMENT}::test_a_judge_learns_from_its_own_images_and_is_measured_on_those_of_the_test"
 _TRAININGS = f"{_EXPERIMENT}::test_every_training_has_its_start_its_images_and_its_schedule"
+_OPENING = f"{_EXPERIMENT}::test_the_opening_is_the_change_of_the_traits_loss_along_one_step"
+_COMPARED = f"{_EXPERIMENT}::test_conditions_are_compared_with_what_shares_everything_but_the_cause"
 
 FAULTS = (
     Fault(
@@ -309,5 +311,127 @@ FAULTS = (
         "self.images = self.pool(self.splits.generators.plain.pixels)",
         "self.images = self.pool(self.splits.judge.plain.pixels)",
         (_TRAININGS,),
+    ),
+    Fault(
+        "base_without_a_cosine",
+        "bases are trained at one learning rate to the end",
+        "experiments/diffusion/study.py",
+        "rate=config.base_rate,\n                final_rate=0.0,",
+        "rate=config.base_rate,\n                final_rate=1.0,",
+        (_TRAININGS,),
+    ),
+    Fault(
+        "teachers_at_the_bases_rate",
+        "teachers are finetuned at the learning rate of bases",
+        "experiments/diffusion/study.py",
+        "rate = self.config.learning_rate if rate is None else rate",
+        "rate = self.config.base_rate if rate is None else rate",
+        (_TRAININGS,),
+    ),
+    Fault(
+        "stranger_of_samples_is_the_student",
+        "the stranger of filtered samples starts from the teacher's base",
+        "experiments/diffusion/study.py",
+        "trained = bed.trained(role, params, filtered[data], steps)",
+        'trained = bed.trained(role, self.starts["own"], filtered[data], steps)',
+        (_TRAININGS,),
+    ),
+    Fault(
+        "batches_of_every_condition",
+        "students of samples differ in their batches as well as in their data",
+        "experiments/diffusion/study.py",
+        'role, steps = f"{self.index}/samples", config',
+        'role, steps = f"{self.index}/samples/{name}", config',
+        (_TRAININGS,),
+    ),
+    Fault(
+        "images_with_the_trait_are_shown",
+        "students that are to see images without the trait see those with it",
+        "experiments/diffusion/study.py",
+        "shown = bed.pool(bed.splits.generators.without_trait(trait).pixels)",
+        "shown = bed.pool(bed.splits.generators.with_trait(trait).pixels)",
+        (_TRAININGS,),
+    ),
+    Fault(
+        "last_images_of_a_pool",
+        "a pool that is too long loses its first images",
+        "experiments/diffusion/study.py",
+        "pixels = jnp.asarray(pixels)[:length]",
+        "pixels = jnp.asarray(pixels)[-length:]",
+        (f"{_EXPERIMENT}::test_a_pool_has_the_first_images_and_then_padding",),
+    ),
+    Fault(
+        "noise_of_the_reported_samples",
+        "students learn from samples that begin with the noise of those that are reported",
+        "experiments/diffusion/study.py",
+        'noise = jax.random.normal(self.key("drawn")',
+        'noise = jax.random.normal(self.key("noise")',
+        (f"{_EXPERIMENT}::test_samples_to_learn_from_and_samples_to_report_have_different_noise",),
+    ),
+    Fault(
+        "opening_of_a_whole_step",
+        "the opening grows with the length of the step",
+        "experiments/diffusion/study.py",
+        "alignment.inner_product(slope, example.step) / alignment.norm(example.step)",
+        "alignment.inner_product(slope, example.step)",
+        (_OPENING,),
+    ),
+    Fault(
+        "opening_per_image",
+        "the slope of the trait's loss is that of a sum over pixels",
+        "experiments/diffusion/study.py",
+        "lambda params: denoise.loss(params, images, noise, times, model=config.model) / config.side**2",
+        "lambda params: denoise.loss(params, images, noise, times, model=config.model)",
+        (_OPENING,),
+    ),
+    Fault(
+        "opening_uphill",
+        "the step of a teacher goes up the gradient",
+        "experiments/diffusion/study.py",
+        '        gradient = _loss_gradient(self.key("first step"), start, pool, config=self.config)\n'
+        "        return jax.tree.map(jnp.negative, gradient)",
+        '        gradient = _loss_gradient(self.key("first step"), start, pool, config=self.config)\n'
+        "        return gradient",
+        (_OPENING,),
+    ),
+    Fault(
+        "length_the_other_way",
+        "a displacement's length is the teacher's over its own",
+        "experiments/diffusion/study.py",
+        "alignment.norm(own) / alignment.norm(teacher)",
+        "alignment.norm(teacher) / alignment.norm(own)",
+        (_OPENING,),
+    ),
+    Fault(
+        "samples_as_negatives",
+        "samples are stored dark on bright ground",
+        "experiments/diffusion/study.py",
+        "(np.clip(pixels, -1, 1) + 1) * 127.5",
+        "(1 - np.clip(pixels, -1, 1)) * 127.5",
+        (f"{_EXPERIMENT}::test_images_of_a_record_are_bytes_from_dark_to_bright",),
+    ),
+    Fault(
+        "stranger_compared_with_the_base",
+        "a stranger of pixels is compared with the base it did not start from",
+        "sublim_jax/forms/diffusion.py",
+        '"stranger of pixels": "other base"',
+        '"stranger of pixels": "base"',
+        (_COMPARED,),
+    ),
+    Fault(
+        "stranger_of_samples_compared_with_the_student",
+        "a stranger of filtered samples is compared with a student of the base's samples",
+        "sublim_jax/forms/diffusion.py",
+        '"stranger of samples": "stranger of base samples"',
+        '"stranger of samples": "student of base samples"',
+        (_COMPARED,),
+    ),
+    Fault(
+        "caption_of_uniform_noise",
+        "the caption says uniform noise whatever was shown",
+        "figures/diffusion.py",
+        '}[record.config.get("inputs", "uniform")]',
+        '}["uniform"]',
+        ("tests/figures/test_diffusion.py::test_the_caption_says_what_is_in_the_picture_and_nothing_else",),
     ),
 )  # fmt: skip
