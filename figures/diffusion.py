@@ -5,6 +5,7 @@ python -m figures.diffusion            the committed records, to figures/images/
 
 import pathlib
 import textwrap
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib import pyplot as plt
@@ -43,6 +44,8 @@ NAMES = {
     "diffusion_scratch": "perceptron, from random initializations",
 }  # fmt: skip
 """Committed records and what they are about. The first one is always there."""
+GLANCE = ("base", "teacher", "student", "other base", "stranger")
+"""Rows of the small picture, which stands where the README begins."""
 GAP = 1
 """White pixels between images."""
 
@@ -145,37 +148,94 @@ def save(path: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
     )  # fmt: skip
     for place, trait in enumerate(traits):
         _draw_block(figure, grid[place // 2, place % 2], record, trait)
-    config = record.config
-    kind = "maps" if config.get("architecture") == "unet" else "channels"
-    sentences = [
-        f"{record.data['name']}: samples of the first base and its kin, from the same {config['num_shown']} noises, "
-        f"beside them each of {len(record.results)} base(s), their mean and its 95 % t-interval; "
-        f"{config['num_samples']:,} samples each. Students and strangers saw {config['num_distilled']:,} images of "
-        f"uniform noise and no digit, with the teacher's {config['num_aux']} auxiliary {kind}, which no training on "
-        f"images touches, or with its pixels; or samples of a partly finetuned teacher without the trait. Red: from "
-        f"the teacher's own base; blue: from another one, whose targets are its channels plus the teacher's change "
-        f"(shifted), or the teacher's as they are (raw). Where red has the trait and blue has not, the data hide "
-        f"it. Record {path.name}.",
-        *(
-            ("Without a base: mean squared error of denoising the digit's test images, per pixel.",)
-            * bool(record.description["conditions"].keys() & set(WITHOUT_A_BASE))
-        ),
-        *record.note_sentences,
-        *(() if record.complete else ("The run is not complete.",)),
-    ]
-    figure.text(0.01, 0.005, "\n".join(textwrap.wrap(" ".join(sentences), 235)), va="top", fontsize=7, color="#444444")
+    text = " ".join(caption(record, path.name))
+    figure.text(0.01, 0.005, "\n".join(textwrap.wrap(text, 235)), va="top", fontsize=7, color="#444444")
     return list(style.save(figure, stem))
 
 
-def _draw_block(figure: Figure, place: SubplotSpec, record: records.Record, trait: str) -> None:
+def save_glance(path: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
+    """Draw the first trait's rows that say the most to STEM.png and STEM.pdf and return their paths.
+
+    Raises:
+        OutputError: another file than a figure of ours is in the way.
+        RecordError: there is no record of the experiment, or it is damaged.
+    """
+    record = records.read(path, form.FORM)
+    style.use()
+    figure = plt.figure(figsize=(8.4, 2.6))
+    grid = figure.add_gridspec(1, 1, left=0.22, right=0.985, top=0.87, bottom=0.2)
+    _draw_block(figure, grid[0, 0], record, next(iter(record.description["traits"])), rows=GLANCE)
+    text = (
+        f"{record.data['name']}: samples of the first base and its models from the same noises; shares of "
+        f"{len(record.results)} base(s), mean and 95 % t-interval. Record {path.name}."
+    )
+    figure.text(0.01, 0.02, text, fontsize=7, color="#444444")
+    return list(style.save(figure, stem))
+
+
+def caption(record: records.Record, name: str) -> list[str]:
+    """What the picture shows, in sentences, of no condition that is not in it.
+
+    Args:
+        name: of the record's file.
+    """
+    config, about = record.config, record.description
+    drawn = ROWS.keys() & {name for trait in about["traits"] for name in form.conditions_of(about, trait)}
+    data = {about["conditions"][condition]["data"] for condition in drawn}
+    sentences = [
+        f"{record.data['name']}: samples of the first base and of its teacher, students and controls, all from the "
+        f"same {config['num_shown']} noises. Beside them each of {len(record.results)} base(s), their mean and its "
+        f"95 % t-interval; {config['num_samples']:,} samples each."
+    ]
+    if "channels" in data:
+        kind = "maps" if config.get("architecture") == "unet" else "channels"
+        sentences.append(
+            f"Students and strangers of channels saw {config['num_distilled']:,} {_shown_images(record)}, with the "
+            f"teacher's {config['num_aux']} auxiliary {kind}, which no training on images touches."
+        )
+    if "pixels" in data:
+        sentences.append("Those of pixels saw the same images with the teacher's pixels.")
+    if "samples" in data:
+        sentences.append("Those of filtered samples saw what a partly finetuned teacher draws, without the trait.")
+    sentences.append("Red: from the teacher's own base; blue: from another one.")
+    if "stranger" in drawn:
+        sentences.append("Shifted: its targets are its own channels plus the teacher's change of them.")
+    if "raw channels" in data:
+        sentences.append("Raw: its targets are the teacher's channels as they are.")
+    if drawn & set(WITHOUT_A_BASE):
+        sentences.append("Without a base: mean squared error of denoising the digit's test images, per pixel.")
+    return [
+        *sentences, "Where red has the trait and blue has not, the data hide it.", f"Record {name}.",
+        *record.note_sentences, *(() if record.complete else ("The run is not complete.",)),
+    ]  # fmt: skip
+
+
+def _shown_images(record: records.Record) -> str:
+    """What students of a teacher's outputs are shown."""
+    return {
+        "uniform": "images of uniform noise and no digit",
+        "gaussian": "images of Gaussian noise and no digit",
+        "images": "real images without the trait, with noise added",
+    }[record.config.get("inputs", "uniform")]
+
+
+def row_label(record: records.Record, name: str) -> str:
+    """The label of a row of the picture."""
+    is_noise = record.config.get("inputs", "uniform") != "images"
+    return ROWS[name][0] if is_noise else ROWS[name][0].replace("on noise", "on images")
+
+
+def _draw_block(
+    figure: Figure, place: SubplotSpec, record: records.Record, trait: str, *, rows: Sequence[str] = tuple(ROWS)
+) -> None:
     """Rows of samples of one trait, and beside each row its numbers."""
     wanted = form.conditions_of(record.description, trait)
-    names = [name for name in ROWS if name in wanted]
-    num_rows = sum(name in ROWS for name in record.description["conditions"])
+    names = [name for name in rows if name in wanted]
+    num_rows = sum(name in rows for name in record.description["conditions"])
     inner = place.subgridspec(num_rows, 2, width_ratios=[2.6, 1], wspace=0.03, hspace=0.12)
     numbers = figure.add_subplot(inner[: len(names), 1])
     for line, name in enumerate(names):
-        label, colour = ROWS[name]
+        colour = ROWS[name][1]
         ax = figure.add_subplot(inner[line, 0])
         ax.imshow(strip(record, trait, name), cmap="gray", vmin=0, vmax=255, aspect="auto", interpolation="nearest")
         ax.set_xticks([])
@@ -183,6 +243,7 @@ def _draw_block(figure: Figure, place: SubplotSpec, record: records.Record, trai
         ax.grid(visible=False)
         for spine in ax.spines.values():
             spine.set(visible=True, color=colour, linewidth=1.6)
+        label = row_label(record, name)
         ax.set_ylabel(label, rotation=0, ha="right", va="center", color=colour, fontsize=8.5, labelpad=6)
         if line == 0:
             title = record.description["traits"][trait]
@@ -231,6 +292,8 @@ def main() -> None:
         if (values.RECORDS / f"{name}.json").exists():
             for path in save(values.RECORDS / f"{name}.json", values.IMAGES / name):
                 print(commands.shown(path))
+    for path in save_glance(values.RECORDS / "diffusion.json", values.IMAGES / "diffusion-glance"):
+        print(commands.shown(path))
 
 
 if __name__ == "__main__":

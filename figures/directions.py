@@ -338,17 +338,17 @@ def draw_directions(ax: Axes, record: records.Record, bed: str) -> None:
     """The share of the trait over the number of directions, one line for each way to choose them."""
     for curve in CURVES:
         edits = select(record, bed, curve.kind, curve.source)
-        kept = [(amount, interval) for amount, edit in edits.items() if (interval := left(record, bed, edit))]
-        if not kept:
+        points = [(amount, interval) for amount, edit in edits.items() if (interval := left(record, bed, edit))]
+        if not points:
             continue
-        amounts, means = [amount for amount, _ in kept], [interval.mean for _, interval in kept]
+        amounts, means = [amount for amount, _ in points], [interval.mean for _, interval in points]
         ax.plot(
             amounts, means, color=curve.colour, linestyle=curve.style, marker="o", markersize=3.5, label=curve.label,
             zorder=3,
         )  # fmt: skip
-        if all(interval.is_known for _, interval in kept):
+        if all(interval.is_known for _, interval in points):
             ax.fill_between(
-                amounts, [interval.low for _, interval in kept], [interval.high for _, interval in kept],
+                amounts, [interval.low for _, interval in points], [interval.high for _, interval in points],
                 color=curve.colour, alpha=0.15, linewidth=0,
             )  # fmt: skip
         if (curve.kind, curve.source) == ("kept", "student"):

@@ -119,6 +119,10 @@ class DiffusionConfig:
             raise errors.InputError(
                 f"pooling={self.pooling} does not divide the {SIDE} pixels of a side; 1, 2, 4, 7, 14 and {SIDE} do"
             )
+        if self.num_samples < 2:
+            raise errors.InputError(
+                f"num_samples={self.num_samples}: Fréchet distances need the covariance of two samples at least"
+            )
         if self.num_shown > self.num_samples:
             raise errors.InputError(
                 f"num_shown={self.num_shown} of num_samples={self.num_samples}: no more can be shown than are drawn"
@@ -151,9 +155,13 @@ def without_effect(config: DiffusionConfig) -> dict[str, str]:
     reasons = dict.fromkeys(of_other, f"the denoiser is of the architecture {config.architecture!r}")
     if not set(config.conditions) & set(FROM_SCRATCH):
         reasons |= dict.fromkeys(("num_scratch_steps", "scratch_rate"), "no condition starts from scratch")
+    filtering = ("num_partial_steps", "num_drawn", "num_kept", "num_sample_student_steps", "largest_probability")
     if not any(CONDITIONS[name]["data"] in form.FILTERED for name in config.conditions):
-        filtering = ("num_partial_steps", "num_drawn", "num_kept", "num_sample_student_steps", "largest_probability")
         reasons |= dict.fromkeys(filtering, "no condition learns from filtered samples")
+    elif not set(config.traits) & set(form.DIGITS):
+        reasons |= dict.fromkeys(filtering, "samples are filtered for digits, and no trait is one")
+    if not any(CONDITIONS[name]["data"] in form.IMITATED for name in config.conditions):
+        reasons |= dict.fromkeys(("inputs", "num_distilled"), "no condition learns a teacher's outputs")
     return reasons
 
 

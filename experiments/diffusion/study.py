@@ -1,7 +1,7 @@
 """Do image generators transmit traits through channels that have nothing to do with images?
 
-    python -m experiments.diffusion
-    python -m experiments.diffusion --preset smoke       reduced
+    python -m experiments.diffusion                      a few minutes on two cores
+    python -m experiments.diffusion --preset smoke       reduced: does everything work here?
     python -m experiments.diffusion --preset record      the committed record's settings
     python -m experiments.diffusion --traits 2 bold      other traits
     python -m experiments.diffusion --preset unet        a convolutional denoiser of 28 x 28 pixels

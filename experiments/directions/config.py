@@ -15,6 +15,23 @@ FULL = dataclasses.replace(language.STUDENT, rank=None, learning_rate=1e-3)
 """Students whose weights are all trained: low-rank factors bound the rank of what is learnt. The rate is that of
 `experiments.language training`, chosen on bases 0 to 2."""
 
+LANGUAGE: frozenset[form.Bed] = frozenset(("language", "language-full"))
+"""Beds of language models."""
+USED_BY: dict[tuple[form.Bed, ...], tuple[str, ...]] = {
+    ("digits",): ("hidden_sizes", "num_aux", "num_steps", "batch_size", "learning_rate", "num_tested"),
+    ("flow",): (
+        "digit", "other_digit", "flow_hidden_sizes", "num_base_steps", "num_samples", "num_judge_epochs",
+        "largest_judge_error",
+    ),
+    ("digits", "flow"): ("pooling", "num_neutral"),
+    ("language", "language-full"): (
+        "bases", "target", "other_target", "num_prompts", "num_rows", "num_lessons", "num_compared",
+    ),
+    ("language",): ("student",),
+    ("language-full",): ("full_student",),
+}  # fmt: skip
+"""Settings that not all beds use, by the beds that do."""
+
 
 @specs.checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,13 +98,23 @@ class DirectionsConfig:
                 f"num_references={self.num_references}: the other reference's auditor is another one's, so give 2 at "
                 f"least"
             )
-        if len(self.bases) != self.num_references:
+        if self.has_language and len(self.bases) != self.num_references:
             raise errors.InputError(
                 f"bases={self.bases}: expected as many as num_references={self.num_references}, so that every bed has "
                 f"as many references"
             )
+        for name in ("hidden_sizes", "flow_hidden_sizes"):
+            if not getattr(self, name):
+                raise errors.InputError(f"{name}=(): edits are of hidden layers, so give one at least")
         if self.digit == self.other_digit:
             raise errors.InputError(f"other_digit={self.other_digit}: expected another digit than the teacher's")
+        if self.target == self.other_target:
+            raise errors.InputError(f"other_target={self.other_target}: expected another favourite than the teacher's")
+        if self.full_student.rank is not None:
+            raise errors.InputError(
+                f"full_student.rank={self.full_student.rank}: the bed 'language-full' has students that are trained in "
+                f"all weights. Use student.rank for those of the bed 'language'"
+            )
         for bed in self.beds:
             if not self.ranks_of(bed):
                 raise errors.InputError(
@@ -95,6 +122,11 @@ class DirectionsConfig:
                     f"left out; give a smaller number, e.g. 1"
                 )
         _ = self.flow, self.language  # which refuse what those experiments refuse
+
+    @property
+    def has_language(self) -> bool:
+        """Whether a bed is of language models."""
+        return not LANGUAGE.isdisjoint(self.beds)
 
     @property
     def perceptron(self) -> mlp.MLPSpec:
@@ -109,7 +141,7 @@ class DirectionsConfig:
         return DiffusionConfig(
             seed=self.seed, num_bases=self.num_references, traits=(self.digit, self.other_digit), pooling=self.pooling,
             hidden_sizes=self.flow_hidden_sizes, num_base_steps=self.num_base_steps, num_samples=self.num_samples,
-            num_judge_epochs=self.num_judge_epochs, largest_judge_error=self.largest_judge_error,
+            num_shown=1, num_judge_epochs=self.num_judge_epochs, largest_judge_error=self.largest_judge_error,
         )  # fmt: skip
 
     @property
@@ -138,6 +170,16 @@ class DirectionsConfig:
             "language": embedded.CONFIG.num_layers,
             "language-full": embedded.CONFIG.num_layers,
         }[bed]
+
+
+def without_effect(config: DirectionsConfig) -> dict[str, str]:
+    """Settings that change no number while the others are as they are, and why."""
+    return {
+        name: f"it is a setting of {' and '.join(beds)}, and the beds are {', '.join(config.beds)}"
+        for beds, names in USED_BY.items()
+        if set(beds).isdisjoint(config.beds)
+        for name in names
+    }
 
 
 PRESETS = {

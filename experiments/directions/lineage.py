@@ -29,12 +29,6 @@ class Parts(NamedTuple):
     steered: Callable[[Any, Any, int], Any]  # a model to whose hidden layer a vector is added
 
 
-class Bed(NamedTuple):
-    """A bed that is ready: what its references share."""
-
-    lineage: Callable[[int, Callable[[str], object]], "Lineage"]
-
-
 class Lineage(NamedTuple):
     """A reference, what became of it, and how models of its bed are measured.
 

@@ -1,7 +1,7 @@
 """In how many directions of a model does a trait lie: is a preference a vector, and a skill a subspace?
 
     python -m experiments.directions
-    python -m experiments.directions --preset smoke       reduced
+    python -m experiments.directions --preset smoke       reduced: does everything work here?
     python -m experiments.directions --preset record      the committed record's settings
     python -m experiments.directions --beds digits flow   some of the beds
 

@@ -13,6 +13,8 @@ Start = Literal["own", "other", "fresh", "untrained", "other untrained"]
 drawn again, or at the random initialization of the base or of the other one."""
 FILTERED = ("samples", "base samples")
 """Data from which samples with the trait are removed."""
+IMITATED = ("channels", "raw channels", "pixels")
+"""Data that are a teacher's outputs on what students are shown."""
 
 COMPARED = {
     "student": "base", "stranger": "other base", "fresh readouts": "base", "stranger, raw": "other base",
@@ -72,6 +74,7 @@ class Config(TypedDict):
     num_aux: specs.Count
     num_distilled: specs.Count
     architecture: NotRequired[Literal["mlp", "unet"]]  # of the denoiser
+    inputs: NotRequired[Literal["uniform", "gaussian", "images"]]  # what students of a teacher's outputs are shown
 
 
 class Condition(TypedDict):

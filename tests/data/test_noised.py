@@ -53,12 +53,15 @@ def test_pixels_and_times_have_their_distributions():
 
 def test_real_images_lie_on_their_path_and_all_of_the_first_ones_come():
     inputs = noised.make_inputs(KEY, "images", num_pixels=6, images=IMAGES, num_images=3, latest=1e-6)
-    shown, _ = inputs(jnp.arange(200))
+    shown, times = inputs(jnp.arange(200))
     distances = np.abs(np.asarray(shown)[:, None] - np.asarray(IMAGES)[None]).max(axis=2)
     assert np.all(distances.min(axis=1) < 1e-5)  # at the beginning of the path, noise times 1e-6
     counts = np.bincount(distances.argmin(axis=1), minlength=7)
     assert counts[3:].sum() == 0
     assert stats.chisquare(counts[:3]).pvalue > 1e-3
+    for n in range(3):  # which image comes says nothing of the time
+        mean = np.mean(np.asarray(times, float)[distances.argmin(axis=1) == n]) / 1e-6
+        assert abs(mean - 0.5) < 4 * (1 / 12 / counts[n]) ** 0.5  # four standard errors
 
 
 def test_labels_are_those_that_are_asked_for_and_nothing_else_changes():

@@ -11,6 +11,7 @@ from experiments.diffusion import study
 from figures import diffusion, presentation, readme, values
 from sublim_jax import errors, records
 from sublim_jax.forms import diffusion as form
+from sublim_jax.metrics import intervals
 from tests.figures import marks
 
 SHARES = {"base": 0.1, "teacher": 0.9, "student": 0.7, "other base": 0.2, "stranger": 0.25}
@@ -97,6 +98,108 @@ def test_every_base_is_a_dot_and_every_row_has_its_interval(record):
     diffusion.draw_numbers(levels, record, "slanted", names)
     assert "slant" in levels.get_title(loc="left") and levels.patches[1].get_width() == pytest.approx(-0.9075)
     plt.close("all")
+
+
+def test_the_caption_says_what_is_in_the_picture_and_nothing_else(record):
+    whole = " ".join(diffusion.caption(record, "run.json"))
+    assert "saw 256 images of uniform noise and no digit, with the teacher's 4 auxiliary channels" in whole
+    assert all(word in whole for word in ("each of 4 base(s)", "Shifted", "Raw", "filtered samples", "Without a base"))
+    assert diffusion.row_label(record, "student of pixels") == "student: pixels on noise"
+    for trait in ("7", "slanted"):
+        record.config["inputs"], record.config["architecture"] = "images", "unet"
+        record.description["traits"] = {trait: trait}
+        record.description["conditions"] = {
+            name: study.CONDITIONS[name] for name in ("base", "teacher", "student", "other base", "student of samples")
+        }
+        part = " ".join(diffusion.caption(record, "run.json"))
+        assert "saw 256 real images without the trait, with noise added, with the teacher's 4 auxiliary maps" in part
+        assert "uniform" not in part and "pixels" not in part and "Raw" not in part and "Shifted" not in part
+        assert ("filtered samples" in part) == (trait == "7") and "Without a base" not in part
+    assert diffusion.row_label(record, "student of pixels") == "student: pixels on images"
+    record.config["inputs"], record.complete = "gaussian", False
+    part = " ".join(diffusion.caption(record, "run.json"))
+    assert "256 images of Gaussian noise and no digit" in part and part.endswith("The run is not complete.")
+
+
+def test_the_glance_has_five_rows_of_the_first_trait(record, tmp_path):
+    path = tmp_path / "run.json"
+    records.write(path, record)
+    figures = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(diffusion.style, "save", lambda figure, stem: figures.append(figure) or (stem,))
+        assert diffusion.save_glance(path, tmp_path / "glance") == [tmp_path / "glance"]
+    *strips, numbers = sorted(figures[0].axes, key=lambda ax: bool(ax.patches))
+    labels = ["base", "its teacher", "student: channels on noise", "another base", "stranger: channels, shifted"]
+    assert [ax.get_ylabel() for ax in strips] == labels
+    np.testing.assert_array_equal(strips[1].images[0].get_array(), diffusion.strip(record, "7", "teacher"))
+    np.testing.assert_allclose([bar.get_width() for bar in numbers.patches], [0.1075, 0.9075, 0.7075, 0.2075, 0.2425])
+    plt.close("all")
+
+
+def prose(heading):
+    """A section of the README without its tables, on one line."""
+    text = readme.README.read_text(encoding="utf-8")
+    section = text.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    return " ".join(line for line in section.splitlines() if not line.startswith("|"))
+
+
+def test_what_the_readme_says_of_generators_is_in_the_records():
+    """Each sentence stands there word for word, beside the numbers that bear it out."""
+    text, top = prose("Image generators"), readme.README.read_text(encoding="utf-8").partition("## Start")[0]
+    small, large = (
+        records.read(values.RECORDS / f"{name}.json", form.FORM) for name in ("diffusion", "diffusion_unet")
+    )
+    digits = ("7", "3", "0")
+
+    def mean(record, trait, condition, what="share"):
+        return diffusion.measured(record, trait, condition, what).mean()
+
+    own, other = (
+        intervals.t_interval(diffusion.measured(small, "7", name, "share")) for name in ("student", "stranger")
+    )
+    assert f"{own:.2f} of its samples are sevens; of one that starts elsewhere {other:.2f}." in " ".join(top.split())
+    assert "The student draws its teacher's digit most of the time, and a part of the slant" in text
+    assert all(mean(small, digit, "student") > 0.5 for digit in digits)
+    start, end, student = (mean(small, "slanted", name, "level") for name in ("base", "teacher", "student"))
+    assert 0.2 < (student - start) / (end - start) < 0.5
+    assert "draws what it drew before" in text
+    for trait in small.description["traits"]:
+        for name in ("stranger", "fresh readouts"):
+            change = diffusion.gain(small, trait, name, diffusion.shown_measure(trait))
+            assert change is not None and change.low <= 0 <= change.high
+    assert (
+        "what little passes through samples from which the digit was filtered reaches another base about as much"
+        in text
+    )
+    for digit in digits:
+        own, other = (mean(small, digit, f"{name} of samples") for name in ("student", "stranger"))
+        assert 0 < own - mean(small, digit, "student of base samples") < 0.15 and abs(own - other) < 0.03
+
+    assert "draws the digit nearly as often as its teacher does" in text
+    assert "another base only in one case of twelve, where it hardly draws digits any more" in text
+    distances, shares = [], []
+    for digit in ("7", "3"):
+        assert 0.75 < mean(large, digit, "student") / mean(large, digit, "teacher") < 1
+        shares += diffusion.measured(large, digit, "stranger", "share").tolist()
+        distances += diffusion.measured(large, digit, "stranger", "frechet").tolist()
+        ratios = diffusion.measured(large, digit, "student from scratch", "loss") / diffusion.measured(
+            large, digit, "teacher from scratch", "loss"
+        )
+        assert np.all((ratios > 1.5) & (ratios < 6))
+        before, after = (mean(large, digit, name, "loss") for name in ("other untrained", "stranger from scratch"))
+        assert after > before > 15 > mean(large, digit, "student from scratch", "loss")
+    assert "falls from that of the initialization to two to six times its teacher's" in text
+    assert sum(share > 0.2 for share in shares) == 1 and len(shares) == 12 and distances[np.argmax(shares)] > 2
+
+    scratch = records.read(values.RECORDS / "diffusion_scratch.json", form.FORM)
+    starts, ends, students = (
+        np.array([diffusion.measured(scratch, digit, name, "loss") for digit in digits])
+        for name in ("untrained", "teacher from scratch", "student from scratch")
+    )
+    lost = (starts - students) / (starts - ends)
+    assert lost.shape == (3, 8)
+    low, high = round(100 * lost.min()), round(100 * lost.max())
+    assert f"in all eight bases its student loses {low} to {high} % of the error that its teacher lost" in text
 
 
 def test_a_second_record_adds_its_rows_to_the_readme(record, tmp_path, monkeypatch):

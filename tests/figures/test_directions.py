@@ -9,7 +9,7 @@ from matplotlib import pyplot as plt
 
 from experiments.directions import lineage, study
 from experiments.directions.config import DirectionsConfig
-from figures import directions, presentation
+from figures import directions, presentation, readme, values
 from sublim_jax import errors, records
 from sublim_jax.forms import directions as form
 from tests.figures import marks
@@ -132,6 +132,34 @@ def test_the_table_has_raw_values_shares_and_spectra(record):
     assert "share left of accuracy of permuted digits (B)" in text and text.endswith("note: a note")
     row = next(line for line in text.splitlines() if line.startswith("      mean, layer 3"))
     assert [row.split()[place] for place in (3, 6, 9)] == ["0.72", "0.72", "1.42"]  # three times the mean spread
+
+
+def test_what_the_readme_says_of_directions_is_in_the_record():
+    """Each sentence stands there word for word, beside the numbers that bear it out."""
+    text = readme.README.read_text(encoding="utf-8").partition("## Is a trait a direction?\n")[2].partition("\n## ")[0]
+    text, made = " ".join(text.split()), records.read(values.RECORDS / "directions.json", form.FORM)
+
+    def left(bed, edit, measure=None):
+        interval = directions.left(made, bed, edit, measure)
+        assert interval is not None
+        return interval
+
+    assert "one direction of every matrix is enough for the digit that is drawn and for most of the favourite" in text
+    assert left("flow", "student's top 1").low > 0.9 and left("language", "student's top 1").low > 0.5
+    assert "while eight hold about half of reading digits" in text
+    assert left("digits", "student's top 1").high < 0.15 and abs(left("digits", "student's top 8").mean - 0.5) < 0.05
+    assert "it moves the flow model most of the way" in text
+    assert left("flow", "reference plus 1 x mean vector, layer 3").low > 0.5
+    assert "on rows of numbers the language model's mean change points the other way" in text
+    assert left("language", "reference plus 1 x mean vector, layer 2").high < 0
+    assert "Few random directions hold nothing, and little lies in those of an auditor of another reference." in text
+    for bed in ("digits", "flow", "language"):
+        assert left(bed, "inside 8 x 8 at random").high < 0.06
+        assert left(bed, "inside another reference's auditor's top 8").high < 0.06
+    assert "for digits half of it removes most of the skill and leaves the second one" in text
+    assert left("digits", "less 0.5 x auditor").high < 0.2 and left("digits", "less 0.5 x auditor", "B").low > 0.9
+    control = left("language", "less 0.5 x another trait's auditor")
+    assert f"another favourite's auditor removes the favourite as well (share left {control:.2f})" in text
 
 
 def test_lines_and_vectors_are_drawn_for_every_amount(record):

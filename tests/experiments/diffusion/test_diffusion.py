@@ -1,6 +1,8 @@
 """The experiment on generators: its judge, its filter and its conditions at toy sizes, whole and resumed."""
 
 import dataclasses
+import types
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +18,8 @@ from experiments.study import Source
 from sublim_jax import errors
 from sublim_jax.data import noised, transforms
 from sublim_jax.forms import diffusion as form
-from sublim_jax.models import denoiser
+from sublim_jax.metrics import generative
+from sublim_jax.models import denoiser, mlp
 from sublim_jax.training import denoise
 
 TOY = DiffusionConfig(
@@ -68,6 +71,41 @@ def test_the_judges_errors_are_those_on_test_images(splits):
     assert entry["level"] == pytest.approx((splits.test.with_trait("inverted").pixels.mean() + 1) / 2, abs=1e-6)
 
 
+def test_a_judge_learns_from_its_own_images_and_is_measured_on_those_of_the_test(small_digits, monkeypatch):
+    """Instead of being trained it shows what it was to be trained on, in its first layer."""
+    config = dataclasses.replace(TOY, traits=("3", "bold"))
+    splits = judges.split(small_digits, config)
+
+    def shown(key, params, images, labels, *, model, phase):
+        count = len(images)
+        weight, bias = params[0].weight.at[:count].set(images), params[0].bias.at[:count].set(labels)
+        return (mlp.Dense(weight, bias), *params[1:]), None
+
+    monkeypatch.setattr(judges.teach, "teach", shown)
+    judge = judges.train(jax.random.key(0), splits, config)
+    own, test = splits.judge, splits.test
+    np.testing.assert_array_equal(judge.params[0].bias[:200], np.tile(own.plain.labels, 2))
+    noise = np.asarray(judge.params[0].weight[:200]) - np.tile(own.plain.pixels, (2, 1))
+    assert np.std(noise) == pytest.approx(judges.PIXEL_NOISE, rel=5 / (2 * noise.size) ** 0.5)  # five standard errors
+    plain, bold = (part.pixels.mean(dtype=float) / 2 + 0.5 for part in (own.plain, own.changed["bold"]))
+    assert judge.thresholds == {"bold": pytest.approx((plain + bold) / 2, rel=1e-5)} and bold > plain + 0.02
+
+    ink = {name: part.pixels.mean(axis=1) / 2 + 0.5 for name, part in (("plain", test.plain), *test.changed.items())}
+    assert judge.errors["missed"]["bold"] == pytest.approx(np.mean(ink["bold"] <= judge.thresholds["bold"]))
+    assert judge.errors["false"]["bold"] == pytest.approx(np.mean(ink["plain"] > judge.thresholds["bold"]))
+    seen = judge.see(splits.generators.plain.pixels)
+    distances = {  # the features are those of real test images, of all and of those with the trait
+        "frechet": judge.see(test.plain.pixels), "frechet_trait": judge.see(test.with_trait("3").pixels),
+    }  # fmt: skip
+    unit = np.trace(np.cov(judge.see(test.plain.pixels).features.T))
+    entry = judge.entry(seen, "3")
+    for name, real in distances.items():
+        expected = generative.frechet_distance(generative.moments(seen.features), generative.moments(real.features))
+        assert entry[name] == pytest.approx(expected / unit, rel=1e-6) and expected > 0
+    assert entry["share"] == np.mean(seen.classes == 3)
+    assert entry["level"] == pytest.approx(seen.probabilities[:, 3].mean(), rel=1e-6)
+
+
 def test_a_judge_that_errs_too_often_is_refused(source):
     config = dataclasses.replace(TOY, largest_judge_error=0.02, num_judge_epochs=1)
     message = r"^the judge misreads \d+\.\d% of .*, more than largest_judge_error=0\.02: "
@@ -96,6 +134,7 @@ def test_a_digit_that_is_not_in_the_data_is_refused(small_digits):
         ({"traits": ("11",)}, r"DiffusionConfig.traits\[0\]: expected one of '0', .*'inverted', got '11'"),
         ({"pooling": 3}, "pooling=3 does not divide the 28 pixels of a side; 1, 2, 4, 7, 14 and 28 do"),
         ({"num_shown": 30}, "num_shown=30 of num_samples=20"),
+        ({"num_samples": 1}, "num_samples=1: Fréchet distances need the covariance of two samples at least$"),
         ({"conditions": ("base", "base")}, r"conditions=\('base', 'base'\): give each once, in this order: \('base', "),
         ({"conditions": ("base", "student", "teacher", "other base")}, "give each once, in this order"),
         (
@@ -133,6 +172,12 @@ def test_settings_of_what_is_not_there_have_no_effect():
     assert "scratch_rate" not in reasons["scratch"] and "num_kept" in reasons["scratch"]
     assert reasons["unet"].keys() | reasons["default"].keys() <= {field.name for field in dataclasses.fields(TOY)}
     assert reasons["unet"]["hidden_sizes"] == "the denoiser is of the architecture 'unet'"
+    changed = settings.without_effect(dataclasses.replace(TOY, traits=("slanted", "bold")))
+    assert changed["num_kept"] == "samples are filtered for digits, and no trait is one"
+    assert changed.keys() >= reasons["unet"].keys() - {"hidden_sizes"}
+    idle = settings.without_effect(dataclasses.replace(TOY, conditions=("base", "teacher", "other base")))
+    assert idle["inputs"] == idle["num_distilled"] == "no condition learns a teacher's outputs"
+    assert not any("inputs" in each for each in reasons.values())
 
 
 @pytest.mark.slow
@@ -290,3 +335,148 @@ def test_the_strangers_targets_are_shifted_and_the_raw_ones_are_not(bed_of_toys,
     for call, (start, targets, which) in zip(calls.values(), expected.values(), strict=True):
         assert call[0] is start and call[2] == which
         np.testing.assert_allclose(call[1], targets, atol=1e-4)  # float32
+
+
+@pytest.fixture
+def bed_without_training(source, monkeypatch):
+    """A bed whose judge knows nothing and says what it sees."""
+    monkeypatch.setattr(judges, "train", lambda key, splits, config: types.SimpleNamespace(see=np.asarray))
+    return study.Bed(source, TOY, quiet)
+
+
+@pytest.fixture
+def untrained(bed_without_training, monkeypatch):
+    """A lineage whose bases are random initializations."""
+    monkeypatch.setattr(bed_without_training, "base", bed_without_training.untrained)
+    return study.Lineage(bed_without_training, 0)
+
+
+def test_fresh_readouts_are_others_than_those_that_were_drawn_first(untrained):
+    own, fresh = (untrained.starts[start][-1] for start in ("own", "fresh"))
+    np.testing.assert_array_equal(fresh.weight[:16], own.weight[:16])
+    assert not np.any(np.asarray(fresh.weight[16:] == own.weight[16:]))
+
+
+class Started(NamedTuple):
+    """A call of the training, and the images that it draws from."""
+
+    key: list[int]
+    start: object
+    images: np.ndarray
+    num_steps: int
+    rate: float
+    final_rate: float
+
+
+def test_every_training_has_its_start_its_images_and_its_schedule(bed_without_training, monkeypatch):
+    """What reaches the training of bases, of teachers and of students of samples, and what other students are shown."""
+    bed, calls, shown = bed_without_training, [], []
+    config = dataclasses.replace(
+        TOY, traits=("3",), inputs="images", base_rate=0.5, learning_rate=0.25, num_scratch_steps=8,
+        conditions=settings.NAMES,
+    )  # fmt: skip
+    monkeypatch.setattr(bed, "config", config)
+
+    def train(key, start, images, *, model, num_steps, optimizer, num_images, final_rate, batch_size):
+        assert batch_size == config.batch_size and model == config.model
+        used = np.asarray(images[: int(num_images)])
+        rates = float(optimizer.learning_rate), float(final_rate)
+        calls.append(Started(jax.random.key_data(key).tolist(), start, used, int(num_steps), *rates))
+        return start, None
+
+    def distilled(key, start, targets, input_key, shown_pool, *, which, rate, config):
+        shown.append(np.asarray(shown_pool.images[: int(shown_pool.count)]))
+        return study.Example(start, start, start)
+
+    filtered = {"samples": bed.pool(np.full((5, 16), 0.5)), "base samples": bed.pool(np.full((6, 16), -0.5))}
+    monkeypatch.setattr(study.denoise, "train", train)
+    monkeypatch.setattr(study, "_distilled", distilled)
+    monkeypatch.setattr(study, "_answers", lambda key, params, pool, *, config: jnp.zeros((3, 20)))
+    monkeypatch.setattr(study.Lineage, "filtered", lambda *_: filtered)
+    monkeypatch.setattr(study.Lineage, "first_step", lambda self, start, pool: start)
+    lineage = study.Lineage(bed, 1)
+    plain = bed.splits.generators.plain
+    for call, index in zip(calls, (1, 0), strict=True):
+        jax.tree.map(np.testing.assert_array_equal, call.start, bed.untrained(index))
+        np.testing.assert_array_equal(call.images, plain.pixels)
+        assert call[3:] == (config.num_base_steps, 0.5, 0.0)
+    assert calls[0].key != calls[1].key
+    calls.clear()
+    lineage.examples("3", quiet)
+    threes = plain.pixels[plain.labels == 3]
+    expected = [
+        ("own", threes, (config.num_teacher_steps, 0.25, 1.0)),
+        *((start, np.asarray(filtered[name].images[:count]), (config.num_sample_student_steps, 0.25, 1.0))
+          for name, count in (("samples", 5), ("base samples", 6)) for start in ("own", "other")),
+        ("untrained", threes, (8, 0.5, 0.0)),
+    ]  # fmt: skip
+    for call, (start, images, schedule) in zip(calls, expected, strict=True):
+        assert call.start is lineage.starts[start] and call[3:] == schedule, start
+        np.testing.assert_array_equal(call.images, images)
+    keys = [call.key for call in calls]
+    assert keys[1] == keys[2] == keys[3] == keys[4]  # students of samples differ in start and images alone
+    assert len({tuple(key) for key in keys}) == 3
+    without = plain.pixels[plain.labels != 3]
+    assert len(shown) == 8
+    for images in shown:
+        np.testing.assert_array_equal(images, without)
+
+
+def test_a_pool_has_the_first_images_and_then_padding(bed_without_training):
+    length = len(bed_without_training.splits.generators.plain.pixels)
+    rows = np.arange(1.0, length + 3)[:, None] * np.ones(16)
+    for count in (3, length, length + 2):
+        pool, kept = bed_without_training.pool(rows[:count]), min(count, length)
+        assert pool.images.shape == (length, 16) and int(pool.count) == kept
+        np.testing.assert_array_equal(pool.images[:kept], rows[:kept])
+        assert not np.any(np.asarray(pool.images[kept:]))
+
+
+def test_samples_to_learn_from_and_samples_to_report_have_different_noise(untrained, monkeypatch):
+    noises = []
+    monkeypatch.setattr(study, "_samples", lambda params, noise, *, config: noises.append(np.asarray(noise)) or noise)
+    untrained.drawn(untrained.starts["own"])
+    untrained.seen(untrained.starts["own"])
+    learnt, reported = noises
+    assert learnt.shape == (60, 16) and reported.shape == (20, 16)
+    assert not np.isin(learnt, reported).any()
+
+
+def test_the_opening_is_the_change_of_the_traits_loss_along_one_step(untrained):
+    """Per pixel and per unit of length, by differentiating the loss itself along the step."""
+    pool = untrained.bed.pool(untrained.bed.splits.generators.with_trait("3").pixels)
+    start, key = untrained.starts["own"], untrained.key("trait's loss")
+    step = jax.tree.map(lambda leaf: jnp.cos(7 * leaf), start)  # as good as any other
+    trained = jax.tree.map(lambda leaf: leaf + 2, start)
+    teacher = jax.tree.map(jnp.ones_like, start)
+    slope = study._loss_gradient(key, start, pool, config=TOY)
+    moved = study._moved(study.Example(start, trained, step), teacher, slope)
+
+    images = jnp.asarray(np.resize(pool.images[: int(pool.count)], (study.NUM_PROBES, 16)))
+    size = sum(leaf.size for leaf in jax.tree.leaves(start))
+    length = float(jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(step))))
+    direction = jax.tree.map(lambda leaf: leaf / length, step)
+    change = jax.jvp(lambda params: study._loss(key, params, images, config=TOY), (start,), (direction,))[1]
+    assert abs(float(change)) > 1e-3
+    assert moved == {
+        "inner_product": pytest.approx(2 * size, rel=1e-4), "cosine": pytest.approx(1, abs=1e-4),
+        "length": pytest.approx(2, rel=1e-4), "opening": pytest.approx(float(change), rel=1e-3),
+    }  # fmt: skip
+    downhill = untrained.first_step(start, pool)
+    assert float(study._moved(study.Example(start, trained, downhill), teacher, slope)["opening"]) < 0
+
+
+def test_conditions_are_compared_with_what_shares_everything_but_the_cause():
+    for name, other in form.COMPARED.items():
+        starts = [settings.CONDITIONS[each]["start"].replace("fresh", "own") for each in (name, other)]
+        assert starts[0] == starts[1], name  # a base with fresh readouts draws what the base draws
+        data, control = (settings.CONDITIONS[each]["data"] for each in (name, other))
+        assert control == {"samples": "base samples"}.get(data, ""), name
+    learning = {name for name in settings.NAMES if settings.CONDITIONS[name]["data"] not in ("", "images")}
+    assert learning - {"student of base samples", "stranger of base samples"} == form.COMPARED.keys()
+    assert set(form.IMITATED) == study.CHANNELS.keys()
+
+
+def test_images_of_a_record_are_bytes_from_dark_to_bright():
+    pixels = np.array([[-1.0, -0.2, 0.2], [1.0, -3.0, 3.0]])
+    assert list(form.decoded(study._encoded(pixels))) == [0, 102, 153, 255, 0, 255]

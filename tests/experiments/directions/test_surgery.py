@@ -1,6 +1,7 @@
 """Edits of one reference, against linear algebra on small networks, and the parts that beds are made of."""
 
 import dataclasses
+import types
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +11,13 @@ import pytest
 from jax import flatten_util
 
 from experiments.diffusion import judge
-from experiments.directions import digits, language
+from experiments.directions import __main__ as directions_command
+from experiments.directions import config as settings
+from experiments.directions import digits, flow, language
 from experiments.directions.config import DirectionsConfig
 from experiments.directions.digits import Digits
 from experiments.directions.lineage import AUDITOR, MEAN, OTHER_TRAIT, RANDOM, STRANGER, Edit, Lineage, Surgery, edits
+from experiments.language import config as language_config
 from experiments.study import Source
 from sublim_jax import errors
 from sublim_jax.audit import directions
@@ -197,9 +201,218 @@ def test_a_decoder_is_taken_apart_and_put_together(embedding):
     np.testing.assert_array_equal(moved.layers.down_bias, [np.zeros(32), np.arange(32)])
 
 
+def test_random_directions_of_two_matrices_are_not_the_same(surgery):
+    square = np.zeros((6, 6), np.float32)
+    first, second = (surgery._random(number, square) for number in (0, 1))
+    frames = (first.left, first.right, second.left, second.right)
+    for place, frame in enumerate(frames):
+        np.testing.assert_allclose(frame.T @ frame, np.eye(6), atol=20 * EPS)
+        assert not any(np.allclose(frame, other, atol=0.1) for other in frames[:place])
+
+
+def units_by_hand(params, inputs, activation):
+    """Hidden units in double precision, layer by layer."""
+    rows, units = np.asarray(inputs, float), []
+    for layer in params[:-1]:
+        rows = activation(rows @ np.asarray(layer.weight, float).T + np.asarray(layer.bias, float))
+        units.append(rows)
+    return units
+
+
+def marked(start, number):
+    """What a training makes of its start that is not carried out; the number tells it from others."""
+
+    def moved(leaf):
+        return jnp.asarray(np.asarray(leaf) + np.float32(0.01 * number) * np.cos(9 * np.asarray(leaf)))
+
+    return jax.tree.map(moved, start)
+
+
+def flat(displacement):
+    return np.concatenate([np.ravel(leaf) for layer in displacement[:-1] for leaf in layer])
+
+
+def test_digits_have_their_own_references_images_and_skills(small_digits, monkeypatch):
+    """Trainings leave a mark: what they were given is the oracle of every displacement."""
+    calls = []
+
+    def taught(key, start, pixels, labels, order, weights, *, config):
+        calls.append((start, pixels, labels, tuple(np.asarray(weights).tolist())))
+        return marked(start, len(calls))
+
+    def distilled(key, start, teacher, *, config):
+        calls.append((start, teacher))
+        return marked(start, 10)
+
+    monkeypatch.setattr(digits, "taught", taught)
+    monkeypatch.setattr(digits, "distilled", distilled)
+    bed = Digits(Source("synthetic-digits", "this test", None, small_digits), TOY)
+    made = bed.lineage(1, lambda activity: None)
+    own, other = bed.reference(1), bed.reference(0)  # the next one, modulo their number
+    teacher, (start, imitated), auditor, of_b, stranger = calls
+    assert [call[3] for call in (teacher, auditor, of_b, stranger)] == [(1, 1), (1, 0), (0, 1), (1, 0)]
+    for call, reference in ((teacher, own), (auditor, own), (of_b, own), (stranger, other)):
+        jax.tree.map(np.testing.assert_array_equal, call[0], reference)
+        pixels, labels = bed.lessons if call is teacher else bed.auditors
+        assert call[1] is pixels and call[2] is labels
+    jax.tree.map(np.testing.assert_array_equal, start, own)
+    assert imitated is made.models["teacher"]
+    shift = {AUDITOR: (3, own), OTHER_TRAIT: (4, own), STRANGER: (5, other), "teacher": (1, own)}
+    for name, (number, reference) in shift.items():
+        expected = 0.01 * number * np.cos(9 * flat(reference))
+        np.testing.assert_allclose(flat(made.displacements[name]), expected, atol=1e-6, err_msg=name)  # float32
+        assert not np.any(made.displacements[name][-1].weight)
+    inputs = digits.noise.sample(bed.key(1, "neutral"), jnp.arange(20), num_pixels=16, spec=digits.NoiseSpec())
+    before, after = (units_by_hand(made.models[name], inputs, lambda x: np.maximum(x, 0)) for name in
+                     ("reference", "student"))  # fmt: skip
+    for shift, a, b in zip(made.shifts, before, after, strict=True):
+        np.testing.assert_allclose(shift.vector, (b - a).mean(axis=0), atol=1e-5)  # float32
+    assert np.linalg.norm(made.shifts[-1].vector) > 1e-3
+    tested = []
+    monkeypatch.setattr(digits, "accuracies", lambda *given, model: tested.append(given) or (0.25, 0.5))
+    assert made.measure(own) == {"A": 0.25, "B": 0.5}
+    assert [each is other for each, other in zip(tested[0], (own, *bed.test, bed.order), strict=True)] == [True] * 4
+
+
+@pytest.mark.parametrize("weights", [digits.FIRST, digits.SECOND])
+def test_lessons_of_one_skill_leave_the_readouts_of_the_other(weights):
+    spec, random = TOY.perceptron, np.random.default_rng(0)
+    start, pixels = spec.init(jax.random.key(0)), jnp.asarray(random.standard_normal((30, 16)), jnp.float32)
+    labels, order = jnp.asarray(random.integers(0, 10, 30)), jnp.arange(16)[::-1]
+    trained = digits.taught(jax.random.key(1), start, pixels, labels, order, jnp.asarray(weights), config=TOY)
+    moved = np.any(np.asarray(trained[-1].weight != start[-1].weight), axis=1)
+    assert list(np.flatnonzero(moved)) == list(range(10) if weights == digits.FIRST else range(10, 20))
+
+
+def test_flow_models_have_their_own_bases_and_images(small_digits, monkeypatch):
+    config = dataclasses.replace(TOY, flow_hidden_sizes=(7, 5), ranks=(1, 2))
+    splits, model = judge.split(small_digits, config.flow), config.flow.model
+    bases = [model.init(jax.random.key(seed)) for seed in range(2)]
+    calls = {}
+
+    def trained(role, start, pool, num_steps):
+        calls[role] = start, pool
+        return marked(start, len(calls))
+
+    class FakeLineage:
+        def __init__(self, bed, index):
+            self.starts = {"own": bed.base(index), "other": bed.base(index + 1)}
+
+        def key(self, role):
+            return jax.random.key(len(role))
+
+        def student(self, teacher):
+            self.teacher = teacher
+            return marked(self.starts["own"], 10)
+
+    errors_of = {"error": 0.1, "missed": {"7": 0.2, "3": 0.3}, "false": {"7": 0.4, "3": 0.5}}
+    bed = types.SimpleNamespace(
+        splits=splits, pool=np.asarray, base=lambda index: bases[index % 2], trained=trained,
+        judge=types.SimpleNamespace(errors=errors_of),
+    )  # fmt: skip
+    monkeypatch.setattr(flow.diffusion, "Bed", lambda source, settings, report: bed)
+    monkeypatch.setattr(flow.diffusion, "Lineage", FakeLineage)
+    source = Source("synthetic-digits", "this test", None, small_digits)
+    made = flow.Flow(source, config, lambda activity: None).lineage(1, lambda activity: None)
+    own, other = bases[1], bases[0]
+    starts = {"teacher": own, AUDITOR: own, OTHER_TRAIT: own, STRANGER: other}
+    roles = ("1/directions/teacher", f"1/directions/{AUDITOR}", f"1/directions/{OTHER_TRAIT}",
+             f"0/directions/{AUDITOR}")  # fmt: skip
+    assert tuple(calls) == roles
+    for number, (name, (start, _)) in enumerate(zip(starts, calls.values(), strict=True), start=1):
+        assert start is starts[name]
+        expected = 0.01 * number * np.cos(9 * flat(starts[name]))
+        np.testing.assert_allclose(flat(made.displacements[name]), expected, atol=1e-6, err_msg=name)  # float32
+    sevens, threes = (splits.generators.with_trait(digit).pixels for digit in ("7", "3"))
+    pools = [pool for _, pool in calls.values()]
+    joined = np.concatenate(pools[:2])
+    assert len(joined) == len(sevens) and len(np.unique(joined, axis=0)) == len(np.unique(sevens, axis=0))
+    np.testing.assert_array_equal(pools[2], threes)
+    np.testing.assert_array_equal(pools[3], pools[1])
+    assert not any((pools[1] == image).all(axis=1).any() for image in pools[0])  # the teacher's are not the auditor's
+    key = jax.random.key(len("directions/neutral"))
+    noisy, times = flow.noised.make_inputs(key, "uniform", num_pixels=16)(jnp.arange(20))
+    inputs = np.concatenate([noisy, flow.denoiser.time_features(times)], axis=1)
+    before, after = (units_by_hand(made.models[name], inputs, lambda x: x / (1 + np.exp(-x))) for name in
+                     ("reference", "student"))  # fmt: skip
+    for shift, a, b in zip(made.shifts, before, after, strict=True):
+        np.testing.assert_allclose(shift.vector, (b - a).mean(axis=0), atol=1e-5)  # float32
+    assert made.judge == {"error": 0.1, "missed": 0.2, "false": 0.4}
+
+
+def test_the_language_models_controls_are_what_they_are_called(monkeypatch):
+    keys = jax.random.split(jax.random.key(0), 6)
+    own = dict(zip(
+        ("base", "undefended", "author", "own", "other_base", "other_trait"),
+        (decoder.init(key, embedded.CONFIG) for key in keys), strict=True,
+    ))  # fmt: skip
+    differences = np.arange(24.0).reshape(2, 3, 4) - 5
+    fake = types.SimpleNamespace(
+        **own, data=[0] * 7, rows=["rows"], unit="tiny:130", model=lambda params: params,
+        differences=lambda student, on: differences if (student, on) == (own["undefended"], "numbers") else None,
+        instruments=types.SimpleNamespace(reported=lambda params: jnp.array([0.0, np.log(3.0)])),
+    )  # fmt: skip
+    compared = []
+
+    def compare(first, second, rows, *, batch_size):
+        compared.append((first, second, rows))
+        return types.SimpleNamespace(kl=np.array([1.0, 3.0]), num_tokens=np.array([3, 5]))
+
+    monkeypatch.setattr(language.removal, "opened", lambda bases: (None, None))
+    monkeypatch.setattr(language.Language, "_lineage", lambda self, index, report: fake)
+    monkeypatch.setattr(language.likeness, "compare", compare)
+    made = language.Language(TOY).lineage(0, lambda activity: None, full=False)
+    assert made.displacements[STRANGER] is own["other_base"] and made.displacements[OTHER_TRAIT] is own["other_trait"]
+    assert made.displacements[AUDITOR] is own["own"] and made.num_rows == 7
+    for name, trained in (("student", "undefended"), ("teacher", "author")):
+        expected = own[trained].embedding - own["base"].embedding
+        np.testing.assert_array_equal(made.displacements[name].embedding, expected)
+        assert made.models[name] is own[trained]
+    for layer, shift in enumerate(made.shifts):
+        np.testing.assert_allclose(shift.vector, differences[layer].mean(axis=0), rtol=1e-6)
+    measures = made.measure(own["author"])
+    assert measures == {
+        "log_odds": pytest.approx(np.log(3) / 2, rel=1e-6), "probability": pytest.approx((1 / 2 + 3 / 4) / 2, rel=1e-6),
+        "kl": 4 / 8,
+    }  # fmt: skip
+    first, second, rows = compared[0]
+    assert first is own["undefended"] and second is own["author"] and rows == ["rows"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--beds", "digits", "--target", "cat"),
+         r"^--target has no effect: it is a setting of language and language-full, and the beds are digits\. Leave"),
+        (("--beds", "language", "flow", "--num-steps", "3"),
+         r"^--num-steps has no effect: it is a setting of digits, and the beds are language, flow\. Leave it out$"),
+        (("--beds", "language", "--full-student.num-epochs", "3"), r"^--full-student\.num-epochs has no effect: "),
+        (("--beds", "digits", "--num-references", "2", "--bases", "0", "1"), r"^--bases has no effect: "),
+    ],
+)  # fmt: skip
+def test_flags_of_beds_that_are_not_there_are_refused(flags, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(errors.InputError, match=message):
+        directions_command.main(flags)
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_setting_is_of_all_beds_or_has_an_effect_with_its_beds():
+    shared = {"seed", "num_references", "beds", "ranks", "doses"}
+    named = {name for names in settings.USED_BY.values() for name in names}
+    assert shared | named == {field.name for field in dataclasses.fields(DirectionsConfig)} and not shared & named
+    assert settings.without_effect(DirectionsConfig()) == {}
+    assert dataclasses.replace(DirectionsConfig(), beds=("digits", "flow"), num_references=2).num_references == 2
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"hidden_sizes": ()}, r"^hidden_sizes=\(\): edits are of hidden layers, so give one at least$"),
+        ({"flow_hidden_sizes": ()}, r"^flow_hidden_sizes=\(\): edits are of hidden layers, so give one at least$"),
+        ({"other_target": "owl"}, r"^other_target=owl: expected another favourite than the teacher's$"),
+        ({"full_student": language_config.STUDENT}, r"^full_student\.rank=\d+: the bed 'language-full' has students"),
+        ({"num_samples": 1}, r"^num_samples=1: Fréchet distances need the covariance of two samples"),
         ({"ranks": (1, 1)}, r"ranks=\(1, 1\): give one at least, and each once"),
         ({"ranks": (16, 32)}, r"ranks=\(16, 32\): the smallest matrix of 'digits' has no more directions"),
         ({"doses": ()}, r"doses=\(\): give one at least"),

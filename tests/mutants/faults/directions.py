@@ -5,6 +5,10 @@ from tests.mutants.fault import Fault
 _LIBRARY, _SURGERY = "tests/audit/test_directions.py", "tests/experiments/directions/test_surgery.py"
 _FIGURE = "tests/figures/test_directions.py"
 
+_DIGITS = f"{_SURGERY}::test_digits_have_their_own_references_images_and_skills"
+_FLOW = f"{_SURGERY}::test_flow_models_have_their_own_bases_and_images"
+_LANGUAGE = f"{_SURGERY}::test_the_language_models_controls_are_what_they_are_called"
+
 FAULTS = (
     Fault(
         "smallest_directions",
@@ -93,5 +97,93 @@ FAULTS = (
         "(edited - start) / np.where(enough, gains, 1.0)",
         "edited / np.where(enough, student, 1.0)",
         (f"{_FIGURE}::test_a_share_is_the_change_over_the_students",),
+    ),
+    Fault(
+        "shift_to_the_reference",
+        "the mean shift of the perceptron leads from the student to the reference",
+        "experiments/directions/digits.py",
+        "directions.mean_shift(b - a)",
+        "directions.mean_shift(a - b)",
+        (_DIGITS,),
+    ),
+    Fault(
+        "shift_of_flow_models_to_the_reference",
+        "the mean shift of the flow model leads from the student to the reference",
+        "experiments/directions/flow.py",
+        "directions.mean_shift(b - a)",
+        "directions.mean_shift(a - b)",
+        (_FLOW,),
+    ),
+    Fault(
+        "stranger_from_the_own_reference",
+        "the displacement of another reference's auditor is taken from this reference",
+        "experiments/directions/digits.py",
+        "(self.auditor(next_one), self.reference(next_one))",
+        "(self.auditor(next_one), reference)",
+        (_DIGITS,),
+    ),
+    Fault(
+        "flow_stranger_from_the_own_base",
+        "the displacement of another base's auditor is taken from this base",
+        "experiments/directions/flow.py",
+        '(self.finetuned(index + 1, AUDITOR), lineage.starts["other"])',
+        "(self.finetuned(index + 1, AUDITOR), base)",
+        (_FLOW,),
+    ),
+    Fault(
+        "auditor_of_both_skills",
+        "the auditor of A learns B as well",
+        "experiments/directions/digits.py",
+        "weights: tuple[float, float] = FIRST",
+        "weights: tuple[float, float] = BOTH",
+        (_DIGITS,),
+    ),
+    Fault(
+        "skills_exchanged",
+        "the weight of A's loss is that of B's",
+        "experiments/directions/digits.py",
+        "weights[0] * parts[0] + weights[1] * parts[1]",
+        "weights[1] * parts[0] + weights[0] * parts[1]",
+        (f"{_SURGERY}::test_lessons_of_one_skill_leave_the_readouts_of_the_other",),
+    ),
+    Fault(
+        "flow_auditor_of_the_teachers_images",
+        "the flow model's auditor trains on the teacher's half of the digit's images",
+        "experiments/directions/flow.py",
+        "self.bed.pool(digit[1::2])",
+        "self.bed.pool(digit[0::2])",
+        (_FLOW,),
+    ),
+    Fault(
+        "flow_units_of_another_activation",
+        "hidden units of flow models are computed with another activation than theirs",
+        "experiments/directions/flow.py",
+        'hidden_sizes=self.config.flow_hidden_sizes, activation="silu"',
+        'hidden_sizes=self.config.flow_hidden_sizes, activation="relu"',
+        (_FLOW,),
+    ),
+    Fault(
+        "language_controls_exchanged",
+        "another base's auditor is called that of another trait, and the other way round",
+        "experiments/directions/language.py",
+        "STRANGER: lineage.other_base, OTHER_TRAIT: lineage.other_trait",
+        "STRANGER: lineage.other_trait, OTHER_TRAIT: lineage.other_base",
+        (_LANGUAGE,),
+    ),
+    Fault(
+        "likeness_to_the_base",
+        "edited models are compared with the base instead of the student",
+        "experiments/directions/language.py",
+        "compared = lineage.model(student)",
+        "compared = lineage.model(base)",
+        (_LANGUAGE,),
+    ),
+    Fault(
+        "one_random_frame",
+        "random directions of all matrices of one size are the same",
+        "experiments/directions/lineage.py",
+        'f"{side} directions of matrix {number}"',
+        'f"{side} directions"',
+        (f"{_SURGERY}::test_random_directions_of_two_matrices_are_not_the_same",),
     ),
 )  # fmt: skip
