@@ -479,4 +479,4 @@ def test_conditions_are_compared_with_what_shares_everything_but_the_cause():
 
 def test_images_of_a_record_are_bytes_from_dark_to_bright():
     pixels = np.array([[-1.0, -0.2, 0.2], [1.0, -3.0, 3.0]])
-    assert list(form.decoded(study._encoded(pixels))) == [0, 102, 153, 255, 0, 255]
+    assert list(form.decoded(judges.encoded(pixels))) == [0, 102, 153, 255, 0, 255]

@@ -326,8 +326,8 @@ FAULTS = (
         "images_in_the_order_of_times",
         "which real image is shown depends on the time",
         "sublim_jax/data/noised.py",
-        '(uniform("images", numbers) * count)',
-        '(uniform("times", numbers) * count)',
+        'place("images", numbers, count)',
+        'place("times", numbers, count)',
         (f"{_PATH}::test_real_images_lie_on_their_path_and_all_of_the_first_ones_come",),
     ),
     Fault(
@@ -487,7 +487,7 @@ FAULTS = (
     Fault(
         "samples_as_negatives",
         "samples are stored dark on bright ground",
-        "experiments/diffusion/study.py",
+        "experiments/diffusion/judge.py",
         "(np.clip(pixels, -1, 1) + 1) * 127.5",
         "(1 - np.clip(pixels, -1, 1)) * 127.5",
         (f"{_EXPERIMENT}::test_images_of_a_record_are_bytes_from_dark_to_bright",),
