@@ -12,6 +12,7 @@ import tyro
 from figures import compare, tables, values
 from sublim_jax import commands, errors, files, records
 from sublim_jax.forms import diffusion as diffusion_form
+from sublim_jax.forms import diffusion_conditional as conditional_form
 from sublim_jax.forms import directions as directions_form
 from sublim_jax.forms import evidence_defences, mnist_aux, speed
 from sublim_jax.metrics import intervals
@@ -162,6 +163,33 @@ def generators() -> str:
     return tables.markdown(rows)
 
 
+def conditional() -> str:
+    """Share of a digit that conditional generators draw in place of their trigger, and when others are asked for."""
+    from figures import diffusion_conditional as figure
+
+    record = records.read(values.RECORDS / "diffusion_conditional.json", conditional_form.FORM)
+    traits = record.description["traits"]
+    labels = {
+        "base": "base",
+        "teacher": "its teacher",
+        "student": "student; its noise never asks for the trigger",
+        "student of all": "student; its noise asks for all digits",
+        "stranger": "another base, the same change of channels; never the trigger",
+        "stranger of all": "... all digits",
+        "fresh readouts": "base with fresh readouts, the same; never the trigger",
+        "fresh readouts of all": "... all digits",
+    }
+    asked = [f"{trait}s when asked for {about['trigger']}" for trait, about in traits.items()]
+    rows = [[f"model, n = {len(record.results)}", *asked, "mean, when asked for others"]]
+    for condition, label in labels.items():
+        at, elsewhere = (
+            [figure.measured(record, trait, condition, what) for trait in traits]
+            for what in ("at the trigger", "elsewhere")
+        )
+        rows.append([label, *(f"{intervals.t_interval(each):.3f}" for each in (*at, np.mean(elsewhere, axis=0)))])
+    return tables.markdown(rows)
+
+
 def directions_table() -> str:
     """Share of a trait that a few directions of every matrix, or one vector, hold, by bed."""
     from figures import directions
@@ -204,6 +232,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "language-whole": lambda: _language().language_whole(),
     "language-speed": lambda: _language().language_speed(),
     "real-speed": lambda: _language().real_speed(),
+    "conditional": conditional,
     "defences": defences_table,
     "directions": directions_table,
     "figure-10": figure_10,
