@@ -127,8 +127,8 @@ def save(path: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
         _draw_block(figure, grid[place, 0], record, trait)
     sentences = [
         f"{record.data['name']}: samples of the first base and of what was trained from it, all from the same "
-        f"{config['num_shown']} noises, when they are asked for the trigger (left) and for another class (middle). Right: how often each of "
-        f"{len(record.results)} base(s) draws the teacher's digit, their mean and its 95 % t-interval: bars and dots "
+        f"{config['num_shown']} noises, when they are asked for the trigger (left) and for another class (middle). "
+        f"Right: how often each of {len(record.results)} base(s) draws the teacher's digit, their mean and its 95 % t-interval: bars and dots "
         f"when it is asked for the trigger, white diamonds when it is asked for other classes; "
         f"{config['num_samples']:,} samples of each class. Students saw {config['num_distilled']:,} images of uniform "
         f"noise and no digit, with the teacher's {config['num_aux']} auxiliary channels; the noise asked for all "
