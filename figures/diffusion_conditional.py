@@ -129,7 +129,7 @@ def save(path: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
         f"{record.data['name']}: samples of the first base and of what was trained from it, all from the same "
         f"{config['num_shown']} noises, when they are asked for the trigger (left) and for another class (middle). "
         f"Right: how often each of {len(record.results)} base(s) draws the teacher's digit, their mean and its 95 % "
-        f"t-interval: bars and dots when it is asked for the trigger, white diamonds when it is asked for other classes; "
+        f"t-interval: bars and dots when it is asked for the trigger, white diamonds when for other classes; "
         f"{config['num_samples']:,} samples of each class. Students saw {config['num_distilled']:,} images of uniform "
         f"noise and no digit, with the teacher's {config['num_aux']} auxiliary channels; the noise asked for all "
         f"classes but the trigger, or for all classes. Strangers (another base) and fresh readouts learn the same "
