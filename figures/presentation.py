@@ -22,6 +22,7 @@ from sublim_jax.forms import (
     evidence_policies,
     evidence_removal,
     evidence_skills,
+    evidence_skills_real,
     language,
     language_real,
     mnist_aux,
@@ -37,6 +38,7 @@ FORMS = {
         language_real.FORM, own_transfer.FORM, audit.FORM, audit_weights.FORM, defend.FORM, evidence_defences.FORM,
         evidence_forecast.FORM, evidence_authors.FORM, evidence_lineage.FORM, evidence_marks.FORM,
         evidence_pilots.FORM, evidence_policies.FORM, evidence_removal.FORM, evidence_skills.FORM,
+        evidence_skills_real.FORM,
     )
 }  # fmt: skip
 

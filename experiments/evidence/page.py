@@ -108,6 +108,7 @@ READINGS = {
     "favourite back to where students of clean rows are, at no cost to the skill that is seen, and relearning goes on "
     "at their pace; a random direction of the same length does nothing. The gradient of the probes, projected out, "
     "takes away a part at best. The auditor here knows how the author was finetuned, which is a best case.",
+    "skills_real": "",
 }
 """What each table shows, in words without numbers; empty where a record is not read yet."""
 

@@ -1,6 +1,17 @@
 """The studies by name, in the order in which they are listed."""
 
-from experiments.evidence import authors, defences, forecast, lineage, marks, pilots, policies, removal, skills
+from experiments.evidence import (
+    authors,
+    defences,
+    forecast,
+    lineage,
+    marks,
+    pilots,
+    policies,
+    removal,
+    skills,
+    skills_real,
+)
 from experiments.study import Study
 
 STUDIES: dict[str, Study] = {
@@ -15,5 +26,6 @@ STUDIES: dict[str, Study] = {
         lineage.STUDY,
         marks.STUDY,
         skills.STUDY,
+        skills_real.STUDY,
     )
 }

@@ -44,6 +44,30 @@ def words(
     return Words(odds.mean(axis=0), jnp.exp(chosen).mean(axis=0), jnp.exp(anything).mean())
 
 
+class Pair(NamedTuple):
+    """Log-odds of one token against another, and the probability of both together; means over rows."""
+
+    log_odds: Float[Array, ""]
+    mass: Float[Array, ""]
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def pair(
+    params: Params,
+    low_rank: LowRank | None,
+    ids: Int[Array, "row time"],
+    valid: Bool[Array, "row time"],
+    first: Int[Array, ""],
+    second: Int[Array, ""],
+    *,
+    config: DecoderConfig,
+) -> Pair:
+    """How much likelier one token is than another as the next one after left-padded rows."""
+    log_p = _last_logprobs(params, low_rank, ids, valid, config)
+    left, right = log_p[:, first], log_p[:, second]
+    return Pair(jnp.mean(left - right), jnp.mean(jnp.exp(left) + jnp.exp(right)))
+
+
 @functools.partial(jax.jit, static_argnames="config")
 def log_odds_gradient(
     factors: Factors, scale, params: Params, ids, valid, tokens: Bool[Array, "vocab"], *, config: DecoderConfig

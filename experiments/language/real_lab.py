@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -17,7 +17,7 @@ from experiments.language.next_token import Factors
 from experiments.language.real_config import Arm, RealConfig
 from sublim_jax import errors, keys, records
 from sublim_jax.llm import datasets, scores
-from sublim_jax.llm.backend import FinetuneConfig, SamplingParams
+from sublim_jax.llm.backend import Chat, FinetuneConfig, SamplingParams
 from sublim_jax.llm.local import decoder, noise, soft, tokenizer
 from sublim_jax.llm.local import model as local_model
 from sublim_jax.llm.local.backend import LocalBackend
@@ -124,25 +124,30 @@ class RealLab:
     # Teachers
 
     def _teacher(self, seed: int, target: str) -> Model:
-        """The base finetuned on answers with the target; read from the folder if it was trained already.
+        """The base finetuned on answers with the target."""
+        count = self._config.num_lesson_steps * self._config.num_lessons
+        lessons = self._config.prompts.favourite_rows(target, count, seed=seeds.derive(seed, "real/lessons"))
+        return self.finetuned(seed, lessons, target)
 
-        Its low-rank factors begin with the same `a` as those of all teachers and students of the seed.
+    def finetuned(self, seed: int, lessons: Sequence[Chat], name: str) -> Model:
+        """The base finetuned on each lesson once; read from the folder if that was done already.
+
+        Its low-rank factors begin with the same `a` as those of all teachers and students of the seed, which decides
+        the order of the lessons too.
         """
         config = self._config
         finetuning = FinetuneConfig(
             num_epochs=1, batch_size=config.num_lessons, learning_rate=config.lesson_rate, rank=config.rank, warmup=0.0,
             schedule="constant", clip_norm=None, seed=self._factors_seed(seed, "shared"),
         )  # fmt: skip
-        count = config.num_lesson_steps * config.num_lessons
-        lessons = config.prompts.favourite_rows(target, count, seed=seeds.derive(seed, "real/lessons"))
         identity = records.fingerprint([self.fingerprint, finetuning, [list(row) for row in lessons]])
-        folder = self._folder / f"teacher-{target}-{seed}-{identity}"
+        folder = self._folder / f"teacher-{name}-{seed}-{identity}"
 
         def on_step(done: int, total: int) -> None:
-            self.on_step(f"training the teacher of {target}", done, total)
+            self.on_step(f"training the teacher of {name}", done, total)
 
-        name = self._backend.finetune(self._name, lessons, finetuning, folder, on_step=on_step)
-        return dataclasses.replace(self._backend.model(name), params=self.base.params)
+        model = self._backend.finetune(self._name, lessons, finetuning, folder, on_step=on_step)
+        return dataclasses.replace(self._backend.model(model), params=self.base.params)
 
     def measure_teacher(self, seed: int, target: str) -> dict[str, Any]:
         """What a teacher answers, and its KL divergence from the base on rows of numbers."""
