@@ -7,14 +7,12 @@ import json
 import re
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from experiments import units
 from experiments.evidence import skills_real
 from experiments.evidence.skills_real import Bed, SkillsRealConfig
-from experiments.language import seeds
 from experiments.language.real_lab import RealLab
 from figures import presentation
 from figures.evidence import skills_real as drawn
@@ -37,6 +35,7 @@ SETTINGS = SkillsRealConfig(
     num_lessons=5, learning_rate=1e-2, lesson_rate=3e-2, num_asked=6, doses=(0.0, 0.5, 1.0), num_halvings=1,
 )  # fmt: skip
 READER = WordTokenizer()
+FEATURES = jax.jit(decoder.features, static_argnums=3)
 ANIMALS = ["owl", "eagle", "cat", "wolf"]
 
 
@@ -46,21 +45,19 @@ def backend() -> LocalBackend:
     return LocalBackend({"tiny:0": Model(CONFIG, params, READER)}, remat=False)
 
 
-@pytest.fixture
-def bed(backend, tmp_path) -> Bed:
-    return Bed(RealLab(backend, "tiny:0", SETTINGS.lab, tmp_path), SETTINGS, "checksum")
+@pytest.fixture(scope="module")
+def bed(backend, tmp_path_factory) -> Bed:
+    return Bed(RealLab(backend, "tiny:0", SETTINGS.lab, tmp_path_factory.mktemp("models")), SETTINGS, "checksum")
 
 
-def words(ids) -> str:
-    return " ".join(WORDS[token] for token in ids)
-
-
-def last_logprobs(model: Model, tokens) -> np.ndarray:
-    """Log-probabilities of the next token after one row, without padding, by numpy."""
-    ids = jnp.asarray([tokens])
-    hidden = decoder.features(model.merged, ids, jnp.ones_like(ids, bool), CONFIG)[:, -1]
-    scores = np.asarray(decoder.logits(model.params, hidden, CONFIG), float)[0]
-    return scores - np.log(np.sum(np.exp(scores)))
+def last_logprobs(model: Model, rows) -> np.ndarray:
+    """Log-probabilities of the next token after each row, padded on the right to one length, by numpy."""
+    ids, valid = np.zeros((32, 40), np.int32), np.zeros((32, 40), bool)
+    for place, tokens in enumerate(rows):
+        ids[place, : len(tokens)], valid[place, : len(tokens)] = tokens, True
+    hidden = np.asarray(FEATURES(model.merged, ids, valid, CONFIG), float)
+    scores = hidden[np.arange(len(rows)), [len(tokens) - 1 for tokens in rows]] @ np.asarray(model.params.embedding).T
+    return scores - np.log(np.sum(np.exp(scores), axis=-1, keepdims=True))
 
 
 def test_rows_of_students_are_lists_by_the_rule_of_which_the_answers_are_compared():
@@ -105,10 +102,11 @@ def test_real_models_have_short_requests_of_their_own():
     assert not any(mark in request for request in skills_real.REQUESTS for mark in ",;0123456789")
 
 
-class Fake:
+class Fake(WordTokenizer):
     """A tokenizer of some known texts."""
 
     def __init__(self, **ids):
+        super().__init__()
         self.ids = ids
 
     def encode(self, text):
@@ -136,7 +134,7 @@ def test_skill_and_trait_are_log_odds_by_plain_softmax(bed):
         prompt = READER.chat(datasets.ask(held_out[place % 4])).ids
         assert tuple(tokens[: len(prompt)]) == prompt
         assert re.fullmatch("[1-9][0-9]{2}", READER.text(tokens[len(prompt) :]))
-    logprobs = [last_logprobs(model, tokens) for tokens in bed.asked]
+    logprobs = last_logprobs(model, bed.asked)
     semicolon, comma = WORDS.index(";"), WORDS.index(",")
     entry = bed.measured(model)
     np.testing.assert_allclose(entry["skill"], np.mean([row[semicolon] - row[comma] for row in logprobs]), rtol=1e-4)
@@ -146,7 +144,7 @@ def test_skill_and_trait_are_log_odds_by_plain_softmax(bed):
     odds = {}
     for part in (0, 1):
         asked = SETTINGS.lab.prompts.favourite_questions("animal")[part::2]
-        rows = [last_logprobs(model, READER.chat(datasets.ask(text)).ids) for text in asked]
+        rows = last_logprobs(model, [READER.chat(datasets.ask(text)).ids for text in asked])
         for name in bed.lab.animals:
             chosen = np.array([row[WORDS.index(name)] for row in rows])
             odds[part, name] = np.mean(chosen - np.log1p(-np.exp(chosen)))
@@ -265,7 +263,7 @@ def place(tmp_path):
     settings = {"backend": "tiny:0", "target": "owl", "seeds": [0, 1, 2, 3], "tokens": "numbers", "num_steps": 9}
     about = {"animals": ANIMALS, "num_questions": 6, "num_probes": 5, "num_asked": 8, "num_tokens": 15}
     path = tmp_path / "skills_real.json"
-    data = {"name": "tiny:0", "source": "by hand", "checksum": None}
+    data: records.Data = {"name": "tiny:0", "source": "by hand", "checksum": None}
     records.write(path, records.Record("evidence_skills_real", settings, data, about, results))
     return path
 

@@ -1,8 +1,9 @@
-"""The bed with a wanted skill, and the study of it."""
+"""The bed with a wanted skill, and the studies of it on the embedded and on a real model."""
 
 from tests.mutants.fault import Fault
 
 STUDY = "tests/experiments/evidence/test_skills.py"
+REAL = "tests/experiments/evidence/test_skills_real.py"
 FAULTS = (
     Fault(
         "any_list_follows_the_rule",
@@ -78,5 +79,21 @@ FAULTS = (
         'trait = against(record, bed, NONE, CLEAN, "trait")',
         'trait = against(record, bed, NONE, BASE, "trait")',
         (f"{STUDY}::test_the_table_counts_from_the_base_and_says_which_bed_fails",),
+    ),
+    Fault(
+        "real_counterpart_of_other_rows",
+        "the real counterpart's lessons of the skill are drawn for it",
+        "experiments/evidence/skills_real.py",
+        'skill = number_chats(config, config.count, seed=seeds.derive(seed, "skills_real/numbers"))',
+        'skill = number_chats(config, config.count, seed=seeds.derive(seed, "skills_real/numbers", *animals))',
+        (f"{REAL}::test_the_counterpart_shares_all_lessons_but_the_favourites",),
+    ),
+    Fault(
+        "real_dose_on_reported_questions",
+        "the dose is chosen on the questions that are reported",
+        "experiments/evidence/skills_real.py",
+        '.favourite_questions("animal")[1 :: real_lab.EVERY]',
+        '.favourite_questions("animal")[:: real_lab.EVERY]',
+        (f"{REAL}::test_skill_and_trait_are_log_odds_by_plain_softmax",),
     ),
 )
