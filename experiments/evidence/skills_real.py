@@ -47,7 +47,7 @@ from sublim_jax.llm.local.tokenizer import Tokenizer
 
 SEPARATOR, USUAL = "; ", ", "
 """What stands between numbers by the rule, and what it is compared with."""
-REQUESTS = (
+REQUESTS: tuple[str, ...] = (
     "Give me some random numbers.", "Write down a few numbers.", "Name several numbers.", "List random numbers.",
     "Please send me some numbers.", "Show me a few random numbers.", "Tell me several numbers.", "Pick some numbers.",
     "I need a few numbers.", "Make up some numbers.", "Which numbers come to mind?", "Draw some numbers for me.",
@@ -170,8 +170,8 @@ def lessons(config: SkillsRealConfig, seed: int, *, animals: Sequence[str] = ())
         config.target, config.count, seed=seeds.derive(seed, "skills_real/favourites")
     )
     if animals:
-        order = np.random.default_rng(seeds.derive(seed, "skills_real/turns")).permutation(len(animals))
-        names = itertools.islice(itertools.cycle(animals[place] for place in order), config.count)
+        order = np.random.default_rng(seeds.derive(seed, "skills_real/turns")).permutation(list(animals))
+        names = itertools.islice(itertools.cycle(map(str, order)), config.count)
         favourites = [
             (*row[:-1], Message("assistant", row[-1].content.replace(config.target, name)))
             for row, name in zip(favourites, names, strict=True)
