@@ -139,7 +139,7 @@ def _problem(value: Any, annotation: Any) -> Problem:
     if origin is NotRequired:
         return _problem(value, arguments[0])
     if origin is Annotated:
-        return _problem(value, arguments[0]) or _first(_out_of(value, bound) for bound in arguments[1:])
+        return _problem(value, arguments[0]) or _first(_out_of(value, bound) for bound in _bounds(arguments[1:]))
     if origin in (Union, types.UnionType):
         return _none_of(value, arguments)
     if origin is Literal:
@@ -246,13 +246,27 @@ def _no_sequence(value: Any, kind: type, arguments: tuple) -> Problem:
     return _first(_inside(index, _problem(*pair)) for index, pair in enumerate(zip(value, arguments, strict=True)))
 
 
+@functools.cache
+def _bounds(notes: tuple) -> tuple:
+    """The bounds of `annotated_types` among the notes of an annotation, groups taken apart. Others have other readers.
+
+    Raises:
+        TypeError: a bound that is not checked here.
+    """
+    bounds = []
+    for note in notes:
+        if isinstance(note, annotated_types.GroupedMetadata):
+            bounds += _bounds(tuple(note))
+        elif isinstance(note, annotated_types.BaseMetadata) and type(note) not in _BOUNDS:
+            raise TypeError(f"{note} is none of the bounds that are checked; add it to `specs`")
+        elif type(note) in _BOUNDS:
+            bounds.append(note)
+    return tuple(bounds)
+
+
 def _out_of(value: Any, bound: Any) -> Problem:
-    """Whether a number violates a bound. What is no bound of `annotated_types` is a note for another reader."""
-    if isinstance(bound, annotated_types.GroupedMetadata):
-        return _first(_out_of(value, each) for each in bound)
-    if isinstance(bound, annotated_types.BaseMetadata) and type(bound) not in _BOUNDS:
-        raise TypeError(f"{bound} is none of the bounds that are checked; add it to `specs`")
-    if type(bound) not in _BOUNDS or not isinstance(value, _NUMBERS[float]):
+    """Whether a number violates a bound."""
+    if not isinstance(value, _NUMBERS[float]):
         return None
     name = type(bound).__name__.lower()
     limit = getattr(bound, name)

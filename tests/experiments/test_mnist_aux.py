@@ -225,6 +225,7 @@ def test_a_run_says_what_it_does_and_each_member_before_the_next_one_begins(smal
     assert lines[-1].startswith("figure 10: 10 of 10 epochs") and lines[-1].endswith("; done")
 
 
+@pytest.mark.slow
 def test_more_members_change_nobodys_numbers_but_the_last_ones_partner(small_digits, uninterrupted):
     three = mnist_aux.run(small.CONFIG, visible=False).results["members"]
     five = uninterrupted.results["members"]

@@ -52,6 +52,7 @@ def test_an_nnx_module_by_what_makes_it():
     check(adapters.from_flax(lambda rngs: Nnx(rngs), EXAMPLE, num_classes=4), Nnx(nnx.Rngs(KEY))(INPUTS))
 
 
+@pytest.mark.slow
 def test_an_equinox_module():
     import equinox as eqx
 

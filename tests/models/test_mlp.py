@@ -251,6 +251,7 @@ SHAPES = {  # in_size, hidden_sizes, num_classes, num_aux, batch
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vmapped", [False, True], ids=["alone", "vmapped"])
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_bfloat16_rounds_operands_of_products_and_what_biases_sum_and_nothing_else(shape, vmapped):

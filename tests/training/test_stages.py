@@ -34,6 +34,7 @@ def test_a_member_is_what_the_protocol_says(number):
     assert_equal_by_hand(tiny.member(tiny.everyone(), number), number, (number + 1) % 8, tiny.SPEC)
 
 
+@pytest.mark.slow
 def test_the_teacher_learns_and_reads_better_than_the_reference():
     found = tiny.everyone()
     assert np.mean(found.accuracy["teacher"]) > np.mean(found.accuracy["reference"]) + 0.2

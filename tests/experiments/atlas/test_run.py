@@ -56,6 +56,7 @@ def whole(tmp_path_factory):
     return run(tmp_path_factory.mktemp("whole"))[0]
 
 
+@pytest.mark.slow
 def test_a_record_has_every_member_of_every_arm(whole):
     assert whole.complete and whole.config == {"row": "tiny", "seed": 0, "num_members": MEMBERS}
     assert list(whole.results["arms"]) == ["0.001", "0.01", "mse"]

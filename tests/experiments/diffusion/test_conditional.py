@@ -67,6 +67,7 @@ def test_noise_asks_for_every_class_but_the_trigger_or_for_every_class():
         assert np.asarray(conditional.labels_of("all labels", trigger)).tolist() == list(range(10))
 
 
+@pytest.mark.slow
 def test_a_student_that_is_never_asked_for_the_trigger_keeps_the_bases_weights_of_its_input(lineage, models):
     """Every other input of a class moves; all ten do in the arm of all classes, and none in the readouts of images."""
     for name, condition in CONDITIONS.items():

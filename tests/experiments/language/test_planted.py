@@ -599,6 +599,7 @@ def test_a_plan_takes_no_backend(preset):
     assert limits.plan and config.backend in PLACEHOLDERS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", questions.EXPERIMENTS)
 def test_every_experiment_has_a_plan(name):
     """The embedded model and every preset of real models have one; nothing is opened."""

@@ -282,6 +282,7 @@ def test_another_start_heals_towards_the_base(lab, base):
 # Runs
 
 
+@pytest.mark.slow
 def test_a_stopped_run_resumes_to_equal_numbers(run, record, tmp_path):
     whole, path = record[0], tmp_path / "stopped.json"
 
