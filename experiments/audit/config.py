@@ -23,7 +23,7 @@ RATES = (
 
 AUTHOR_RATES = (
     "of groups of 100 rows, 2 of 16 by the base as it is had p <= .05, and 12 of 64 by a finetuned copy had not; of "
-    "four candidates, the likeliest was the author's base in 93.5 % of draws of 100 rows"
+    "four candidates, the most likely one was the author's base in 93.5 % of draws of 100 rows"
 )
 """Whose rows they are, on embedded bases that nothing was tuned on; `experiments/records/evidence_authors.json`."""
 

@@ -22,8 +22,7 @@ INTRODUCTION = """# The evidence for the audit tools
 
 What do the tools of `sublim_jax.audit` see, and where do they fail? Each study tries them on references, bases and
 seeds that nothing was chosen on; what a threshold or a rule was fitted on is named apart. Misses come first. All of it
-is small: networks of 270 thousand weights on MNIST, the embedded language model of 64 thousand parameters, and in one
-study SmolLM2 with 135 million.
+is small: networks of 270 thousand weights on MNIST, and the embedded language model of 64 thousand parameters.
 
     python -m experiments.evidence                             lists the studies
     python -m experiments.evidence defences --preset smoke     reduced

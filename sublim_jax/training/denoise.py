@@ -31,7 +31,7 @@ def loss(
     """Squared error of the estimates of images that lie at these times on their ways to the noise.
 
     Summed over pixels and averaged over images, as `losses.squared_error`, all times alike. Auxiliary channels do not
-    enter. A conditional denoiser is told the images' labels.
+    enter. A conditional denoiser is given the images' labels.
     """
     guesses = denoiser.estimate(params, noised.path(images, noise, times), times, labels, model=model)
     return losses.squared_error(guesses.reshape(len(images), -1), images.reshape(len(images), -1))

@@ -618,8 +618,8 @@ def test_the_rates_of_authors_and_lenses_are_those_of_the_record():
     counts = [sum(p <= 0.05 for p in p_values[True]), sum(p > 0.05 for p in p_values[False])]
     assert (
         f"of groups of 100 rows, {counts[0]} of {len(p_values[True])} by the base as it is had p <= .05, and "
-        f"{counts[1]} of {len(p_values[False])} by a finetuned copy had not; of four candidates, the likeliest was the "
-        f"author's base in {100 * np.mean(named):.1f} % of draws of 100 rows"
+        f"{counts[1]} of {len(p_values[False])} by a finetuned copy had not; of four candidates, the most likely "
+        f"one was the author's base in {100 * np.mean(named):.1f} % of draws of 100 rows"
     ) == audit_config.AUTHOR_RATES
     assert len(record.results) == 4 and len(of_lenses) == 16 and sorted(of_lenses)[1] > 0.9
     assert (
