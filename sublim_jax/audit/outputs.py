@@ -14,7 +14,8 @@ What such a number means depends on the architecture, the queries and on how lon
 among those of references that are known to be unrelated: p = (1 + number of unrelated ones as high) / (1 + their
 number). If the model is independent of all of them, and they were drawn alike and independently, each rank is equally
 likely. Relatives among the references break that, and are refused: of seven that are copies of one, the reference is
-ahead in half of all cases, not in an eighth. The model itself may be a relative of any of them, which is what is asked.
+ahead far more often than in an eighth of all cases. The model itself may be a relative of any of them, which is what
+is asked.
 """
 
 import itertools
