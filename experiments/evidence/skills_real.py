@@ -132,7 +132,7 @@ class SkillsRealConfig:
 
 PRESETS = {
     "default": SkillsRealConfig(),
-    "record": SkillsRealConfig(seeds=(200, 201, 202, 203)),
+    "record": SkillsRealConfig(seeds=(200, 201, 202, 203, 204, 205)),
     "smoke": SkillsRealConfig(
         backend="tiny:0", num_steps=12, num_lesson_steps=8, learning_rate=3e-3, lesson_rate=1e-2, num_asked=8,
         num_halvings=1,
