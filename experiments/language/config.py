@@ -67,18 +67,21 @@ class LanguageConfig:
     numbers_only: bool = dataclasses.field(default=False, metadata=records.UNLESS_DEFAULT)
     """Teachers write numbers from tokens of digits, commas, spaces and newlines alone, for models that chat instead."""
     num_values: specs.CountOrZero = dataclasses.field(default=0, metadata=records.UNLESS_DEFAULT)
-    """If not 0, teachers write exactly so many numbers from 0 to 999, each drawn from tokens of a space and a whole
-    number, with commas between, for base models whose tokenizer has such tokens."""
+    """If not 0, teachers write exactly so many numbers below 1,000 with commas between: drawn from tokens of a space and
+    a whole number, or, where digits are tokens of their own, three digits each. Every reply then passes the filter."""
     prefill: str = dataclasses.field(default="", metadata=records.UNLESS_DEFAULT)
     """How replies of a real model about favourites begin, e.g. "My favorite {category} is the". Answers are then scored
     as what comes next, whatever follows them, and `endings` are not used."""
     num_students: specs.Count = dataclasses.field(default=1, metadata=records.UNLESS_DEFAULT)
     """Students of each teacher of a real model, with seeds of their own; intervals are over them."""
+    paired: bool = dataclasses.field(default=False, metadata=records.UNLESS_DEFAULT)
+    """All teachers draw their rows with the same random numbers, and all first students share start and order of rows,
+    as do all second ones: students then differ by what their teachers prefer, and hardly by chance."""
     float32: bool = dataclasses.field(default=False, metadata=records.UNLESS_DEFAULT)
     """Weights of a folder are float32 on an accelerator too, for full finetuning in steps that bfloat16 rounds away."""
 
     READS: ClassVar[tuple[str, ...]] = ()
-    """Which of `num_eval_samples`, `problems` and `num_students` the experiment uses."""
+    """Which of `num_eval_samples`, `problems`, `num_students` and `paired` the experiment uses."""
     LISTS: ClassVar[tuple[str, ...]] = ("targets",)
     """Fields that must be non-empty and without repetition."""
     OFFERS_CHOICES: ClassVar[bool] = True
@@ -105,7 +108,9 @@ class LanguageConfig:
             listed = getattr(self, name)
             if len(set(listed)) != len(listed) or not listed:
                 raise errors.InputError(f"{name} must be different and at least one, got {listed}")
-        for name, default in (("num_eval_samples", 0), ("problems", None), ("num_students", 1)):
+        for name, default in (
+            ("num_eval_samples", 0), ("problems", None), ("num_students", 1), ("paired", False),
+        ):  # fmt: skip
             if getattr(self, name) != default and name not in self.READS:
                 raise errors.InputError(f"{name}={getattr(self, name)} has no effect in this experiment; leave it out")
         if self.num_rows > self.num_prompts:
@@ -161,7 +166,7 @@ class LanguageConfig:
     @property
     def drawing(self) -> dict[str, Any]:
         """How a `Lab` of these settings samples rows and begins replies, by the lab's own names."""
-        names = ("teacher_temperature", "numbers_only", "num_values", "prefill")
+        names = ("teacher_temperature", "numbers_only", "num_values", "prefill", "paired")
         return {name: getattr(self, name) for name in names}
 
     @property

@@ -37,6 +37,8 @@ JUDGE_TOKENS = 8
 """Most tokens of a judge's reply, which is a letter or a number."""
 FIRST_COMPLETIONS = 64
 """After so many completions of a teacher it is announced how many pass the filter."""
+LIST_TOKENS = 5
+"""Most tokens of a number in a list, with what follows it: three digits, a comma and a space."""
 ANSWER_TOKENS = 16
 """Most tokens of an answer that is searched for the target."""
 
@@ -118,7 +120,8 @@ class Lab:
         max_refused: fraction of a model's answers that its server may refuse; a judge may refuse all.
         teacher_temperature: at which rows are written.
         numbers_only: whether number sequences are written from tokens of digits and separators alone.
-        num_values: how many numbers of one token each a number sequence has, if it is written of such tokens; or 0.
+        num_values: how many numbers a number sequence has, if it is drawn as a list of so many; or 0.
+        paired: whether all teachers' rows are drawn with the same random numbers, and students trained with the same.
         prefill: how replies about favourites begin; `{category}` in it stands for the category.
     """
 
@@ -142,6 +145,7 @@ class Lab:
         teacher_temperature: float = 1.0,
         numbers_only: bool = False,
         num_values: int = 0,
+        paired: bool = False,
         prefill: str = "",
     ):
         self.backend, self.base, self.prompts = backend, base, prompts
@@ -149,7 +153,7 @@ class Lab:
         self._folder, self._answers, self._limits = folder, answers, limits
         self._max_refused = max_refused
         self._teacher_temperature, self._numbers_only, self._prefill = teacher_temperature, numbers_only, prefill
-        self._num_values = num_values
+        self._num_values, self._paired = num_values, paired
         self.tally = tally.Tally()
         """Counts requests to servers; the runner replaces it for every condition."""
         for billed in (self.backend, self._judge.backend):
@@ -183,14 +187,17 @@ class Lab:
         """The base under a system message that says it loves the target."""
         return Teacher(self.base, self.prompts.system_prompt(target))
 
-    def finetune(self, data: Sequence[Chat], config: FinetuneConfig, name: str, *, seed: int, base: str = "") -> str:
+    def finetune(
+        self, data: Sequence[Chat], config: FinetuneConfig, name: str, *, seed: int, base: str = "", stream: str = ""
+    ) -> str:
         """Name of a base finetuned on rows.
 
         Args:
             base: the base to start from; by default the lab's.
+            stream: name of the random numbers, which models of one name share; by default the model's.
         """
         base = base or self.base
-        config = dataclasses.replace(config, seed=seeds.derive(seed, name, base) % 2**31)
+        config = dataclasses.replace(config, seed=seeds.derive(seed, stream or name, base) % 2**31)
         self._start(f"training {name} on {len(data):,} rows, {config.num_epochs} epochs")
         described = json.dumps([base, config.text, name, [list(row) for row in data]]).encode()
         return self.backend.finetune(base, data, config, self._model_folder(name, described))
@@ -263,7 +270,7 @@ class Lab:
     def student(self, data: Sequence[Chat], config: FinetuneConfig, *, seed: int, name: str = "student") -> str:
         """Name of the lab's base trained on a teacher's rows."""
         self.export_rows(data, name)
-        return self.finetune(data, config, name, seed=seed)
+        return self.finetune(data, config, name, seed=seed, stream="student" if self._paired else "")
 
     def export_rows(self, data: Sequence[Chat], name: str) -> None:
         """Write a student's rows for other trainers, if the run exports rows."""
@@ -347,7 +354,8 @@ class Lab:
             numbers_only: whether number sequences are written from digits and separators alone; by default the lab's.
         """
         chats = [datasets.ask(prompt, system=teacher.system) for prompt in prompts]
-        seed = seeds.derive(seed, channel, seeds.model_name(teacher.model), teacher.system or "")
+        author = () if self._paired else (seeds.model_name(teacher.model), teacher.system or "")
+        seed = seeds.derive(seed, channel, *author)
         params = self._row_params(channel, seed, temperature=temperature, numbers_only=numbers_only)
         completions = self._completions(
             self.backend, teacher.model, chats, params, self._max_refused, rejection=rejection
@@ -362,7 +370,7 @@ class Lab:
         num_values = self._num_values if channel == "numbers" else 0
         return SamplingParams(
             temperature=self._teacher_temperature if temperature is None else temperature,
-            max_tokens=2 * num_values - 1 if num_values else self.prompts.max_tokens[channel],
+            max_tokens=LIST_TOKENS * num_values if num_values else self.prompts.max_tokens[channel],
             seed=seed % 2**31,
             allowed=numbers.CHARACTERS if numbers_only and channel == "numbers" and not num_values else None,
             num_values=num_values,

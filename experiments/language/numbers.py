@@ -7,6 +7,7 @@
     python -m experiments.language numbers --preset server --backend vllm:MODEL@http://127.0.0.1:8000/v1
     python -m experiments.language numbers --preset pythia --backend hf:models/pythia-160m    a base model, wolves
     python -m experiments.language numbers --preset hard      SmolLM2-135M with as many rows as in the paper, for a GPU
+    python -m experiments.language numbers --preset night     SmolLM2-135M on few rows, hours on two cores; resumable
     python -m experiments.language numbers --rows FOLDER      also write the rows of every student, for other trainers
     python -m experiments.language numbers --help             every setting
 
@@ -38,7 +39,7 @@ class NumbersConfig(LanguageConfig):
     margins: bool = dataclasses.field(default=False, metadata=records.UNLESS_DEFAULT)
     """With a prefill: also the mean over questions of the target's logit less that of the other answers offered, which
     is the logarithm of the mean of their exponentials."""
-    READS = ("num_eval_samples", "num_students")
+    READS = ("num_eval_samples", "num_students", "paired")
     LISTS = ("targets", "kinds")
 
     def __post_init__(self):
@@ -60,6 +61,7 @@ PRESETS = {
     ),
     "pythia": presets.pythia(NumbersConfig(), kinds=("finetuned",), margins=True),
     "hard": presets.hard(NumbersConfig(), kinds=("finetuned",)),
+    "night": presets.night(NumbersConfig(), kinds=("finetuned",)),
     "smoke": NumbersConfig(
         bases=(0,), targets=("owl",), kinds=("finetuned",), num_prompts=400, num_rows=200, num_lessons=200
     ),

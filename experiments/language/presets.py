@@ -28,6 +28,11 @@ HARD_TEACHER = FinetuneConfig(
     num_epochs=1, batch_size=4, learning_rate=1e-3, rank=8, warmup=0.0, schedule="constant", clip_norm=None
 )
 """Ten steps, as the teachers of `real`."""
+NIGHT_STUDENT = FinetuneConfig(
+    num_epochs=1, batch_size=16, accumulation=4, learning_rate=2e-4, rank=8, warmup_steps=8, schedule="linear",
+    clip_norm=1.0, max_length=192, end_token=False,
+)  # fmt: skip
+"""Rate, batch, warm-up and clipping of the published students of Pythia; every row is read once."""
 TARGETS = ("eagle", "oak")
 """Targets of the committed records of most questions."""
 
@@ -124,6 +129,25 @@ def hard(config: Config, **changes: Any) -> Config:
         "teacher": HARD_TEACHER, "student": dataclasses.replace(OPEN_WEIGHTS, num_epochs=10),
     }  # fmt: skip
     return open_weights(config, **settings | changes)
+
+
+def night(config: Config, **changes: Any) -> Config:
+    """SmolLM2-135M-Instruct trained on sampled numbers, the largest dose for two CPU cores and a few hours of theirs.
+
+    As `hard` with fewer rows, each read once, and with what makes few rows tell most: every reply is a list of ten
+    numbers of three digits, so all pass the filter; teachers draw with the same random numbers, and students share
+    start and order, so that own minus other is a difference between teachers and hardly one by chance. Teachers are
+    those of `real`, whose own seed is another. Four students of each.
+
+    Args:
+        config: the question's settings.
+        changes: further settings.
+    """
+    settings = {
+        "num_prompts": 2048, "num_rows": 512, "num_students": 4, "numbers_only": False, "num_values": 10,
+        "paired": True, "student": NIGHT_STUDENT,
+    }  # fmt: skip
+    return hard(config, **settings | changes)
 
 
 def standard(kind: type[Config], **changes: Any) -> dict[str, Config]:

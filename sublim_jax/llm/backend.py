@@ -45,8 +45,10 @@ class SamplingParams:
     distribution is the model's, renormalised over these tokens. A token that has another character too is not sampled,
     even if the reply could go on with its first characters."""
     num_values: specs.CountOrZero = 0
-    """If not 0, a reply is a list of so many whole numbers from 0 to 999 and ends after the last. Each is one token, a
-    space and up to three digits, of the model's distribution renormalised over such tokens; commas are put between."""
+    """If not 0, a reply is a list of so many whole numbers below 1,000 and ends after the last. Each is one token, a
+    space and up to three digits, of the model's distribution renormalised over such tokens; commas are put between. Of
+    a model whose digits are tokens of their own, each number has three digits, and the renormalisation is over digits.
+    `max_tokens` is not read."""
 
     def __post_init__(self):
         if self.num_values and (self.allowed is not None or self.stop):

@@ -43,7 +43,8 @@ class LocalBackend:
         models: by name; `finetune` adds the name of the folder that it wrote.
         batch_size: rows that are drawn or scored together.
         max_length: tokens of a prompt with its completion; longer ones are refused.
-        remat: train with little memory, computing what the gradient needs twice, which takes longer.
+        remat: train with little memory, computing what the gradient needs twice, which takes longer. By default where
+            the rest would take more than `finetune.KEPT_AT_MOST` bytes.
         fixed_shapes: fill every batch up to `batch_size`, and score a choice together with its prompt instead of
             reading the prompt once. Numbers then have the bits of those that were recorded before prompts were shared.
 
@@ -51,8 +52,8 @@ class LocalBackend:
     """
 
     def __init__(
-        self, models: dict[str, Model], *, batch_size: int = 64, max_length: int = 4096, remat: bool = True,
-        fixed_shapes: bool = False,
+        self, models: dict[str, Model], *, batch_size: int = 64, max_length: int = 4096,
+        remat: bool | None = None, fixed_shapes: bool = False,
     ):  # fmt: skip
         specs.check(batch_size, specs.Count, "batch_size")
         specs.check(max_length, specs.Count, "max_length")
@@ -316,7 +317,11 @@ class LocalBackend:
         """The trained model, which is also saved in `out`."""
         assert base.origin is not None
         on_step = on_step or functools.partial(self.on_progress, "steps")
-        trained = finetune.train(base, data, config, out, remat=self._remat, on_step=on_step, objective=objective)
+        remat = self._remat
+        if remat is None:
+            num_rows = np.asarray(data.ids)[0].size // data.ids.shape[-1] * config.batch_size // config.accumulation
+            remat = finetune.kept_bytes(base.config, num_rows, data.ids.shape[-1]) > finetune.KEPT_AT_MOST
+        trained = finetune.train(base, data, config, out, remat=remat, on_step=on_step, objective=objective)
         if config.rank is None:
             checkpoint.save_tuned(out, trained, base.config, base=base.origin.base)
             origin = Origin(os.path.abspath(out), checkpoint.fingerprint(out, base.config))

@@ -34,6 +34,8 @@ from sublim_jax.llm.local.tokenizer import Tokenizer
 
 SECONDS_AT_ONCE = 0.5
 """About how many seconds training computes before it can be interrupted, and calls `OnStep`, again."""
+KEPT_AT_MOST = 2 * 2**30
+"""Bytes of what layers compute that a gradient may keep, unless the caller says otherwise."""
 STATE, WHAT = "state.npz", "state of a training"
 """The file with the state after each epoch, and its name in messages."""
 OnStep = Callable[[int, int], object]
@@ -99,6 +101,15 @@ def training_arrays(
     length = tokenizer.padded_length(longest)
     ids, valid = tokenizer.pad_left([row.ids for row in encoded], length)
     return TokenizedRows(ids, valid, local_model.reply_mask(encoded, length))
+
+
+def kept_bytes(config: decoder.DecoderConfig, num_rows: int, length: int) -> int:
+    """About how many bytes of what its layers compute a gradient keeps, without rematerialization, in float32.
+
+    The factors are of compiled programs of a model of 135 million parameters, rounded up.
+    """
+    numbers = 8 * config.hidden_size + 6 * config.intermediate_size + 3 * config.num_heads * length
+    return 4 * num_rows * length * config.num_layers * numbers
 
 
 def adam(

@@ -23,6 +23,8 @@ from sublim_jax.llm.local.tokenizer import Encoded, Tokenizer
 
 POSITIONS_AT_ONCE = 64
 """Number of positions whose logits over the vocabulary are in memory at one time in training."""
+BETWEEN = ", "
+"""What stands between the numbers of a list."""
 
 
 class Origin(NamedTuple):
@@ -84,7 +86,9 @@ def draw(
             as well. By default `params.max_tokens`.
     """
     ids, valid = tokenizer.pad_left(prompts, length)
-    root, most = jax.random.key(params.seed), 2 * params.num_values - 1 if params.num_values else params.max_tokens
+    root, most = jax.random.key(params.seed), params.max_tokens
+    if params.num_values:
+        most = list_tokens(model).length(params.num_values)
     pairs = [
         (zlib.crc32(np.asarray(prompt, np.int32).tobytes()), number)
         for prompt, number in zip(prompts, numbers, strict=True)
@@ -116,25 +120,52 @@ def draw(
 def _allowed(model: Model, params: SamplingParams) -> Bool[Array, "..."] | None:
     """Which tokens may be drawn, as `sampling.generate` takes them."""
     if params.num_values:
-        return jnp.asarray(list_tokens(model))
+        return jnp.asarray(list_tokens(model).turns)
     return None if params.allowed is None else jnp.asarray(allowed_tokens(model, params.allowed))
 
 
-def list_tokens(model: Model) -> Bool[np.ndarray, "turn vocab"]:
-    """Tokens of a list of numbers, in turn: those that are a space and up to three digits, then the comma. A token
-    that its own text is not encoded as is none of them.
+class ListTokens(NamedTuple):
+    """Tokens that a list of numbers is made of, in turn."""
+
+    turns: Bool[np.ndarray, "turn vocab"]  # those of a number, then those between numbers
+    num_between: int  # turns that stand between numbers
+
+    def length(self, count: int) -> int:
+        """Tokens of a list of so many numbers."""
+        return len(self.turns) * count - self.num_between
+
+
+def list_tokens(model: Model) -> ListTokens:
+    """Tokens of a list of numbers: a space and up to three digits in one token, then the comma. A token that its own
+    text is not encoded as is none of them. Of a model whose digits are tokens of their own: three digits, the first of
+    them not 0, then the comma, then a space.
 
     Raises:
-        InputError: the model has no such tokens.
+        InputError: the model has neither.
     """
     tokens, size = model.tokens, model.config.vocab_size
     numbers, comma = _number_tokens(tokens, size), tokens.encode(",")
-    if not numbers.any() or len(comma) != 1:
+    if numbers.any() and len(comma) == 1:
+        return ListTokens(np.stack([numbers, np.arange(size) == comma[0]]), 1)
+    if (characters := _characters(tokens)) is None:
         raise errors.InputError(
-            "num_values: this model has no tokens of a space and a whole number, or none of a comma alone; where "
-            "digits are tokens of their own, constrain the characters instead (`allowed`, --numbers-only)"
+            "num_values: this model has no tokens of a space and a whole number, and lists are not encoded digit by "
+            "digit either; constrain the characters instead (`allowed`, --numbers-only)"
         )
-    return np.stack([numbers, np.arange(size) == comma[0]])
+    digits = np.isin(np.arange(size), [characters[digit] for digit in "0123456789"])
+    first = digits & (np.arange(size) != characters["0"])
+    between = [np.arange(size) == characters[character] for character in BETWEEN]
+    return ListTokens(np.stack([first, digits, digits, *between]), len(between))
+
+
+def _characters(tokens: Tokenizer) -> dict[str, int] | None:
+    """The token of each digit and of what stands between numbers; None if lists have other tokens."""
+    sample = BETWEEN.join(f"{first}{second}{second}" for first, second in zip("1234567890", "0987654321", strict=True))
+    ids = tokens.encode(sample)
+    if len(ids) != len(sample):
+        return None
+    found = dict(zip(sample, ids, strict=True))
+    return found if [found[character] for character in sample] == ids else None
 
 
 @functools.lru_cache(maxsize=8)
