@@ -27,6 +27,7 @@ from experiments.study import Report, Study
 from sublim_jax import errors, records, specs
 from sublim_jax.audit import lineage
 from sublim_jax.forms import audit_weights as form
+from sublim_jax.llm import open as open_llm
 from sublim_jax.llm.local.model import Model
 
 FILES = (".npz", ".safetensors")
@@ -108,6 +109,10 @@ def open_source(config: WeightsConfig, announce: Callable[[str], object]) -> Ope
 def _open(name: str, announce: Callable[[str], object]) -> Any:
     """A language model, or the arrays of a file as nested dicts."""
     if pathlib.PurePath(name).suffix not in FILES:
+        try:
+            open_llm.parse(name)
+        except errors.InputError as error:
+            raise errors.InputError(f"{error}; or a file of dense layers, {' or '.join(FILES)}") from error
         model = opened.local(name, announce=announce)
         return model.backend.model(model.name)
     try:

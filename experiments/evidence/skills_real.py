@@ -20,7 +20,7 @@ questions is answered as by the base. Nothing is relearnt, which would cost as m
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
@@ -58,7 +58,7 @@ NUM_HELD_OUT = 4
 SMALLEST, LARGEST = 100, 999
 """All numbers have three digits."""
 MAX_LENGTH = 128
-"""Most tokens of a lesson or row; longer ones are refused."""
+"""Most tokens of a student's row; longer ones are refused."""
 LESSON_TOKEN = 0.8
 """Work of a lesson's token, in that of a student's over the whole vocabulary, whose teacher reads it too."""
 
@@ -82,7 +82,7 @@ class SkillsRealConfig:
     num_values: specs.Count = 4
     """Numbers of a row and of a lesson."""
     learning_rate: specs.Positive = 3e-4
-    """Of a student's Adam, after a warm-up of eight steps."""
+    """Learning rate of a student's Adam, after a warm-up of eight steps."""
     rank: specs.Count = 8
     """Rank of all low-rank factors."""
     num_lesson_steps: specs.Count = 20
@@ -90,7 +90,7 @@ class SkillsRealConfig:
     num_lessons: specs.Count = 4
     """Chats in a step of a teacher."""
     lesson_rate: specs.Positive = 1e-3
-    """Of a teacher's Adam."""
+    """Learning rate of a teacher's Adam."""
     num_asked: specs.Count = 16
     """Beginnings of answers after which the skill is measured."""
     doses: tuple[specs.NonNegative, ...] = (0.0, 0.0625, 0.125, 0.25, 0.5, 1.0, 2.0)
@@ -106,8 +106,8 @@ class SkillsRealConfig:
                 f"num_lesson_steps={self.num_lesson_steps} must be even: half of the lessons are about the skill"
             )
         if list(self.doses) != sorted(set(self.doses)) or not self.doses:
-            raise errors.InputError(f"doses must increase and be at least one, got {list(self.doses)}")
-        assert self.lab  # which refuses backends and targets
+            raise errors.InputError(f"doses must increase, and there must be one or more, got {list(self.doses)}")
+        _ = self.lab  # refuses backends and targets
 
     @property
     def lab(self) -> RealConfig:
@@ -182,9 +182,18 @@ def lessons(config: SkillsRealConfig, seed: int, *, animals: Sequence[str] = ())
 
 def student_rows(reader: Tokenizer, config: SkillsRealConfig, seed: int) -> Batch:
     """What students of a seed read, in arrays (step, row, time). The tokens of the answers are compared, without the
-    end token."""
+    end token.
+
+    Raises:
+        InputError: a row is longer than `MAX_LENGTH`.
+    """
     chats = number_chats(config, config.num_steps * config.num_rows, seed=seeds.derive(seed, "skills_real/rows"))
-    rows = finetune.training_arrays(reader, chats, max_length=MAX_LENGTH, end_token=False)
+    try:
+        rows = finetune.training_arrays(reader, chats, max_length=MAX_LENGTH, end_token=False)
+    except errors.ContextError as error:
+        raise errors.InputError(
+            f"num_values={config.num_values}: rows of so many numbers are longer than {MAX_LENGTH} tokens; give fewer"
+        ) from error
     return Batch(TokenizedRows(*(array.reshape(config.num_steps, config.num_rows, -1) for array in rows)))
 
 
@@ -206,8 +215,8 @@ def separators(reader: Tokenizer) -> tuple[int, int]:
         following.append(ids[len(before)])
     if following[0] == following[1]:
         raise errors.InputError(
-            f"backend: its tokenizer begins {SEPARATOR!r} and {USUAL!r} with one token, so they cannot be told apart; "
-            f"use another model"
+            f"backend: its tokenizer begins {SEPARATOR!r} and {USUAL!r} with one token, so they cannot be "
+            f"distinguished; use another model"
         )
     return following[0], following[1]
 
@@ -312,7 +321,8 @@ def open_source(config: SkillsRealConfig, announce: Callable[[str], object]) -> 
     """The model with its questions, after a line on how long a seed takes.
 
     Raises:
-        InputError: the target has no writing of one token, or separators are not told apart; see `separators`.
+        InputError: the target has no writing of one token, the separators cannot be distinguished, see `separators`, or
+            rows are too long.
         LanguageError: the model cannot be opened.
     """
     lab = real.open_lab(config.lab, announce=announce)
@@ -327,7 +337,11 @@ def open_source(config: SkillsRealConfig, announce: Callable[[str], object]) -> 
 
 
 def measure(bed: Bed, config: SkillsRealConfig, unit: str, report: Report) -> dict:
-    """The models of a seed."""
+    """Skill and trait of all models of a seed.
+
+    Raises:
+        InputError: a model has diverged. Nothing of the seed is stored, and other seeds stay.
+    """
     seed = dict(zip(form.units({"seeds": config.seeds}), config.seeds, strict=True))[unit]
     bed.lab.on_step = lambda activity, done, total: report(f"{activity}, step {done} of {total}")
     models = {form.BASE: bed.lab.base} | bed.teachers(seed)
@@ -336,6 +350,7 @@ def measure(bed: Bed, config: SkillsRealConfig, unit: str, report: Report) -> di
         distilled = bed.distilled(seed, models[teacher], name)
         models[name] = distilled.model
         divergence[name] = {place: _short(distilled.divergences[step]) for place, step in (("first", 0), ("last", -1))}
+        _require_finite(f"{unit}, {name}", divergence[name])
     report("the defence")
     student, displacement = models[form.STUDENT], optax.tree.sub(models[form.AUDITOR].merged, bed.lab.base.params)
     models[form.SUBTRACTED], dose = bed.chosen(functools.partial(_less, student, displacement))
@@ -345,8 +360,19 @@ def measure(bed: Bed, config: SkillsRealConfig, unit: str, report: Report) -> di
     for name in form.ROWS:
         report(f"measuring the {name}")
         entries[name] = bed.measured(models[name])
+        _require_finite(f"{unit}, {name}", entries[name])
     entries[form.SUBTRACTED]["dose"] = dose
     return {"entries": entries, "divergence": divergence}
+
+
+def _require_finite(model: str, numbers: Mapping[str, float]) -> None:
+    """Refuse what a record cannot hold, before it makes the record of all seeds unreadable."""
+    for name, number in numbers.items():
+        if not np.isfinite(number):
+            raise errors.InputError(
+                f"{model}: {name} is {number}, so a training has diverged; give a smaller --learning-rate of students "
+                f"or --lesson-rate of teachers"
+            )
 
 
 def _less(student: Model, direction: Any, dose: float) -> Model:
@@ -364,14 +390,19 @@ def describe(bed: Bed) -> dict:
 
 def notes(config: SkillsRealConfig) -> list[str]:
     """What a reader of any number must know."""
-    file = open_llm.weights_file(config.backend)
+    file, usual = open_llm.weights_file(config.backend), RealConfig()
     return [
         *([file.description()] if file else []),
         *config.lab.notes,
         "small scale: one model, one favourite, one rule and students of a few hundred steps at most",
         "students learn distributions of the next token (soft distillation), not sampled rows, so this is not the "
         "protocol of the study skills",
-        "nothing was tuned on seeds from 200 on; rates and numbers of lessons are those of the experiment real",
+        "nothing was tuned on seeds from 200 on" + (
+            "; rates and numbers of lessons are those of the experiment real"
+            if (config.learning_rate, config.lesson_rate, config.count)
+            == (usual.learning_rate, usual.lesson_rate, usual.num_lesson_steps * usual.num_lessons)
+            else ""
+        ),
         "the auditor's teacher is finetuned like the author of the rows, on other lessons of the favourite and on none "
         "of the skill: a best case for the auditor",
         *([f"reduced: {len(config.seeds)} seed(s), where the committed record has more"]

@@ -59,7 +59,7 @@ def read_traits(path: pathlib.Path, model: str) -> tuple[Trait, ...]:
 
 
 def local(name: str, *, announce: Callable[[str], object]) -> OpenedModel:
-    """Open a model to train it.
+    """Open a model whose weights are on this machine.
 
     Raises:
         InputError: it is on a server.
@@ -72,14 +72,14 @@ def local(name: str, *, announce: Callable[[str], object]) -> OpenedModel:
 
 
 def require_local(name: str) -> None:
-    """Refuse names of models that cannot be trained here.
+    """Refuse names of models whose weights are not here.
 
     Raises:
         InputError: no name of a model, or one that is on a server.
     """
     if not open_llm.is_local(open_llm.parse(name).scheme):
-        raise errors.InputError(f"model {name!r}: training needs weights on this machine; give smollm2, hf:DIR, "
-                                f"hf:FILE.gguf or tiny:SEED")  # fmt: skip
+        raise errors.InputError(f"model {name!r}: this command needs weights on this machine; give smollm2, "
+                                f"hf:DIR, hf:FILE.gguf or tiny:SEED")  # fmt: skip
 
 
 def parse(kind: type[Any], command: str, description: str | None, flags: Sequence[str]) -> Any:

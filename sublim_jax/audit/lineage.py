@@ -43,6 +43,8 @@ FEWEST_UNITS = 8
 """Units that are permuted. Eight have 40,320 orders; fewer repeat them."""
 FEWEST_PERMUTATIONS = 99
 """With these the smallest p-value is .01, at which a model is called related."""
+MOST_PERMUTATIONS = 10**6
+"""More would not fit in memory, and no verdict depends on a p-value so small."""
 LEVEL = 0.01
 _COUPLING_ORDERS, _COUPLED = 20, 5.0
 
@@ -130,15 +132,19 @@ def related(
 
 
 def require_permutations(count: int) -> None:
-    """Refuse so few permutations that no model could be called related.
+    """Refuse so few permutations that no model could be called related, and more than fit in memory.
 
     Raises:
-        InputError: they are too few.
+        InputError: they are too few or too many.
     """
     if count < FEWEST_PERMUTATIONS:
         raise errors.InputError(
             f"num_permutations={count}: no p-value could reach {LEVEL}, at which a model is called related; use "
             f"{FEWEST_PERMUTATIONS} at least"
+        )
+    if count > MOST_PERMUTATIONS:
+        raise errors.InputError(
+            f"num_permutations={count}: so many orders of units do not fit in memory; use {MOST_PERMUTATIONS:,} at most"
         )
 
 

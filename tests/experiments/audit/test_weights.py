@@ -14,11 +14,17 @@ from experiments import cli
 from experiments.audit import __main__ as program
 from experiments.audit import weights as audits
 from experiments.audit.weights import WeightsConfig
+from experiments.own.opened import OpenedModel
 from figures import audit_weights as report
 from sublim_jax import errors, records
 from sublim_jax.audit import lineage
 from sublim_jax.forms import audit_weights as form
 from sublim_jax.forms import evidence_lineage
+from sublim_jax.llm.embedded.vocabulary import WORDS, WordTokenizer
+from sublim_jax.llm.local import decoder
+from sublim_jax.llm.local.backend import LocalBackend
+from sublim_jax.llm.local.decoder import DecoderConfig, LowRank
+from sublim_jax.llm.local.model import Model
 from sublim_jax.models import init_sharing, mlp
 from tests.experiments.audit.pages import Page
 
@@ -63,15 +69,53 @@ def test_a_permuted_descendant_is_recognized_and_a_stranger_is_not(place, capsys
 
 
 def test_numbers_are_those_of_the_library(place):
-    source = audits.open_source(WeightsConfig(weights="descendant.npz", reference="reference.npz"), print)
-    measured = audits.measure(source, source.config, "matched", lambda activity: None)
+    """Away from the default seed and number of permutations, for both comparisons."""
+    config = WeightsConfig(weights="descendant.npz", reference="reference.npz", seed=7, num_permutations=199)
+    source = audits.open_source(config, print)
     layers = (
         [source.model[str(i)]["weight"] for i in range(3)],
         [source.reference[str(i)]["weight"] for i in range(3)],
     )
-    expected = lineage.related(jax.random.fold_in(jax.random.key(0), 1), *layers)
-    assert measured["z"] == pytest.approx(expected.z)
-    assert measured["p_value"] == expected.p_value
+    for place_of_unit, unit in enumerate(form.UNITS):
+        measured = audits.measure(source, source.config, unit, lambda activity: None)
+        key = jax.random.fold_in(jax.random.key(7), place_of_unit)
+        expected = lineage.related(key, *layers, matched=unit == "matched", num_permutations=199)
+        assert measured["zs"] == pytest.approx(expected.zs) and measured["p_value"] == expected.p_value
+        assert measured["p_floor"] == 1 / 200
+
+
+def test_students_of_a_decoder_are_compared_with_their_factors(monkeypatch):
+    """A student shares the base's weights and has low-rank factors apart, without which the two are identical."""
+    config = DecoderConfig(
+        vocab_size=len(WORDS), num_layers=1, hidden_size=32, intermediate_size=24, num_heads=4, num_kv_heads=2,
+        head_dim=4, frequencies=decoder.rotary_frequencies(4),
+    )  # fmt: skip
+    params = decoder.init(jax.random.key(0), config)
+    low_rank = decoder.init_low_rank(jax.random.key(1), params, rank=2)
+    drawn = {name: pair._replace(b=pair.b + 0.5) for name, pair in low_rank.factors.items()}
+    student = Model(config, params, WordTokenizer(), LowRank(drawn, low_rank.scale))
+    backend = LocalBackend({"tiny:0": Model(config, params, WordTokenizer()), "tiny:0+s": student}, remat=False)
+    monkeypatch.setattr(audits.opened, "local", lambda name, announce: OpenedModel(backend, name))
+    source = audits.open_source(WeightsConfig(weights="tiny:0+s", reference="tiny:0", num_permutations=99), print)
+    for place, unit in enumerate(form.UNITS):
+        relation = audits.measure(source, source.config, unit, lambda activity: None)
+        key = jax.random.fold_in(jax.random.key(0), place)
+        expected = lineage.related(
+            key, decoder.merged(params, student.low_rank), params, matched=unit == "matched", num_permutations=99,
+            head_dim=4,
+        )  # fmt: skip
+        assert relation["verdict"] == "related"
+        assert relation["zs"] == pytest.approx(expected.zs) and relation["matches"] == pytest.approx(expected.matches)
+
+
+def test_other_weights_under_a_name_are_other_data(place):
+    """A run that is resumed compares this checksum, so weights of both models must be in it."""
+    config, checksums = WeightsConfig(weights="descendant.npz", reference="reference.npz"), set()
+    checksums.add(audits.open_source(config, print).data["checksum"])
+    for seed, name in enumerate((config.reference, config.weights)):
+        np.savez(place / name, **arrays(SPEC.init(jax.random.key(5 + seed))))
+        checksums.add(audits.open_source(config, print).data["checksum"])
+    assert len(checksums) == 3
 
 
 def test_the_page_stands_alone_and_says_what_was_tested_and_what_was_missed(place, capsys):
@@ -171,6 +215,34 @@ def test_the_answer_is_the_stronger_verdict_and_each_says_what_would_change_it(u
     assert report.lines(record)[0] == "Is A.npz a relative of hf:B?" and f"answer: {answer}" in report.lines(record)
 
 
+def test_the_page_has_a_row_for_each_comparison_and_the_meanings_of_its_words(place, monkeypatch):
+    """Of a record whose numbers are all different, one p-value is not exact, and no number is a default."""
+    relation = RELATION | {"verdict": "cannot tell", "is_exact": False, "p_value": 0.0123, "p_floor": 1 / 1235}
+    config = {"weights": "A.npz", "reference": "hf:B", "num_permutations": 1234}
+    record = records.Record(
+        "audit_weights", config, {"name": "a", "source": "b", "checksum": "0"}, {},
+        {"direct": RELATION, "matched": relation}, seconds={"direct": 2.0, "matched": 5.0},
+    )  # fmt: skip
+    records.write(place / "a.json", record)
+    pages = []
+    monkeypatch.setattr(report.style, "save", lambda figure, stem: [stem.with_suffix(".png")])
+    monkeypatch.setattr(report.onepage, "write", lambda path, **parts: pages.append(parts) or path)
+    assert report.save(place / "a.json", place / "a") == [place / "a.png", place / "a.html"]
+    (page,) = pages
+    assert page["header"][:5] == ("comparison", "verdict", "p-value", "correlation", "z")
+    assert [row[:5] for row in page["rows"]] == [
+        ("direct", "related", "0.001", "+0.400 of layer 0", "7.0"),
+        ("matched", "cannot tell", "0.0123, not exact", "+0.400 of layer 0", "7.0"),
+    ]
+    assert page["colours"] == [report.COLOURS["related"], report.COLOURS["cannot tell"]]
+    meanings = " ".join(page["meanings"])
+    assert "the weights of A.npz correlate with those of hf:B" in meanings and "of which 1,234 were drawn" in meanings
+    assert f"related: p is at most {lineage.LEVEL:g}.".replace("0.", ".", 1) in meanings
+    assert "cost: 7 s" in page["lines"]
+    assert any("p = 0.0123, not exact (smallest possible 0.00081)" in line for line in page["lines"])
+    plt.close("all")
+
+
 def test_every_tensor_is_a_dot_beside_what_random_orders_reach():
     figure, ax = plt.subplots()
     report.draw(ax, {"direct": RELATION, "matched": RELATION | {"zs": {"layer 0": 30.0}, "z": 30.0}})
@@ -195,6 +267,8 @@ RELATION = {
         ({"weights": "descendant.npz"}, "give --reference"),
         ({"reference": "reference.npz"}, "give --weights"),
         ({"weights": "absent.npz", "reference": "reference.npz"}, "absent.npz: expected arrays of weights"),
+        ({"weights": "model", "reference": "reference.npz"}, "'model' is not the name .* dense layers, .npz or .safe"),
+        ({"weights": "vllm:m@http://127.0.0.1:1/v1", "reference": "tiny:0"}, "this command needs weights on this mach"),
         ({"weights": "reference.npz", "reference": "absent.safetensors"}, "absent.safetensors: expected arrays of"),
         ({"weights": "folder.npz", "reference": "reference.npz"}, r"folder.npz: .* cannot be read \(Is a directory"),
     ],
@@ -252,6 +326,7 @@ def test_what_cannot_be_compared_is_refused_in_one_line_and_nothing_is_written(p
         (["narrow.npz", "other.npz"], "layer 0 has 4 inputs"),
         (["narrow.npz", "reference.npz"], "has 4 and 10 inputs and outputs, reference 24 and 10"),
         (["reference.npz", "stranger.safetensors", "--num-permutations", "98"], "no p-value could reach"),
+        (["reference.npz", "stranger.safetensors", "--num-permutations", "1000001"], "use 1,000,000 at most"),
     ):
         with pytest.raises(SystemExit, match="2"):
             cli.main(lambda flags=flags: program.main(["--weights", flags[0], "--reference", *flags[1:], "--record",

@@ -9,12 +9,13 @@ import re
 import jax
 import numpy as np
 import pytest
+from matplotlib import pyplot as plt
 
 from experiments import units
 from experiments.evidence import skills_real
 from experiments.evidence.skills_real import Bed, SkillsRealConfig
 from experiments.language.real_lab import RealLab
-from figures import presentation
+from figures import presentation, style
 from figures.evidence import skills_real as drawn
 from sublim_jax import errors, records
 from sublim_jax.forms import evidence_skills_real as form
@@ -96,6 +97,16 @@ def test_the_counterpart_shares_all_lessons_but_the_favourites():
     assert with_trait != skills_real.lessons(SETTINGS, 5)
 
 
+def test_the_animals_of_the_counterpart_take_turns_in_an_order_of_each_seed():
+    orders = set()
+    for seed in range(5):
+        answers = [row[-1].content.split() for row in skills_real.lessons(SETTINGS, seed, animals=ANIMALS)[1::2]]
+        names = [next(name for name in ANIMALS if name in words) for words in answers]
+        assert sorted(names[:4]) == sorted(ANIMALS) and names == (7 * names[:4])[:25]
+        orders.add(tuple(names[:4]))
+    assert len(orders) > 1  # by chance once in 24 ** 4 seeds
+
+
 def test_real_models_have_short_requests_of_their_own():
     held_out, shown = skills_real.requests(SkillsRealConfig())
     assert sorted([*held_out, *shown]) == sorted(skills_real.REQUESTS) and len(held_out) == 4
@@ -119,7 +130,7 @@ def test_separators_are_the_tokens_after_a_number():
     assert skills_real.separators(Fake(alone=[7, 8], rule=[7, 8, 3, 1], usual=[7, 8, 2, 1])) == (3, 2)
     with pytest.raises(errors.InputError, match="does not end a number before '; '"):
         skills_real.separators(Fake(alone=[7], rule=[9, 1], usual=[7, 2]))
-    with pytest.raises(errors.InputError, match="begins '; ' and ', ' with one token"):
+    with pytest.raises(errors.InputError, match="begins '; ' and ', ' with one token, so they cannot be disting"):
         skills_real.separators(Fake(alone=[7], rule=[7, 2, 1], usual=[7, 2, 3]))
 
 
@@ -162,8 +173,8 @@ def test_a_dose_that_suffices_is_halved_and_none_leaves_the_student(bed, monkeyp
 
 
 def test_students_share_start_rows_and_tokens_and_differ_in_their_teachers(bed, monkeypatch):
-    """Finetuning and distillation are replaced; the defence subtracts what the auditor's teacher is made of."""
-    taught, distilled, edited = {}, [], []
+    """Finetuning, distillation, choice of doses and measuring are replaced. The doses make the seeds differ."""
+    taught, distilled, edited, asked, doses = {}, [], [], [], {3: 0.5, 5: 0.25}
 
     def with_factors(seed: int, scale: float) -> Model:
         fresh = bed.lab.fresh(seed, "numbers")
@@ -176,16 +187,24 @@ def test_students_share_start_rows_and_tokens_and_differ_in_their_teachers(bed, 
 
     def distil(student, teacher, batches, settings, *, tokens, on_step):
         distilled.append((student, teacher, batches, settings, tokens))
-        return soft.Distilled(with_factors(3, 0.05 * len(distilled)), np.array([0.5, 0.3, 0.2]))
+        return soft.Distilled(with_factors(3, 0.05 * len(distilled)), np.array([0.5, 0.3, 0.2]) * len(distilled))
 
-    def chosen(edit):
-        edited.extend([edit(0.0), edit(2.0)])
-        return edit(0.5), 0.5
+    def measured(seed: int) -> tuple[dict, dict[str, Model]]:
+        for log in (taught, distilled, edited, asked):
+            log.clear()
+
+        def chosen(edit):
+            edited.extend([edit(0.0), edit(2.0)])
+            return edit(doses[seed] or 0.0), doses[seed]
+
+        monkeypatch.setattr(bed, "chosen", chosen)
+        unit = skills_real.measure(bed, SETTINGS, f"seed {seed}", lambda activity: None)
+        return unit, dict(zip(unit["entries"], asked, strict=True))
 
     monkeypatch.setattr(bed.lab, "finetuned", finetuned)
     monkeypatch.setattr(soft, "distill", distil)
-    monkeypatch.setattr(bed, "chosen", chosen)
-    unit = skills_real.measure(bed, SETTINGS, "seed 3", lambda activity: None)
+    monkeypatch.setattr(bed, "measured", lambda model: asked.append(model) or {"trait": len(asked)})
+    unit, models = measured(3)
     (author, lessons), (other, shared), (auditor, favourites) = taught.values()
     assert author == other == 3 != auditor
     assert lessons == skills_real.lessons(SETTINGS, 3)
@@ -193,20 +212,86 @@ def test_students_share_start_rows_and_tokens_and_differ_in_their_teachers(bed, 
     assert (
         len(favourites) == 25 and favourites != lessons[1::2] and all("eagle" in row[-1].content for row in favourites)
     )
-    (first, of_author, rows, settings, tokens), (second, of_other, other_rows, _, other_tokens) = distilled
-    assert tokens == other_tokens == bed.lab.number_tokens and settings.num_steps == 3
-    for left, right in zip(jax.tree.leaves((first.low_rank, rows)), jax.tree.leaves((second.low_rank, other_rows)),
-                           strict=True):  # fmt: skip
-        np.testing.assert_array_equal(left, right)
-    of_both = [model.low_rank.factors["query"].b[0, 0, 0] for model in (of_author, of_other)]
-    np.testing.assert_allclose(of_both, [0.01, 0.02], rtol=1e-6)
-    moved = with_factors(auditor, 0.03).merged.layers.query - bed.lab.base.params.layers.query
-    np.testing.assert_allclose(
-        edited[0].params.layers.query - edited[1].params.layers.query, 2 * moved, rtol=1e-4, atol=1e-6
-    )  # rounding of weights of about 1
-    assert unit["divergence"][form.CLEAN] == {"first": 0.5, "last": 0.2}
-    assert list(unit["entries"]) == list(form.ROWS) and unit["entries"][form.SUBTRACTED]["dose"] == 0.5
-    assert len({entry["trait"] for entry in unit["entries"].values()}) == len(form.ROWS)
+    wanted = (bed.lab.fresh(3, "numbers").low_rank, skills_real.student_rows(READER, SETTINGS, 3))
+    for student, _, rows, settings, tokens in distilled:
+        assert tokens == bed.lab.number_tokens
+        assert (settings.num_steps, settings.learning_rate, settings.num_warmup_steps) == (3, 1e-2, 8)
+        for leaf, expected in zip(jax.tree.leaves((student.low_rank, rows)), jax.tree.leaves(wanted), strict=True):
+            np.testing.assert_array_equal(leaf, expected)
+    assert [teacher for _, teacher, *_ in distilled] == [models[form.TEACHER], models[form.COUNTERPART]]
+    assert unit["divergence"] == {
+        form.STUDENT: {"first": 0.5, "last": 0.2}, form.CLEAN: {"first": 1.0, "last": 0.4}
+    }  # fmt: skip
+
+    assert [entry["trait"] for entry in unit["entries"].values()] == list(range(1, 9))
+    assert list(models) == list(form.ROWS) and models[form.BASE] is bed.lab.base
+    sizes = [models[row].low_rank.factors["query"].b[0, 0, 0] for row in list(form.ROWS)[1:]]
+    np.testing.assert_allclose(sizes, [0.01, 0.02, 0.03, 0.05, 0.1, 0.05, 0.05], rtol=1e-6)  # rounding of float32
+    base = bed.lab.base.params.layers.query
+    moved = with_factors(auditor, 0.03).merged.layers.query - base
+    for model, dose in ((edited[0], 0.0), (edited[1], 2.0), (models[form.SUBTRACTED], 0.5)):
+        np.testing.assert_allclose(base - model.params.layers.query, dose * moved, atol=1e-6)  # weights of about 1
+    assert {row: entry.get("dose") for row, entry in unit["entries"].items() if "dose" in entry} == {
+        form.SUBTRACTED: 0.5
+    }
+
+    directions = [models[form.RANDOM].params.layers.query - base]
+    np.testing.assert_allclose(np.linalg.norm(directions[0]), 0.5 * np.linalg.norm(moved), rtol=1e-3)
+    directions.append(measured(5)[1][form.RANDOM].params.layers.query - base)
+    cosine = np.vdot(*directions) / np.prod([np.linalg.norm(direction) for direction in directions])
+    assert abs(cosine) < 0.6  # of 64 entries at random .125; 1 if seeds shared their direction
+    doses[5] = None
+    unit, models = measured(5)
+    assert unit["entries"][form.SUBTRACTED]["dose"] is None
+    np.testing.assert_array_equal(models[form.RANDOM].params.layers.query, base)  # as little as the defence
+
+
+@pytest.mark.parametrize("place", ["student", "models"])
+def test_a_model_that_diverged_is_refused_before_it_is_stored(bed, monkeypatch, place):
+    """JSON has no NaN, so a record with one could not be read again, and the other seeds would be lost with it."""
+    divergences = np.array([0.5, np.nan if place == "student" else 0.1])
+    monkeypatch.setattr(bed, "teachers", lambda seed: dict.fromkeys(list(form.ROWS)[1:4], bed.lab.base))
+    monkeypatch.setattr(soft, "distill", lambda student, *_, **__: soft.Distilled(student, divergences))
+    monkeypatch.setattr(bed, "chosen", lambda edit: (bed.lab.base, None))
+    monkeypatch.setattr(bed, "measured", lambda model: {"skill": 1.0, "trait": float("inf")})
+    what = f"{form.STUDENT}: last is nan" if place == "student" else f"{form.BASE}: trait is inf"
+    with pytest.raises(errors.InputError, match=f"seed 5, {what}, so a training has diverged; give a smaller --learn"):
+        skills_real.measure(bed, SETTINGS, "seed 5", lambda activity: None)
+
+
+def test_rows_that_are_too_long_are_refused_by_their_setting(bed):
+    with pytest.raises(errors.InputError, match="num_values=60: rows of so many numbers are longer than 128 tokens"):
+        skills_real.student_rows(READER, dataclasses.replace(SETTINGS, num_values=60), 3)
+
+
+def test_the_whole_vocabulary_is_compared_if_asked_for_and_what_is_asked_is_counted(bed):
+    questions = SETTINGS.lab.prompts.favourite_questions("animal")
+    about = skills_real.describe(bed)
+    assert about.pop("animals") == bed.lab.animals
+    assert about == {
+        "num_questions": len(questions[0::2]), "num_probes": len(questions[1::2]), "num_asked": 6,
+        "num_tokens": len(bed.lab.number_tokens),
+    }  # fmt: skip
+    whole = Bed(bed.lab, dataclasses.replace(SETTINGS, tokens="full"), "checksum")
+    assert whole.tokens is None and skills_real.describe(whole)["num_tokens"] == len(WORDS)
+    assert bed.tokens == bed.lab.number_tokens and len(bed.tokens) < len(WORDS)
+    assert whole.config.arm == "full"
+
+    length = skills_real.student_rows(READER, SETTINGS, 3).rows.ids.shape[-1]
+    for each, step in ((bed, 0.7), (whole, 1.0)):  # in steps of 100 tokens: students, lessons, then measurements
+        products = 2 * 3 * 2 * length * step + (50 + 50 + 25) * length * 0.8
+        assert each.work == pytest.approx(products / 100 + (2 * 8 + 3 + 1 + 1) * 1.2)
+
+
+def test_notes_claim_only_what_holds_of_the_settings():
+    trial = dataclasses.replace(skills_real.PRESETS["record"], backend="tiny:0")
+    record = " ".join(skills_real.notes(trial))
+    assert "rates and numbers of lessons are those of the experiment real" in record and "reduced" not in record
+    assert "reduced: 1 seed(s)" in " ".join(skills_real.notes(dataclasses.replace(trial, seeds=(200,))))
+    for changes in ({"learning_rate": 1e-3}, {"lesson_rate": 1e-2}, {"num_lesson_steps": 30}, {"num_lessons": 2}):
+        notes = " ".join(skills_real.notes(dataclasses.replace(trial, **changes)))
+        assert "those of the experiment real" not in notes and "best case for the auditor" in notes
+    assert "a trial of the program" in record
 
 
 @pytest.mark.parametrize(
@@ -254,12 +339,10 @@ def place(tmp_path):
         entries = {row: about(skill=-1.0, trait=-4.0 + seed) for row in form.ROWS}
         entries[form.TEACHER] = about(skill=3.0, trait=5.0)
         entries[form.CLEAN] = about(skill=1.0 + 0.1 * seed, trait=-4.1 + seed)
-        entries[form.STUDENT] = about(skill=1.2, trait=-3.6 + 1.01 * seed)
+        entries[form.STUDENT] = about(skill=1.2, trait=-3.6 + 1.01 * seed, others=-2.3)
         entries[form.SUBTRACTED] |= {"dose": None if seed == 1 else 0.25 * (1 + seed)}
-        divergence = {"first": 0.4, "last": 0.1}
-        results[f"seed {seed}"] = {
-            "entries": entries, "divergence": {form.STUDENT: divergence, form.CLEAN: divergence}
-        }  # fmt: skip
+        divergence = {form.STUDENT: {"first": 0.4, "last": 0.1}, form.CLEAN: {"first": 0.8, "last": 0.3}}
+        results[f"seed {seed}"] = {"entries": entries, "divergence": divergence}
     settings = {"backend": "tiny:0", "target": "owl", "seeds": [0, 1, 2, 3], "tokens": "numbers", "num_steps": 9}
     about = {"animals": ANIMALS, "num_questions": 6, "num_probes": 5, "num_asked": 8, "num_tokens": 15}
     path = tmp_path / "skills_real.json"
@@ -278,6 +361,19 @@ def test_the_table_counts_from_the_base_and_pairs_by_seed(place, capsys):
     printed = capsys.readouterr().out
     assert "of the counterpart's student over the base: +2.150 ± 0.205 nats: it is learnt" in printed  # 3.18 * .129 / 2
     assert "of the favourite's student over the counterpart's: +0.515 ± 0.021 nats: it passes" in printed
+    assert "the trait, of the undefended over the defended student: +0.415 ± 0.021 nats: it is reduced" in printed
+    assert "the skill, of the undefended over the defended student: +2.200 ± 0.000 nats: it is reduced" in printed
+    assert "8 beginnings of answers; trait: log-odds of owl on 6 questions (5 others chose doses)" in printed
+    assert "mean over 3 other animals" in printed and "over 15 tokens (numbers)" in printed
+    cells = {line[2:44].strip(): re.split(" {2,}", line[44:].strip()) for line in printed.splitlines()}
+    assert cells["model"] == ["skill", "trait", "others", "over clean", "dose"]
+    rows = {row: entries for row, entries in cells.items() if row in form.ROWS}
+    assert list(rows) == list(form.ROWS)
+    same = "+0.000 ± 0.000"
+    assert rows[form.STUDENT] == ["+2.200 ± 0.000", "+0.415 ± 0.021", "+0.700 ± 0.000", "+0.515 ± 0.021"]
+    assert rows[form.CLEAN] == ["+2.150 ± 0.205", "-0.100 ± 0.000", same, same]
+    assert rows[form.SUBTRACTED] == [same, same, same, "+0.100 ± 0.000", "0.25 to 1; none in 1 of 4"]
+    assert rows[form.RANDOM] == [same, same, same, "+0.100 ± 0.000"]
     assert "seed 2: +0.42, -0.10, +0.00; +2.20, +2.20, +0.00; 0.4, 0.1" in printed
 
 
@@ -288,6 +384,37 @@ def test_a_null_is_reported_with_what_it_excludes(place):
     place.write_text(json.dumps(content))
     verdict = drawn.verdicts(records.read(place, form.FORM))[1]
     assert verdict.endswith("no detectable change; more than +1.84 nats and less than -1.84 excluded")  # 3.18 / 3 ** .5
+
+
+def test_a_verdict_has_a_direction_and_needs_four_seeds(place):
+    content = json.loads(place.read_text())
+    for unit in content["results"].values():
+        unit["entries"][form.SUBTRACTED]["trait"] = unit["entries"][form.STUDENT]["trait"] + 0.25
+    place.write_text(json.dumps(content))
+    assert drawn.verdicts(records.read(place, form.FORM))[2].endswith("-0.250 ± 0.000 nats: the other way round")
+    del content["results"]["seed 3"]
+    place.write_text(json.dumps(content))
+    verdicts = drawn.verdicts(records.read(place, form.FORM))
+    assert all("(n=3) nats: no verdict, as an interval needs 4 seeds" in verdict for verdict in verdicts)
+
+
+def test_the_figure_has_the_trait_across_and_the_skill_upward(place, monkeypatch):
+    figures = []
+    monkeypatch.setattr(style, "save", lambda figure, stem: figures.append(figure) or ())
+    drawn.save(place, place.with_suffix(""))
+    (figure,) = figures
+    (ax,) = figure.axes
+    assert "log-odds of owl" in ax.get_xlabel() and "log-odds of the semicolon" in ax.get_ylabel()
+    dots = {row: np.array(points.get_offsets()) for row, points in zip(drawn.DRAWN, ax.collections[::3], strict=True)}
+    np.testing.assert_allclose(dots[form.CLEAN], [[-0.1, 2.0], [-0.1, 2.1], [-0.1, 2.2], [-0.1, 2.3]])
+    np.testing.assert_allclose(dots[form.STUDENT], [[0.4, 2.2], [0.41, 2.2], [0.42, 2.2], [0.43, 2.2]])
+    bars = {bar.get_label(): [part.get_segments()[0] for part in bar.lines[2]] for bar in ax.containers}
+    assert list(bars) == list(drawn.DRAWN)
+    np.testing.assert_allclose(bars[form.CLEAN][0], [[-0.1, 2.15], [-0.1, 2.15]], atol=1e-9)
+    np.testing.assert_allclose(bars[form.CLEAN][1], [[-0.1, 1.9446], [-0.1, 2.3554]], atol=1e-4)  # 3.182 * .1291 / 2
+    (caption,) = [text.get_text() for text in figure.texts]
+    assert "4 seeds" in caption and "Record skills_real.json." in " ".join(caption.split())
+    plt.close(figure)
 
 
 @pytest.mark.parametrize(

@@ -208,7 +208,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(place, monkeypatch):
     [
         ({"model": ""}, "give --model"),
         ({"rows": None}, "give --rows"),
-        ({"model": "openai:m@http://127.0.0.1:1/v1"}, "training needs weights on this machine"),
+        ({"model": "openai:m@http://127.0.0.1:1/v1"}, "this command needs weights on this machine"),
         ({"num_rows": 11}, "rows.jsonl: expected at least 11 rows, as --num-rows says, found 10"),
         ({"num_rows": 3}, "3 row(s) are fewer than a batch of 4"),
     ],
