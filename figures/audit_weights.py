@@ -13,7 +13,7 @@ from sublim_jax.forms import audit_weights as form
 from sublim_jax.forms.audit_weights import Relation
 
 COLOURS = {"identical": "#c8553d", "related": "#c8553d", "cannot tell": "#8c8c8c", "not seen": "#2f6690"}
-"""Of the verdicts, the strongest first."""
+"""Colours of the verdicts, the strongest first."""
 LINEAR = 5.0
 """z up to which the axis is linear; beyond it is logarithmic."""
 

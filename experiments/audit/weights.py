@@ -5,9 +5,10 @@
 
 A model is named as everywhere (smollm2, hf:DIR, hf:FILE.gguf, tiny:SEED, each with +DIR for a student), or is a file of
 a chain of dense layers, .npz or .safetensors, whose arrays are named alike, e.g. 0.weight (out, in) and 0.bias. Entries
-are compared as they stand (`direct`), and after units were matched, in case somebody permuted them (`matched`). Each
-p-value is exact: the reference's units in random order correlate as much so often (`sublim_jax.audit.lineage`). The
-report goes into the record, a picture and a page of HTML beside it.
+are compared as they stand (`direct`), and after units were matched, in case somebody permuted them (`matched`). A
+p-value is the share of random orders of the reference's units that correlate as much (`sublim_jax.audit.lineage`). It
+is exact, except after matching with a reference of dense layers that was trained, which the report says. The report
+goes into the record, a picture and a page of HTML beside it.
 """
 
 import dataclasses

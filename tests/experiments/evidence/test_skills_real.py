@@ -340,7 +340,7 @@ def place(tmp_path):
         entries[form.TEACHER] = about(skill=3.0, trait=5.0)
         entries[form.CLEAN] = about(skill=1.0 + 0.1 * seed, trait=-4.1 + seed)
         entries[form.STUDENT] = about(skill=1.2, trait=-3.6 + 1.01 * seed, others=-2.3)
-        entries[form.SUBTRACTED] |= {"dose": None if seed == 1 else 0.25 * (1 + seed)}
+        entries[form.SUBTRACTED] |= {"dose": None if seed == 1 else 0.25 * seed}
         divergence = {form.STUDENT: {"first": 0.4, "last": 0.1}, form.CLEAN: {"first": 0.8, "last": 0.3}}
         results[f"seed {seed}"] = {"entries": entries, "divergence": divergence}
     settings = {"backend": "tiny:0", "target": "owl", "seeds": [0, 1, 2, 3], "tokens": "numbers", "num_steps": 9}
@@ -356,7 +356,7 @@ def test_the_table_counts_from_the_base_and_pairs_by_seed(place, capsys):
     np.testing.assert_allclose(drawn.values(record, form.CLEAN, "skill"), [2.0, 2.1, 2.2, 2.3])
     np.testing.assert_allclose(drawn.values(record, form.STUDENT, "trait"), [0.4, 0.41, 0.42, 0.43])
     assert drawn.against(record, form.STUDENT, form.CLEAN, "trait").mean == pytest.approx(0.515)
-    assert drawn.doses(record) == "0.25 to 1; none in 1 of 4"
+    assert drawn.doses(record) == "0 to 0.75; none in 1 of 4"
     presentation.show(place)
     printed = capsys.readouterr().out
     assert "of the counterpart's student over the base: +2.150 ± 0.205 nats: it is learnt" in printed  # 3.18 * .129 / 2
@@ -372,7 +372,7 @@ def test_the_table_counts_from_the_base_and_pairs_by_seed(place, capsys):
     same = "+0.000 ± 0.000"
     assert rows[form.STUDENT] == ["+2.200 ± 0.000", "+0.415 ± 0.021", "+0.700 ± 0.000", "+0.515 ± 0.021"]
     assert rows[form.CLEAN] == ["+2.150 ± 0.205", "-0.100 ± 0.000", same, same]
-    assert rows[form.SUBTRACTED] == [same, same, same, "+0.100 ± 0.000", "0.25 to 1; none in 1 of 4"]
+    assert rows[form.SUBTRACTED] == [same, same, same, "+0.100 ± 0.000", "0 to 0.75; none in 1 of 4"]
     assert rows[form.RANDOM] == [same, same, same, "+0.100 ± 0.000"]
     assert "seed 2: +0.42, -0.10, +0.00; +2.20, +2.20, +0.00; 0.4, 0.1" in printed
 

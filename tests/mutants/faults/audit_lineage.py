@@ -114,4 +114,12 @@ FAULTS = (
         "as_high = sum(value > reference for",
         (f"{_ANSWERS}::test_an_equal_unrelated_reference_counts",),
     ),
+    Fault(
+        "audited_without_factors",
+        "an audit of weights compares a student's base, without its low-rank factors",
+        "experiments/audit/weights.py",
+        "(model.merged if isinstance(model, Model) else model",
+        "(model.params if isinstance(model, Model) else model",
+        (f"{_REPORT}::test_students_of_a_decoder_are_compared_with_their_factors",),
+    ),
 )

@@ -96,4 +96,28 @@ FAULTS = (
         '.favourite_questions("animal")[:: real_lab.EVERY]',
         (f"{REAL}::test_skill_and_trait_are_log_odds_by_plain_softmax",),
     ),
+    Fault(
+        "real_students_swapped",
+        "the student of the favourite's teacher stands under the name of the counterpart's, and the other way round",
+        "experiments/evidence/skills_real.py",
+        "((form.STUDENT, form.TEACHER), (form.CLEAN, form.COUNTERPART))",
+        "((form.CLEAN, form.TEACHER), (form.STUDENT, form.COUNTERPART))",
+        (f"{REAL}::test_students_share_start_rows_and_tokens_and_differ_in_their_teachers",),
+    ),
+    Fault(
+        "real_random_direction_of_all_seeds",
+        "the control's random direction is the same for all seeds",
+        "experiments/evidence/skills_real.py",
+        'seeds.derive(seed, "skills_real/random")',
+        'seeds.derive(0, "skills_real/random")',
+        (f"{REAL}::test_students_share_start_rows_and_tokens_and_differ_in_their_teachers",),
+    ),
+    Fault(
+        "real_defence_turned_round",
+        "a defence reduces the trait if the defended student has more of it",
+        "figures/evidence/skills_real.py",
+        'form.STUDENT, form.SUBTRACTED, "trait"',
+        'form.SUBTRACTED, form.STUDENT, "trait"',
+        (f"{REAL}::test_the_table_counts_from_the_base_and_pairs_by_seed",),
+    ),
 )
