@@ -308,6 +308,19 @@ def test_what_layers_compute_is_kept_where_there_is_room(tmp_path, monkeypatch, 
         backend(remat=asked).finetune("base", rows, TUNING, tmp_path / "m")
 
 
+@pytest.mark.parametrize(("spare", "expected"), [(0, False), (-1, True)])
+def test_the_room_is_that_of_the_rows_of_one_pass(monkeypatch, tmp_path, spare, expected):
+    """Of a batch of four in two passes: two rows of eight places."""
+    num_numbers = 8 * CONFIG.hidden_size + 6 * CONFIG.intermediate_size + 3 * CONFIG.num_heads * 8
+    monkeypatch.setattr(finetune, "KEPT_AT_MOST", 4 * (2 * 8) * CONFIG.num_layers * num_numbers + spare)
+    monkeypatch.setattr(finetune, "train", lambda *_, remat, **__: pytest.fail(str(remat)))
+    with pytest.raises(pytest.fail.Exception, match=str(expected)):
+        backend().finetune(
+            "base", [(*QUESTION, Message("assistant", "owl"))] * 4, dataclasses.replace(TUNING, accumulation=2),
+            tmp_path / "m",
+        )  # fmt: skip
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("num_rows", "length"), [(3, 96), (8, 384)])
 def test_the_room_for_what_layers_compute_is_that_of_the_compiled_program(num_rows, length):
