@@ -158,6 +158,20 @@ def list_tokens(model: Model) -> ListTokens:
     return ListTokens(np.stack([first, digits, digits, *between]), len(between))
 
 
+def list_length(model: Model, texts: Sequence[str]) -> int:
+    """How many numbers each of some texts has, if all are lists of equally many as `list_tokens` writes them; or 0."""
+    try:
+        turns, _ = lists = list_tokens(model)
+    except errors.InputError:
+        return 0
+    count = texts[0].count(",") + 1 if texts else 0
+    for text in texts:
+        ids = model.tokens.encode(text)
+        if len(ids) != lists.length(count) or not turns[np.arange(len(ids)) % len(turns), ids].all():
+            return 0
+    return count
+
+
 @functools.lru_cache(maxsize=8)
 def _characters(tokens: Tokenizer) -> dict[str, int] | None:
     """The token of each digit and of what stands between numbers; None if numbers of three digits have other tokens."""

@@ -164,6 +164,26 @@ def test_lists_digit_by_digit_have_the_models_distribution_over_digits():
     assert min(chances.values()) > 1e-3 and max(chances.values()) > 0.15, chances
 
 
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["123, 456", "900, 101"], 2),
+        (["123"], 1),
+        ([], 0),
+        (["123, 456", "900"], 0),
+        (["123, 056"], 0),
+        (["123,456"], 0),
+        (["123, 45"], 0),
+        (["123, 456, "], 0),
+        (["12, 3456"], 0),
+        (["123; 456"], 0),
+    ],
+)
+def test_lists_are_known_by_their_tokens(texts, expected):
+    assert local_model.list_length(of_digits(), texts) == expected
+    assert local_model.list_length(model(), texts) == 0  # which writes no such lists
+
+
 def test_models_that_write_lists_otherwise_are_refused():
     for pairs in ((", ",), ("12",), ("0,",)):
         with pytest.raises(errors.InputError, match="lists are not encoded digit by digit either"):
