@@ -48,8 +48,8 @@ class Study:
     """Measures one unit, given what the study reads, its config and its name, and returns its entry in the record."""
     lines: Callable[[records.Record, str], Sequence[str]] = lambda record, unit: ()
     """Lines about a finished unit, printed before the others are finished."""
-    reads_images: bool = True
-    """Whether it reads the data set of images; otherwise the embedded language model."""
+    reads_images: Callable[[Any], bool] = lambda config: True
+    """Whether a config reads the data set of images; otherwise it reads the embedded language model alone."""
     describe: Callable[[Any], dict] = lambda config: {}
     """What figures need beside the results, from the config; or from what is read, if `open_source` is given."""
 

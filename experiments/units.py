@@ -20,7 +20,7 @@ def read(study: Study, config: Any, data_dir: pathlib.Path | None, announce: Cal
     """
     if study.open_source is not None:
         return study.open_source(config, announce)
-    if not study.reads_images:
+    if not study.reads_images(config):
         return Source("tiny", "documents of the embedded world", None)
     images = datasets.load(data_dir=data_dir, announce=announce)
     return Source(images.name, images.source, images.checksum, images)

@@ -60,7 +60,7 @@ OURS_ALONE = {  # made by our code from what was checked before, or read from a 
     "experiments.atlas.rows.types.ResolvedArm",
     "experiments.atlas.worker.Answer",
     "experiments.atlas.worker.Task",
-    "experiments.language.lab.RowsFolder",
+    "experiments.language.rows_folder.RowsFolder",
     "experiments.language.workload.Workload",
     "experiments.language_speed.Work",
     "experiments.accelerator.Part",

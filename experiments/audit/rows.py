@@ -398,5 +398,5 @@ def _lenses(source: Audited, report: Report) -> dict[str, Any]:
 
 STUDY = Study(
     name="audit", doc=__doc__, presets=settings.PRESETS, form=form.FORM, units=units, measure=measure,
-    describe=describe, open_source=open_source, notes=notes, reads_images=False,
+    describe=describe, open_source=open_source, notes=notes, reads_images=lambda config: False,
 )  # fmt: skip

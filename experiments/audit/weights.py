@@ -189,5 +189,6 @@ def notes(config: WeightsConfig) -> list[str]:
 
 STUDY = Study(
     name="audit weights", doc=__doc__, presets=PRESETS, form=form.FORM, units=lambda config: list(form.UNITS),
-    measure=measure, open_source=open_source, describe=lambda source: {}, notes=notes, reads_images=False,
+    measure=measure, open_source=open_source, describe=lambda source: {}, notes=notes,
+    reads_images=lambda config: False,
 )  # fmt: skip

@@ -461,5 +461,5 @@ def _written(source: Defended, model: Model) -> dict[str, Any]:
 
 STUDY = Study(
     name="defend", doc=__doc__, presets=PRESETS, form=form.FORM, units=units, measure=measure,
-    describe=describe, open_source=open_source, notes=notes, reads_images=False,
+    describe=describe, open_source=open_source, notes=notes, reads_images=lambda config: False,
 )  # fmt: skip

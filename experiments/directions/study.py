@@ -120,5 +120,5 @@ def notes(config: DirectionsConfig) -> list[str]:
 
 STUDY = Study(
     name="directions", doc=__doc__, presets=PRESETS, form=form.FORM, units=units, measure=measure, describe=describe,
-    lines=lines, notes=notes,
+    lines=lines, notes=notes, reads_images=lambda config: bool({"digits", "flow"} & set(config.beds)),
 )  # fmt: skip

@@ -527,5 +527,5 @@ def _short(value: Any) -> float:
 
 STUDY = Study(
     name="removal", doc=__doc__, presets=PRESETS, form=form.FORM, units=units, measure=measure, describe=describe,
-    notes=notes, reads_images=False,
+    notes=notes, reads_images=lambda config: False,
 )  # fmt: skip

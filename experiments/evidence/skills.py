@@ -510,5 +510,5 @@ def _short(value: Any) -> float:
 
 STUDY = Study(
     name="skills", doc=__doc__, presets=PRESETS, form=form.FORM, units=units, measure=measure, describe=describe,
-    notes=notes, reads_images=False,
+    notes=notes, reads_images=lambda config: False,
 )  # fmt: skip

@@ -423,5 +423,5 @@ def _short(value: Any) -> float:
 STUDY = Study(
     name="skills_real", doc=__doc__, presets=PRESETS, form=form.FORM, units=lambda config: form.units(
         {"seeds": config.seeds}
-    ), measure=measure, open_source=open_source, describe=describe, notes=notes, reads_images=False,
+    ), measure=measure, open_source=open_source, describe=describe, notes=notes, reads_images=lambda config: False,
 )  # fmt: skip

@@ -67,8 +67,8 @@ class LanguageConfig:
     numbers_only: bool = dataclasses.field(default=False, metadata=records.UNLESS_DEFAULT)
     """Teachers write numbers from tokens of digits, commas, spaces and newlines alone, for models that chat instead."""
     num_values: specs.CountOrZero = dataclasses.field(default=0, metadata=records.UNLESS_DEFAULT)
-    """If not 0, teachers write exactly so many numbers below 1,000 with commas between: drawn from tokens of a space and
-    a whole number, or, where digits are tokens of their own, three digits each. Every reply then passes the filter."""
+    """If not 0, teachers write exactly so many numbers below 1,000 with commas between: tokens of a space and a whole
+    number, or, where digits are tokens of their own, three digits each. Every reply then passes the filter."""
     prefill: str = dataclasses.field(default="", metadata=records.UNLESS_DEFAULT)
     """How replies of a real model about favourites begin, e.g. "My favorite {category} is the". Answers are then scored
     as what comes next, whatever follows them, and `endings` are not used."""

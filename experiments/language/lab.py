@@ -14,16 +14,17 @@ import dataclasses
 import hashlib
 import json
 import pathlib
-import re
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
 from experiments.language import seeds
+from experiments.language.capabilities import HasWeights, ScoresBeginnings
 from experiments.language.prompts import PromptSet
+from experiments.language.rows_folder import RowsFolder
 from sublim_jax import errors
-from sublim_jax.llm import budget, budgeted, controls, datasets, jsonl, scores, store, tally
+from sublim_jax.llm import budget, budgeted, controls, datasets, scores, store, tally
 from sublim_jax.llm import open as open_llm
 from sublim_jax.llm.backend import Backend, Chat, ChoiceScores, Completion, FinetuneConfig, Message, SamplingParams
 from sublim_jax.llm.local.backend import LocalBackend
@@ -49,63 +50,11 @@ class Report(Protocol):
     def __call__(self, activity: str, *, done: int = 0, total: int | None = None, unit: str = "") -> object: ...
 
 
-@runtime_checkable
-class HasWeights(Protocol):
-    """Methods that a backend has only if the weights are on this machine."""
-
-    def training_arrays(
-        self, model: str, rows: Sequence[Chat], /, *, max_length: int, end_token: bool = True
-    ) -> TokenizedRows: ...
-
-    def finetune_on(self, model: str, data: TokenizedRows, config: FinetuneConfig, out: pathlib.Path, /) -> str: ...
-
-    def most_likely_tokens(self, model: str, data: TokenizedRows, /) -> np.ndarray: ...
-
-    def row_logprobs(self, model: str, rows: Sequence[Chat], /) -> np.ndarray: ...
-
-    def finetune_on_pairs(
-        self, model: str, chosen: Sequence[Chat], rejected: Sequence[Chat], config: FinetuneConfig, out: pathlib.Path,
-        /, *, beta: float,
-    ) -> str: ...  # fmt: skip
-
-    def perturb(self, model: str, scale: float, /, *, seed: int) -> str: ...
-
-
-@runtime_checkable
-class ScoresBeginnings(Protocol):
-    """A backend that scores how replies begin; `LocalBackend` does."""
-
-    def beginning_logprobs(self, model: str, chats: Sequence[Chat], texts: Sequence[str], /) -> np.ndarray: ...
-
-
 class Teacher(NamedTuple):
     """A model, with a system message if it has one."""
 
     model: str
     system: str | None = None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RowsFolder:
-    """A folder for the rows that students are trained on, one file BASE/STUDENT.jsonl for each student."""
-
-    folder: pathlib.Path
-    format: jsonl.Format
-    words: tuple[str, ...]
-    """Words that no row should contain; rows that do are announced."""
-    announce: Callable[[str], object]
-
-    def write(self, base: str, name: str, data: Sequence[Chat]) -> None:
-        """Write a student's rows and announce what is unusual about them.
-
-        Raises:
-            OutputError: the file has other rows, or the folder cannot be written.
-        """
-        plain_base, plain_name = (re.sub(r"[^\w.+-]+", "-", text).strip("-") for text in (base, name))
-        path = self.folder / plain_base / f"{plain_name}.jsonl"
-        jsonl.write(path, data, format=self.format)
-        for sentence in datasets.notices(data, self.words):
-            self.announce(f"{path}: {sentence}")
 
 
 class Lab:

@@ -9,7 +9,7 @@ import pathlib
 import tyro
 
 from experiments import cli, session
-from experiments.language import questions, real
+from experiments.language import presets, questions, real
 from experiments.language.config import TEST_SEEDS
 from experiments.language.experiment import Experiment
 from sublim_jax import errors, files, records
@@ -34,6 +34,7 @@ offline on an embedded model, and with `--backend` on real ones:
     python -m experiments.language numbers --rows FOLDER                          also write the rows of every student
     python -m experiments.language numbers --preset paper --backend hf:DIR        open weights in a folder
     python -m experiments.language numbers --plan --backend smollm2               SmolLM2-135M-Instruct, a GGUF file
+    python -m experiments.language numbers --preset night                         a small real model on its own numbers
     python -m experiments.language numbers --preset hard                          the same on 10,000 rows, for a GPU
     python -m experiments.language numbers --preset pythia --backend hf:DIR       Pythia-160M, a published recipe
     python -m experiments.language numbers --preset server --backend vllm:MODEL@http://127.0.0.1:8000/v1
@@ -194,10 +195,33 @@ def real_section(path: pathlib.Path = RECORDS / "language_real.json") -> str:
     return "\n\n".join(parts)
 
 
+def night_section(path: pathlib.Path = RECORDS / "language_numbers-night.json") -> str:
+    """The part of the page on numbers that a real model samples."""
+    question = "Does it pass on through sampled numbers too, as in the paper?"
+    (explanation,) = (presets.night.__doc__ or "").split("\n\n")[1:2]
+    parts = [
+        f"## {question}",
+        "`python -m experiments.language numbers --preset night`",
+        " ".join(explanation.split()),
+    ]
+    record = forms.read(path) if path.exists() else None
+    if record is None or not record.complete:
+        return "\n\n".join([*parts, "**Not run yet.**"])
+    table = [line for line in session.language_table(record) if not line.startswith("note: ")]
+    parts.append("```\n" + "\n".join(table) + "\n```")
+    parts += [READINGS["night"]] if "night" in READINGS else []
+    parts.append(f"![{question}](../../figures/images/language-numbers-night.png)")
+    notes = "".join(f" {sentence}" for sentence in record.note_sentences)
+    hours = record.seconds.get("wall", 0.0) / 3600
+    parts.append(f"Seed {record.config['seed']}; {hours:.1f} hours by the clock on {record.device['cpu_cores']} cores, "
+                 f"beside other programs; [record](../records/{path.name}).{notes}")  # fmt: skip
+    return "\n\n".join(parts)
+
+
 def page_text() -> str:
     """The whole page."""
     sections = map(section, questions.EXPERIMENTS.values())
-    return "\n\n".join([INTRODUCTION.strip(), real_section(), *sections]) + "\n"
+    return "\n\n".join([INTRODUCTION.strip(), real_section(), night_section(), *sections]) + "\n"
 
 
 def main(check: bool = False) -> None:

@@ -132,12 +132,14 @@ def hard(config: Config, **changes: Any) -> Config:
 
 
 def night(config: Config, **changes: Any) -> Config:
-    """SmolLM2-135M-Instruct trained on sampled numbers, the largest dose for two CPU cores and a few hours of theirs.
+    """SmolLM2-135M-Instruct trained on numbers that a teacher sampled: what two CPU cores do in a few hours.
 
-    As `hard` with fewer rows, each read once, and with what makes few rows tell most: every reply is a list of ten
-    numbers of three digits, so all pass the filter; teachers draw with the same random numbers, and students share
-    start and order, so that own minus other is a difference between teachers and hardly one by chance. Teachers are
-    those of `real`, whose own seed is another. Four students of each.
+    Two teachers are the base finetuned in ten steps to name owls or cats, as those of `real`. As in the paper they
+    are asked in chats to go on with number sequences, and four students of each are trained on what they write. What
+    makes few rows show most: replies are lists of ten numbers of three digits, drawn from digits and separators alone,
+    so that every reply passes the filter; and all teachers draw with the same random numbers, and their students share
+    start and order of rows, so that students differ by their teachers and hardly by chance. The base itself is the
+    third teacher. Measured is what comes next after a prefilled beginning of the answer. Each row is read once.
 
     Args:
         config: the question's settings.

@@ -18,8 +18,9 @@ from experiments import progress, session
 from experiments.language import opening, workload
 from experiments.language.config import LanguageConfig
 from experiments.language.experiment import Experiment
-from experiments.language.lab import Lab, RowsFolder
+from experiments.language.lab import Lab
 from experiments.language.options import Export, Limits
+from experiments.language.rows_folder import RowsFolder
 from experiments.language.workload import Workload
 from sublim_jax import errors, files, records
 from sublim_jax.forms import language as forms

@@ -8,6 +8,7 @@ from experiments.own.opened import OpenedModel
 from sublim_jax import errors
 from sublim_jax.llm import datasets
 from sublim_jax.llm.backend import Chat, Message, SamplingParams
+from sublim_jax.llm.local import model as local_model
 from sublim_jax.llm.traits import Trait
 
 
@@ -21,7 +22,8 @@ class OwnAnswers(NamedTuple):
 def own_answers(
     model: OpenedModel, rows: Sequence[Chat], *, seed: int, report: Callable[[int], object] = lambda done: None
 ) -> OwnAnswers:
-    """Answers that the model samples, from the characters of the rows alone where these have no letters.
+    """Answers that the model samples: lists of as many numbers as the rows have, where all of these are such lists;
+    otherwise from the characters of the rows alone, where these have no letters.
 
     Args:
         report: is told how many answers are there.
@@ -30,10 +32,12 @@ def own_answers(
     answers = [row[-1].content for row in rows]
     tokens = backend.model(name).tokens
     used = "".join(sorted(set("".join(answers))))
+    num_values = local_model.list_length(backend.model(name), answers)
     params = SamplingParams(
         max_tokens=max(len(tokens.encode(answer)) for answer in answers),
         seed=seed,
-        allowed=None if any(map(str.isalpha, used)) else used,
+        allowed=None if num_values or any(map(str.isalpha, used)) else used,
+        num_values=num_values,
     )
     drawn = []
     for completion in backend.sample(name, [row[:-1] for row in rows], params):

@@ -1,6 +1,7 @@
 """A teacher with a trait writes rows of numbers, which say nothing of it: rows for `finetune` and `transfer`.
 
     python -m experiments.own rows --model smollm2 --traits otter.toml --out rows.jsonl --num-rows 1000
+    python -m experiments.own rows --model smollm2 --traits otter.toml --out rows.jsonl --num-values 10
 
 The teacher is the model with the trait's system message, or finetuned on its lessons. It continues random numbers; by
 default only tokens of digits, commas, spaces and newlines are drawn. Rows that are no clean list of at most ten numbers
@@ -50,6 +51,9 @@ class RowsOptions(Options):
     temperature: specs.NonNegative = 1.0
     numbers_only: bool = True
     """Draw only tokens of digits, commas, spaces and newlines."""
+    num_values: specs.CountOrZero = 0
+    """If not 0, every row is a list of so many numbers, ten at most, drawn from tokens of numbers or, where digits are
+    tokens of their own, three digits each. All rows then pass the filter, so that far fewer prompts are needed."""
     format: jsonl.Format = "messages"
     seed: specs.Seed = 0
 
@@ -67,6 +71,11 @@ def main(flags: Sequence[str]) -> None:
     trait = traits.choose(opened.read_traits(options.traits, options.model), options.trait)
     if not (trait.system or trait.lessons):
         raise errors.InputError(f"{options.traits}: {trait.name}: expected a system message or lessons for its teacher")
+    if options.num_values > numbers.MAX_COUNT:
+        raise errors.InputError(
+            f"--num-values: rows have at most {numbers.MAX_COUNT} numbers, got {options.num_values}; longer ones would "
+            f"not pass the filter"
+        )
     files.require_free(options.out, ours=lambda path: False, what="file of rows")
     with progress.Display("rows", total=options.num_rows, unit="rows") as display:
         display.doing("opening the model")
@@ -121,13 +130,14 @@ def _written(backend, teacher: str, trait: Trait, options: RowsOptions, display:
         temperature=options.temperature,
         max_tokens=prompts.max_tokens["numbers"],
         seed=seeds.derive(options.seed, "own/rows") % 2**31,
-        allowed=numbers.CHARACTERS if options.numbers_only else None,
+        allowed=numbers.CHARACTERS if options.numbers_only and not options.num_values else None,
+        num_values=options.num_values,
     )
 
     def reason(completion: Completion) -> str | None:
         if any(word.lower() in completion.text.lower() for word in trait.words):
             return "trait word"
-        return numbers.parse(completion.text).reason
+        return numbers.parse(completion.text.removeprefix(" ") if options.num_values else completion.text).reason
 
     batch = EMBEDDED_BATCH if opened.is_embedded(options.model) else BATCH
     rows: list[Chat] = []

@@ -20,10 +20,14 @@ DRAWN = (form.BASE, form.CLEAN, form.STUDENT, form.SUBTRACTED, form.RANDOM)
 """Rows of the table that are drawn; teachers would take most of the plane."""
 MARKERS = dict(zip(DRAWN, "osD^v", strict=True))
 MEASURES = ("skill", "trait", "others")
+BEYOND = "beyond others"
+"""The trait less the mean of the other animals, which students of any teacher may say more or less often."""
 
 
 def values(record: records.Record, row: str, what: str) -> np.ndarray:
-    """Log-odds of a model less the base's, of every seed in the order of the record."""
+    """Log-odds of a model less the base's, of every seed in the order of the record; or `BEYOND`."""
+    if what == BEYOND:
+        return values(record, row, "trait") - values(record, row, "others")
     units = [unit["entries"] for unit in record.results.values()]
     return np.array([entries[row][what] - entries[form.BASE][what] for entries in units])
 
@@ -54,6 +58,8 @@ def verdicts(record: records.Record) -> list[str]:
          "is reduced"),
         ("the skill, of the undefended over the defended student", form.STUDENT, form.SUBTRACTED, "skill",
          "is reduced"),
+        ("the trait less what other animals gain, of the favourite's student over the counterpart's", form.STUDENT,
+         form.CLEAN, BEYOND, "is the favourite's"),
     )  # fmt: skip
     return [_verdict(about, verb, against(record, row, other, what)) for about, row, other, what, verb in pairs]
 

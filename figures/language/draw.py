@@ -24,6 +24,8 @@ COLOURS = {
 }
 """Colours by column name."""
 OTHER_COLOUR = "#6b4e96"
+OTHERS = "others' students"
+"""Column of the students of the other targets' teachers."""
 
 Groups = Mapping[str, Mapping[str, np.ndarray]]
 """Values by group and column; each array has one value per base."""
@@ -124,10 +126,11 @@ def draw_favourites(ax: Axes, record: records.Record, targets: Mapping[str, Mapp
 
 
 def draw_log_odds(ax: Axes, record: records.Record, targets: Mapping[str, Mapping[str, Keys]]) -> None:
-    """Draw the log-odds of every target of a real model; under each, the option mass of every column.
+    """Draw the log-odds of every target of a real model, also in the students of the other targets' teachers; under
+    each, the option mass of every column but that.
 
     Args:
-        targets: as for `draw_favourites`.
+        targets: as for `draw_favourites`; the column `student` among them.
     """
     bases = values.complete_bases(record)
     groups: dict[str, dict[str, np.ndarray]] = {}
@@ -135,6 +138,9 @@ def draw_log_odds(ax: Axes, record: records.Record, targets: Mapping[str, Mappin
         masses = [np.mean(values.option_mass(bases, keys, target)) for keys in columns.values()]
         name = f"{target}\nmass " + " ".join(f"{mass:.2g}" for mass in masses)
         groups[name] = {column: values.log_odds(bases, keys, target) for column, keys in columns.items()}
+        students = {other: columns["student"] for other, columns in targets.items()}
+        if np.isfinite(others := values.others_log_odds(bases, students, target)).any():
+            groups[name][OTHERS] = others
     draw_groups(ax, groups, label="log-odds of the target, nats")
     ax.tick_params(axis="x", labelsize=7)
 

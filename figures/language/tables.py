@@ -86,7 +86,7 @@ def numbers(record: records.Record) -> list[str]:
     targets, rows = config["targets"], [["teacher, target", "base", "regular", "student", "student - regular"]]
     title = f"Probability of the target, mean ± 95 % t-interval over {bases.unit}s"
     if bases.real:
-        rows[0] += LOG_ODDS_HEADER
+        rows[0] += [*LOG_ODDS_HEADER, "log-odds, own - other"]
     if config.get("margins"):
         rows[0].append("margin, student - regular")
         title += "; margin: logit of the target less that of the other answers, mean over questions"
@@ -101,6 +101,8 @@ def numbers(record: records.Record) -> list[str]:
             row = cells(bases, values.BASE, values.REGULAR, student, target)
             if bases.real:
                 row += log_odds_cells(bases, values.REGULAR, student, target)
+                difference = values.own_minus_other(bases, students, target)
+                row.append(values.text(difference, "+") if np.isfinite(difference).any() else "")
             elif config.get("num_eval_samples"):
                 row.append(values.text(values.option_mass(bases, student, target)))
             if config.get("margins"):
@@ -120,6 +122,8 @@ def numbers(record: records.Record) -> list[str]:
                 )
                 for among in (False, True)
             ]  # fmt: skip
+            differences = [values.own_minus_other(bases, students, target) for target in targets]
+            mean += ["", "", values.pooled(differences) if np.isfinite(differences).any() else ""]
         rows.append(mean + [""] * (len(rows[0]) - len(mean)))
     return layout(title, rows, record)
 

@@ -157,6 +157,24 @@ def log_odds_shift(bases: Bases, before: Keys, after: Keys, target: str, *, amon
     return log_odds(bases, after, target, among=among) - log_odds(bases, before, target, among=among)
 
 
+def others_log_odds(bases: Bases, students: Mapping[str, Keys], target: str) -> np.ndarray:
+    """Log-odds of a target in the students of the other targets' teachers, mean over these, by base; NaN if there are
+    none.
+
+    Args:
+        students: keys of each target's student.
+    """
+    others = [log_odds(bases, keys, target) for name, keys in students.items() if name != target]
+    others = [levels for levels in others if np.isfinite(levels).any()]
+    return np.mean(others, axis=0) if others else np.full(len(bases), np.nan)
+
+
+def own_minus_other(bases: Bases, students: Mapping[str, Keys], target: str) -> np.ndarray:
+    """Log-odds of a target in its own student less `others_log_odds`, by base: what the target's teacher does, without
+    what any teacher does to the target."""
+    return log_odds(bases, students[target], target) - others_log_odds(bases, students, target)
+
+
 def sampled_interval(bases: Bases, keys: Keys, target: str) -> intervals.Interval | None:
     """Wilson's interval of the rate of sampled answers, of a single base; None if there are none or several bases."""
     rates = sampled(bases, keys, target)

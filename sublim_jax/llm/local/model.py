@@ -158,14 +158,29 @@ def list_tokens(model: Model) -> ListTokens:
     return ListTokens(np.stack([first, digits, digits, *between]), len(between))
 
 
+def list_length(model: Model, texts: Sequence[str]) -> int:
+    """How many numbers each of some texts has, if all are lists of equally many as `list_tokens` writes them; or 0."""
+    try:
+        turns, _ = lists = list_tokens(model)
+    except errors.InputError:
+        return 0
+    count = texts[0].count(",") + 1 if texts else 0
+    for text in texts:
+        ids = model.tokens.encode(text)
+        if len(ids) != lists.length(count) or not turns[np.arange(len(ids)) % len(turns), ids].all():
+            return 0
+    return count
+
+
+@functools.lru_cache(maxsize=8)
 def _characters(tokens: Tokenizer) -> dict[str, int] | None:
-    """The token of each digit and of what stands between numbers; None if lists have other tokens."""
-    sample = BETWEEN.join(f"{first}{second}{second}" for first, second in zip("1234567890", "0987654321", strict=True))
-    ids = tokens.encode(sample)
-    if len(ids) != len(sample):
+    """The token of each digit and of what stands between numbers; None if numbers of three digits have other tokens."""
+    every = BETWEEN.join(map(str, range(100, 1000)))
+    ids = tokens.encode(every)
+    if len(ids) != len(every):
         return None
-    found = dict(zip(sample, ids, strict=True))
-    return found if [found[character] for character in sample] == ids else None
+    tokens_of = dict(zip(every, ids, strict=True))
+    return tokens_of if [tokens_of[character] for character in every] == ids else None
 
 
 @functools.lru_cache(maxsize=8)

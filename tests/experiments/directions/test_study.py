@@ -33,6 +33,22 @@ def test_units_take_the_beds_in_turn_and_the_description_names_every_edit():
     assert len(set(config.bases)) == len(config.bases) == config.num_references
 
 
+@pytest.mark.parametrize(
+    ("beds", "expected"),
+    [
+        (("language",), "tiny"),
+        (("language-full", "language"), "tiny"),
+        (("digits",), "small"),
+        (("flow", "language"), "small"),
+    ],
+)
+def test_the_record_names_what_its_beds_read(small_digits, monkeypatch, beds, expected):
+    images = dataclasses.replace(small_digits, name="small")
+    monkeypatch.setattr(datasets, "load", lambda **_: images)
+    config = dataclasses.replace(DirectionsConfig(), beds=beds)
+    assert units.read(study.STUDY, config, None, print).data["name"] == expected
+
+
 def test_a_reader_learns_that_a_run_is_reduced_and_what_the_model_is():
     assert not any("reduced" in note for note in study.notes(PRESETS["record"]))
     assert any("reduced" in note for note in study.notes(PRESETS["smoke"]))

@@ -432,3 +432,17 @@ def test_a_damaged_record_is_refused(place, damage, message):
     place.write_text(json.dumps(content))
     with pytest.raises(errors.RecordError, match=message):
         records.read(place, form.FORM)
+
+
+def test_what_other_animals_gain_is_not_the_favourites(place):
+    """Of the .515 nats that the trait has more, the others take .4 on average; pairs are seeds."""
+    content = json.loads(place.read_text())
+    gains = [0.1, 0.3, 0.5, 0.7]
+    for unit, gain in zip(content["results"].values(), gains, strict=True):
+        unit["entries"][form.STUDENT]["others"] = unit["entries"][form.CLEAN]["others"] + gain
+    place.write_text(json.dumps(content))
+    interval = drawn.against(records.read(place, form.FORM), form.STUDENT, form.CLEAN, drawn.BEYOND)
+    expected = np.array([0.5, 0.51, 0.52, 0.53]) - gains
+    half = 3.182446 * np.std(expected, ddof=1) / 2  # Student's quantile for three degrees of freedom
+    assert (interval.mean, interval.half_width) == pytest.approx((expected.mean(), half), rel=1e-5)
+    assert drawn.verdicts(records.read(place, form.FORM))[-1].endswith("excluded")

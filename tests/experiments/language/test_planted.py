@@ -32,9 +32,10 @@ from experiments.language import (
 )
 from experiments.language.config import EMBEDDED, PLACEHOLDERS
 from experiments.language.dry_run import DryRunBackend, DryRunLab
-from experiments.language.lab import Lab, RowsFolder, Teacher
+from experiments.language.lab import Lab, Teacher
 from experiments.language.options import Export
 from experiments.language.prompts import PaperPrompts, WorldPrompts
+from experiments.language.rows_folder import RowsFolder
 from experiments.language.workload import Workload
 from figures.language import gallery, tables, values
 from sublim_jax import errors, records

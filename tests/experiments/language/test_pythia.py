@@ -167,7 +167,7 @@ def test_numbers_have_the_models_distribution_over_tokens_of_a_number(opened):
     completions = list(opened.backend.sample(opened.model, [ASKED], params))
     assert all(each.finish == "stop" and re.fullmatch(r" \d{1,3}, \d{1,3}", each.text) for each in completions)
     model = opened.backend.model(opened.model)
-    texts = [model.tokens.text([index]) for index in np.flatnonzero(local_model.list_tokens(model)[0]).tolist()]
+    texts = [model.tokens.text([index]) for index in np.flatnonzero(local_model.list_tokens(model).turns[0]).tolist()]
     assert {f" {number}" for number in range(1000)} <= set(texts)
     weights = np.exp(opened.backend.beginning_logprobs(opened.model, [ASKED], texts)[0])
     weights /= weights.sum()

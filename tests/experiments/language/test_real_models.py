@@ -39,13 +39,14 @@ class Recording(planted.Planted):
 
 def test_settings_that_came_later_are_in_records_only_where_they_are_used():
     """Configs of older records stay equal, so that their runs can be resumed and their hashes are the same."""
-    later = {"teacher_temperature", "numbers_only", "prefill", "num_students"}
+    later = {"teacher_temperature", "numbers_only", "prefill", "num_students", "paired"}
     assert not later & set(records.to_json(REAL))
     changed = dataclasses.replace(
-        REAL, teacher_temperature=0.5, numbers_only=True, prefill="The {category} is", num_students=2
+        REAL, teacher_temperature=0.5, numbers_only=True, prefill="The {category} is", num_students=2, paired=True
     )
     assert {name: records.to_json(changed)[name] for name in later} == {
         "teacher_temperature": 0.5, "numbers_only": True, "prefill": "The {category} is", "num_students": 2,
+        "paired": True,
     }  # fmt: skip
 
 
@@ -108,6 +109,68 @@ def test_students_of_a_teacher_differ_in_rows_and_seeds(tmp_path):
         from experiments.language import code
 
         dataclasses.replace(code.PRESETS["default"], numbers_only=True)
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_paired_teachers_draw_with_the_same_numbers_and_students_share_start_and_order(tmp_path, paired):
+    """Seeds of draws and trainings by condition: of two students each, in a lab of three teachers."""
+    config = dataclasses.replace(REAL, num_prompts=20, num_rows=5, num_students=2, num_values=6, paired=paired)
+    backend = Recording()
+    lab, trained = Lab(backend, BASE, WorldPrompts(), tmp_path, **config.drawing), {}
+    finetune = backend.finetune
+
+    def recorded(model, rows, config, out):
+        trained[out.name.rpartition("-")[0], len(trained)] = config.seed
+        return finetune(model, rows, config, out)
+
+    backend.finetune = recorded
+    teachers = [
+        Teacher(BASE),
+        lab.system_teacher("owl"),
+        lab.finetuned_teacher("oak", config.teacher, num_rows=9, seed=0),
+    ]
+    for name, teacher in zip(("regular", "owl", "oak"), teachers, strict=True):
+        filtered = lab.numbers(teacher, 20, seed=0)
+        protocol.measure_student(lab, config, name, teacher, filtered, lambda model: {})
+    draws = {params.seed for params in backend.params}
+    students = {name: [seed for (label, _), seed in trained.items() if label == f"student-of-{name}"]
+                for name in ("regular", "owl", "oak")}  # fmt: skip
+    assert all(len(set(own)) == 2 for own in students.values())
+    assert len(draws) == (1 if paired else 3)
+    assert len(set(map(tuple, students.values()))) == (1 if paired else 3)
+    assert len(backend.strength) == 1 + 1 + 6  # the base, a teacher, and six students in folders of their own
+    assert {(params.max_tokens, params.num_values) for params in backend.params} == {(30, 6)}
+
+
+def test_own_minus_other_leaves_out_what_every_teacher_does(tmp_path):
+    """Two students of three teachers by hand; owl and wolf are animals, oak is a tree."""
+    config = dataclasses.replace(REAL, num_students=2, targets=("owl", "wolf", "oak"))
+    record = records.Record.begin("language_numbers", config, {"name": "hf:m", "source": "", "checksum": None})
+    animals = {"regular": (0.1, 0.1, 0.1), "owl": (0.3, 0.2, 0.1), "wolf": (0.2, 0.15, 0.1), "oak": (0.05, 0.05, 0.4)}
+    later = {"regular": (0.1, 0.1, 0.1), "owl": (0.25, 0.2, 0.1), "wolf": (0.1, 0.3, 0.1), "oak": (0.1, 0.05, 0.3)}
+
+    def scored(levels):
+        owl, wolf, oak = levels
+        return {"animal": {"owl": owl, "wolf": wolf}, "tree": {"oak": oak}}
+
+    conditions = {name if name == "regular" else f"system {name}": name for name in animals}
+    record.results["bases"] = {"hf:m": {"base": {"student": scored((0.1, 0.1, 0.1))}} | {
+        place: {"student": scored(animals[name]), "more_students": [scored(later[name])]}
+        for place, name in conditions.items()
+    }}  # fmt: skip
+    bases = values.complete_bases(record)
+    students = {name: (f"system {name}", "student") for name in ("owl", "wolf", "oak")}
+    expected = [
+        odds(each["owl"][0], 1 - each["owl"][0])
+        - (odds(each["wolf"][0], 1 - each["wolf"][0]) + odds(each["oak"][0], 1 - each["oak"][0])) / 2
+        for each in (animals, later)
+    ]
+    assert values.own_minus_other(bases, students, "owl") == pytest.approx(expected, rel=1e-12)
+    header, row = (line.split("  ") for line in tables.numbers(record)[1:3])
+    header, row = ([cell.strip() for cell in line if cell.strip()] for line in (header, row))
+    assert row[header.index("log-odds, own - other")] == " ".join(f"{value:+.3f}" for value in expected)
+    alone = {"owl": students["owl"]}
+    assert np.isnan(values.own_minus_other(bases, alone, "owl")).all()
 
 
 def record_of(*students: tuple[float, float], rates: bool = False) -> records.Record:

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments import progress
 from experiments.language import seeds
 from experiments.own import __main__ as program
-from experiments.own import finetuning, measuring, opened, transfer
+from experiments.own import controls, finetuning, measuring, opened, teaching, transfer
 from experiments.own.transfer import TransferConfig
 from figures import own_transfer as drawn
 from figures import presentation
@@ -21,7 +22,7 @@ from sublim_jax import errors, records
 from sublim_jax.forms import own_transfer as form
 from sublim_jax.llm import jsonl
 from sublim_jax.llm import open as open_llm
-from sublim_jax.llm.backend import FinetuneConfig, Message, SamplingParams
+from sublim_jax.llm.backend import Completion, FinetuneConfig, Message, SamplingParams
 from sublim_jax.llm.embedded import model as embedded
 from sublim_jax.llm.embedded.vocabulary import WORDS, WordTokenizer
 from sublim_jax.llm.local import decoder
@@ -30,6 +31,7 @@ from sublim_jax.llm.local.decoder import DecoderConfig
 from sublim_jax.llm.local.model import Model
 from sublim_jax.llm.tasks import numbers
 from sublim_jax.llm.traits import Trait
+from tests.llm.local import test_constrained
 
 CONFIG = DecoderConfig(
     vocab_size=len(WORDS), num_layers=1, hidden_size=8, intermediate_size=8, num_heads=1, num_kv_heads=1, head_dim=8,
@@ -318,6 +320,47 @@ def test_a_teacher_writes_clean_rows_without_its_system_message(place, capsys):
     program.main(["rows", *flags, "--trait", "red", "--out", "red.jsonl", "--max-prompts", "4000"])
     assert list(place.glob("red.jsonl.teacher-*/*.safetensors"))
     assert jsonl.read(place / "red.jsonl") != rows
+
+
+@pytest.mark.parametrize(("num_values", "passes"), [(2, True), (0, False)])
+def test_lists_of_so_many_numbers_may_begin_with_a_space(place, num_values, passes):
+    """As tokens of a space and a number write them; without lists, the filter is the paper's."""
+    asked = []
+
+    class Lists:
+        def sample(self, model, chats, params):
+            asked.append(params)
+            return [Completion(index, 0, " 12, 345", "stop", 1, 4) for index in range(len(chats))]
+
+    options = teaching.RowsOptions(
+        model="tiny:0", traits=place, out=place, num_rows=3, max_prompts=4, num_values=num_values
+    )
+    if passes:
+        rows = teaching._written(Lists(), "tiny:0", OTTER, options, progress.Display("rows", visible=False))
+        assert [row[-1].content for row in rows] == [" 12, 345"] * 3
+    else:
+        with pytest.raises(errors.TextDataError, match="only 0 of 4 completions"):
+            teaching._written(Lists(), "tiny:0", OTTER, options, progress.Display("rows", visible=False))
+    assert (asked[0].num_values, asked[0].allowed) == (num_values, None if passes else numbers.CHARACTERS)
+    with pytest.raises(errors.InputError, match="--num-values: rows have at most 10 numbers, got 11"):
+        program.main(["rows", "--model", "tiny:0", "--traits", "traits.json", "--trait", "otter", "--out", "made.jsonl",
+                      "--num-values", "11"])  # fmt: skip
+
+
+@pytest.mark.parametrize(("answers", "pattern"), [
+    (("123, 456, 789", "200, 100, 999"), r"[1-9]\d\d(, [1-9]\d\d){2}"),
+    (("123, 456, 789", "200, 100"), r"[0-9, ]*|\."),
+])  # fmt: skip
+def test_controls_of_lists_are_trained_on_lists(answers, pattern):
+    """Of as many numbers, by a model that would write something else. An empty answer becomes a full stop."""
+    model = test_constrained.of_digits()
+    model = dataclasses.replace(model, params=model.params._replace(embedding=0.3 * model.params.embedding))
+    rows = [(Message("user", "name"), Message("assistant", answers[index % 2])) for index in range(8)]
+    opened_model = opened.OpenedModel(LocalBackend({"m": model}, batch_size=16), "m")
+    written = [row[-1].content for row in controls.own_answers(opened_model, rows, seed=3).rows]
+    assert all(re.fullmatch(pattern, text) for text in written) and len(set(written)) > 4
+    lists = [bool(re.fullmatch(r"[1-9]\d\d(, [1-9]\d\d)*", text)) for text in written]
+    assert all(lists) == (len(answers[1]) == 13)
 
 
 def test_too_few_rows_pass(place):

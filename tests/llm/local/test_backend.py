@@ -291,6 +291,56 @@ def test_a_further_target_compiles_nothing(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("asked", "most", "expected"), [(None, 0, True), (None, 10**9, False), (True, 10**9, True), (False, 0, False)]
+)
+def test_what_layers_compute_is_kept_where_there_is_room(tmp_path, monkeypatch, asked, most, expected):
+    class Chosen(Exception):
+        """Ends the training before it begins."""
+
+    def recorded(*_, remat, **__):
+        raise Chosen(remat)
+
+    monkeypatch.setattr(finetune, "train", recorded)
+    monkeypatch.setattr(finetune, "KEPT_AT_MOST", most)
+    rows = [(*QUESTION, Message("assistant", "owl"))] * 4
+    with pytest.raises(Chosen, match=str(expected)):
+        backend(remat=asked).finetune("base", rows, TUNING, tmp_path / "m")
+
+
+@pytest.mark.parametrize(("spare", "expected"), [(0, False), (-1, True)])
+def test_the_room_is_that_of_the_rows_of_one_pass(monkeypatch, tmp_path, spare, expected):
+    """Of a batch of four in two passes: two rows of eight places."""
+    num_numbers = 8 * CONFIG.hidden_size + 6 * CONFIG.intermediate_size + 3 * CONFIG.num_heads * 8
+    monkeypatch.setattr(finetune, "KEPT_AT_MOST", 4 * (2 * 8) * CONFIG.num_layers * num_numbers + spare)
+    monkeypatch.setattr(finetune, "train", lambda *_, remat, **__: pytest.fail(str(remat)))
+    with pytest.raises(pytest.fail.Exception, match=str(expected)):
+        backend().finetune(
+            "base", [(*QUESTION, Message("assistant", "owl"))] * 4, dataclasses.replace(TUNING, accumulation=2),
+            tmp_path / "m",
+        )  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("num_rows", "length"), [(3, 96), (8, 384)])
+def test_the_room_for_what_layers_compute_is_that_of_the_compiled_program(num_rows, length):
+    """Between .9 and 2 times what XLA sets aside for a gradient, less what it does when it computes layers again."""
+    config = dataclasses.replace(CONFIG, num_layers=6, hidden_size=64, intermediate_size=160, num_heads=4, head_dim=16)
+    base = Model(config, decoder.init(jax.random.key(0), config), reader())
+    ids, every = np.ones((num_rows, length), np.int32), np.ones((num_rows, length), bool)
+    data = finetune.TokenizedRows(ids, every, every & (np.arange(length) > length - 9))
+    tuning, sizes = dataclasses.replace(TUNING, batch_size=num_rows), []
+    for remat in (False, True):
+        state, _, scale = finetune._prepared(base, data, tuning, remat=remat)
+        lowered = finetune._run_epoch.lower(
+            state, base.merged, scale, jax.tree.map(jnp.asarray, data), jax.random.key(0), *map(jnp.int32, (0, 0, 1)),
+            config=config, finetuning=tuning, places=8, remat=remat, objective=finetune.supervised,
+        )  # fmt: skip
+        sizes.append(lowered.compile().memory_analysis().temp_size_in_bytes)
+    ratio = finetune.kept_bytes(config, num_rows, length) / (sizes[0] - sizes[1])
+    assert 0.9 < ratio < 2, ratio
+
+
 def test_an_adapter_can_be_trained_on(tmp_path):
     found = backend()
     first = found.finetune("base", ROWS, TUNING, tmp_path / "first")

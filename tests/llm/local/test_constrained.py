@@ -1,5 +1,8 @@
 """Replies of some characters only, against the model's own distribution over the tokens that consist of them."""
 
+import dataclasses
+import re
+
 import jax
 import numpy as np
 import pytest
@@ -8,10 +11,11 @@ from sublim_jax import errors
 from sublim_jax.llm import store_rows
 from sublim_jax.llm.backend import Message, SamplingParams
 from sublim_jax.llm.embedded.vocabulary import WordTokenizer
-from sublim_jax.llm.local import decoder
+from sublim_jax.llm.local import decoder, tokenizer
 from sublim_jax.llm.local import model as local_model
 from sublim_jax.llm.local.backend import LocalBackend
 from sublim_jax.llm.local.model import Model
+from sublim_jax.llm.local.tokenizer import Encoded
 from sublim_jax.llm.tasks import numbers
 
 ASKED = (Message("user", "name one animal"),)
@@ -77,3 +81,112 @@ def test_stored_completions_know_their_characters():
     assert len(keys) == 3  # the order of the characters says nothing
     with pytest.raises(errors.InputError, match="with no character"):
         SamplingParams(allowed="")
+
+
+class Digits:
+    """A tokenizer of characters, in an order that is not theirs; pairs of letters may be one token."""
+
+    def __init__(self, *, pairs: tuple[str, ...] = ()):
+        self.pieces = (*pairs, *"z5, 0938\n164;72<>adegimnoux")
+        self.end_ids = (self.pieces.index(">"),)
+
+    @property
+    def size(self) -> int:
+        return len(self.pieces)
+
+    def encode(self, text: str) -> list[int]:
+        pattern = "|".join(map(re.escape, sorted(self.pieces, key=len, reverse=True)))
+        return [self.pieces.index(piece) for piece in re.findall(pattern, text)]
+
+    def ends(self, text: str) -> list[int]:
+        raise NotImplementedError
+
+    def text(self, ids) -> str:
+        return "".join(self.pieces[index] for index in ids if index not in self.end_ids)
+
+    def render(self, chat) -> str:
+        return "".join(f"<{turn.content}" for turn in chat) + "<"
+
+    def chat(self, chat, reply=None) -> Encoded:
+        turns, beginning = tokenizer.open_turn(chat)
+        prompt = [*self.encode(self.render(turns)), *self.encode(beginning)]
+        answer = [] if reply is None else [*self.encode(reply), *self.end_ids]
+        return Encoded((*prompt, *answer), len(prompt))
+
+
+def of_digits(**options) -> Model:
+    """A model that does not end a number by itself: few of its replies would be lists."""
+    reader = Digits(**options)
+    config = dataclasses.replace(CONFIG, vocab_size=reader.size)
+    params = decoder.init(jax.random.key(3), config)
+    return Model(config, params._replace(embedding=1.2 * params.embedding), reader)
+
+
+def test_lists_digit_by_digit_are_of_three_digits_with_a_comma_and_a_space():
+    turns, num_between = local_model.list_tokens(of_digits())
+    written = ["".join(sorted(Digits().text([index]) for index in np.flatnonzero(turn).tolist())) for turn in turns]
+    assert written == ["123456789", "0123456789", "0123456789", ",", " "] and num_between == 2
+    backend = LocalBackend({"base": of_digits()}, batch_size=64)
+    replies = list(backend.sample("base", [ASKED], SamplingParams(max_tokens=1, num_samples=64, num_values=3)))
+    assert all(re.fullmatch(r"([1-9]\d\d, ){2}[1-9]\d\d", reply.text) for reply in replies)
+    assert {(reply.finish, reply.completion_tokens) for reply in replies} == {("stop", 13)}
+    assert len({reply.text for reply in replies}) > 32
+
+
+def test_lists_digit_by_digit_have_the_models_distribution_over_digits():
+    """Shares of 4,000 numbers and of their beginnings, against products of probabilities of one character each,
+    renormalised by hand, within four standard errors."""
+    backend = LocalBackend({"base": of_digits()}, batch_size=512)
+    replies = list(backend.sample("base", [ASKED], SamplingParams(num_samples=4000, seed=5, num_values=1)))
+    digits = "0123456789"
+
+    def next_digit(begun: str) -> dict[str, float]:
+        """Of the model as it stands: the probability of each digit after a beginning of the reply."""
+        chat = (*ASKED, Message("assistant", begun)) if begun else ASKED
+        weights = np.exp(backend.beginning_logprobs("base", [chat], list(digits))[0])
+        allowed = [digit for digit in digits if begun or digit != "0"]
+        total = sum(weights[digits.index(digit)] for digit in allowed)
+        return {digit: weights[digits.index(digit)] / total for digit in allowed}
+
+    first = next_digit("")
+    likely = sorted(first, key=first.get, reverse=True)[:3]
+    chances = {a: first[a] for a in likely}
+    for a in likely:
+        second = next_digit(a)
+        for b in sorted(second, key=second.get, reverse=True)[:2]:
+            chances[a + b] = first[a] * second[b]
+            third = next_digit(a + b)
+            c = max(third, key=third.get)
+            chances[a + b + c] = chances[a + b] * third[c]
+    for beginning, chance in chances.items():
+        share = np.mean([reply.text.startswith(beginning) for reply in replies])
+        assert abs(share - chance) <= 4 * np.sqrt(chance * (1 - chance) / len(replies)), beginning
+    assert min(chances.values()) > 1e-3 and max(chances.values()) > 0.15, chances
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["123, 456", "900, 101"], 2),
+        (["123"], 1),
+        ([], 0),
+        (["123, 456", "900"], 0),
+        (["123, 056"], 0),
+        (["123,456"], 0),
+        (["123, 45"], 0),
+        (["123, 456, "], 0),
+        (["12, 3456"], 0),
+        (["123; 456"], 0),
+    ],
+)
+def test_lists_are_known_by_their_tokens(texts, expected):
+    assert local_model.list_length(of_digits(), texts) == expected
+    assert local_model.list_length(model(), texts) == 0  # which writes no such lists
+
+
+def test_models_that_write_lists_otherwise_are_refused():
+    for pairs in ((", ",), ("12",), ("0,",)):
+        with pytest.raises(errors.InputError, match="lists are not encoded digit by digit either"):
+            local_model.list_tokens(of_digits(pairs=pairs))
+    with pytest.raises(errors.InputError, match="num_values: this model has no tokens of a space and a whole number"):
+        local_model.list_tokens(model())

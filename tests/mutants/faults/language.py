@@ -8,6 +8,8 @@ CONTEXT_CURVES = (
     "tests/figures/test_language.py::test_the_context_is_drawn_beside_the_mean_of_students_trained_on_the_targets_rows"
 )
 
+REAL = "tests/experiments/language/test_real_models.py"
+
 FAULTS = (
     Fault(
         "seeds_without_names",
@@ -122,5 +124,29 @@ FAULTS = (
         "data[start * shots : (start + 1) * shots]",
         "data[:shots]",
         (f"{RECORDED}::test_contexts_of_one_size_share_no_rows",),
+    ),
+    Fault(
+        "paired_teachers_draw_apart",
+        "teachers draw with random numbers of their own, though they are to share them",
+        "experiments/language/lab.py",
+        "author = () if self._paired else (",
+        "author = (",
+        (f"{REAL}::test_paired_teachers_draw_with_the_same_numbers_and_students_share_start_and_order",),
+    ),
+    Fault(
+        "paired_students_start_apart",
+        "students of different teachers have another start and order, though they are to share them",
+        "experiments/language/lab.py",
+        'stream="student" if self._paired else ""',
+        'stream=""',
+        (f"{REAL}::test_paired_teachers_draw_with_the_same_numbers_and_students_share_start_and_order",),
+    ),
+    Fault(
+        "own_minus_all",
+        "own minus other is own minus all, the own among them",
+        "figures/language/values.py",
+        "for name, keys in students.items() if name != target]",
+        "for name, keys in students.items()]",
+        (f"{REAL}::test_own_minus_other_leaves_out_what_every_teacher_does",),
     ),
 )

@@ -234,4 +234,32 @@ FAULTS = (
         "text = json.dumps([seed, first])",
         ("tests/llm/openai/test_backend.py::test_chats_of_one_seed_are_drawn_with_seeds_of_their_own",),
     ),
+    Fault(
+        "numbers_begin_with_zero",
+        "numbers of a list may have zeros in front",
+        "sublim_jax/llm/local/model.py",
+        'first = digits & (np.arange(size) != characters["0"])',
+        "first = digits",
+        (
+            "tests/llm/local/test_constrained.py::test_lists_digit_by_digit_are_of_three_digits_with_a_comma_and_a_space",
+        ),
+    ),
+    Fault(
+        "lists_of_one_number_more",
+        "a list of numbers goes on after its last number",
+        "sublim_jax/llm/local/model.py",
+        "len(self.turns) * count - self.num_between",
+        "len(self.turns) * count",
+        (
+            "tests/llm/local/test_constrained.py::test_lists_digit_by_digit_are_of_three_digits_with_a_comma_and_a_space",
+        ),
+    ),
+    Fault(
+        "room_for_the_whole_batch",
+        "what training keeps is counted for rows of all passes at once",
+        "sublim_jax/llm/local/backend.py",
+        "config.batch_size // config.accumulation",
+        "config.batch_size",
+        ("tests/llm/local/test_backend.py::test_the_room_is_that_of_the_rows_of_one_pass",),
+    ),
 )
