@@ -363,6 +363,7 @@ def test_the_table_counts_from_the_base_and_pairs_by_seed(place, capsys):
     assert "of the favourite's student over the counterpart's: +0.515 ± 0.021 nats: it passes" in printed
     assert "the trait, of the undefended over the defended student: +0.415 ± 0.021 nats: it is reduced" in printed
     assert "the skill, of the undefended over the defended student: +2.200 ± 0.000 nats: it is reduced" in printed
+    assert "other animals gain, of the favourite's student over the counterpart's: -0.185 ± 0.021 nats: the" in printed
     assert "8 beginnings of answers; trait: log-odds of owl on 6 questions (5 others chose doses)" in printed
     assert "mean over 3 other animals" in printed and "over 15 tokens (numbers)" in printed
     cells = {line[2:44].strip(): re.split(" {2,}", line[44:].strip()) for line in printed.splitlines()}
