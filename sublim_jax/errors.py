@@ -13,6 +13,10 @@ class InputError(SublimError, ValueError):
     """A setting, a flag or an argument has a value that cannot be used. A `ValueError` too, as Python has it."""
 
 
+class DoseError(InputError):
+    """No dose that may be tried removes enough of a trait."""
+
+
 class OutputError(SublimError):
     """A result cannot be written where it was asked for: something of the user's is there, or the disk refuses."""
 

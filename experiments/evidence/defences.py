@@ -138,7 +138,7 @@ class _Lineage:
                 lambda params: _trait_loss(params, self.bed.probes),
                 wanted=float(_trait_loss(self.reference, self.bed.probes)),
             ).params
-        except errors.InputError:
+        except errors.DoseError:
             return self.undefended
 
 

@@ -268,7 +268,7 @@ class Lineage:
                 edit, lambda params: -self.level(params), wanted=-self.level(self.base), doses=self.config.doses,
                 num_halvings=self.config.num_halvings,
             )  # fmt: skip
-        except errors.InputError:
+        except errors.DoseError:
             return Edit(edit(0.0), None, True)
         return Edit(dose.params, dose.dose, True)
 

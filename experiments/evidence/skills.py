@@ -351,7 +351,7 @@ class _Models:
                 edit, lambda params: -base.level(params), wanted=-base.level(base.params), doses=config.doses,
                 num_halvings=config.num_halvings,
             )  # fmt: skip
-        except errors.InputError:
+        except errors.DoseError:
             return Edit(edit(0.0), None, True)
         return Edit(dose.params, dose.dose, True)
 

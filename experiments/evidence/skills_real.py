@@ -301,7 +301,7 @@ class Bed:
                 edit, lambda model: -self.probed(model), wanted=-self.probed(self.lab.base), doses=self.config.doses,
                 num_halvings=self.config.num_halvings,
             )  # fmt: skip
-        except errors.InputError:
+        except errors.DoseError:
             return edit(0.0), None
         return dose.params, dose.dose
 

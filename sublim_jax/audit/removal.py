@@ -107,8 +107,8 @@ def choose_dose(
         num_halvings: how often the gap below the dose is halved afterwards, so that it is not larger than it need be.
 
     Raises:
-        InputError: no dose, doses that do not increase from 0 or more, or a loss that is not finite; or no dose reaches
-            the loss, in which case the largest one's is named.
+        InputError: no dose, doses that do not increase from 0 or more, or a loss that is not finite.
+        DoseError: no dose reaches the loss; the largest one's is named.
     """
     if not doses or list(doses) != sorted(set(doses)) or doses[0] < 0:
         raise errors.InputError(f"doses={tuple(doses)}: expected increasing numbers from 0 or more")
@@ -134,7 +134,7 @@ def choose_dose(
                     below = middle
             return Dose(dose, params, losses, float(wanted))
         below = dose
-    raise errors.InputError(
+    raise errors.DoseError(
         f"no dose up to {doses[-1]:g} brings the trait's loss to {wanted:.3g} nats; the largest leaves it at "
         f"{losses[doses[-1]]:.3g}. The direction does not carry the trait here, or larger doses are needed"
     )

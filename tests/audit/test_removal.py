@@ -129,8 +129,9 @@ def test_controls_are_as_long_as_what_they_control():
     ],
 )
 def test_doses_that_lead_nowhere_are_refused(doses, value, message):
-    with pytest.raises(errors.InputError, match=message):
+    with pytest.raises(errors.InputError, match=message) as refused:
         removal.choose_dose(lambda dose: dose, lambda params: value, wanted=5.0, doses=doses)
+    assert isinstance(refused.value, errors.DoseError) == (value == 1.0 and doses == (0.0, 2.0))
 
 
 @given(seed=st.integers(0, 2**31), strength=st.sampled_from([0.0, 0.5, 1.0, 2.0]))
