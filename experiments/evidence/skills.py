@@ -468,7 +468,7 @@ def notes(config: SkillsConfig) -> list[str]:
         language.EMBEDDED,
         "the auditor's teacher is finetuned like the author of the rows, on other lessons of the favourite and on none "
         "of the skill: a best case for the auditor",
-        "no bed was tried on SmolLM2",
+        "the embedded model alone; the study skills_real asks a real one",
     ]
     if tuned := [seed for seed in config.bases if seed in embedded.TUNED_ON]:
         sentences.append(
