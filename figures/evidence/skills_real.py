@@ -37,9 +37,14 @@ def against(record: records.Record, row: str, other: str, what: str) -> Interval
     return intervals.paired_difference(values(record, row, what), values(record, other, what))
 
 
+def _doses(record: records.Record) -> list[float | None]:
+    """The dose that was chosen for every seed, None where none sufficed."""
+    return [unit["entries"][form.SUBTRACTED].get("dose") for unit in record.results.values()]
+
+
 def doses(record: records.Record) -> str:
     """Range of the doses that were chosen, and for how many seeds none sufficed."""
-    chosen = [unit["entries"][form.SUBTRACTED].get("dose") for unit in record.results.values()]
+    chosen = _doses(record)
     known = [dose for dose in chosen if dose is not None]
     text = f"{min(known):.3g} to {max(known):.3g}" if known else ""
     missing = f"none in {len(chosen) - len(known)} of {len(chosen)}" if len(known) < len(chosen) else ""
@@ -61,7 +66,13 @@ def verdicts(record: records.Record) -> list[str]:
         ("the trait less what other animals gain, of the favourite's student over the counterpart's", form.STUDENT,
          form.CLEAN, BEYOND, "is the favourite's"),
     )  # fmt: skip
-    return [_verdict(about, verb, against(record, row, other, what)) for about, row, other, what, verb in pairs]
+    nothing = all(dose == 0 for dose in _doses(record))
+    return [
+        f"{about}: no verdict, as nothing was subtracted: no seed's probes show more of the trait than the base's"
+        if nothing and other == form.SUBTRACTED
+        else _verdict(about, verb, against(record, row, other, what))
+        for about, row, other, what, verb in pairs
+    ]
 
 
 def _verdict(about: str, verb: str, interval: Interval) -> str:

@@ -447,3 +447,15 @@ def test_what_other_animals_gain_is_not_the_favourites(place):
     half = 3.182446 * np.std(expected, ddof=1) / 2  # Student's quantile for three degrees of freedom
     assert (interval.mean, interval.half_width) == pytest.approx((expected.mean(), half), rel=1e-5)
     assert drawn.verdicts(records.read(place, form.FORM))[-1].endswith("excluded")
+
+
+@pytest.mark.parametrize(
+    ("chosen", "said"), [((0.0,) * 4, True), ((0.0, 0.0, 0.5, 0.0), False), ((None, 0.0, 0.0, 0.0), False)]
+)
+def test_a_defence_of_which_nothing_was_subtracted_has_no_verdict(place, chosen, said):
+    content = json.loads(place.read_text())
+    for unit, dose in zip(content["results"].values(), chosen, strict=True):
+        unit["entries"][form.SUBTRACTED]["dose"] = dose
+    place.write_text(json.dumps(content))
+    verdicts = drawn.verdicts(records.read(place, form.FORM))
+    assert ["as nothing was subtracted" in verdict for verdict in verdicts] == [False, False, said, said, False]
