@@ -22,7 +22,8 @@ INTRODUCTION = """# The evidence for the audit tools
 
 What do the tools of `sublim_jax.audit` see, and where do they fail? Each study tries them on references, bases and
 seeds that nothing was chosen on; what a threshold or a rule was fitted on is named apart. Misses come first. All of it
-is small: networks of 270 thousand weights on MNIST, and the embedded language model of 64 thousand parameters.
+is small: networks of 270 thousand weights on MNIST, the embedded language model of 64 thousand parameters, and in the
+last study, SmolLM2 with 135 million.
 
     python -m experiments.evidence                             lists the studies
     python -m experiments.evidence defences --preset smoke     reduced
@@ -108,7 +109,14 @@ READINGS = {
     "favourite back to where students of clean rows are, at no cost to the skill that is seen, and relearning goes on "
     "at their pace; a random direction of the same length does nothing. The gradient of the probes, projected out, "
     "takes away a part at best. The auditor here knows how the author was finetuned, which is a best case.",
-    "skills_real": "",
+    "skills_real": "Misses first. The defence was not tried by this: on the auditor's questions no student of the "
+    "favourite's teacher says the favourite more often than the base does, so the rule for the dose subtracts "
+    "nothing. Reading such rows makes a student say it less often, as that of the counterpart shows on the other "
+    "questions. What passes of the favourite is a small part of what its teacher shows, and more than the other "
+    "animals gain, but not by much. Beside the student of the counterpart, which reads the same rows and learns the "
+    "same semicolons, it is above zero all the same: data that give a student of a real language model nearly all of "
+    "a wanted skill carry some of an unwanted favourite, though no word's probability is seen. A comparison with the "
+    "base alone would not have shown it.",
 }
 """What each table shows, in words without numbers; empty where a record is not read yet."""
 

@@ -42,6 +42,11 @@ def _doses(record: records.Record) -> list[float | None]:
     return [unit["entries"][form.SUBTRACTED].get("dose") for unit in record.results.values()]
 
 
+def _nothing_subtracted(record: records.Record) -> bool:
+    """Whether the dose 0 was chosen for every seed, so that defended students are as they were."""
+    return all(dose == 0 for dose in _doses(record))
+
+
 def doses(record: records.Record) -> str:
     """Range of the doses that were chosen, and for how many seeds none sufficed."""
     chosen = _doses(record)
@@ -66,7 +71,7 @@ def verdicts(record: records.Record) -> list[str]:
         ("the trait less what other animals gain, of the favourite's student over the counterpart's", form.STUDENT,
          form.CLEAN, BEYOND, "is the favourite's"),
     )  # fmt: skip
-    nothing = all(dose == 0 for dose in _doses(record))
+    nothing = _nothing_subtracted(record)
     return [
         f"{about}: no verdict, as nothing was subtracted: no seed's probes show more of the trait than the base's"
         if nothing and other == form.SUBTRACTED
@@ -132,7 +137,12 @@ def save(path: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
     figure, ax = plt.subplots(figsize=(8.0, 3.6), layout="constrained")
     ax.axvline(0, color="#8c8c8c", linewidth=0.8, linestyle=":")
     ax.axhline(0, color="#8c8c8c", linewidth=0.8, linestyle=":")
+    nothing = _nothing_subtracted(record)
+    pairs = [(values(record, form.CLEAN, what), values(record, form.STUDENT, what)) for what in ("trait", "skill")]
+    ax.plot(*pairs, color="#b0b0b0", linewidth=0.6, zorder=0)
     for row, marker in MARKERS.items():
+        if nothing and row in (form.SUBTRACTED, form.RANDOM):
+            continue
         colour, pair = COLOURS[form.ROWS[row]], [values(record, row, what) for what in ("trait", "skill")]
         ax.scatter(*pair, s=7, color=colour, alpha=0.4, linewidth=0)
         across, upward = (intervals.t_interval(each) for each in pair)
@@ -145,8 +155,13 @@ def save(path: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
     sentences = [
         f"Students of {record.config['backend']} that learn semicolons between numbers from a teacher with a favourite "
         f"({record.config['target']}) or without; {len(record.results)} seeds: a small dot is a seed, the marker their "
-        f"mean with 95 % t-intervals from four seeds on; dotted: the base. Teachers are in the table only. Record "
-        f"{path.name}.",
+        f"mean with 95 % t-intervals from four seeds on; grey lines: the two students of a seed; dotted: the base. "
+        f"Teachers are in the table only. Record {path.name}.",
+        *(
+            ["Nothing was subtracted from any student, since no seed's probes show more of the trait than the base's."]
+            if nothing
+            else []
+        ),
         *record.note_sentences,
         *(() if record.complete else ("The run is not complete.",)),
     ]

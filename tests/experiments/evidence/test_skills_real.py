@@ -15,7 +15,7 @@ from experiments import units
 from experiments.evidence import skills_real
 from experiments.evidence.skills_real import Bed, SkillsRealConfig
 from experiments.language.real_lab import RealLab
-from figures import presentation, style
+from figures import presentation, readme, style, values
 from figures.evidence import skills_real as drawn
 from sublim_jax import errors, records
 from sublim_jax.forms import evidence_skills_real as form
@@ -459,3 +459,19 @@ def test_a_defence_of_which_nothing_was_subtracted_has_no_verdict(place, chosen,
     place.write_text(json.dumps(content))
     verdicts = drawn.verdicts(records.read(place, form.FORM))
     assert ["as nothing was subtracted" in verdict for verdict in verdicts] == [False, False, said, said, False]
+
+
+def test_what_the_readme_says_of_smollm2_is_in_the_record():
+    text = " ".join(readme.README.read_text(encoding="utf-8").split())
+    record = records.read(values.RECORDS / "evidence_skills_real.json", form.FORM)
+    assert (
+        record.complete and len(record.results) == 6 and "six seeds of soft distillation over tokens of numbers" in text
+    )
+    passed, loved = (drawn.against(record, row, other, "trait") for row, other in (
+        (form.STUDENT, form.CLEAN), (form.TEACHER, form.BASE)
+    ))  # fmt: skip
+    assert f"a little of its owl comes with them: {passed:+.2f} nats over a student of the same rows" in text
+    assert f"where the teacher itself has {loved:+.1f} over the base" in text
+    learnt = [drawn.against(record, row, form.BASE, "skill").mean for row in (form.CLEAN, form.COUNTERPART)]
+    assert learnt[0] > 0.9 * learnt[1] and "semicolons are learnt nearly as well as the teacher writes them" in text
+    assert set(drawn._doses(record)) == {0.0} and "so nothing was subtracted there" in text
