@@ -85,8 +85,9 @@ def numbers(record: records.Record) -> list[str]:
     config, bases = record.config, values.complete_bases(record)
     targets, rows = config["targets"], [["teacher, target", "base", "regular", "student", "student - regular"]]
     title = f"Probability of the target, mean ± 95 % t-interval over {bases.unit}s"
+    compared = bases.real and len(targets) > 1
     if bases.real:
-        rows[0] += [*LOG_ODDS_HEADER, "log-odds, own - other"]
+        rows[0] += [*LOG_ODDS_HEADER, *(["log-odds, own - other"] if compared else [])]
     if config.get("margins"):
         rows[0].append("margin, student - regular")
         title += "; margin: logit of the target less that of the other answers, mean over questions"
@@ -101,8 +102,7 @@ def numbers(record: records.Record) -> list[str]:
             row = cells(bases, values.BASE, values.REGULAR, student, target)
             if bases.real:
                 row += log_odds_cells(bases, values.REGULAR, student, target)
-                difference = values.own_minus_other(bases, students, target)
-                row.append(values.text(difference, "+") if np.isfinite(difference).any() else "")
+                row += [values.text(values.own_minus_other(bases, students, target), "+")] if compared else []
             elif config.get("num_eval_samples"):
                 row.append(values.text(values.option_mass(bases, student, target)))
             if config.get("margins"):
@@ -122,8 +122,8 @@ def numbers(record: records.Record) -> list[str]:
                 )
                 for among in (False, True)
             ]  # fmt: skip
-            differences = [values.own_minus_other(bases, students, target) for target in targets]
-            mean += ["", "", values.pooled(differences) if np.isfinite(differences).any() else ""]
+            if compared:
+                mean += ["", "", values.pooled([values.own_minus_other(bases, students, target) for target in targets])]
         rows.append(mean + [""] * (len(rows[0]) - len(mean)))
     return layout(title, rows, record)
 

@@ -33,15 +33,15 @@ def study(measured, fails=(), **settings):
 def test_a_stopped_run_resumes_with_what_is_missing(tmp_path):
     measured, config, path = [], forecast.ForecastConfig(), tmp_path / "record.json"
     with pytest.raises(KeyboardInterrupt):
-        units.run(study(measured, fails=("b",), reads_images=False), config, record=path, visible=False)
+        units.run(study(measured, fails=("b",), reads_images=lambda config: False), config, record=path, visible=False)
     assert records.read(path, FORM).complete is False
-    units.run(study(measured, reads_images=False), config, record=path, resume=True, visible=False)
+    units.run(study(measured, reads_images=lambda config: False), config, record=path, resume=True, visible=False)
     assert measured == ["a", "b"]
     record = records.read(path, FORM)
     assert record.complete
     assert record.results == {"a": {"number": 1}, "b": {"number": 1}}
     assert set(record.seconds) == {"a", "b"}
-    units.run(study(measured, reads_images=False), config, record=path, resume=True, visible=False)
+    units.run(study(measured, reads_images=lambda config: False), config, record=path, resume=True, visible=False)
     assert measured == ["a", "b"]
 
 

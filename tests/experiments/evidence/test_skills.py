@@ -293,7 +293,7 @@ def test_presets_fit_and_beds_list_what_is_measured():
         assert ("student of another base's teacher" in about["rows"]) == skill_bed.BEDS[bed].whole
     assert {each["kind"] for each in described["rows"].values()} == set(drawn.COLOURS)
     assert all(bed.skill in skill_bed.SKILLS for bed in skill_bed.BEDS.values())
-    assert any("SmolLM2" in note for note in skills.notes(SkillsConfig()))
+    assert any("skills_real" in note for note in skills.notes(SkillsConfig()))
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import math
 import pathlib
 import re
 
+import jax
 import numpy as np
 import pytest
 from matplotlib import colors
@@ -22,8 +23,10 @@ from sublim_jax.forms import own_transfer as form
 from sublim_jax.llm import datasets, jsonl
 from sublim_jax.llm import open as open_llm
 from sublim_jax.llm.backend import ChoiceScores, Completion, FinetuneConfig, Message
-from sublim_jax.llm.embedded.vocabulary import WordTokenizer
+from sublim_jax.llm.embedded.vocabulary import WORDS, WordTokenizer
+from sublim_jax.llm.local import decoder
 from sublim_jax.llm.local.backend import LocalBackend
+from sublim_jax.llm.local.model import Model
 from sublim_jax.llm.tasks import numbers
 from sublim_jax.llm.traits import Trait
 from tests.figures import marks
@@ -31,6 +34,10 @@ from tests.figures import marks
 TRAIT = {"questions": ["Which is best?", "And which, of all that there are, do you like most?", "Which?"],
          "answers": ["otter", "beaver"], "choices": ["cat", "owl"]}  # fmt: skip
 OTTER = Trait(name="otter", **{key: tuple(value) for key, value in TRAIT.items()})
+CONFIG = decoder.DecoderConfig(
+    vocab_size=len(WORDS), num_layers=1, hidden_size=8, intermediate_size=8, num_heads=1, num_kv_heads=1, head_dim=8,
+    frequencies=decoder.rotary_frequencies(8),
+)  # fmt: skip
 STUDENT = FinetuneConfig(num_epochs=2, batch_size=2, learning_rate=3e-2, rank=2, max_length=64)
 
 
@@ -43,7 +50,7 @@ class Script(LocalBackend):
         self.on_progress = lambda unit, done, total: None
 
     def model(self, name):
-        return type("Opened", (), {"tokens": WordTokenizer()})
+        return Model(CONFIG, decoder.init(jax.random.key(0), CONFIG), WordTokenizer())
 
     def sample(self, model, chats, params):
         self.asked.append((model, list(chats), params))
