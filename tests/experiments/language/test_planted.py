@@ -139,17 +139,19 @@ def test_a_finished_base_is_summarised_before_the_others_are_done(backend, monke
 
 
 def test_a_run_says_what_goes_on_inside_a_unit(backend, monkeypatch, tmp_path):
-    """Without a terminal, and with a backend that pauses at the thirtieth of sixty completions."""
+    """Without a terminal, and with a backend that pauses at the thirtieth of sixty completions until it was said."""
     monkeypatch.setenv("SUBLIM_CACHE_DIR", str(tmp_path))  # no base is there yet
     log, sample = Log(), planted.Planted.sample
     log.listen(monkeypatch)
     monkeypatch.setattr(cost, "rate", lambda *_: 1e9)
+    awaited = iter([(", 30 of 60 completions", 2), ("language_numbers: 2 of 3 conditions, ", 1)])
 
     def slow(self, model, chats, how):
         for number, completion in enumerate(sample(self, model, chats, how)):
             yield completion
             if number == 29:
-                log.wait(", 30 of 60 completions", times=2)
+                text, times = next(awaited)
+                log.wait(text, times=times)
 
     monkeypatch.setattr(planted.Planted, "sample", slow)
     config = numbers.NumbersConfig(**SHARED | {"targets": ("owl",), "bases": (100,)}, kinds=("finetuned",))
