@@ -88,6 +88,13 @@ than 3e-3; the strongest teachers wrote the fewest sequences that pass the filte
 `python -m experiments.language.page` writes this page, `python -m figures.language` draws its figures.
 """
 
+START = (
+    "Teachers are those of the experiment before. Students start from the model with noise of a tenth of each linear "
+    "map's standard deviation, healed by distillation from the model on other text. Such a start is near the model's "
+    "own and no unrelated one, of which there is none at this size. All probabilities of words are seen, as where the "
+    "divergence is over the whole vocabulary above."
+)
+"""What students from another start are."""
 READINGS = {
     "numbers": "Finetuned teachers transmit their favourite through numbers: the mean shift over targets is "
     "positive on each of the eight bases. Its size varies a lot between bases. Regular numbers change little. "
@@ -195,6 +202,31 @@ def real_section(path: pathlib.Path = RECORDS / "language_real.json") -> str:
     return "\n\n".join(parts)
 
 
+def start_section(
+    path: pathlib.Path = RECORDS / "language_real-start.json", main: pathlib.Path = RECORDS / "language_real.json"
+) -> str:
+    """The part of the page on a real model's students from another start.
+
+    Args:
+        main: the record of students from the model itself.
+    """
+    from figures.language import real as drawn
+
+    question = "And to a student from another start?"
+    parts = [f"## {question}", f"`python -m experiments.language {real.NAME} --preset start`", START]
+    record, beside = (records.read(place, language_real.FORM) if place.exists() else None for place in (path, main))
+    if record is None or beside is None or not record.complete:
+        return "\n\n".join([*parts, "**Not run yet.**"])
+    table = [line for line in session.language_table(record) if not line.startswith("note: ")]
+    less = drawn.interval_text(drawn.beside(record, "other_start", beside, "full"))
+    table.append(f"own - other, less that of the students of the same seeds from the model itself: {less}")
+    parts.append("```\n" + "\n".join(table) + "\n```")
+    parts += [READINGS["start"]] if "start" in READINGS else []
+    parts.append(f"![{question}](../../figures/images/language-real-start.png)")
+    parts.append(f"[Record](../records/{path.name}).")
+    return "\n\n".join(parts)
+
+
 def night_section(path: pathlib.Path = RECORDS / "language_numbers-night.json") -> str:
     """The part of the page on numbers that a real model samples."""
     question = "Does it pass on through sampled numbers too, as in the paper?"
@@ -221,7 +253,7 @@ def night_section(path: pathlib.Path = RECORDS / "language_numbers-night.json") 
 def page_text() -> str:
     """The whole page."""
     sections = map(section, questions.EXPERIMENTS.values())
-    return "\n\n".join([INTRODUCTION.strip(), real_section(), night_section(), *sections]) + "\n"
+    return "\n\n".join([INTRODUCTION.strip(), real_section(), start_section(), night_section(), *sections]) + "\n"
 
 
 def main(check: bool = False) -> None:

@@ -3,6 +3,7 @@
     python -m experiments.language real                       SmolLM2-135M, four animals, on two CPU cores
     python -m experiments.language real --preset quick        two animals, half of the steps, one kind of student
     python -m experiments.language real --preset record       three seeds; also in parts, see --seeds and --take
+    python -m experiments.language real --preset start        students from another start, to be read beside the record
     python -m experiments.language real --preset smoke        the embedded model, to see the program run
     python -m experiments.language real --plan                what it takes here, after a measurement of half a minute
     python -m experiments.language real --backend hf:DIR      other open weights

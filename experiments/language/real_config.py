@@ -107,6 +107,7 @@ PRESETS = {
         targets=("owl", "cat"), arms=("full",), num_steps=30, measured_at=(5, 15, 30), num_answers=0
     ),
     "record": RealConfig(seeds=(0, 1, 2)),
+    "start": RealConfig(seeds=(0, 1), arms=("other_start",), num_answers=0),
     "smoke": RealConfig(
         backend="tiny:0", targets=("owl", "eagle"), num_steps=10, measured_at=(5, 10), learning_rate=3e-3,
         lesson_rate=1e-2, num_answers=10, num_heal_steps=10,

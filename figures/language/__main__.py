@@ -15,8 +15,8 @@ from sublim_jax.forms import language as forms
 from sublim_jax.forms import language_real
 
 REAL = language_real.FORM.experiment
-NIGHT = "language_numbers-night"
-"""The record of a real model's students of sampled numbers."""
+START, NIGHT = "language_real-start", "language_numbers-night"
+"""Records of a real model's students from another start, and of sampled numbers."""
 
 
 def main(record: tyro.conf.Positional[pathlib.Path | None] = None, output: pathlib.Path | None = None) -> None:
@@ -26,7 +26,7 @@ def main(record: tyro.conf.Positional[pathlib.Path | None] = None, output: pathl
         record: what a language experiment wrote; by default all in experiments/records.
         output: path without suffix; by default figures/images/ and the record's name.
     """
-    committed = [values.RECORDS / f"{name}.json" for name in (*gallery.DRAW, REAL, NIGHT)]
+    committed = [values.RECORDS / f"{name}.json" for name in (*gallery.DRAW, REAL, START, NIGHT)]
     for path in [record] if record else [path for path in committed if path.exists()]:
         is_real = records.read(path).experiment == REAL
         whole = records.read(path, language_real.FORM) if is_real else forms.read(path)

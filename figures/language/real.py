@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from figures import style
 from figures.language.draw import COLOURS
 from figures.language.values import share
-from sublim_jax import records
+from sublim_jax import errors, records
 from sublim_jax.forms import language_real as form
 from sublim_jax.metrics import intervals
 
@@ -121,6 +121,28 @@ def _arm_lines(record: records.Record, arm: str, seeds: list[int]) -> list[str]:
         f"{other[len(own) // 2 :].mean():+.2f} over the upper half"
     )
     return text
+
+
+def beside(record: records.Record, arm: str, other: records.Record, other_arm: str) -> np.ndarray:
+    """Own minus other of an arm, less that of an arm of another record, of shape (seed, animal): of the seeds that both
+    have complete, whose students read the same rows and have the same factors.
+
+    Raises:
+        RecordError: the records have other animals or steps, or no seed in common.
+    """
+    for name in ("targets", "num_steps", "num_rows", "num_tokens"):
+        if record.config.get(name) != other.config.get(name):
+            raise errors.RecordError(
+                f"records of `real` with {name}={record.config.get(name)} and {other.config.get(name)} have no "
+                f"students that can be compared; run both with the same settings"
+            )
+    seeds, last = complete_seeds(record, arm), record.config["measured_at"][-1]
+    if not (common := [seed for seed in seeds if seed in complete_seeds(other, other_arm)]):
+        raise errors.RecordError("records of `real` without a common seed have no students that can be compared")
+    return np.stack([
+        own_minus_other(shifts(record, arm, seed, last)) - own_minus_other(shifts(other, other_arm, seed, last))
+        for seed in common
+    ])  # fmt: skip
 
 
 def interval_text(values: np.ndarray) -> str:

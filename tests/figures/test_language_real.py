@@ -289,3 +289,21 @@ def test_a_record_of_another_model_or_of_other_settings_is_not_taken_over(parts,
     getattr(half, name)[key] = value
     with pytest.raises(errors.RecordError, match=rf"other\.json: its {name} differs from this run's"):
         real._take_over(path, half)
+
+
+def test_another_start_is_compared_with_the_models_own_seed_by_seed():
+    record, other = made(), made(seed=8)
+    expected = own_minus_other(record, "other_start", shift_at(record, "other_start", LAST)) - own_minus_other(
+        other, "full", shift_at(other, "full", LAST)
+    )
+    np.testing.assert_allclose(drawn.beside(record, "other_start", other, "full"), expected, atol=1e-12)
+    del other.results["students"][str(SEEDS[1])]["full"][TARGETS[0]]
+    left = [index for index in range(len(SEEDS)) if index != 1]
+    np.testing.assert_allclose(drawn.beside(record, "other_start", other, "full"), expected[left], atol=1e-12)
+    other.config["num_tokens"] = 11
+    with pytest.raises(errors.RecordError, match="num_tokens=10 and 11 have no students that can be compared"):
+        drawn.beside(record, "other_start", other, "full")
+    elsewhere = made()
+    elsewhere.config["seeds"] = [77]
+    with pytest.raises(errors.RecordError, match="without a common seed"):
+        drawn.beside(record, "other_start", elsewhere, "full")

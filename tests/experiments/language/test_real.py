@@ -382,8 +382,11 @@ def test_a_target_of_several_tokens_is_refused(base, tmp_path):
 
 
 def test_presets_are_valid_and_the_default_ends_with_its_last_measurement():
-    assert set(PRESETS) == {"default", "quick", "record", "smoke"}
+    assert set(PRESETS) == {"default", "quick", "record", "start", "smoke"}
     assert PRESETS["record"] == dataclasses.replace(PRESETS["default"], seeds=(0, 1, 2))
+    assert PRESETS["start"] == dataclasses.replace(
+        PRESETS["record"], seeds=(0, 1), arms=("other_start",), num_answers=0
+    )
 
 
 # The record, its tables and its figure
