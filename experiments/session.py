@@ -51,6 +51,17 @@ def language_summary(record: records.Record, base: str) -> list[str]:
     return tables.summary_lines(record, base)
 
 
+def start_lines(record: records.Record, beside: records.Record) -> list[str]:
+    """Table of students from another start, with the difference from those of the model itself in another record."""
+    from figures.language import real
+
+    less = real.interval_text(real.beside(record, "other_start", beside, "full"))
+    return [
+        *real.lines(record),
+        f"own - other, less that of the students of the same seeds from the model itself: {less}",
+    ]
+
+
 def real_summary(record: records.Record, unit: str) -> list[str]:
     """Lines about a finished unit of `language real`, printed before the others are finished."""
     from figures.language import real

@@ -210,16 +210,12 @@ def start_section(
     Args:
         main: the record of students from the model itself.
     """
-    from figures.language import real as drawn
-
     question = "And to a student from another start?"
     parts = [f"## {question}", f"`python -m experiments.language {real.NAME} --preset start`", START]
     record, beside = (records.read(place, language_real.FORM) if place.exists() else None for place in (path, main))
     if record is None or beside is None or not record.complete:
         return "\n\n".join([*parts, "**Not run yet.**"])
-    table = [line for line in session.language_table(record) if not line.startswith("note: ")]
-    less = drawn.interval_text(drawn.beside(record, "other_start", beside, "full"))
-    table.append(f"own - other, less that of the students of the same seeds from the model itself: {less}")
+    table = [line for line in session.start_lines(record, beside) if not line.startswith("note: ")]
     parts.append("```\n" + "\n".join(table) + "\n```")
     parts += [READINGS["start"]] if "start" in READINGS else []
     parts.append(f"![{question}](../../figures/images/language-real-start.png)")
