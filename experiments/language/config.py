@@ -76,7 +76,7 @@ class LanguageConfig:
     """Students of each teacher of a real model, with seeds of their own; intervals are over them."""
     paired: bool = dataclasses.field(default=False, metadata=records.UNLESS_DEFAULT)
     """All teachers draw their rows with the same random numbers, and all first students share start and order of rows,
-    as do all second ones: students then differ by what their teachers prefer, and hardly by chance."""
+    as do all second ones. Their rows are alike as far as their teachers agree."""
     float32: bool = dataclasses.field(default=False, metadata=records.UNLESS_DEFAULT)
     """Weights of a folder are float32 on an accelerator too, for full finetuning in steps that bfloat16 rounds away."""
 

@@ -138,8 +138,8 @@ def night(config: Config, **changes: Any) -> Config:
     are asked in chats to go on with number sequences, and four students of each are trained on what they write. What
     makes few rows show most: replies are lists of ten numbers of three digits, drawn from digits and separators alone,
     so that every reply passes the filter; and all teachers draw with the same random numbers, and their students share
-    start and order of rows, so that students differ by their teachers and hardly by chance. The base itself is the
-    third teacher. Measured is what comes next after a prefilled beginning of the answer. Each row is read once.
+    start and order of rows, so that chance is the same for all as far as teachers agree. The base itself is the third
+    teacher. Measured is what comes next after a prefilled beginning of the answer. Each row is read once.
 
     Args:
         config: the question's settings.

@@ -10,6 +10,7 @@ import collections
 import dataclasses
 import functools
 import hashlib
+import math
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -319,7 +320,7 @@ class LocalBackend:
         on_step = on_step or functools.partial(self.on_progress, "steps")
         remat = self._remat
         if remat is None:
-            num_rows = np.asarray(data.ids)[0].size // data.ids.shape[-1] * config.batch_size // config.accumulation
+            num_rows = math.prod(data.ids.shape[1:-1]) * (config.batch_size // config.accumulation)
             remat = finetune.kept_bytes(base.config, num_rows, data.ids.shape[-1]) > finetune.KEPT_AT_MOST
         trained = finetune.train(base, data, config, out, remat=remat, on_step=on_step, objective=objective)
         if config.rank is None:

@@ -69,6 +69,17 @@ class Reply(NamedTuple):
     ids: tuple[int, ...]  # the end token included
 
 
+class ListTokens(NamedTuple):
+    """Tokens that a list of numbers is made of, in turn."""
+
+    turns: Bool[np.ndarray, "turn vocab"]  # those of a number, then those between numbers
+    num_between: int  # turns that stand between numbers
+
+    def length(self, count: int) -> int:
+        """Tokens of a list of so many numbers."""
+        return len(self.turns) * count - self.num_between
+
+
 def draw(
     model: Model,
     prompts: Sequence[Sequence[int]],
@@ -86,9 +97,8 @@ def draw(
             as well. By default `params.max_tokens`.
     """
     ids, valid = tokenizer.pad_left(prompts, length)
-    root, most = jax.random.key(params.seed), params.max_tokens
-    if params.num_values:
-        most = list_tokens(model).length(params.num_values)
+    root, lists = jax.random.key(params.seed), list_tokens(model) if params.num_values else None
+    most = params.max_tokens if lists is None else lists.length(params.num_values)
     pairs = [
         (zlib.crc32(np.asarray(prompt, np.int32).tobytes()), number)
         for prompt, number in zip(prompts, numbers, strict=True)
@@ -107,7 +117,7 @@ def draw(
         end_tokens=model.tokens.end_ids,
         low_rank=model.low_rank,
         limit=None if room is None else jnp.int32(most),
-        allowed=_allowed(model, params),
+        allowed=_allowed(model, params.allowed, lists),
     )
     replies = []
     for written, ended in zip(np.asarray(drawn.tokens), np.asarray(drawn.ended), strict=True):
@@ -117,22 +127,11 @@ def draw(
     return replies
 
 
-def _allowed(model: Model, params: SamplingParams) -> Bool[Array, "..."] | None:
+def _allowed(model: Model, characters: str | None, lists: ListTokens | None) -> Bool[Array, "..."] | None:
     """Which tokens may be drawn, as `sampling.generate` takes them."""
-    if params.num_values:
-        return jnp.asarray(list_tokens(model).turns)
-    return None if params.allowed is None else jnp.asarray(allowed_tokens(model, params.allowed))
-
-
-class ListTokens(NamedTuple):
-    """Tokens that a list of numbers is made of, in turn."""
-
-    turns: Bool[np.ndarray, "turn vocab"]  # those of a number, then those between numbers
-    num_between: int  # turns that stand between numbers
-
-    def length(self, count: int) -> int:
-        """Tokens of a list of so many numbers."""
-        return len(self.turns) * count - self.num_between
+    if lists is not None:
+        return jnp.asarray(lists.turns)
+    return None if characters is None else jnp.asarray(allowed_tokens(model, characters))
 
 
 def list_tokens(model: Model) -> ListTokens:

@@ -99,7 +99,7 @@ class Digits:
         return [self.pieces.index(piece) for piece in re.findall(pattern, text)]
 
     def ends(self, text: str) -> list[int]:
-        raise NotImplementedError
+        return np.cumsum([len(self.pieces[index]) for index in self.encode(text)]).tolist()
 
     def text(self, ids) -> str:
         return "".join(self.pieces[index] for index in ids if index not in self.end_ids)
