@@ -108,6 +108,8 @@ def draw_shares(ax: Axes, conditions: Mapping[str, Mapping[str, dict]], *, label
 def draw_favourites(ax: Axes, record: records.Record, targets: Mapping[str, Mapping[str, Keys]]) -> None:
     """Draw the probability of every target, and rates of sampled answers if the record has them.
 
+    The axis goes to one, except for a real model, whose answers are often others than those offered.
+
     Args:
         targets: for every target, the keys of each column in the results.
     """
@@ -121,27 +123,36 @@ def draw_favourites(ax: Axes, record: records.Record, targets: Mapping[str, Mapp
                 groups[target][f"{column}, sampled"] = values.sampled(bases, columns[column], target)
                 bars[target, f"{column}, sampled"] = values.sampled_interval(bases, columns[column], target)
     draw_groups(ax, groups, label="probability of the target", bars=bars)
+    if bases.real:
+        ax.set_ylim(0, min(1.12, 1.25 * ax.get_ylim()[1]))
+        return
     ax.set_ylim(0, 1.12)
     ax.set_yticks(np.linspace(0, 1, 6))
 
 
 def draw_log_odds(ax: Axes, record: records.Record, targets: Mapping[str, Mapping[str, Keys]]) -> None:
-    """Draw the log-odds of every target of a real model, also in the students of the other targets' teachers; under
-    each, the option mass of every column but that.
+    """Draw by how much the log-odds of every target of a real model differ from the base's, also in the students of
+    the other targets' teachers; under each, the option mass of every column but that.
 
     Args:
-        targets: as for `draw_favourites`; the column `student` among them.
+        targets: as for `draw_favourites`; the columns `base` and `student` among them.
     """
     bases = values.complete_bases(record)
     groups: dict[str, dict[str, np.ndarray]] = {}
     for target, columns in targets.items():
         masses = [np.mean(values.option_mass(bases, keys, target)) for keys in columns.values()]
         name = f"{target}\nmass " + " ".join(f"{mass:.2g}" for mass in masses)
-        groups[name] = {column: values.log_odds(bases, keys, target) for column, keys in columns.items()}
+        groups[name] = {
+            column: values.log_odds_shift(bases, columns["base"], keys, target)
+            for column, keys in columns.items()
+            if column != "base"
+        }
         students = {other: columns["student"] for other, columns in targets.items()}
         if np.isfinite(others := values.others_log_odds(bases, students, target)).any():
-            groups[name][OTHERS] = others
-    draw_groups(ax, groups, label="log-odds of the target, nats")
+            groups[name][OTHERS] = others - values.log_odds(bases, columns["base"], target)
+    draw_groups(ax, groups, label="log-odds of the target\nabove the base's, nats")
+    ax.axhline(0, color="black", linewidth=0.8)
+    ax.margins(y=0.15)
     ax.tick_params(axis="x", labelsize=7)
 
 

@@ -57,6 +57,8 @@ SHOWS_FAILED = frozenset(DRAW) - {
     *contrasts.CONTRASTS,
 }
 """Experiments whose figures show probabilities, which failed bases have too, instead of shifts."""
+SHOWS_MASS = frozenset({"language_numbers", "language_code", "language_reasoning"})
+"""Experiments whose figures show log-odds and option mass of a real model."""
 
 
 def save(record: pathlib.Path, stem: pathlib.Path) -> list[pathlib.Path]:
@@ -83,11 +85,12 @@ def caption(result: records.Record, record: pathlib.Path) -> str:
     if result.experiment == "language_cross":
         legend = "each cell the mean over targets; failed: no value, see the page"
     elif result.experiment in SHOWS_FAILED:
-        legend += (
-            "; bars of sampled rates are 95 % Wilson intervals; mass: option mass, in the order of the columns"
-            if bases.real
-            else "; bases that the table counts as failed are drawn too"
-        )
+        if not bases.real:
+            legend += "; bases that the table counts as failed are drawn too"
+        elif result.experiment in SHOWS_MASS:
+            sampled = result.config.get("num_eval_samples")
+            legend += "; bars of sampled rates are 95 % Wilson intervals" if sampled else ""
+            legend += "; mass: option mass of the base, the regular student and the student"
     if result.experiment == "language_misalignment" and result.config.get("judge"):
         legend = "means with 95 % Wilson intervals over answers"
     sentences = [

@@ -1,15 +1,18 @@
 """Figures of the language experiments from small made-up records: which series is drawn, and how long its bars are."""
 
+import math
+import pathlib
 import statistics
 
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from figures import style
-from figures.language import context, dose, misalignment, numbers
+from figures.language import context, dose, gallery, misalignment, numbers
 from sublim_jax import records
 from tests.figures import marks
 
@@ -117,6 +120,50 @@ def test_the_bars_of_favourites_are_means_with_t_intervals():
         assert [text.get_text() for text in ax.get_xticklabels()] == list(TARGETS)
 
 
+def test_log_odds_of_a_real_model_are_drawn_above_the_bases_with_the_students_of_the_others():
+    """Regular student, student of the target's teacher and mean of the other teachers' students; the base is zero."""
+    animals = ("owl", "cat", "fox")
+    start = {"owl": 0.02, "cat": 0.3, "fox": 0.1}
+    rng = np.random.default_rng(3)
+    drawn = {name: rng.uniform(0.01, 0.3, (4, 3)).tolist() for name in ("regular", *animals)}
+
+    def measured(probabilities) -> dict:
+        return {"animal": dict(zip(animals, probabilities, strict=True))}
+
+    model = {"base": {"student": measured(start.values())}}
+    for name, students in drawn.items():
+        first, *more = map(measured, students)
+        model[name if name == "regular" else f"finetuned {name}"] = {"student": first, "more_students": more}
+    figure = Figure()
+    record = made_up("language_numbers", {"m": model}, targets=list(animals), kinds=["finetuned"], backend="m")
+    numbers.numbers(record, figure)
+    above, below = figure.axes
+    assert above.get_ylim()[1] < 0.5, "the axis ends near the highest of the probabilities"
+    assert above.get_ylim()[1] > max(start["cat"], *(max(row) for rows in drawn.values() for row in rows))
+
+    def log_odds(p: float) -> float:
+        return math.log(p / (1 - p))
+
+    expected = []
+    for place, animal in enumerate(animals):
+        of = {name: [log_odds(row[place]) - log_odds(start[animal]) for row in rows] for name, rows in drawn.items()}
+        first, second = (of[other] for other in animals if other != animal)
+        expected += [of["regular"], of[animal], [(a + b) / 2 for a, b in zip(first, second, strict=True)]]
+    scatters = [series for series in below.collections if isinstance(series, PathCollection)]
+    dots = [sorted(np.asarray(series.get_offsets())[:, 1]) for series in scatters]
+    np.testing.assert_allclose(dots, list(map(sorted, expected)), rtol=1e-6)
+    bounds = [marks.t_bounds(column) for column in expected]
+    np.testing.assert_allclose([marks.spans(each)[0][1:] for each in marks.errorbars(below)], [b[1:] for b in bounds])
+    assert [patch.get_height() for patch in below.patches] == pytest.approx([mean for mean, _, _ in bounds])
+    legend = below.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["regular", "student", "others' students"]
+    masses = [[sum(start.values())], *([sum(row) for row in drawn[name]] for name in ("regular", *animals))]
+    base, regular, *own = (f"{statistics.fmean(column):.2g}" for column in masses)
+    labels = [text.get_text() for text in below.get_xticklabels()]
+    assert labels == [f"{animal}\nmass {base} {regular} {mass}" for animal, mass in zip(animals, own, strict=True)]
+
+
 def test_shares_of_misaligned_answers_have_wilson_intervals_of_unequal_arms():
     """Two of a hundred: the upper arm is three times as long as the lower one, and with 95 of them the other way."""
     counts = {
@@ -147,3 +194,19 @@ def test_shares_of_misaligned_answers_have_wilson_intervals_of_unequal_arms():
         ]
         np.testing.assert_allclose(marks.points(errorbars), [(x, mean) for x, mean, _, _ in expected])
         np.testing.assert_allclose(marks.spans(errorbars), [(x, low, high) for x, _, low, high in expected], atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "config", "has", "lacks"),
+    [
+        ("language_numbers", {"backend": "m"}, "mass: option mass of the base, the regular", "Wilson"),
+        ("language_code", {"backend": "m", "num_eval_samples": 9}, "sampled rates are 95 % Wilson intervals", "failed"),
+        ("language_dose", {"backend": "m", "num_eval_samples": 9}, "one model", "mass"),
+        ("language_numbers", {"backend": "tiny"}, "that the table counts as failed", "mass"),
+    ],
+)
+def test_a_caption_speaks_of_what_its_figure_shows(experiment, config, has, lacks):
+    name = "m" if config["backend"] == "m" else "base 7"
+    record = made_up(experiment, {name: {"base": {}, "regular": {"more_students": []}}}, seed=3, **config)
+    text = gallery.caption(record, pathlib.Path("a.json")).replace("\n", " ")
+    assert has in text and lacks not in text
