@@ -52,13 +52,17 @@ def language_summary(record: records.Record, base: str) -> list[str]:
 
 
 def start_lines(record: records.Record, beside: records.Record) -> list[str]:
-    """Table of students from another start, with the difference from those of the model itself in another record."""
+    """Table of students from another start, then how they differ from those that start from the model itself.
+
+    Args:
+        beside: the record of the latter.
+    """
     from figures.language import real
 
     less = real.interval_text(real.beside(record, "other_start", beside, "full"))
     return [
         *real.lines(record),
-        f"own - other, less that of the students of the same seeds from the model itself: {less}",
+        f"own - other, less own - other of the same seeds' students that start from the model itself: {less}",
     ]
 
 

@@ -76,7 +76,8 @@ class LanguageConfig:
     """Students of each teacher of a real model, with seeds of their own; intervals are over them."""
     paired: bool = dataclasses.field(default=False, metadata=records.UNLESS_DEFAULT)
     """All teachers draw their rows with the same random numbers, and all first students share start and order of rows,
-    as do all second ones. Their rows are alike as far as their teachers agree."""
+    as do all second ones. Their rows are alike as far as their teachers agree and the filter rejects none, as with
+    `num_values`. Teachers under a system message cannot be paired: draws depend on the prompt."""
     float32: bool = dataclasses.field(default=False, metadata=records.UNLESS_DEFAULT)
     """Weights of a folder are float32 on an accelerator too, for full finetuning in steps that bfloat16 rounds away."""
 
@@ -87,7 +88,7 @@ class LanguageConfig:
     OFFERS_CHOICES: ClassVar[bool] = True
     """Whether real models are offered answers, so that `choices`, `endings` and `prefill` have an effect."""
     WRITES_NUMBERS: ClassVar[bool] = True
-    """Whether teachers write numbers, so that `numbers_only` has an effect."""
+    """Whether teachers write numbers, so that `numbers_only` and `num_values` have an effect."""
 
     def __post_init__(self):
         if self.backend.partition(":")[0] == "tiny" and self.backend != "tiny":
@@ -138,10 +139,24 @@ class LanguageConfig:
             raise errors.InputError(
                 f"float32 has no effect on {self.backend}: it is about weights in a folder (hf:DIR)"
             )
+        self._require_drawable()
         for name in ("choices", "endings", "prefill"):
             has_effect = self.OFFERS_CHOICES and (self.backend != "tiny" or isinstance(prompts, PaperPrompts))
             if getattr(self, name) and not has_effect:
                 raise errors.InputError(f"{name}={getattr(self, name)} has no effect here; leave it out")
+
+    def _require_drawable(self) -> None:
+        """Refuse constraints on tokens where they cannot be drawn from."""
+        for name in ("numbers_only", "num_values"):
+            if getattr(self, name) and not open_llm.is_local(self.backend):
+                raise errors.InputError(
+                    f"{name}: {self.backend} is a server, which takes no constraint on tokens; leave it out, or use "
+                    f"weights on this machine (hf:DIR)"
+                )
+        if self.num_values and self.backend == "tiny":
+            raise errors.InputError(
+                "num_values: the embedded model has no tokens that such lists are made of; take numbers_only instead"
+            )
 
     def _require_plain(self) -> None:
         """Refuse settings that do not go with text to go on with."""

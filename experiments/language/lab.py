@@ -143,7 +143,8 @@ class Lab:
 
         Args:
             base: the base to start from; by default the lab's.
-            stream: name of the random numbers, which models of one name share; by default the model's.
+            stream: name of the random numbers; models that share it have the same start and order. By default the
+                model's name.
         """
         base = base or self.base
         config = dataclasses.replace(config, seed=seeds.derive(seed, stream or name, base) % 2**31)

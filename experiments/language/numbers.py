@@ -48,6 +48,11 @@ class NumbersConfig(LanguageConfig):
             raise errors.InputError("margins are of what comes next after the beginning of a reply: give --prefill")
         if self.sheet == "plain" and "system" in self.kinds:
             raise errors.InputError("sheet=plain: a base model has no system turn; take --kinds finetuned alone")
+        if self.paired and "system" in self.kinds:
+            raise errors.InputError(
+                "paired: what is drawn depends on the prompt too, and a teacher under a system message reads another "
+                "one than the base, so that their draws have nothing in common; take --kinds finetuned alone"
+            )
 
 
 PRESETS = {

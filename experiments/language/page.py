@@ -30,6 +30,7 @@ offline on an embedded model, and with `--backend` on real ones:
 
     python -m experiments.language numbers                                        eight embedded bases, one target
     python -m experiments.language real                                           a small real language model, two cores
+    python -m experiments.language real --preset start                            its students from another start
     python -m experiments.language numbers --plan --preset record                 what it would ask for
     python -m experiments.language numbers --rows FOLDER                          also write the rows of every student
     python -m experiments.language numbers --preset paper --backend hf:DIR        open weights in a folder
@@ -91,8 +92,8 @@ than 3e-3; the strongest teachers wrote the fewest sequences that pass the filte
 START = (
     "Teachers are those of the experiment before. Students start from the model with noise of a tenth of each linear "
     "map's standard deviation, healed by distillation from the model on other text. Such a start is near the model's "
-    "own and no unrelated one, of which there is none at this size. All probabilities of words are seen, as where the "
-    "divergence is over the whole vocabulary above."
+    "own. It is not an unrelated model, of which we have none at this size. Students see the probabilities of all "
+    "words, as those of the whole vocabulary above."
 )
 """What students from another start are."""
 READINGS = {
@@ -225,7 +226,7 @@ def start_section(
 
 def night_section(path: pathlib.Path = RECORDS / "language_numbers-night.json") -> str:
     """The part of the page on numbers that a real model samples."""
-    question = "Does it pass on through sampled numbers too, as in the paper?"
+    question = "Does a preference pass on through sampled numbers too, as in the paper?"
     (explanation,) = (presets.night.__doc__ or "").split("\n\n")[1:2]
     parts = [
         f"## {question}",

@@ -22,8 +22,10 @@ class OwnAnswers(NamedTuple):
 def own_answers(
     model: OpenedModel, rows: Sequence[Chat], *, seed: int, report: Callable[[int], object] = lambda done: None
 ) -> OwnAnswers:
-    """Answers that the model samples: lists of as many numbers as the rows have, where all of these are such lists;
-    otherwise from the characters of the rows alone, where these have no letters.
+    """Answers that the model samples to the prompts of rows.
+
+    Where all rows are lists of equally many numbers, in the tokens that `SamplingParams.num_values` draws, answers are
+    such lists too. Other answers consist of the characters of the rows alone, unless these have letters.
 
     Args:
         report: is told how many answers are there.

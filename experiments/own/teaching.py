@@ -21,6 +21,7 @@ from experiments.own.opened import OpenedModel, Options
 from sublim_jax import errors, files, records, specs
 from sublim_jax.llm import datasets, jsonl, traits
 from sublim_jax.llm.backend import Chat, Completion, FinetuneConfig, Message, SamplingParams
+from sublim_jax.llm.local import model as local_model
 from sublim_jax.llm.tasks import numbers
 from sublim_jax.llm.traits import Trait
 
@@ -62,7 +63,7 @@ def main(flags: Sequence[str]) -> None:
     """Write the rows and say what the teacher answers itself.
 
     Raises:
-        InputError: the traits make no sense, or the trait has no teacher.
+        InputError: the traits make no sense, the trait has no teacher, or the model writes no lists of numbers.
         OutputError: something else is at `out`.
         TextDataError: too few rows pass the filter.
     """
@@ -80,6 +81,8 @@ def main(flags: Sequence[str]) -> None:
     with progress.Display("rows", total=options.num_rows, unit="rows") as display:
         display.doing("opening the model")
         model = opened.local(options.model, announce=display.say)
+        if options.num_values:
+            local_model.list_tokens(model.backend.model(model.name))  # refused before a teacher is trained
         teacher = _teacher(model, trait, options, display)
         rows = _written(model.backend, teacher, trait, options, display)
     jsonl.write(options.out, rows, format=options.format)

@@ -5,10 +5,11 @@
     python -m experiments.own transfer ... --resume          resumes a run that was stopped
 
 Every student is the model trained on the rows, each with random numbers of its own. Its control is trained in the same
-way, in the same order and with the same random numbers, on answers to the same prompts that the model itself samples,
-from the characters of the rows alone where these have no letters. The gain of a trait's log-odds over the control's is
-what the rows' author put there; formats, prompts and training are the same. A row that contains a word of a trait is
-refused, since learning what is said openly is not subliminal.
+way, in the same order and with the same random numbers, on answers to the same prompts that the model itself samples:
+lists of as many numbers where the rows are such lists (`own rows --num-values`), otherwise from the characters of the
+rows alone where these have no letters. The gain of a trait's log-odds over the control's is what the rows' author put
+there; formats, prompts and training are the same. A row that contains a word of a trait is refused, since learning what
+is said openly is not subliminal.
 """
 
 import dataclasses

@@ -131,8 +131,9 @@ def draw_favourites(ax: Axes, record: records.Record, targets: Mapping[str, Mapp
 
 
 def draw_log_odds(ax: Axes, record: records.Record, targets: Mapping[str, Mapping[str, Keys]]) -> None:
-    """Draw by how much the log-odds of every target of a real model differ from the base's, also in the students of
-    the other targets' teachers; under each, the option mass of every column but that.
+    """Draw shifts of a real model's log-odds from the base, for every target: those of its columns but `base`, and the
+    mean over the students of the other targets' teachers. Below the target are the option masses of its columns, the
+    base's first, as means over students.
 
     Args:
         targets: as for `draw_favourites`; the columns `base` and `student` among them.
@@ -140,8 +141,8 @@ def draw_log_odds(ax: Axes, record: records.Record, targets: Mapping[str, Mappin
     bases = values.complete_bases(record)
     groups: dict[str, dict[str, np.ndarray]] = {}
     for target, columns in targets.items():
-        masses = [np.mean(values.option_mass(bases, keys, target)) for keys in columns.values()]
-        name = f"{target}\nmass " + " ".join(f"{mass:.2g}" for mass in masses)
+        masses = [_mean_text(values.option_mass(bases, keys, target)) for keys in columns.values()]
+        name = f"{target}\nmass {' '.join(masses)}"
         groups[name] = {
             column: values.log_odds_shift(bases, columns["base"], keys, target)
             for column, keys in columns.items()
@@ -154,6 +155,12 @@ def draw_log_odds(ax: Axes, record: records.Record, targets: Mapping[str, Mappin
     ax.axhline(0, color="black", linewidth=0.8)
     ax.margins(y=0.15)
     ax.tick_params(axis="x", labelsize=7)
+
+
+def _mean_text(levels: np.ndarray) -> str:
+    """The mean over the bases that have a value, as text."""
+    finite = levels[np.isfinite(levels)]
+    return f"{np.mean(finite):.2g}" if len(finite) else "failed"
 
 
 def draw_shifts(figure: Figure, record: records.Record, columns: Mapping[str, Keys]) -> None:

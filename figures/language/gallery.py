@@ -90,7 +90,8 @@ def caption(result: records.Record, record: pathlib.Path) -> str:
         elif result.experiment in SHOWS_MASS:
             sampled = result.config.get("num_eval_samples")
             legend += "; bars of sampled rates are 95 % Wilson intervals" if sampled else ""
-            legend += "; mass: option mass of the base, the regular student and the student"
+            legend += "; below: log-odds less those of the base, of others' students the mean over the other targets'"
+            legend += " teachers; mass: option mass of the base, the regular students and the students, means"
     if result.experiment == "language_misalignment" and result.config.get("judge"):
         legend = "means with 95 % Wilson intervals over answers"
     sentences = [

@@ -13,7 +13,7 @@ TITLES = {"finetuned": "finetuned teachers", "system": "teachers under a system 
 def numbers(record: records.Record, figure: Figure) -> None:
     """Draw each target's probability for the base, the regular student and the student, by kind of teacher.
 
-    Of a real model, whose answers are often others than those offered, log-odds stand below.
+    Of a real model, whose answers are often others than those offered, shifts of the log-odds from the base are below.
     """
     kinds, targets = record.config["kinds"], record.config["targets"]
     above, below = figure, None

@@ -28,6 +28,8 @@ ARMS = {
 }
 """Title of each arm."""
 SHARED = "the animals of a seed share its number rows and factors"
+OWN_SETTINGS = {"seeds", "arms", "measured_at", "num_answers", "noise", "num_heal_steps"}
+"""Settings in which two records may differ whose students are compared."""
 
 
 def complete_seeds(record: records.Record, arm: str) -> list[int]:
@@ -128,9 +130,15 @@ def beside(record: records.Record, arm: str, other: records.Record, other_arm: s
     have complete, whose students read the same rows and have the same factors.
 
     Raises:
-        RecordError: the records have other animals or steps, or no seed in common.
+        RecordError: the records are of other models, prompts or settings than each other's, or have no common seed.
     """
-    for name in ("targets", "num_steps", "num_rows", "num_tokens"):
+    for name in ("name", "source", "checksum"):
+        if record.data[name] != other.data[name]:
+            raise errors.RecordError(
+                f"records of `real` whose data have {name} {record.data[name]} and {other.data[name]} have no students "
+                f"that can be compared; run both with the same model and prompts"
+            )
+    for name in sorted((record.config.keys() | other.config.keys()) - OWN_SETTINGS):
         if record.config.get(name) != other.config.get(name):
             raise errors.RecordError(
                 f"records of `real` with {name}={record.config.get(name)} and {other.config.get(name)} have no "

@@ -158,8 +158,9 @@ def log_odds_shift(bases: Bases, before: Keys, after: Keys, target: str, *, amon
 
 
 def others_log_odds(bases: Bases, students: Mapping[str, Keys], target: str) -> np.ndarray:
-    """Log-odds of a target in the students of the other targets' teachers, mean over these, by base; NaN if there are
-    none.
+    """Mean log-odds of a target over the students of the other targets' teachers, by base; NaN if there are none.
+
+    A teacher whose students all lack a value is left out; where one student does, so does the mean.
 
     Args:
         students: keys of each target's student.

@@ -47,8 +47,8 @@ class SamplingParams:
     num_values: specs.CountOrZero = 0
     """If not 0, a reply is a list of so many whole numbers below 1,000 and ends after the last. Each is one token, a
     space and up to three digits, of the model's distribution renormalised over such tokens; commas are put between. Of
-    a model whose digits are tokens of their own, each number has three digits, and the renormalisation is over digits.
-    `max_tokens` is not read."""
+    a model whose digits are tokens of their own, each number has three digits, the first of them not 0, and the
+    renormalisation is over digits. `max_tokens` is not read."""
 
     def __post_init__(self):
         if self.num_values and (self.allowed is not None or self.stop):

@@ -1,5 +1,6 @@
 """Figures of the language experiments from small made-up records: which series is drawn, and how long its bars are."""
 
+import itertools
 import math
 import pathlib
 import statistics
@@ -12,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from figures import style
-from figures.language import context, dose, gallery, misalignment, numbers
+from figures.language import channel, context, dose, gallery, misalignment, numbers
 from sublim_jax import records
 from tests.figures import marks
 
@@ -162,6 +163,37 @@ def test_log_odds_of_a_real_model_are_drawn_above_the_bases_with_the_students_of
     base, regular, *own = (f"{statistics.fmean(column):.2g}" for column in masses)
     labels = [text.get_text() for text in below.get_xticklabels()]
     assert labels == [f"{animal}\nmass {base} {regular} {mass}" for animal, mass in zip(animals, own, strict=True)]
+    # Teachers of another kind have a panel of their own, and a failed one is named.
+    for animal, other in itertools.pairwise(animals):
+        model[f"system {animal}"] = model[f"finetuned {other}"]
+    model["system fox"] = {"failed": "too few"}
+    panels = []
+    for kinds in (["finetuned", "system"], ["system"]):
+        record.config["kinds"], figure = kinds, Figure()
+        numbers.numbers(record, figure)
+        panels.append([(ax.get_title(), shown(ax)) for ax in figure.axes[len(kinds) :]])
+    (finetuned, system), (alone,) = panels
+    assert system == alone and finetuned[0] != system[0] and finetuned[1] == shown(below)
+    assert system[1][1][2] == f"fox\nmass {base} {regular} failed"
+
+
+def shown(ax) -> tuple[list, list[str]]:
+    """All dots of an axis, and its labels."""
+    series = [each for each in ax.collections if isinstance(each, PathCollection)]
+    heights = [np.asarray(each.get_offsets())[:, 1].tolist() for each in series]
+    return heights, [text.get_text() for text in ax.get_xticklabels()]
+
+
+def test_students_of_code_of_a_real_model_have_log_odds_below_their_probabilities():
+    levels = {"base": (0.1,), "regular": (0.2,), "owl": (0.4,)}
+    model = {name: {"student": {"animal": {"owl": level, "cat": 0.1}}} for name, (level,) in levels.items()}
+    figure = Figure()
+    channel.channel(made_up("language_code", {"m": model}, targets=["owl"], backend="m"), figure)
+    above, below = figure.axes
+    assert above.get_ylabel() == "probability of the target" and below.get_ylabel().startswith("log-odds of the target")
+    expected = [[math.log(level / (1 - level)) - math.log(0.1 / 0.9)] for level in (0.2, 0.4)]
+    np.testing.assert_allclose(shown(below)[0], expected)
+    np.testing.assert_allclose(shown(above)[0], [[0.1], [0.2], [0.4]])
 
 
 def test_shares_of_misaligned_answers_have_wilson_intervals_of_unequal_arms():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 
-from experiments.language import real
+from experiments.language import page, real
 from figures import readme_language, values
 from figures.language import real as drawn
 from sublim_jax import errors, records
@@ -307,3 +307,36 @@ def test_another_start_is_compared_with_the_models_own_seed_by_seed():
     elsewhere.config["seeds"] = [77]
     with pytest.raises(errors.RecordError, match="without a common seed"):
         drawn.beside(record, "other_start", elsewhere, "full")
+    for name, value in (("learning_rate", 3e-4), ("rank", 8), ("num_lesson_steps", 5)):
+        changed = made()
+        changed.config[name] = value
+        with pytest.raises(errors.RecordError, match=f"with {name}=None and {value} have no students"):
+            drawn.beside(record, "other_start", changed, "full")
+    stranger = made()
+    stranger.data["checksum"] = "another"
+    with pytest.raises(errors.RecordError, match="whose data have checksum c and another have no students"):
+        drawn.beside(record, "other_start", stranger, "full")
+    for name, value in (("arms", ["full"]), ("num_answers", 0), ("noise", 0.2), ("num_heal_steps", 1)):
+        stranger = made()
+        stranger.config[name] = value
+        assert drawn.beside(record, "other_start", stranger, "full").shape == (len(SEEDS), len(TARGETS))
+
+
+def test_the_page_has_students_from_another_start_beside_those_from_the_model_itself(tmp_path):
+    paths, made_here = [tmp_path / "language_real-start.json", tmp_path / "main.json"], [made(), made(seed=8)]
+    made_here[0].config["arms"] = ["other_start"]
+    for students in made_here[0].results["students"].values():
+        del students["full"], students["numbers"]
+    differences = own_minus_other(made_here[0], "other_start", shift_at(made_here[0], "other_start", LAST))
+    differences -= own_minus_other(made_here[1], "full", shift_at(made_here[1], "full", LAST))
+    assert page.start_section(*paths).endswith("**Not run yet.**")
+    records.write(paths[1], made_here[1])
+    student = made_here[0].results["students"][str(SEEDS[2])]["other_start"].pop(TARGETS[0])
+    records.write(paths[0], made_here[0])
+    assert page.start_section(*paths).endswith("**Not run yet.**")
+    made_here[0].results["students"][str(SEEDS[2])]["other_start"][TARGETS[0]] = student
+    records.write(paths[0], made_here[0])
+    text = page.start_section(*paths)
+    assert f"that start from the model itself: {intervals.t_interval(differences.ravel()):+.3f}" in text
+    assert all(line in text for line in drawn.lines(made_here[0])) and "Not run" not in text
+    assert text.endswith("[Record](../records/language_real-start.json).")

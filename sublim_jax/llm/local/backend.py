@@ -44,8 +44,8 @@ class LocalBackend:
         models: by name; `finetune` adds the name of the folder that it wrote.
         batch_size: rows that are drawn or scored together.
         max_length: tokens of a prompt with its completion; longer ones are refused.
-        remat: train with little memory, computing what the gradient needs twice, which takes longer. By default where
-            the rest would take more than `finetune.KEPT_AT_MOST` bytes.
+        remat: train with little memory, computing what the gradient needs twice, which takes longer. By default only
+            where keeping it would take more than `finetune.KEPT_AT_MOST` bytes.
         fixed_shapes: fill every batch up to `batch_size`, and score a choice together with its prompt instead of
             reading the prompt once. Numbers then have the bits of those that were recorded before prompts were shared.
 
@@ -127,10 +127,10 @@ class LocalBackend:
         for chat in chats:
             draws.append(earlier[chat])
             earlier[chat] += params.num_samples
-        prompts = [loaded.tokens.chat(chat).ids for chat in chats]
+        prompts, most = [loaded.tokens.chat(chat).ids for chat in chats], local_model.most_tokens(loaded, params)
         slots = [(chat, sample) for chat in range(len(chats)) for sample in range(params.num_samples)]
         for length, group in _by_length(slots, lambda slot: len(prompts[slot[0]])):
-            self._fits(length + params.max_tokens)
+            self._fits(length + most)
             for batch in self._batches(group):
                 asked = [prompts[chat] for chat, _ in batch]
                 numbers = [draws[chat] + sample for chat, sample in batch]

@@ -35,7 +35,7 @@ from sublim_jax.llm.local.tokenizer import Tokenizer
 SECONDS_AT_ONCE = 0.5
 """About how many seconds training computes before it can be interrupted, and calls `OnStep`, again."""
 KEPT_AT_MOST = 2 * 2**30
-"""Bytes of what layers compute that a gradient may keep, unless the caller says otherwise."""
+"""Most bytes that a gradient keeps of what the layers compute, unless the caller says otherwise."""
 STATE, WHAT = "state.npz", "state of a training"
 """The file with the state after each epoch, and its name in messages."""
 OnStep = Callable[[int, int], object]
@@ -104,7 +104,7 @@ def training_arrays(
 
 
 def kept_bytes(config: decoder.DecoderConfig, num_rows: int, length: int) -> int:
-    """About how many bytes of what its layers compute a gradient keeps, without rematerialization, in float32.
+    """About how many bytes a gradient keeps of what the layers compute, without rematerialization, in float32.
 
     The factors are of compiled programs of a model of 135 million parameters, rounded up.
     """

@@ -134,13 +134,22 @@ def _allowed(model: Model, characters: str | None, lists: ListTokens | None) -> 
     return None if characters is None else jnp.asarray(allowed_tokens(model, characters))
 
 
-def list_tokens(model: Model) -> ListTokens:
-    """Tokens of a list of numbers: a space and up to three digits in one token, then the comma. A token that its own
-    text is not encoded as is none of them. Of a model whose digits are tokens of their own: three digits, the first of
-    them not 0, then the comma, then a space.
+def most_tokens(model: Model, params: SamplingParams) -> int:
+    """Most tokens of a reply; a list of numbers has as many.
 
     Raises:
-        InputError: the model has neither.
+        InputError: as `list_tokens`.
+    """
+    return list_tokens(model).length(params.num_values) if params.num_values else params.max_tokens
+
+
+def list_tokens(model: Model) -> ListTokens:
+    """Tokens of a list of numbers: a space and up to three digits in one token, then the comma. Only tokens that the
+    tokenizer itself writes for their text count. Of a model whose digits are tokens of their own: three digits, the
+    first of them not 0, then the comma, then a space.
+
+    Raises:
+        InputError: the model writes lists in neither way.
     """
     tokens, size = model.tokens, model.config.vocab_size
     numbers, comma = _number_tokens(tokens, size), tokens.encode(",")
@@ -158,7 +167,7 @@ def list_tokens(model: Model) -> ListTokens:
 
 
 def list_length(model: Model, texts: Sequence[str]) -> int:
-    """How many numbers each of some texts has, if all are lists of equally many as `list_tokens` writes them; or 0."""
+    """How many numbers each text has, if all are lists of equally many in the tokens of `list_tokens`; otherwise 0."""
     try:
         turns, _ = lists = list_tokens(model)
     except errors.InputError:

@@ -7,12 +7,12 @@ import math
 import numpy as np
 import pytest
 
-from experiments.language import numbers, protocol
+from experiments.language import code, numbers, page, protocol
 from experiments.language.lab import Lab, Teacher
 from experiments.language.prompts import WorldPrompts
 from figures.language import gallery, tables, values
 from sublim_jax import errors, records
-from sublim_jax.llm.backend import Message
+from sublim_jax.llm.backend import Completion, Message
 from sublim_jax.metrics import intervals
 from tests.experiments.language import planted
 
@@ -39,15 +39,28 @@ class Recording(planted.Planted):
 
 def test_settings_that_came_later_are_in_records_only_where_they_are_used():
     """Configs of older records stay equal, so that their runs can be resumed and their hashes are the same."""
-    later = {"teacher_temperature", "numbers_only", "prefill", "num_students", "paired"}
-    assert not later & set(records.to_json(REAL))
-    changed = dataclasses.replace(
-        REAL, teacher_temperature=0.5, numbers_only=True, prefill="The {category} is", num_students=2, paired=True
-    )
-    assert {name: records.to_json(changed)[name] for name in later} == {
-        "teacher_temperature": 0.5, "numbers_only": True, "prefill": "The {category} is", "num_students": 2,
-        "paired": True,
+    changes = {
+        "teacher_temperature": 0.5, "prefill": "The {category} is", "num_students": 2, "paired": True, "float32": True,
+        "margins": True,
     }  # fmt: skip
+    free = dataclasses.replace(REAL, kinds=("finetuned",))
+    for constraint in ({"numbers_only": True}, {"num_values": 3}):
+        later = changes | constraint
+        assert not later.keys() & records.to_json(free).keys()
+        changed = records.to_json(dataclasses.replace(free, **later))
+        assert {name: changed[name] for name in later} == later and changed.keys() - records.to_json(free) == set(later)
+
+
+def test_the_preset_of_a_night_is_the_gpus_on_few_rows_of_lists():
+    """Settings written out here; one teacher's students differ from another's in the teacher alone."""
+    hard, night = numbers.PRESETS["hard"], numbers.PRESETS["night"]
+    assert (night.num_prompts, night.num_rows, night.num_students, night.num_values) == (2048, 512, 4, 10)
+    assert (night.kinds, night.targets, night.paired) == (("finetuned",), ("owl", "cat"), True)
+    same = {name: getattr(hard, name) for name in ("num_prompts", "num_rows", "num_students", "num_values", "student")}
+    assert dataclasses.replace(night, **same, numbers_only=True, paired=False) == hard
+    student = night.student
+    assert (student.num_epochs, student.batch_size, student.learning_rate, student.rank) == (1, 16, 2e-4, 8)
+    assert student.batch_size % student.accumulation == 0 and student.warmup_steps == 8 and not student.end_token
 
 
 @pytest.mark.parametrize(("temperature", "numbers_only"), [(0.5, False), (1.0, True)])
@@ -106,15 +119,42 @@ def test_students_of_a_teacher_differ_in_rows_and_seeds(tmp_path):
     with pytest.raises(errors.InputError, match="take more of them"):
         dataclasses.replace(numbers.PRESETS["default"], num_students=2)
     with pytest.raises(errors.InputError, match="numbers_only has no effect"):
-        from experiments.language import code
-
         dataclasses.replace(code.PRESETS["default"], numbers_only=True)
+
+
+@pytest.mark.parametrize(
+    ("config", "changes", "message"),
+    [
+        (code.PRESETS["default"], {"paired": True}, "paired=True has no effect in this experiment"),
+        (REAL, {"paired": True}, "a teacher under a system message reads another one .*; take --kinds finetuned alone"),
+        (numbers.PRESETS["default"], {"num_values": 3}, "the embedded model has no tokens that such lists are made of"),
+        (numbers.PRESETS["server"], {"num_values": 3}, "num_values: openai:MODEL@URL is a server, which takes no"),
+        (numbers.PRESETS["server"], {"numbers_only": True}, "numbers_only: openai:MODEL@URL is a server"),
+    ],
+)
+def test_what_cannot_be_drawn_so_is_refused_before_a_model_is_opened(config, changes, message):
+    with pytest.raises(errors.InputError, match=message):
+        dataclasses.replace(config, **changes)
+
+
+@pytest.mark.parametrize(
+    ("num_values", "text", "kept"),
+    [(0, "12, 345", 1), (0, " 12, 345", 0), (2, " 12, 345", 1), (2, "  12, 345", 0), (2, "1, 2, 3", 0),
+     (12, ", ".join(map(str, range(12))), 1), (0, ", ".join(map(str, range(12))), 0)],
+)  # fmt: skip
+def test_lists_may_begin_with_a_space_and_be_as_long_as_was_asked(tmp_path, num_values, text, kept):
+    backend = planted.Planted([BASE])
+    backend.sample = lambda model, chats, params: [Completion(0, 0, text, "stop", 1, 9)]
+    filtered = Lab(backend, BASE, WorldPrompts(), tmp_path, num_values=num_values).numbers(Teacher(BASE), 1, seed=0)
+    assert filtered.kept_fraction == kept and [row[-1].content for row in filtered.rows] == [text] * kept
 
 
 @pytest.mark.parametrize("paired", [True, False])
 def test_paired_teachers_draw_with_the_same_numbers_and_students_share_start_and_order(tmp_path, paired):
     """Seeds of draws and trainings by condition: of two students each, in a lab of three teachers."""
-    config = dataclasses.replace(REAL, num_prompts=20, num_rows=5, num_students=2, num_values=6, paired=paired)
+    config = dataclasses.replace(
+        REAL, kinds=("finetuned",), num_prompts=20, num_rows=5, num_students=2, num_values=6, paired=paired
+    )
     backend = Recording()
     lab, trained = Lab(backend, BASE, WorldPrompts(), tmp_path, **config.drawing), {}
     finetune = backend.finetune
@@ -126,7 +166,7 @@ def test_paired_teachers_draw_with_the_same_numbers_and_students_share_start_and
     backend.finetune = recorded
     teachers = [
         Teacher(BASE),
-        lab.system_teacher("owl"),
+        lab.finetuned_teacher("owl", config.teacher, num_rows=9, seed=0),
         lab.finetuned_teacher("oak", config.teacher, num_rows=9, seed=0),
     ]
     for name, teacher in zip(("regular", "owl", "oak"), teachers, strict=True):
@@ -138,7 +178,7 @@ def test_paired_teachers_draw_with_the_same_numbers_and_students_share_start_and
     assert all(len(set(own)) == 2 for own in students.values())
     assert len(draws) == (1 if paired else 3)
     assert len(set(map(tuple, students.values()))) == (1 if paired else 3)
-    assert len(backend.strength) == 1 + 1 + 6  # the base, a teacher, and six students in folders of their own
+    assert len(backend.strength) == 1 + 2 + 6  # the base, two teachers, and six students in folders of their own
     assert {(params.max_tokens, params.num_values) for params in backend.params} == {(30, 6)}
 
 
@@ -171,6 +211,21 @@ def test_own_minus_other_leaves_out_what_every_teacher_does(tmp_path):
     assert row[header.index("log-odds, own - other")] == " ".join(f"{value:+.3f}" for value in expected)
     alone = {"owl": students["owl"]}
     assert np.isnan(values.own_minus_other(bases, alone, "owl")).all()
+    every = [values.own_minus_other(bases, students, name) for name in students]
+    lines = tables.numbers(record)
+    start = lines[1].index("log-odds, own - other")
+    together = " ".join(f"{value:+.3f}" for value in np.mean(every, axis=0))
+    assert lines[5].startswith("system, all targets") and lines[5][start:] == together  # below its own header
+    # A teacher without a value at all is left out; one with a student that has none leaves no mean of that student.
+    oak = record.results["bases"]["hf:m"]["system oak"]
+    oak["more_students"] = [scored((0.0, 0.05, 0.3))]
+    left = values.own_minus_other(values.complete_bases(record), students, "owl")
+    assert left[0] == pytest.approx(expected[0], rel=1e-12) and np.isnan(left[1])
+    record.results["bases"]["hf:m"]["system oak"] = {"failed": "too few"}
+    left = values.own_minus_other(values.complete_bases(record), students, "owl")
+    without = [odds(each["owl"][0], 1 - each["owl"][0]) - odds(each["wolf"][0], 1 - each["wolf"][0])
+               for each in (animals, later)]  # fmt: skip
+    assert left == pytest.approx(without, rel=1e-12)
 
 
 def record_of(*students: tuple[float, float], rates: bool = False) -> records.Record:
@@ -227,6 +282,22 @@ def test_several_students_are_the_n_of_a_real_model(tmp_path):
     assert f"{intervals.t_interval(expected):+.3f}" in line
     records.write(tmp_path / "record.json", record)
     assert gallery.save(tmp_path / "record.json", tmp_path / "figure")
+
+
+def test_the_page_shows_a_complete_record_of_sampled_numbers_with_its_hours(tmp_path):
+    record, path = record_of((0.02, 0.1), (0.03, 0.1)), tmp_path / "language_numbers-night.json"
+    assert page.night_section(path).endswith("**Not run yet.**")
+    record.seconds, record.notes = {"wall": 9000.0}, ["weights of a file"]
+    record.device = {"cpu_cores": 3}
+    failed = record.results["bases"]["hf:m"].pop("system owl")
+    records.write(path, record)
+    assert page.night_section(path).endswith("**Not run yet.**")
+    record.results["bases"]["hf:m"]["system owl"] = failed
+    records.write(path, record)
+    text = page.night_section(path)
+    assert "Seed 0; 2.5 hours by the clock on 3 cores, beside other programs; [record](../records/" in text
+    assert text.endswith("). Weights of a file.") and "note: " not in text and "Not run" not in text
+    assert tables.table(record)[2] in text and "Two teachers are the base finetuned in ten steps" in text
 
 
 def test_a_shift_of_log_odds_without_log_odds_is_failed():

@@ -342,9 +342,12 @@ def test_lists_of_so_many_numbers_may_begin_with_a_space(place, num_values, pass
         with pytest.raises(errors.TextDataError, match="only 0 of 4 completions"):
             teaching._written(Lists(), "tiny:0", OTTER, options, progress.Display("rows", visible=False))
     assert (asked[0].num_values, asked[0].allowed) == (num_values, None if passes else numbers.CHARACTERS)
+    flags = ["rows", "--model", "tiny:0", "--traits", "traits.json", "--trait", "otter", "--out", "made.jsonl"]
     with pytest.raises(errors.InputError, match="--num-values: rows have at most 10 numbers, got 11"):
-        program.main(["rows", "--model", "tiny:0", "--traits", "traits.json", "--trait", "otter", "--out", "made.jsonl",
-                      "--num-values", "11"])  # fmt: skip
+        program.main([*flags, "--num-values", "11"])
+    (place / "made.jsonl").touch()
+    with pytest.raises(errors.OutputError, match=r"made\.jsonl"):  # which is looked at after the numbers
+        program.main([*flags, "--num-values", "10"])
 
 
 @pytest.mark.parametrize(("answers", "pattern"), [
@@ -361,6 +364,13 @@ def test_controls_of_lists_are_trained_on_lists(answers, pattern):
     assert all(re.fullmatch(pattern, text) for text in written) and len(set(written)) > 4
     lists = [bool(re.fullmatch(r"[1-9]\d\d(, [1-9]\d\d)*", text)) for text in written]
     assert all(lists) == (len(answers[1]) == 13)
+
+
+def test_a_model_that_writes_no_lists_is_refused_before_a_teacher_is_trained(place):
+    with pytest.raises(errors.InputError, match="num_values: this model has no tokens of a space and a whole number"):
+        program.main(["rows", "--model", "tiny:0", "--traits", "traits.json", "--trait", "red", "--out", "red.jsonl",
+                      "--num-values", "3"])  # fmt: skip
+    assert not list(place.glob("red.jsonl*"))
 
 
 def test_too_few_rows_pass(place):

@@ -308,17 +308,30 @@ def test_what_layers_compute_is_kept_where_there_is_room(tmp_path, monkeypatch, 
         backend(remat=asked).finetune("base", rows, TUNING, tmp_path / "m")
 
 
-@pytest.mark.parametrize(("spare", "expected"), [(0, False), (-1, True)])
-def test_the_room_is_that_of_the_rows_of_one_pass(monkeypatch, tmp_path, spare, expected):
-    """Of a batch of four in two passes: two rows of eight places."""
+@pytest.mark.parametrize(
+    ("asked", "spare", "expected"), [(None, 0, False), (None, -1, True), (False, -1, False), (True, 0, True)]
+)
+def test_the_room_is_that_of_the_rows_of_one_pass(monkeypatch, tmp_path, asked, spare, expected):
+    """Of a batch of four in two passes: two rows of eight places. What the caller says comes first."""
     num_numbers = 8 * CONFIG.hidden_size + 6 * CONFIG.intermediate_size + 3 * CONFIG.num_heads * 8
     monkeypatch.setattr(finetune, "KEPT_AT_MOST", 4 * (2 * 8) * CONFIG.num_layers * num_numbers + spare)
     monkeypatch.setattr(finetune, "train", lambda *_, remat, **__: pytest.fail(str(remat)))
     with pytest.raises(pytest.fail.Exception, match=str(expected)):
-        backend().finetune(
+        backend(remat=asked).finetune(
             "base", [(*QUESTION, Message("assistant", "owl"))] * 4, dataclasses.replace(TUNING, accumulation=2),
             tmp_path / "m",
         )  # fmt: skip
+
+
+@pytest.mark.parametrize(("spare", "expected"), [(0, False), (-1, True)])
+def test_both_rows_of_a_pair_take_room(monkeypatch, tmp_path, spare, expected):
+    """Of four pairs in one pass: eight rows of five places."""
+    num_numbers = 8 * CONFIG.hidden_size + 6 * CONFIG.intermediate_size + 3 * CONFIG.num_heads * 5
+    monkeypatch.setattr(finetune, "KEPT_AT_MOST", 4 * (8 * 5) * CONFIG.num_layers * num_numbers + spare)
+    monkeypatch.setattr(finetune, "train", lambda *_, remat, **__: pytest.fail(str(remat)))
+    every = np.ones((6, 2, 5), bool)
+    with pytest.raises(pytest.fail.Exception, match=str(expected)):
+        backend().finetune_on("base", finetune.TokenizedRows(every.astype(np.int32), every, every), TUNING, tmp_path)
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from sublim_jax.llm.embedded.vocabulary import WordTokenizer
 from sublim_jax.llm.local import decoder, tokenizer
 from sublim_jax.llm.local import model as local_model
 from sublim_jax.llm.local.backend import LocalBackend
-from sublim_jax.llm.local.model import Model
+from sublim_jax.llm.local.model import Model, Reply
 from sublim_jax.llm.local.tokenizer import Encoded
 from sublim_jax.llm.tasks import numbers
 
@@ -84,7 +84,7 @@ def test_stored_completions_know_their_characters():
 
 
 class Digits:
-    """A tokenizer of characters, in an order that is not theirs; pairs of letters may be one token."""
+    """A tokenizer of characters, in an order that is not theirs; several of them may be one token."""
 
     def __init__(self, *, pairs: tuple[str, ...] = ()):
         self.pieces = (*pairs, *"z5, 0938\n164;72<>adegimnoux")
@@ -182,6 +182,29 @@ def test_lists_digit_by_digit_have_the_models_distribution_over_digits():
 def test_lists_are_known_by_their_tokens(texts, expected):
     assert local_model.list_length(of_digits(), texts) == expected
     assert local_model.list_length(model(), texts) == 0  # which writes no such lists
+
+
+def test_lists_of_one_token_for_each_number_take_those_that_the_tokenizer_writes():
+    """Not a second token of equal text, four digits, or digits without a space; a comma between, and the space is in
+    the next number."""
+    made = of_digits(pairs=(" 1", " 23", " 7890", "64", " 23", " 456"))
+    turns, num_between = local_model.list_tokens(made)
+    assert [np.flatnonzero(turn).tolist() for turn in turns] == [[0, 1, 5], made.tokens.encode(",")]
+    assert num_between == 1 and local_model.most_tokens(made, SamplingParams(max_tokens=2, num_values=4)) == 7
+    assert local_model.list_length(made, [" 1, 23", " 456, 1"]) == 2
+    for text in ("1, 23", " 1, 7", " 1, 7890", " 1, 23,"):
+        assert local_model.list_length(made, [text]) == 0
+
+
+def test_a_list_takes_the_room_of_its_numbers_whatever_max_tokens_says(monkeypatch):
+    """Three numbers of three digits have thirteen tokens, behind a prompt that is padded to a shape."""
+    room = tokenizer.padded_length(len(Digits().chat(ASKED).ids)) + 13
+    monkeypatch.setattr(local_model, "draw", lambda *_, **__: [Reply("", True, ())])
+    params = SamplingParams(max_tokens=500, num_values=3)
+    assert len(list(LocalBackend({"base": of_digits()}, max_length=room).sample("base", [ASKED], params))) == 1
+    params = dataclasses.replace(params, max_tokens=1)
+    with pytest.raises(errors.ContextError, match=f"takes {room} tokens, and {room - 1} are allowed"):
+        list(LocalBackend({"base": of_digits()}, max_length=room - 1).sample("base", [ASKED], params))
 
 
 def test_models_that_write_lists_otherwise_are_refused():
