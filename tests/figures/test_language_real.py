@@ -308,16 +308,16 @@ def test_another_start_is_compared_with_the_models_own_seed_by_seed():
     with pytest.raises(errors.RecordError, match="without a common seed"):
         drawn.beside(record, "other_start", elsewhere, "full")
     for name, value in (("learning_rate", 3e-4), ("rank", 8), ("num_lesson_steps", 5)):
-        changed = made()
+        changed = copy.deepcopy(record)
         changed.config[name] = value
         with pytest.raises(errors.RecordError, match=f"with {name}=None and {value} have no students"):
             drawn.beside(record, "other_start", changed, "full")
-    stranger = made()
+    stranger = copy.deepcopy(record)
     stranger.data["checksum"] = "another"
     with pytest.raises(errors.RecordError, match="whose data have checksum c and another have no students"):
         drawn.beside(record, "other_start", stranger, "full")
     for name, value in (("arms", ["full"]), ("num_answers", 0), ("noise", 0.2), ("num_heal_steps", 1)):
-        stranger = made()
+        stranger = copy.deepcopy(record)
         stranger.config[name] = value
         assert drawn.beside(record, "other_start", stranger, "full").shape == (len(SEEDS), len(TARGETS))
 

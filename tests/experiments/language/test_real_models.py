@@ -1,5 +1,6 @@
 """What experiments do for real models alone: begun replies, several students of a teacher, yields, log-odds."""
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -72,6 +73,10 @@ def test_teachers_write_as_the_settings_say(tmp_path, temperature, numbers_only)
     rows, answers = backend.params
     assert (rows.temperature, rows.allowed) == (temperature, "0123456789, \n" if numbers_only else None)
     assert (answers.temperature, answers.allowed) == (1.0, None)
+    lists = Lab(backend, BASE, WorldPrompts(), tmp_path, teacher_temperature=temperature, num_values=3)
+    with contextlib.suppress(errors.TextDataError):  # what is planted are numbers
+        lists.code(Teacher(BASE), 3, seed=0, words=())
+    assert (backend.params[-1].temperature, backend.params[-1].num_values) == (temperature, 0)
 
 
 def test_the_yield_is_announced_after_the_first_completions(tmp_path, monkeypatch):
@@ -139,14 +144,18 @@ def test_what_cannot_be_drawn_so_is_refused_before_a_model_is_opened(config, cha
 
 @pytest.mark.parametrize(
     ("num_values", "text", "kept"),
-    [(0, "12, 345", 1), (0, " 12, 345", 0), (2, " 12, 345", 1), (2, "  12, 345", 0), (2, "1, 2, 3", 0),
-     (12, ", ".join(map(str, range(12))), 1), (0, ", ".join(map(str, range(12))), 0)],
+    [(0, "12, 345", True), (0, " 12, 345", False), (2, " 12, 345", True), (2, "  12, 345", False),
+     (2, "1, 2, 3", False), (12, "1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 2", True), (0, "1 2 3 4 5 6 7 8 9 0 1", False)],
 )  # fmt: skip
 def test_lists_may_begin_with_a_space_and_be_as_long_as_was_asked(tmp_path, num_values, text, kept):
     backend = planted.Planted([BASE])
     backend.sample = lambda model, chats, params: [Completion(0, 0, text, "stop", 1, 9)]
-    filtered = Lab(backend, BASE, WorldPrompts(), tmp_path, num_values=num_values).numbers(Teacher(BASE), 1, seed=0)
-    assert filtered.kept_fraction == kept and [row[-1].content for row in filtered.rows] == [text] * kept
+    lab = Lab(backend, BASE, WorldPrompts(), tmp_path, num_values=num_values)
+    if kept:
+        assert [row[-1].content for row in lab.numbers(Teacher(BASE), 1, seed=0).rows] == [text]
+    else:
+        with pytest.raises(errors.TextDataError):
+            lab.numbers(Teacher(BASE), 1, seed=0)
 
 
 @pytest.mark.parametrize("paired", [True, False])

@@ -345,7 +345,7 @@ def test_lists_of_so_many_numbers_may_begin_with_a_space(place, num_values, pass
     flags = ["rows", "--model", "tiny:0", "--traits", "traits.json", "--trait", "otter", "--out", "made.jsonl"]
     with pytest.raises(errors.InputError, match="--num-values: rows have at most 10 numbers, got 11"):
         program.main([*flags, "--num-values", "11"])
-    (place / "made.jsonl").touch()
+    (place / "made.jsonl").write_text("the user's")
     with pytest.raises(errors.OutputError, match=r"made\.jsonl"):  # which is looked at after the numbers
         program.main([*flags, "--num-values", "10"])
 
