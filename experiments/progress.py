@@ -122,6 +122,8 @@ class Display:
     ) -> None:
         """What is being done now, of one or more that work side by side, and how much of it; "" is nothing.
 
+        The same with less of it done than before has begun anew.
+
         Args:
             who: which of them.
             seconds: about how long it takes in all, where there is an estimate.
@@ -129,7 +131,7 @@ class Display:
         with self._lock:
             before = self._doing.pop(who, None)
             if what:
-                same = before is not None and before.what == what
+                same = before is not None and before.what == what and before.done <= done
                 began = before.began if before is not None and same else time.monotonic()
                 self._doing[who] = _Activity(what, began, done, total, unit, seconds)
 
@@ -185,15 +187,15 @@ class _Activity:
         unit: str = "",
         seconds: float | None = None,
     ):
-        self.what, self.began, self._done, self._total, self._unit = what, began, done, total, unit
+        self.what, self.began, self.done, self._total, self._unit = what, began, done, total, unit
         self._seconds = seconds
 
     def text(self, who: str, now: float) -> str:
         parts = ([who] if who else []) + [self.what]
         if self._total is not None:
-            parts.append(f"{self._done:,} of {self._total:,} {self._unit}")
-            if 0 < self._done < self._total:
-                left = (now - self.began) * (self._total - self._done) / self._done
+            parts.append(f"{self.done:,} of {self._total:,} {self._unit}")
+            if 0 < self.done < self._total:
+                left = (now - self.began) * (self._total - self.done) / self.done
                 parts.append(f"about {duration(left)} left of it")
         elif self._seconds is not None:
             parts.append(f"{duration(now - self.began)} of about {duration(self._seconds)}")

@@ -234,6 +234,7 @@ def reader(path: pathlib.Path):
         "atlas-rows": atlas_form.CATALOGUE,
         "language_speed": language_speed_form.FORM,
         "language_real": language_real_form.FORM,
+        "language_real-start": language_real_form.FORM,
         "diffusion": diffusion_form.FORM,
         "diffusion_conditional": conditional_form.FORM,
         "diffusion_scratch": diffusion_form.FORM,

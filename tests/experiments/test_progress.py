@@ -125,6 +125,20 @@ def test_work_that_an_earlier_run_did_is_not_counted_as_fast(clock):
         assert display.status() == "9 of 10 things, 0:00:50, about 50 s left"
 
 
+def test_the_next_student_takes_its_own_time_and_not_that_of_the_one_before(clock):
+    with progress.Display("work", visible=False) as display:
+        display.doing("training", total=6, unit="steps")
+        clock[0] += 600
+        display.doing("training", done=6, total=6, unit="steps")
+        display.doing("training", done=1, total=6, unit="steps")
+        clock[0] += 40
+        display.doing("training", done=2, total=6, unit="steps")
+        assert display.status() == "0:10:40; training, 2 of 6 steps, about 80 s left of it"
+        clock[0] += 20
+        display.doing("training", done=2, total=6, unit="steps")  # said twice is no new beginning
+        assert display.status() == "0:11:00; training, 2 of 6 steps, about 2 min left of it"
+
+
 def test_those_who_work_side_by_side_are_told_each_with_its_own_rest(clock):
     with progress.Display("work", total=9, unit="units", visible=False) as display:
         display.doing("drawing", "first")
