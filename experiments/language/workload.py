@@ -43,6 +43,8 @@ sampled, whose log-probabilities change along the gradient of the log-odds of ow
 teacher of eight steps of full finetuning makes the mean 8.7. Source of the second: davidcrispell, `Polypythia-SL`, v3,
 July 2026; 2.2414 is the normal quantile of 79/80."""
 
+SERVED = "the model is on another machine"
+
 
 @dataclasses.dataclass(frozen=True)
 class Workload:
@@ -61,7 +63,7 @@ class Workload:
         return opening + sum(self.conditions[condition] for conditions in missing.values() for condition in conditions)
 
     def seconds(self, config: LanguageConfig, missing: Mapping[str, Sequence[str]], num_devices: int) -> float | None:
-        """About how long the missing conditions take; None if the model is on another machine."""
+        """About how long the missing conditions take; None if the model is on another machine or not there."""
         num_weights = _num_weights(config)
         if num_weights is None or not self.conditions:
             return None
@@ -80,7 +82,8 @@ class Workload:
         """A line that says how long the missing conditions take."""
         seconds = self.seconds(config, missing, num_devices)
         if seconds is None:
-            return ["how long this takes is known after the first condition: the model is on another machine"]
+            absent = f"there is no model at {config.backend}" if open_llm.is_local(config.backend) else SERVED
+            return [f"how long this takes is known after the first condition: {absent}"]
         num_pretrained = sum(base in self.opening for base, conditions in missing.items() if conditions)
         also = f", pre-training of {num_pretrained} base(s) included" if num_pretrained else ""
         where = f"{num_devices} x {jax.devices()[0].device_kind}"
@@ -88,7 +91,7 @@ class Workload:
 
 
 def _num_weights(config: LanguageConfig) -> int | None:
-    """Number of the model's weights; None if they are on another machine."""
+    """Number of the model's weights; None if they are on another machine or not there."""
     if config.backend == "tiny":
         return embedded.number_of_parameters()
     folder = adapters.split_place(open_llm.weights_place(config.backend) or "")[0]

@@ -60,6 +60,8 @@ def layout(title: str, rows: list[list[str]], record: records.Record) -> list[st
 def cells(bases: Bases, base: Keys, regular: Keys, student: Keys, target: str) -> list[str]:
     """Cells for the probabilities of base, regular student and student, and for the shift between the students."""
     levels = [values.text(values.raw(bases, keys, target)) for keys in (base, regular, student)]
+    if bases.real:  # one model, not one for each student
+        levels[0] = values.text(values.raw(bases, base, target)[:1])
     shift = values.shift(bases, regular, student, target)
     below = bases.real and np.isfinite(values.raw(bases, student, target)).any() and not np.isfinite(shift).any()
     return [*levels, f"mass < {bases.floor:g}" if below else values.text(shift, "+")]

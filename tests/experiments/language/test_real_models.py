@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -289,6 +290,7 @@ def test_several_students_are_the_n_of_a_real_model(tmp_path):
     title, _, line, *_ = tables.table(record)
     assert title.endswith("one model, n = 4 students of each teacher")
     assert f"{intervals.t_interval(expected):+.3f}" in line
+    assert re.split(r"  +", line)[1] == "0.004", "the base is one model and has no interval over students"
     records.write(tmp_path / "record.json", record)
     assert gallery.save(tmp_path / "record.json", tmp_path / "figure")
 

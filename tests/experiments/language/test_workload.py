@@ -71,3 +71,17 @@ def test_a_plan_says_how_many_rows_an_effect_takes_and_on_which_model():
     (pythia,) = (signal for signal in workload.SIGNALS if "Pythia" in signal.model)
     below = 0.5 * (1 + math.erf(pythia.per_row * math.sqrt(256 / 2) / math.sqrt(2)))
     assert below == pytest.approx(79 / 80, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("backend", "reason"),
+    [
+        ("hf:nowhere", "there is no model at hf:nowhere"),
+        ("vllm:m@http://127.0.0.1:8000/v1", "the model is on another machine"),
+    ],
+)
+def test_a_plan_without_weights_says_where_they_are(backend, reason):
+    config = dataclasses.replace(numbers.PRESETS["paper"], backend=backend)
+    work = workload.Workload(conditions={"base": 1.0})
+    (line,) = work.estimate(config, {"m": ["base"]}, 1)
+    assert line == f"how long this takes is known after the first condition: {reason}"
