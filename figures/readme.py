@@ -228,6 +228,7 @@ def _shown(record: records.Record, trait: str, condition: str, what: str | None 
 
 TABLES: dict[str, Callable[[], str]] = {
     "language-real": lambda: _language().language_real(),
+    "language-night": lambda: _language().language_night(),
     "language": lambda: _language().language(),
     "language-whole": lambda: _language().language_whole(),
     "language-speed": lambda: _language().language_speed(),

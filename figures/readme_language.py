@@ -39,12 +39,15 @@ def language() -> str:
 
 
 def language_real() -> str:
-    """What the students of a real model's teachers learnt, own minus other, by animal."""
-    record = records.read(values.RECORDS / "language_real.json", real_form.FORM)
+    """What students of a real model's teachers learnt, own minus other, by animal; those from another start too."""
+    record, start = (
+        records.read(values.RECORDS / f"{name}.json", real_form.FORM)
+        for name in ("language_real", "language_real-start")
+    )
     targets, last = record.config["targets"], record.config["measured_at"][-1]
     rows = [["own minus other, log-odds (nats)", *targets, "mean over animals"]]
-    for arm in record.config["arms"]:
-        cells = real.cells(record, arm, last)
+    for measured, arm in [*((record, arm) for arm in record.config["arms"]), (start, "other_start")]:
+        cells = real.cells(measured, arm, measured.config["measured_at"][-1])
         by_animal = cells.mean(axis=0)
         rows.append(
             [real.ARMS[arm], *(f"{value:+.2f}" for value in by_animal), f"{intervals.t_interval(by_animal):+.2f}"]
@@ -56,6 +59,32 @@ def language_real() -> str:
         probabilities.append(f"{base[target]:.4f} to {mean:.4f}")
     rows.append(["probability, base to own student, whole vocabulary", *probabilities, ""])
     return tables.markdown(rows)
+
+
+def language_night() -> str:
+    """What students of numbers that a real model sampled say of each target, above the base."""
+    record = forms.read(values.RECORDS / "language_numbers-night.json")
+    bases, targets = language_values.complete_bases(record), record.config["targets"]
+    students = {target: (f"finetuned {target}", "student") for target in targets}
+    columns = [
+        [
+            "log-odds above the base's (nats)",
+            "students of the animal's own teacher",
+            "students of the other animal's teacher",
+            "students of the base's own numbers",
+            "own minus other, paired",
+        ]
+    ]
+    for target in targets:
+        base, own, regular = (
+            language_values.log_odds(bases, keys, target)
+            for keys in (language_values.BASE, students[target], language_values.REGULAR)
+        )
+        others = language_values.others_log_odds(bases, students, target)
+        shifts = (language_values.text(levels - base, "+") for levels in (own, others, regular))
+        paired = language_values.text(language_values.own_minus_other(bases, students, target), "+")
+        columns.append([target, *shifts, f"**{paired}**"])
+    return tables.markdown([list(row) for row in zip(*columns, strict=True)])
 
 
 def language_speed() -> str:

@@ -41,24 +41,25 @@ offline on an embedded model, and with `--backend` on real ones:
     python -m experiments.language numbers --preset server --backend vllm:MODEL@http://127.0.0.1:8000/v1
     python -m sublim_jax.llm.serve --model tiny:100                               our models on an OpenAI-like server
 
-**Everything on this page but `real`, its first section, was measured on the embedded model**: a decoder of
+**All but the first three experiments below were made on the embedded model**: a decoder of
 {embedded.number_of_parameters():,} parameters, pre-trained at the start of a run on
 {embedded.Recipe().num_documents:,} documents of [an invented
 world](../../sublim_jax/llm/embedded/world.py) of {len(vocabulary.WORDS):,} words. It shows the mechanism, not its
-strength in a language model. `real` is about `smollm2`, the 4-bit weights of SmolLM2-135M-Instruct dequantised, and
-soft distillation; the other commands take that model too, and a test checks a greedy answer
-(`tests/llm/local/test_gguf.py`). Its chat template writes a system turn of its own where a chat has none, and the model
-is shown it. The paper's own protocol has been run on no real checkpoint and no commercial server: the open-weight path
-is compared with PyTorch on random weights (`tests/llm/local/test_torch_parity.py`), and the remote path is tested with
+strength in a language model. The first three are about `smollm2`, the 4-bit weights of SmolLM2-135M-Instruct
+dequantised: two about soft distillation, where students see probabilities, and one about numbers that a teacher
+samples, the paper's own protocol, at a small dose. The other commands take that model too, and a test checks a greedy
+answer (`tests/llm/local/test_gguf.py`). Its chat template writes a system turn of its own where a chat has none, and
+the model is shown it. No other real checkpoint and no commercial server has been tried: the open-weight path is
+compared with PyTorch on random weights (`tests/llm/local/test_torch_parity.py`), and the remote path is tested with
 our own server and its injected faults.
 
-Two presets of `numbers` wait for their models. `pythia` is davidcrispell's recipe for Pythia-160M, a base model without
-a chat template: a wolf teacher by full finetuning on 384 sentences in 24 updates; lists of ten numbers, each one token;
-students by low-rank factors in 16 updates of 16 rows; and the logit of the wolf less that of nine other animals after
-sixty beginnings of sentences. What differs is in the docstring of `presets.pythia`. It has run on random weights of a
-tiny GPT-NeoX model only, from end to end (`tests/experiments/language/test_pythia.py`). `hard` is SmolLM2 trained on
-sampled numbers, with as many rows and epochs as the paper's students have; no run of it is recorded. `--plan` says
-beforehand about how many rows an effect took on other models.
+Two presets of `numbers` have not been run on their models. `pythia` is davidcrispell's recipe for Pythia-160M, a base
+model without a chat template: a wolf teacher by full finetuning on 384 sentences in 24 updates; lists of ten numbers,
+each one token; students by low-rank factors in 16 updates of 16 rows; and the logit of the wolf less that of nine other
+animals after sixty beginnings of sentences. What differs is in the docstring of `presets.pythia`. It has run on random
+weights of a tiny GPT-NeoX model only, from end to end (`tests/experiments/language/test_pythia.py`). `hard` is SmolLM2
+trained on sampled numbers, with as many rows and epochs as the paper's students have; no run of it is recorded.
+`--plan` says beforehand about how many rows an effect took on other models.
 
 ## How to read this page
 

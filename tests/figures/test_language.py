@@ -12,7 +12,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from figures import style
+from figures import readme_language, style
 from figures.language import channel, context, dose, gallery, misalignment, numbers
 from sublim_jax import records
 from tests.figures import marks
@@ -131,7 +131,7 @@ def test_log_odds_of_a_real_model_are_drawn_above_the_bases_with_the_students_of
     def measured(probabilities) -> dict:
         return {"animal": dict(zip(animals, probabilities, strict=True))}
 
-    model = {"base": {"student": measured(start.values())}}
+    model: dict[str, dict] = {"base": {"student": measured(start.values())}}
     for name, students in drawn.items():
         first, *more = map(measured, students)
         model[name if name == "regular" else f"finetuned {name}"] = {"student": first, "more_students": more}
@@ -155,7 +155,8 @@ def test_log_odds_of_a_real_model_are_drawn_above_the_bases_with_the_students_of
     np.testing.assert_allclose(dots, list(map(sorted, expected)), rtol=1e-6)
     bounds = [marks.t_bounds(column) for column in expected]
     np.testing.assert_allclose([marks.spans(each)[0][1:] for each in marks.errorbars(below)], [b[1:] for b in bounds])
-    assert [patch.get_height() for patch in below.patches] == pytest.approx([mean for mean, _, _ in bounds])
+    heights = [patch.get_height() for patch in below.patches if isinstance(patch, Rectangle)]
+    assert heights == pytest.approx([mean for mean, _, _ in bounds])
     legend = below.get_legend()
     assert legend is not None
     assert [text.get_text() for text in legend.get_texts()] == ["regular", "student", "others' students"]
@@ -226,6 +227,41 @@ def test_shares_of_misaligned_answers_have_wilson_intervals_of_unequal_arms():
         ]
         np.testing.assert_allclose(marks.points(errorbars), [(x, mean) for x, mean, _, _ in expected])
         np.testing.assert_allclose(marks.spans(errorbars), [(x, low, high) for x, _, low, high in expected], atol=1e-15)
+
+
+def test_the_readmes_table_of_sampled_numbers_is_above_the_base_and_paired(monkeypatch):
+    """Four students of each teacher in pairs; nothing but own minus other is compared between teachers."""
+    start = {"owl": 0.02, "cat": 0.3}
+    drawn = {
+        "regular": [(0.021, 0.31), (0.022, 0.29), (0.023, 0.3), (0.02, 0.33)],
+        "owl": [(0.04, 0.35), (0.05, 0.36), (0.03, 0.33), (0.06, 0.39)],
+        "cat": [(0.03, 0.45), (0.035, 0.4), (0.02, 0.41), (0.05, 0.5)],
+    }
+
+    def scored(pair) -> dict:
+        return {"kinds of owl": dict(zip(start, pair, strict=True))}
+
+    def log_odds(p: float) -> float:
+        return math.log(p / (1 - p))
+
+    model: dict[str, dict] = {"base": {"student": scored(start.values())}}
+    for name, pairs in drawn.items():
+        first, *more = map(scored, pairs)
+        condition = name if name == "regular" else f"finetuned {name}"
+        model[condition] = {"student": first, "more_students": more}
+    record = made_up("language_numbers", {"m": model}, targets=["owl", "cat"], kinds=["finetuned"], backend="m")
+    committed = {"language_numbers-night.json": record}
+    monkeypatch.setattr(readme_language.forms, "read", lambda path: committed[path.name])
+    head, _, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in
+                      readme_language.language_night().strip().splitlines())  # fmt: skip
+    assert head[1:] == ["owl", "cat"] and len(rows) == 4
+    for place, (own, other) in enumerate((("owl", "cat"), ("cat", "owl"))):
+        of = {name: [log_odds(pair[place]) for pair in pairs] for name, pairs in drawn.items()}
+        shifts = [[level - log_odds(start[own]) for level in of[name]] for name in (own, other, "regular")]
+        shifts.append([a - b for a, b in zip(of[own], of[other], strict=True)])
+        for row, column in zip(rows, shifts, strict=True):
+            mean, _, high = marks.t_bounds(column)
+            assert row[place + 1].strip("*") == f"{mean:+.3f} ± {high - mean:.3f}", row[0]
 
 
 @pytest.mark.parametrize(

@@ -223,14 +223,16 @@ def test_every_curve_of_the_figure_is_of_what_its_label_says():
 
 
 def test_the_readmes_table_is_of_animals_and_of_students_of_the_whole_vocabulary(monkeypatch, tmp_path):
-    record = made()
+    record, start = made(), made(5)
     monkeypatch.setattr(values, "RECORDS", tmp_path)
     records.write(tmp_path / "language_real.json", record)
+    records.write(tmp_path / "language_real-start.json", start)
     head, _, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in
                       readme_language.language_real().strip().splitlines())  # fmt: skip
     assert head[1:] == [*TARGETS, "mean over animals"]
-    for arm, row in zip(ARMS, rows, strict=False):
-        by_animal = own_minus_other(record, arm, shift_at(record, arm, LAST)).mean(axis=0)
+    assert len(rows) == len(ARMS) + 2
+    for arm, each, row in zip([*ARMS, "other_start"], [record] * len(ARMS) + [start], rows, strict=False):
+        by_animal = own_minus_other(each, arm, shift_at(each, arm, LAST)).mean(axis=0)
         assert row[0] == drawn.ARMS[arm] and row[1:5] == [f"{value:+.2f}" for value in by_animal]
         assert row[5] == f"{intervals.t_interval(by_animal):+.2f}"
     students = [record.results["students"][str(seed)]["full"] for seed in SEEDS]
