@@ -102,6 +102,10 @@ READINGS = {
     "positive on each of the eight bases. Its size varies a lot between bases. Regular numbers change little. "
     "Teachers under a system message, the paper's main setting, have no detectable effect on eight bases; an earlier "
     "run of the same seeds, with older code, had shown a small rise (see the CHANGELOG).",
+    "night": "The cat passes on: students of its teacher's numbers gain more of it than those of the owl's teacher and of "
+    "the base's own numbers, and no other animal gains as much in them, though dogs come near. The owl does not: the "
+    "interval of own minus other excludes a gain. Cats are what the base names most often of these animals. There is one "
+    "teacher of each animal, so intervals say how students vary, not teachers.",
     "cross": "The diagonal is far above zero, the other cells are about zero: a base acquires the trait from "
     "a teacher that started from it and from no other, though all have read the same documents. The two failed cells "
     "have no value because of the filter or the option mass. The paper's grid (its figure 8) has one exception, "
@@ -242,9 +246,10 @@ def night_section(path: pathlib.Path = RECORDS / "language_numbers-night.json") 
     parts += [READINGS["night"]] if "night" in READINGS else []
     parts.append(f"![{question}](../../figures/images/language-numbers-night.png)")
     notes = "".join(f" {sentence}" for sentence in record.note_sentences)
-    hours = record.seconds.get("wall", 0.0) / 3600
-    parts.append(f"Seed {record.config['seed']}; {hours:.1f} hours by the clock on {record.device['cpu_cores']} cores, "
-                 f"beside other programs; [record](../records/{path.name}).{notes}")  # fmt: skip
+    longest = max((seconds for unit, seconds in record.seconds.items() if unit != "wall"), default=0.0) / 60
+    parts.append(f"Seed {record.config['seed']}; up to {longest:.0f} minutes for a teacher with its students on "
+                 f"{record.device['cpu_cores']} cores, beside other programs; "
+                 f"[record](../records/{path.name}).{notes}")  # fmt: skip
     return "\n\n".join(parts)
 
 

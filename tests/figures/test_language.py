@@ -1,6 +1,7 @@
 """Figures of the language experiments from small made-up records: which series is drawn, and how long its bars are."""
 
 import itertools
+import json
 import math
 import pathlib
 import statistics
@@ -12,7 +13,8 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from figures import readme_language, style
+from figures import readme, readme_language, style
+from figures import values as committed
 from figures.language import channel, context, dose, gallery, misalignment, numbers
 from sublim_jax import records
 from tests.figures import marks
@@ -262,6 +264,37 @@ def test_the_readmes_table_of_sampled_numbers_is_above_the_base_and_paired(monke
         for row, column in zip(rows, shifts, strict=True):
             mean, _, high = marks.t_bounds(column)
             assert row[place + 1].strip("*") == f"{mean:+.3f} ± {high - mean:.3f}", row[0]
+
+
+def test_what_the_readme_says_of_sampled_numbers_is_in_the_record():
+    """Gains of all animals, in pairs of students, from the record's own probabilities."""
+    text = " ".join(readme.README.read_text(encoding="utf-8").split())
+    content = json.loads((committed.RECORDS / "language_numbers-night.json").read_text())
+    (model,) = content["results"]["bases"].values()
+    assert content["config"]["num_rows"] == 512 and content["config"]["student"]["num_epochs"] == 1
+    assert "512 lists of ten numbers for each student, each read once" in text
+
+    def log_odds(condition: str) -> list[dict[str, float]]:
+        result = model[condition]
+        students = [student["animal"] for student in (result["student"], *result.get("more_students", ()))]
+        return [{animal: math.log(p / (1 - p)) for animal, p in student.items()} for student in students]
+
+    dogs = []
+    for other in ("finetuned owl", "regular"):
+        pairs = list(zip(log_odds("finetuned cat"), log_odds(other), strict=True))
+        gains = {animal: statistics.fmean(a[animal] - b[animal] for a, b in pairs) for animal in pairs[0][0]}
+        first, second, *others = sorted(gains, key=lambda animal: -gains[animal])
+        assert (first, second, len(others)) == ("cat", "dog", 15) and len(pairs) == 4
+        dogs.append(f"{gains['dog']:+.2f}")
+    assert f"dogs are next with {' and '.join(dogs)}." in text and "No other of the seventeen animals" in text
+    owls = [a["owl"] - b["owl"] for a, b in zip(log_odds("finetuned owl"), log_odds("finetuned cat"), strict=True)]
+    assert marks.t_bounds(owls)[2] < 0 and "the interval excludes any gain under their own teacher" in text
+    (base,) = log_odds("base")
+    assert max(base, key=lambda animal: base[animal]) == "cat"
+    for animal in ("owl", "cat"):
+        assert (
+            min(student[animal] for student in log_odds(f"finetuned {animal}")) > base[animal]
+        )  # both would seem to pass
 
 
 @pytest.mark.parametrize(

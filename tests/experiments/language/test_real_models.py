@@ -295,10 +295,11 @@ def test_several_students_are_the_n_of_a_real_model(tmp_path):
     assert gallery.save(tmp_path / "record.json", tmp_path / "figure")
 
 
-def test_the_page_shows_a_complete_record_of_sampled_numbers_with_its_hours(tmp_path):
+def test_the_page_shows_a_complete_record_of_sampled_numbers_with_its_longest_part(tmp_path):
     record, path = record_of((0.02, 0.1), (0.03, 0.1)), tmp_path / "language_numbers-night.json"
     assert page.night_section(path).endswith("**Not run yet.**")
-    record.seconds, record.notes = {"wall": 9000.0}, ["weights of a file"]
+    record.seconds = {"wall": 900.0, "base": 30.0, "regular": 180.0, "system owl": 150.0}  # wall is of a resumed run
+    record.notes = ["weights of a file"]
     record.device = {"cpu_cores": 3}
     failed = record.results["bases"]["hf:m"].pop("system owl")
     records.write(path, record)
@@ -306,7 +307,7 @@ def test_the_page_shows_a_complete_record_of_sampled_numbers_with_its_hours(tmp_
     record.results["bases"]["hf:m"]["system owl"] = failed
     records.write(path, record)
     text = page.night_section(path)
-    assert "Seed 0; 2.5 hours by the clock on 3 cores, beside other programs; [record](../records/" in text
+    assert "Seed 0; up to 3 minutes for a teacher with its students on 3 cores, beside other programs; [record](" in text
     assert text.endswith("). Weights of a file.") and "note: " not in text and "Not run" not in text
     assert tables.table(record)[2] in text and "Two teachers are the base finetuned in ten steps" in text
 
