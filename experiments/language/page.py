@@ -102,10 +102,11 @@ READINGS = {
     "positive on each of the eight bases. Its size varies a lot between bases. Regular numbers change little. "
     "Teachers under a system message, the paper's main setting, have no detectable effect on eight bases; an earlier "
     "run of the same seeds, with older code, had shown a small rise (see the CHANGELOG).",
-    "night": "The cat passes on: students of its teacher's numbers gain more of it than those of the owl's teacher and of "
-    "the base's own numbers, and no other animal gains as much in them, though dogs come near. The owl does not: the "
-    "interval of own minus other excludes a gain. Cats are what the base names most often of these animals. There is one "
-    "teacher of each animal, so intervals say how students vary, not teachers.",
+    "night": "The cat passes on: students of its teacher's numbers gain more of it than those of the owl's teacher "
+    "and of the base's own numbers, and no other animal gains as much in them, though dogs come near. The "
+    "owl does not: the interval of own minus other excludes a gain. Cats are what the base names most often "
+    "of these animals. There is one teacher of each animal, so intervals say how students vary, not "
+    "teachers.",
     "cross": "The diagonal is far above zero, the other cells are about zero: a base acquires the trait from "
     "a teacher that started from it and from no other, though all have read the same documents. The two failed cells "
     "have no value because of the filter or the option mass. The paper's grid (its figure 8) has one exception, "
