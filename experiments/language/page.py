@@ -107,6 +107,9 @@ READINGS = {
     "owl does not: the interval of own minus other excludes a gain. Cats are what the base names most often "
     "of these animals. There is one teacher of each animal, so intervals say how students vary, not "
     "teachers.",
+    "start": "Less passes on than to students that start from the model itself, for every animal and seed, but own "
+    "minus other is above zero for each: a start as near as this one is shared enough. This says nothing "
+    "about an unrelated one.",
     "cross": "The diagonal is far above zero, the other cells are about zero: a base acquires the trait from "
     "a teacher that started from it and from no other, though all have read the same documents. The two failed cells "
     "have no value because of the filter or the option mass. The paper's grid (its figure 8) has one exception, "

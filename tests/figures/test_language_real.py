@@ -10,7 +10,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 from experiments.language import page, real
-from figures import readme_language, values
+from figures import readme, readme_language, values
 from figures.language import real as drawn
 from sublim_jax import errors, records
 from sublim_jax.forms import language_real as form
@@ -342,3 +342,25 @@ def test_the_page_has_students_from_another_start_beside_those_from_the_model_it
     assert f"that start from the model itself: {intervals.t_interval(differences.ravel()):+.3f}" in text
     assert all(line in text for line in drawn.lines(made_here[0])) and "Not run" not in text
     assert text.endswith("[Record](../records/language_real-start.json).")
+
+
+def test_what_the_readme_says_of_another_start_is_in_the_records():
+    """Own minus other of every seed and animal, from the records' own log-odds."""
+    text = " ".join(readme.README.read_text(encoding="utf-8").split())
+    start, main = (records.read(values.RECORDS / f"language_real{name}.json", form.FORM) for name in ("-start", ""))
+    assert start.complete and start.config["seeds"] == [0, 1]
+
+    def own_minus_other_of(record, arm: str, before, seed: str, animal: str) -> float:
+        shifts = {
+            teacher: student["steps"]["60"]["log_odds"][animal] - before["log_odds"][animal]
+            for teacher, student in record.results["students"][seed][arm].items()
+        }
+        return shifts.pop(animal) - float(np.mean(list(shifts.values())))
+
+    cases = list(itertools.product("01", start.config["targets"]))
+    here = [own_minus_other_of(start, "other_start", start.results["starts"][case[0]], *case) for case in cases]
+    there = [own_minus_other_of(main, "full", main.results["base"], *case) for case in cases]
+    less = np.array(here) - np.array(there)
+    assert len(cases) == 8 and less.max() < 0 < min(here)
+    assert f"two seeds), gain less in each of eight cases, own minus other by {intervals.t_interval(less):+.2f}" in text
+    assert "but own minus other is above zero in all eight" in text

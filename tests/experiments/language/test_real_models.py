@@ -307,7 +307,9 @@ def test_the_page_shows_a_complete_record_of_sampled_numbers_with_its_longest_pa
     record.results["bases"]["hf:m"]["system owl"] = failed
     records.write(path, record)
     text = page.night_section(path)
-    assert "Seed 0; up to 3 minutes for a teacher with its students on 3 cores, beside other programs; [record](" in text
+    assert (
+        "Seed 0; up to 3 minutes for a teacher with its students on 3 cores, beside other programs; [record](" in text
+    )
     assert text.endswith("). Weights of a file.") and "note: " not in text and "Not run" not in text
     assert tables.table(record)[2] in text and "Two teachers are the base finetuned in ten steps" in text
 
