@@ -276,7 +276,8 @@ def test_settings_that_make_no_comparison_are_refused(changes, message):
 
 
 def test_a_server_and_repeated_seeds_are_refused():
-    served = dataclasses.replace(language_scale.PRESETS["paper"].numbers, backend="openai:m@http://127.0.0.1:1/v1")
+    free = dataclasses.replace(language_scale.PRESETS["paper"].numbers, numbers_only=False)
+    served = dataclasses.replace(free, backend="openai:m@http://127.0.0.1:1/v1")  # which takes no constraint
     with pytest.raises(errors.InputError, match="weights on this machine"):
         dataclasses.replace(CONFIG, numbers=served)
     with pytest.raises(errors.InputError, match="seeds must be different"):
