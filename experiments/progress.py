@@ -122,7 +122,7 @@ class Display:
     ) -> None:
         """What is being done now, of one or more that work side by side, and how much of it; "" is nothing.
 
-        The same with less of it done than before has begun anew.
+        The same with less of it done than before is work that starts again, with an estimate for it alone.
 
         Args:
             who: which of them.

@@ -48,8 +48,8 @@ world](../../sublim_jax/llm/embedded/world.py) of {len(vocabulary.WORDS):,} word
 strength in a language model. The first three are about `smollm2`, the 4-bit weights of SmolLM2-135M-Instruct
 dequantised: two about soft distillation, where students see probabilities, and one about numbers that a teacher
 samples, the paper's own protocol, at a small dose. The other commands take that model too, and a test checks a greedy
-answer (`tests/llm/local/test_gguf.py`). Its chat template writes a system turn of its own where a chat has none, and
-the model is shown it. No other real checkpoint and no commercial server has been tried: the open-weight path is
+answer (`tests/llm/local/test_gguf.py`). Its chat template adds a system turn where a chat has none, and the model
+is shown it. No other real checkpoint and no commercial server has been tried: the open-weight path is
 compared with PyTorch on random weights (`tests/llm/local/test_torch_parity.py`), and the remote path is tested with
 our own server and its injected faults.
 
