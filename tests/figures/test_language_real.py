@@ -363,6 +363,6 @@ def test_what_the_readme_says_of_another_start_is_in_the_records():
     less = np.array(here) - np.array(there)
     assert len(cases) == 8 and less.max() < 0 < min(here)
     cases_less, animals_less = (intervals.t_interval(-each) for each in (less, less.reshape(2, 4).mean(axis=0)))
-    said = f"in each of eight cases, by {cases_less:.2f} (± {animals_less.half_width:.2f} over the four animals)"
-    assert said in text
+    sentence = f"in each of eight cases, by {cases_less:.2f} (± {animals_less.half_width:.2f} over the four animals)"
+    assert sentence in text
     assert "but one above zero in all eight" in text
